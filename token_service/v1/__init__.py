@@ -1,0 +1,1 @@
+"""Generated protocol stubs of package `token_service.v1`."""
