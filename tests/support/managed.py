@@ -1,0 +1,151 @@
+"""One started program with its children: output in a file, signals to all of it, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.support import reaper
+from tests.support.deadline import eventually_sync
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class ManagedProcess:
+    """A program in its own session.
+
+    `kill`, `pause` and `resume` reach the whole tree, because a server that forks (PostgreSQL, `--workers`)
+    puts its children into process groups of their own.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: int | None = None,
+        group: int | None = None,
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                user=user,
+                group=group,
+                extra_groups=None if user is None else (),
+                start_new_session=True,
+            )
+        reaper.watch(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program itself, and of its process group."""
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the program has not ended; a paused one counts as running."""
+        return self._popen.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """As `subprocess.Popen.returncode`: negative for a signal, None while running."""
+        return self._popen.poll()
+
+    def children(self) -> list[int]:
+        """Ids of all processes below this one, whatever their depth."""
+        try:
+            return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program itself and nothing below it."""
+        self._popen.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end and return the exit code; raises `subprocess.TimeoutExpired`."""
+        code = self._popen.wait(timeout)
+        reaper.forget(self.pid)
+        return code
+
+    def terminate(self, timeout: float, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the program to end and return its exit code.
+
+        One that has not ended after `timeout` seconds is killed, and `TimeoutError` raised with its output.
+        """
+        self.send_signal(number)
+        try:
+            code = self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise TimeoutError(f"still running {timeout} s after {number.name}:\n{self.log_tail()}") from None
+        self._kill_group()  # children it forgot
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree; returns when it is gone. Nothing happens if it has ended."""
+        if self._popen.poll() is None:
+            tree = self._tree()
+            for process in tree:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._popen.wait(30)
+            # Orphans are init's to reap, which may take its time; dead ones hold no port and no file any more.
+            eventually_sync(
+                lambda: not any(_is_alive(process) for process in tree), timeout=30, interval=0.005
+            )
+        self._kill_group()
+        reaper.forget(self.pid)
+
+    def pause(self) -> None:
+        """SIGSTOP to the whole tree: alive, connected, and silent."""
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def resume(self) -> None:
+        """SIGCONT to the whole tree."""
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def log_text(self) -> str:
+        """Everything the program wrote to its standard output and error."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def log_tail(self, lines: int = 60) -> str:
+        """The last lines of the output, to be shown when something failed."""
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def _tree(self) -> list[psutil.Process]:
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)

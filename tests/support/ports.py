@@ -1,0 +1,64 @@
+"""Loopback ports that nothing else takes between choosing and binding.
+
+The usual trick, bind to port 0 and close, hands out a port from the range the kernel gives to outgoing
+connections, so any client may grab it first. These come from below that range, and a lock file per port
+keeps parallel test runs apart for as long as this process lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import socket
+import tempfile
+from pathlib import Path
+
+_LOWEST = 15_000
+_HIGHEST = 32_000
+_held: dict[int, int] = {}  # port -> descriptor of its locked file
+
+
+def _lock(port: int) -> int | None:
+    directory = Path(tempfile.gettempdir()) / f"token-service-test-ports-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT does not stop a server
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Return a loopback TCP port that belongs to this process until it ends or calls `release_port`."""
+    for _ in range(1000):
+        port = random.randrange(_LOWEST, _HIGHEST)
+        if port in _held:
+            continue
+        descriptor = _lock(port)
+        if descriptor is None:
+            continue
+        if _is_free(port):
+            _held[port] = descriptor
+            return port
+        os.close(descriptor)
+    raise RuntimeError(f"no free port between {_LOWEST} and {_HIGHEST}")
+
+
+def release_port(port: int) -> None:
+    """Give a port back. Nothing happens if it is not held."""
+    descriptor = _held.pop(port, None)
+    if descriptor is not None:
+        os.close(descriptor)

