@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EXTERNAL_URL = "TOKEN_SERVICE_TEST_POSTGRES_URL"
-OLDEST_MAJOR = 14  # the oldest release still supported upstream; an older one on PATH is passed over
+OLDEST_MAJOR = 15  # an older one on PATH is passed over
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ async def _execute(url: str, *statements: str) -> None:
 class _Databases:
     """Makes and drops databases through an administrator's URL."""
 
+    _creation_options = ""
+
     @property
     def admin_url(self) -> str:
         raise NotImplementedError
@@ -85,7 +87,10 @@ class _Databases:
         `template` names a database to copy, which nothing may be connected to.
         """
         name = f"test_{secrets.token_hex(6)}"
-        _run(_execute(self.admin_url, f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}"'))
+        source = template or "template0"
+        _run(
+            _execute(self.admin_url, f'CREATE DATABASE "{name}" TEMPLATE "{source}" {self._creation_options}')
+        )
         parts = urlsplit(self.admin_url)
         return urlunsplit(("postgresql+asyncpg", parts.netloc, f"/{name}", parts.query, ""))
 
@@ -180,6 +185,8 @@ class PostgresServer(_Databases):
 
     PostgreSQL refuses to run as root; then it runs as `nobody`.
     """
+
+    _creation_options = "STRATEGY file_copy"  # half the time of the default on a small cluster
 
     def __init__(
         self,

@@ -1,0 +1,191 @@
+"""Who may import whom, read from the source.
+
+    cli, bootstrap -> rpc, web, stores, signers -> core -> tokens, errors, clock
+    client -> tokens, wire, v1, errors, clock
+
+Imports under `TYPE_CHECKING` and inside functions count: a type is a dependency, and a late import is
+still one. The client and what it stands on may import only what the base installation brings.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(__file__).resolve().parents[2] / "token_service"
+
+FOUNDATION = {"tokens", "errors", "clock"}
+ADAPTERS = {"rpc", "web", "stores", "signers"}
+
+# A part of the package (module or directory directly in it) -> the parts it may import besides itself.
+# A new part needs a line here, and with it a decision.
+ALLOWED: dict[str, set[str]] = {
+    "clock": set(),
+    "errors": set(),
+    "v1": set(),
+    "tokens": {"errors", "clock"},
+    "wire": {*FOUNDATION, "v1"},
+    "client": {*FOUNDATION, "wire", "v1"},
+    "core": FOUNDATION,
+    "config": {*FOUNDATION, "core"},
+    "telemetry": {*FOUNDATION, "core"},
+    "stores": {*FOUNDATION, "core", "telemetry"},
+    "signers": {*FOUNDATION, "core", "telemetry"},
+    "rpc": {*FOUNDATION, "core", "telemetry", "wire", "v1"},
+    "web": {*FOUNDATION, "core", "telemetry", "wire", "v1"},
+    "bootstrap": {*FOUNDATION, *ADAPTERS, "core", "config", "telemetry", "wire", "v1"},
+    "cli": {*FOUNDATION, *ADAPTERS, "core", "config", "telemetry", "wire", "v1", "bootstrap"},
+    "__main__": {"cli"},
+}
+
+# Packages from outside that a part may import; parts not named may import any but the database drivers.
+CRYPTO = {"cryptography", "jwt", "msgspec"}
+GRPC = {"grpc", "grpc_status", "google"}
+OUTSIDE: dict[str, set[str]] = {
+    "clock": set(),
+    "errors": set(),
+    "tokens": CRYPTO,
+    "core": CRYPTO,
+    "v1": GRPC,
+    "wire": GRPC | {"msgspec"},
+    "client": CRYPTO | GRPC | {"httpx"},  # httpx only where a caller who has it asks for its auth class
+}
+DRIVERS = {"sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3", "redis", "hiredis"}
+DRIVERS_ONLY_IN = {"stores"}
+
+# `now` and randomness are handed to these parts; they never fetch them.
+PURE = {"tokens", "core"}
+IMPURE_MODULES = {"time", "random", "secrets", "os"}
+IMPURE_CALLS = {"datetime.now", "datetime.utcnow", "date.today", "uuid.uuid1", "uuid.uuid4"}
+
+
+def part_of(path: Path, package: Path) -> str:
+    return path.relative_to(package).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST, path: Path, package: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of every import; `from a import b` gives `a.b`, relative ones resolved."""
+    here = [package.name, *path.relative_to(package).parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            prefix = [*base, *([node.module] if node.module else [])]
+            for alias in node.names:
+                yield node.lineno, ".".join([*prefix, alias.name])
+
+
+def violations(package: Path) -> list[str]:
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        part = part_of(path, package)
+        if part != "__init__" and part not in ALLOWED:
+            found.append(f"{path.relative_to(package)}: `{part}` has no line in ALLOWED")
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+        def report(line: int, what: str, path: Path = path) -> None:
+            found.append(f"{path.relative_to(package)}:{line}: {what}")
+
+        for line, name in imported(tree, path, package):
+            top, _, rest = name.partition(".")
+            if top == package.name:
+                target = rest.partition(".")[0]
+                if target.startswith("__version"):
+                    continue
+                if target != part and target not in ALLOWED.get(part, set()):
+                    report(line, f"{part} may not import {target}")
+            elif top not in sys.stdlib_module_names and top not in OUTSIDE.get(part, {top}):
+                report(line, f"{part} may not import {top}")
+            if top in DRIVERS and part not in DRIVERS_ONLY_IN:
+                report(line, f"{top} belongs to stores")
+            if part in PURE and top in IMPURE_MODULES:
+                report(line, f"{part} may not import {top}: time, randomness and environment are handed in")
+        if part in PURE:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    call = ".".join(ast.unparse(node.func).split(".")[-2:])
+                    if call in IMPURE_CALLS:
+                        report(node.lineno, f"{part} may not call {call}: it is handed in")
+    return found
+
+
+def test_the_package_keeps_the_direction() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert list(imported(tree, PACKAGE / "__init__.py", PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("core/issuer.py", "from token_service.stores import sql", "core may not import stores"),
+        ("core/issuer.py", "from token_service import rpc", "core may not import rpc"),
+        ("core/issuer.py", "from ..v1 import token_service_pb2", "core may not import v1"),
+        ("core/issuer.py", "import grpc", "core may not import grpc"),
+        ("core/issuer.py", "def f():\n    import sqlalchemy.orm", "sqlalchemy belongs to stores"),
+        ("core/issuer.py", "import secrets", "core may not import secrets"),
+        (
+            "core/issuer.py",
+            "import datetime\ndatetime.datetime.now(datetime.UTC)",
+            "may not call datetime.now",
+        ),
+        ("tokens/claims.py", "from token_service.core import ports", "tokens may not import core"),
+        ("tokens/claims.py", "import grpc", "tokens may not import grpc"),
+        ("client/follower.py", "import token_service.core.policy", "client may not import core"),
+        ("client/follower.py", "from redis.asyncio import Redis", "client may not import redis"),
+        ("client/asgi.py", "import starlette", "client may not import starlette"),
+        (
+            "client/config.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from token_service.rpc import convert",
+            "client may not import rpc",
+        ),
+        ("errors.py", "import grpc", "errors may not import grpc"),
+        ("rpc/tokens.py", "from redis.exceptions import RedisError", "redis belongs to stores"),
+        ("rpc/tokens.py", "from token_service.stores.redis import Set", "rpc may not import stores"),
+        ("stores/sql/schema.py", "from token_service.rpc import convert", "stores may not import rpc"),
+        ("bootstrap.py", "from token_service.cli import main", "bootstrap may not import cli"),
+        ("utils.py", "", "has no line in ALLOWED"),
+    ],
+)
+def test_a_violation_is_found(tmp_path: Path, path: str, source: str, complaint: str) -> None:
+    file = tmp_path / "token_service" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    found = violations(tmp_path / "token_service")
+    assert any(complaint in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("core/issuer.py", "from token_service.tokens import claims\nfrom . import ports\nimport hmac"),
+        ("core/issuer.py", "def f(clock):\n    return clock.now()"),
+        ("client/keys.py", "from token_service.v1 import key_service_pb2\nimport grpc.aio, msgspec, jwt"),
+        ("client/renewal.py", "def f():\n    import httpx"),
+        ("stores/sql/schema.py", "import sqlalchemy as sa\nfrom token_service.core import ports"),
+        ("stores/sql/migrations/versions/0001_initial.py", "from alembic import op"),
+        (
+            "cli/serve.py",
+            "from token_service import __version__\nfrom token_service.bootstrap import run\nimport click",
+        ),
+        ("__main__.py", "from token_service.cli import main"),
+    ],
+)
+def test_what_is_allowed_passes(tmp_path: Path, path: str, source: str) -> None:
+    file = tmp_path / "token_service" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    assert violations(tmp_path / "token_service") == []
