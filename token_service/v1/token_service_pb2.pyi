@@ -46,6 +46,12 @@ class RevocationReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REVOCATION_REASON_REFRESH_TOKEN_REUSED: _ClassVar[RevocationReason]
     REVOCATION_REASON_CREDENTIALS_CHANGED: _ClassVar[RevocationReason]
     REVOCATION_REASON_CLIENT_DISABLED: _ClassVar[RevocationReason]
+
+class BlockTarget(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BLOCK_TARGET_UNSPECIFIED: _ClassVar[BlockTarget]
+    BLOCK_TARGET_TOKEN_ID: _ClassVar[BlockTarget]
+    BLOCK_TARGET_SESSION_ID: _ClassVar[BlockTarget]
 CONSISTENCY_UNSPECIFIED: Consistency
 CONSISTENCY_LOCAL: Consistency
 CONSISTENCY_STRONG: Consistency
@@ -70,6 +76,9 @@ REVOCATION_REASON_ADMINISTRATIVE: RevocationReason
 REVOCATION_REASON_REFRESH_TOKEN_REUSED: RevocationReason
 REVOCATION_REASON_CREDENTIALS_CHANGED: RevocationReason
 REVOCATION_REASON_CLIENT_DISABLED: RevocationReason
+BLOCK_TARGET_UNSPECIFIED: BlockTarget
+BLOCK_TARGET_TOKEN_ID: BlockTarget
+BLOCK_TARGET_SESSION_ID: BlockTarget
 
 class IssueTokenRequest(_message.Message):
     __slots__ = ("subject", "client_id", "audience", "scopes", "token_types", "auth_context", "custom_claims", "device_id", "access_token_ttl", "refresh_token_ttl", "confirmation", "nonce", "request_id", "client_context")
@@ -281,14 +290,16 @@ class Revocation(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SnapshotBlock(_message.Message):
-    __slots__ = ("bucket", "fingerprints", "expire_time")
+    __slots__ = ("target", "bucket", "fingerprints", "expire_time")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINTS_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    target: BlockTarget
     bucket: int
     fingerprints: bytes
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, bucket: _Optional[int] = ..., fingerprints: _Optional[bytes] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, target: _Optional[_Union[BlockTarget, str]] = ..., bucket: _Optional[int] = ..., fingerprints: _Optional[bytes] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StreamRevocationsResponse(_message.Message):
     __slots__ = ("reset", "revocations", "snapshot_blocks", "key_set", "cursor", "caught_up")

@@ -1,0 +1,371 @@
+"""What `core` needs from the outside: small protocols with their contracts.
+
+For every port: implementations translate their driver's errors into `StoreUnavailableError` (the call may or may not have
+taken effect) and raise nothing else but what is named here; cancelling a call leaves the store consistent; every
+write is durable before it returns. All times are NumericDates in seconds (float, kept to the microsecond).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+from uuid import UUID
+
+from token_service.core.session import Session
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
+from token_service.tokens.secret import Secret
+
+Entropy = Callable[[int], bytes]
+"""`entropy(n)`: n bytes from a cryptographically secure source."""
+
+
+# --- Sessions ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """Replace the refresh token of a session, if everything here is still true of its row."""
+
+    session_id: UUID
+    client_id: str
+    device_id: str
+    """Must equal the row's, unless the row's is empty."""
+    generation: int
+    current_hash: bytes
+    next_hash: bytes
+    key_version: int
+    """Of the next token."""
+    now: float
+    idle_expire_time: float
+    """The new one, before it is cut to the row's absolute expiry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Count a repeated use of the token before the current one, if everything here is still true of its row."""
+
+    session_id: UUID
+    client_id: str
+    device_id: str
+    generation: int
+    """Of the token presented; the row's must be one higher, so its successor is unused."""
+    previous_hash: bytes
+    rotated_after: float
+    """The row's `rotate_time` must be later than this: the grace window."""
+    max_retries: int
+    """The row's `retries` must be lower than this."""
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Move the idle expiry of a live session."""
+
+    session_id: UUID
+    now: float
+    idle_expire_time: float
+    """The new one, before it is cut to the row's absolute expiry."""
+    refresh_hash: bytes | None = None
+    """If given, must be the row's current one (a refresh without rotation)."""
+
+
+class SessionFilter(Enum):
+    """By which column to list sessions."""
+
+    SUBJECT = "subject"
+    CLIENT = "client_id"
+    DEVICE = "device_id"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPosition:
+    """Where a page of sessions ended: after this row, in descending order of (create_time, id)."""
+
+    create_time: float
+    session_id: UUID
+
+
+class SessionStore(Protocol):
+    """The table of sessions: one row a session, however often it is refreshed.
+
+    A row is *live* at `now` if it is not revoked, neither expiry has come (`expiry > now`), and no floor of its
+    subject, its client or everything is higher than its `revision`. All sessions returned carry `floor` and `head` of the same
+    snapshot as the row.
+    """
+
+    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+        """Insert a session, with `revision` = the head of the revocation log read in the inserting statement.
+
+        Returns the row and True. If `request_hash` is given and a row with the same client_id and request_hash exists, inserts
+        nothing and returns that row and False; exactly one of any number of concurrent calls inserts.
+        """
+        ...
+
+    async def rotate(self, command: Rotation) -> Session | None:
+        """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation, current_hash) succeeds.
+
+        Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the command's. Then
+        generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time = last_use_time = now, retries = 0, idle expiry.
+        Returns the row as it is now, or None if it did not apply. Concurrent calls of one node may share a commit.
+        """
+        ...
+
+    async def retry(self, command: Retry) -> Session | None:
+        """Count one retry (`retries` + 1) in one UPDATE, or return None if a condition of the command or liveness fails."""
+        ...
+
+    async def use(self, command: Use) -> Session | None:
+        """Set last_use_time and the idle expiry of a live row in one UPDATE; None if it did not apply."""
+        ...
+
+    async def get(self, session_id: UUID) -> Session | None:
+        """The row, live or not."""
+        ...
+
+    async def list(
+        self,
+        by: SessionFilter,
+        value: str,
+        *,
+        live_at: float | None,
+        limit: int,
+        after: SessionPosition | None,
+    ) -> Sequence[Session]:
+        """Up to `limit` rows, newest first (create_time, then id, both descending), after a position; `live_at`: only rows live then."""
+        ...
+
+    async def purge(self, before: float, limit: int) -> int:
+        """Delete up to `limit` rows that ended (absolute expiry, idle expiry or revocation) before a time; how many."""
+        ...
+
+
+# --- The revocation log -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """Where the log ends."""
+
+    epoch: str
+    """The name of this log: a new database has another."""
+    sequence: int
+    compacted: int
+    """Entries up to this one are purged; none of them can hit a valid token."""
+    key_revision: int
+    """Grows whenever the signing keys or the server's secrets change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationDraft:
+    """An entry to be: everything but its sequence."""
+
+    target: RevocationTarget
+    value: str
+    revoke_time: float
+    expire_time: float
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    comment: str = ""
+    token_expire_time: int | None = None
+
+
+class RevocationLog(Protocol):
+    """The truth about revocations. Commit order is sequence order and sequences have no gaps: whoever sees entry n sees, or
+    will never see because they are compacted, all entries below n."""
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
+        """Append in one transaction, with what goes with each target:
+
+        - SESSION: sets revoke_time and revoke_reason of the row; if there is no such row or it is revoked already, the draft is
+          left out;
+        - SUBJECT, CLIENT, EVERYTHING: raises the floor to the entry's sequence. O(1) however many sessions there are: they are dead by their
+          `revision`;
+        - KEY: the signing key becomes revoked and key_revision grows; a key not known or revoked already is left out;
+        - TOKEN_ID: nothing else.
+
+        Returns the head after the commit (at least as high as every entry) and the entries appended. Concurrent calls of one node may
+        share a commit.
+        """
+        ...
+
+    async def head(self) -> LogHead:
+        """The head, read after the call began."""
+        ...
+
+    async def read(self, after: int, limit: int) -> Sequence[Revocation]:
+        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted ones)."""
+        ...
+
+    async def compact(self, now: float, limit: int) -> int:
+        """Purge up to `limit` of the oldest entries, as long as they expired before `now`; stops at the first one that did not. How many."""
+        ...
+
+    async def purge_floors(self, before: float, limit: int) -> int:
+        """Delete up to `limit` floors raised before a time (no session is older); how many."""
+        ...
+
+
+# --- Keys -------------------------------------------------------------------------------------------------------------
+
+
+class SigningKeyState(Enum):
+    """Where a signing key is in its life."""
+
+    PREPARED = "prepared"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSigningKey:
+    """A signing key at rest."""
+
+    key_id: str
+    algorithm: Algorithm
+    state: SigningKeyState
+    public_key: bytes
+    """DER SubjectPublicKeyInfo; empty for HS256."""
+    private_key: bytes
+    """Wrapped private key (AES-256-GCM); opaque to the store. Empty if it lives in an HSM."""
+    wrapping_key_id: str
+    """Which key-encryption key wrapped it."""
+    create_time: float
+    activate_time: float | None = None
+    retire_time: float | None = None
+    revoke_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMacKey:
+    """A MAC key for opaque tokens at rest; the highest version is the active one."""
+
+    version: int
+    wrapped: bytes
+    wrapping_key_id: str
+    create_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKeys:
+    """All keys at one revision."""
+
+    revision: int
+    signing_keys: Sequence[StoredSigningKey]
+    mac_keys: Sequence[StoredMacKey]
+
+
+class KeyStore(Protocol):
+    """Keys shared by all nodes. Every change is a compare-and-set on the revision, so two nodes never both decide."""
+
+    async def load(self) -> StoredKeys:
+        """All keys, with the revision of the same snapshot."""
+        ...
+
+    async def save(
+        self,
+        expected_revision: int,
+        signing_keys: Sequence[StoredSigningKey],
+        mac_keys: Sequence[StoredMacKey],
+        *,
+        deleted_key_ids: Sequence[str] = (),
+    ) -> bool:
+        """Insert or update these keys and delete others in one transaction, and raise the revision by one, if it is still `expected_revision`;
+        otherwise change nothing and return False."""
+        ...
+
+
+class Signer(Protocol):
+    """Signs with one key."""
+
+    key_id: str
+    algorithm: Algorithm
+
+    async def sign(self, signing_input: bytes) -> bytes:
+        """The JWS signature. Never blocks the event loop for longer than a thread switch. Raises `SigningUnavailableError`."""
+        ...
+
+
+class KeyWrap(Protocol):
+    """Wraps private keys for rest."""
+
+    key_id: str
+
+    def wrap(self, plaintext: Secret, context: bytes) -> bytes:
+        """Encrypt, bound to `context`."""
+        ...
+
+    def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
+        """Decrypt. Raises `ConfigurationError` if no such key-encryption key is configured, or the text or its context is not authentic."""
+        ...
+
+
+# --- Several nodes ----------------------------------------------------------------------------------------------------
+
+
+class LeaseStore(Protocol):
+    """Which node does what only one should do. Time is the database's own."""
+
+    async def acquire(self, name: str, holder: str, ttl: float) -> bool:
+        """Take or renew a lease for `ttl` seconds. False if another holder has it and it has not run out."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give a lease back early; nothing happens if the holder does not have it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What one node knows of its validators."""
+
+    node_id: str
+    connected: int
+    """Named validators with an open stream."""
+    applied: Sequence[tuple[int, int]]
+    """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to fit."""
+    foreign: Sequence[tuple[str, int]]
+    """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere; 4,096 at most."""
+    age: float = 0.0
+    """Seconds since it was written, by the database's clock. Set by the store."""
+
+
+class NodeStore(Protocol):
+    """Reports of all nodes."""
+
+    async def report(self, report: NodeReport) -> None:
+        """Replace this node's report."""
+        ...
+
+    async def reports(self, max_age: float) -> Sequence[NodeReport]:
+        """Reports not older than `max_age` seconds; older ones are deleted."""
+        ...
+
+    async def forget(self, node_id: str) -> None:
+        """Delete this node's report."""
+        ...
+
+
+class RevocationMirror(Protocol):
+    """The fast copy of the log outside of SQL (Redis): a hint for other nodes and a set for others to query. May be lost at any time.
+
+    Calls time out quickly and raise `StoreUnavailableError`.
+    """
+
+    async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
+        """Add entries to the stream and the set. Idempotent."""
+        ...
+
+    async def is_complete(self, head: LogHead) -> bool:
+        """Whether stream and set are those of this log and miss nothing up to the head, as far as the mirror itself knows."""
+        ...
+
+    async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
+        """Fill stream and set anew from the live entries."""
+        ...
+
+    def listen(self) -> AsyncIterator[Sequence[Revocation]]:
+        """New entries as other nodes publish them: maybe out of order, maybe with gaps. Ends with `StoreUnavailableError`."""
+        ...

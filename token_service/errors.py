@@ -1,0 +1,324 @@
+"""The one tree of errors. Nothing here knows gRPC or HTTP; `wire` translates at the edges.
+
+Each failure has a stable `Reason`. The names are those of `ErrorReason` in `error_reason.proto`; a test pins
+every one of them to its gRPC status and its HTTP status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """Why a call failed. Stable: part of the contract."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    CALLER_UNAUTHENTICATED = "CALLER_UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESERVED_CLAIM = "RESERVED_CLAIM"
+    CUSTOM_CLAIMS_TOO_LARGE = "CUSTOM_CLAIMS_TOO_LARGE"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    BINDING_REQUIRED = "BINDING_REQUIRED"
+    REFRESH_TOKEN_INVALID = "REFRESH_TOKEN_INVALID"
+    REFRESH_TOKEN_EXPIRED = "REFRESH_TOKEN_EXPIRED"
+    SESSION_IDLE = "SESSION_IDLE"
+    SESSION_REVOKED = "SESSION_REVOKED"
+    REFRESH_TOKEN_REUSED = "REFRESH_TOKEN_REUSED"
+    WRONG_CLIENT = "WRONG_CLIENT"
+    WRONG_DEVICE = "WRONG_DEVICE"
+    SCOPE_EXCEEDED = "SCOPE_EXCEEDED"
+    TOO_MANY_RETRIES = "TOO_MANY_RETRIES"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    SESSION_NOT_ACTIVE = "SESSION_NOT_ACTIVE"
+    STREAM_ENDED = "STREAM_ENDED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    REPLICA_STALE = "REPLICA_STALE"
+    OVERLOADED = "OVERLOADED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    INTERNAL = "INTERNAL"
+    SIGNING_UNAVAILABLE = "SIGNING_UNAVAILABLE"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    POLICY_VIOLATION = "POLICY_VIOLATION"
+
+
+class InvalidReason(StrEnum):
+    """Why a token is not good. The names are those of `InvalidReason` in `token_service.proto`."""
+
+    MALFORMED = "MALFORMED"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    UNKNOWN_KEY = "UNKNOWN_KEY"
+    EXPIRED = "EXPIRED"
+    NOT_YET_VALID = "NOT_YET_VALID"
+    WRONG_ISSUER = "WRONG_ISSUER"
+    WRONG_AUDIENCE = "WRONG_AUDIENCE"
+    INSUFFICIENT_SCOPE = "INSUFFICIENT_SCOPE"
+    REVOKED = "REVOKED"
+    WRONG_TYPE = "WRONG_TYPE"
+    UNKNOWN_SESSION = "UNKNOWN_SESSION"
+    SUPERSEDED = "SUPERSEDED"
+    TOO_LARGE = "TOO_LARGE"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that breaks its rules.
+
+    `field` is the path in the request, e.g. `auth_context.amr[3]`; `description` says what is allowed.
+    """
+
+    field: str
+    description: str
+
+
+class TokenServiceError(Exception):
+    """Root of everything this package raises on purpose.
+
+    `message` is safe to show to the caller: it never holds a token, a key or a secret.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationError(TokenServiceError):
+    """The service can't start as configured; the message names the setting, its value and what is allowed."""
+
+
+class InvalidTokenError(TokenServiceError):
+    """A token is not good now. `reason` says why; the message says it in words."""
+
+    def __init__(self, reason: InvalidReason, message: str = "") -> None:
+        super().__init__(message or reason.value)
+        self.reason = reason
+
+
+class ServiceError(TokenServiceError):
+    """A call failed, for a reason that is part of the contract.
+
+    `metadata` is shown to the caller; `retry_after` (seconds) says when another try may help, and is None where it
+    would not.
+    """
+
+    reason: ClassVar[Reason]
+    default_message: ClassVar[str]
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message or self.default_message)
+        self.metadata: Mapping[str, str] = metadata or {}
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(ServiceError):
+    """A field of the request breaks its rules."""
+
+    reason = Reason.INVALID_REQUEST
+    default_message = "the request is invalid"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidRequestError:
+        """The error for a single field."""
+        return cls([FieldViolation(field, description)])
+
+
+class CallerUnauthenticatedError(ServiceError):
+    """The caller did not say who it is, or could not prove it."""
+
+    reason = Reason.CALLER_UNAUTHENTICATED
+    default_message = "the caller is not authenticated"
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller lacks a permission."""
+
+    reason = Reason.PERMISSION_DENIED
+    default_message = "the caller lacks the permission for this call"
+
+
+class ReservedClaimError(ServiceError):
+    """A custom claim has a name the service sets itself."""
+
+    reason = Reason.RESERVED_CLAIM
+    default_message = "a custom claim has a reserved name"
+
+
+class CustomClaimsTooLargeError(ServiceError):
+    """The custom claims are larger or deeper than the policy allows."""
+
+    reason = Reason.CUSTOM_CLAIMS_TOO_LARGE
+    default_message = "the custom claims are too large"
+
+
+class RequestIdReusedError(ServiceError):
+    """A request_id was used for another request."""
+
+    reason = Reason.REQUEST_ID_REUSED
+    default_message = "the request_id was used for another request"
+
+
+class BindingRequiredError(ServiceError):
+    """The policy requires tokens bound to a key."""
+
+    reason = Reason.BINDING_REQUIRED
+    default_message = "the client's policy requires a confirmation key"
+
+
+class PolicyViolationError(ServiceError):
+    """The policy of the client does not allow what was asked for."""
+
+    reason = Reason.POLICY_VIOLATION
+    default_message = "the client's policy does not allow this"
+
+
+class RefreshTokenInvalidError(ServiceError):
+    """Not a refresh token issued here."""
+
+    reason = Reason.REFRESH_TOKEN_INVALID
+    default_message = "the refresh token is invalid"
+
+
+class RefreshTokenExpiredError(ServiceError):
+    """The session's absolute time is over."""
+
+    reason = Reason.REFRESH_TOKEN_EXPIRED
+    default_message = "the refresh token has expired"
+
+
+class SessionIdleError(ServiceError):
+    """The session was not used for longer than its idle timeout."""
+
+    reason = Reason.SESSION_IDLE
+    default_message = "the session was idle for too long"
+
+
+class SessionRevokedError(ServiceError):
+    """The session was revoked."""
+
+    reason = Reason.SESSION_REVOKED
+    default_message = "the session was revoked"
+
+
+class RefreshTokenReusedError(ServiceError):
+    """A superseded refresh token was presented after the grace window; its session is revoked now."""
+
+    reason = Reason.REFRESH_TOKEN_REUSED
+    default_message = "the refresh token was used before; the session is revoked"
+
+
+class WrongClientError(ServiceError):
+    """The refresh token belongs to another client."""
+
+    reason = Reason.WRONG_CLIENT
+    default_message = "the refresh token belongs to another client"
+
+
+class WrongDeviceError(ServiceError):
+    """The session is bound to another device."""
+
+    reason = Reason.WRONG_DEVICE
+    default_message = "the session is bound to another device"
+
+
+class ScopeExceededError(ServiceError):
+    """A scope or an audience was asked for that the session does not have."""
+
+    reason = Reason.SCOPE_EXCEEDED
+    default_message = "more was asked for than the session has"
+
+
+class TooManyRetriesError(ServiceError):
+    """Too many retries with one superseded token inside the grace window."""
+
+    reason = Reason.TOO_MANY_RETRIES
+    default_message = "too many retries with the same refresh token"
+
+
+class SessionNotFoundError(ServiceError):
+    """There is no such session."""
+
+    reason = Reason.SESSION_NOT_FOUND
+    default_message = "there is no such session"
+
+
+class SessionNotActiveError(ServiceError):
+    """The session is expired or revoked."""
+
+    reason = Reason.SESSION_NOT_ACTIVE
+    default_message = "the session is expired or revoked"
+
+
+class KeyNotFoundError(ServiceError):
+    """There is no such signing key."""
+
+    reason = Reason.KEY_NOT_FOUND
+    default_message = "there is no such signing key"
+
+
+class StreamEndedError(ServiceError):
+    """The stream was ended; it resumes with the last cursor."""
+
+    reason = Reason.STREAM_ENDED
+    default_message = "the stream was ended; reconnect with the last cursor"
+
+
+class ShuttingDownError(ServiceError):
+    """The server is shutting down."""
+
+    reason = Reason.SHUTTING_DOWN
+    default_message = "the server is shutting down; reconnect"
+
+
+class StoreUnavailableError(ServiceError):
+    """The database can't be reached or did not answer in time."""
+
+    reason = Reason.STORE_UNAVAILABLE
+    default_message = "the database is unavailable"
+
+
+class ReplicaStaleError(ServiceError):
+    """This node's replica of the revocation log is too far behind to answer."""
+
+    reason = Reason.REPLICA_STALE
+    default_message = "this node's replica of the revocation log is too far behind"
+
+
+class OverloadedError(ServiceError):
+    """The server has as many calls or streams as it allows."""
+
+    reason = Reason.OVERLOADED
+    default_message = "the server is at its limit"
+
+
+class DeadlineExceededError(ServiceError):
+    """The caller's deadline passed before there was an answer."""
+
+    reason = Reason.DEADLINE_EXCEEDED
+    default_message = "the deadline passed"
+
+
+class SigningUnavailableError(ServiceError):
+    """No key can sign at the moment."""
+
+    reason = Reason.SIGNING_UNAVAILABLE
+    default_message = "no key can sign at the moment"
+
+
+class InternalError(ServiceError):
+    """A defect of the service; the log has the details under `metadata["error_id"]`."""
+
+    reason = Reason.INTERNAL
+    default_message = "internal error"

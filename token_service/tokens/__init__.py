@@ -1,0 +1,1 @@
+"""What a token is: formats, verification, revocation. Pure: no I/O, no clock, no randomness."""

@@ -1,0 +1,122 @@
+"""The signature algorithms, each bound to one type of key (RFC 7518, section 3; RFC 8037; RFC 8725, section 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from token_service.tokens.secret import Secret
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+"""A larger modulus would make every verification a denial of service."""
+MIN_HMAC_BYTES = 32
+
+
+class Algorithm(StrEnum):
+    """What may sign a token. There is no `none`."""
+
+    RS256 = "RS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+    HS256 = "HS256"
+
+
+VerificationKeyMaterial: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Secret
+Verify: TypeAlias = Callable[[bytes, bytes], bool]
+"""`verify(signature, signing_input)`: whether the signature is good. Raises nothing."""
+
+_PKCS1V15 = PKCS1v15()
+_SHA256 = SHA256()
+_ECDSA_SHA256 = ECDSA(_SHA256)
+
+
+def algorithm_of(material: VerificationKeyMaterial) -> Algorithm:
+    """The one algorithm a key may be used with. Raises `ValueError` for a key too weak or of another kind."""
+    if isinstance(material, RSAPublicKey):
+        if not MIN_RSA_BITS <= material.key_size <= MAX_RSA_BITS:
+            raise ValueError(f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {material.key_size}")
+        return Algorithm.RS256
+    if isinstance(material, EllipticCurvePublicKey):
+        if not isinstance(material.curve, SECP256R1):
+            raise ValueError(f"an EC key must be on P-256, not {material.curve.name}")
+        return Algorithm.ES256
+    if isinstance(material, Ed25519PublicKey):
+        return Algorithm.EDDSA
+    if isinstance(material, Secret):
+        if len(material.reveal()) < MIN_HMAC_BYTES:
+            raise ValueError(f"an HMAC key must have at least {MIN_HMAC_BYTES} bytes")
+        return Algorithm.HS256
+    raise ValueError(f"no algorithm for {type(material).__name__}")
+
+
+def verifier_for(material: VerificationKeyMaterial) -> Verify:
+    """A function that verifies signatures of this key with the key's one algorithm."""
+    algorithm_of(material)
+    if isinstance(material, RSAPublicKey):
+        return _rs256(material)
+    if isinstance(material, EllipticCurvePublicKey):
+        return _es256(material)
+    if isinstance(material, Ed25519PublicKey):
+        return _eddsa(material)
+    return _hs256(material)
+
+
+def _rs256(key: RSAPublicKey) -> Verify:
+    raw = key.verify
+
+    def verify(signature: bytes, signing_input: bytes) -> bool:
+        try:
+            raw(signature, signing_input, _PKCS1V15, _SHA256)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _es256(key: EllipticCurvePublicKey) -> Verify:
+    raw = key.verify
+
+    def verify(signature: bytes, signing_input: bytes) -> bool:
+        if len(signature) != 64:  # r and s, 32 bytes each (RFC 7518, section 3.4)
+            return False
+        r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+        try:
+            raw(encode_dss_signature(r, s), signing_input, _ECDSA_SHA256)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _eddsa(key: Ed25519PublicKey) -> Verify:
+    raw = key.verify
+
+    def verify(signature: bytes, signing_input: bytes) -> bool:
+        try:
+            raw(signature, signing_input)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _hs256(key: Secret) -> Verify:
+    def verify(signature: bytes, signing_input: bytes) -> bool:
+        return hmac.compare_digest(hmac.digest(key.reveal(), signing_input, hashlib.sha256), signature)
+
+    return verify

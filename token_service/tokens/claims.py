@@ -1,0 +1,207 @@
+"""What a verified token says (RFC 7519, RFC 9068, OpenID Connect Core 1.0).
+
+All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from token_service.errors import InvalidReason, InvalidTokenError
+
+MAX_NUMERIC_DATE: Final = 253402300799
+"""The last second of the year 9999; a number beyond it is no time."""
+
+MAX_ACCESS_TOKEN_TTL: Final = 3600
+"""Seconds. No JWT issued here lives longer, whatever the policy says, so a revocation may be forgotten after it."""
+
+RESERVED_CLAIMS: Final = frozenset(
+    "iss sub aud exp nbf iat jti client_id scope scp sid auth_ctx cnf rev "
+    "nonce at_hash c_hash s_hash auth_time acr amr azp act may_act events token_use typ".split()
+)
+"""Claims the service sets itself, or whose meaning others rely on: never taken from a request."""
+
+
+class TokenKind(IntEnum):
+    """The kinds of token, numbered as `TokenType` in `token.proto`."""
+
+    ACCESS = 1
+    REFRESH = 2
+    ID = 3
+    SESSION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AuthContext:
+    """How the subject was authenticated."""
+
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+    auth_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The key a token is bound to (RFC 7800): a DPoP key's `jkt` or a certificate's `x5t#S256`. Both empty: a bearer."""
+
+    jkt: str = ""
+    x5t_s256: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.jkt or self.x5t_s256)
+
+
+_SEAL: Final = object()
+
+
+class VerifiedClaims:
+    """Claims of a JWT whose signature was verified. Only a `Verifier` can make one.
+
+    The attributes are what every check needs; `auth_context`, `confirmation` and `custom_claims` are read from the payload
+    when they are asked for.
+    """
+
+    __slots__ = (
+        "audience",
+        "client_id",
+        "expire_time",
+        "fingerprint",
+        "issue_time",
+        "issuer",
+        "key_id",
+        "kind",
+        "not_before",
+        "payload",
+        "revision",
+        "scopes",
+        "session_id",
+        "subject",
+        "token_id",
+    )
+
+    kind: TokenKind
+    issuer: str
+    subject: str
+    client_id: str
+    audience: tuple[str, ...]
+    scopes: frozenset[str]
+    token_id: str
+    session_id: str
+    key_id: str
+    issue_time: int
+    """`iat`."""
+    not_before: int
+    """`nbf`; 0 if the token has none."""
+    expire_time: int
+    """`exp`."""
+    revision: int | None
+    """`rev`: the revocation sequence the issuer had seen; None in a token of another issuer."""
+    fingerprint: bytes
+    """First 8 bytes of the SHA-256 of `jti`."""
+    payload: Mapping[str, Any]
+    """All claims, as they were signed."""
+
+    def __init__(self, seal: object, payload: dict[str, Any], kind: TokenKind, key_id: str) -> None:
+        """Raises `InvalidTokenError(MALFORMED)` if a claim has the wrong type or a required one is missing."""
+        if seal is not _SEAL:
+            raise TypeError("VerifiedClaims are made by a Verifier only")
+        get = payload.get
+        self.kind = kind
+        self.key_id = key_id
+        self.payload = payload
+        self.issuer = _text(get("iss"), "iss")
+        self.subject = _text(get("sub"), "sub")
+        self.expire_time = _date(get("exp"), "exp")
+        self.issue_time = _date(get("iat"), "iat")
+        self.not_before = _date(get("nbf", 0), "nbf")
+        self.token_id = token_id = _text(get("jti", ""), "jti")
+        self.session_id = _text(get("sid", ""), "sid")
+        audience = get("aud")
+        if type(audience) is str:
+            self.audience = (audience,)
+        elif type(audience) is list and all(type(a) is str for a in audience):
+            self.audience = tuple(audience)
+        else:
+            raise malformed("aud is missing or not text")
+        scope = get("scope", "")
+        if type(scope) is not str:
+            raise malformed("scope is not text")
+        self.scopes = frozenset(scope.split(" ")) if scope else _NO_SCOPES
+        if kind is TokenKind.ACCESS:
+            self.client_id = _text(get("client_id"), "client_id")
+            if not token_id:
+                raise malformed("jti is missing")
+        else:
+            self.client_id = _text(get("azp", ""), "azp")
+        revision = get("rev")
+        if revision is not None and (type(revision) is not int or revision < 0):
+            raise malformed("rev is not a sequence")
+        self.revision = revision
+        self.fingerprint = fingerprint(token_id)
+
+    @property
+    def auth_context(self) -> AuthContext | None:
+        """How the subject was authenticated; None if the token does not say."""
+        source = self.payload.get("auth_ctx") if self.kind is TokenKind.ACCESS else self.payload
+        if not isinstance(source, dict):
+            return None
+        acr, amr, auth_time = source.get("acr", ""), source.get("amr", []), source.get("auth_time")
+        context = AuthContext(
+            acr if isinstance(acr, str) else "",
+            tuple(a for a in amr if isinstance(a, str)) if isinstance(amr, list) else (),
+            auth_time if type(auth_time) is int else None,
+        )
+        return context if context != _NO_AUTH_CONTEXT else None
+
+    @property
+    def confirmation(self) -> Confirmation:
+        """The key the token is bound to."""
+        cnf = self.payload.get("cnf")
+        if not isinstance(cnf, dict):
+            return _BEARER
+        jkt, x5t = cnf.get("jkt", ""), cnf.get("x5t#S256", "")
+        return Confirmation(jkt if isinstance(jkt, str) else "", x5t if isinstance(x5t, str) else "")
+
+    @property
+    def custom_claims(self) -> dict[str, Any]:
+        """Every claim whose name is not reserved."""
+        return {name: value for name, value in self.payload.items() if name not in RESERVED_CLAIMS}
+
+    def __repr__(self) -> str:
+        return f"<VerifiedClaims {self.kind.name} jti={self.token_id!r} sub={self.subject!r} exp={self.expire_time}>"
+
+
+def seal_claims(payload: dict[str, Any], kind: TokenKind, key_id: str) -> VerifiedClaims:
+    """Claims of a payload whose signature the caller has verified. For `Verifier` alone."""
+    return VerifiedClaims(_SEAL, payload, kind, key_id)
+
+
+def fingerprint(identifier: str) -> bytes:
+    """What stands for a token or session id in a packed set: the first 8 bytes of its SHA-256."""
+    return hashlib.sha256(identifier.encode()).digest()[:8]
+
+
+def malformed(message: str) -> InvalidTokenError:
+    """The error for a token that breaks the rules of its format."""
+    return InvalidTokenError(InvalidReason.MALFORMED, message)
+
+
+_NO_SCOPES: Final[frozenset[str]] = frozenset()
+_BEARER: Final = Confirmation()
+_NO_AUTH_CONTEXT: Final = AuthContext()
+
+
+def _text(value: object, name: str) -> str:
+    if type(value) is not str:
+        raise malformed(f"{name} is missing or not text")
+    return value
+
+
+def _date(value: object, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_NUMERIC_DATE:
+        raise malformed(f"{name} is missing or not a time in whole seconds")
+    return value

@@ -1,0 +1,126 @@
+"""Refresh and session tokens: opaque references that prove their own authenticity.
+
+A token is `rt_` or `st_` followed by the base64url text of
+
+    version (1 byte) || key version (2) || session id (16) || generation (4) || secret (32) || MAC (16)
+
+with big-endian integers. The MAC is HMAC-SHA-256, cut to 128 bits, over the prefix and everything before it, so a forgery is refused
+without a look into the database and an authentic token of an older generation is known for what it is. The database
+keeps the SHA-256 of the secret only.
+
+The next secret is derived from the current one. A retry that presents the superseded token thus gets the very same
+successor, and no raw secret is ever stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from token_service.tokens import base64url
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.secret import Secret
+
+SECRET_BYTES: Final = 32
+MAX_GENERATION: Final = 2**32 - 1
+_FORMAT: Final = 1
+_BODY: Final = struct.Struct(">BH16sI32s")
+_MAC_BYTES: Final = 16
+_TEXT_LENGTH: Final = -(-(_BODY.size + _MAC_BYTES) * 4 // 3)
+_PREFIXES: Final = {TokenKind.REFRESH: "rt_", TokenKind.SESSION: "st_"}
+_KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+
+
+class OpaqueTokenError(ValueError):
+    """Not an authentic token. `forged` tells a well-formed text with a wrong MAC from one that is no token at all."""
+
+    def __init__(self, message: str, *, forged: bool) -> None:
+        super().__init__(message)
+        self.forged = forged
+
+
+@dataclass(frozen=True, slots=True)
+class MacKeys:
+    """The server's keys for opaque tokens by version, and the version new tokens get.
+
+    Older versions stay for as long as a session may live that has a token made with them.
+    """
+
+    keys: Mapping[int, Secret]
+    active: int
+
+    def __post_init__(self) -> None:
+        if self.active not in self.keys:
+            raise ValueError("the active version is not among the keys")
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueToken:
+    """A refresh or session token whose MAC was verified, or one made here."""
+
+    kind: TokenKind
+    key_version: int
+    session_id: UUID
+    generation: int
+    """How often the session's refresh token was rotated before this one; 0 for session tokens."""
+    secret: Secret
+
+    @property
+    def secret_hash(self) -> bytes:
+        """What the database keeps: SHA-256 of the secret, 32 bytes."""
+        return hashlib.sha256(self.secret.reveal()).digest()
+
+    def format(self, keys: MacKeys) -> str:
+        """The token's text."""
+        body = _BODY.pack(
+            _FORMAT, self.key_version, self.session_id.bytes, self.generation, self.secret.reveal()
+        )
+        prefix = _PREFIXES[self.kind]
+        return prefix + base64url.encode(body + _mac(keys.keys[self.key_version], prefix, body))
+
+    def successor(self, keys: MacKeys, key_version: int) -> OpaqueToken:
+        """The next token of the family: always the same one for the same token and key version."""
+        generation = self.generation + 1
+        material = self.secret.reveal() + self.session_id.bytes + struct.pack(">I", generation)
+        secret = hmac.digest(keys.keys[key_version].reveal(), b"successor" + material, "sha256")
+        return OpaqueToken(self.kind, key_version, self.session_id, generation, Secret(secret))
+
+
+def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
+    """The authentic token in `text`. Raises `OpaqueTokenError`; takes the same time wherever a MAC differs."""
+    prefix = text[:3]
+    kind = _KINDS.get(prefix)
+    if kind is None or len(text) != len(prefix) + _TEXT_LENGTH:
+        raise OpaqueTokenError("not an opaque token", forged=False)
+    try:
+        data = base64url.decode(text[3:].encode("ascii"))
+    except ValueError:
+        raise OpaqueTokenError("not base64url", forged=False) from None
+    body, mac = data[: _BODY.size], data[_BODY.size :]
+    version, key_version, session_id, generation, secret = _BODY.unpack(body)
+    key = keys.keys.get(key_version)
+    if version != _FORMAT or key is None:
+        raise OpaqueTokenError("an unknown version", forged=True)
+    if not hmac.compare_digest(mac, _mac(key, prefix, body)):
+        raise OpaqueTokenError("the MAC does not verify", forged=True)
+    return OpaqueToken(kind, key_version, UUID(bytes=session_id), generation, Secret(secret))
+
+
+def derive_first_secret(keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str) -> Secret:
+    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same token."""
+    material = b"first" + bytes([kind]) + session_id.bytes + request_id.encode()
+    return Secret(hmac.digest(keys.keys[key_version].reveal(), material, "sha256"))
+
+
+def looks_opaque(text: str) -> bool:
+    """Whether `text` claims to be a refresh or a session token."""
+    return text[:3] in _KINDS
+
+
+def _mac(key: Secret, prefix: str, body: bytes) -> bytes:
+    return hmac.digest(key.reveal(), b"mac" + prefix.encode() + body, "sha256")[:_MAC_BYTES]

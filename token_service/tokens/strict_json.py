@@ -1,0 +1,57 @@
+"""JSON objects from strangers: no duplicate names, no surprises (RFC 8259, section 4; RFC 8725, section 2.4)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+
+MAX_DEPTH = 16
+"""How deep arrays and objects may nest."""
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+encode = msgspec.json.Encoder().encode
+"""Canonical bytes of a value: no white space, UTF-8, members in insertion order."""
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """The object in `data` (UTF-8).
+
+    Raises `ValueError` for anything but one JSON object: other encodings, byte order marks, duplicate names at any
+    level, NaN and infinities, trailing data, nesting deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = _decode(data)
+        # Encoding the value again gives the same bytes if they were canonical; a dropped duplicate can't hide then, and
+        # no second parse is needed.
+        if encode(value) == data and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+            return value
+        json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    require_depth(value, MAX_DEPTH)
+    return value
+
+
+def require_depth(value: object, limit: int) -> None:
+    """Raise `ValueError` if `value` nests arrays and objects deeper than `limit`."""
+    level: list[object] = [value]
+    depth = 0
+    while level:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if containers and depth == limit:
+            raise ValueError(f"nested deeper than {limit}")
+        level = [x for c in containers for x in (c.values() if isinstance(c, dict) else c)]
+        depth += 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate name")
+    return members
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,67 @@
+"""Claims verified before, so that a token is verified once and checked often."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from token_service.tokens.claims import VerifiedClaims
+
+MAX_AGE: Final = 300.0
+"""Seconds an entry lives at most."""
+
+
+class CacheEntry:
+    """Verified claims with the last verdicts about them.
+
+    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never.
+    """
+
+    __slots__ = ("claims", "clean_version", "valid_from", "valid_until")
+
+    def __init__(self, claims: VerifiedClaims, valid_from: float, valid_until: float) -> None:
+        self.claims = claims
+        self.clean_version = -1
+        self.valid_from = valid_from
+        self.valid_until = valid_until
+
+
+class VerifiedCache:
+    """A bounded map from full token texts to verified claims; for exactly one generation of the verifier's keys.
+
+    Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any thread may use
+    it: each step is one dict operation.
+    """
+
+    __slots__ = ("_capacity", "_old", "young")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = max(1, capacity // 2)
+        self.young: dict[str, CacheEntry] = {}
+        self._old: dict[str, CacheEntry] = {}
+
+    def get(self, token: str) -> CacheEntry | None:
+        """The entry of a token; None if there is none."""
+        entry = self.young.get(token)
+        if entry is None:
+            entry = self._old.get(token)
+            if entry is not None:
+                self.put(token, entry)
+        return entry
+
+    def put(self, token: str, entry: CacheEntry) -> None:
+        """Keep an entry."""
+        if len(self.young) >= self._capacity:
+            self._old, self.young = self.young, {}
+        self.young[token] = entry
+
+    def discard(self, token: str) -> None:
+        """Forget a token."""
+        self.young.pop(token, None)
+        self._old.pop(token, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.young, self._old = {}, {}
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)

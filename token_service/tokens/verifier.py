@@ -1,0 +1,161 @@
+"""Verification of JWTs, strictly (RFC 7515, RFC 7519, RFC 8725, RFC 9068).
+
+What is checked once, here: size, form, header, key, signature, issuer, types of the claims. What must be checked on
+every use is in the functions below: times, audience, scopes. Revocation is `RevocationSet.find`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence, Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final
+
+from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.tokens import strict_json
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.base64url import decode
+from token_service.tokens.claims import TokenKind, VerifiedClaims, malformed, seal_claims
+from token_service.tokens.key_set import KeySet, VerificationKey
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
+_MAX_KNOWN_HEADERS: Final = 256
+
+# A key that travels with the token, or an extension not understood, is a reason to refuse it (RFC 8725, section 3.10; RFC 7515,
+# section 4.1.11); so are encodings other than the plain one (RFC 7797, RFC 7516).
+_REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
+
+_KINDS: Final = {"at+jwt": TokenKind.ACCESS, "application/at+jwt": TokenKind.ACCESS, "jwt": TokenKind.ID}
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerRules:
+    """What is expected of an issuer's tokens. Everything is explicit (RFC 8725, section 3)."""
+
+    issuer: str
+    """`iss`, compared exactly."""
+    algorithms: frozenset[Algorithm]
+    """Algorithms accepted. A key verifies with its own algorithm only, and only if that is among these."""
+    token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS, TokenKind.ID})
+    """Kinds accepted, told by `typ`."""
+
+
+class _Trust:
+    """One issuer's rules with its current keys. The header cache belongs to exactly one key set."""
+
+    __slots__ = ("rules", "state")
+
+    def __init__(self, rules: IssuerRules, key_set: KeySet) -> None:
+        self.rules = rules
+        self.state: tuple[KeySet, dict[bytes, tuple[VerificationKey, TokenKind]]] = (key_set, {})
+
+
+class Verifier:
+    """Verifies JWTs of one or several issuers. Thread-safe; does no I/O and reads no clock."""
+
+    __slots__ = ("_by_issuer", "_only", "generation")
+
+    def __init__(self, trusts: Sequence[tuple[IssuerRules, KeySet]]) -> None:
+        if not trusts:
+            raise ValueError("at least one issuer")
+        self._by_issuer = {rules.issuer: _Trust(rules, key_set) for rules, key_set in trusts}
+        if len(self._by_issuer) != len(trusts):
+            raise ValueError("an issuer is named twice")
+        self._only = next(iter(self._by_issuer.values())) if len(trusts) == 1 else None
+        self.generation = 0
+        """Changes with every change of a key set; what was verified at another generation must be verified again."""
+
+    def replace_key_set(self, issuer: str, key_set: KeySet) -> None:
+        """Use these keys for the issuer from now on. Raises `KeyError` for an issuer not trusted."""
+        self._by_issuer[issuer].state = (key_set, {})
+        self.generation += 1
+
+    def key_set(self, issuer: str) -> KeySet:
+        """The keys in use for the issuer. Raises `KeyError` for an issuer not trusted."""
+        return self._by_issuer[issuer].state[0]
+
+    def verify(self, token: str) -> VerifiedClaims:
+        """The claims of a token whose signature, form and issuer are good.
+
+        Raises `InvalidTokenError`: TOO_LARGE, MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or WRONG_TYPE. Says nothing about
+        times, audience, scopes and revocation.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidTokenError(InvalidReason.TOO_LARGE, f"longer than {MAX_TOKEN_BYTES} bytes")
+        try:
+            compact = token.encode("ascii")
+            header, payload_text, signature_text = compact.split(b".")
+            signature = decode(signature_text)
+        except ValueError:
+            raise malformed("not a JWS in compact form") from None
+        payload: dict[str, Any] | None = None
+        trust = self._only
+        if trust is None:
+            payload = _unverified_payload(payload_text)
+            issuer = payload.get("iss")
+            trust = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
+            if trust is None:
+                raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "the issuer is not trusted")
+        key_set, headers = trust.state
+        known = headers.get(header)
+        if known is None:
+            known = _check_header(header, trust.rules, key_set)
+            if len(headers) < _MAX_KNOWN_HEADERS:
+                headers[header] = known
+        key, kind = known
+        if not key.verify(signature, compact[: len(header) + len(payload_text) + 1]):
+            raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
+        if payload is None:
+            payload = _unverified_payload(payload_text)
+        claims = seal_claims(payload, kind, key.key_id)
+        if claims.issuer != trust.rules.issuer:
+            raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")
+        return claims
+
+
+def check_times(claims: VerifiedClaims, now: float, leeway: float = 0) -> None:
+    """Raise EXPIRED or NOT_YET_VALID unless `now` is within the token's time, `leeway` seconds allowed at both ends."""
+    if claims.expire_time <= now - leeway:
+        raise InvalidTokenError(InvalidReason.EXPIRED, "the token has expired")
+    if claims.not_before > now + leeway or claims.issue_time > now + leeway:
+        raise InvalidTokenError(InvalidReason.NOT_YET_VALID, "the token is not valid yet")
+
+
+def check_audience(claims: VerifiedClaims, audience: str) -> None:
+    """Raise WRONG_AUDIENCE unless the token is meant for `audience`."""
+    if audience not in claims.audience:
+        raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE, "the token is meant for someone else")
+
+
+def check_scopes(claims: VerifiedClaims, required: Collection[str] | AbstractSet[str]) -> None:
+    """Raise INSUFFICIENT_SCOPE unless the token has every required scope."""
+    if not claims.scopes.issuperset(required):
+        raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
+
+
+def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> tuple[VerificationKey, TokenKind]:
+    try:
+        header = strict_json.decode_object(decode(text))
+    except ValueError:
+        raise malformed("the header is not a JSON object") from None
+    refused = _REFUSED_HEADERS.intersection(header)
+    if refused:
+        raise malformed(f"the header has {min(refused)}")
+    typ, kid, alg = header.get("typ"), header.get("kid"), header.get("alg")
+    kind = _KINDS.get(typ.lower()) if isinstance(typ, str) else None
+    if kind is None or kind not in rules.token_kinds:
+        raise InvalidTokenError(InvalidReason.WRONG_TYPE, "typ is none of the expected ones")
+    if not isinstance(kid, str) or not isinstance(alg, str):
+        raise malformed("the header lacks alg or kid")
+    key = key_set.get(kid)
+    if key is None:
+        raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
+    if key.algorithm != alg or key.algorithm not in rules.algorithms:
+        raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the key is not for this algorithm")
+    return key, kind
+
+
+def _unverified_payload(text: bytes) -> dict[str, Any]:
+    try:
+        return strict_json.decode_object(decode(text))
+    except ValueError:
+        raise malformed("the payload is not a JSON object") from None
