@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -11,6 +12,9 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from google.protobuf import json_format
+from google.rpc import error_details_pb2
 
 from tests.support import reaper
 
@@ -30,16 +34,25 @@ class BufCurlError(Exception):
         """Name of the status in lower case, as in `invalid_argument`."""
         self.message = message
         self.details = details
-        """Decoded `google.rpc` details, each `{"type": ..., "value": ..., "debug": {...}}`."""
+        """Decoded `google.rpc` details in their JSON form, each with its full message name as `type`."""
 
     @property
     def reason(self) -> str | None:
         """`ErrorInfo.reason`, if the error carries one."""
         for detail in self.details:
-            if detail.get("type") == "google.rpc.ErrorInfo":
-                reason = detail.get("debug", {}).get("reason")
-                return reason if isinstance(reason, str) else None
+            if detail["type"] == "google.rpc.ErrorInfo":
+                return str(detail["reason"])
         return None
+
+    @property
+    def violations(self) -> dict[str, str]:
+        """Field to description of `BadRequest`, empty without one."""
+        return {
+            violation["field"]: violation.get("description", "")
+            for detail in self.details
+            if detail["type"] == "google.rpc.BadRequest"
+            for violation in detail["fieldViolations"]
+        }
 
 
 def find_buf() -> str:
@@ -66,10 +79,19 @@ def _documents(text: str) -> Iterator[Message]:
         yield document
 
 
+def _decoded(detail: Message) -> Message:
+    # buf prints a detail as base64 without padding; what it means, only its type tells.
+    kind = getattr(error_details_pb2, detail["type"].removeprefix("google.rpc."))
+    value = detail["value"]
+    message = kind.FromString(base64.b64decode(value + "=" * (-len(value) % 4)))
+    return {"type": detail["type"], **json_format.MessageToDict(message)}
+
+
 def _error(stderr: str) -> BufCurlError:
     try:
         error = next(_documents(stderr[stderr.index("{") :]))
-        return BufCurlError(error["code"], error.get("message", ""), error.get("details", []))
+        details = [_decoded(detail) for detail in error.get("details", [])]
+        return BufCurlError(error["code"], error.get("message", ""), details)
     except (ValueError, KeyError, StopIteration):
         return BufCurlError("unparsed", stderr.strip(), [])
 
