@@ -1,0 +1,278 @@
+"""What a setting's value may be: types and their parsers.
+
+Every parser takes text and raises `UnusableValueError`, or another `ValueError` whose message may repeat the value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from token_service.tokens.secret import Secret
+
+KEY_ENCRYPTION_KEY_BYTES: Final = 32
+
+
+class UnusableValueError(ValueError):
+    """Why a value can't be used. Its message repeats nothing of the value, unlike those of the standard library."""
+
+
+class Profile(StrEnum):
+    """What the service is run for."""
+
+    DEVELOPMENT = "development"
+    """Any caller may do anything, so only on loopback."""
+    PRODUCTION = "production"
+    """TLS, callers with certificates, nothing generated that must be kept elsewhere."""
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody outside of this machine can connect. A name other than `localhost` is taken for public."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Url:
+    """A URL that hides its password wherever it is shown. Read it with `reveal()`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text: Final = text
+
+    def reveal(self) -> str:
+        """The URL as it is, with its password. Never log it."""
+        return self._text
+
+    @property
+    def scheme(self) -> str:
+        """What stands before `://`."""
+        return self._text.partition("://")[0]
+
+    def __str__(self) -> str:
+        return redact_url(self._text)
+
+    def __repr__(self) -> str:
+        return f"Url({redact_url(self._text)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == other._text if isinstance(other, Url) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def redact_url(text: str) -> str:
+    """`text` without the password it may hold, be it a URL or not."""
+    head, at, tail = text.rpartition("@")
+    if at:
+        scheme, separator, authority = head.partition("://")
+        user, colon, _ = authority.partition(":")
+        head = f"{scheme}://{user}{':***' if colon else ''}" if separator else "***"
+    text = f"{head}{at}{tail}"
+    base, question, query = text.partition("?")
+    parts = (
+        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***"
+        for part in query.split("&")
+    )
+    return f"{base}{question}{'&'.join(parts)}"
+
+
+def _is_secret_parameter(part: str) -> bool:
+    name = part.partition("=")[0].lower()
+    return any(word in name for word in ("pass", "pwd", "secret"))
+
+
+def parse_address(text: str) -> Address:
+    """`host:port`, with an IPv6 address in brackets."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    if not colon or not host or (":" in host and not bracketed) or not port.isascii() or not port.isdigit():
+        raise UnusableValueError("not host:port")
+    if host != "localhost" and not bracketed and not all(c.isalnum() or c in "-._" for c in host):
+        raise UnusableValueError("not a host")
+    if int(port) > 65535:
+        raise UnusableValueError("the port is out of range")
+    return Address(host, int(port))
+
+
+def parse_database_url(text: str) -> Url:
+    """A URL for SQLAlchemy, with the driver the service uses, of any spelling common for SQLite and PostgreSQL."""
+    url = urlsplit(text)
+    _ = url.port  # raises for a port that is no number
+    if url.scheme in {"sqlite", "sqlite+aiosqlite"}:
+        path = url.path.removeprefix("/")
+        if url.netloc or not path or path == ":memory:":
+            raise UnusableValueError("no file")
+        return Url(f"sqlite+aiosqlite:///{path}" + (f"?{url.query}" if url.query else ""))
+    if url.scheme in {"postgres", "postgresql", "postgresql+asyncpg"}:
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        if not url.path.strip("/") or not (url.hostname or "host" in query):
+            raise UnusableValueError("no host or no database")
+        if "sslmode" in query:  # libpq's name for what asyncpg calls ssl
+            query["ssl"] = query.pop("sslmode")
+        text = f"postgresql+asyncpg://{url.netloc}{url.path}"
+        return Url(f"{text}?{urlencode(query)}" if query else text)
+    raise UnusableValueError("unknown scheme")
+
+
+def parse_redis_url(text: str) -> Url:
+    """A URL for redis-py."""
+    url = urlsplit(text)
+    _ = url.port
+    if url.scheme not in {"redis", "rediss", "unix"} or not (
+        url.hostname or (url.scheme == "unix" and url.path)
+    ):
+        raise UnusableValueError("not a Redis URL")
+    return Url(text)
+
+
+def parse_issuer(text: str) -> str:
+    """An issuer identifier (RFC 8414, section 2), with http allowed."""
+    url = urlsplit(text)
+    _ = url.port
+    if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:
+        raise UnusableValueError("not an issuer")
+    if any(c.isspace() for c in text) or text.endswith(("?", "#")):
+        raise UnusableValueError("not an issuer")
+    return text
+
+
+def parse_key_encryption_keys(text: str) -> tuple[Secret, ...]:
+    """Keys separated by commas or white space, at least one."""
+    keys = tuple(_key_encryption_key(part) for part in text.replace(",", " ").split())
+    if not keys:
+        raise UnusableValueError("no key")
+    return keys
+
+
+def _key_encryption_key(text: str) -> Secret:
+    try:
+        key = b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except (Base64Error, ValueError):
+        raise UnusableValueError("not base64") from None
+    if len(key) != KEY_ENCRYPTION_KEY_BYTES:
+        raise UnusableValueError(f"not {KEY_ENCRYPTION_KEY_BYTES} bytes")
+    return Secret(key)
+
+
+def parse_flag(text: str) -> bool:
+    """True or false, in any of the usual words."""
+    if text.lower() in {"true", "1", "yes", "on"}:
+        return True
+    if text.lower() in {"false", "0", "no", "off"}:
+        return False
+    raise UnusableValueError("neither true nor false")
+
+
+def parse_path(text: str) -> Path:
+    """A path, with `~` for the home directory."""
+    if "\0" in text:
+        raise UnusableValueError("not a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UnusableValueError("no such home directory") from None
+
+
+def parse_file(text: str) -> Path:
+    """The path of a file that can be read now."""
+    path = parse_path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise UnusableValueError(error.strerror) from None
+
+
+def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    """A parser for the values of an enum, in upper or lower case."""
+
+    def parse(text: str) -> StrEnum:
+        for member in kind:
+            if member.value.lower() == text.lower():
+                return member
+        raise UnusableValueError("unknown")
+
+    return parse
+
+
+def choice(*values: str) -> Callable[[str], str]:
+    """A parser for these values, in upper or lower case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in values:
+            raise UnusableValueError("unknown")
+        return text.lower()
+
+    return parse
+
+
+def whole(low: int, high: int) -> dict[str, Any]:
+    """`parse` and `allowed` of a whole number within both bounds."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() else low - 1
+        if not low <= number <= high:
+            raise UnusableValueError("out of range")
+        return number
+
+    return {"parse": parse, "allowed": f"a whole number from {low} to {high}"}
+
+
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(low: str, high: str) -> dict[str, Any]:
+    """`parse` and `allowed` of a time within both bounds, in seconds."""
+    least, most = _duration(low), _duration(high)
+
+    def parse(text: str) -> float:
+        seconds = _duration(text)
+        if not least <= seconds <= most:
+            raise UnusableValueError("out of range")
+        return seconds
+
+    return {
+        "parse": parse,
+        "allowed": f"a time from {low} to {high}, e.g. `250ms`, `10s`, `5m`, `1h`; a bare number is seconds",
+    }
+
+
+def _duration(text: str) -> float:
+    number = text.rstrip("mshd")
+    unit = text[len(number) :] or "s"
+    if unit not in _UNITS or not all(c in "0123456789." for c in number):
+        raise UnusableValueError("not a time")
+    return float(number) * _UNITS[unit]

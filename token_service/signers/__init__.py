@@ -1,0 +1,1 @@
+"""Where private keys sign: in this process, or in a hardware module."""
