@@ -1,12 +1,14 @@
-"""Signing in this process, with the private key in memory (RFC 7515; RFC 7518, section 3; RFC 8037)."""
+"""Keys made, opened and used in this process, with the private key in memory (RFC 7515; RFC 7518, section 3; RFC 8037)."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Final
+from concurrent.futures import Executor, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -14,8 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from token_service.errors import SigningUnavailableError
-from token_service.signers.private_key import PrivateKey, key_algorithm, key_id_of
+from token_service.core.keyring import NewKey
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.signers.private_key import (
+    PrivateKey,
+    generate_private_key,
+    key_algorithm,
+    key_id_of,
+    load_private_key,
+    private_key_bytes,
+    public_key_bytes,
+)
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
@@ -51,6 +62,49 @@ class LocalSigner:
 
     def __repr__(self) -> str:
         return f"<LocalSigner {self.algorithm} {self.key_id}>"
+
+
+class LocalKeys:
+    """Makes private keys and opens them for signing, with threads of its own for what takes long.
+
+    Use it as an async context manager, or `close` it when nothing signs any more.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: how many RSA signatures are made at a time; None: one for each processor."""
+        self._executor = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="sign")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads once they have finished what they were given."""
+        self._executor.shutdown(wait=False)
+
+    async def generate(self, algorithm: Algorithm) -> NewKey:
+        """A new key pair. Implements `GenerateKey`."""
+        key = await asyncio.get_running_loop().run_in_executor(
+            self._executor, generate_private_key, algorithm
+        )
+        return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
+
+    def open_signer(self, key_id: str, algorithm: Algorithm, private_key: Secret) -> LocalSigner:
+        """A signer for a key that was made here. Implements `OpenSigner`. Raises `ConfigurationError` if it is not that key."""
+        try:
+            key = load_private_key(algorithm, private_key)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the private key of signing key {key_id} is unusable: {error}"
+            ) from None
+        signer = LocalSigner(key, self._executor)
+        if signer.key_id != key_id:
+            raise ConfigurationError(f"the private key of signing key {key_id} is that of {signer.key_id}")
+        return signer
 
 
 def _signing_function(key: PrivateKey) -> Callable[[bytes], bytes]:

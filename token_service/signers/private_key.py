@@ -11,17 +11,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
-    EllipticCurvePublicKey,
     generate_private_key as generate_ec_key,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
     load_der_private_key,
-    load_der_public_key,
 )
 
 from token_service.tokens import base64url
@@ -93,16 +91,3 @@ def public_key_bytes(key: PrivateKey) -> bytes:
     if isinstance(key, Secret):
         return b""
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def load_public_key(algorithm: Algorithm, data: bytes) -> VerificationKeyMaterial:
-    """The key of `public_key_bytes`. Raises `ValueError` if it is none, too weak, or not for this algorithm."""
-    try:
-        key: object = load_der_public_key(data)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("not a public key") from None
-    if not isinstance(key, rsa.RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
-        raise ValueError("not a public key of a kind supported here")
-    if algorithm_of(key) is not algorithm:
-        raise ValueError(f"not a key for {algorithm}")
-    return key
