@@ -173,7 +173,8 @@ class RevocationDraft:
 
 class RevocationLog(Protocol):
     """The truth about revocations. Commit order is sequence order and sequences have no gaps: whoever sees entry n sees, or
-    will never see because they are compacted, all entries below n."""
+    will never see because they are compacted, all entries below n.
+    """
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
         """Append in one transaction, with what goes with each target:
@@ -273,7 +274,8 @@ class KeyStore(Protocol):
         deleted_key_ids: Sequence[str] = (),
     ) -> bool:
         """Insert or update these keys and delete others in one transaction, and raise the revision by one, if it is still `expected_revision`;
-        otherwise change nothing and return False."""
+        otherwise change nothing and return False.
+        """
         ...
 
 
@@ -368,4 +370,15 @@ class RevocationMirror(Protocol):
 
     def listen(self) -> AsyncIterator[Sequence[Revocation]]:
         """New entries as other nodes publish them: maybe out of order, maybe with gaps. Ends with `StoreUnavailableError`."""
+        ...
+
+
+# --- Audit ------------------------------------------------------------------------------------------------------------
+
+
+class Audit(Protocol):
+    """Who did what. Never given a token, a key or a secret."""
+
+    def record(self, event: str, **fields: object) -> None:
+        """Write one audit event. Does not block and does not raise."""
         ...

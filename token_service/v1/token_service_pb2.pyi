@@ -302,20 +302,22 @@ class SnapshotBlock(_message.Message):
     def __init__(self, target: _Optional[_Union[BlockTarget, str]] = ..., bucket: _Optional[int] = ..., fingerprints: _Optional[bytes] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StreamRevocationsResponse(_message.Message):
-    __slots__ = ("reset", "revocations", "snapshot_blocks", "key_set", "cursor", "caught_up")
+    __slots__ = ("reset", "revocations", "snapshot_blocks", "key_set", "cursor", "caught_up", "confirmation_requested")
     RESET_FIELD_NUMBER: _ClassVar[int]
     REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     KEY_SET_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     CAUGHT_UP_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMATION_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     reset: bool
     revocations: _containers.RepeatedCompositeFieldContainer[Revocation]
     snapshot_blocks: _containers.RepeatedCompositeFieldContainer[SnapshotBlock]
     key_set: _key_service_pb2.KeySet
     cursor: str
     caught_up: bool
-    def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ...) -> None: ...
+    confirmation_requested: bool
+    def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ..., confirmation_requested: _Optional[bool] = ...) -> None: ...
 
 class ConfirmRevocationsRequest(_message.Message):
     __slots__ = ("subscriber_id", "applied_cursor")

@@ -1,0 +1,80 @@
+"""The limits on what a caller may send, each with a number. One place for every edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from token_service.errors import FieldViolation, InvalidRequestError
+
+MAX_SUBJECT: Final = 256
+MAX_CLIENT_ID: Final = 256
+MAX_DEVICE_ID: Final = 256
+MAX_AUDIENCES: Final = 16
+MAX_AUDIENCE: Final = 512
+MAX_SCOPES: Final = 64
+MAX_SCOPE: Final = 128
+MAX_ACR: Final = 256
+MAX_AMRS: Final = 16
+MAX_AMR: Final = 64
+MAX_NONCE: Final = 256
+MAX_REQUEST_ID: Final = 128
+MAX_IP_ADDRESS: Final = 64
+MAX_USER_AGENT: Final = 512
+MAX_COMMENT: Final = 512
+MAX_TOKEN_ID: Final = 256
+MAX_KEY_ID: Final = 256
+MAX_SUBSCRIBER_ID: Final = 128
+MAX_BATCH: Final = 256
+MAX_PAGE: Final = 200
+DEFAULT_PAGE: Final = 50
+MAX_CUSTOM_CLAIMS: Final = 64
+MAX_CUSTOM_CLAIM_DEPTH: Final = 8
+MAX_WAIT: Final = 60.0
+DEFAULT_WAIT: Final = 5.0
+THUMBPRINT: Final = 43
+
+# RFC 6749, section 3.3: printable ASCII without space, quote and backslash.
+_SCOPE_CHARACTERS: Final = frozenset(chr(c) for c in range(0x21, 0x7F)) - {'"', "\\"}
+
+
+class Checks:
+    """Collects what is wrong with a request, so that a caller hears of everything at once."""
+
+    def __init__(self) -> None:
+        self._violations: list[FieldViolation] = []
+
+    def add(self, field: str, description: str) -> None:
+        """Note a violation."""
+        self._violations.append(FieldViolation(field, description))
+
+    def text(self, field: str, value: str, limit: int, *, required: bool = False) -> None:
+        """Printable text of at most `limit` bytes of UTF-8."""
+        if required and not value:
+            self.add(field, "is required")
+        elif len(value.encode("utf-8", "surrogatepass")) > limit:
+            self.add(field, f"is longer than {limit} bytes")
+        elif not value.isprintable():
+            self.add(field, "has characters that are not printable")
+
+    def texts(self, field: str, values: Sequence[str], count: int, limit: int) -> None:
+        """At most `count` different non-empty texts of at most `limit` bytes."""
+        if len(values) > count:
+            self.add(field, f"has more than {count} items")
+            return
+        for number, value in enumerate(values):
+            self.text(f"{field}[{number}]", value, limit, required=True)
+        if len(set(values)) != len(values):
+            self.add(field, "has an item twice")
+
+    def scopes(self, field: str, values: Sequence[str]) -> None:
+        """Scope tokens (RFC 6749, section 3.3)."""
+        self.texts(field, values, MAX_SCOPES, MAX_SCOPE)
+        for number, value in enumerate(values[:MAX_SCOPES]):
+            if not _SCOPE_CHARACTERS.issuperset(value):
+                self.add(f"{field}[{number}]", "has characters a scope may not have")
+
+    def done(self) -> None:
+        """Raise `InvalidRequestError` if anything was noted."""
+        if self._violations:
+            raise InvalidRequestError(self._violations)

@@ -1,0 +1,113 @@
+"""Keeps the mirror (Redis) in step with the log, and takes its hints. Never in a caller's path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from token_service.core.ports import LogHead, RevocationLog, RevocationMirror
+from token_service.core.read_index import ReadIndex
+from token_service.core.replica import Replica
+from token_service.core.tailer import Tailer
+from token_service.errors import TokenServiceError
+from token_service.tokens.revocation import Revocation
+
+_MAX_QUEUE: Final = 10_000
+_CHECK_INTERVAL: Final = 1.0
+_RETRY_INTERVAL: Final = 0.5
+_PAGE: Final = 1000
+
+logger = logging.getLogger(__name__)
+
+
+class Mirroring:
+    """Publishes what this node appends, rebuilds the mirror when it has lost something, listens to it."""
+
+    def __init__(
+        self,
+        mirror: RevocationMirror,
+        log: RevocationLog,
+        read_index: ReadIndex,
+        replica: Replica,
+        tailer: Tailer,
+    ) -> None:
+        self._mirror = mirror
+        self._log = log
+        self._read_index = read_index
+        self._replica = replica
+        self._tailer = tailer
+        self._queue: deque[Revocation] = deque(maxlen=_MAX_QUEUE)
+        self._wake = asyncio.Event()
+
+    def publish(self, entries: Sequence[Revocation]) -> None:
+        """Queue entries this node has committed. What does not fit or can't be published is made up for by a rebuild."""
+        self._queue.extend(entries)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish, check and listen until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep(), name="mirror-keep")
+            tasks.create_task(self._listen(), name="mirror-listen")
+
+    async def _keep(self) -> None:
+        failing = False
+        while True:
+            try:
+                await self._flush()
+                await self._check()
+                if failing:
+                    logger.info("the revocation mirror is back")
+                failing = False
+            except TokenServiceError as error:
+                if not failing:
+                    logger.warning(
+                        "the revocation mirror is away, delivery falls back to SQL: %s", error.message
+                    )
+                failing = True
+                await asyncio.sleep(_RETRY_INTERVAL)
+                continue
+            try:
+                async with asyncio.timeout(_CHECK_INTERVAL):
+                    while True:
+                        await self._wake.wait()
+                        self._wake.clear()
+                        try:
+                            await self._flush()
+                        except TokenServiceError:
+                            break
+            except TimeoutError:
+                pass
+
+    async def _flush(self) -> None:
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _PAGE))]
+            await self._mirror.publish(self._replica.epoch, batch)
+
+    async def _check(self) -> None:
+        """Rebuild the mirror if it is not complete (emptied, new, or an entry got lost on its way)."""
+        head = await self._read_index.head()
+        if not await self._mirror.is_complete(head):
+            logger.info("rebuilding the revocation mirror up to entry %d", head.sequence)
+            await self._mirror.rebuild(head, self._entries(head))
+
+    async def _entries(self, head: LogHead) -> AsyncIterator[Sequence[Revocation]]:
+        at = head.compacted
+        while at < head.sequence:
+            page = await self._log.read(at, _PAGE)
+            if not page:
+                return
+            yield page
+            at = page[-1].sequence
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for entries in self._mirror.listen():
+                    self._tailer.hint(self._replica.epoch, entries)
+            except TokenServiceError:
+                pass  # `_keep` says so
+            await asyncio.sleep(_RETRY_INTERVAL)

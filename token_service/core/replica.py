@@ -1,0 +1,96 @@
+"""This node's copy of the revocation log: the live set and how far it goes.
+
+The replica is at one place of one log. It moves by single steps: entry n + 1 after entry n, or a reset. Listeners see
+every move in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
+
+from token_service.tokens.revocation import Cursor, Revocation
+from token_service.tokens.revocation_set import RevocationSet
+
+
+class ReplicaListener(Protocol):
+    """Follows a replica. Called from the event loop; must not block or raise."""
+
+    def applied(self, entries: Sequence[Revocation]) -> None:
+        """These entries follow what was applied before, without a gap."""
+        ...
+
+    def was_reset(self) -> None:
+        """The replica is somewhere else: what was known of it does not continue."""
+        ...
+
+
+class Replica:
+    """The revocations this node knows of. For one event loop."""
+
+    def __init__(self) -> None:
+        self.revocations = RevocationSet()
+        self.epoch = ""
+        self.applied = 0
+        """Every entry up to this sequence is in the set, or can't hit a valid token any more."""
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = count()
+        self._listeners: list[ReplicaListener] = []
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the replica is. Only meaningful once there was a first reset."""
+        return Cursor(self.epoch, self.applied)
+
+    def listen(self, listener: ReplicaListener) -> None:
+        """Tell a listener of every move from now on."""
+        self._listeners.append(listener)
+
+    def reset(self, epoch: str, sequence: int) -> None:
+        """Start anew: nothing up to `sequence` of the log `epoch` can hit a valid token."""
+        version = self.revocations.version
+        self.revocations = RevocationSet()
+        # What was concluded from the old set must not seem to hold for the new one.
+        self.revocations.version = version + 1
+        self.epoch = epoch
+        self.applied = sequence
+        for listener in self._listeners:
+            listener.was_reset()
+        self._wake()
+
+    def skip(self, sequence: int) -> None:
+        """Move past entries that were purged because none of them can hit a valid token."""
+        self.applied = sequence
+        for listener in self._listeners:
+            listener.was_reset()
+        self._wake()
+
+    def apply(self, entries: Sequence[Revocation]) -> None:
+        """Apply entries; the first must be the one after `applied`."""
+        if not entries:
+            return
+        for entry in entries:
+            if entry.sequence != self.applied + 1:
+                raise ValueError(f"entry {entry.sequence} does not follow {self.applied}")
+            self.revocations.apply(entry)
+            self.applied = entry.sequence
+        for listener in self._listeners:
+            listener.applied(entries)
+        self._wake()
+
+    async def wait_for(self, cursor: Cursor) -> None:
+        """Return once everything up to `cursor` is applied. Returns at once for another epoch: a reset has overtaken it."""
+        if self.applied >= cursor.sequence or cursor.epoch != self.epoch:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._waiters, (cursor.sequence, next(self._order), future))
+        await future
+
+    def _wake(self) -> None:
+        while self._waiters and (self._waiters[0][0] <= self.applied or self._waiters[0][2].done()):
+            future = heappop(self._waiters)[2]
+            if not future.done():
+                future.set_result(None)

@@ -1,0 +1,195 @@
+"""RevokeToken: durable first, then everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from token_service.core.keyring import Keyring
+from token_service.core.limits import (
+    MAX_CLIENT_ID,
+    MAX_COMMENT,
+    MAX_KEY_ID,
+    MAX_SUBJECT,
+    MAX_TOKEN_ID,
+    MAX_WAIT,
+    Checks,
+)
+from token_service.core.ports import Audit, RevocationDraft, RevocationLog
+from token_service.core.read_index import ReadIndex
+from token_service.core.tailer import Tailer
+from token_service.core.validators import Validators
+from token_service.errors import InvalidRequestError, InvalidTokenError
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
+from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque, parse_opaque_token
+from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationReason, RevocationTarget
+from token_service.tokens.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeCommand:
+    """Revoke one thing: a `token`, or a `target` with its `value`."""
+
+    token: str = field(default="", repr=False)
+    target: RevocationTarget | None = None
+    value: str = ""
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    comment: str = ""
+    wait: float | None = None
+    """Seconds to wait at most until every connected validator has confirmed; None: don't wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeOutcome:
+    """A place in the log that includes the revocation; how many validators have it, if the call waited."""
+
+    cursor: Cursor
+    connected: int = 0
+    applied: int = 0
+
+
+REMEMBER: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
+"""Seconds an entry is kept: no JWT issued before it can be valid longer, at any validator."""
+
+_LIMITS: Final = {
+    RevocationTarget.TOKEN_ID: ("token_id", MAX_TOKEN_ID),
+    RevocationTarget.SUBJECT: ("subject", MAX_SUBJECT),
+    RevocationTarget.CLIENT: ("client_id", MAX_CLIENT_ID),
+    RevocationTarget.KEY: ("key_id", MAX_KEY_ID),
+}
+
+
+class Revoker:
+    """Appends to the revocation log and sees that this node knows at once."""
+
+    def __init__(
+        self,
+        log: RevocationLog,
+        tailer: Tailer,
+        read_index: ReadIndex,
+        verifier: Verifier,
+        keyring: Keyring,
+        validators: Validators,
+        audit: Audit,
+    ) -> None:
+        self._log = log
+        self._tailer = tailer
+        self._read_index = read_index
+        self._verifier = verifier
+        self._keyring = keyring
+        self._validators = validators
+        self._audit = audit
+
+    async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
+        """Revoke. Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section 2.2).
+
+        Raises `InvalidRequestError` and `StoreUnavailableError` (it may have taken effect; repeat the call).
+        """
+        draft = self._resolve(command, now)
+        if draft is None:
+            head = await self._read_index.head()
+            cursor = Cursor(head.epoch, head.sequence)
+        else:
+            cursor = await self.append([draft])
+            self._audit.record(
+                "revoked",
+                target=draft.target.name,
+                value=draft.value,
+                reason=draft.reason.name,
+                comment=draft.comment,
+                cursor=str(cursor),
+            )
+        if command.wait is None:
+            return RevokeOutcome(cursor)
+        connected, applied = await self._validators.wait_applied(cursor.sequence, command.wait)
+        return RevokeOutcome(cursor, connected, applied)
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
+        """Append drafts in one transaction; a place in the log that includes them."""
+        # Once begun, the append goes on even if the caller hangs up: what is durable must reach this node's replica.
+        head, entries = await asyncio.shield(self._log.append(drafts))
+        self._tailer.offer(head, entries)
+        return Cursor(head.epoch, head.sequence)
+
+    @staticmethod
+    def draft(
+        target: RevocationTarget,
+        value: str,
+        now: float,
+        *,
+        reason: RevocationReason = RevocationReason.UNSPECIFIED,
+        comment: str = "",
+        token_expire_time: int | None = None,
+    ) -> RevocationDraft:
+        """A draft that is remembered for as long as it can matter."""
+        return RevocationDraft(
+            target=target,
+            value=value,
+            revoke_time=now,
+            expire_time=now + REMEMBER if token_expire_time is None else token_expire_time + MAX_LEEWAY,
+            reason=reason,
+            comment=comment,
+            token_expire_time=token_expire_time,
+        )
+
+    def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+        """What to append; None: nothing can be hit."""
+        _check(command)
+        if command.target is None:
+            return self._resolve_token(command, now)
+        value = command.value
+        if command.target is RevocationTarget.SESSION:
+            try:
+                value = str(UUID(value))
+            except ValueError:
+                return None
+        return self.draft(command.target, value, now, reason=command.reason, comment=command.comment)
+
+    def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+        if looks_opaque(command.token):
+            try:
+                opaque = parse_opaque_token(command.token, self._keyring.mac_keys)
+            except OpaqueTokenError:
+                return None
+            session_id = str(opaque.session_id)
+            return self.draft(
+                RevocationTarget.SESSION, session_id, now, reason=command.reason, comment=command.comment
+            )
+        try:
+            claims = self._verifier.verify(command.token)
+        except InvalidTokenError:
+            return None
+        if claims.expire_time + MAX_LEEWAY <= now or not claims.token_id:
+            return None
+        return self.draft(
+            RevocationTarget.TOKEN_ID,
+            claims.token_id,
+            now,
+            reason=command.reason,
+            comment=command.comment,
+            token_expire_time=claims.expire_time,
+        )
+
+
+def _check(command: RevokeCommand) -> None:
+    if command.target is None and not command.token:
+        raise InvalidRequestError.of(
+            "target",
+            "is required: one of token, token_id, session_id, subject, client_id, key_id, everything",
+        )
+    checks = Checks()
+    checks.text("comment", command.comment, MAX_COMMENT)
+    if command.target is RevocationTarget.SESSION:
+        try:
+            UUID(command.value)
+        except ValueError:
+            checks.add("session_id", "is not a UUID")
+    elif command.target in _LIMITS:
+        field_name, limit = _LIMITS[command.target]
+        checks.text(field_name, command.value, limit, required=True)
+    if command.wait is not None and not 0 < command.wait <= MAX_WAIT:
+        checks.add("wait.timeout", f"is not from 0 to {MAX_WAIT:.0f} seconds")
+    checks.done()
