@@ -1,0 +1,229 @@
+"""Every error on the wire: its status, its reason, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from token_service import wire
+from token_service.errors import (
+    FieldViolation,
+    InternalError,
+    InvalidReason,
+    InvalidRequestError,
+    OverloadedError,
+    PermissionDeniedError,
+    Reason,
+    ServiceError,
+)
+from token_service.v1 import error_reason_pb2, token_service_pb2
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ERRORS = ServiceError.__subclasses__()
+
+PINNED = {
+    "INVALID_REQUEST": ("INVALID_ARGUMENT", 400),
+    "CALLER_UNAUTHENTICATED": ("UNAUTHENTICATED", 401),
+    "PERMISSION_DENIED": ("PERMISSION_DENIED", 403),
+    "RESERVED_CLAIM": ("INVALID_ARGUMENT", 400),
+    "CUSTOM_CLAIMS_TOO_LARGE": ("INVALID_ARGUMENT", 400),
+    "REQUEST_ID_REUSED": ("ALREADY_EXISTS", 409),
+    "BINDING_REQUIRED": ("FAILED_PRECONDITION", 400),
+    "REFRESH_TOKEN_INVALID": ("UNAUTHENTICATED", 401),
+    "REFRESH_TOKEN_EXPIRED": ("UNAUTHENTICATED", 401),
+    "SESSION_IDLE": ("UNAUTHENTICATED", 401),
+    "SESSION_REVOKED": ("UNAUTHENTICATED", 401),
+    "REFRESH_TOKEN_REUSED": ("UNAUTHENTICATED", 401),
+    "WRONG_CLIENT": ("PERMISSION_DENIED", 403),
+    "WRONG_DEVICE": ("PERMISSION_DENIED", 403),
+    "SCOPE_EXCEEDED": ("INVALID_ARGUMENT", 400),
+    "TOO_MANY_RETRIES": ("RESOURCE_EXHAUSTED", 429),
+    "SESSION_NOT_FOUND": ("NOT_FOUND", 404),
+    "SESSION_NOT_ACTIVE": ("FAILED_PRECONDITION", 400),
+    "STREAM_ENDED": ("ABORTED", 409),
+    "SHUTTING_DOWN": ("UNAVAILABLE", 503),
+    "STORE_UNAVAILABLE": ("UNAVAILABLE", 503),
+    "REPLICA_STALE": ("UNAVAILABLE", 503),
+    "OVERLOADED": ("RESOURCE_EXHAUSTED", 429),
+    "DEADLINE_EXCEEDED": ("DEADLINE_EXCEEDED", 504),
+    "INTERNAL": ("INTERNAL", 500),
+    "SIGNING_UNAVAILABLE": ("UNAVAILABLE", 503),
+    "KEY_NOT_FOUND": ("NOT_FOUND", 404),
+    "POLICY_VIOLATION": ("PERMISSION_DENIED", 403),
+}
+
+
+class FailedCall(grpc.RpcError):
+    """A failed call as both `grpc` and `grpc.aio` show it."""
+
+    def __init__(self, code: Any, details: str | None, trailers: Any = ()) -> None:
+        super().__init__()
+        self._code, self._details, self._trailers = code, details, trailers
+
+    def code(self) -> Any:
+        return self._code
+
+    def details(self) -> str | None:
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        return self._trailers
+
+
+def make(cls: type[ServiceError], **kwargs: Any) -> ServiceError:
+    if cls is InvalidRequestError:
+        return InvalidRequestError(
+            [FieldViolation("scopes[3]", "is too long"), FieldViolation("subject", "is required")]
+        )
+    return cls(**kwargs)
+
+
+def sent(error: ServiceError) -> FailedCall:
+    return FailedCall(*wire.error_to_status(error))
+
+
+def test_each_reason_has_its_pinned_status() -> None:
+    assert {reason.value for reason in Reason} == set(PINNED)
+    for reason in Reason:
+        assert (wire.GRPC_STATUS[reason].name, wire.HTTP_STATUS[reason]) == PINNED[reason.value]
+
+
+def test_the_proto_documents_the_status_of_each_reason() -> None:
+    lines = (
+        (REPOSITORY / "protos/token_service/v1/error_reason.proto").read_text(encoding="utf-8").splitlines()
+    )
+    for reason in Reason:
+        at = next(n for n, line in enumerate(lines) if f" ERROR_REASON_{reason.value} = " in line)
+        while lines[at - 1].lstrip().startswith("//"):
+            at -= 1
+        assert lines[at].lstrip("/ ").startswith(wire.GRPC_STATUS[reason].name + ". "), reason
+
+
+def test_reasons_are_those_of_the_contract() -> None:
+    names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118
+    assert names - {"UNSPECIFIED"} == {reason.name for reason in Reason}
+    assert all(reason.name == reason.value for reason in Reason)
+    names = {name.removeprefix("INVALID_REASON_") for name in token_service_pb2.InvalidReason.keys()}  # noqa: SIM118
+    assert names - {"UNSPECIFIED"} == {reason.name for reason in InvalidReason}
+    assert all(reason.name == reason.value for reason in InvalidReason)
+
+
+def test_each_reason_has_one_error_class() -> None:
+    assert sorted(error.reason for error in ERRORS) == sorted(Reason)
+
+
+@pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
+def test_an_error_comes_back_as_it_was_sent(cls: type[ServiceError]) -> None:
+    error = make(cls, message="what happened", metadata={"claim": "sub"}, retry_after=1.25)
+    back = wire.error_from_rpc(sent(error))
+    assert type(back) is cls
+    assert back.message == error.message
+    if isinstance(error, InvalidRequestError):
+        assert isinstance(back, InvalidRequestError)
+        assert back.violations == error.violations
+    else:
+        assert (back.metadata, back.retry_after) == ({"claim": "sub"}, 1.25)
+
+
+@pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
+def test_an_error_without_details_comes_back(cls: type[ServiceError]) -> None:
+    error = make(cls)
+    back = wire.error_from_rpc(sent(error))
+    assert (type(back), back.message, back.retry_after) == (cls, error.message, None)
+    assert back.metadata == {}
+
+
+def test_what_is_in_the_trailers() -> None:
+    code, message, trailers = wire.error_to_status(OverloadedError(metadata={"limit": "5"}, retry_after=0.5))
+    ((key, value),) = trailers
+    assert key == "grpc-status-details-bin"
+    status = Status.FromString(value)  # type: ignore[arg-type]
+    assert (status.code, status.message) == (code.value[0], message)
+    info, retry = ErrorInfo(), RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert (info.reason, info.domain, dict(info.metadata)) == ("OVERLOADED", "token_service", {"limit": "5"})
+    assert (retry.retry_delay.seconds, retry.retry_delay.nanos) == (0, 500_000_000)
+
+
+def test_field_violations_are_a_bad_request() -> None:
+    status = Status.FromString(
+        wire.error_to_status(InvalidRequestError.of("subject", "is required"))[2][0][1]
+    )  # type: ignore[arg-type]
+    request = BadRequest()
+    assert status.details[1].Unpack(request)
+    assert [(v.field, v.description) for v in request.field_violations] == [("subject", "is required")]
+
+
+@pytest.mark.parametrize("filler", ["x", "€", "\U0001f511", "\n", "\ud800"])
+def test_a_huge_error_fits_into_trailers(filler: str) -> None:
+    error = InvalidRequestError([FieldViolation(filler * 5000, filler * 5000)] * 1000)
+    _, message, trailers = wire.error_to_status(error)
+    assert len(message.encode()) * 3 + len(trailers[0][1]) * 4 / 3 < 8192 - 512
+    back = wire.error_from_rpc(sent(error))
+    assert isinstance(back, InvalidRequestError)
+    assert back.violations
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, Reason.STORE_UNAVAILABLE),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
+        (grpc.StatusCode.UNAUTHENTICATED, Reason.CALLER_UNAUTHENTICATED),
+        (grpc.StatusCode.PERMISSION_DENIED, Reason.PERMISSION_DENIED),
+        (grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST),
+        (grpc.StatusCode.ABORTED, Reason.STREAM_ENDED),
+        (grpc.StatusCode.CANCELLED, Reason.SHUTTING_DOWN),
+        (grpc.StatusCode.UNIMPLEMENTED, Reason.INTERNAL),
+        (grpc.StatusCode.UNKNOWN, Reason.INTERNAL),
+        (None, Reason.INTERNAL),
+    ],
+)
+@pytest.mark.parametrize("trailers", [None, (), (("x", "y"),), ((wire.DETAILS_KEY, b"\xff\xff"),)])
+def test_an_error_of_grpc_itself(code: Any, reason: Reason, trailers: Any) -> None:
+    error = wire.error_from_rpc(FailedCall(code, "connection refused", trailers))
+    assert (error.reason, error.retry_after) == (reason, None)
+    assert "connection refused" in error.message
+
+
+def test_an_error_with_nothing_to_ask() -> None:
+    assert type(wire.error_from_rpc(grpc.RpcError())) is InternalError
+    assert (
+        wire.error_from_rpc(FailedCall(grpc.StatusCode.UNKNOWN, None)).message
+        == InternalError.default_message
+    )
+
+
+def test_an_unknown_reason_keeps_its_name() -> None:
+    status = Status(code=7)
+    status.details.add().Pack(ErrorInfo(reason="BRAND_NEW", domain="token_service", metadata={"a": "b"}))
+    trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
+    error = wire.error_from_rpc(FailedCall(grpc.StatusCode.PERMISSION_DENIED, "no", trailers))
+    assert type(error) is PermissionDeniedError
+    assert error.metadata == {"a": "b", "grpc_code": "PERMISSION_DENIED", "reason": "BRAND_NEW"}
+
+
+def test_the_reason_of_another_domain_means_nothing() -> None:
+    status = Status(code=14)
+    status.details.add().Pack(ErrorInfo(reason="SESSION_REVOKED", domain="example.com"))
+    trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
+    error = wire.error_from_rpc(FailedCall(grpc.StatusCode.UNAVAILABLE, "no", trailers))
+    assert error.reason is Reason.STORE_UNAVAILABLE
+    assert error.metadata == {"grpc_code": "UNAVAILABLE"}
+
+
+def test_damaged_details_are_left_out() -> None:
+    status = Status(code=14)
+    status.details.append(AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff"))
+    status.details.add().Pack(RetryInfo())
+    trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
+    error = wire.error_from_rpc(FailedCall(grpc.StatusCode.UNAVAILABLE, "no", trailers))
+    assert (error.reason, error.retry_after) == (Reason.STORE_UNAVAILABLE, 0.0)

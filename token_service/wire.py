@@ -1,0 +1,209 @@
+"""Errors on the wire: `ServiceError` <-> google.rpc.Status with its details, both directions side by side.
+
+This is the only place that knows which gRPC and which HTTP status a `Reason` has. A status carries
+
+- google.rpc.ErrorInfo: `reason`, the domain `token_service` and the error's metadata, always;
+- google.rpc.BadRequest: the field violations of an `InvalidRequestError`;
+- google.rpc.RetryInfo: when another try may help, where one may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    DeadlineExceededError,
+    FieldViolation,
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+    PermissionDeniedError,
+    Reason,
+    ServiceError,
+    ShuttingDownError,
+    StoreUnavailableError,
+    StreamEndedError,
+)
+
+DOMAIN: Final = "token_service"
+"""The `domain` of every ErrorInfo of this service."""
+
+DETAILS_KEY: Final = "grpc-status-details-bin"
+"""The trailer that carries a serialised google.rpc.Status."""
+
+# Trailers beyond 8 KiB are refused by most peers, which would lose the reason with them. The message travels twice, once
+# percent-encoded; the details are base64 encoded.
+_MAX_MESSAGE: Final = 512
+_MAX_DETAIL: Final = 192
+_MAX_VIOLATIONS: Final = 8
+
+_Code = grpc.StatusCode
+
+GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
+    {
+        Reason.INVALID_REQUEST: _Code.INVALID_ARGUMENT,
+        Reason.CALLER_UNAUTHENTICATED: _Code.UNAUTHENTICATED,
+        Reason.PERMISSION_DENIED: _Code.PERMISSION_DENIED,
+        Reason.RESERVED_CLAIM: _Code.INVALID_ARGUMENT,
+        Reason.CUSTOM_CLAIMS_TOO_LARGE: _Code.INVALID_ARGUMENT,
+        Reason.REQUEST_ID_REUSED: _Code.ALREADY_EXISTS,
+        Reason.BINDING_REQUIRED: _Code.FAILED_PRECONDITION,
+        Reason.REFRESH_TOKEN_INVALID: _Code.UNAUTHENTICATED,
+        Reason.REFRESH_TOKEN_EXPIRED: _Code.UNAUTHENTICATED,
+        Reason.SESSION_IDLE: _Code.UNAUTHENTICATED,
+        Reason.SESSION_REVOKED: _Code.UNAUTHENTICATED,
+        Reason.REFRESH_TOKEN_REUSED: _Code.UNAUTHENTICATED,
+        Reason.WRONG_CLIENT: _Code.PERMISSION_DENIED,
+        Reason.WRONG_DEVICE: _Code.PERMISSION_DENIED,
+        Reason.SCOPE_EXCEEDED: _Code.INVALID_ARGUMENT,
+        Reason.TOO_MANY_RETRIES: _Code.RESOURCE_EXHAUSTED,
+        Reason.SESSION_NOT_FOUND: _Code.NOT_FOUND,
+        Reason.SESSION_NOT_ACTIVE: _Code.FAILED_PRECONDITION,
+        Reason.STREAM_ENDED: _Code.ABORTED,
+        Reason.SHUTTING_DOWN: _Code.UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE: _Code.UNAVAILABLE,
+        Reason.REPLICA_STALE: _Code.UNAVAILABLE,
+        Reason.OVERLOADED: _Code.RESOURCE_EXHAUSTED,
+        Reason.DEADLINE_EXCEEDED: _Code.DEADLINE_EXCEEDED,
+        Reason.INTERNAL: _Code.INTERNAL,
+        Reason.SIGNING_UNAVAILABLE: _Code.UNAVAILABLE,
+        Reason.KEY_NOT_FOUND: _Code.NOT_FOUND,
+        Reason.POLICY_VIOLATION: _Code.PERMISSION_DENIED,
+    }
+)
+"""The status of each reason, as `error_reason.proto` documents it."""
+
+_HTTP_OF_CODE: Final[Mapping[grpc.StatusCode, int]] = {
+    _Code.INVALID_ARGUMENT: 400,
+    _Code.UNAUTHENTICATED: 401,
+    _Code.PERMISSION_DENIED: 403,
+    _Code.ALREADY_EXISTS: 409,
+    _Code.FAILED_PRECONDITION: 400,
+    _Code.RESOURCE_EXHAUSTED: 429,
+    _Code.NOT_FOUND: 404,
+    _Code.ABORTED: 409,
+    _Code.UNAVAILABLE: 503,
+    _Code.DEADLINE_EXCEEDED: 504,
+    _Code.INTERNAL: 500,
+}
+
+HTTP_STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
+    {reason: _HTTP_OF_CODE[code] for reason, code in GRPC_STATUS.items()}
+)
+"""The HTTP status of each reason, by the mapping of google.rpc.Code."""
+
+_ERROR_OF_REASON: Final[Mapping[str, type[ServiceError]]] = {
+    error.reason.value: error for error in ServiceError.__subclasses__()
+}
+
+# What a status means that carries no reason known here: one of gRPC itself, of a proxy, or of a newer server.
+_ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
+    _Code.UNAUTHENTICATED: CallerUnauthenticatedError,
+    _Code.PERMISSION_DENIED: PermissionDeniedError,
+    _Code.RESOURCE_EXHAUSTED: OverloadedError,
+    _Code.DEADLINE_EXCEEDED: DeadlineExceededError,
+    _Code.UNAVAILABLE: StoreUnavailableError,
+    _Code.ABORTED: StreamEndedError,
+    _Code.CANCELLED: ShuttingDownError,  # the caller's own cancellation never gets here
+}
+
+
+def error_to_status(
+    error: ServiceError,
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """The code, the message and the trailing metadata that say `error`."""
+    code = GRPC_STATUS[error.reason]
+    message = _cut(error.message, _MAX_MESSAGE)
+    status = Status(code=code.value[0], message=message)
+    metadata = {name: _cut(value, _MAX_DETAIL) for name, value in error.metadata.items()}
+    status.details.add().Pack(ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=metadata))
+    if isinstance(error, InvalidRequestError):
+        violations = [
+            BadRequest.FieldViolation(
+                field=_cut(violation.field, _MAX_DETAIL),
+                description=_cut(violation.description, _MAX_DETAIL),
+            )
+            for violation in error.violations[:_MAX_VIOLATIONS]
+        ]
+        status.details.add().Pack(BadRequest(field_violations=violations))
+    if error.retry_after is not None:
+        delay = RetryInfo()
+        delay.retry_delay.FromNanoseconds(max(0, round(error.retry_after * 1_000_000_000)))
+        status.details.add().Pack(delay)
+    return code, message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def error_from_rpc(error: grpc.RpcError) -> ServiceError:
+    """The `ServiceError` that a failed call says; for calls of `grpc` and `grpc.aio` alike.
+
+    An error without a reason of this service (from gRPC itself, a proxy, a newer server) becomes the one that comes nearest to its status
+    code, `InternalError` if none does. Its metadata then has `grpc_code` and, if the server gave an unknown one, `reason`.
+    """
+    call: Any = error
+    code = call.code() if hasattr(call, "code") else None
+    text = str(call.details() or "") if hasattr(call, "details") else ""
+    info, violations, retry_after = _details(call)
+    known = _ERROR_OF_REASON.get(info.reason) if info is not None else None
+    if info is not None and known is not None:
+        if known is InvalidRequestError:
+            return InvalidRequestError(violations or [FieldViolation("", text)])
+        return known(text, metadata=dict(info.metadata), retry_after=retry_after)
+    if code is _Code.INVALID_ARGUMENT:
+        return InvalidRequestError(violations or [FieldViolation("", text)])
+    metadata = dict(info.metadata) if info is not None else {}
+    metadata["grpc_code"] = code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
+    if info is not None:
+        metadata["reason"] = info.reason
+    nearest = _ERROR_OF_CODE.get(code, InternalError) if code is not None else InternalError
+    return nearest(text, metadata=metadata, retry_after=retry_after)
+
+
+def _details(call: Any) -> tuple[ErrorInfo | None, list[FieldViolation], float | None]:
+    """ErrorInfo of this service, field violations and retry delay, as far as the trailers have them."""
+    status = _status(call.trailing_metadata() if hasattr(call, "trailing_metadata") else None)
+    found: ErrorInfo | None = None
+    violations: list[FieldViolation] = []
+    retry_after: float | None = None
+    for detail in status.details:
+        try:
+            if detail.Is(ErrorInfo.DESCRIPTOR):
+                info = ErrorInfo()
+                detail.Unpack(info)
+                found = info if info.domain == DOMAIN else found
+            elif detail.Is(BadRequest.DESCRIPTOR):
+                request = BadRequest()
+                detail.Unpack(request)
+                violations = [FieldViolation(v.field, v.description) for v in request.field_violations]
+            elif detail.Is(RetryInfo.DESCRIPTOR):
+                retry = RetryInfo()
+                detail.Unpack(retry)
+                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1_000_000_000
+        except DecodeError:
+            continue
+    return found, violations, retry_after
+
+
+def _status(trailers: Iterable[Any] | None) -> Status:
+    for name, value in trailers or ():
+        if name == DETAILS_KEY:
+            try:
+                return Status.FromString(value)
+            except DecodeError:
+                break
+    return Status()
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text` in at most `limit` bytes of UTF-8."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode("utf-8")
+    return data[: limit - 3].decode("utf-8", "ignore") + "…"
