@@ -1,0 +1,27 @@
+"""`token-service migrate`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+
+
+@click.command("migrate")
+@settings_options
+def command(settings: Settings) -> None:
+    """Bring the database to the current schema. Needed in production; in development `serve` does it.
+
+    Safe to run again, and by several at once.
+
+    \b
+    Examples:
+      token-service migrate
+      TOKEN_SERVICE_DATABASE_URL=postgresql://user:password@host/tokens token-service migrate
+    """
+    from token_service.bootstrap import migrate
+
+    click.echo(f"{settings.database_url} is at schema {asyncio.run(migrate(settings))}")

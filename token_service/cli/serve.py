@@ -1,0 +1,74 @@
+"""`token-service serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import click
+
+from token_service import __version__
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+
+
+@click.command("serve")
+@settings_options
+def command(settings: Settings) -> None:
+    """Run the service until SIGTERM or Ctrl-C; a second one ends it at once.
+
+    Without any setting it runs for development: SQLite below the current directory, no Redis, every caller trusted, on
+    loopback only.
+
+    \b
+    Examples:
+      token-service serve
+      token-service serve --workers 2 --signing-algorithm ES256
+      token-service serve --grpc-address 127.0.0.1:0 --http-address 127.0.0.1:0
+      TOKEN_SERVICE_DATABASE_URL=postgresql://user:password@host/tokens token-service serve
+      token-service serve --config /etc/token-service.toml
+    """
+
+    def announce(grpc_address: str, http_address: str) -> None:
+        click.echo(hint(settings, grpc_address, http_address))
+        sys.stdout.flush()
+
+    if settings.workers == 1:
+        _run(settings, announce)
+        return
+    from token_service.cli.supervisor import Worker, supervise
+
+    outcome = supervise(settings, lambda real: announce(str(real.grpc_address), str(real.http_address)))
+    if isinstance(outcome, Worker):
+        _run(outcome.settings, lambda _grpc, _http: outcome.ready())
+    else:
+        sys.exit(outcome)
+
+
+def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
+    import uvloop
+
+    from token_service.bootstrap import serve
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready))
+
+
+def hint(settings: Settings, grpc_address: str, http_address: str) -> str:
+    """What a newcomer may type next."""
+    ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on http://{http_address}"
+    if settings.is_production:
+        return ready
+    request = '{"subject": "alice", "client_id": "web", "audience": ["api"], "scopes": ["read"]}'
+    return f"""\
+{ready}
+Development: every caller is trusted. Data is in {settings.database_url}. Ctrl-C stops it.
+
+Issue tokens, in another terminal, with either of
+  buf curl --protocol grpc --http2-prior-knowledge -d '{request}' \\
+    http://{grpc_address}/token_service.v1.TokenService/IssueToken
+  grpcurl -plaintext -d '{request}' {grpc_address} token_service.v1.TokenService/IssueToken
+and see the keys that verify them:
+  curl http://{http_address}/.well-known/jwks.json
+"""

@@ -1,0 +1,296 @@
+"""Several worker processes on the same ports, and one parent that keeps them running.
+
+The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never imports gRPC, starts
+a thread or runs an event loop: none of them survives a fork. In a worker, `supervise` returns like any function, and the worker goes on
+as a service of its own that binds the ports with SO_REUSEPORT.
+
+Workers notice the end of the parent, however it went, by the end of a pipe that only the parent can write to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+
+from token_service.config import Address, Settings
+from token_service.errors import ConfigurationError
+
+MAX_FAILED_STARTS: Final = 5
+"""So many workers in a row that ended before they were ready, and the service gives up if none is left."""
+_FIRST_DELAY: Final = 0.2
+_LONGEST_DELAY: Final = 30.0
+_KILL_AFTER: Final = 5.0
+"""Seconds beyond the grace until what still runs is killed."""
+_CONFIGURATION_EXIT: Final = 2
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """What `supervise` returns in a worker process."""
+
+    def __init__(self, settings: Settings, ready_pipe: int) -> None:
+        self.settings = settings
+        """The settings with the real ports and `reuse_port`."""
+        self._ready_pipe = ready_pipe
+
+    def ready(self) -> None:
+        """Tell the parent that this worker serves."""
+        os.write(self._ready_pipe, b"1")
+        os.close(self._ready_pipe)
+
+
+def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worker | int:
+    """Run `settings.workers` workers until SIGTERM or SIGINT.
+
+    Returns a `Worker` in each worker process, and in the parent, when all have ended, its exit code. `announce` is called once, in the
+    parent, with the real addresses, when all workers are ready. Raises `ConfigurationError` if a port is taken.
+    """
+    with ExitStack() as ports:
+        grpc_address = _reserve(settings.grpc_address, "GRPC_ADDRESS", ports)
+        http_address = _reserve(settings.http_address, "HTTP_ADDRESS", ports)
+        settings = replace(settings, grpc_address=grpc_address, http_address=http_address, reuse_port=True)
+        try:
+            return _Supervisor(settings, announce).run()
+        except _InWorkerError as born:
+            return born.worker
+
+
+def _reserve(address: Address, name: str, stack: ExitStack) -> Address:
+    """Bind without listening: the port is ours, but connections only come to those who listen."""
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        if address.port:
+            # Whoever listens there already would share the port with us, and its calls.
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+        holder = stack.enter_context(socket.socket(family, kind, protocol))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"TOKEN_SERVICE_{name}: can't listen on {address} ({error.strerror})"
+        ) from None
+    return Address(address.host, holder.getsockname()[1])
+
+
+class _InWorkerError(BaseException):
+    """Unwinds the parent's stack in a new worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self.worker = worker
+
+
+@dataclass(slots=True)
+class _Slot:
+    number: int
+    pid: int = 0
+    """0: not running."""
+    is_ready: bool = False
+    ready_pipe: int = -1
+    """Where the worker says that it is ready; -1: closed."""
+    failures: int = 0
+    """How often in a row it ended before it was ready, or soon after."""
+    started: float = 0.0
+    start_at: float = 0.0
+    """When to start it again."""
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, announce: Callable[[Settings], None]) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._slots = [_Slot(number) for number in range(settings.workers)]
+        self._failed_starts = 0
+        self._announced = False
+        self._exit_code = 0
+        self._stop_signals: list[int] = []
+        self._kill_at: float | None = None
+        """When to kill what still runs; None: not stopping."""
+
+    def run(self) -> int:
+        self._selector = selectors.DefaultSelector()
+        self._alive_read, self._alive_write = os.pipe()
+        self._wake_read, self._wake_write = os.pipe()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self._old_handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+        }
+        while not self._stopping or self._running():
+            self._start_due()
+            self._wait()
+            self._reap()
+            self._obey()
+            self._kill_stragglers()
+        self._leave()
+        os.close(self._alive_read)
+        return self._exit_code
+
+    @property
+    def _stopping(self) -> bool:
+        return self._kill_at is not None
+
+    def _running(self) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.pid]
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number != signal.SIGCHLD:
+            self._stop_signals.append(number)
+
+    def _obey(self) -> None:
+        """Do what signals asked for: a first one stops the workers, any more kill them."""
+        while self._stop_signals:
+            number = signal.Signals(self._stop_signals.pop(0))
+            if self._stopping:
+                self._kill_at = 0.0
+            else:
+                logger.info("%s: stopping the workers", number.name)
+                self._stop()
+
+    def _stop(self) -> None:
+        self._kill_at = time.monotonic() + self._settings.shutdown_grace + _KILL_AFTER
+        for slot in self._running():
+            os.kill(slot.pid, signal.SIGTERM)  # not reaped yet, so still there
+
+    def _kill_stragglers(self) -> None:
+        if self._kill_at is None or time.monotonic() < self._kill_at:
+            return
+        self._kill_at = time.monotonic() + _KILL_AFTER
+        for slot in self._running():
+            logger.error("killing worker %d (pid %d): it did not stop in time", slot.number, slot.pid)
+            self._exit_code = self._exit_code or 1
+            os.kill(slot.pid, signal.SIGKILL)
+
+    def _wait(self) -> None:
+        """Wait for a signal, for a worker to be ready, or until something is due."""
+        due = [slot.start_at for slot in self._startable()]
+        if self._kill_at is not None:
+            due.append(self._kill_at)
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        for key, _ in self._selector.select(timeout):
+            if key.fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+            else:
+                self._hear(key.data)
+
+    def _startable(self) -> list[_Slot]:
+        if self._stopping:
+            return []
+        # The first one alone: it may have to prepare the database, and a wrong setting is reported once.
+        first_is_ready = self._announced or self._slots[0].is_ready
+        return [slot for slot in (self._slots if first_is_ready else self._slots[:1]) if not slot.pid]
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for slot in self._startable():
+            if slot.start_at <= now:
+                self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        ready_read, ready_write = os.pipe()
+        stop_signals = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)  # until the child has let go of our handlers
+        pid = os.fork()
+        if pid == 0:
+            os.close(ready_read)
+            self._become_worker()
+            raise _InWorkerError(Worker(self._settings, ready_write))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals)
+        os.close(ready_write)
+        slot.pid, slot.is_ready, slot.ready_pipe = pid, False, ready_read
+        slot.started = time.monotonic()
+        self._selector.register(ready_read, selectors.EVENT_READ, slot)
+
+    def _become_worker(self) -> None:
+        self._leave()
+        # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        patience = self._settings.shutdown_grace + _KILL_AFTER
+        threading.Thread(target=_end_with_parent, args=(self._alive_read, patience), daemon=True).start()
+
+    def _leave(self) -> None:
+        """Let go of everything that only the parent needs."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._selector.close()
+        pipes = [slot.ready_pipe for slot in self._slots if slot.ready_pipe >= 0]
+        for descriptor in (self._alive_write, self._wake_read, self._wake_write, *pipes):
+            os.close(descriptor)
+
+    def _hear(self, slot: _Slot) -> None:
+        """A worker is ready, or its end has closed the pipe."""
+        slot.is_ready = os.read(slot.ready_pipe, 1) == b"1"
+        self._close_ready_pipe(slot)
+        if not slot.is_ready:
+            return
+        self._failed_starts = 0
+        logger.info("worker %d is ready (pid %d)", slot.number, slot.pid)
+        if not self._announced and not self._stopping and all(slot.is_ready for slot in self._slots):
+            self._announced = True
+            self._announce(self._settings)
+
+    def _close_ready_pipe(self, slot: _Slot) -> None:
+        if slot.ready_pipe >= 0:
+            self._selector.unregister(slot.ready_pipe)
+            os.close(slot.ready_pipe)
+            slot.ready_pipe = -1
+
+    def _reap(self) -> None:
+        for slot in self._running():
+            pid, status = os.waitpid(slot.pid, os.WNOHANG)
+            if pid:
+                self._close_ready_pipe(slot)
+                was_ready, slot.is_ready, slot.pid = slot.is_ready, False, 0
+                self._ended(slot, pid, os.waitstatus_to_exitcode(status), was_ready=was_ready)
+
+    def _ended(self, slot: _Slot, pid: int, code: int, *, was_ready: bool) -> None:
+        if self._stopping:
+            if code not in {0, -signal.SIGTERM}:
+                self._exit_code = self._exit_code or 1
+            return
+        now = time.monotonic()
+        if was_ready and now - slot.started > _LONGEST_DELAY:
+            slot.failures = 0
+        delay = min(_FIRST_DELAY * 2**slot.failures, _LONGEST_DELAY)
+        slot.failures += 1
+        slot.start_at = now + delay
+        self._failed_starts += not was_ready
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if not was_ready and (
+            (code == _CONFIGURATION_EXIT and not self._announced)
+            or (self._failed_starts >= MAX_FAILED_STARTS and not self._running())
+        ):
+            logger.error("worker %d (pid %d) can't start (%s)", slot.number, pid, how)
+            self._exit_code = code if code > 0 else 1
+            self._stop()
+        else:
+            logger.error(
+                "worker %d (pid %d) ended (%s); starting another in %.1f s", slot.number, pid, how, delay
+            )
+
+
+def _end_with_parent(alive: int, patience: float) -> None:
+    """Stop this process when the parent has ended: nobody can write to `alive` but the parent, and it never does."""
+    os.read(alive, 1)
+    logger.error("the supervisor is gone; stopping")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)
+    os.kill(os.getpid(), signal.SIGKILL)
