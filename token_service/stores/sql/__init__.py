@@ -1,0 +1,1 @@
+"""The stores on PostgreSQL and SQLite: `SqlStores` opens them all."""

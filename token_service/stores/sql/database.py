@@ -1,0 +1,115 @@
+"""One database: SQLAlchemy's engine for what is rare, lanes for what is hot, and nothing of either's errors outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from token_service.stores.sql.engine import WRITES, create_engine
+from token_service.stores.sql.errors import Failure, classify, translate
+from token_service.stores.sql.group_commit import GroupCommitter
+from token_service.stores.sql.lane import Call, Lane, Outcome, Row
+from token_service.stores.sql.url import DatabaseUrl
+
+T = TypeVar("T")
+
+DEADLINE: Final = 12.0
+"""Seconds for one transaction through the engine, connecting included; each of its statements has less."""
+ATTEMPTS: Final = 5
+MAX_QUEUE: Final = 10_000
+"""Calls that may wait for a lane."""
+
+_ERRORS: Final = (SQLAlchemyError, OSError, TimeoutError)
+
+
+class Database:
+    """Opened with `async with`; the constructor does no I/O."""
+
+    def __init__(self, url: str, *, max_batch: int = 64, writers: int = 2) -> None:
+        """`writers`: how many batches may be under way at once; one on SQLite. Raises `ConfigurationError` for a URL it can't read."""
+        self.url: Final = DatabaseUrl.parse(url)
+        self.engine: Final[AsyncEngine] = create_engine(self.url)
+        self._write_lock: Final = asyncio.Lock() if self.url.path else None
+        self._write_lanes: Final = [self._lane(writes=True) for _ in range(1 if self.url.path else writers)]
+        self._read_lane: Final = self._lane(writes=False)
+        self._writes: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
+            [lane.run for lane in self._write_lanes], max_batch=max_batch, max_queue=MAX_QUEUE
+        )
+        self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
+            [self._read_lane.run], max_batch=max_batch, max_queue=MAX_QUEUE
+        )
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What statements are compiled for."""
+        return self.engine.dialect
+
+    def open(self) -> None:
+        """Start the lanes' tasks in the running loop; they connect when they are first used."""
+        self._writes.open()
+        self._reads.open()
+
+    async def aclose(self) -> None:
+        """Finish what is queued and close every connection."""
+        await self._writes.aclose()
+        await self._reads.aclose()
+        for lane in (*self._write_lanes, self._read_lane):
+            await lane.aclose()
+        await self.engine.dispose()
+
+    async def write_one(self, call: Call) -> Row | None:
+        """Run a statement that writes one row at most and share the commit with others; its row. Durable when it returns."""
+        return await self._writes(call)
+
+    async def read_one(self, call: Call) -> Row | None:
+        """Run a statement that reads one row at most, begun after this call."""
+        return await self._reads(call)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of another one."""
+        lock = self._write_lock or contextlib.nullcontext()
+        return await self._run(work, {WRITES: True}, lock)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, snapshot: bool = False) -> T:
+        """Do `work`, which only reads; with `snapshot` all of its statements see the same state."""
+        options: dict[str, Any] = {}
+        if not self.url.path:
+            options["isolation_level"] = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
+        return await self._run(work, options, contextlib.nullcontext())
+
+    async def _run(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        options: dict[str, Any],
+        lock: contextlib.AbstractAsyncContextManager[Any],
+    ) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with asyncio.timeout(DEADLINE), lock, self.engine.connect() as connection:
+                    await connection.execution_options(**options)
+                    async with connection.begin():
+                        return await work(connection)
+            except _ERRORS as error:
+                if attempt < ATTEMPTS and classify(error) is Failure.TRANSIENT:
+                    continue
+                raise translate(error) from error
+        raise AssertionError("unreachable")
+
+    def _lane(self, *, writes: bool) -> Lane:
+        # Only the driver that is used is imported.
+        if self.url.path is not None:
+            from token_service.stores.sql.sqlite import SqliteLane
+
+            return SqliteLane(self.url.path, write_lock=self._write_lock if writes else None)
+        from token_service.stores.sql.postgresql import PostgresLane
+
+        return PostgresLane(self.url)
+
+
+__all__ = ["Call", "Database", "Outcome"]

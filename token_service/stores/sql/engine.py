@@ -1,0 +1,67 @@
+"""SQLAlchemy's engine for a database URL, with the settings the contracts rely on."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from token_service.stores.sql.url import DatabaseUrl
+
+WRITES: Final = "token_service_writes"
+"""Execution option of a connection whose next transaction writes."""
+
+POOL_SIZE: Final = 3
+MAX_OVERFLOW: Final = 5
+POOL_TIMEOUT: Final = 5.0
+"""Seconds to wait for a connection of the pool."""
+
+
+def create_engine(url: DatabaseUrl) -> AsyncEngine:
+    """An engine; connects when first used."""
+    pool: dict[str, Any] = {
+        "pool_size": POOL_SIZE,
+        "max_overflow": MAX_OVERFLOW,
+        "pool_timeout": POOL_TIMEOUT,
+    }
+    if url.path is not None:
+        return _sqlite(url, pool)
+    from token_service.stores.sql import postgresql
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: postgresql.connect(url),
+        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every restart of the server.
+        pool_pre_ping=True,
+        hide_parameters=True,
+        **pool,
+    )
+
+
+def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
+    from token_service.stores.sql.sqlite import BUSY_TIMEOUT, PRAGMAS
+
+    engine = create_async_engine(
+        sa.URL.create("sqlite+aiosqlite", database=str(url.path)),
+        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+        hide_parameters=True,
+        **pool,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: DBAPIConnection, record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # The driver would begin late and deferred, and a transaction that reads first could then not write any more.
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

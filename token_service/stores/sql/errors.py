@@ -1,0 +1,95 @@
+"""What the drivers raise, as what core may see. Nothing above knows `sqlalchemy`, `asyncpg` or `sqlite3`."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import Enum
+from typing import Final
+
+from token_service.errors import StoreUnavailableError, TokenServiceError
+
+RETRY_AFTER: Final = 1.0
+"""Seconds after which a caller may try again."""
+
+_TRANSIENT_STATES: Final = frozenset(("40001", "40P01"))
+"""Serialization failure, deadlock: the transaction was rolled back and may be repeated at once."""
+
+_UNAVAILABLE_CLASSES: Final = frozenset(("08", "28", "3D", "53", "57", "58"))
+"""Connection, authorization, no such database, resources, operator intervention (timeouts among them), system."""
+
+_UNAVAILABLE_STATES: Final = frozenset(("25006", "25P03", "55P03"))
+"""A read-only server (a standby after a failover), a transaction idle for too long, a lock not had in time."""
+
+_SQLITE_BUSY: Final = sqlite3.SQLITE_BUSY
+_SQLITE_UNAVAILABLE: Final = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+
+
+class StatementRefusedError(TokenServiceError):
+    """The database refused one statement for what it says: a defect here, or a value it can't hold. Trying again is no use."""
+
+
+class Failure(Enum):
+    """What an error of a driver means."""
+
+    TRANSIENT = "transient"
+    """Rolled back for the sake of others; repeat at once."""
+    UNAVAILABLE = "unavailable"
+    """The database is away, too slow or out of something; the outcome is unknown."""
+    REFUSED = "refused"
+    """This statement with these values will never work."""
+
+
+def classify(error: BaseException) -> Failure:
+    """What an error of asyncpg, sqlite3, aiosqlite or SQLAlchemy means."""
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None)
+    if isinstance(state, str):
+        if state in _TRANSIENT_STATES:
+            return Failure.TRANSIENT
+        if state[:2] in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
+            return Failure.UNAVAILABLE
+        return Failure.REFUSED
+    if isinstance(original, sqlite3.Error):
+        # Without a code the error comes from Python's wrapper: a closed connection, or a value it can't bind.
+        code = getattr(original, "sqlite_errorcode", None)
+        if code is None:
+            return Failure.UNAVAILABLE if "closed" in str(original) else Failure.REFUSED
+        primary = code & 0xFF
+        if primary == _SQLITE_BUSY:
+            return Failure.TRANSIENT
+        return Failure.UNAVAILABLE if primary in _SQLITE_UNAVAILABLE else Failure.REFUSED
+    if isinstance(original, ValueError | TypeError | OverflowError):
+        return Failure.REFUSED  # asyncpg's DataError among them: a value that can't be encoded
+    return Failure.UNAVAILABLE  # OSError, TimeoutError, a closed connection, an exhausted pool
+
+
+def unavailable() -> StoreUnavailableError:
+    """For a call whose outcome is unknown."""
+    return StoreUnavailableError(retry_after=RETRY_AFTER)
+
+
+def translate(error: BaseException) -> TokenServiceError:
+    """The error to raise from `error`."""
+    if classify(error) is Failure.REFUSED:
+        original = getattr(error, "orig", None) or error
+        # The text of the driver's message may hold values of the row; its class and code do not.
+        code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
+        return StatementRefusedError(
+            f"the database refused a statement: {type(original).__name__} {code or ''}".rstrip()
+        )
+    return unavailable()

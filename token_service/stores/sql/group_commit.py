@@ -1,0 +1,127 @@
+"""Group commit: calls that arrive while a commit is under way share the next one.
+
+A lone call goes at once; nothing ever waits for company. Each caller is answered after the commit its own item was part of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from token_service.errors import OverloadedError, StoreUnavailableError
+from token_service.stores.sql.errors import RETRY_AFTER, unavailable
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+_log: Final = logging.getLogger(__name__)
+
+
+class GroupCommitter(Generic[ItemT, ResultT]):
+    """A queue and, for each flush function, one task that takes what is queued and flushes it.
+
+    A flush function gets a batch and returns, in the same order, a result or an exception for each of its items.
+    If it says `StoreUnavailableError`, everything queued gets that, too, rather than to wait for one timeout after the other.
+    A caller that is cancelled before its item was taken takes the item with it; after that the item is flushed and the result dropped.
+    """
+
+    def __init__(
+        self,
+        flushes: Sequence[Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]],
+        *,
+        max_batch: int,
+        max_queue: int,
+    ) -> None:
+        self._flushes: Final = flushes
+        self._max_batch: Final = max_batch
+        self._max_queue: Final = max_queue
+        self._queue: Final[deque[tuple[ItemT, asyncio.Future[ResultT]]]] = deque()
+        self._idle: Final[deque[asyncio.Future[None]]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    def open(self) -> None:
+        """Start the tasks in the running loop."""
+        self._tasks = [
+            asyncio.create_task(self._work(flush), name=f"group-commit-{n}")
+            for n, flush in enumerate(self._flushes)
+        ]
+
+    async def aclose(self) -> None:
+        """Refuse new items, flush those that are queued, and end the tasks."""
+        self._closed = True
+        while self._idle:
+            self._wake()
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+            self._tasks = []
+
+    async def __call__(self, item: ItemT) -> ResultT:
+        """Have an item flushed. Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` when closed."""
+        if self._closed:
+            raise unavailable()
+        if len(self._queue) >= self._max_queue:
+            raise OverloadedError("too many writes are waiting for the database", retry_after=RETRY_AFTER)
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._idle:
+            self._wake()
+        return await future
+
+    def _wake(self) -> None:
+        waiter = self._idle.popleft()
+        if not waiter.done():
+            waiter.set_result(None)
+
+    async def _work(
+        self, flush: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = self._take()
+            if not batch:
+                if self._closed:
+                    return
+                waiter = loop.create_future()
+                self._idle.append(waiter)
+                await waiter
+                continue
+            try:
+                results = await flush([item for item, _ in batch])
+            except asyncio.CancelledError:
+                self._fail(batch)
+                raise
+            except Exception:  # noqa: BLE001 - a defect of a flush function must not end the task that everyone waits for
+                _log.exception("a batch of %d failed", len(batch))
+                self._fail(batch)
+                continue
+            lost = False
+            for (_, future), result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    lost = lost or isinstance(result, StoreUnavailableError)
+                    if not future.done():
+                        future.set_exception(result)
+                elif not future.done():
+                    future.set_result(result)
+            if lost:
+                queued = list(self._queue)
+                self._queue.clear()
+                self._fail(queued)
+
+    def _take(self) -> list[tuple[ItemT, asyncio.Future[ResultT]]]:
+        batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        queue = self._queue
+        while queue and len(batch) < self._max_batch:
+            entry = queue.popleft()
+            if not entry[1].done():  # else its caller was cancelled
+                batch.append(entry)
+        return batch
+
+    @staticmethod
+    def _fail(entries: Sequence[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+        for _, future in entries:
+            if not future.done():
+                future.set_exception(unavailable())

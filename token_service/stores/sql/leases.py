@@ -1,0 +1,48 @@
+"""`LeaseStore` on SQL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from token_service.stores.sql.database import Database
+from token_service.stores.sql.expressions import database_now, insert
+from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.schema import leases
+
+
+class SqlLeaseStore:
+    """See `core.ports.LeaseStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+
+    async def acquire(self, name: str, holder: str, ttl: float) -> bool:
+        """See `LeaseStore.acquire`."""
+        statement = insert(leases, self._database.dialect).values(
+            name=name, holder=holder, expire_time=database_now() + to_micros(ttl)
+        )
+        statement = statement.on_conflict_do_update(
+            index_elements=[leases.c.name],
+            set_={"holder": statement.excluded.holder, "expire_time": statement.excluded.expire_time},
+            where=sa.or_(
+                leases.c.holder == statement.excluded.holder, leases.c.expire_time <= database_now()
+            ),
+        ).returning(leases.c.name)
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(statement)).first() is not None
+
+        return await self._database.write(work)
+
+    async def release(self, name: str, holder: str) -> None:
+        """See `LeaseStore.release`."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(
+                sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder)
+            )
+
+        await self._database.write(work)

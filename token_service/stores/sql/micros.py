@@ -1,0 +1,23 @@
+"""Times as SQL keeps them: whole microseconds since the epoch, exact on every database and cheap to compare."""
+
+from __future__ import annotations
+
+from typing import overload
+
+
+@overload
+def to_micros(seconds: float) -> int: ...
+@overload
+def to_micros(seconds: None) -> None: ...
+def to_micros(seconds: float | None) -> int | None:
+    """The nearest microsecond."""
+    return None if seconds is None else round(seconds * 1_000_000)
+
+
+@overload
+def to_seconds(micros: int) -> float: ...
+@overload
+def to_seconds(micros: None) -> None: ...
+def to_seconds(micros: int | None) -> float | None:
+    """The NumericDate; `to_micros` of it is the same microsecond until the year 2255."""
+    return None if micros is None else micros / 1_000_000

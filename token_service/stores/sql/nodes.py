@@ -1,0 +1,84 @@
+"""`NodeStore` on SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from token_service.core.ports import NodeReport
+from token_service.stores.sql.database import Database
+from token_service.stores.sql.expressions import database_now, insert
+from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.schema import nodes
+
+_encode: Final = msgspec.json.Encoder().encode
+_pairs_of_numbers: Final = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_pairs_by_name: Final = msgspec.json.Decoder(list[tuple[str, int]]).decode
+
+
+class SqlNodeStore:
+    """See `core.ports.NodeStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+
+    async def report(self, report: NodeReport) -> None:
+        """See `NodeStore.report`."""
+        values = {
+            "connected": report.connected,
+            "applied": _encode(report.applied).decode(),
+            "foreign_confirmations": _encode(report.foreign).decode(),
+            "report_time": database_now(),
+        }
+        statement = insert(nodes, self._database.dialect).values(node_id=report.node_id, **values)
+        statement = statement.on_conflict_do_update(
+            index_elements=[nodes.c.node_id], set_={name: statement.excluded[name] for name in values}
+        )
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(statement)
+
+        await self._database.write(work)
+
+    async def reports(self, max_age: float) -> Sequence[NodeReport]:
+        """See `NodeStore.reports`."""
+        oldest = to_micros(max_age)
+        age = (database_now() - nodes.c.report_time).label("age")
+
+        async def select(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+            return (await connection.execute(sa.select(nodes, age).order_by(nodes.c.node_id))).all()
+
+        rows = await self._database.read(select)
+        stale = [(row.node_id, row.report_time) for row in rows if row.age > oldest]
+        if stale:  # seldom, so the usual answer costs no write
+
+            async def delete(connection: AsyncConnection) -> None:
+                # Unless it has reported since.
+                await connection.execute(
+                    sa.delete(nodes).where(sa.tuple_(nodes.c.node_id, nodes.c.report_time).in_(stale))
+                )
+
+            await self._database.write(delete)
+        return [_report(row) for row in rows if row.age <= oldest]
+
+    async def forget(self, node_id: str) -> None:
+        """See `NodeStore.forget`."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(nodes).where(nodes.c.node_id == node_id))
+
+        await self._database.write(work)
+
+
+def _report(row: sa.Row[Any]) -> NodeReport:
+    return NodeReport(
+        node_id=row.node_id,
+        connected=row.connected,
+        applied=_pairs_of_numbers(row.applied),
+        foreign=_pairs_by_name(row.foreign_confirmations),
+        age=max(0.0, row.age / 1_000_000),
+    )

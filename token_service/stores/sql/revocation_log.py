@@ -1,0 +1,260 @@
+"""`RevocationLog` on SQL."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from token_service.core.ports import LogHead, RevocationDraft, SigningKeyState
+from token_service.errors import TokenServiceError
+from token_service.stores.sql.database import MAX_QUEUE, Database
+from token_service.stores.sql.errors import StatementRefusedError, unavailable
+from token_service.stores.sql.expressions import insert, least, number
+from token_service.stores.sql.group_commit import GroupCommitter
+from token_service.stores.sql.lane import Call, Statement
+from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of, values_of_draft
+from token_service.stores.sql.schema import log_head, revocation_floors, revocations, sessions, signing_keys
+from token_service.tokens.revocation import Revocation, RevocationTarget
+
+_MAX_BATCH: Final = 64
+_FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
+
+_Appended = tuple[LogHead, Sequence[Revocation]]
+
+_HEAD: Final = sa.select(
+    log_head.c.epoch, log_head.c.sequence, log_head.c.compacted_sequence, log_head.c.key_revision
+).where(log_head.c.id == number(1))
+
+
+class SqlRevocationLog:
+    """See `core.ports.RevocationLog`.
+
+    Whoever appends locks the one row of `log_head` first, numbers its entries from there and commits with the lock in hand. So entry n + 1 can't be
+    committed before entry n, and there is no number without an entry: what is left out was left out before numbers were given.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+        self._head: Final = Statement(_HEAD, database.dialect)
+        self._raise_floor: Final = _raise_floor(database.dialect)
+        self._appends: Final[GroupCommitter[Sequence[RevocationDraft], _Appended]] = GroupCommitter(
+            [self._flush], max_batch=_MAX_BATCH, max_queue=MAX_QUEUE
+        )
+
+    def open(self) -> None:
+        """Start the task that appends."""
+        self._appends.open()
+
+    async def aclose(self) -> None:
+        """Append what is queued and end the task."""
+        await self._appends.aclose()
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> _Appended:
+        """See `RevocationLog.append`."""
+        if not drafts:
+            return await self.head(), []
+        return await self._appends(drafts)
+
+    async def head(self) -> LogHead:
+        """See `RevocationLog.head`. Concurrent calls share one read."""
+        row = await self._database.read_one(Call(self._head, {}))
+        if row is None:
+            raise unavailable()  # somebody emptied the table
+        return head_of(row)
+
+    async def read(self, after: int, limit: int) -> Sequence[Revocation]:
+        """See `RevocationLog.read`."""
+        statement = (
+            sa.select(*REVOCATION_COLUMNS)
+            .where(revocations.c.sequence > after)
+            .order_by(revocations.c.sequence)
+            .limit(limit)
+        )
+
+        async def select(connection: AsyncConnection) -> Sequence[Revocation]:
+            return [revocation_of(row) for row in await connection.execute(statement)]
+
+        return await self._database.read(select)
+
+    async def compact(self, now: float, limit: int) -> int:
+        """See `RevocationLog.compact`."""
+        moment = to_micros(now)
+        oldest = (
+            sa.select(revocations.c.sequence, revocations.c.expire_time)
+            .order_by(revocations.c.sequence)
+            .limit(limit)
+        )
+
+        async def work(connection: AsyncConnection) -> int:
+            head = await _locked_head(connection)
+            last, count = head.compacted, 0
+            for sequence, expire_time in await connection.execute(oldest):
+                if expire_time >= moment:
+                    break
+                last, count = sequence, count + 1
+            if count:
+                await connection.execute(sa.delete(revocations).where(revocations.c.sequence <= last))
+                await connection.execute(sa.update(log_head).values(compacted_sequence=last))
+            return count
+
+        return await self._database.write(work)
+
+    async def purge_floors(self, before: float, limit: int) -> int:
+        """See `RevocationLog.purge_floors`."""
+        floors = revocation_floors.c
+        due = (
+            sa.select(floors.kind, floors.target)
+            .where(floors.raise_time < to_micros(before))
+            .order_by(floors.raise_time)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+
+        async def work(connection: AsyncConnection) -> int:
+            rows = [tuple(row) for row in await connection.execute(due)]
+            if rows:
+                await connection.execute(
+                    sa.delete(revocation_floors).where(sa.tuple_(floors.kind, floors.target).in_(rows))
+                )
+            return len(rows)
+
+        return await self._database.write(work)
+
+    async def _flush(self, batch: Sequence[Sequence[RevocationDraft]]) -> Sequence[_Appended | Exception]:
+        try:
+            return await self._database.write(lambda connection: self._append(connection, batch))
+        except StatementRefusedError as error:
+            if len(batch) == 1:
+                return [error]
+        except TokenServiceError as error:
+            return [error] * len(batch)
+        # One of them was refused and took the others with it: each on its own.
+        return [result for drafts in batch for result in await self._flush([drafts])]
+
+    async def _append(
+        self, connection: AsyncConnection, batch: Sequence[Sequence[RevocationDraft]]
+    ) -> Sequence[_Appended]:
+        head = await _locked_head(connection)
+        drafts = [draft for drafts in batch for draft in drafts]
+        conditional = {RevocationTarget.SESSION, RevocationTarget.KEY}
+        kept = {position for position, draft in enumerate(drafts) if draft.target not in conditional}
+        kept |= await _revoke_sessions(connection, drafts)
+        revoked_keys = await _revoke_keys(connection, drafts)
+        kept |= revoked_keys
+
+        sequence = head.sequence
+        entries: list[dict[str, Any]] = []
+        floors: list[dict[str, Any]] = []
+        appended: list[list[Revocation]] = []
+        position = itertools.count()
+        for item in batch:
+            mine: list[Revocation] = []
+            for draft in item:
+                if next(position) not in kept:
+                    continue
+                sequence += 1
+                values = values_of_draft(draft, sequence)
+                entries.append(values)
+                mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
+                if draft.target in _FLOORS:
+                    floors.append(
+                        {
+                            "kind": int(draft.target),
+                            "target": draft.value,
+                            "sequence": sequence,
+                            "raise_time": values["revoke_time"],
+                        }
+                    )
+            appended.append(mine)
+
+        key_revision = head.key_revision + len(revoked_keys)
+        if entries:
+            await connection.execute(sa.insert(revocations), entries)
+            await connection.execute(sa.update(log_head).values(sequence=sequence, key_revision=key_revision))
+        if floors:
+            await connection.execute(self._raise_floor, floors)
+        after = LogHead(head.epoch, sequence, head.compacted, key_revision)
+        return [(after, mine) for mine in appended]
+
+
+async def _locked_head(connection: AsyncConnection) -> LogHead:
+    return head_of((await connection.execute(_HEAD.with_for_update())).one())
+
+
+async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
+    """Mark the rows; the positions of the drafts whose row was not revoked yet. Locks rows in the order of their ids."""
+    wanted: dict[UUID, int] = {}
+    for position, draft in enumerate(drafts):
+        if draft.target is RevocationTarget.SESSION:
+            session_id = _uuid(draft.value)
+            if session_id is not None:
+                wanted.setdefault(session_id, position)
+    if not wanted:
+        return set()
+    alive = (
+        sa.select(sessions.c.id)
+        .where(sessions.c.id.in_(wanted), sessions.c.revoke_time.is_(None))
+        .order_by(sessions.c.id)
+        .with_for_update()
+    )
+    found = list((await connection.execute(alive)).scalars())
+    if found:
+        revoke_time = sa.bindparam("p_revoke_time", type_=sa.BigInteger)
+        await connection.execute(
+            sa.update(sessions)
+            .where(sessions.c.id == sa.bindparam("p_id", type_=sa.Uuid))
+            .values(
+                revoke_time=revoke_time,
+                revoke_reason=sa.bindparam("p_reason", type_=sa.SmallInteger),
+                purge_time=least(sessions.c.purge_time, revoke_time),
+            ),
+            [
+                {
+                    "p_id": session_id,
+                    "p_revoke_time": to_micros(draft.revoke_time),
+                    "p_reason": int(draft.reason),
+                }
+                for session_id in found
+                for draft in (drafts[wanted[session_id]],)
+            ],
+        )
+    return {wanted[session_id] for session_id in found}
+
+
+async def _revoke_keys(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
+    """Revoke signing keys; the positions of the drafts whose key was there and not revoked yet. The head is locked, so nobody else changes keys."""
+    revoked: set[int] = set()
+    for position, draft in enumerate(drafts):
+        if draft.target is RevocationTarget.KEY:
+            result = await connection.execute(
+                sa.update(signing_keys)
+                .where(
+                    signing_keys.c.key_id == draft.value,
+                    signing_keys.c.state != SigningKeyState.REVOKED.value,
+                )
+                .values(state=SigningKeyState.REVOKED.value, revoke_time=to_micros(draft.revoke_time))
+            )
+            if result.rowcount:
+                revoked.add(position)
+    return revoked
+
+
+def _raise_floor(dialect: sa.Dialect) -> Any:
+    statement = insert(revocation_floors, dialect)
+    return statement.on_conflict_do_update(
+        index_elements=[revocation_floors.c.kind, revocation_floors.c.target],
+        set_={"sequence": statement.excluded.sequence, "raise_time": statement.excluded.raise_time},
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

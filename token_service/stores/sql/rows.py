@@ -1,0 +1,204 @@
+"""Rows to what core knows, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from token_service.core.ports import LogHead, RevocationDraft, StoredMacKey, StoredSigningKey
+from token_service.core.session import Session
+from token_service.stores.sql import schema
+from token_service.stores.sql.micros import to_micros, to_seconds
+from token_service.tokens.claims import AuthContext, Confirmation
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
+
+SESSION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
+    column for column in schema.sessions.c if column.name not in {"request_hash", "purge_time"}
+)
+"""The columns of a session, in the order `session_of` takes them; `floor` and `head` follow."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_BEARER: Final = Confirmation()
+
+
+def session_of(row: Sequence[Any]) -> Session:
+    """The session in a row of `SESSION_COLUMNS`, its floor and the head; further columns are ignored."""
+    (
+        id_,
+        create_time,
+        rotate_time,
+        last_use_time,
+        idle_expire_time,
+        absolute_expire_time,
+        revoke_time,
+        generation,
+        revision,
+        key_version,
+        retries,
+        access_token_ttl,
+        revoke_reason,
+        with_id_token,
+        subject,
+        client_id,
+        device_id,
+        refresh_hash,
+        previous_hash,
+        session_hash,
+        scopes,
+        audience,
+        auth_context,
+        confirmation,
+        custom_claims,
+        floor,
+        head,
+        *_,
+    ) = row
+    return Session(
+        id=id_ if isinstance(id_, UUID) else UUID(id_),
+        subject=subject,
+        client_id=client_id,
+        device_id=device_id,
+        scopes=_texts(scopes),
+        audience=_texts(audience),
+        auth_context=None if auth_context is None else _auth_context(auth_context),
+        confirmation=_BEARER if confirmation is None else Confirmation(**_decode(confirmation)),
+        custom_claims={} if custom_claims == "{}" else _decode(custom_claims),
+        access_token_ttl=access_token_ttl,
+        with_id_token=bool(with_id_token),
+        generation=generation,
+        refresh_hash=refresh_hash,
+        previous_hash=previous_hash,
+        key_version=key_version,
+        retries=retries,
+        session_hash=session_hash,
+        create_time=create_time / 1_000_000,
+        rotate_time=rotate_time / 1_000_000,
+        last_use_time=last_use_time / 1_000_000,
+        idle_expire_time=idle_expire_time / 1_000_000,
+        absolute_expire_time=absolute_expire_time / 1_000_000,
+        revision=revision,
+        revoke_time=to_seconds(revoke_time),
+        revoke_reason=_REASONS[revoke_reason],
+        floor=floor,
+        head=head,
+    )
+
+
+def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
+    """The columns of a new session, but for `revision`, which the database knows."""
+    idle, absolute = to_micros(session.idle_expire_time), to_micros(session.absolute_expire_time)
+    return {
+        "id": session.id,
+        "create_time": to_micros(session.create_time),
+        "rotate_time": to_micros(session.rotate_time),
+        "last_use_time": to_micros(session.last_use_time),
+        "idle_expire_time": idle,
+        "absolute_expire_time": absolute,
+        "purge_time": min(idle, absolute),
+        "revoke_time": to_micros(session.revoke_time),
+        "generation": session.generation,
+        "key_version": session.key_version,
+        "retries": session.retries,
+        "access_token_ttl": session.access_token_ttl,
+        "revoke_reason": int(session.revoke_reason),
+        "with_id_token": session.with_id_token,
+        "subject": session.subject,
+        "client_id": session.client_id,
+        "device_id": session.device_id,
+        "refresh_hash": session.refresh_hash,
+        "previous_hash": session.previous_hash,
+        "session_hash": session.session_hash,
+        "request_hash": request_hash,
+        "scopes": _json(session.scopes),
+        "audience": _json(session.audience),
+        "auth_context": None if session.auth_context is None else _json(session.auth_context),
+        "confirmation": _json(session.confirmation) if session.confirmation else None,
+        "custom_claims": _json(session.custom_claims) if session.custom_claims else "{}",
+    }
+
+
+def head_of(row: Sequence[Any]) -> LogHead:
+    """From `epoch, sequence, compacted_sequence, key_revision`."""
+    return LogHead(row[0], row[1], row[2], row[3])
+
+
+REVOCATION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
+    column for column in schema.revocations.c if column.name != "comment"
+)
+
+
+def revocation_of(row: Sequence[Any]) -> Revocation:
+    """From `REVOCATION_COLUMNS`."""
+    sequence, revoke_time, expire_time, token_expire_time, target, reason, value = row
+    return Revocation(
+        sequence=sequence,
+        target=RevocationTarget(target),
+        value=value,
+        revoke_time=revoke_time / 1_000_000,
+        expire_time=expire_time / 1_000_000,
+        reason=RevocationReason(reason),
+        token_expire_time=token_expire_time,
+    )
+
+
+def values_of_draft(draft: RevocationDraft, sequence: int) -> dict[str, Any]:
+    """The columns of an entry of the log."""
+    return {
+        "sequence": sequence,
+        "revoke_time": to_micros(draft.revoke_time),
+        "expire_time": to_micros(draft.expire_time),
+        "token_expire_time": draft.token_expire_time,
+        "target": int(draft.target),
+        "reason": int(draft.reason),
+        "value": draft.value,
+        "comment": draft.comment,
+    }
+
+
+def values_of_signing_key(key: StoredSigningKey) -> dict[str, Any]:
+    """The columns of a signing key."""
+    return {
+        "key_id": key.key_id,
+        "algorithm": key.algorithm.value,
+        "state": key.state.value,
+        "public_key": key.public_key,
+        "private_key": key.private_key,
+        "wrapping_key_id": key.wrapping_key_id,
+        "create_time": to_micros(key.create_time),
+        "activate_time": to_micros(key.activate_time),
+        "retire_time": to_micros(key.retire_time),
+        "revoke_time": to_micros(key.revoke_time),
+    }
+
+
+def values_of_mac_key(key: StoredMacKey) -> dict[str, Any]:
+    """The columns of a MAC key."""
+    return {
+        "version": key.version,
+        "wrapped": key.wrapped,
+        "wrapping_key_id": key.wrapping_key_id,
+        "create_time": to_micros(key.create_time),
+    }
+
+
+def _json(value: object) -> str:
+    return _encode(value).decode()
+
+
+@lru_cache(4096)  # the same few lists in nearly every row
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(_decode(text))
+
+
+def _auth_context(text: str) -> AuthContext:
+    members = _decode(text)
+    return AuthContext(members["acr"], tuple(members["amr"]), members["auth_time"])
+
+
+_REASONS: Final = {int(reason): reason for reason in RevocationReason}

@@ -1,0 +1,163 @@
+"""The tables: the one source of all SQL here. The migrations make them; a test holds the two together.
+
+All times are BIGINT microseconds since the epoch (`micros`). Text in JSON is written and read by `rows`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("create_time", BigInteger, nullable=False),
+    Column("rotate_time", BigInteger, nullable=False),
+    Column("last_use_time", BigInteger, nullable=False),
+    Column("idle_expire_time", BigInteger, nullable=False),
+    Column("absolute_expire_time", BigInteger, nullable=False),
+    # No later than the row's end, whatever that is, but maybe much earlier: when the purge looks at it (again). It exists because an index on
+    # idle_expire_time would make every rotation write to that index.
+    Column("purge_time", BigInteger, nullable=False),
+    Column("revoke_time", BigInteger),
+    Column("generation", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("key_version", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("access_token_ttl", Integer),
+    Column("revoke_reason", SmallInteger, nullable=False),
+    Column("with_id_token", Boolean, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("refresh_hash", LargeBinary),
+    Column("previous_hash", LargeBinary),
+    Column("session_hash", LargeBinary),
+    Column("request_hash", LargeBinary),
+    Column("scopes", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("auth_context", Text),
+    Column("confirmation", Text),
+    Column("custom_claims", Text, nullable=False),
+    Index("sessions_by_subject", "subject", "create_time", "id"),
+    Index("sessions_by_client", "client_id", "create_time", "id"),
+    Index(
+        "sessions_by_device",
+        "device_id",
+        "create_time",
+        "id",
+        postgresql_where=sa.text("device_id <> ''"),
+        sqlite_where=sa.text("device_id <> ''"),
+    ),
+    Index("sessions_by_purge_time", "purge_time"),
+    Index(
+        "sessions_by_request",
+        "client_id",
+        "request_hash",
+        unique=True,
+        postgresql_where=sa.text("request_hash IS NOT NULL"),
+        sqlite_where=sa.text("request_hash IS NOT NULL"),
+    ),
+    # Room for the next version of a row in its own page: as a rotation changes no indexed column, PostgreSQL then writes to no index
+    # and needs no vacuum to reuse the space (a heap-only tuple).
+    postgresql_with={"fillfactor": 75},
+)
+
+revocations: Final = Table(
+    "revocations",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("revoke_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+    Column("token_expire_time", BigInteger),
+    Column("target", SmallInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+)
+
+revocation_floors: Final = Table(
+    "revocation_floors",
+    metadata,
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("raise_time", BigInteger, nullable=False),
+    Index("revocation_floors_by_raise_time", "raise_time"),
+)
+
+log_head: Final = Table(
+    "log_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("compacted_sequence", BigInteger, nullable=False),
+    Column("key_revision", BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+signing_keys: Final = Table(
+    "signing_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("algorithm", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("private_key", LargeBinary, nullable=False),
+    Column("wrapping_key_id", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("activate_time", BigInteger),
+    Column("retire_time", BigInteger),
+    Column("revoke_time", BigInteger),
+)
+
+mac_keys: Final = Table(
+    "mac_keys",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("wrapping_key_id", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+)
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+)
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("report_time", BigInteger, nullable=False),
+    Column("connected", Integer, nullable=False),
+    Column("applied", Text, nullable=False),
+    Column("foreign_confirmations", Text, nullable=False),
+)

@@ -1,0 +1,181 @@
+"""The statements of the session store, built from the schema once.
+
+Every one of the hot ones is a single statement that decides by itself. Why that is enough on PostgreSQL at READ COMMITTED:
+
+- A statement sees one snapshot S, taken when it begins: its row, the floors and the head it returns are all of S.
+- If another transaction holds the row, the UPDATE waits. When that one has committed, PostgreSQL evaluates WHERE again with the *newest version of the
+  row* but still with S for the sub-selects of other tables. What decides the race between two uses of one token (`generation`, `refresh_hash`, `retries`,
+  `revoke_time`, the expiries) is all in the row, so the second one finds its condition false. SET is evaluated on the newest version, too.
+- Only floors are then as old as S: one that was raised between S and the end of the wait is missed. Nothing is lost by that: the answer carries `head` of S, below
+  the new floor, so the tokens made from it are revoked by that very floor; and `revision`, which no rotation changes, stays below it, so the row
+  is dead for every statement that begins later. It is the same as if this one had been served just before the revocation, with which it was concurrent.
+- A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row is dead; one in S is not, so it is alive.
+  There is no moment in which a check and an insert disagree, for there is no check.
+- Rows are locked one at a time in the order of their ids (batches are sorted), and a transaction that also needs the head of the log locks
+  that first; rotations never lock it. So there is no cycle. Should one come up all the same, the batch is repeated.
+
+On SQLite there is one writer at a time and all of this is trivially so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Integer, LargeBinary, Text, Uuid, bindparam
+
+from token_service.stores.sql.expressions import greatest, insert, least, number
+from token_service.stores.sql.lane import ITEM
+from token_service.stores.sql.rows import SESSION_COLUMNS
+from token_service.stores.sql.schema import log_head, revocation_floors, sessions
+from token_service.tokens.revocation import RevocationTarget
+
+_S: Final = sessions.c
+
+
+def _floor(kind: RevocationTarget, target: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    floors = revocation_floors.c
+    found = (
+        sa.select(floors.sequence)
+        .where(floors.kind == number(kind), floors.target == target)
+        .correlate(sessions)
+    )
+    return sa.func.coalesce(found.scalar_subquery(), number(0))
+
+
+FLOOR: Final[sa.ColumnElement[int]] = greatest(
+    _floor(RevocationTarget.SUBJECT, _S.subject),
+    _floor(RevocationTarget.CLIENT, _S.client_id),
+    _floor(RevocationTarget.EVERYTHING, sa.literal_column("''", Text)),
+)
+"""The highest sequence at which the subject, the client or everything of a row of `sessions` was revoked."""
+
+HEAD: Final[sa.ColumnElement[int]] = (
+    sa.select(log_head.c.sequence).where(log_head.c.id == number(1)).scalar_subquery()
+)
+"""The sequence of the log's head."""
+
+SELECTED: Final[tuple[sa.ColumnElement[Any], ...]] = (
+    *SESSION_COLUMNS,
+    FLOOR.label("floor"),
+    HEAD.label("head"),
+)
+"""What `rows.session_of` takes."""
+
+_ITEM: Final = bindparam(ITEM, type_=Integer).label(ITEM)
+
+
+def live(now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether a row of `sessions` can be used at `now` (microseconds)."""
+    return sa.and_(
+        _S.revoke_time.is_(None),
+        _S.absolute_expire_time > now,
+        _S.idle_expire_time > now,
+        _S.revision >= FLOOR,
+    )
+
+
+def _micros(name: str) -> sa.BindParameter[int]:
+    return bindparam(name, type_=BigInteger)
+
+
+def _same_device() -> sa.ColumnElement[bool]:
+    return sa.or_(
+        _S.device_id == sa.literal_column("''", Text), _S.device_id == bindparam("p_device_id", type_=Text)
+    )
+
+
+def _new_idle_expiry() -> dict[str, sa.ColumnElement[int]]:
+    idle = least(_micros("p_idle_expire_time"), _S.absolute_expire_time)
+    # Lowered with it should a policy now have a shorter timeout; else it stays as it is, which is what keeps the index out of this.
+    return {"idle_expire_time": idle, "purge_time": least(_S.purge_time, idle)}
+
+
+def insert_session(dialect: sa.Dialect) -> sa.Executable:
+    """Insert a row, or return none if its request was made before."""
+    values: dict[str, Any] = {
+        column.name: bindparam(column.name, type_=column.type) for column in _S if column.name != "revision"
+    }
+    statement: sa.Executable = (
+        insert(sessions, dialect)
+        .values(**values, revision=HEAD)
+        .on_conflict_do_nothing(
+            index_elements=[_S.client_id, _S.request_hash], index_where=_S.request_hash.is_not(None)
+        )
+        .returning(*SESSION_COLUMNS, FLOOR.label("floor"), _S.revision.label("head"), _ITEM)
+    )
+    return statement
+
+
+def select_by_request() -> sa.Executable:
+    """The row that a request made."""
+    return sa.select(*SELECTED, _ITEM).where(
+        _S.client_id == bindparam("p_client_id", type_=Text),
+        _S.request_hash == bindparam("p_request_hash", type_=LargeBinary),
+        _S.request_hash.is_not(None),
+    )
+
+
+def select_by_id() -> sa.Executable:
+    """The row, live or not."""
+    return sa.select(*SELECTED, _ITEM).where(_S.id == bindparam("p_id", type_=Uuid))
+
+
+def rotate() -> sa.Executable:
+    """`SessionStore.rotate`."""
+    now = _micros("p_now")
+    return (
+        sa.update(sessions)
+        .where(
+            _S.id == bindparam("p_id", type_=Uuid),
+            _S.client_id == bindparam("p_client_id", type_=Text),
+            _same_device(),
+            _S.generation == bindparam("p_generation", type_=BigInteger),
+            _S.refresh_hash == bindparam("p_current_hash", type_=LargeBinary),
+            live(now),
+        )
+        .values(
+            generation=_S.generation + number(1),
+            previous_hash=_S.refresh_hash,
+            refresh_hash=bindparam("p_next_hash", type_=LargeBinary),
+            key_version=bindparam("p_key_version", type_=Integer),
+            rotate_time=now,
+            last_use_time=now,
+            retries=number(0),
+            **_new_idle_expiry(),
+        )
+        .returning(*SELECTED, _ITEM)
+    )
+
+
+def retry() -> sa.Executable:
+    """`SessionStore.retry`."""
+    return (
+        sa.update(sessions)
+        .where(
+            _S.id == bindparam("p_id", type_=Uuid),
+            _S.client_id == bindparam("p_client_id", type_=Text),
+            _same_device(),
+            _S.generation == bindparam("p_generation", type_=BigInteger) + number(1),
+            _S.previous_hash == bindparam("p_previous_hash", type_=LargeBinary),
+            _S.rotate_time > _micros("p_rotated_after"),
+            _S.retries < bindparam("p_max_retries", type_=Integer),
+            live(_micros("p_now")),
+        )
+        .values(retries=_S.retries + number(1))
+        .returning(*SELECTED, _ITEM)
+    )
+
+
+def use(*, with_hash: bool) -> sa.Executable:
+    """`SessionStore.use`, with or without `refresh_hash`."""
+    now = _micros("p_now")
+    conditions = [_S.id == bindparam("p_id", type_=Uuid), live(now)]
+    if with_hash:
+        conditions.append(_S.refresh_hash == bindparam("p_refresh_hash", type_=LargeBinary))
+    return (
+        sa.update(sessions)
+        .where(*conditions)
+        .values(last_use_time=now, **_new_idle_expiry())
+        .returning(*SELECTED, _ITEM)
+    )

@@ -1,0 +1,182 @@
+"""`SessionStore` on SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from token_service.core.ports import Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.session import Session
+from token_service.stores.sql import session_statements
+from token_service.stores.sql.database import Database
+from token_service.stores.sql.errors import unavailable
+from token_service.stores.sql.expressions import least
+from token_service.stores.sql.lane import Call, Row, Statement
+from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.rows import session_of, values_of
+from token_service.stores.sql.schema import sessions
+
+_S: Final = sessions.c
+_CREATE_ATTEMPTS: Final = 3
+
+
+class SqlSessionStore:
+    """See `core.ports.SessionStore`; `session_statements` has the argument why its statements decide every race."""
+
+    def __init__(self, database: Database) -> None:
+        dialect = database.dialect
+        self._database: Final = database
+        self._insert: Final = Statement(session_statements.insert_session(dialect), dialect)
+        self._by_request: Final = Statement(session_statements.select_by_request(), dialect)
+        self._by_id: Final = Statement(session_statements.select_by_id(), dialect)
+        self._rotate: Final = Statement(session_statements.rotate(), dialect)
+        self._retry: Final = Statement(session_statements.retry(), dialect)
+        self._use: Final = Statement(session_statements.use(with_hash=False), dialect)
+        self._use_with_hash: Final = Statement(session_statements.use(with_hash=True), dialect)
+
+    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+        """See `SessionStore.create`."""
+        # A new row is locked by nobody; what two batches may wait for is each other's request.
+        order = (
+            b"" if request_hash is None else session.client_id.encode(errors="replace") + b"\0" + request_hash
+        )
+        call = Call(self._insert, values_of(session, request_hash), order)
+        request = {"p_client_id": session.client_id, "p_request_hash": request_hash}
+        for _ in range(_CREATE_ATTEMPTS):
+            row = await self._database.write_one(call)
+            if row is not None:
+                return session_of(row), True
+            row = await self._database.read_one(Call(self._by_request, request))
+            if row is not None:
+                return session_of(row), False
+            # It was purged between the two.
+        raise unavailable()
+
+    async def rotate(self, command: Rotation) -> Session | None:
+        """See `SessionStore.rotate`."""
+        parameters = {
+            "p_id": command.session_id,
+            "p_client_id": command.client_id,
+            "p_device_id": command.device_id,
+            "p_generation": command.generation,
+            "p_current_hash": command.current_hash,
+            "p_next_hash": command.next_hash,
+            "p_key_version": command.key_version,
+            "p_now": to_micros(command.now),
+            "p_idle_expire_time": to_micros(command.idle_expire_time),
+        }
+        return await self._update(self._rotate, parameters)
+
+    async def retry(self, command: Retry) -> Session | None:
+        """See `SessionStore.retry`."""
+        parameters = {
+            "p_id": command.session_id,
+            "p_client_id": command.client_id,
+            "p_device_id": command.device_id,
+            "p_generation": command.generation,
+            "p_previous_hash": command.previous_hash,
+            "p_rotated_after": to_micros(command.rotated_after),
+            "p_max_retries": command.max_retries,
+            "p_now": to_micros(command.now),
+        }
+        return await self._update(self._retry, parameters)
+
+    async def use(self, command: Use) -> Session | None:
+        """See `SessionStore.use`."""
+        parameters: dict[str, Any] = {
+            "p_id": command.session_id,
+            "p_now": to_micros(command.now),
+            "p_idle_expire_time": to_micros(command.idle_expire_time),
+        }
+        if command.refresh_hash is None:
+            return await self._update(self._use, parameters)
+        return await self._update(self._use_with_hash, {**parameters, "p_refresh_hash": command.refresh_hash})
+
+    async def get(self, session_id: UUID) -> Session | None:
+        """See `SessionStore.get`."""
+        return _session(await self._database.read_one(Call(self._by_id, {"p_id": session_id})))
+
+    async def list(
+        self,
+        by: SessionFilter,
+        value: str,
+        *,
+        live_at: float | None,
+        limit: int,
+        after: SessionPosition | None,
+    ) -> Sequence[Session]:
+        """See `SessionStore.list`."""
+        statement = (
+            sa.select(*session_statements.SELECTED)
+            .where(_S[by.value] == value)
+            .order_by(_S.create_time.desc(), _S.id.desc())
+            .limit(limit)
+        )
+        if by is SessionFilter.DEVICE:
+            statement = statement.where(_S.device_id != sa.literal_column("''"))  # what the index has
+        if live_at is not None:
+            statement = statement.where(
+                session_statements.live(sa.literal(to_micros(live_at), sa.BigInteger))
+            )
+        if after is not None:
+            position = sa.tuple_(
+                sa.literal(to_micros(after.create_time), sa.BigInteger), sa.literal(after.session_id, sa.Uuid)
+            )
+            statement = statement.where(sa.tuple_(_S.create_time, _S.id) < position)
+
+        async def select(connection: AsyncConnection) -> Sequence[Session]:
+            return [session_of(row) for row in await connection.execute(statement)]
+
+        return await self._database.read(select)
+
+    async def purge(self, before: float, limit: int) -> int:
+        """See `SessionStore.purge`.
+
+        Looks at rows in the order of `purge_time`. One that has ended is deleted; one that was used meanwhile is put back to when it would
+        end now. So a row costs one look in an idle timeout, and nothing is scanned twice.
+        """
+        deleted = 0
+        while deleted < limit:
+            seen, gone = await self._purge(to_micros(before), limit - deleted)
+            deleted += gone
+            if not seen:
+                break
+        return deleted
+
+    async def _purge(self, before: int, limit: int) -> tuple[int, int]:
+        end = least(
+            _S.idle_expire_time,
+            _S.absolute_expire_time,
+            sa.func.coalesce(_S.revoke_time, _S.absolute_expire_time),
+        )
+        due = (
+            sa.select(_S.id, end < before)
+            .where(_S.purge_time < before)
+            .order_by(_S.purge_time)
+            .limit(limit)
+            # A row that somebody is using has not ended, or the next round takes it. Waiting for nobody, this can't deadlock.
+            .with_for_update(skip_locked=True)
+        )
+
+        async def work(connection: AsyncConnection) -> tuple[int, int]:
+            rows = (await connection.execute(due)).all()
+            ended = [id_ for id_, over in rows if over]
+            others = [id_ for id_, over in rows if not over]
+            if ended:
+                await connection.execute(sa.delete(sessions).where(_S.id.in_(ended)))
+            if others:
+                await connection.execute(sa.update(sessions).where(_S.id.in_(others)).values(purge_time=end))
+            return len(rows), len(ended)
+
+        return await self._database.write(work)
+
+    async def _update(self, statement: Statement, parameters: dict[str, Any]) -> Session | None:
+        return _session(await self._database.write_one(Call(statement, parameters, parameters["p_id"].bytes)))
+
+
+def _session(row: Row | None) -> Session | None:
+    return None if row is None else session_of(row)

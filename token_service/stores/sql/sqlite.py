@@ -1,0 +1,146 @@
+"""SQLite: how to connect, and the lane that makes a batch one transaction in a thread of its own.
+
+Any number of processes may use the file (WAL). Writers begin with BEGIN IMMEDIATE, so that nothing read in the transaction
+can be overtaken; each commit is on disk before it returns (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from token_service.stores.sql.errors import Failure, classify, translate, unavailable
+from token_service.stores.sql.lane import ITEM, Call, Outcome, Statement
+
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds to wait for the writers of other processes."""
+
+PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA temp_store=MEMORY",
+)
+
+
+def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """A connection that begins and ends its transactions itself. Raises `sqlite3.Error`."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+    try:
+        for pragma in PRAGMAS:
+            connection.execute(pragma).close()
+        connection.execute(f"PRAGMA busy_timeout={busy_timeout * 1000:.0f}").close()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class SqliteLane:
+    """One connection, used in one thread. A batch is one transaction, whatever statements are in it."""
+
+    def __init__(self, path: Path, *, write_lock: asyncio.Lock | None) -> None:
+        """With `write_lock` the lane writes, and holds the lock meanwhile; without it only reads, each statement in its own snapshot."""
+        self._path: Final = path
+        self._write_lock: Final = write_lock
+        self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="token-service-sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, calls: Sequence[Call]) -> Sequence[Outcome]:
+        """See `Lane.run`."""
+        loop = asyncio.get_running_loop()
+        if self._write_lock is None:
+            return await loop.run_in_executor(self._thread, self._guarded, calls)
+        async with self._write_lock:
+            # Shielded: the lock must not be let go while the thread still writes.
+            return await asyncio.shield(loop.run_in_executor(self._thread, self._guarded, calls))
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        self._thread.shutdown(wait=True)
+
+    def _guarded(self, calls: Sequence[Call]) -> Sequence[Outcome]:
+        try:
+            if self._connection is None:
+                self._connection = connect(self._path, 0 if self._write_lock else BUSY_TIMEOUT)
+            return (
+                self._write(self._connection, calls)
+                if self._write_lock
+                else self._read(self._connection, calls)
+            )
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            translated = unavailable()
+            translated.__cause__ = error
+            return [translated] * len(calls)
+
+    def _write(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> Sequence[Outcome]:
+        _begin(connection)
+        try:
+            outcomes = [_execute(connection, call.statement, call.parameters) for call in calls]
+            connection.execute("COMMIT").close()
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK").close()
+            raise
+        return outcomes
+
+    @staticmethod
+    def _read(connection: sqlite3.Connection, calls: Sequence[Call]) -> Sequence[Outcome]:
+        shared: dict[Statement, Outcome] = {}
+        outcomes: list[Outcome] = []
+        for call in calls:
+            if call.statement.has_parameters:
+                outcomes.append(_execute(connection, call.statement, call.parameters))
+            else:
+                if call.statement not in shared:
+                    shared[call.statement] = _execute(connection, call.statement, {})
+                outcomes.append(shared[call.statement])
+        return outcomes
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    # SQLite's own busy handler sleeps up to 100 ms between two tries, which under steady load from another process means never to be
+    # next; short sleeps of random length get a fair share.
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE").close()
+        except sqlite3.OperationalError as error:
+            if classify(error) is not Failure.TRANSIENT or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.0002, 0.002))  # noqa: S311 - spreads writers, guards nothing
+        else:
+            return
+
+
+def _execute(connection: sqlite3.Connection, statement: Statement, parameters: Mapping[str, Any]) -> Outcome:
+    """The row, or the error of a statement that was refused: SQLite undoes that one alone."""
+    values = {name: value.hex if isinstance(value, UUID) else value for name, value in parameters.items()}
+    values[ITEM] = 0
+    try:
+        rows = connection.execute(
+            statement.sql, values
+        ).fetchall()  # all, for an unfinished one would hold its snapshot
+    except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
+        if classify(error) is not Failure.REFUSED:
+            raise
+        translated = translate(error)
+        translated.__cause__ = error
+        return translated
+    return rows[0] if rows else None

@@ -1,0 +1,52 @@
+"""Database URLs: which are understood, and how they look in a message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from token_service.errors import ConfigurationError
+
+_POSTGRESQL: Final = frozenset(("postgresql", "postgres", "postgresql+asyncpg", "postgres+asyncpg"))
+_SQLITE: Final = frozenset(("sqlite", "sqlite+aiosqlite"))
+_ALLOWED: Final = "allowed are postgresql://user:password@host:port/database and sqlite:////absolute/path.db"
+
+_USER_INFO = re.compile(r"^([^/?#]*?):([^/?#]*)@")
+_QUERY_SECRET = re.compile(r"([?&](?:password|sslpassword|passfile)=)[^&#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """Where the database is. Neither `str` nor `repr` shows a password."""
+
+    text: str = field(repr=False)
+    """As it was given, with its password."""
+    redacted: str
+    path: Path | None
+    """The file of an SQLite database; None for PostgreSQL."""
+    dsn: str = field(repr=False)
+    """As the driver of PostgreSQL takes it, with its password; empty for SQLite."""
+
+    @classmethod
+    def parse(cls, text: str) -> DatabaseUrl:
+        """Raises `ConfigurationError`, which shows no password either."""
+        scheme, separator, rest = text.partition("://")
+        if not separator or not (scheme in _POSTGRESQL or scheme in _SQLITE):
+            # Not even redacted: whatever this is, its password may be anywhere.
+            raise ConfigurationError(f"the database URL is not understood; {_ALLOWED}")
+        if scheme in _POSTGRESQL:
+            redacted = _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub(r"\1:***@", rest))
+            return cls(text, f"postgresql://{redacted}", None, f"postgresql://{rest}")
+        location, _, query = rest.partition("?")
+        path = unquote(location.removeprefix("/"))
+        if not location.startswith("/") or not path or path == ":memory:" or query:
+            raise ConfigurationError(
+                "the database URL must name a file and nothing else: sqlite:////absolute/path.db or sqlite:///relative.db"
+            )
+        return cls(text, f"sqlite:///{path}", Path(path), "")
+
+    def __str__(self) -> str:
+        return self.redacted
