@@ -19,9 +19,8 @@ class Statement:
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
         if dialect.name == "sqlite":
-            dialect = type(dialect)(
-                paramstyle="named"
-            )  # the engine's has positions, even for a parameter used twice
+            # The engine's has positions, even for a parameter used twice.
+            dialect = cast("type[DefaultDialect]", type(dialect))(paramstyle="named")
         compiled = construct.compile(dialect=dialect)  # type: ignore[attr-defined]
         self.sql: Final[str] = str(compiled)
         self.names: Final[tuple[str, ...]] = tuple(compiled.positiontup or compiled.params)
