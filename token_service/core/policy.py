@@ -140,8 +140,9 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         policies[name] = _override(name, policies[name], {setting: text}, problems)
     clients: dict[str, str] = {}
     for client_id, settings in _table(document, "clients", problems).items():
-        if name := _classification(settings, policies):
-            clients[client_id] = name
+        classification = _classification(settings, policies)
+        if classification is not None:
+            clients[client_id] = classification
         else:
             problems.append(
                 f"clients.{client_id}: must have a classification, one of {', '.join(sorted(policies))}"

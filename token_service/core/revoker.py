@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -25,7 +25,7 @@ from token_service.core.validators import Validators
 from token_service.errors import InvalidRequestError, InvalidTokenError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque, parse_opaque_token
-from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationReason, RevocationTarget
+from token_service.tokens.revocation import MAX_LEEWAY, Cursor, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.verifier import Verifier
 
 
@@ -74,7 +74,10 @@ class Revoker:
         keyring: Keyring,
         validators: Validators,
         audit: Audit,
+        *,
+        publish: Callable[[Sequence[Revocation]], None] = lambda entries: None,
     ) -> None:
+        """`publish` is told of what this node has appended, to pass it on."""
         self._log = log
         self._tailer = tailer
         self._read_index = read_index
@@ -82,6 +85,7 @@ class Revoker:
         self._keyring = keyring
         self._validators = validators
         self._audit = audit
+        self._publish = publish
 
     async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
         """Revoke. Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section 2.2).
@@ -112,6 +116,7 @@ class Revoker:
         # Once begun, the append goes on even if the caller hangs up: what is durable must reach this node's replica.
         head, entries = await asyncio.shield(self._log.append(drafts))
         self._tailer.offer(head, entries)
+        self._publish(entries)
         return Cursor(head.epoch, head.sequence)
 
     @staticmethod
