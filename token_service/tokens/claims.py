@@ -5,13 +5,15 @@ All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
 
 from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.tokens.fingerprint_set import Mark, mark_of
 
 MAX_NUMERIC_DATE: Final = 253402300799
 """The last second of the year 9999; a number beyond it is no time."""
@@ -57,6 +59,28 @@ class Confirmation:
 
 _SEAL: Final = object()
 
+_Date: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMERIC_DATE)]
+
+
+class _Payload(msgspec.Struct, gc=False):
+    """The types of the claims that are checked; all others may be anything."""
+
+    iss: str
+    sub: str
+    exp: _Date
+    iat: _Date
+    aud: str | list[str]
+    nbf: _Date = 0
+    jti: str = ""
+    sid: str = ""
+    scope: str = ""
+    client_id: str = ""
+    azp: str = ""
+    rev: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+_convert = msgspec.convert
+
 
 class VerifiedClaims:
     """Claims of a JWT whose signature was verified. Only a `Verifier` can make one.
@@ -66,10 +90,11 @@ class VerifiedClaims:
     """
 
     __slots__ = (
+        "_session_mark",
+        "_token_mark",
         "audience",
         "client_id",
         "expire_time",
-        "fingerprint",
         "issue_time",
         "issuer",
         "key_id",
@@ -100,8 +125,6 @@ class VerifiedClaims:
     """`exp`."""
     revision: int | None
     """`rev`: the revocation sequence the issuer had seen; None in a token of another issuer."""
-    fingerprint: bytes
-    """First 8 bytes of the SHA-256 of `jti`."""
     payload: Mapping[str, Any]
     """All claims, as they were signed."""
 
@@ -109,39 +132,49 @@ class VerifiedClaims:
         """Raises `InvalidTokenError(MALFORMED)` if a claim has the wrong type or a required one is missing."""
         if seal is not _SEAL:
             raise TypeError("VerifiedClaims are made by a Verifier only")
-        get = payload.get
+        try:
+            typed = _convert(payload, _Payload)
+        except msgspec.ValidationError as error:
+            raise malformed(str(error)) from None  # names the claim and the types, never a value
         self.kind = kind
         self.key_id = key_id
         self.payload = payload
-        self.issuer = _text(get("iss"), "iss")
-        self.subject = _text(get("sub"), "sub")
-        self.expire_time = _date(get("exp"), "exp")
-        self.issue_time = _date(get("iat"), "iat")
-        self.not_before = _date(get("nbf", 0), "nbf")
-        self.token_id = token_id = _text(get("jti", ""), "jti")
-        self.session_id = _text(get("sid", ""), "sid")
-        audience = get("aud")
-        if type(audience) is str:
-            self.audience = (audience,)
-        elif type(audience) is list and all(type(a) is str for a in audience):
-            self.audience = tuple(audience)
-        else:
-            raise malformed("aud is missing or not text")
-        scope = get("scope", "")
-        if type(scope) is not str:
-            raise malformed("scope is not text")
+        self.issuer = typed.iss
+        self.subject = typed.sub
+        self.expire_time = typed.exp
+        self.issue_time = typed.iat
+        self.not_before = typed.nbf
+        self.token_id = typed.jti
+        self.session_id = typed.sid
+        audience = typed.aud
+        self.audience = (audience,) if type(audience) is str else tuple(audience)
+        scope = typed.scope
         self.scopes = frozenset(scope.split(" ")) if scope else _NO_SCOPES
         if kind is TokenKind.ACCESS:
-            self.client_id = _text(get("client_id"), "client_id")
-            if not token_id:
-                raise malformed("jti is missing")
+            self.client_id = typed.client_id
+            if not typed.client_id or not typed.jti:
+                raise malformed("an access token has client_id and jti (RFC 9068, section 2.2)")
         else:
-            self.client_id = _text(get("azp", ""), "azp")
-        revision = get("rev")
-        if revision is not None and (type(revision) is not int or revision < 0):
-            raise malformed("rev is not a sequence")
-        self.revision = revision
-        self.fingerprint = fingerprint(token_id)
+            self.client_id = typed.azp
+        self.revision = typed.rev
+        self._token_mark: Mark | None = None
+        self._session_mark: Mark | None = None
+
+    @property
+    def token_mark(self) -> Mark:
+        """The mark of `jti`."""
+        mark = self._token_mark
+        if mark is None:
+            mark = self._token_mark = mark_of(self.token_id)
+        return mark
+
+    @property
+    def session_mark(self) -> Mark:
+        """The mark of `sid`."""
+        mark = self._session_mark
+        if mark is None:
+            mark = self._session_mark = mark_of(self.session_id)
+        return mark
 
     @property
     def auth_context(self) -> AuthContext | None:
@@ -180,11 +213,6 @@ def seal_claims(payload: dict[str, Any], kind: TokenKind, key_id: str) -> Verifi
     return VerifiedClaims(_SEAL, payload, kind, key_id)
 
 
-def fingerprint(identifier: str) -> bytes:
-    """What stands for a token or session id in a packed set: the first 8 bytes of its SHA-256."""
-    return hashlib.sha256(identifier.encode()).digest()[:8]
-
-
 def malformed(message: str) -> InvalidTokenError:
     """The error for a token that breaks the rules of its format."""
     return InvalidTokenError(InvalidReason.MALFORMED, message)
@@ -193,15 +221,3 @@ def malformed(message: str) -> InvalidTokenError:
 _NO_SCOPES: Final[frozenset[str]] = frozenset()
 _BEARER: Final = Confirmation()
 _NO_AUTH_CONTEXT: Final = AuthContext()
-
-
-def _text(value: object, name: str) -> str:
-    if type(value) is not str:
-        raise malformed(f"{name} is missing or not text")
-    return value
-
-
-def _date(value: object, name: str) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_NUMERIC_DATE:
-        raise malformed(f"{name} is missing or not a time in whole seconds")
-    return value

@@ -82,8 +82,8 @@ class Verifier:
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidTokenError(InvalidReason.TOO_LARGE, f"longer than {MAX_TOKEN_BYTES} bytes")
         try:
-            compact = token.encode("ascii")
-            header, payload_text, signature_text = compact.split(b".")
+            signing_input, _, signature_text = token.encode("ascii").rpartition(b".")
+            header, _, payload_text = signing_input.partition(b".")
             signature = decode(signature_text)
         except ValueError:
             raise malformed("not a JWS in compact form") from None
@@ -102,7 +102,7 @@ class Verifier:
             if len(headers) < _MAX_KNOWN_HEADERS:
                 headers[header] = known
         key, kind = known
-        if not key.verify(signature, compact[: len(header) + len(payload_text) + 1]):
+        if not key.verify(signature, signing_input):
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
         if payload is None:
             payload = _unverified_payload(payload_text)

@@ -1,0 +1,98 @@
+"""Tokens for tests: well-formed by default, broken in whatever way a test asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from token_service.tokens.jwk import public_jwk
+
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+ISSUER = "https://issuer.test"
+AUDIENCE = "api"
+
+
+def b64(data: bytes) -> str:
+    """Base64url without padding, by the standard library."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@cache
+def private_key(algorithm: str, name: str = "first") -> PrivateKey:
+    """A key for the algorithm, the same for the same name within a test run."""
+    if algorithm == "RS256":
+        return rsa.generate_private_key(65537, 2048)
+    if algorithm == "ES256":
+        return ec.generate_private_key(ec.SECP256R1())
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def jwk_of(key: PrivateKey) -> dict[str, Any]:
+    """The public JWK."""
+    return public_jwk(key.public_key())
+
+
+def sign(key: PrivateKey | bytes, data: bytes) -> bytes:
+    """The JWS signature with the key's algorithm; bytes are an HS256 secret."""
+    if isinstance(key, bytes):
+        return hmac.digest(key, data, hashlib.sha256)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(data, padding.PKCS1v15(), SHA256())
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
+    return key.sign(data)
+
+
+class Mint:
+    """Issues tokens as the service would, signed with one key."""
+
+    def __init__(self, algorithm: str = "ES256", name: str = "first", issuer: str = ISSUER) -> None:
+        self.algorithm = algorithm
+        self.key = private_key(algorithm, name)
+        self.jwk = jwk_of(self.key)
+        self.issuer = issuer
+        self._number = 0
+
+    def claims(self, now: float, /, **changes: Any) -> dict[str, Any]:
+        """Claims of an access token that lives for 900 s. A change to `...` leaves the claim out."""
+        self._number += 1
+        claims = {
+            "iss": self.issuer,
+            "sub": "user-1",
+            "aud": [AUDIENCE],
+            "exp": int(now) + 900,
+            "iat": int(now),
+            "nbf": int(now),
+            "jti": f"token-{self._number}",
+            "client_id": "web",
+            "scope": "read write",
+            "sid": "0b6f1a0e-5b5c-4f0e-9a53-111111111111",
+            "rev": 0,
+            **changes,
+        }
+        return {name: value for name, value in claims.items() if value is not ...}
+
+    def token(self, now: float, /, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
+        """A signed access token; `header` and the keywords change or, with `...`, remove members."""
+        return self.token_of(json.dumps(self.claims(now, **changes)).encode(), header)
+
+    def token_of(self, payload: bytes, header: Mapping[str, Any] | None = None) -> str:
+        """Any bytes as a signed payload."""
+        members = {"alg": self.algorithm, "typ": "at+jwt", "kid": self.jwk["kid"], **(header or {})}
+        return self.raw(json.dumps({n: v for n, v in members.items() if v is not ...}).encode(), payload)
+
+    def raw(self, header: bytes, payload: bytes, key: PrivateKey | bytes | None = None) -> str:
+        """Any bytes as header and payload, signed."""
+        signing_input = f"{b64(header)}.{b64(payload)}"
+        return f"{signing_input}.{b64(sign(self.key if key is None else key, signing_input.encode()))}"

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tests.support.token_mint import Mint
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import VerifiedClaims
+from token_service.tokens.fingerprint_set import fingerprint
+from token_service.tokens.key_set import KeySet
+from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.revocation_set import UNKNOWN_EXPIRY, Block, RevocationSet
+from token_service.tokens.verifier import IssuerRules, Verifier
+
+NOW = 1_700_000_000
+MINT = Mint()
+VERIFIER = Verifier([(IssuerRules(MINT.issuer, frozenset(Algorithm)), KeySet.from_jwks([MINT.jwk]))])
+
+
+def claims(**changes: object) -> VerifiedClaims:
+    return VERIFIER.verify(MINT.token(NOW, **changes))
+
+
+def entry(target: RevocationTarget, value: str = "", sequence: int = 1, **changes: object) -> Revocation:
+    known = {"revoke_time": NOW, "expire_time": NOW + 3900, **changes}
+    return Revocation(sequence, target, value, **known)  # type: ignore[arg-type]
+
+
+def the_set(*entries: Revocation) -> RevocationSet:
+    revocations = RevocationSet()
+    for one in entries:
+        revocations.apply(one)
+    return revocations
+
+
+TOKENS = [
+    claims(jti="a", sub="alice", client_id="web", sid="s1", rev=3),
+    claims(jti="b", sub="alice", client_id="cli", sid="s2", rev=...),
+    claims(jti="c", sub="bob", client_id="web", sid="s1", rev=7, exp=NOW + 901 + 64),
+    claims(jti="d", sub="bob", client_id="cli", sid=..., rev=..., iat=NOW - 50, nbf=...),
+]
+
+_entries = st.builds(
+    lambda sequence, target, value, back, known: entry(
+        target,
+        "" if target is RevocationTarget.EVERYTHING else value,
+        sequence,
+        revoke_time=NOW - back,
+        expire_time=NOW + 3900 + sequence * 300,
+        token_expire_time=(NOW + 900 if known else None) if target is RevocationTarget.TOKEN_ID else None,
+    ),
+    st.integers(1, 10),
+    st.sampled_from(RevocationTarget),
+    st.sampled_from(["a", "b", "c", "d", "alice", "bob", "web", "cli", "s1", "s2", MINT.jwk["kid"], "else"]),
+    st.integers(-60, 60),
+    st.booleans(),
+)
+
+
+def hit_by(one: Revocation, token: VerifiedClaims) -> bool:
+    """What the design says, word for word."""
+    older = (
+        token.revision < one.sequence if token.revision is not None else token.issue_time <= one.revoke_time
+    )
+    return {
+        RevocationTarget.TOKEN_ID: one.value == token.token_id
+        and (one.token_expire_time is None or one.token_expire_time // 64 == token.expire_time // 64),
+        RevocationTarget.SESSION: one.value == token.session_id,
+        RevocationTarget.SUBJECT: one.value == token.subject and older,
+        RevocationTarget.CLIENT: one.value == token.client_id and older,
+        RevocationTarget.KEY: one.value == token.key_id,
+        RevocationTarget.EVERYTHING: older,
+    }[one.target]
+
+
+@given(st.lists(_entries, max_size=12), st.randoms())
+def test_a_token_is_revoked_if_any_entry_hits_it_in_whatever_order(
+    entries: list[Revocation], order: random.Random
+) -> None:
+    shuffled = list(entries)
+    order.shuffle(shuffled)
+    one, other = the_set(*entries), the_set(*shuffled)
+    for token in TOKENS:
+        expected = any(hit_by(e, token) for e in entries)
+        assert (one.find(token) is not None) == (other.find(token) is not None) == expected
+        target = one.find(token)
+        assert target is None or any(hit_by(e, token) for e in entries if e.target is target)
+
+
+@given(st.lists(_entries, max_size=12))
+def test_a_snapshot_is_the_same_set(entries: list[Revocation]) -> None:
+    original, copy = the_set(*entries), RevocationSet()
+    for block in original.blocks():
+        half = len(block.fingerprints) // 16 * 8  # a bucket may be spread over several blocks
+        copy.load(Block(block.target, block.bucket, block.fingerprints[:half], block.expire_time))
+        copy.load(Block(block.target, block.bucket, block.fingerprints[half:], block.expire_time))
+    for one in original.entries():
+        copy.apply(one)
+    assert len(copy) == len(original)
+    for token in TOKENS:
+        assert copy.find(token) == original.find(token)
+    for now in range(NOW, NOW + 10_000, 300):
+        original.drop_expired(now)
+        copy.drop_expired(now)
+        assert len(copy) == len(original)
+
+
+@given(st.lists(_entries, max_size=12), st.integers(0, 8000))
+def test_expiry_forgets_nothing_early_and_everything_in_the_end(
+    entries: list[Revocation], later: int
+) -> None:
+    revocations = the_set(*entries)
+    revocations.drop_expired(NOW + later)
+    live = [e for e in entries if e.expire_time > NOW + later]
+    for token in TOKENS:
+        if any(hit_by(e, token) for e in live):
+            assert revocations.find(token) is not None
+    revocations.drop_expired(NOW + 20_000)
+    assert len(revocations) == 0
+    assert all(revocations.find(token) is None for token in TOKENS)
+
+
+def test_ids_without_known_expiry_expire_while_others_keep_coming() -> None:
+    revocations = RevocationSet()
+    longest = 0
+    for step in range(200):
+        now = NOW + step * 300
+        revocations.apply(entry(RevocationTarget.TOKEN_ID, f"id-{step}", step, expire_time=now + 3900))
+        revocations.drop_expired(now)
+        longest = max(longest, len(revocations))
+        assert revocations.has_token_id(f"id-{step}", None)
+    assert longest <= (3900 + 1024) // 300 + 1
+
+
+def test_each_kind_of_question() -> None:
+    revocations = the_set(
+        entry(RevocationTarget.TOKEN_ID, "with", token_expire_time=NOW + 900),
+        entry(RevocationTarget.TOKEN_ID, "without"),
+        entry(RevocationTarget.SESSION, "s"),
+        entry(RevocationTarget.KEY, "k"),
+    )
+    assert revocations.has_token_id("with", NOW + 900)
+    assert not revocations.has_token_id("with", NOW + 9000)
+    assert not revocations.has_token_id("with", None)
+    assert revocations.has_token_id("without", NOW + 9000)
+    assert revocations.has_token_id("without", None)
+    assert revocations.has_session("s")
+    assert not revocations.has_session("with")
+    assert revocations.has_key("k")
+    assert not revocations.has_key("s")
+    assert len(revocations) == 4
+
+
+def test_an_entry_of_the_log_with_an_earlier_clock_takes_nothing_back() -> None:
+    token = claims(rev=..., iat=NOW)
+    first = entry(RevocationTarget.SUBJECT, "user-1", 5, revoke_time=NOW + 10)
+    second = entry(RevocationTarget.SUBJECT, "user-1", 6, revoke_time=NOW - 10, expire_time=NOW + 10)
+    revocations = the_set(first, second)
+    assert revocations.find(token) is RevocationTarget.SUBJECT
+    (joined,) = revocations.entries()
+    assert (joined.sequence, joined.revoke_time, joined.expire_time) == (6, NOW + 10, NOW + 3900)
+
+
+def test_every_change_has_a_version_no_other_set_ever_has() -> None:
+    one, other = RevocationSet(), RevocationSet()
+    seen = {one.version, other.version}
+    for number in range(50):
+        for revocations in (one, other):
+            revocations.apply(entry(RevocationTarget.SESSION, f"s-{number}"))
+            seen.add(revocations.version)
+        one.load(Block(RevocationTarget.TOKEN_ID, UNKNOWN_EXPIRY, fingerprint(str(number)), NOW + 9))
+        seen.add(one.version)
+    assert len(seen) == 2 + 150
+
+
+@pytest.mark.parametrize("bucket", [UNKNOWN_EXPIRY, NOW // 64])
+def test_a_block_that_is_not_packed_is_refused(bucket: int) -> None:
+    with pytest.raises(ValueError, match="block"):
+        RevocationSet().load(Block(RevocationTarget.TOKEN_ID, bucket, b"123", NOW))
+
+
+def test_a_million_ids_load_in_blocks_of_their_buckets() -> None:
+    source = random.Random(3)
+    revocations = RevocationSet()
+
+    def blocks() -> Iterable[Block]:
+        for number in range(56):
+            values = sorted(source.randbytes(8) for _ in range(18_000))
+            yield Block(RevocationTarget.TOKEN_ID, NOW // 64 + number, b"".join(values), NOW + number * 64)
+
+    for block in blocks():
+        revocations.load(block)
+    assert len(revocations) == 56 * 18_000
+    revocations.drop_expired(NOW + 55 * 64)
+    assert len(revocations) == 0
