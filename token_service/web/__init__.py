@@ -1,0 +1,1 @@
+"""The HTTP edge: the public keys and the state of this process."""

@@ -1,0 +1,143 @@
+"""Serves the HTTP edge inside the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from token_service.errors import ConfigurationError
+from token_service.web.app import make_app
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_MAX_CONNECTIONS: Final = 1000
+_MAX_HEADER_BYTES: Final = 16 * 1024
+_KEEP_ALIVE: Final = 75
+"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close first."""
+_MAX_CONNECTION_AGE: Final = 300
+"""Seconds. Bounds a connection that never sends the whole of a request, and spreads clients over new workers."""
+
+
+class HttpServer:
+    """An HTTP server on one address, as an async context manager. Leaving it finishes running requests and closes the port."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        jwks: Callable[[], bytes],
+        readiness: Callable[[], Sequence[str]],
+        reuse_port: bool = False,
+        grace: float = 5.0,
+    ) -> None:
+        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running requests may take at the end."""
+        self._host = host
+        self._port = port
+        self._reuse_port = reuse_port
+        self._grace = grace
+        self._app = make_app(jwks, readiness)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Bind and serve. Raises `ConfigurationError` if the address can't be bound."""
+        listener = _bind(self._host, self._port, reuse_port=self._reuse_port)
+        self._port = listener.getsockname()[1]
+        self._server = _Server(_config(self._app, self._grace))
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        started = asyncio.create_task(self._server.has_started.wait())
+        await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._task.done():
+            listener.close()
+            self._task.result()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with the real port once it is bound."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+
+def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(target)
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); allowed: an address of this "
+            "machine that is free"
+        ) from None
+    return listener
+
+
+def _config(app: ASGIApp, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.has_started.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Protocol(H11Protocol):
+    """Ends a connection at its age limit: at once if no request is running, else after its answer."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._age_timer = self.loop.call_later(_MAX_CONNECTION_AGE, self.shutdown)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._age_timer.cancel()
+        super().connection_lost(exc)
