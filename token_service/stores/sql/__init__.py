@@ -1,1 +1,5 @@
-"""The stores on PostgreSQL and SQLite: `SqlStores` opens them all."""
+"""The stores on PostgreSQL and SQLite."""
+
+from token_service.stores.sql.stores import SqlStores
+
+__all__ = ["SqlStores"]

@@ -22,6 +22,9 @@ T = TypeVar("T")
 DEADLINE: Final = 12.0
 """Seconds for one transaction through the engine, connecting included; each of its statements has less."""
 ATTEMPTS: Final = 5
+MAX_BATCH: Final = 64
+SECOND_WRITER_FROM: Final = 5
+"""Connections from which a second batch of writes may be under way while the first one commits."""
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
 
@@ -31,18 +34,19 @@ _ERRORS: Final = (SQLAlchemyError, OSError, TimeoutError)
 class Database:
     """Opened with `async with`; the constructor does no I/O."""
 
-    def __init__(self, url: str, *, max_batch: int = 64, writers: int = 2) -> None:
-        """`writers`: how many batches may be under way at once; one on SQLite. Raises `ConfigurationError` for a URL it can't read."""
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """`pool_size`: connections at most, and 3 at least. Raises `ConfigurationError` for a URL it can't read."""
         self.url: Final = DatabaseUrl.parse(url)
-        self.engine: Final[AsyncEngine] = create_engine(self.url)
-        self._write_lock: Final = asyncio.Lock() if self.url.path else None
-        self._write_lanes: Final = [self._lane(writes=True) for _ in range(1 if self.url.path else writers)]
+        writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
+        self.engine: Final[AsyncEngine] = create_engine(self.url, max(1, pool_size - writers - 1))
+        self._write_lock: Final = asyncio.Lock() if self.url.path is not None else None
+        self._write_lanes: Final = [self._lane(writes=True) for _ in range(writers)]
         self._read_lane: Final = self._lane(writes=False)
         self._writes: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
-            [lane.run for lane in self._write_lanes], max_batch=max_batch, max_queue=MAX_QUEUE
+            [lane.run for lane in self._write_lanes], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
         )
         self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
-            [self._read_lane.run], max_batch=max_batch, max_queue=MAX_QUEUE
+            [self._read_lane.run], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
         )
 
     @property

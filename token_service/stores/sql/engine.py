@@ -14,8 +14,8 @@ from token_service.stores.sql.url import DatabaseUrl
 WRITES: Final = "token_service_writes"
 """Execution option of a connection whose next transaction writes."""
 
-POOL_SIZE: Final = 3
-MAX_OVERFLOW: Final = 5
+KEPT: Final = 2
+"""Connections the pool keeps when they are not in use."""
 POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 

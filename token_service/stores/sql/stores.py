@@ -18,31 +18,23 @@ class SqlStores:
     """The stores of `core.ports` on PostgreSQL or SQLite.
 
     async with SqlStores("postgresql://…") as stores:
+        await stores.require_current()
         head = await stores.log.head()
 
-    The constructor does no I/O but raises `ConfigurationError` for a URL it can't read. Entering raises `ConfigurationError` if the
-    schema is not the one this version works with (with `migrate` it is brought up to date instead) and `StoreUnavailableError`.
+    Neither the constructor nor entering does I/O; leaving finishes what was begun and closes every connection.
     """
 
-    def __init__(self, url: str, *, migrate: bool = False) -> None:
-        self.database: Final = Database(url)
-        self.sessions: Final = SqlSessionStore(self.database)
-        self.log: Final = SqlRevocationLog(self.database)
-        self.keys: Final = SqlKeyStore(self.database)
-        self.leases: Final = SqlLeaseStore(self.database)
-        self.nodes: Final = SqlNodeStore(self.database)
-        self._migrate: Final = migrate
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """`pool_size`: connections to PostgreSQL at most, and 3 at least. Raises `ConfigurationError` for a URL it can't read."""
+        self._database: Final = Database(url, pool_size=pool_size)
+        self.sessions: Final = SqlSessionStore(self._database)
+        self.log: Final = SqlRevocationLog(self._database)
+        self.keys: Final = SqlKeyStore(self._database)
+        self.leases: Final = SqlLeaseStore(self._database)
+        self.nodes: Final = SqlNodeStore(self._database)
 
     async def __aenter__(self) -> Self:
-        try:
-            if self._migrate:
-                await migrations.migrate(self.database.engine)
-            else:
-                await migrations.require_current(self.database.engine)
-        except BaseException:
-            await self.database.aclose()
-            raise
-        self.database.open()
+        self._database.open()
         self.log.open()
         return self
 
@@ -50,4 +42,16 @@ class SqlStores:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.log.aclose()
-        await self.database.aclose()
+        await self._database.aclose()
+
+    async def migrate(self) -> str:
+        """Bring the schema up to date and return its revision; safe when several nodes do it at once.
+
+        Raises `ConfigurationError` if the schema is of a newer version of the service, `StoreUnavailableError`.
+        """
+        await migrations.migrate(self._database.engine)
+        return migrations.HEAD
+
+    async def require_current(self) -> None:
+        """Raise `ConfigurationError` unless the schema is the one this version works with; `StoreUnavailableError`."""
+        await migrations.require_current(self._database.engine)

@@ -15,6 +15,7 @@ _SQLITE: Final = frozenset(("sqlite", "sqlite+aiosqlite"))
 _ALLOWED: Final = "allowed are postgresql://user:password@host:port/database and sqlite:////absolute/path.db"
 
 _USER_INFO = re.compile(r"^([^/?#]*?):([^/?#]*)@")
+_SSL = re.compile(r"(?<=[?&])ssl=([^&]*)")
 _QUERY_SECRET = re.compile(r"([?&](?:password|sslpassword|passfile)=)[^&#]*", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ class DatabaseUrl:
             raise ConfigurationError(f"the database URL is not understood; {_ALLOWED}")
         if scheme in _POSTGRESQL:
             redacted = _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub(r"\1:***@", rest))
-            return cls(text, f"postgresql://{redacted}", None, f"postgresql://{rest}")
+            return cls(text, f"postgresql://{redacted}", None, f"postgresql://{_SSL.sub(_sslmode, rest)}")
         location, _, query = rest.partition("?")
         path = unquote(location.removeprefix("/"))
         if not location.startswith("/") or not path or path == ":memory:" or query:
@@ -50,3 +51,8 @@ class DatabaseUrl:
 
     def __str__(self) -> str:
         return self.redacted
+
+
+def _sslmode(match: re.Match[str]) -> str:
+    """What SQLAlchemy calls `ssl` under the name the driver knows it by."""
+    return "sslmode=" + {"true": "require", "false": "disable"}.get(match[1].lower(), match[1])
