@@ -20,11 +20,12 @@ POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 
 
-def create_engine(url: DatabaseUrl) -> AsyncEngine:
-    """An engine; connects when first used."""
+def create_engine(url: DatabaseUrl, pool_size: int) -> AsyncEngine:
+    """An engine with at most `pool_size` connections; connects when first used."""
+    kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
-        "pool_size": POOL_SIZE,
-        "max_overflow": MAX_OVERFLOW,
+        "pool_size": kept,
+        "max_overflow": pool_size - kept,
         "pool_timeout": POOL_TIMEOUT,
     }
     if url.path is not None:
