@@ -21,7 +21,7 @@ AUDIT_LOGGER: Final = "token_service.audit"
 _SECRETS: Final = re.compile(
     r"(?P<jwt>eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)"
     r"|(?<![A-Za-z0-9])(?P<kind>[rs]t_)[A-Za-z0-9_-]{16,}"
-    r"|(?P<url>://[^\s:/@]*:)[^\s@]+@"
+    r"|(?P<url>://[^\s:/@]*:)[^\s@/]+@"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
@@ -155,7 +155,7 @@ class Metrics:
         self._meter: Any = None
         if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return
-        instrumented = "opentelemetry.sdk.metrics" in sys.modules
+        instrumented = "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
         endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
         exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
         names = [name for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]

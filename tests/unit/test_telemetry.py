@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from token_service.errors import ConfigurationError
+from token_service.telemetry import Audit, Metrics, configure_logging, redact
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.opaque_token import MacKeys, OpaqueToken
+from token_service.tokens.secret import Secret
+
+JWT = "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl_-"
+KEYS = MacKeys({1: Secret(b"k" * 32)}, 1)
+TOKENS = [
+    OpaqueToken(kind, 1, UUID(int=7), 0, Secret(b"s" * 32)).format(KEYS)
+    for kind in (TokenKind.REFRESH, TokenKind.SESSION)
+]
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+
+
+def lines(log: io.StringIO) -> list[str]:
+    return log.getvalue().splitlines()
+
+
+def configured(level: str = "info", *, as_json: bool = False) -> io.StringIO:
+    log = io.StringIO()
+    configure_logging(level, as_json=as_json, stream=log)
+    return log
+
+
+@pytest.mark.parametrize(
+    "secret", [JWT, *TOKENS, JWT.rpartition(".")[0], JWT.partition(".")[0], TOKENS[0][:40]]
+)
+@pytest.mark.parametrize(
+    "frame", ["{}", "token={}", "'{}'", "Bearer {}\n", "https://host/?t={}&x", '{{"t":"{}"}}']
+)
+def test_anything_like_a_token_is_taken_out(secret: str, frame: str) -> None:
+    text = redact(frame.format(secret))
+    assert secret not in text
+    assert secret[10:30] not in text
+    assert "[JWT]" in text or "t_[TOKEN]" in text
+
+
+def test_passwords_and_private_keys_are_taken_out() -> None:
+    assert redact("connect to redis://:hunter2@host:1/0 failed") == "connect to redis://:***@host:1/0 failed"
+    assert redact("postgresql://me:a:b@host") == "postgresql://me:***@host"
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\n-----END PRIVATE KEY-----"
+    assert redact(f"a {key} b") == "a [PRIVATE KEY] b"
+    assert redact(f"cut {key[:40]}") == "cut [PRIVATE KEY]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "session_id=0199b0c4-7f6e-7cc3-98c4-dc0c0c07398f",
+        "kid=kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+        "at http://127.0.0.1:8080/a@b",
+        "start_time rt_ st_short report_generated_by_the_service",
+    ],
+)
+def test_ids_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_token_reaches_the_log_by_any_way(*, as_json: bool) -> None:
+    log = configured(as_json=as_json)
+    logger = logging.getLogger("token_service.test")
+    for token in (JWT, *TOKENS):
+        logger.warning("got %s", token)
+        logger.warning("got", extra={"fields": {"token": token, "list": [token]}})
+        try:
+            raise ValueError(f"bad {token}")
+        except ValueError:
+            logger.exception("failed with %s", token)
+        Audit().record(f"event {token}", a=token)
+        assert token not in log.getvalue()
+        assert token[10:30] not in log.getvalue()
+
+
+def test_text_is_one_line_an_event_whatever_is_in_it() -> None:
+    log = configured()
+    logging.getLogger("x").warning(
+        "a\nb\r\x1b[31m\u2028%s", "c\td", extra={"fields": {"k": "v w", "n": 1, "e": ""}}
+    )
+    (line,) = lines(log)
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING x a\\nb\\r\\x1b\[31m", line)
+    assert line.endswith('c\\td k="v w" n=1 e=""')
+
+
+def test_a_traceback_in_text_is_indented_below_its_line() -> None:
+    log = configured()
+    try:
+        raise ValueError("fake\n2026-01-01T00:00:00.000Z INFO    token_service.audit forged")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    first, *rest = lines(log)
+    assert first.endswith("ERROR   x failed")
+    assert rest
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_json_is_one_object_an_event() -> None:
+    log = configured(as_json=True)
+    logger = logging.getLogger("x")
+    try:
+        raise ValueError("bad\nvalue")
+    except ValueError:
+        logger.exception(
+            "failed %d", 1, extra={"fields": {"a": [1, "b"], "message": "mine", "u": UUID(int=7)}}
+        )
+    (line,) = lines(log)
+    event = json.loads(line)
+    assert event["message"] == "failed 1"
+    assert event["level"] == "error"
+    assert event["logger"] == "x"
+    assert event["a"] == [1, "b"]
+    assert event["u"] == "00000000-0000-0000-0000-000000000007"
+    assert "ValueError: bad\nvalue" in event["traceback"]
+
+
+def test_audit_events_have_a_logger_and_fields_of_their_own() -> None:
+    log = configured(as_json=True)
+    Audit().record("session.revoked", session_id=UUID(int=7), reason="LOGOUT", count=3, comment=None)
+    event = json.loads(log.getvalue())
+    assert event.pop("time")
+    assert event == {
+        "logger": "token_service.audit",
+        "level": "info",
+        "message": "session.revoked",
+        "session_id": "00000000-0000-0000-0000-000000000007",
+        "reason": "LOGOUT",
+        "count": 3,
+        "comment": None,
+    }
+
+
+def test_levels() -> None:
+    log = configured("error")
+    logging.getLogger("x").warning("no")
+    logging.getLogger("x").error("yes")
+    assert len(lines(log)) == 1
+    log = configured("debug")
+    logging.getLogger("sqlalchemy.engine").info("statement")
+    logging.getLogger("x").debug("yes")
+    assert len(lines(log)) == 1
+
+
+def test_a_log_that_can_not_be_written_fails_nobody() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("no space left")
+
+    configure_logging("info", as_json=False, stream=Full())
+    logging.getLogger("x").error("lost")
+
+
+def test_metrics_go_nowhere_unless_configured() -> None:
+    for environ in (
+        {},
+        {"OTEL_METRICS_EXPORTER": "none"},
+        {"OTEL_METRICS_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"},
+    ):
+        metrics = Metrics(environ)
+        metrics.counter("token_service.calls", "calls").add(1, {"method": "IssueToken"})
+        metrics.histogram("token_service.duration", "durations").record(0.1)
+        assert metrics._meter is None
+
+
+def test_an_unknown_exporter_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="OTEL_METRICS_EXPORTER is 'fax'"):
+        Metrics({"OTEL_METRICS_EXPORTER": "fax"})

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import pytest
+
+from tests.support.deadline import eventually
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.web.server import HttpServer
+
+
+class Node:
+    """What the HTTP edge shows."""
+
+    def __init__(self) -> None:
+        self.keys: bytes | Exception = b'{"keys":[]}'
+        self.problems: list[str] = []
+
+    def jwks(self) -> bytes:
+        if isinstance(self.keys, Exception):
+            raise self.keys
+        return self.keys
+
+    def readiness(self) -> Sequence[str]:
+        return self.problems
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+async def server(node: Node) -> AsyncIterator[HttpServer]:
+    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False) as running:
+        yield running
+
+
+async def test_the_address_is_the_real_one(server: HttpServer) -> None:
+    host, _, port = server.address.rpartition(":")
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+
+
+async def test_alive_and_ready_are_two_things(client: httpx.AsyncClient, node: Node) -> None:
+    node.problems = ["the database is unavailable", "no keys"]
+    assert (await client.get("/healthz")).status_code == 200
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "problems": ["the database is unavailable", "no keys"]}
+    node.problems = []
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"ready": True, "problems": []}
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_key_set_can_be_cached_and_asked_for_again(client: httpx.AsyncClient, node: Node) -> None:
+    path = "/.well-known/jwks.json"
+    answer = await client.get(path)
+    assert answer.status_code == 200
+    assert answer.content == b'{"keys":[]}'
+    assert answer.headers["content-type"] == "application/jwk-set+json"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    etag = answer.headers["etag"]
+    for header in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = await client.get(path, headers={"If-None-Match": header})
+        assert again.status_code == 304
+        assert again.content == b""
+        assert again.headers["etag"] == etag
+        assert again.headers["cache-control"] == "public, max-age=300"
+    node.keys = b'{"keys":[{}]}'
+    changed = await client.get(path, headers={"If-None-Match": etag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+    head = await client.head(path)
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", changed.headers["etag"])
+
+
+async def test_there_is_never_an_empty_key_set(client: httpx.AsyncClient, node: Node) -> None:
+    node.keys = SigningUnavailableError("the keys are not loaded yet", retry_after=0.4)
+    answer = await client.get("/.well-known/jwks.json")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json() == {
+        "error": {"reason": "SIGNING_UNAVAILABLE", "message": "the keys are not loaded yet"}
+    }
+
+
+async def test_a_defect_is_logged_and_shows_nothing_of_itself(
+    client: httpx.AsyncClient, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.keys = RuntimeError("inner text")
+    answer = await client.get("/.well-known/jwks.json")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": {"reason": "INTERNAL", "message": "internal error"}}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_other_paths_and_methods(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/")).status_code == 404
+    assert (await client.post("/healthz", content=b"x" * 100_000)).status_code == 405
+    assert "server" not in (await client.get("/healthz")).headers
+
+
+async def test_rubbish_is_answered_and_the_server_stays(
+    server: HttpServer, client: httpx.AsyncClient
+) -> None:
+    host, _, port = server.address.rpartition(":")
+    for data in (b"\x16\x03\x01rubbish\r\n\r\n", b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 70_000):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(data)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 4")
+        writer.close()
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: HttpServer, node: Node) -> None:
+    port = int(server.address.rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match=r"TOKEN_SERVICE_HTTP_ADDRESS.*in use"):
+        async with HttpServer("127.0.0.1", port, jwks=node.jwks, readiness=node.readiness):
+            pass
+
+
+async def test_several_share_a_port_if_they_are_told_to(node: Node) -> None:
+    def make(port: int) -> HttpServer:
+        return HttpServer("127.0.0.1", port, jwks=node.jwks, readiness=node.readiness, reuse_port=True)
+
+    async with make(0) as first, make(int(first.address.rpartition(":")[2])) as second:
+        assert first.address == second.address
+
+
+async def test_ipv6(node: Node) -> None:
+    async with HttpServer("::1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+        assert server.address.startswith("[::1]:")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://{server.address}/healthz")).status_code == 200
+
+
+async def test_stopping_closes_idle_connections_and_the_port_and_touches_no_signal(node: Node) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+    async def refused() -> bool:
+        try:
+            _, again = await asyncio.open_connection(host, int(port))
+        except ConnectionRefusedError:
+            return True
+        again.close()
+        return False
+
+    assert await eventually(refused)
+
+
+async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("token_service.web.server._MAX_CONNECTION_AGE", 0.1)
+    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTT")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+        writer.close()
