@@ -128,8 +128,13 @@ class VerifiedClaims:
     payload: Mapping[str, Any]
     """All claims, as they were signed."""
 
-    def __init__(self, seal: object, payload: dict[str, Any], kind: TokenKind, key_id: str) -> None:
-        """Raises `InvalidTokenError(MALFORMED)` if a claim has the wrong type or a required one is missing."""
+    def __init__(
+        self, seal: object, payload: dict[str, Any], kind: TokenKind, key_id: str, *, profiled: bool
+    ) -> None:
+        """Raises `InvalidTokenError(MALFORMED)` if a claim has the wrong type or a required one is missing.
+
+        `profiled`: the token says it follows RFC 9068, so it must have what section 2.2 demands.
+        """
         if seal is not _SEAL:
             raise TypeError("VerifiedClaims are made by a Verifier only")
         try:
@@ -150,12 +155,9 @@ class VerifiedClaims:
         self.audience = (audience,) if type(audience) is str else tuple(audience)
         scope = typed.scope
         self.scopes = frozenset(scope.split(" ")) if scope else _NO_SCOPES
-        if kind is TokenKind.ACCESS:
-            self.client_id = typed.client_id
-            if not typed.client_id or not typed.jti:
-                raise malformed("an access token has client_id and jti (RFC 9068, section 2.2)")
-        else:
-            self.client_id = typed.azp
+        self.client_id = typed.client_id or typed.azp
+        if profiled and not (typed.client_id and typed.jti):
+            raise malformed("client_id or jti is missing")
         self.revision = typed.rev
         self._token_mark: Mark | None = None
         self._session_mark: Mark | None = None
@@ -208,9 +210,11 @@ class VerifiedClaims:
         return f"<VerifiedClaims {self.kind.name} jti={self.token_id!r} sub={self.subject!r} exp={self.expire_time}>"
 
 
-def seal_claims(payload: dict[str, Any], kind: TokenKind, key_id: str) -> VerifiedClaims:
+def seal_claims(
+    payload: dict[str, Any], kind: TokenKind, key_id: str, *, profiled: bool = True
+) -> VerifiedClaims:
     """Claims of a payload whose signature the caller has verified. For `Verifier` alone."""
-    return VerifiedClaims(_SEAL, payload, kind, key_id)
+    return VerifiedClaims(_SEAL, payload, kind, key_id, profiled=profiled)
 
 
 def malformed(message: str) -> InvalidTokenError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens import strict_json
@@ -24,7 +24,8 @@ _MAX_KNOWN_HEADERS: Final = 256
 # section 4.1.11); so are encodings other than the plain one (RFC 7797, RFC 7516).
 _REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
-_KINDS: Final = {"at+jwt": TokenKind.ACCESS, "application/at+jwt": TokenKind.ACCESS, "jwt": TokenKind.ID}
+_AT_JWT: Final = frozenset({"at+jwt", "application/at+jwt"})
+_JWT: Final = frozenset({"jwt", "application/jwt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,15 @@ class IssuerRules:
     """Algorithms accepted. A key verifies with its own algorithm only, and only if that is among these."""
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS, TokenKind.ID})
     """Kinds accepted, told by `typ`."""
+    plain_kind: TokenKind = TokenKind.ID
+    """What a token of `typ` `JWT` is. Many issuers mark their access tokens so, or not at all; name ACCESS for them and their
+    ID tokens must be told apart by audience."""
+    typ_required: bool = True
+    """Whether a token without `typ` is refused. Otherwise it is one of `plain_kind`."""
+
+
+_Known: TypeAlias = tuple[VerificationKey, TokenKind, bool]
+"""What a header says: the key, the kind, and whether the token promises the claims of RFC 9068."""
 
 
 class _Trust:
@@ -46,7 +56,7 @@ class _Trust:
 
     def __init__(self, rules: IssuerRules, key_set: KeySet) -> None:
         self.rules = rules
-        self.state: tuple[KeySet, dict[bytes, tuple[VerificationKey, TokenKind]]] = (key_set, {})
+        self.state: tuple[KeySet, dict[bytes, _Known]] = (key_set, {})
 
 
 class Verifier:
@@ -79,13 +89,13 @@ class Verifier:
         Raises `InvalidTokenError`: TOO_LARGE, MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or WRONG_TYPE. Says nothing about
         times, audience, scopes and revocation.
         """
-        if len(token) > MAX_TOKEN_BYTES:
-            raise InvalidTokenError(InvalidReason.TOO_LARGE, f"longer than {MAX_TOKEN_BYTES} bytes")
         try:
+            if len(token) > MAX_TOKEN_BYTES:
+                raise InvalidTokenError(InvalidReason.TOO_LARGE, f"longer than {MAX_TOKEN_BYTES} bytes")
             signing_input, _, signature_text = token.encode("ascii").rpartition(b".")
             header, _, payload_text = signing_input.partition(b".")
             signature = decode(signature_text)
-        except ValueError:
+        except (ValueError, TypeError, AttributeError):  # the latter two: not even text
             raise malformed("not a JWS in compact form") from None
         payload: dict[str, Any] | None = None
         trust = self._only
@@ -98,15 +108,18 @@ class Verifier:
         key_set, headers = trust.state
         known = headers.get(header)
         if known is None:
+            _require_three_parts(payload_text)
             known = _check_header(header, trust.rules, key_set)
-            if len(headers) < _MAX_KNOWN_HEADERS:
-                headers[header] = known
-        key, kind = known
+        key, kind, profiled = known
         if not key.verify(signature, signing_input):
+            _require_three_parts(payload_text)
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
+        # Only now, so that nobody without a key decides what is remembered.
+        if header not in headers and len(headers) < _MAX_KNOWN_HEADERS:
+            headers[header] = known
         if payload is None:
             payload = _unverified_payload(payload_text)
-        claims = seal_claims(payload, kind, key.key_id)
+        claims = seal_claims(payload, kind, key.key_id, profiled=profiled)
         if claims.issuer != trust.rules.issuer:
             raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")
         return claims
@@ -132,7 +145,15 @@ def check_scopes(claims: VerifiedClaims, required: Collection[str] | AbstractSet
         raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
 
 
-def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> tuple[VerificationKey, TokenKind]:
+def _require_three_parts(middle: bytes) -> None:
+    """What lies between the first and the last dot must be one part. Only asked where a token is refused anyway or seldom: no
+    signature verifies over a text with more or fewer parts.
+    """
+    if not middle or b"." in middle:
+        raise malformed("not a JWS in compact form")
+
+
+def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> _Known:
     try:
         header = strict_json.decode_object(decode(text))
     except ValueError:
@@ -141,7 +162,10 @@ def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> tuple[Ver
     if refused:
         raise malformed(f"the header has {min(refused)}")
     typ, kid, alg = header.get("typ"), header.get("kid"), header.get("alg")
-    kind = _KINDS.get(typ.lower()) if isinstance(typ, str) else None
+    typ = typ.lower() if isinstance(typ, str) else None
+    profiled = typ in _AT_JWT
+    plain = typ in _JWT or ("typ" not in header and not rules.typ_required)
+    kind = TokenKind.ACCESS if profiled else rules.plain_kind if plain else None
     if kind is None or kind not in rules.token_kinds:
         raise InvalidTokenError(InvalidReason.WRONG_TYPE, "typ is none of the expected ones")
     if not isinstance(kid, str) or not isinstance(alg, str):
@@ -151,7 +175,7 @@ def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> tuple[Ver
         raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
     if key.algorithm != alg or key.algorithm not in rules.algorithms:
         raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the key is not for this algorithm")
-    return key, kind
+    return key, kind, profiled
 
 
 def _unverified_payload(text: bytes) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from hypothesis import given, strategies as st
+
+from tests.support.token_mint import Mint, b64, jwk_of, private_key, sign
+from token_service.tokens import base64url
+from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of, verifier_for
+from token_service.tokens.jwk import UnusableKeyError, parse_public_jwk, public_jwk, thumbprint
+from token_service.tokens.key_set import KeySet
+from token_service.tokens.secret import Secret
+
+_VECTORS = Path(__file__).parents[2] / "vectors"
+SIGNATURES: list[dict[str, Any]] = json.loads((_VECTORS / "rfc_signatures.json").read_text())["vectors"]
+THUMBPRINTS: list[dict[str, Any]] = json.loads((_VECTORS / "rfc_thumbprints.json").read_text())["vectors"]
+ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+
+
+def material_of(jwk: dict[str, Any]) -> VerificationKeyMaterial:
+    if jwk["kty"] == "oct":
+        return Secret(base64url.decode(jwk["k"].encode()))
+    return parse_public_jwk({"kid": "any", **jwk})[2]
+
+
+@pytest.mark.parametrize("vector", SIGNATURES, ids=lambda v: v["source"])
+def test_published_signatures_verify_and_nothing_else_does(vector: dict[str, Any]) -> None:
+    signing_input, _, signature_text = vector["jws"].encode().rpartition(b".")
+    signature = base64url.decode(signature_text)
+    for other in SIGNATURES:
+        material = material_of(other["key"])
+        verify = verifier_for(material)
+        assert verify(signature, signing_input) == (other is vector)
+    verify = verifier_for(material_of(vector["key"]))
+    assert algorithm_of(material_of(vector["key"])) == vector["alg"]
+    assert not verify(signature, signing_input + b"A")
+    for at in range(len(signature)):
+        assert not verify(signature[:at] + bytes([signature[at] ^ 1]) + signature[at + 1 :], signing_input)
+    for wrong in (b"", signature[:-1], signature + b"\0", bytes(len(signature)), b"\xff" * len(signature)):
+        assert not verify(wrong, signing_input)
+
+
+@pytest.mark.parametrize("vector", THUMBPRINTS, ids=lambda v: v["source"])
+def test_published_thumbprints(vector: dict[str, Any]) -> None:
+    assert thumbprint(vector["key"]) == vector["thumbprint"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_public_jwk_is_read_back(algorithm: str) -> None:
+    key = private_key(algorithm)
+    jwk = public_jwk(key.public_key())
+    assert jwk["alg"] == algorithm
+    assert jwk["use"] == "sig"
+    assert jwk["kid"] == thumbprint(jwk)
+    assert not {"d", "p", "q"} & set(jwk)
+    kid, parsed, material = parse_public_jwk(json.loads(json.dumps(jwk)))
+    assert (kid, parsed) == (jwk["kid"], algorithm)
+    assert verifier_for(material)(sign(key, b"data"), b"data")
+
+
+GOOD = jwk_of(private_key("ES256"))
+RSA_PRIVATE = private_key("RS256")
+assert isinstance(RSA_PRIVATE, rsa.RSAPrivateKey)
+
+
+@pytest.mark.parametrize(
+    "jwk",
+    [
+        {},
+        {**GOOD, "kid": None},
+        {**GOOD, "kid": ""},
+        {**GOOD, "kid": "k" * 257},
+        {n: v for n, v in GOOD.items() if n != "kid"},
+        {**GOOD, "use": "enc"},
+        {**GOOD, "use": None},
+        {**GOOD, "use": ["sig"]},
+        {**GOOD, "key_ops": ["sign"]},
+        {**GOOD, "key_ops": ["verify", "sign"]},
+        {**GOOD, "key_ops": ["verify", "encrypt"]},
+        {**GOOD, "key_ops": "verify"},
+        {**GOOD, "key_ops": []},
+        {**GOOD, "alg": "ES384"},
+        {**GOOD, "alg": "RS256"},
+        {**GOOD, "alg": None},
+        {**GOOD, "alg": "ECDH-ES"},
+        {**GOOD, "d": "AAAA"},
+        {**GOOD, "kty": "RSA"},
+        {**GOOD, "kty": "oct", "k": "AAAA"},
+        {**GOOD, "kty": "ec"},
+        {**GOOD, "kty": ["EC"]},
+        {**GOOD, "crv": "P-384"},
+        {**GOOD, "crv": "secp256k1"},
+        {**GOOD, "x": GOOD["y"]},
+        {**GOOD, "x": 1},
+        {**GOOD, "x": "!!"},
+        {**GOOD, "x": ""},
+        {**GOOD, "y": "A" * 20_000},
+        jwk_of(private_key("RS256")) | {"alg": "RS512"},
+        jwk_of(private_key("RS256")) | {"alg": "PS256"},
+        jwk_of(private_key("RS256")) | {"alg": "RSA-OAEP"},
+        jwk_of(private_key("RS256")) | {"n": "AQAB"},
+        jwk_of(private_key("RS256")) | {"e": "AA"},
+        jwk_of(private_key("RS256")) | {"e": "AQ"},
+        jwk_of(private_key("RS256")) | {"n": b64(b"\xff" * 1100)},
+        jwk_of(private_key("EdDSA")) | {"crv": "X25519"},
+        jwk_of(private_key("EdDSA")) | {"crv": "Ed448"},
+        jwk_of(private_key("EdDSA")) | {"x": "AAAA"},
+    ],
+    ids=range(39),
+)
+def test_a_key_that_must_not_verify_is_left_out(jwk: dict[str, Any]) -> None:
+    with pytest.raises(UnusableKeyError):
+        parse_public_jwk(jwk)
+    assert [key.key_id for key in KeySet.from_jwks([jwk, {**GOOD, "kid": "good"}])] == ["good"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["kty", "kid", "use", "key_ops", "alg", "crv", "x", "y", "n", "e"]),
+        st.none()
+        | st.integers()
+        | st.text(max_size=9)
+        | st.lists(st.text(max_size=4), max_size=2)
+        | st.sampled_from(list(GOOD.values())),
+    )
+)
+def test_a_jwk_of_nonsense_is_unusable_and_nothing_worse(changes: dict[str, Any]) -> None:
+    for start in (GOOD, jwk_of(private_key("RS256")), jwk_of(private_key("EdDSA"))):
+        KeySet.from_jwks([{**start, **changes}])
+
+
+def test_two_keys_with_one_kid_are_both_unusable() -> None:
+    other = {**jwk_of(private_key("ES256", "other")), "kid": GOOD["kid"]}
+    keys = KeySet.from_jwks([GOOD, other, jwk_of(private_key("EdDSA"))], revision=4)
+    assert [key.algorithm for key in keys] == [Algorithm.EDDSA]
+    assert (len(keys), keys.revision) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "material",
+    [
+        rsa.generate_private_key(65537, 1024).public_key(),
+        ec.generate_private_key(ec.SECP384R1()).public_key(),
+        ed448.Ed448PrivateKey.generate().public_key(),
+        Secret(b"short"),
+    ],
+    ids=["RSA 1024", "P-384", "Ed448", "short secret"],
+)
+def test_weak_and_foreign_keys_have_no_algorithm(material: Any) -> None:
+    with pytest.raises(ValueError, match="(?i)key"):
+        verifier_for(material)
+
+
+def test_a_secret_has_no_public_part() -> None:
+    with pytest.raises(ValueError, match="symmetric"):
+        public_jwk(Secret(b"s" * 32))
+
+
+def test_one_key_one_algorithm() -> None:
+    mint = Mint("RS256")
+    (key,) = KeySet.from_jwks([mint.jwk])
+    assert key.algorithm is Algorithm.RS256
+    assert not key.verify(sign(b"s" * 32, b"data"), b"data")

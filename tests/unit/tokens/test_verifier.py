@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import random
+import string
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.support.hostile_tokens import NOW, VECTORS, token_of
+from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64
+from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.tokens.key_set import KeySet, VerificationKey
+from token_service.tokens.secret import Secret
+from token_service.tokens.verifier import (
+    IssuerRules,
+    Verifier,
+    check_audience,
+    check_scopes,
+    check_times,
+)
+
+MINT = Mint("ES256")
+MINTS = {algorithm: Mint(algorithm) for algorithm in ("RS256", "ES256", "EdDSA")}
+KEYS = KeySet.from_jwks([mint.jwk for mint in MINTS.values()])
+RULES = IssuerRules(ISSUER, frozenset(Algorithm))
+
+
+def verifier(rules: IssuerRules = RULES, keys: KeySet = KEYS) -> Verifier:
+    return Verifier([(rules, keys)])
+
+
+def reason_of(check: Verifier, token: str) -> InvalidReason:
+    with pytest.raises(InvalidTokenError) as caught:
+        check.verify(token)
+    assert not isinstance(token, str) or len(token) < 8 or token not in str(caught.value)
+    return caught.value.reason
+
+
+def full_check(check: Verifier, token: str) -> VerifiedClaims:
+    claims = check.verify(token)
+    check_times(claims, NOW)
+    check_audience(claims, AUDIENCE)
+    check_scopes(claims, ["read"])
+    return claims
+
+
+@pytest.mark.parametrize("algorithm", MINTS)
+def test_a_good_token_gives_its_claims(algorithm: str) -> None:
+    mint = MINTS[algorithm]
+    token = mint.token(
+        NOW, jti="the-id", extra={"a": [1]}, cnf={"jkt": "x" * 43}, auth_ctx={"acr": "mfa", "amr": ["pwd"]}
+    )
+    claims = full_check(verifier(), token)
+    assert claims.kind is TokenKind.ACCESS
+    assert (claims.issuer, claims.subject, claims.client_id) == (ISSUER, "user-1", "web")
+    assert (claims.audience, claims.scopes) == ((AUDIENCE,), {"read", "write"})
+    assert (claims.token_id, claims.key_id, claims.revision) == ("the-id", mint.jwk["kid"], 0)
+    assert (claims.issue_time, claims.not_before, claims.expire_time) == (NOW, NOW, NOW + 900)
+    assert claims.custom_claims == {"extra": {"a": [1]}}
+    assert claims.confirmation.jkt == "x" * 43
+    assert claims.auth_context is not None
+    assert claims.auth_context.amr == ("pwd",)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+@pytest.mark.parametrize("issuers", [1, 2], ids=["one issuer", "two issuers"])
+def test_hostile_tokens_are_refused_for_their_reason(vector: dict[str, str], issuers: int) -> None:
+    trusts = [(RULES, KEYS)]
+    if issuers == 2:
+        trusts.append((IssuerRules("https://other.test", frozenset(Algorithm)), KEYS))
+    check = Verifier(trusts)
+    token = token_of(vector, MINT)
+    with pytest.raises(InvalidTokenError) as caught:
+        full_check(check, token)
+    if issuers == 1 or caught.value.reason != InvalidReason.WRONG_ISSUER:
+        assert caught.value.reason == vector["reason"] or (
+            issuers == 2 and caught.value.reason is InvalidReason.MALFORMED
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, b"a.b.c", 1, [], {}, object()], ids=lambda value: type(value).__name__
+)
+def test_what_is_not_text_is_malformed(wrong: object) -> None:
+    assert reason_of(verifier(), wrong) is InvalidReason.MALFORMED  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("algorithm", MINTS)
+def test_no_bit_of_a_token_can_be_changed(algorithm: str) -> None:
+    token = MINTS[algorithm].token(NOW)
+    check = verifier()
+    source = random.Random(algorithm)
+    alphabet = string.ascii_letters + string.digits + "-_."
+    for at in range(len(token)):
+        other = source.choice(alphabet.replace(token[at], ""))
+        reason_of(check, token[:at] + other + token[at + 1 :])
+        reason_of(check, token[:at] + token[at + 1 :])
+    check.verify(token)
+
+
+@settings(deadline=None)
+@given(
+    st.text(max_size=80)
+    | st.lists(st.binary(max_size=40), min_size=2, max_size=4).map(lambda p: ".".join(map(b64, p)))
+)
+def test_garbage_never_raises_anything_else(token: str) -> None:
+    reason_of(verifier(), token)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "iss",
+                "sub",
+                "aud",
+                "exp",
+                "iat",
+                "nbf",
+                "jti",
+                "sid",
+                "scope",
+                "client_id",
+                "rev",
+                "cnf",
+                "auth_ctx",
+            ]
+        ),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=5,
+        ),
+    )
+)
+def test_signed_nonsense_is_either_typed_right_or_refused(changes: dict[str, object]) -> None:
+    token = MINT.token(NOW, **changes)
+    try:
+        claims = verifier().verify(token)
+    except InvalidTokenError:
+        return
+    assert type(claims.expire_time) is int
+    assert type(claims.issue_time) is int
+    assert all(type(a) is str for a in claims.audience)
+    assert all(type(t) is str for t in (claims.subject, claims.token_id, claims.session_id, claims.client_id))
+    _ = claims.auth_context, claims.confirmation, claims.custom_claims, repr(claims)
+
+
+def test_a_payload_that_is_not_canonical_json_is_fine() -> None:
+    payload = json.dumps(MINT.claims(NOW), indent=2).replace("user-1", "\\u0075ser-1").encode()
+    assert verifier().verify(MINT.token_of(payload)).subject == "user-1"
+
+
+def test_an_id_token_is_no_access_token() -> None:
+    token = MINT.token(NOW, {"typ": "JWT"}, client_id=..., azp="web", jti=..., nonce="n")
+    claims = verifier().verify(token)
+    assert (claims.kind, claims.client_id) == (TokenKind.ID, "web")
+    only_access = verifier(IssuerRules(ISSUER, frozenset(Algorithm), frozenset({TokenKind.ACCESS})))
+    assert reason_of(only_access, token) is InvalidReason.WRONG_TYPE
+    only_id = verifier(IssuerRules(ISSUER, frozenset(Algorithm), frozenset({TokenKind.ID})))
+    assert reason_of(only_id, MINT.token(NOW)) is InvalidReason.WRONG_TYPE
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt", ...], ids=str)
+def test_an_issuer_whose_access_tokens_are_plain(typ: object) -> None:
+    rules = IssuerRules(
+        ISSUER, frozenset(Algorithm), frozenset({TokenKind.ACCESS}), TokenKind.ACCESS, typ_required=False
+    )
+    claims = verifier(rules).verify(MINT.token(NOW, {"typ": typ}, jti=..., client_id=..., azp="app"))
+    assert (claims.kind, claims.client_id, claims.token_id) == (TokenKind.ACCESS, "app", "")
+    assert reason_of(verifier(rules), MINT.token(NOW, {"typ": "logout+jwt"})) is InvalidReason.WRONG_TYPE
+
+
+def test_algorithms_not_expected_are_refused_even_with_a_key() -> None:
+    rules = IssuerRules(ISSUER, frozenset({Algorithm.RS256}))
+    assert reason_of(verifier(rules), MINT.token(NOW)) is InvalidReason.BAD_SIGNATURE
+
+
+def test_hs256_only_with_a_key_given_by_hand() -> None:
+    secret = b"s" * 32
+    keys = KeySet([VerificationKey.of("shared", Algorithm.HS256, Secret(secret))])
+    payload = json.dumps(MINT.claims(NOW)).encode()
+    header = b'{"alg":"HS256","typ":"at+jwt","kid":"shared"}'
+    good = MINT.raw(header, payload, secret)
+    assert verifier(keys=keys).verify(good).key_id == "shared"
+    assert reason_of(verifier(keys=keys), MINT.raw(header, payload, b"t" * 32)) is InvalidReason.BAD_SIGNATURE
+    assert KeySet.from_jwks([{"kty": "oct", "kid": "shared", "k": b64(secret)}]).get("shared") is None
+
+
+def test_each_issuer_has_its_own_keys() -> None:
+    other = Mint("ES256", "other", "https://other.test")
+    check = Verifier(
+        [
+            (RULES, KeySet.from_jwks([MINT.jwk])),
+            (IssuerRules(other.issuer, RULES.algorithms), KeySet.from_jwks([other.jwk])),
+        ]
+    )
+    assert check.verify(MINT.token(NOW)).issuer == ISSUER
+    assert check.verify(other.token(NOW)).issuer == other.issuer
+    assert reason_of(check, other.token(NOW, iss=ISSUER)) is InvalidReason.UNKNOWN_KEY
+    assert reason_of(check, MINT.token(NOW, iss=other.issuer)) is InvalidReason.UNKNOWN_KEY
+    assert reason_of(check, MINT.token(NOW, iss="https://third.test")) is InvalidReason.WRONG_ISSUER
+    assert reason_of(check, MINT.token(NOW, iss=["x"])) is InvalidReason.WRONG_ISSUER
+
+
+def test_a_replaced_key_set_counts_at_once() -> None:
+    check = verifier(keys=KeySet.from_jwks([MINT.jwk]))
+    token = MINT.token(NOW)
+    check.verify(token)
+    before = check.generation
+    check.replace_key_set(ISSUER, KeySet.from_jwks([Mint("ES256", "other").jwk]))
+    assert check.generation != before
+    assert reason_of(check, token) is InvalidReason.UNKNOWN_KEY
+    check.replace_key_set(ISSUER, KEYS)
+    assert check.key_set(ISSUER) is KEYS
+    check.verify(token)
+
+
+def test_headers_are_remembered_for_signed_tokens_only_and_not_without_bound() -> None:
+    check = verifier()
+    _, headers = check._only.state  # type: ignore[union-attr]
+    payload = json.dumps(MINT.claims(NOW)).encode()
+    for number in range(20):
+        header = json.dumps({"alg": "ES256", "typ": "at+jwt", "kid": MINT.jwk["kid"], "n": number}).encode()
+        reason_of(check, MINT.raw(header, payload, Mint("ES256", "other").key))
+    assert len(headers) == 0
+    for number in range(300):
+        check.verify(MINT.token(NOW, {"n": number}))
+    assert len(headers) == 256
+
+
+def test_times_with_leeway() -> None:
+    claims = verifier().verify(MINT.token(NOW))
+    check_times(claims, NOW)
+    check_times(claims, NOW + 899.999)
+    for now, leeway, reason in (
+        (NOW + 900, 0, InvalidReason.EXPIRED),
+        (NOW + 930, 30, InvalidReason.EXPIRED),
+        (NOW - 1, 0, InvalidReason.NOT_YET_VALID),
+        (NOW - 31, 30, InvalidReason.NOT_YET_VALID),
+    ):
+        with pytest.raises(InvalidTokenError) as caught:
+            check_times(claims, now, leeway)
+        assert caught.value.reason is reason
+    check_times(claims, NOW + 929, 30)
+    check_times(claims, NOW - 30, 30)
+
+
+def test_nobody_else_makes_verified_claims() -> None:
+    with pytest.raises(TypeError, match="Verifier"):
+        VerifiedClaims(object(), MINT.claims(NOW), TokenKind.ACCESS, "kid", profiled=True)
+
+
+def test_repr_shows_no_secret_part() -> None:
+    token = MINT.token(NOW, custom="private")
+    text = repr(verifier().verify(token))
+    assert "private" not in text
+    assert token.rsplit(".", 1)[1] not in text
+
+
+def test_a_verifier_needs_issuers_and_each_once() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Verifier([])
+    with pytest.raises(ValueError, match="twice"):
+        Verifier([(RULES, KEYS), (RULES, KEYS)])
