@@ -30,7 +30,7 @@ from token_service.core.ports import Audit, Entropy, SessionStore
 from token_service.core.replica import Replica
 from token_service.core.session import Session, SessionState
 from token_service.errors import BindingRequiredError, RequestIdReusedError
-from token_service.tokens.claims import MAX_NUMERIC_DATE, Confirmation, TokenKind
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, MAX_NUMERIC_DATE, Confirmation, TokenKind
 from token_service.tokens.opaque_token import SECRET_BYTES, MacKeys, OpaqueToken, derive_first_secret
 from token_service.tokens.secret import Secret
 
@@ -145,7 +145,9 @@ class Issuer:
             auth_context=command.auth_context,
             confirmation=command.confirmation,
             custom_claims=command.custom_claims,
-            access_token_ttl=int(command.access_token_ttl) if command.access_token_ttl is not None else None,
+            access_token_ttl=None
+            if command.access_token_ttl is None
+            else int(min(command.access_token_ttl, MAX_ACCESS_TOKEN_TTL)),
             with_id_token=TokenKind.ID in command.kinds,
             refresh_hash=opaque[TokenKind.REFRESH].secret_hash if TokenKind.REFRESH in opaque else None,
             session_hash=opaque[TokenKind.SESSION].secret_hash if TokenKind.SESSION in opaque else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from token_service.clock import Clock
@@ -38,6 +38,11 @@ class Validators:
         self._waiting = 0
         self.requested = 0
         """The highest sequence that somebody waits for."""
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_request(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `requested` has grown."""
+        self._listeners.append(listener)
 
     def connect(self, subscriber_id: str) -> None:
         """A stream of this validator was opened here."""
@@ -84,7 +89,10 @@ class Validators:
 
     async def wait_applied(self, sequence: int, timeout: float) -> tuple[int, int]:
         """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at most; the counts then."""
-        self.requested = max(self.requested, sequence)
+        if sequence > self.requested:
+            self.requested = sequence
+            for listener in self._listeners:
+                listener()
         self._waiting += 1
         others: Sequence[NodeReport] = ()
         counts = self.counts(sequence)

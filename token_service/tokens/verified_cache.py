@@ -13,14 +13,16 @@ MAX_AGE: Final = 300.0
 class CacheEntry:
     """Verified claims with the last verdicts about them.
 
-    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never.
+    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never. `encoded` is for whoever
+    answers with these claims again and again: the bytes of the answer, or None.
     """
 
-    __slots__ = ("claims", "clean_version", "valid_from", "valid_until")
+    __slots__ = ("claims", "clean_version", "encoded", "valid_from", "valid_until")
 
     def __init__(self, claims: VerifiedClaims, valid_from: float, valid_until: float) -> None:
         self.claims = claims
         self.clean_version = -1
+        self.encoded: bytes | None = None
         self.valid_from = valid_from
         self.valid_until = valid_until
 
