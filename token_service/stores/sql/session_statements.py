@@ -43,11 +43,15 @@ def _floor(kind: RevocationTarget, target: sa.ColumnElement[str]) -> sa.ColumnEl
     return sa.func.coalesce(found.scalar_subquery(), number(0))
 
 
-FLOOR: Final[sa.ColumnElement[int]] = greatest(
-    _floor(RevocationTarget.SUBJECT, _S.subject),
-    _floor(RevocationTarget.CLIENT, _S.client_id),
-    _floor(RevocationTarget.EVERYTHING, sa.literal_column("''", Text)),
-)
+def _highest_floor(subject: sa.ColumnElement[str], client_id: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    return greatest(
+        _floor(RevocationTarget.SUBJECT, subject),
+        _floor(RevocationTarget.CLIENT, client_id),
+        _floor(RevocationTarget.EVERYTHING, sa.literal_column("''", Text)),
+    )
+
+
+FLOOR: Final[sa.ColumnElement[int]] = _highest_floor(_S.subject, _S.client_id)
 """The highest sequence at which the subject, the client or everything of a row of `sessions` was revoked."""
 
 HEAD: Final[sa.ColumnElement[int]] = (
@@ -96,13 +100,15 @@ def insert_session(dialect: sa.Dialect) -> sa.Executable:
     values: dict[str, Any] = {
         column.name: bindparam(column.name, type_=column.type) for column in _S if column.name != "revision"
     }
+    # By the values and not by the columns: a sub-select can't refer to the row that is being inserted.
+    floor = _highest_floor(values["subject"], values["client_id"])
     statement: sa.Executable = (
         insert(sessions, dialect)
         .values(**values, revision=HEAD)
         .on_conflict_do_nothing(
             index_elements=[_S.client_id, _S.request_hash], index_where=_S.request_hash.is_not(None)
         )
-        .returning(*SESSION_COLUMNS, FLOOR.label("floor"), _S.revision.label("head"), _ITEM)
+        .returning(*SESSION_COLUMNS, floor.label("floor"), _S.revision.label("head"), _ITEM)
     )
     return statement
 
