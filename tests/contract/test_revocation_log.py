@@ -1,0 +1,345 @@
+"""`RevocationLog` over every backend."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key
+from token_service.core.ports import SigningKeyState
+from token_service.core.session import SessionState
+from token_service.tokens.revocation import Cursor, Revocation, RevocationReason, RevocationTarget
+
+TOKEN = RevocationTarget.TOKEN_ID
+SESSION = RevocationTarget.SESSION
+SUBJECT = RevocationTarget.SUBJECT
+CLIENT = RevocationTarget.CLIENT
+KEY = RevocationTarget.KEY
+EVERYTHING = RevocationTarget.EVERYTHING
+
+
+async def created(stores, **changes):
+    session, _ = await stores.sessions.create(a_session(**changes), None)
+    return session
+
+
+class TestHead:
+    async def test_of_an_empty_log(self, stores):
+        head = await stores.log.head()
+        assert (head.sequence, head.compacted, head.key_revision) == (0, 0, 0)
+
+    async def test_the_epoch_fits_into_a_cursor_and_stays(self, pair):
+        one, other = await pair[0].log.head(), await pair[1].log.head()
+        assert one.epoch == other.epoch
+        assert Cursor.parse(str(Cursor(one.epoch, 0))).epoch == one.epoch
+        assert len(one.epoch) == 16
+
+    async def test_is_as_it_was_after_the_call(self, pair):
+        for n in range(1, 20):
+            head, _ = await pair[n % 2].log.append([a_draft(TOKEN, n)])
+            answers = await asyncio.gather(*(stores.log.head() for stores in pair * 8))
+            assert all(answer == head for answer in answers)
+
+
+class TestAppend:
+    async def test_returns_the_head_and_the_entries(self, stores):
+        draft = a_draft(
+            TOKEN,
+            "jti",
+            reason=RevocationReason.LOGOUT,
+            comment="bye",
+            token_expire_time=1_800_003_600,
+            revoke_time=NOW + 0.0000004,
+        )
+        head, entries = await stores.log.append([draft])
+        assert head == await stores.log.head()
+        assert head.sequence == 1
+        expected = Revocation(
+            sequence=1,
+            target=TOKEN,
+            value="jti",
+            revoke_time=NOW,
+            expire_time=NOW + 3620,
+            reason=RevocationReason.LOGOUT,
+            token_expire_time=1_800_003_600,
+        )
+        assert list(entries) == [expected]
+        assert list(await stores.log.read(0, 10)) == [expected]
+
+    async def test_nothing(self, stores):
+        head, entries = await stores.log.append([])
+        assert head == await stores.log.head()
+        assert list(entries) == []
+
+    async def test_the_same_token_twice_is_two_entries(self, stores):
+        _, entries = await stores.log.append([a_draft(TOKEN, "t"), a_draft(TOKEN, "t")])
+        assert [entry.sequence for entry in entries] == [1, 2]
+
+    async def test_leaves_out_sessions_unknown_or_revoked_without_a_gap(self, stores):
+        session, other = await created(stores), await created(stores)
+        await stores.log.append([a_draft(SESSION, other.id)])
+        head, entries = await stores.log.append(
+            [
+                a_draft(SESSION, uuid4()),
+                a_draft(SESSION, "not a session"),
+                a_draft(TOKEN, "t"),
+                a_draft(SESSION, other.id),
+                a_draft(SESSION, session.id),
+                a_draft(SESSION, session.id),
+                a_draft(KEY, "unknown"),
+                a_draft(SUBJECT, "alice"),
+            ]
+        )
+        assert [(e.sequence, e.target, e.value) for e in entries] == [
+            (2, TOKEN, "t"),
+            (3, SESSION, str(session.id)),
+            (4, SUBJECT, "alice"),
+        ]
+        assert head.sequence == 4
+        assert [entry.sequence for entry in await stores.log.read(0, 10)] == [1, 2, 3, 4]
+
+    async def test_the_very_same_draft_twice(self, stores):
+        session = await created(stores)
+        draft = a_draft(SESSION, session.id)
+        _, entries = await stores.log.append([draft, draft])
+        assert len(entries) == 1
+
+    async def test_only_what_is_left_out_changes_nothing(self, stores):
+        head, entries = await stores.log.append([a_draft(SESSION, uuid4()), a_draft(KEY, "unknown")])
+        assert (head.sequence, list(entries)) == (0, [])
+
+    async def test_a_revoked_session_keeps_its_first_reason(self, stores):
+        session = await created(stores)
+        await stores.log.append([a_draft(SESSION, session.id, reason=RevocationReason.LOGOUT)])
+        await stores.log.append([a_draft(SESSION, session.id, reason=RevocationReason.COMPROMISED)])
+        assert (await stores.sessions.get(session.id)).revoke_reason is RevocationReason.LOGOUT
+
+    async def test_raises_floors(self, stores):
+        session = await created(stores)
+        await stores.log.append(
+            [
+                a_draft(SUBJECT, "alice"),
+                a_draft(CLIENT, "web"),
+                a_draft(CLIENT, "app"),
+                a_draft(SUBJECT, "alice"),
+            ]
+        )
+        row = await stores.sessions.get(session.id)
+        assert (row.floor, row.head) == (4, 4)
+        await stores.log.append([a_draft(EVERYTHING)])
+        assert (await stores.sessions.get(session.id)).floor == 5
+
+    async def test_revokes_a_key_once(self, stores):
+        await stores.keys.save(0, [a_signing_key("k1"), a_signing_key("k2")], [])
+        head, entries = await stores.log.append([a_draft(KEY, "k1"), a_draft(KEY, "k1")])
+        assert (head.key_revision, len(entries)) == (2, 1)
+        assert await stores.log.head() == head
+        keys = await stores.keys.load()
+        assert keys.revision == 2
+        assert [(key.state, key.revoke_time) for key in keys.signing_keys] == [
+            (SigningKeyState.REVOKED, NOW + 20),
+            (SigningKeyState.ACTIVE, None),
+        ]
+        head, entries = await stores.log.append([a_draft(KEY, "k1")])
+        assert (head.key_revision, list(entries)) == (2, [])
+
+    async def test_one_of_two_nodes_revokes_a_session(self, pair):
+        for _ in range(10):
+            session = await created(pair[0])
+            answers = await asyncio.gather(
+                *(stores.log.append([a_draft(SESSION, session.id)]) for stores in pair * 4)
+            )
+            assert sum(len(entries) for _, entries in answers) == 1
+
+    async def test_the_head_returned_covers_the_entries(self, pair):
+        answers = await asyncio.gather(
+            *(pair[n % 2].log.append([a_draft(TOKEN, n), a_draft(TOKEN, -n)]) for n in range(60))
+        )
+        assert all(head.sequence >= entries[-1].sequence for head, entries in answers)
+        assert sorted(entry.sequence for _, entries in answers for entry in entries) == list(range(1, 121))
+        assert all(entries[1].sequence == entries[0].sequence + 1 for _, entries in answers)
+
+    async def test_cancelled_callers_leave_no_gap(self, stores):
+        tasks = [asyncio.create_task(stores.log.append([a_draft(TOKEN, n)])) for n in range(40)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        await asyncio.wait(tasks)
+        head, _ = await stores.log.append([a_draft(TOKEN, "last")])
+        assert [e.sequence for e in await stores.log.read(0, 100)] == list(range(1, head.sequence + 1))
+
+
+class TestRead:
+    async def test_in_order_after_a_sequence(self, stores):
+        await stores.log.append([a_draft(TOKEN, n) for n in range(1, 8)])
+        assert [e.value for e in await stores.log.read(0, 3)] == ["1", "2", "3"]
+        assert [e.value for e in await stores.log.read(3, 100)] == ["4", "5", "6", "7"]
+        assert list(await stores.log.read(7, 100)) == []
+        assert list(await stores.log.read(99, 100)) == []
+
+    async def test_never_a_gap_while_two_nodes_append(self, pair):
+        total = 2 * 30 * 4
+
+        async def append(stores, name):
+            for n in range(30):
+                await asyncio.gather(
+                    *(stores.log.append([a_draft(TOKEN, f"{name}{n}{m}")]) for m in range(4))
+                )
+
+        async def follow():
+            seen = 0
+            while seen < total:
+                # What the head says is there is there, and nothing comes in below what was read.
+                head = await pair[1].log.head()
+                entries = await pair[0].log.read(seen, 1000)
+                assert [entry.sequence for entry in entries] == list(range(seen + 1, seen + 1 + len(entries)))
+                assert seen + len(entries) >= head.sequence
+                seen += len(entries)
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(append(pair[0], "a"), append(pair[1], "b"), follow())
+
+
+class TestSessionsBesideRevocations:
+    @pytest.mark.parametrize(("target", "value"), [(SUBJECT, "alice"), (CLIENT, "web"), (EVERYTHING, "")])
+    async def test_a_session_created_meanwhile_is_wholly_alive_or_wholly_dead(self, pair, target, value):
+        for _ in range(10):
+            before = await pair[0].log.head()
+            *rows, (_, entries) = await asyncio.gather(
+                *(pair[n % 2].sessions.create(a_session(), None) for n in range(16)),
+                pair[0].log.append([a_draft(target, value)]),
+            )
+            (entry,) = entries
+            for row, _ in rows:
+                # The answer says which side it is on, and the row stays on it.
+                assert row.revision in {before.sequence, entry.sequence}
+                seen = await pair[1].sessions.get(row.id)
+                assert seen.floor == entry.sequence
+                dead = row.revision < entry.sequence
+                assert (seen.state(NOW + 5) is SessionState.REVOKED) == dead
+                assert (await pair[1].sessions.rotate(a_rotation(row.id)) is None) == dead
+
+    async def test_a_rotation_meanwhile_gets_a_head_below_the_floor_or_nothing(self, pair):
+        for _ in range(20):
+            session = await created(pair[0])
+            *rotated, (_, entries) = await asyncio.gather(
+                *(pair[n % 2].sessions.rotate(a_rotation(session.id)) for n in range(4)),
+                pair[1].log.append([a_draft(SUBJECT, "alice")]),
+            )
+            assert all(row.head < entries[0].sequence for row in rotated if row is not None)
+            row = await pair[0].sessions.get(session.id)
+            assert await pair[0].sessions.rotate(a_rotation(session.id, row.generation)) is None
+
+    async def test_a_session_revoked_while_it_rotates_ends_revoked(self, pair):
+        for _ in range(20):
+            session = await created(pair[0])
+            _, (_, entries) = await asyncio.gather(
+                pair[0].sessions.rotate(a_rotation(session.id)),
+                pair[1].log.append([a_draft(SESSION, session.id)]),
+            )
+            assert len(entries) == 1
+            row = await pair[0].sessions.get(session.id)
+            assert row.state(NOW + 15) is SessionState.REVOKED
+            assert await pair[0].sessions.rotate(a_rotation(session.id, row.generation)) is None
+
+    async def test_batches_that_revoke_and_rotate_the_same_sessions_end(self, pair):
+        sessions = [await created(pair[0]) for _ in range(30)]
+        async with asyncio.timeout(30):
+            answers = await asyncio.gather(
+                *(pair[0].sessions.rotate(a_rotation(s.id)) for s in sessions),
+                *(pair[1].log.append([a_draft(SESSION, s.id)]) for s in reversed(sessions)),
+            )
+        assert sum(len(entries) for _, entries in answers[30:]) == 30
+
+
+class TestCompact:
+    async def test_stops_at_the_first_entry_that_is_alive(self, stores):
+        lifetimes = [10, 20, 30, 10, 40]
+        await stores.log.append(
+            [a_draft(TOKEN, n, expire_time=NOW + lifetime) for n, lifetime in enumerate(lifetimes)]
+        )
+        assert await stores.log.compact(NOW + 25, 100) == 2
+        head = await stores.log.head()
+        assert (head.sequence, head.compacted) == (5, 2)
+        assert [entry.sequence for entry in await stores.log.read(0, 100)] == [3, 4, 5]
+        assert await stores.log.compact(NOW + 25, 100) == 0
+        assert await stores.log.compact(NOW + 40, 100) == 2
+        assert await stores.log.compact(NOW + 41, 100) == 1
+        head = await stores.log.head()
+        assert (head.sequence, head.compacted) == (5, 5)
+
+    async def test_an_entry_expires_after_its_time_not_at_it(self, stores):
+        await stores.log.append([a_draft(TOKEN, "t", expire_time=NOW + 10)])
+        assert await stores.log.compact(NOW + 10, 100) == 0
+        assert await stores.log.compact(NOW + 10.000001, 100) == 1
+
+    async def test_in_batches(self, stores):
+        await stores.log.append([a_draft(TOKEN, n, expire_time=NOW) for n in range(7)])
+        assert [await stores.log.compact(NOW + 1, 3) for _ in range(4)] == [3, 3, 1, 0]
+
+    async def test_the_sequence_goes_on(self, stores):
+        await stores.log.append([a_draft(TOKEN, 1, expire_time=NOW)])
+        await stores.log.compact(NOW + 1, 100)
+        _, entries = await stores.log.append([a_draft(TOKEN, 2)])
+        assert [entry.sequence for entry in entries] == [2]
+
+    async def test_leaves_floors_alone(self, stores):
+        session = await created(stores)
+        await stores.log.append([a_draft(SUBJECT, "alice", expire_time=NOW)])
+        assert await stores.log.compact(NOW + 1, 100) == 1
+        assert await stores.sessions.rotate(a_rotation(session.id)) is None
+
+    async def test_beside_appends_and_readers(self, pair):
+        async def append():
+            for n in range(60):
+                await pair[0].log.append([a_draft(TOKEN, n, expire_time=NOW)])
+
+        async def compact():
+            while (await pair[1].log.head()).compacted < 60:
+                await pair[1].log.compact(NOW + 1, 7)
+                await asyncio.sleep(0)
+
+        async def follow():
+            seen = 0
+            while seen < 60:
+                entries = await pair[1].log.read(seen, 1000)
+                head = await pair[0].log.head()
+                sequences = [entry.sequence for entry in entries]
+                if sequences:
+                    # A gap can only be in front, and the head says so.
+                    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+                    assert sequences[0] == seen + 1 or head.compacted >= sequences[0] - 1
+                    seen = sequences[-1]
+                else:
+                    seen = max(seen, head.compacted)
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(append(), compact(), follow())
+
+
+class TestPurgeFloors:
+    async def test_those_raised_before(self, stores):
+        old, new = await created(stores), await created(stores, subject="bob")
+        await stores.log.append(
+            [
+                a_draft(SUBJECT, "alice", revoke_time=NOW + 1),
+                a_draft(SUBJECT, "bob", revoke_time=NOW + 2),
+            ]
+        )
+        assert await stores.log.purge_floors(NOW + 1, 100) == 0
+        assert await stores.log.purge_floors(NOW + 2, 100) == 1
+        assert (await stores.sessions.get(old.id)).floor == 0
+        assert (await stores.sessions.get(new.id)).floor == 2
+
+    async def test_one_raised_again_counts_from_then(self, stores):
+        await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 1)])
+        await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 5)])
+        assert await stores.log.purge_floors(NOW + 2, 100) == 0
+
+    async def test_in_batches(self, stores):
+        await stores.log.append([a_draft(SUBJECT, n) for n in range(7)])
+        assert [await stores.log.purge_floors(NOW + 100, 3) for _ in range(4)] == [3, 3, 1, 0]

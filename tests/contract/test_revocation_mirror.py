@@ -1,0 +1,492 @@
+"""Every `RevocationMirror` passes this; what only Redis has (its layout, being killed and paused) is at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from tests.support.deadline import eventually
+from tests.support.redis import RedisServer, flush
+from token_service.core.ports import LogHead, RevocationMirror
+from token_service.errors import StoreUnavailableError
+from token_service.stores.memory_mirror import MemoryMirror, MemoryMirrorData
+from token_service.stores.redis import RedisMirror, layout
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
+
+EPOCH = "epoch-one"
+T = RevocationTarget
+NOW = int(time.time())
+EXP = NOW // 64 * 64 + 640
+
+
+def entry(
+    sequence: int, target: RevocationTarget = T.SESSION, value: str | None = None, **fields: object
+) -> Revocation:
+    text = f"{target.name}-{sequence}" if value is None else value
+    given = {"revoke_time": NOW + 0.123456, "expire_time": NOW + 3900.5, **fields}
+    return Revocation(sequence, target, text, **given)  # type: ignore[arg-type]
+
+
+def entries(first: int, last: int) -> list[Revocation]:
+    return [entry(sequence) for sequence in range(first, last + 1)]
+
+
+def head(sequence: int, epoch: str = EPOCH) -> LogHead:
+    return LogHead(epoch, sequence, 0, 0)
+
+
+async def pages(found: Sequence[Revocation], size: int = 3) -> AsyncIterator[Sequence[Revocation]]:
+    for at in range(0, len(found), size):
+        yield found[at : at + size]
+
+
+@dataclass
+class Backend:
+    node: Callable[[], RevocationMirror]
+    """Another node's view of the same mirror."""
+    lose: Callable[[], None]
+    """Empty it."""
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    if request.param == "memory":
+        data = MemoryMirrorData()
+        yield Backend(lambda: MemoryMirror(data), data.lose)
+        return
+    url = request.getfixturevalue("redis_url")
+    async with AsyncExitStack() as stack:
+
+        def node() -> RedisMirror:
+            mirror = RedisMirror(url)
+            stack.push_async_callback(mirror.aclose)
+            return mirror
+
+        yield Backend(node, lambda: flush(url))
+
+
+@pytest.fixture
+def mirror(backend: Backend) -> RevocationMirror:
+    return backend.node()
+
+
+class Listener:
+    """Listens in a task of its own."""
+
+    def __init__(self, mirror: RevocationMirror) -> None:
+        self.heard: list[Revocation] = []
+        self._mirror = mirror
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async for found in self._mirror.listen():
+            self.heard += found
+
+    async def ended(self, timeout: float = 10) -> None:
+        await asyncio.wait_for(asyncio.shield(self._task), timeout)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def listening(mirror: RevocationMirror, publisher: RevocationMirror) -> Listener:
+    """A listener that is known to listen: it has heard of entry 1, which was published as often as that took."""
+    assert not await mirror.is_complete(head(10**9))  # tells the mirror which log it is about
+    listener = Listener(mirror)
+
+    async def has_heard() -> bool:
+        backstop = entry(1 + len(probes))
+        probes.append(backstop)
+        await publisher.publish(EPOCH, [backstop])
+        return bool(listener.heard)
+
+    probes: list[Revocation] = []
+    await eventually(has_heard)
+    await eventually(lambda: probes[-1] in listener.heard)
+    listener.heard.clear()
+    return listener
+
+
+async def test_nothing_is_complete_before_it_was_built(mirror: RevocationMirror) -> None:
+    assert not await mirror.is_complete(head(0))
+    await mirror.publish(EPOCH, entries(1, 3))
+    assert not await mirror.is_complete(head(3))
+    assert not await mirror.is_complete(head(0))
+
+
+async def test_a_rebuild_makes_it_complete_and_publishing_keeps_it(backend: Backend) -> None:
+    one, two = backend.node(), backend.node()
+    await one.rebuild(head(0), pages([]))
+    assert await two.is_complete(head(0))
+    await one.publish(EPOCH, entries(1, 2))
+    await two.publish(EPOCH, entries(3, 3))
+    for node in (one, two):
+        assert await node.is_complete(head(3))
+        assert not await node.is_complete(head(4))
+    await two.rebuild(head(7), pages(entries(1, 7)))
+    assert await one.is_complete(head(7))
+
+
+async def test_entries_may_arrive_in_any_order_and_again(mirror: RevocationMirror) -> None:
+    await mirror.rebuild(head(0), pages([]))
+    await mirror.publish(EPOCH, [entry(3), entry(5)])
+    await mirror.publish(EPOCH, [entry(2)])
+    assert not await mirror.is_complete(head(1))
+    await mirror.publish(EPOCH, [entry(1)])
+    assert await mirror.is_complete(head(3))
+    assert not await mirror.is_complete(head(4))
+    await mirror.publish(EPOCH, [entry(2), entry(4), entry(4)])
+    assert await mirror.is_complete(head(5))
+
+
+async def test_an_entry_that_never_arrived_is_missed_until_a_rebuild(mirror: RevocationMirror) -> None:
+    await mirror.rebuild(head(2), pages(entries(1, 2)))
+    await mirror.publish(EPOCH, entries(4, 9))
+    assert not await mirror.is_complete(head(9))
+    await mirror.rebuild(head(9), pages(entries(1, 9)))
+    assert await mirror.is_complete(head(9))
+
+
+async def test_entries_published_during_a_rebuild_count(backend: Backend) -> None:
+    one, two = backend.node(), backend.node()
+
+    async def interrupted() -> AsyncIterator[Sequence[Revocation]]:
+        yield entries(1, 2)
+        await two.publish(EPOCH, [entry(5), entry(6)])
+        yield entries(3, 4)
+
+    await one.rebuild(head(4), interrupted())
+    assert await one.is_complete(head(6))
+
+
+async def test_two_nodes_may_rebuild_at_once(backend: Backend) -> None:
+    one, two = backend.node(), backend.node()
+    await asyncio.gather(
+        one.rebuild(head(500), pages(entries(1, 500), 50)), two.rebuild(head(510), pages(entries(1, 510), 30))
+    )
+    assert await one.is_complete(head(510))
+
+
+async def test_what_was_lost_is_not_complete(backend: Backend) -> None:
+    one, two = backend.node(), backend.node()
+    await one.rebuild(head(3), pages(entries(1, 3)))
+    backend.lose()
+    for node in (one, two):
+        assert not await node.is_complete(head(0))
+    await one.publish(EPOCH, [entry(4)])
+    assert not await two.is_complete(head(4))
+    await two.rebuild(head(4), pages(entries(1, 4)))
+    assert await one.is_complete(head(4))
+
+
+async def test_a_loss_during_a_rebuild_is_noticed(backend: Backend) -> None:
+    mirror = backend.node()
+
+    async def unlucky() -> AsyncIterator[Sequence[Revocation]]:
+        yield entries(1, 2)
+        backend.lose()
+        yield entries(3, 4)
+
+    with pytest.raises(StoreUnavailableError):
+        await mirror.rebuild(head(4), unlucky())
+    assert not await mirror.is_complete(head(0))
+
+    async def unlucky_at_the_end() -> AsyncIterator[Sequence[Revocation]]:
+        yield entries(1, 4)
+        backend.lose()
+
+    with pytest.raises(StoreUnavailableError):
+        await mirror.rebuild(head(4), unlucky_at_the_end())
+    assert not await mirror.is_complete(head(0))
+
+
+async def test_another_log_is_another_mirror(mirror: RevocationMirror) -> None:
+    await mirror.rebuild(head(3), pages(entries(1, 3)))
+    assert not await mirror.is_complete(head(0, "epoch-two"))
+    await mirror.rebuild(head(1, "epoch-two"), pages(entries(1, 1)))
+    assert await mirror.is_complete(head(1, "epoch-two"))
+    assert not await mirror.is_complete(head(3))
+
+
+async def test_a_rebuild_fails_as_its_entries_do(mirror: RevocationMirror) -> None:
+    async def failing() -> AsyncIterator[Sequence[Revocation]]:
+        yield entries(1, 2)
+        raise StoreUnavailableError("SQL is away")
+
+    with pytest.raises(StoreUnavailableError, match="SQL is away"):
+        await mirror.rebuild(head(4), failing())
+    assert not await mirror.is_complete(head(0))
+
+
+async def test_listeners_hear_what_others_publish_exactly(backend: Backend) -> None:
+    one, two, three = backend.node(), backend.node(), backend.node()
+    first, second = await listening(two, one), await listening(three, one)
+    published = [
+        entry(1001, T.TOKEN_ID, "8Zr1", token_expire_time=EXP, expire_time=EXP + 300),
+        entry(1002, T.TOKEN_ID, "no expiry known"),
+        entry(1003, T.SESSION, "0199b0c4-7f6e-7cc3-98c4-dc0c0c07398f", reason=RevocationReason.LOGOUT),
+        entry(1004, T.SUBJECT, "ålice {x} \n\0 €"),
+        entry(1005, T.CLIENT, "web", revoke_time=1767226400.000001),
+        entry(1006, T.KEY, "kPrK_qmx"),
+        entry(1007, T.EVERYTHING, ""),
+    ]
+    await one.publish(EPOCH, published[:3])
+    await one.publish(EPOCH, published[3:])
+    for listener in (first, second):
+        await eventually(lambda listener=listener: len(listener.heard) >= len(published))
+        assert listener.heard == published
+        await listener.stop()
+
+
+async def test_a_listener_hears_a_burst_in_order(backend: Backend) -> None:
+    one, two = backend.node(), backend.node()
+    listener = await listening(two, one)
+    await one.publish(EPOCH, entries(1001, 3500))
+    await eventually(lambda: len(listener.heard) >= 2500)
+    assert [found.sequence for found in listener.heard] == list(range(1001, 3501))
+    await listener.stop()
+
+
+# --- Only Redis -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@dataclass
+class Token:
+    jti: str = "8Zr1"
+    sid: str = "0199"
+    sub: str = "alice"
+    client_id: str = "web"
+    kid: str = "kPrK"
+    exp: int = EXP
+    iat: int = NOW - 100
+    rev: int | None = 41
+
+
+async def ask(store: Redis, token: Token) -> bool | None:
+    """What a gateway does, word for word as documented in `layout`. None: the copy can't be trusted."""
+    p = f"token_service:{{{await store.get('token_service:epoch')}}}"
+    async with store.pipeline(transaction=False) as pipeline:
+        pipeline.sismember(f"{p}:jti:{token.exp // 64}", token.jti)
+        pipeline.exists(f"{p}:jti:0:{token.jti}", f"{p}:sid:{token.sid}", f"{p}:kid:{token.kid}")
+        pipeline.mget(f"{p}:sub:{token.sub}", f"{p}:client:{token.client_id}", f"{p}:everything")
+        pipeline.get(f"{p}:head")
+        by_id, by_key, states, at = await pipeline.execute()
+    if at is None:
+        return None
+    if by_id or by_key:
+        return True
+    for state in filter(None, states):
+        sequence, _, time_us = state.partition(":")
+        if token.rev is not None and token.rev < int(sequence):
+            return True
+        if token.rev is None and token.iat * 1_000_000 <= int(time_us):
+            return True
+    return False
+
+
+async def test_a_gateway_sees_every_kind_of_revocation(redis_url: str, store: Redis) -> None:
+    good = Token()
+    async with RedisMirror(redis_url) as mirror:
+        assert await ask(store, good) is None
+        await mirror.rebuild(head(41), pages([]))
+        assert await ask(store, good) is False
+        for number, (target, value, other) in enumerate(
+            [
+                (T.TOKEN_ID, "8Zr1", replace(good, jti="8Zr2")),
+                (T.SESSION, "0199", replace(good, sid="0200")),
+                (T.KEY, "kPrK", replace(good, kid="kPrL")),
+                (T.SUBJECT, "alice", replace(good, sub="bob")),
+                (T.CLIENT, "web", replace(good, client_id="app")),
+            ],
+            42,
+        ):
+            await mirror.publish(EPOCH, [entry(number, target, value)])
+            assert await ask(store, good) is True
+            assert await ask(store, other) is (number > 42 and await ask(store, other))
+            await store.flushall()
+            assert await ask(store, good) is None
+            await mirror.rebuild(head(41), pages([]))
+        await mirror.publish(
+            EPOCH, [entry(42, T.TOKEN_ID, "8Zr1", token_expire_time=EXP, expire_time=EXP + 300)]
+        )
+        assert await ask(store, good) is True
+        assert await ask(store, replace(good, exp=EXP + 64)) is False
+        await mirror.publish(EPOCH, [entry(43, T.EVERYTHING, "")])
+        assert await ask(store, Token(jti="x", rev=42)) is True
+        assert await ask(store, Token(jti="x", rev=43)) is False
+        assert await ask(store, Token(jti="x", rev=None, iat=NOW)) is True
+        assert await ask(store, Token(jti="x", rev=None, iat=NOW + 1)) is False
+
+
+async def test_an_older_entry_never_replaces_a_later_one(redis_url: str, store: Redis) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        late, early = entry(50, T.SUBJECT, "alice"), entry(9, T.SUBJECT, "alice", revoke_time=NOW - 9)
+        await mirror.publish(EPOCH, [late])
+        await mirror.publish(EPOCH, [early])
+        assert await store.get(f"token_service:{{{EPOCH}}}:sub:alice") == layout.state_of(late)
+
+
+async def test_every_key_expires_when_it_can_not_matter_any_more(redis_url: str, store: Redis) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.rebuild(
+            head(3),
+            pages(
+                [
+                    entry(1, T.TOKEN_ID, "a", token_expire_time=EXP + 1, expire_time=EXP + 301),
+                    entry(2, T.TOKEN_ID, "b", expire_time=NOW + 1000.5),
+                    entry(3, T.SUBJECT, "gone", expire_time=NOW - 1),
+                ]
+            ),
+        )
+        await mirror.publish(
+            EPOCH, [entry(5, T.TOKEN_ID, "c", token_expire_time=EXP + 63, expire_time=EXP + 363)]
+        )
+        p = f"token_service:{{{EPOCH}}}"
+        assert not await store.exists(f"{p}:sub:gone")
+        for key in await store.keys("*"):
+            left = await store.pttl(key)
+            if key == f"{p}:jti:{EXP // 64}":
+                assert left == pytest.approx((EXP + 64 + 300 - time.time()) * 1000, abs=20_000)
+            elif key == f"{p}:jti:0:b":
+                assert left == pytest.approx((NOW + 1000.5 - time.time()) * 1000, abs=20_000)
+            elif key == "token_service:epoch":
+                assert left == -1
+            else:
+                assert key.removeprefix(f"{p}:") in {"head", "ahead", "log"}
+                assert left > 6 * 24 * 3600 * 1000
+
+
+async def test_the_stream_has_the_ids_of_the_log_and_stays_short(redis_url: str, store: Redis) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.publish(EPOCH, entries(2, 4))
+        await mirror.publish(EPOCH, [entry(1)])  # too late for the stream, not for the set
+        log = f"token_service:{{{EPOCH}}}:log"
+        assert [entry_id for entry_id, _ in await store.xrange(log)] == ["2-0", "3-0", "4-0"]
+        assert await store.exists(f"token_service:{{{EPOCH}}}:sid:SESSION-1")
+        await mirror.publish(EPOCH, entries(5, 12_000))
+        assert await store.xlen(log) <= 10_200
+
+
+async def test_an_entry_that_is_none_is_left_out(
+    redis_url: str, store: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RedisMirror(redis_url) as one, RedisMirror(redis_url) as two:
+        listener = await listening(two, one)
+        log = f"token_service:{{{EPOCH}}}:log"
+        await store.xadd(log, {"junk": "1"}, "2001-0")
+        await store.xadd(log, {"target": "nobody", "value": "x"}, "2002-0")
+        await store.xadd(log, {b"target": b"session", b"value": b"\xff"}, "2002-7")  # type: ignore[dict-item]
+        await one.publish(EPOCH, [entry(2003)])
+        await eventually(lambda: listener.heard)
+        assert listener.heard == [entry(2003)]
+        assert "none of the log" in caplog.text
+        await listener.stop()
+
+
+async def test_the_scripts_are_loaded_again_where_they_are_missing(redis_url: str, store: Redis) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.rebuild(head(1), pages(entries(1, 1)))
+        await store.script_flush()
+        await mirror.publish(EPOCH, entries(2, 2))
+        assert await mirror.is_complete(head(2))
+
+
+async def test_a_redis_without_memory_is_unavailable(redis_url: str, store: Redis) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.rebuild(head(0), pages([]))
+        await store.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(StoreUnavailableError):
+                await mirror.publish(EPOCH, entries(1, 1))
+        finally:
+            await store.config_set("maxmemory", "0")
+        assert not await mirror.is_complete(head(1))
+
+
+async def test_a_killed_redis_is_unavailable_and_comes_back_empty(private_redis: RedisServer) -> None:
+    async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
+        await one.rebuild(head(2), pages(entries(1, 2)))
+        listener = await listening(two, one)
+        private_redis.kill()
+        with pytest.raises(StoreUnavailableError):
+            await listener.ended()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                await one.publish(EPOCH, entries(3, 3))
+            with pytest.raises(StoreUnavailableError):
+                await one.is_complete(head(0))
+            with pytest.raises(StoreUnavailableError):
+                await one.rebuild(head(2), pages(entries(1, 2)))
+        private_redis.start()
+        assert not await one.is_complete(head(0))
+        await one.rebuild(head(3), pages(entries(1, 3)))
+        assert await two.is_complete(head(3))
+        listener = await listening(two, one)
+        await listener.stop()
+
+
+async def test_a_redis_restarted_between_two_calls_is_not_noticed_by_the_caller(
+    private_redis: RedisServer,
+) -> None:
+    async with RedisMirror(private_redis.url) as mirror:
+        await mirror.publish(EPOCH, entries(1, 1))
+        private_redis.restart()
+        await mirror.publish(EPOCH, entries(2, 2))
+
+
+async def test_a_paused_redis_keeps_nobody_waiting(private_redis: RedisServer) -> None:
+    async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
+        await one.rebuild(head(0), pages([]))
+        listener = await listening(two, one)
+        private_redis.pause()
+        calls = [
+            one.publish(EPOCH, entries(900, 900)),
+            one.is_complete(head(0)),
+            two.rebuild(head(0), pages([])),
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+        assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+        with pytest.raises(StoreUnavailableError):
+            await listener.ended()
+        private_redis.resume()
+        # What was sent while it was paused may be done now, or not: both are fine.
+        await eventually(lambda: _succeeds(one.rebuild(head(901), pages(entries(1, 901), 100))))
+        assert await two.is_complete(head(901))
+
+
+async def _succeeds(call: object) -> bool:
+    try:
+        await call  # type: ignore[misc]
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+async def test_nobody_is_there() -> None:
+    async with RedisMirror("redis://:hunter2@127.0.0.1:1/0") as mirror:
+        with pytest.raises(StoreUnavailableError) as caught:
+            await mirror.publish(EPOCH, entries(1, 1))
+        assert "hunter2" not in str(caught.value)
+        assert "hunter2" not in repr(mirror)
+
+
+async def test_a_wrong_password_is_unavailable(redis_url: str) -> None:
+    url = redis.Redis.from_url(redis_url).connection_pool.connection_kwargs
+    async with RedisMirror(f"redis://:wrong@{url['host']}:{url['port']}") as mirror:
+        if url.get("password"):
+            with pytest.raises(StoreUnavailableError):
+                await mirror.is_complete(head(0))
