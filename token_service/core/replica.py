@@ -49,17 +49,18 @@ class Replica:
         """Tell a listener of every move from now on."""
         self._listeners.append(listener)
 
-    def reset(self, epoch: str, sequence: int) -> None:
-        """Start anew: nothing up to `sequence` of the log `epoch` can hit a valid token."""
-        version = self.revocations.version
-        self.revocations = RevocationSet()
-        # What was concluded from the old set must not seem to hold for the new one.
-        self.revocations.version = version + 1
+    def reset(self, epoch: str, sequence: int, revocations: RevocationSet | None = None) -> None:
+        """Be at `sequence` of the log `epoch` from now on, with what is live up to there; None: nothing is."""
+        self.revocations = RevocationSet() if revocations is None else revocations
         self.epoch = epoch
         self.applied = sequence
         for listener in self._listeners:
             listener.was_reset()
-        self._wake()
+        # What somebody waits for may never come now.
+        waiters, self._waiters = self._waiters, []
+        for _, _, future in waiters:
+            if not future.done():
+                future.set_result(None)
 
     def skip(self, sequence: int) -> None:
         """Move past entries that were purged because none of them can hit a valid token."""
@@ -82,7 +83,7 @@ class Replica:
         self._wake()
 
     async def wait_for(self, cursor: Cursor) -> None:
-        """Return once everything up to `cursor` is applied. Returns at once for another epoch: a reset has overtaken it."""
+        """Return once everything up to `cursor` is applied, or a reset has overtaken it: at once for another epoch."""
         if self.applied >= cursor.sequence or cursor.epoch != self.epoch:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -15,11 +15,13 @@ from token_service.core.keyring import Keyring
 from token_service.core.ports import LogHead, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.replica import Replica
-from token_service.errors import ReplicaStaleError, TokenServiceError
+from token_service.errors import ReplicaStaleError, StoreUnavailableError, TokenServiceError
 from token_service.tokens.revocation import Cursor, Revocation
+from token_service.tokens.revocation_set import RevocationSet
 
 _PAGE: Final = 2000
 _SWEEP_INTERVAL: Final = 30.0
+_CHANGE_OVER_INTERVAL: Final = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Tailer:
         self._poll_interval = poll_interval
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")
+        self._looked = float("-inf")
         self._wanted: LogHead | None = None
         self._wake = asyncio.Event()
         self._swept = float("-inf")
@@ -63,7 +66,7 @@ class Tailer:
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
         """Entries just committed by this node, with a head that includes them."""
         self.hint(head.epoch, entries)
-        if head.sequence > self._replica.applied:
+        if self._replica.applied < head.sequence or self._keyring.revision != head.key_revision:
             self._want(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
@@ -73,40 +76,46 @@ class Tailer:
         for number, entry in enumerate(entries):
             if entry.sequence == self._replica.applied + 1:
                 self._replica.apply(_contiguous(entries[number:]))
-                break
-        if entries and entries[-1].sequence > self._replica.applied:
+        if any(entry.sequence > self._replica.applied for entry in entries):
             self._wake.set()
 
     async def catch_up(self) -> Cursor:
         """Wait until the replica has everything acknowledged before this call; its cursor then. Raises `StoreUnavailableError`."""
-        head = await self._read_index.head()
-        cursor = Cursor(head.epoch, head.sequence)
-        while self._replica.epoch != head.epoch or self._replica.applied < head.sequence:
-            self._want(head)
-            if self._replica.epoch != head.epoch:
-                await asyncio.sleep(0.01)  # another log altogether: the loop resets the replica
-                continue
-            await self._replica.wait_for(cursor)
-        return self._replica.cursor
+        replica = self._replica
+        while True:
+            began, before = self._clock.monotonic(), replica.cursor
+            head = await self._read_index.head()
+            if _continues(head, before):
+                cursor = Cursor(head.epoch, head.sequence)
+                if replica.epoch == head.epoch and replica.applied < head.sequence:
+                    self._want(head)
+                    await replica.wait_for(cursor)
+                if replica.epoch == head.epoch and replica.applied >= head.sequence:
+                    self._prove_fresh(began)
+                    return replica.cursor
+            else:
+                self._wake.set()  # another log: the loop changes over to it
+                await asyncio.sleep(_CHANGE_OVER_INTERVAL)
 
     async def start(self) -> None:
         """Bring the replica and the keys up to date for the first time. Raises what the store raises."""
         await self._keyring.refresh(self._clock.now())
-        await self._advance(await self._read_index.head())
+        await self._look()
 
     async def run(self) -> None:
         """Follow the log until cancelled. Failures are logged once and tried again."""
         failing = False
         while True:
+            self._wake.clear()
             try:
-                began = self._clock.monotonic()
                 head, self._wanted = self._wanted, None
-                if head is None:
-                    head = await self._read_index.head()
-                    await self._advance(head)
-                    self._fresh_until = began + self._max_staleness
+                # However many heads are wanted, the node's own look proves how fresh it is.
+                due = self._clock.monotonic() - self._looked >= self._poll_interval
+                if head is None or due or head.epoch != self._replica.epoch:
+                    await self._look()
                 else:
                     await self._advance(head)
+                    await self._refresh_keys(head)
                 if failing:
                     logger.info("the revocation log is being followed again")
                 failing = False
@@ -124,31 +133,66 @@ class Tailer:
                 await self._wake.wait()
         except TimeoutError:
             pass
-        self._wake.clear()
 
     def _want(self, head: LogHead) -> None:
-        self._wanted = head
+        wanted = self._wanted
+        if wanted is None or wanted.epoch != head.epoch or wanted.sequence < head.sequence:
+            self._wanted = head
         self._wake.set()
+
+    def _prove_fresh(self, began: float) -> None:
+        """The replica has everything acknowledged before `began`."""
+        self._fresh_until = max(self._fresh_until, began + self._max_staleness)
+
+    async def _look(self) -> None:
+        """Read the head and follow to it."""
+        began = self._looked = self._clock.monotonic()
+        before = self._replica.cursor
+        head = await self._read_index.head()
+        if _continues(head, before):
+            await self._advance(head)
+        else:
+            await self._change_over(head)
+        await self._refresh_keys(head)
+        self._prove_fresh(began)
 
     async def _advance(self, head: LogHead) -> None:
         replica = self._replica
-        if head.epoch != replica.epoch:
-            logger.info("following the revocation log %s from entry %d", head.epoch, head.compacted)
-            replica.reset(head.epoch, head.compacted)
         while replica.applied < head.sequence:
-            entries = await self._log.read(replica.applied, _PAGE)
+            place, entries = await self._read(replica.applied)
             # Meanwhile a hint may have brought some of them.
-            fresh = [entry for entry in entries if entry.sequence > replica.applied]
-            if fresh and fresh[0].sequence > replica.applied + 1:
-                replica.skip(fresh[0].sequence - 1)
-            elif not entries:
-                head = await self._log.head()
-                if head.epoch != replica.epoch:
-                    return
-                if head.compacted > replica.applied:
-                    replica.skip(head.compacted)
-                continue
-            replica.apply(fresh)
+            if place > replica.applied:
+                replica.skip(place)
+            replica.apply([entry for entry in entries if entry.sequence > replica.applied])
+
+    async def _change_over(self, head: LogHead) -> None:
+        """Go over to another log, or to this one as a restored database has it.
+
+        Until all of it is read what was known before stays in force, so that there is no moment without revocations.
+        """
+        before = self._replica.cursor
+        level = logging.WARNING if before.epoch else logging.INFO
+        logger.log(level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before)
+        revocations = RevocationSet()
+        at = head.compacted
+        while at < head.sequence:
+            at, entries = await self._read(at)
+            for entry in entries:
+                revocations.apply(entry)
+                at = entry.sequence
+        self._replica.reset(head.epoch, at, revocations)
+
+    async def _read(self, after: int) -> tuple[int, Sequence[Revocation]]:
+        """The next page of entries, of which there are some, and the place it follows: further on than `after` if entries were purged."""
+        entries = await self._log.read(after, _PAGE)
+        if entries:
+            return entries[0].sequence - 1, entries
+        head = await self._log.head()
+        if head.compacted <= after:
+            raise StoreUnavailableError("the revocation log ends before its head", retry_after=1.0)
+        return head.compacted, ()
+
+    async def _refresh_keys(self, head: LogHead) -> None:
         if head.key_revision != self._keyring.revision:
             await self._keyring.refresh(self._clock.now(), revision=head.key_revision)
 
@@ -157,6 +201,13 @@ class Tailer:
         if now - self._swept > _SWEEP_INTERVAL:
             self._swept = now
             self._replica.revocations.drop_expired(self._clock.now())
+
+
+def _continues(head: LogHead, before: Cursor) -> bool:
+    """Whether a head is of the log the replica followed before the head was read. Entries don't go away: a log that ends before
+    what was applied is one restored from a backup, in which the same sequences may come to mean other entries.
+    """
+    return head.epoch == before.epoch and head.sequence >= before.sequence
 
 
 def _contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:
