@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from uuid import UUID
 
 from token_service.core.custom_claims import check_custom_claims
@@ -35,6 +36,18 @@ from token_service.tokens.opaque_token import SECRET_BYTES, MacKeys, OpaqueToken
 from token_service.tokens.secret import Secret
 
 _WITH_SESSION = frozenset({TokenKind.REFRESH, TokenKind.SESSION})
+_REQUESTED = (
+    "subject",
+    "device_id",
+    "scopes",
+    "audience",
+    "auth_context",
+    "confirmation",
+    "custom_claims",
+    "access_token_ttl",
+    "with_id_token",
+)
+"""What a session keeps of the request that made it, besides its lifetime."""
 
 
 class Issuer:
@@ -73,28 +86,34 @@ class Issuer:
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)
-        audience = command.audience or policy.default_audience or (self._issuer,)
-        session: Session | None = None
-        refresh_token = session_token = ""
-        if command.kinds & _WITH_SESSION:
-            session, refresh_token, session_token = await self._open_session(command, policy, audience, now)
         grant = Grant(
             subject=command.subject,
             client_id=command.client_id,
-            audience=audience,
+            audience=command.audience or policy.default_audience or (self._issuer,),
             scopes=command.scopes,
-            session_id=str(session.id) if session is not None else "",
-            revision=session.revision if session is not None else self._replica.applied,
+            session_id="",
+            revision=self._replica.applied,
             auth_context=command.auth_context,
             confirmation=command.confirmation,
             custom_claims=command.custom_claims,
         )
+        with_id_token = TokenKind.ID in command.kinds
+        self._minter.require_fit(grant, with_id_token=with_id_token, nonce=command.nonce)
+        if with_id_token or TokenKind.ACCESS in command.kinds:
+            self._keyring.signer()  # a missing key must fail the call before there is a session nobody knows of
+        session: Session | None = None
+        refresh_token = session_token = ""
+        if command.kinds & _WITH_SESSION:
+            session, refresh_token, session_token = await self._open_session(
+                command, policy, grant.audience, now
+            )
+            grant = replace(grant, session_id=str(session.id), revision=session.revision)
         ttl = access_token_ttl(policy, command.access_token_ttl)
         access: MintedToken | None = None
         if TokenKind.ACCESS in command.kinds:
             access = await self._minter.access_token(grant, now, ttl)
         id_token = ""
-        if TokenKind.ID in command.kinds:
+        if with_id_token:
             minted = await self._minter.id_token(
                 grant, now, ttl, nonce=command.nonce, access_token=access.token if access is not None else ""
             )
@@ -169,19 +188,9 @@ class Issuer:
         self, command: IssueCommand, wanted: Session, session: Session, keys: MacKeys, now: float
     ) -> dict[TokenKind, OpaqueToken]:
         """The tokens of the session an earlier call with this request_id made."""
-        same = all(
-            getattr(wanted, name) == getattr(session, name)
-            for name in (
-                "subject",
-                "device_id",
-                "scopes",
-                "auth_context",
-                "confirmation",
-                "custom_claims",
-                "with_id_token",
-            )
-        )
-        if not same:
+        if not all(getattr(wanted, name) == getattr(session, name) for name in _REQUESTED):
+            raise RequestIdReusedError
+        if abs(_lifetime(wanted) - _lifetime(session)) > 0.001:  # stores keep microseconds
             raise RequestIdReusedError
         if session.generation > 0 or session.state(now) is not SessionState.ACTIVE:
             raise RequestIdReusedError("the session of this request_id is in use or has ended")
@@ -209,7 +218,11 @@ class Issuer:
 
 def access_token_ttl(policy: Policy, asked: float | None) -> int:
     """Seconds an access token lives: what was asked for, but never longer than the policy says."""
-    return policy.access_token_ttl if asked is None else max(1, min(policy.access_token_ttl, int(asked)))
+    return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
+
+
+def _lifetime(session: Session) -> float:
+    return session.absolute_expire_time - session.create_time
 
 
 def token_type(confirmation: Confirmation) -> str:
@@ -234,7 +247,7 @@ def _check(command: IssueCommand) -> None:
         ("access_token_ttl", command.access_token_ttl),
         ("refresh_token_ttl", command.refresh_token_ttl),
     ):
-        if span is not None and span < 1:
+        if span is not None and not span >= 1:  # NaN is not either
             checks.add(field, "is shorter than a second")
     context = command.auth_context
     if context is not None:

@@ -9,11 +9,17 @@ from typing import Any, Final
 
 from token_service.core.keyring import Keyring
 from token_service.core.ports import Entropy, Signer
+from token_service.errors import InvalidRequestError
 from token_service.tokens import base64url, strict_json
 from token_service.tokens.algorithms import Algorithm
-from token_service.tokens.claims import AuthContext, Confirmation
+from token_service.tokens.claims import MAX_NUMERIC_DATE, AuthContext, Confirmation
+from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
 _TOKEN_ID_BYTES: Final = 16
+_WIDEST_ID: Final = "x" * 36
+"""As wide as the id of a session, which is wider than that of a token."""
+_MAX_PAYLOAD_BYTES: Final = 10_900
+"""Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the signature of an RSA key of 8192 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +58,32 @@ class Minter:
 
     async def access_token(self, grant: Grant, now: float, ttl: int) -> MintedToken:
         """An access token that lives `ttl` seconds from `now`."""
-        issued = int(now)
         token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+        claims = self._access_claims(grant, token_id, int(now), ttl)
+        return MintedToken(await self._sign("at+jwt", claims), token_id, claims["exp"])
+
+    async def id_token(
+        self, grant: Grant, now: float, ttl: int, *, nonce: str, access_token: str
+    ) -> MintedToken:
+        """An ID token for the client, bound to the access token it comes with by `at_hash`."""
+        token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+        claims = self._id_claims(grant, token_id, int(now), ttl, nonce, access_token)
+        return MintedToken(await self._sign("JWT", claims), token_id, claims["exp"])
+
+    def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
+        """Raise `InvalidRequestError` if tokens of this grant would be longer than any validator takes."""
+        payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
+        size = len(strict_json.encode(payload))
+        if with_id_token:
+            payload = self._id_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0, nonce, _WIDEST_ID)
+            size = max(size, len(strict_json.encode(payload)))
+        if size > _MAX_PAYLOAD_BYTES:
+            raise InvalidRequestError.of(
+                "custom_claims",
+                f"with audience and scopes make a token longer than the {MAX_TOKEN_BYTES} bytes validators take",
+            )
+
+    def _access_claims(self, grant: Grant, token_id: str, issued: int, ttl: int) -> dict[str, Any]:
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": grant.subject,
@@ -73,14 +103,11 @@ class Minter:
             claims["auth_ctx"] = _auth_claims(grant.auth_context)
         _confirm(claims, grant.confirmation)
         claims.update(grant.custom_claims)
-        return MintedToken(await self._sign("at+jwt", claims), token_id, issued + ttl)
+        return claims
 
-    async def id_token(
-        self, grant: Grant, now: float, ttl: int, *, nonce: str, access_token: str
-    ) -> MintedToken:
-        """An ID token for the client, bound to the access token it comes with by `at_hash`."""
-        issued = int(now)
-        token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+    def _id_claims(
+        self, grant: Grant, token_id: str, issued: int, ttl: int, nonce: str, access_token: str
+    ) -> dict[str, Any]:
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": grant.subject,
@@ -100,7 +127,7 @@ class Minter:
         if grant.auth_context is not None:
             claims.update(_auth_claims(grant.auth_context))
         claims.update(grant.custom_claims)
-        return MintedToken(await self._sign("JWT", claims), token_id, issued + ttl)
+        return claims
 
     async def _sign(self, typ: str, claims: dict[str, Any]) -> str:
         signer = self._keyring.signer()
