@@ -1,0 +1,183 @@
+"""A server on a loopback port, around a node on stores in memory, and what a caller of it needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from tests.unit.core.node import ISSUER, Node
+from token_service.clock import SystemClock
+from token_service.rpc.authorizer import Authorizer, TrustingAuthorizer
+from token_service.rpc.server import GrpcLimits, GrpcServer
+from token_service.tokens.algorithms import Algorithm
+from token_service.v1 import (
+    key_service_pb2_grpc,
+    session_service_pb2_grpc,
+    token_service_pb2 as pb,
+    token_service_pb2_grpc,
+)
+
+TIMEOUT = 20.0
+
+
+class Served:
+    """A running server with its node, and stubs of one channel to it."""
+
+    def __init__(self, node: Node, server: GrpcServer, address: str) -> None:
+        self.node = node
+        self.server = server
+        self.address = address
+        self.channel = grpc.aio.insecure_channel(address)
+        self.use(self.channel)
+
+    def use(self, channel: grpc.aio.Channel) -> None:
+        self.tokens: Any = token_service_pb2_grpc.TokenServiceStub(channel)
+        self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
+        self.keys: Any = key_service_pb2_grpc.KeyServiceStub(channel)
+
+    async def issue(self, **fields: Any) -> pb.IssueTokenResponse:
+        request = pb.IssueTokenRequest(**{"subject": "alice", "client_id": "web", **fields})
+        return await self.tokens.IssueToken(request, timeout=TIMEOUT)
+
+    async def validate(self, token: str, **fields: Any) -> pb.ValidateTokenResponse:
+        return await self.tokens.ValidateToken(pb.ValidateTokenRequest(token=token, **fields), timeout=TIMEOUT)
+
+    async def revoke(self, **fields: Any) -> pb.RevokeTokenResponse:
+        return await self.tokens.RevokeToken(pb.RevokeTokenRequest(**fields), timeout=TIMEOUT)
+
+    def follow(self, cursor: str = "", subscriber_id: str = "", channel: Any = None) -> Reader:
+        tokens: Any = self.tokens if channel is None else token_service_pb2_grpc.TokenServiceStub(channel)
+        request = pb.StreamRevocationsRequest(cursor=cursor, subscriber_id=subscriber_id)
+        return Reader(tokens.StreamRevocations(request))
+
+
+class Reader:
+    """One stream: its messages so far, and its end."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.messages: list[pb.StreamRevocationsResponse] = []
+
+    async def next(self) -> pb.StreamRevocationsResponse:
+        message = await asyncio.wait_for(self.call.read(), TIMEOUT)
+        assert message is not grpc.aio.EOF, "the stream has ended"
+        self.messages.append(message)
+        return message
+
+    async def caught_up(self) -> pb.StreamRevocationsResponse:
+        """Read until the head is reached; that message."""
+        while not (message := await self.next()).caught_up:
+            pass
+        return message
+
+    async def ended(self) -> Failure:
+        """Read to the end; why it ended."""
+        try:
+            while await asyncio.wait_for(self.call.read(), TIMEOUT) is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as error:
+            return Failure(error)
+        raise AssertionError("the stream ended with OK")
+
+    @property
+    def cursor(self) -> str:
+        return [message.cursor for message in self.messages if message.cursor][-1]
+
+    @property
+    def sequences(self) -> list[int]:
+        return [entry.sequence for message in self.messages for entry in message.revocations]
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.call.cancel()
+
+
+class Failure:
+    """An error status, decoded."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        self.code = error.code().name
+        self.message = error.details() or ""
+        self.reason, self.metadata, self.fields, self.retry_after = "", {}, {}, None
+        status = rpc_status.from_call(error)
+        for detail in status.details if status is not None else ():
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
+            if detail.Unpack(info):
+                self.reason, self.metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad):
+                self.fields = {v.field: v.description for v in bad.field_violations}
+            elif detail.Unpack(retry):
+                self.retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+
+    def __repr__(self) -> str:
+        return f"<{self.code} {self.reason}: {self.message!r} {self.fields}>"
+
+
+async def refused(call: Any) -> Failure:
+    """How a call that must fail fails."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return Failure(error)
+    raise AssertionError(f"answered: {answer!r}")
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    node: Node | None = None,
+    authorizer: Authorizer | None = None,
+    address: str = "127.0.0.1:0",
+    tls: Any = None,
+    limits: GrpcLimits | None = None,
+    **node_options: Any,
+) -> AsyncIterator[Served]:
+    """A server around `node`, or around a new one."""
+    node_options.setdefault("algorithm", Algorithm.ES256)
+    node = node or Node(SystemClock(), **node_options)
+    await node.start()
+    server = GrpcServer(
+        issuer=node.issuer,
+        refresher=node.refresher,
+        revoker=node.revoker,
+        introspector=node.introspector,
+        sessions=node.sessions,
+        keyring=node.keyring,
+        replica=node.replica,
+        log=node.log,
+        read_index=node.read_index,
+        tailer=node.tailer,
+        validators=node.validators,
+        clock=node.clock,
+        issuer_name=ISSUER,
+        limits=limits or GrpcLimits(),
+        authorizer=authorizer or TrustingAuthorizer(),
+        address=address,
+        reuse_port=False,
+        tls=tls,
+    )
+    async with AsyncExitStack() as stack:
+        for work in (node.tailer.run(), node.validators.run()):
+            stack.push_async_callback(_end, asyncio.create_task(work))
+        bound = await server.start()
+        stack.push_async_callback(server.stop, 2)
+        served = Served(node, server, bound)
+        stack.push_async_callback(served.channel.close)
+        yield served
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,110 @@
+"""Who calls, and what that caller may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from token_service.core.callers import Permission
+from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
+
+_MAX_KNOWN: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who calls. `name` is for logs."""
+
+    name: str
+    permissions: frozenset[Permission]
+
+    def require(self, permission: Permission) -> None:
+        """Raise `PermissionDeniedError` unless the caller has the permission."""
+        if permission not in self.permissions:
+            raise PermissionDeniedError(
+                f"this call needs the permission {permission.value}",
+                metadata={"permission": permission.value},
+            )
+
+
+class Peer(Protocol):
+    """What a call says of its peer: the part of grpc.aio.ServicerContext that is used here."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Properties of an authenticated peer; empty for one that is not."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Tells callers apart."""
+
+    def identify(self, peer: Peer) -> Caller:
+        """Who calls. Raises `CallerUnauthenticatedError`."""
+        ...
+
+
+class TrustingAuthorizer:
+    """Anybody may do anything. For development on a loopback address."""
+
+    _ANYBODY: Final = Caller("anybody", frozenset(Permission))
+
+    def identify(self, peer: Peer) -> Caller:
+        """Anybody."""
+        return self._ANYBODY
+
+
+class CertificateAuthorizer:
+    """Callers are who their client certificate says: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
+
+    A certificate with several names has the permissions of all of them. An identity in `callers` is compared exactly; one that ends in
+    `/*` stands for every SPIFFE ID below it.
+    """
+
+    def __init__(self, callers: Mapping[str, frozenset[Permission]]) -> None:
+        self._callers: Mapping[str, frozenset[Permission]] = callers
+        self._known: dict[tuple[bytes, ...], Caller] = {}
+
+    @property
+    def callers(self) -> Mapping[str, frozenset[Permission]]:
+        """The permissions of each identity. May be replaced at any time; calls that come later go by the new ones."""
+        return self._callers
+
+    @callers.setter
+    def callers(self, callers: Mapping[str, frozenset[Permission]]) -> None:
+        self._callers = callers
+        self._known = {}
+
+    def identify(self, peer: Peer) -> Caller:
+        """The caller its certificate names. Raises `CallerUnauthenticatedError` for a peer without one, or one not known."""
+        properties = peer.auth_context()
+        names = (*properties.get("peer_uri", ()), *properties.get("peer_dns", ()))
+        if not names:
+            raise CallerUnauthenticatedError(
+                "a client certificate with a SPIFFE ID or a DNS name is required"
+            )
+        caller = self._known.get(names)
+        if caller is None:
+            caller = self._look_up([name.decode("utf-8", "replace") for name in names])
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[names] = caller
+        return caller
+
+    def _look_up(self, names: list[str]) -> Caller:
+        found = [name for name in names if self._permissions(name) is not None]
+        if not found:
+            raise CallerUnauthenticatedError("the names in the client certificate are not known here")
+        permissions = frozenset[Permission]().union(*(self._permissions(name) or () for name in found))
+        return Caller(", ".join(found), permissions)
+
+    def _permissions(self, name: str) -> frozenset[Permission] | None:
+        exact = self._callers.get(name)
+        if exact is not None or not name.startswith("spiffe://"):
+            return exact
+        below = [
+            permissions
+            for identity, permissions in self._callers.items()
+            if identity.endswith("/*") and name.startswith(identity[:-1])
+        ]
+        return frozenset[Permission]().union(*below) if below else None

@@ -1,0 +1,360 @@
+"""The fan-out of StreamRevocations: what the replica learns, to every reader, as bytes that are encoded once.
+
+A reader is somewhere in the log, and is sent what follows in as few messages as possible: it waits for one message at a time, and
+what comes meanwhile goes into the next. So a reader costs no memory but its place, however slow it is. Where it starts:
+
+- its cursor is within the ring: with what follows;
+- it is older, but nothing after it was compacted: with the gap, read from SQL, then as above;
+- it has no cursor, or one of another log, compacted or beyond the head: with `reset` and a snapshot, then as above.
+
+Nothing is ever left out: a reader that can't be served without a gap is ended with a status that makes it come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import grpc
+
+from token_service.clock import Clock
+from token_service.core.keyring import Keyring
+from token_service.core.ports import RevocationLog
+from token_service.core.read_index import ReadIndex
+from token_service.core.replica import Replica
+from token_service.core.tailer import Tailer
+from token_service.core.validators import Validators
+from token_service.errors import (
+    OverloadedError,
+    ReplicaStaleError,
+    ServiceError,
+    ShuttingDownError,
+    StreamEndedError,
+)
+from token_service.rpc.edge import Context
+from token_service.rpc.requests import subscription
+from token_service.rpc.ring import Ring
+from token_service.rpc.snapshots import Snapshots
+from token_service.rpc.stream_messages import RESET, encode_entry, encode_keys, encode_position
+from token_service.tokens.revocation import Cursor, Revocation
+from token_service.v1.token_service_pb2 import StreamRevocationsRequest
+from token_service.wire import error_to_status
+
+_GAP_PAGE: Final = 1000
+_MAX_GAP_PAGES: Final = 16
+_CATCH_UP_TIMEOUT: Final = 10.0
+_RETRY_AFTER: Final = 1.0
+_AGE_JITTER: Final = 0.2
+"""By which share the age of a stream varies, so that readers that came together do not leave together."""
+
+
+class _Stream:
+    """One reader. It has everything up to `position`."""
+
+    __slots__ = (
+        "behind",
+        "context",
+        "end",
+        "keys",
+        "position",
+        "requested",
+        "resets",
+        "sending_since",
+        "until",
+    )
+
+    def __init__(self, context: Context, until: float) -> None:
+        self.context = context
+        self.position = 0
+        self.behind = True
+        """Whether it was not told yet that it has reached the head."""
+        self.resets = -1
+        """Which of the replica's lives `position` belongs to; -1: none, it needs a snapshot."""
+        self.keys: bytes | None = None
+        """The key set it was sent last."""
+        self.requested = 0
+        """Up to where it was asked to confirm."""
+        self.until = until
+        self.sending_since: float | None = None
+        self.end: ServiceError | None = None
+
+
+class Feed:
+    """Streams revocations to any number of readers. A listener of the replica; for one event loop."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        log: RevocationLog,
+        read_index: ReadIndex,
+        tailer: Tailer,
+        keyring: Keyring,
+        validators: Validators,
+        clock: Clock,
+        *,
+        issuer: str,
+        max_streams: int,
+        max_age: float,
+        max_stall: float,
+        ring_capacity: int,
+    ) -> None:
+        """`max_age`: seconds a stream lives; `max_stall`: seconds a reader may leave a message unread."""
+        self._replica = replica
+        self._log = log
+        self._read_index = read_index
+        self._tailer = tailer
+        self._keyring = keyring
+        self._validators = validators
+        self._clock = clock
+        self._issuer = issuer
+        self._max_streams = max_streams
+        self._max_age = max_age
+        self._max_stall = max_stall
+        self._epoch = replica.epoch
+        self._ring = Ring(ring_capacity, replica.applied)
+        self._snapshots = Snapshots(replica)
+        self._resets = 0
+        self._keys = self._encode_keys()
+        self._messages: dict[tuple[int, bool, bool], tuple[int, bytes]] = {}
+        self._gap_pages: dict[int, tuple[int, bytes]] = {}
+        self._reading_gap = asyncio.Lock()
+        self._moved = asyncio.Event()
+        self._streams: set[_Stream] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closing = False
+        replica.listen(self)
+        keyring.on_change(self._keys_changed)
+        validators.on_request(self._wake)
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    # --- What moves it ------------------------------------------------------------------------------------------------
+
+    def applied(self, entries: Sequence[Revocation]) -> None:
+        """The replica has moved along."""
+        self._ring.append(encode_entry(entry) for entry in entries)
+        self._wake()
+
+    def was_reset(self) -> None:
+        """The replica is somewhere else: everyone needs a snapshot."""
+        if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
+            self._epoch = self._replica.epoch
+            self._validators.forget_progress()
+        self._resets += 1
+        self._ring.reset(self._replica.applied)
+        self._gap_pages.clear()
+        self._wake()
+
+    def _keys_changed(self) -> None:
+        keys = self._encode_keys()
+        if keys != self._keys:
+            self._keys = keys
+            self._wake()
+
+    def _encode_keys(self) -> bytes:
+        return encode_keys(self._keyring.jwks, self._keyring.revision, self._issuer)
+
+    def _wake(self) -> None:
+        self._messages.clear()
+        self._moved.set()  # wakes everyone who waits now, and nobody who comes later
+        self._moved.clear()
+
+    # --- What ends streams --------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """End streams that are too old or whose reader does not read. To be called about once a second."""
+        now = self._clock.monotonic()
+        ended = False
+        for stream in self._streams:
+            if stream.end is not None:
+                continue
+            if stream.sending_since is not None and now - stream.sending_since > self._max_stall:
+                self._end_unread(
+                    stream, StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER)
+                )
+            elif now > stream.until:
+                stream.end = StreamEndedError("the stream reached its greatest age", retry_after=0.0)
+                ended = True
+        if ended:
+            self._wake()
+
+    def close(self) -> None:
+        """End all streams with a status that makes their readers go elsewhere, and take no new ones."""
+        self._closing = True
+        for stream in self._streams:
+            stream.end = stream.end or ShuttingDownError(retry_after=_RETRY_AFTER)
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Release what is still held. After the server has stopped."""
+        self.close()
+        await self._snapshots.close()
+        for task in self._endings:
+            task.cancel()
+        if self._endings:
+            await asyncio.wait(self._endings)
+
+    def _end_unread(self, stream: _Stream, error: ServiceError) -> None:
+        """End a stream whose reader leaves a message unread.
+
+        The status goes behind that message. Cancelling the write instead would free nothing: gRPC keeps the call until it has a status.
+        """
+        stream.end = error
+        task = asyncio.create_task(_abort(stream.context, error), name="end-unread-stream")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    # --- One stream ---------------------------------------------------------------------------------------------------
+
+    async def stream(self, request: StreamRevocationsRequest, context: Context) -> None:
+        """Serve a reader until it goes away or the stream is ended: never returns.
+
+        Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`, `StoreUnavailableError`, `ReplicaStaleError`.
+        """
+        cursor = subscription(request.cursor, request.subscriber_id, "cursor")
+        if self._closing:
+            raise ShuttingDownError(retry_after=_RETRY_AFTER)
+        if len(self._streams) >= self._max_streams:
+            raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
+        age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
+        stream = _Stream(context, self._clock.monotonic() + age)
+        self._streams.add(stream)
+        if request.subscriber_id:
+            self._validators.connect(request.subscriber_id)
+        try:
+            if cursor is not None:
+                await self._resume(stream, cursor)
+            while True:
+                if stream.resets != self._resets:
+                    await self._send_snapshot(stream)
+                elif stream.position < self._ring.floor:
+                    await self._send_gap(stream)
+                else:
+                    await self._follow(stream)
+        finally:
+            self._streams.discard(stream)
+            if request.subscriber_id:
+                self._validators.disconnect(request.subscriber_id)
+
+    async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
+        """Put a stream where its cursor is, if it can go on from there."""
+        replica = self._replica
+        if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
+            # Unknown here, but it may be this node that is behind.
+            try:
+                async with asyncio.timeout(_CATCH_UP_TIMEOUT):
+                    await self._tailer.catch_up()
+            except TimeoutError:
+                raise ReplicaStaleError(retry_after=_RETRY_AFTER) from None
+            if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
+                return
+        resets = self._resets
+        if cursor.sequence < self._ring.floor:
+            head = await self._read_index.head()
+            if head.epoch != cursor.epoch or cursor.sequence < head.compacted:
+                return
+        stream.position, stream.resets = cursor.sequence, resets
+
+    async def _send_snapshot(self, stream: _Stream) -> None:
+        resets, epoch = self._resets, self._replica.epoch
+        snapshot = await self._snapshots.get(self._ring.floor)
+        if resets != self._resets:
+            return
+        prefix = RESET
+        last = len(snapshot.bodies) - 1
+        for number, body in enumerate(snapshot.bodies):
+            parts = [prefix, body]
+            if stream.keys is not self._keys:
+                stream.keys = self._keys
+                parts.append(self._keys)
+            if number == last:
+                stream.behind = snapshot.sequence != self._ring.head
+                cursor = str(Cursor(epoch, snapshot.sequence))
+                parts.append(encode_position(cursor, caught_up=not stream.behind))
+            await self._send(stream, b"".join(parts))
+            if resets != self._resets:
+                return
+            prefix = b""
+        stream.position, stream.resets = snapshot.sequence, resets
+
+    async def _send_gap(self, stream: _Stream) -> None:
+        """Send what the ring does not hold any more, from SQL; give up the place if that is compacted."""
+        while stream.position < self._ring.floor and stream.resets == self._resets:
+            async with self._reading_gap:  # readers that come together read the same pages
+                page = self._gap_pages.get(stream.position) or await self._read_gap(stream.position)
+            if page is None:
+                stream.resets = -1
+                return
+            stream.position, message = page
+            stream.behind = True
+            await self._send(stream, message)
+
+    async def _read_gap(self, position: int) -> tuple[int, bytes] | None:
+        resets, epoch = self._resets, self._replica.epoch
+        found = await self._log.read(position, _GAP_PAGE)
+        entries = [entry for entry in found if entry.sequence <= self._ring.head]
+        if not entries or entries[0].sequence != position + 1 or resets != self._resets:
+            return None
+        last = entries[-1].sequence
+        parts = [encode_entry(entry) for entry in entries]
+        page = last, b"".join([*parts, encode_position(str(Cursor(epoch, last)), caught_up=False)])
+        if len(entries) == _GAP_PAGE:
+            while len(self._gap_pages) >= _MAX_GAP_PAGES:
+                del self._gap_pages[next(iter(self._gap_pages))]
+            self._gap_pages[position] = page
+        return page
+
+    async def _follow(self, stream: _Stream) -> None:
+        """Send what is new, as it comes, until the stream needs something else."""
+        while stream.resets == self._resets:
+            if stream.end is not None:
+                raise stream.end
+            if stream.position < self._ring.floor:
+                raise StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER)
+            message = self._next(stream)
+            if message is None:
+                await self._moved.wait()
+            else:
+                await self._send(stream, message)
+
+    def _next(self, stream: _Stream) -> bytes | None:
+        """The next message of a stream that is within the ring, and put the stream behind it; None: nothing is new."""
+        ring = self._ring
+        requested = self._validators.requested
+        keys = stream.keys is not self._keys
+        asked = requested > stream.requested and requested <= ring.head
+        position = stream.position
+        if position == ring.head and not (keys or asked or stream.behind):
+            return None
+        known = self._messages.get((position, keys, asked))
+        if known is None:
+            reached, entries = ring.batch(position)
+            cursor = str(Cursor(self._epoch, reached))
+            caught_up = reached == ring.head
+            tail = encode_position(cursor, caught_up=caught_up, confirm=asked and reached >= requested)
+            known = reached, b"".join([self._keys if keys else b"", entries, tail])
+            self._messages[position, keys, asked] = known
+        stream.position, message = known
+        stream.behind = stream.position != ring.head
+        stream.keys = self._keys
+        if asked and stream.position >= requested:
+            stream.requested = requested
+        return message
+
+    async def _send(self, stream: _Stream, message: bytes) -> None:
+        stream.sending_since = self._clock.monotonic()
+        await stream.context.write(message)
+        stream.sending_since = None
+        if stream.end is not None:
+            raise stream.end
+
+
+async def _abort(context: Context, error: ServiceError) -> None:
+    code, message, trailers = error_to_status(error)
+    with suppress(grpc.aio.AbortError, grpc.aio.InternalError):  # said, or nobody is there to hear it
+        await context.abort(code, message, trailers)

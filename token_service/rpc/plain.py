@@ -1,0 +1,115 @@
+"""Services that come with gRPC (health, reflection) behind the manners of ours.
+
+As they are, a request that can't be read is UNKNOWN and a traceback in the log, and a stream nobody ends holds up the end of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from token_service.errors import ShuttingDownError
+from token_service.rpc.edge import Context, end, status_of
+
+_T = TypeVar("_T")
+
+
+class PlainServices:
+    """Health and reflection. Any caller may use them: they say nothing that is not public."""
+
+    def __init__(self, service_names: Sequence[str]) -> None:
+        self.health = health_aio.HealthServicer()
+        self._closing = asyncio.Event()
+        registrar = _Registrar()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
+        reflection.enable_server_reflection([*service_names, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
+        self.methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
+            path: self._behaved(path, handler) for path, handler in registrar.methods.items()
+        }
+
+    async def close(self) -> None:
+        """Say NOT_SERVING from now on, and end the streams."""
+        await self.health.enter_graceful_shutdown()
+        await asyncio.sleep(0)  # who watches is told first
+        self._closing.set()
+
+    def _behaved(self, path: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+
+        if handler.unary_unary is not None:
+
+            async def unary(data: bytes, context: Context) -> Any:
+                try:
+                    request = parse(data)
+                except DecodeError as error:
+                    return await end(context, status_of(error, path))
+                return await handler.unary_unary(request, context)
+
+            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+
+        if handler.unary_stream is not None:
+
+            async def watch(data: bytes, context: Context) -> None:
+                try:
+                    request = parse(data)
+                except DecodeError as error:
+                    await end(context, status_of(error, path))
+                await self._until_closing(handler.unary_stream(request, context))
+                await end(context, status_of(ShuttingDownError(), path))
+
+            return grpc.unary_stream_rpc_method_handler(watch, None, serialize)
+
+        async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            try:
+                async for answer in handler.stream_stream(self._parsed(parse, requests), context):
+                    yield answer
+            except DecodeError as error:
+                await end(context, status_of(error, path))
+
+        return grpc.stream_stream_rpc_method_handler(converse, None, serialize)
+
+    async def _parsed(
+        self, parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]
+    ) -> AsyncIterator[Any]:
+        while True:
+            data = await self._until_closing(_next(requests))
+            if data is None:
+                return
+            yield parse(data)
+
+    async def _until_closing(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """What `work` returns; None if the server closes first."""
+        task = asyncio.create_task(work)
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for each in (task, closing):
+                each.cancel()
+            await asyncio.wait({task, closing})
+
+
+class _Registrar:
+    """Takes what generated code registers with a server."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Left out: the same methods come one by one."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """The methods of a service."""
+        self.methods.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+
+async def _next(requests: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(requests, None)

@@ -1,0 +1,249 @@
+"""The gRPC server of a node: all services, health, reflection, TLS, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+
+from token_service.clock import Clock
+from token_service.core.callers import Permission
+from token_service.core.introspector import Introspector
+from token_service.core.issuer import Issuer
+from token_service.core.keyring import Keyring
+from token_service.core.ports import RevocationLog
+from token_service.core.read_index import ReadIndex
+from token_service.core.refresher import Refresher
+from token_service.core.replica import Replica
+from token_service.core.revoker import Revoker
+from token_service.core.sessions import Sessions
+from token_service.core.tailer import Tailer
+from token_service.core.validators import Validators
+from token_service.errors import ConfigurationError, ReplicaStaleError
+from token_service.rpc.authorizer import Authorizer
+from token_service.rpc.edge import Edge
+from token_service.rpc.feed import Feed
+from token_service.rpc.key_service import KeyService
+from token_service.rpc.plain import PlainServices
+from token_service.rpc.session_service import SessionService
+from token_service.rpc.tls import ReloadingCredentials, TlsFiles
+from token_service.rpc.token_service import TokenService
+from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
+
+__all__ = ["GrpcLimits", "GrpcServer", "TlsFiles"]
+
+_WATCH_INTERVAL: Final = 0.5
+
+_TOKEN_SERVICE: Final = token_service_pb2.DESCRIPTOR.services_by_name["TokenService"].full_name
+_SESSION_SERVICE: Final = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
+_KEY_SERVICE: Final = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """How much one server takes on. Times in seconds."""
+
+    max_message_bytes: int = 5 * 1024 * 1024
+    """The largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before anybody looks at it. A batch of 256 tokens of 16 KiB fits."""
+    max_concurrent_calls: int = 1000
+    """Unary calls at a time; more are refused with OVERLOADED."""
+    max_streams: int = 5000
+    """Revocation streams at a time; more are refused with OVERLOADED."""
+    stream_max_age: float = 3600.0
+    """How long a stream lives, give or take a fifth."""
+    stream_max_stall: float = 30.0
+    """How long a reader may leave a message unread."""
+    ring_capacity: int = 50_000
+    """Entries of the log kept ready for streams that are a little behind."""
+    default_deadline: float = 30.0
+    """For calls that come without one."""
+    max_deadline: float = 90.0
+    """For calls that come with a later one."""
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """All methods, by path."""
+
+    def __init__(self, methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._methods = methods
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a method; None if there is no such method."""
+        return self._methods.get(handler_call_details.method)
+
+
+class GrpcServer:
+    """Serves the use cases over gRPC. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        *,
+        issuer: Issuer,
+        refresher: Refresher,
+        revoker: Revoker,
+        introspector: Introspector,
+        sessions: Sessions,
+        keyring: Keyring,
+        replica: Replica,
+        log: RevocationLog,
+        read_index: ReadIndex,
+        tailer: Tailer,
+        validators: Validators,
+        clock: Clock,
+        issuer_name: str,
+        limits: GrpcLimits,
+        authorizer: Authorizer,
+        address: str,
+        reuse_port: bool,
+        tls: TlsFiles | None,
+    ) -> None:
+        """`address`: `host:port` (0: any free port) or `unix:path`. The keyring must be loaded, the replica at some place of the log."""
+        self._tailer = tailer
+        self._limits = limits
+        self._address = address
+        self._reuse_port = reuse_port
+        self._tls = tls
+        self._edge = Edge(
+            authorizer,
+            max_calls=limits.max_concurrent_calls,
+            default_deadline=limits.default_deadline,
+            max_deadline=limits.max_deadline,
+        )
+        self.feed = Feed(
+            replica,
+            log,
+            read_index,
+            tailer,
+            keyring,
+            validators,
+            clock,
+            issuer=issuer_name,
+            max_streams=limits.max_streams,
+            max_age=limits.stream_max_age,
+            max_stall=limits.stream_max_stall,
+            ring_capacity=limits.ring_capacity,
+        )
+        self._tokens = TokenService(
+            issuer, refresher, revoker, introspector, read_index, validators, clock, issuer_name
+        )
+        self._sessions = SessionService(sessions, clock)
+        self._keys = KeyService(keyring, issuer_name)
+        self._plain = PlainServices((_TOKEN_SERVICE, _SESSION_SERVICE, _KEY_SERVICE, _HEALTH))
+        self._server: grpc.aio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Bind and serve; the address, with the port that was bound. Raises `ConfigurationError` if that is impossible."""
+        server = grpc.aio.server(options=self._options())
+        # One generic handler instead of registered methods: for each call the server waits on every registered method anew.
+        server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
+        address = self._bind(server)
+        await self._watch_once()
+        await server.start()
+        self._server = server
+        self._watching = asyncio.create_task(self._watch(), name="grpc-watch")
+        return address
+
+    async def stop(self, grace: float) -> None:
+        """Say that it stops, end streams so that they are resumed elsewhere, let running calls finish for `grace` seconds."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._server is not None:
+            await self._plain.close()
+            self.feed.close()
+            await self._server.stop(grace)
+        await self.feed.aclose()
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", int(self._reuse_port)),
+            ("grpc.max_receive_message_length", self._limits.max_message_bytes),
+            ("grpc.max_send_message_length", 16 * 1024 * 1024),
+            ("grpc.max_metadata_size", 16 * 1024),
+            # Validators may ping every 10 s, with a margin for jitter, even while they wait for nothing.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # A reader whose machine has vanished is noticed, and its stream ended, within a minute.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+        ]
+
+    def _bind(self, server: grpc.aio.Server) -> str:
+        try:
+            if self._tls is None:
+                port = server.add_insecure_port(self._address)
+            else:
+                port = server.add_secure_port(self._address, ReloadingCredentials(self._tls).credentials())
+        except RuntimeError as error:
+            raise ConfigurationError(f"the gRPC address {self._address} can't be bound: {error}") from None
+        if self._address.startswith("unix:"):
+            return self._address
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    def _methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        edge, tokens, sessions, keys = self._edge, self._tokens, self._sessions, self._keys
+        pb, sessions_pb, keys_pb = token_service_pb2, session_service_pb2, key_service_pb2
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+        def unary(
+            service: str,
+            permission: Permission | None,
+            request_type: type[Message],
+            handle: Callable[..., Any],
+            **options: Any,
+        ) -> None:
+            path = f"/{service}/{handle.__name__}"
+            methods[path] = edge.unary(path, permission, request_type, handle, **options)
+
+        unary(_TOKEN_SERVICE, Permission.ISSUE, pb.IssueTokenRequest, tokens.IssueToken)
+        unary(
+            _TOKEN_SERVICE,
+            Permission.VALIDATE,
+            pb.ValidateTokenRequest,
+            tokens.ValidateToken,
+            at_once=tokens.validate_at_once,
+        )
+        unary(_TOKEN_SERVICE, Permission.VALIDATE, pb.BatchValidateTokensRequest, tokens.BatchValidateTokens)
+        unary(_TOKEN_SERVICE, Permission.REFRESH, pb.RefreshTokenRequest, tokens.RefreshToken)
+        unary(_TOKEN_SERVICE, Permission.REVOKE, pb.RevokeTokenRequest, tokens.RevokeToken, patient=True)
+        unary(_TOKEN_SERVICE, Permission.SUBSCRIBE, pb.ConfirmRevocationsRequest, tokens.ConfirmRevocations)
+        unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.GetSessionRequest, sessions.GetSession)
+        unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.ListSessionsRequest, sessions.ListSessions)
+        unary(_SESSION_SERVICE, Permission.REFRESH, sessions_pb.ExtendSessionRequest, sessions.ExtendSession)
+        unary(_KEY_SERVICE, None, keys_pb.GetKeySetRequest, keys.GetKeySet)
+        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.ListSigningKeysRequest, keys.ListSigningKeys)
+        stream = f"/{_TOKEN_SERVICE}/StreamRevocations"
+        methods[stream] = edge.stream(
+            stream, Permission.SUBSCRIBE, pb.StreamRevocationsRequest, self.feed.stream
+        )
+        return methods
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL)
+            self.feed.sweep()
+            await self._watch_once()
+
+    async def _watch_once(self) -> None:
+        """Say of TokenService, and of the whole, whether this node knows enough to answer."""
+        fresh = True
+        try:
+            self._tailer.require_fresh()
+        except ReplicaStaleError:
+            fresh = False
+        for service in ("", _TOKEN_SERVICE):
+            await self._plain.health.set(service, _SERVING if fresh else _NOT_SERVING)
+        for service in (_SESSION_SERVICE, _KEY_SERVICE):
+            await self._plain.health.set(service, _SERVING)

@@ -1,0 +1,104 @@
+"""TLS of the gRPC edge, with certificates that may be replaced while it runs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from token_service.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: the server's chain, its key and, to require client certificates, the authorities that sign them."""
+
+    certificate_chain: Path
+    private_key: Path
+    client_ca: Path | None = None
+
+
+class ReloadingCredentials:
+    """Server credentials that look at their files whenever a client connects, and take up what has changed.
+
+    Files that can't be used leave the last good ones in force, and say so once in the log.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._seen: tuple[object, ...] | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The credentials. TLS 1.2 or later. Raises `ConfigurationError` if the files can't be used now."""
+        self._seen = self._state()
+        try:
+            initial = self._load()
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(f"the TLS files can't be used: {error}") from None
+        return grpc.dynamic_ssl_server_credentials(
+            initial,
+            self._fetch,  # type: ignore[arg-type]  # None means no change, as its documentation says
+            require_client_authentication=self._files.client_ca is not None,
+        )
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """The configuration if it has changed. Called by gRPC, on its own threads, before each handshake."""
+        state = self._state()
+        if state == self._seen:
+            return None
+        self._seen = state
+        try:
+            configuration = self._load()
+        except (OSError, ValueError, TypeError) as error:
+            logger.error("the changed TLS files can't be used, the previous ones stay in force: %s", error)  # noqa: TRY400
+            return None
+        logger.info("the TLS files have changed and are used from now on")
+        return configuration
+
+    def _state(self) -> tuple[object, ...]:
+        return tuple(_stat(path) for path in self._paths())
+
+    def _paths(self) -> tuple[Path, ...]:
+        files = self._files
+        paths = (files.certificate_chain, files.private_key)
+        return paths if files.client_ca is None else (*paths, files.client_ca)
+
+    def _load(self) -> grpc.ServerCertificateConfiguration:
+        chain, key, *authorities = (path.read_bytes() for path in self._paths())
+        # gRPC says nothing of a pair it can't use until a client fails, so it is looked at here; in the middle of a replacement key and
+        # certificate do not match.
+        certificate = x509.load_pem_x509_certificate(chain)
+        if _public_bytes(load_pem_private_key(key, None).public_key()) != _public_bytes(
+            certificate.public_key()
+        ):
+            raise ValueError("the private key is not the certificate's")
+        for authority in authorities:
+            x509.load_pem_x509_certificates(authority)
+        return grpc.ssl_server_certificate_configuration([(key, chain)], *authorities)
+
+
+_MISSING: Final = object()
+
+
+def _stat(path: Path) -> object:
+    try:
+        stat = path.stat()
+    except OSError:
+        return _MISSING
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _public_bytes(key: object) -> bytes:
+    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return encoded

@@ -1,0 +1,108 @@
+"""Well-known protobuf types <-> plain values. What is out of range is a violation, never an exception."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from token_service.core.limits import Checks
+
+_MIN_SECONDS: Final = -62_135_596_800  # 0001-01-01
+_MAX_SECONDS: Final = 253_402_300_799  # 9999-12-31T23:59:59
+_MAX_SPAN: Final = 315_576_000_000  # 10,000 years, the most a Duration may say
+_MAX_EXACT: Final = 2.0**53
+"""Whole numbers below this are the same in JSON, in a double and in Python."""
+
+
+def timestamp(numeric_date: float) -> Timestamp:
+    """A NumericDate as a Timestamp, to the microsecond."""
+    seconds, micros = divmod(round(numeric_date * 1_000_000), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=micros * 1000)
+
+
+def seconds_of_timestamp(value: Timestamp, field: str, checks: Checks) -> float:
+    """The NumericDate of a Timestamp; 0, with a violation, if it is none."""
+    if _MIN_SECONDS <= value.seconds <= _MAX_SECONDS and 0 <= value.nanos < 1_000_000_000:
+        return value.seconds + value.nanos / 1_000_000_000
+    checks.add(field, "is not a valid Timestamp (years 1 to 9999, 0 to 999999999 nanoseconds)")
+    return 0.0
+
+
+def seconds_of_duration(value: Duration, field: str, checks: Checks) -> float:
+    """The seconds of a Duration; 0, with a violation, if it is none."""
+    seconds, nanos = value.seconds, value.nanos
+    if abs(seconds) <= _MAX_SPAN and abs(nanos) < 1_000_000_000 and seconds * nanos >= 0:
+        return seconds + nanos / 1_000_000_000
+    checks.add(field, "is not a valid Duration (10,000 years, nanoseconds of the same sign below a second)")
+    return 0.0
+
+
+def json_of_struct(struct: Struct, field: str, checks: Checks) -> dict[str, Any]:
+    """The JSON object of a Struct. Whole numbers below 2**53 become integers; NaN and infinities are violations."""
+    return {name: _json(value, f"{field}.{name}", checks) for name, value in struct.fields.items()}
+
+
+def _json(value: Value, field: str, checks: Checks) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            checks.add(field, "is not a finite number")
+            return None
+        return int(number) if abs(number) < _MAX_EXACT and number == int(number) else number
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "struct_value":
+        return json_of_struct(value.struct_value, field, checks)
+    if kind == "list_value":
+        items = value.list_value.values
+        return [_json(item, f"{field}[{number}]", checks) for number, item in enumerate(items)]
+    if kind is None:
+        checks.add(field, "has no value")
+    return None
+
+
+def struct_of_json(value: Mapping[str, Any]) -> Struct:
+    """The Struct of a JSON object. Numbers become doubles; one too large for a double becomes its text."""
+    struct = Struct()
+    _fill(struct, value)
+    return struct
+
+
+def _fill(struct: Struct, value: Mapping[str, Any]) -> None:
+    for name, item in value.items():
+        _set(struct.fields[name], item)
+
+
+def _set(target: Value, item: Any) -> None:
+    if item is None:
+        target.null_value = 0  # type: ignore[assignment]  # NULL_VALUE, the only one
+    elif isinstance(item, bool):
+        target.bool_value = item
+    elif isinstance(item, int | float):
+        try:
+            target.number_value = float(item)
+        except OverflowError:
+            target.string_value = str(item)
+    elif isinstance(item, str):
+        target.string_value = item
+    elif isinstance(item, Mapping):
+        target.struct_value.SetInParent()
+        _fill(target.struct_value, item)
+    elif isinstance(item, Sequence):
+        target.list_value.SetInParent()
+        _extend(target.list_value, item)
+    else:
+        raise TypeError(f"{type(item).__name__} is not JSON")
+
+
+def _extend(target: ListValue, items: Sequence[Any]) -> None:
+    for item in items:
+        _set(target.values.add(), item)
