@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from token_service.stores.sql.engine import WRITES, create_engine
+from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.errors import Failure, classify, translate
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Lane, Outcome, Row
@@ -28,8 +27,6 @@ SECOND_WRITER_FROM: Final = 5
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
 
-_ERRORS: Final = (SQLAlchemyError, OSError, TimeoutError)
-
 
 class Database:
     """Opened with `async with`; the constructor does no I/O."""
@@ -39,6 +36,7 @@ class Database:
         self.url: Final = DatabaseUrl.parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
         self.engine: Final[AsyncEngine] = create_engine(self.url, max(1, pool_size - writers - 1))
+        self._errors: Final = driver_errors(self.url)
         self._write_lock: Final = asyncio.Lock() if self.url.path is not None else None
         self._write_lanes: Final = [self._lane(writes=True) for _ in range(writers)]
         self._read_lane: Final = self._lane(writes=False)
@@ -99,7 +97,7 @@ class Database:
                     await connection.execution_options(**options)
                     async with connection.begin():
                         return await work(connection)
-            except _ERRORS as error:
+            except self._errors as error:
                 if attempt < ATTEMPTS and classify(error) is Failure.TRANSIENT:
                     continue
                 raise translate(error) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from token_service.stores.sql.url import DatabaseUrl
@@ -20,8 +22,21 @@ POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 
 
-def create_engine(url: DatabaseUrl, pool_size: int) -> AsyncEngine:
-    """An engine with at most `pool_size` connections; connects when first used."""
+def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
+    """Whatever an engine of `create_engine` raises for reasons of the database. `errors.translate` takes it from there."""
+    if url.path is not None:
+        # The last two are for values it can't bind.
+        return (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, UnicodeEncodeError, OverflowError)
+    from token_service.stores.sql.postgresql import ERRORS
+
+    return (SQLAlchemyError, *ERRORS)  # raw ones when it can't connect
+
+
+def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float | None = None) -> AsyncEngine:
+    """An engine with at most `pool_size` connections; connects when first used.
+
+    `statement_timeout` (seconds) is another one than usual, on PostgreSQL.
+    """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
         "pool_size": kept,
@@ -34,7 +49,7 @@ def create_engine(url: DatabaseUrl, pool_size: int) -> AsyncEngine:
 
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: postgresql.connect(url),
+        async_creator=lambda: postgresql.connect(url, statement_timeout=statement_timeout),
         # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every restart of the server.
         pool_pre_ping=True,
         hide_parameters=True,

@@ -78,6 +78,20 @@ def classify(error: BaseException) -> Failure:
     return Failure.UNAVAILABLE  # OSError, TimeoutError, a closed connection, an exhausted pool
 
 
+def is_login_refused(error: BaseException) -> bool:
+    """Whether the server answered and did not let the service in: a matter of configuration rather than of time."""
+    state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    return isinstance(state, str) and state[:2] in {"28", "3D"}
+
+
+def name_of(error: BaseException) -> str:
+    """What kind of error it is, in the driver's words and without its message: that may hold values of a row."""
+    original = getattr(error, "orig", None) or error
+    kind = type(original.__cause__ or original).__name__
+    code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
+    return f"{kind} ({code})" if code else kind
+
+
 def unavailable() -> StoreUnavailableError:
     """For a call whose outcome is unknown."""
     return StoreUnavailableError(retry_after=RETRY_AFTER)
@@ -86,10 +100,5 @@ def unavailable() -> StoreUnavailableError:
 def translate(error: BaseException) -> TokenServiceError:
     """The error to raise from `error`."""
     if classify(error) is Failure.REFUSED:
-        original = getattr(error, "orig", None) or error
-        # The text of the driver's message may hold values of the row; its class and code do not.
-        code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
-        return StatementRefusedError(
-            f"the database refused a statement: {type(original).__name__} {code or ''}".rstrip()
-        )
+        return StatementRefusedError(f"the database refused a statement: {name_of(error)}")
     return unavailable()

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from token_service.errors import ConfigurationError
-from token_service.stores.sql.errors import Failure, classify, translate, unavailable
+from token_service.stores.sql.errors import Failure, classify, name_of, translate, unavailable
 from token_service.stores.sql.lane import ITEM, Call, Outcome, Row, Statement
 from token_service.stores.sql.url import DatabaseUrl
 
@@ -25,8 +25,6 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "application_name": "token-service",
     # The contracts are argued for this level; a database may have another default.
     "default_transaction_isolation": "read committed",
-    "statement_timeout": f"{STATEMENT_TIMEOUT * 1000:.0f}",
-    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT * 2000:.0f}",
 }
 _LANE_SETTINGS: Final[Mapping[str, str]] = {
     **_SETTINGS,
@@ -37,31 +35,42 @@ _LANE_SETTINGS: Final[Mapping[str, str]] = {
     "jit": "off",
 }
 
+ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""Whatever the driver raises."""
+
 Connection = Any
 """`asyncpg.Connection`; the driver has no types."""
 
 T = TypeVar("T")
 
 _log: Final = logging.getLogger(__name__)
-_ERRORS: Final = (
-    OSError,
-    TimeoutError,
-    ValueError,
-    TypeError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 
 
-async def connect(url: DatabaseUrl, settings: Mapping[str, str] = _SETTINGS) -> Connection:
-    """A new connection whose commits are durable. Raises what asyncpg does, and `ConfigurationError` for a URL it can't read."""
+async def connect(
+    url: DatabaseUrl, settings: Mapping[str, str] = _SETTINGS, *, statement_timeout: float | None = None
+) -> Connection:
+    """A new connection whose commits are durable.
+
+    `statement_timeout` (seconds) is another one than `STATEMENT_TIMEOUT`. Raises `ERRORS`, and `ConfigurationError` for a URL it can't read.
+    """
+    timeout = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
     try:
         connection = await asyncpg.connect(
             url.dsn,
             timeout=CONNECT_TIMEOUT,
-            command_timeout=STATEMENT_TIMEOUT,
-            server_settings=dict(settings),
+            command_timeout=timeout,
+            server_settings={
+                **settings,
+                # The server gives up at the same time, so that nothing goes on for nobody.
+                "statement_timeout": f"{timeout * 1000:.0f}",
+                "idle_in_transaction_session_timeout": f"{timeout * 2000:.0f}",
+            },
         )
     except (asyncpg.ClientConfigurationError, ValueError):
         # From nothing: the message of the cause may quote the URL.
@@ -113,7 +122,7 @@ class PostgresLane:
         if connection is not None:
             try:
                 await connection.close(timeout=1)
-            except _ERRORS:
+            except ERRORS:
                 connection.terminate()
 
     async def _shared(self, statement: Statement) -> Outcome:
@@ -159,12 +168,12 @@ class PostgresLane:
             except asyncio.CancelledError:
                 self._drop()
                 raise
-            except _ERRORS as error:
+            except ERRORS as error:
                 failure = classify(error)
                 if failure is Failure.TRANSIENT and attempt < ATTEMPTS:
                     continue
                 if failure is not Failure.REFUSED:
-                    _log.warning("the database is unavailable: %s", type(error).__name__)
+                    _log.warning("the database is unavailable: %s", name_of(error))
                     self._drop()
                 translated = translate(error)
                 translated.__cause__ = error

@@ -49,9 +49,9 @@ class SqlStores:
 
         Raises `ConfigurationError` if the schema is of a newer version of the service, `StoreUnavailableError`.
         """
-        await migrations.migrate(self._database.engine)
+        await migrations.migrate(self._database.url)
         return migrations.HEAD
 
     async def require_current(self) -> None:
         """Raise `ConfigurationError` unless the schema is the one this version works with; `StoreUnavailableError`."""
-        await migrations.require_current(self._database.engine)
+        await migrations.require_current(self._database.url)

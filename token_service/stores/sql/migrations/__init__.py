@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.errors import ConfigurationError
-from token_service.stores.sql.engine import WRITES
-from token_service.stores.sql.errors import translate
+from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
+from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_of
+from token_service.stores.sql.url import DatabaseUrl
 
 HEAD: Final = "0001"
 """The revision this version of the service works with. A constant, so that a start on an up-to-date database does without Alembic."""
+
+PATIENCE: Final = 3600.0
+"""Seconds that a statement of a migration, or the wait for another node's migration, may take."""
 
 _LOCK: Final = 0x746F6B656E737663
 """PostgreSQL's advisory locks have numbers for names."""
@@ -20,57 +27,86 @@ _LOCK: Final = 0x746F6B656E737663
 _version_table: Final = sa.table("alembic_version", sa.column("version_num", sa.Text))
 
 
-async def current_revision(engine: AsyncEngine) -> str | None:
-    """The revision of the database's schema; None if it has none. Raises `StoreUnavailableError`."""
-    try:
-        async with engine.connect() as connection:
-            return await _current(connection)
-    except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
-        raise translate(error) from error
+async def current_revision(url: DatabaseUrl) -> str | None:
+    """The revision of the database's schema; None if it has none.
+
+    Raises `ConfigurationError` if the database does not let the service in, `StoreUnavailableError`.
+    """
+    if url.path is not None and not url.path.exists():
+        return None  # looking would make an empty file
+    async with _transaction(url, writes=False) as connection:
+        return await _revision(connection)
 
 
-async def require_current(engine: AsyncEngine) -> None:
-    """Raise `ConfigurationError` unless the schema is the one this version works with; `StoreUnavailableError` if there is no telling."""
-    revision = await current_revision(engine)
+async def require_current(url: DatabaseUrl) -> None:
+    """Raise `ConfigurationError` unless the schema is the one this version works with, and else as `current_revision`."""
+    revision = await current_revision(url)
     if revision != HEAD:
         raise _mismatch(revision)
 
 
-async def migrate(engine: AsyncEngine) -> bool:
+async def migrate(url: DatabaseUrl) -> bool:
     """Bring the schema up to date, in one transaction; whether there was anything to do.
 
     Safe when several nodes do it at once: one does it, the others wait and find it done. There is no way back; restore a backup for that.
-    Raises `ConfigurationError` if the schema is of a newer version of the service, `StoreUnavailableError`.
+    Raises `ConfigurationError` if the schema is of a newer version of the service, and else as `current_revision`.
     """
-    if await current_revision(engine) == HEAD:
+    if url.path is not None:
+        _make_file(url)
+    if await current_revision(url) == HEAD:
         return False
+    async with _transaction(url, writes=True) as connection:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        revision = await _revision(connection)
+        if revision == HEAD:
+            return False
+        from token_service.stores.sql.migrations import upgrade
+
+        if revision is not None and revision not in upgrade.known_revisions():
+            raise _mismatch(revision)
+        await connection.run_sync(upgrade.upgrade)
+        return True
+
+
+@asynccontextmanager
+async def _transaction(url: DatabaseUrl, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+    engine = create_engine(url, 1, statement_timeout=PATIENCE if writes else None)
     try:
         async with engine.connect() as connection:
-            await connection.execution_options(**{WRITES: True})
+            await connection.execution_options(**{WRITES: writes})
             async with connection.begin():
-                if connection.dialect.name == "postgresql":
-                    # A migration may take long, and so may waiting for another node's.
-                    await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                    await connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-                revision = await _current(connection)
-                if revision == HEAD:
-                    return False
-                from token_service.stores.sql.migrations import upgrade
-
-                if revision is not None and revision not in upgrade.known_revisions():
-                    raise _mismatch(revision)
-                await connection.run_sync(upgrade.upgrade)
-                return True
-    except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
-        raise translate(error) from error
+                yield connection
+    except driver_errors(url) as error:
+        # Shown to who starts the service, and so with the place and the kind of trouble.
+        if is_login_refused(error):
+            raise ConfigurationError(
+                f"the database {url} refused the service: {name_of(error)}; check user, password and database"
+            ) from error
+        raise StoreUnavailableError(
+            f"the database {url} is unavailable: {name_of(error)}", retry_after=RETRY_AFTER
+        ) from error
+    finally:
+        await engine.dispose()
 
 
-async def _current(connection: AsyncConnection) -> str | None:
+async def _revision(connection: AsyncConnection) -> str | None:
     exists = await connection.run_sync(lambda sync: sync.dialect.has_table(sync, _version_table.name))
     if not exists:
         return None
     revision: str | None = (await connection.execute(sa.select(_version_table.c.version_num))).scalar()
     return revision
+
+
+def _make_file(url: DatabaseUrl) -> None:
+    """For its owner only. SQLite gives the files beside it the same mode."""
+    assert url.path is not None
+    try:
+        os.close(os.open(url.path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the database file {url.path} can't be written: {error.strerror}"
+        ) from error
 
 
 def _mismatch(revision: str | None) -> ConfigurationError:

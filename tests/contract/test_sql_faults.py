@@ -1,0 +1,542 @@
+"""What the SQL stores make of a database that refuses, blocks, restarts or goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import traceback
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key, a_use, digest
+from tests.support.deadline import eventually
+from tests.support.postgres import driver_url
+from token_service.core.ports import NodeReport, SessionFilter
+from token_service.errors import ConfigurationError, StoreUnavailableError, TokenServiceError
+from token_service.stores.sql import SqlStores, database, postgresql, sqlite
+from token_service.stores.sql.errors import StatementRefusedError
+from token_service.tokens.revocation import RevocationTarget
+
+UNSTORABLE = "\ud800"  # half a character has no UTF-8
+
+
+@asynccontextmanager
+async def connection_to(url):
+    connection = await asyncpg.connect(driver_url(url))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def created(stores, **changes):
+    session, _ = await stores.sessions.create(a_session(**changes), None)
+    return session
+
+
+def every_operation(stores, session):
+    return {
+        "create": lambda: stores.sessions.create(a_session(), None),
+        "rotate": lambda: stores.sessions.rotate(a_rotation(session.id)),
+        "use": lambda: stores.sessions.use(a_use(session.id)),
+        "get": lambda: stores.sessions.get(session.id),
+        "list": lambda: stores.sessions.list(
+            SessionFilter.SUBJECT, "alice", live_at=NOW, limit=10, after=None
+        ),
+        "purge": lambda: stores.sessions.purge(NOW - 1000, 10),
+        "append": lambda: stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")]),
+        "head": stores.log.head,
+        "read": lambda: stores.log.read(0, 10),
+        "compact": lambda: stores.log.compact(NOW, 10),
+        "purge_floors": lambda: stores.log.purge_floors(NOW, 10),
+        "load": stores.keys.load,
+        "save": lambda: stores.keys.save(0, [a_signing_key()], []),
+        "acquire": lambda: stores.leases.acquire("lease", "node", 1),
+        "release": lambda: stores.leases.release("lease", "node"),
+        "report": lambda: stores.nodes.report(NodeReport("node", 1, [], [])),
+        "reports": lambda: stores.nodes.reports(60),
+        "forget": lambda: stores.nodes.forget("node"),
+    }
+
+
+async def all_fail(operations):
+    answers = await asyncio.gather(*(call() for call in operations.values()), return_exceptions=True)
+    for name, answer in zip(operations, answers, strict=True):
+        assert isinstance(answer, StoreUnavailableError), (name, answer)
+        assert answer.retry_after
+
+
+class TestRefused:
+    """What can't be stored fails alone."""
+
+    async def test_create(self, sql_backend):
+        async with sql_backend.open() as stores:
+            sessions = [a_session(subject=UNSTORABLE if n % 7 == 3 else f"user {n}") for n in range(40)]
+            answers = await asyncio.gather(
+                *(stores.sessions.create(session, None) for session in sessions), return_exceptions=True
+            )
+            for n, (session, answer) in enumerate(zip(sessions, answers, strict=True)):
+                if n % 7 == 3:
+                    assert isinstance(answer, StatementRefusedError)
+                else:
+                    assert answer == (session, True)
+
+    async def test_an_id_that_exists(self, sql_backend):
+        async with sql_backend.open() as stores:
+            session = await created(stores)
+            other = a_session()
+            refused, fine = await asyncio.gather(
+                stores.sessions.create(session, None),
+                stores.sessions.create(other, None),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, StatementRefusedError)
+            assert fine == (other, True)
+
+    async def test_rotate(self, sql_backend):
+        async with sql_backend.open() as stores:
+            sessions = [await created(stores) for _ in range(10)]
+            bad = a_rotation(sessions[0].id, client_id=UNSTORABLE)
+            refused, *fine = await asyncio.gather(
+                stores.sessions.rotate(bad),
+                *(stores.sessions.rotate(a_rotation(session.id)) for session in sessions),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, StatementRefusedError)
+            assert [row.generation for row in fine] == [1] * 10
+
+    async def test_append(self, sql_backend):
+        async with sql_backend.open() as stores:
+            answers = await asyncio.gather(
+                *(
+                    stores.log.append(
+                        [a_draft(RevocationTarget.TOKEN_ID, n, comment=UNSTORABLE if n == 4 else "")]
+                    )
+                    for n in range(10)
+                ),
+                return_exceptions=True,
+            )
+            assert isinstance(answers[4], StatementRefusedError)
+            assert [answer for answer in answers if isinstance(answer, Exception)] == [answers[4]]
+            assert [entry.sequence for entry in await stores.log.read(0, 100)] == list(range(1, 10))
+
+    async def test_says_nothing_of_the_values(self, sql_backend):
+        async with sql_backend.open() as stores:
+            with pytest.raises(StatementRefusedError) as caught:
+                await stores.sessions.create(a_session(subject="secret" + UNSTORABLE), None)
+            assert "secret" not in str(caught.value)
+
+
+class TestClosing:
+    async def test_finishes_what_is_queued(self, sql_backend):
+        async with sql_backend.open() as stores:
+            sessions = [await created(stores) for _ in range(100)]
+            tasks = [asyncio.create_task(stores.sessions.rotate(a_rotation(s.id))) for s in sessions]
+            tasks.append(asyncio.create_task(stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])))
+            await asyncio.sleep(0)
+        assert all(await asyncio.gather(*tasks))
+
+    async def test_refuses_calls_afterwards(self, sql_backend):
+        async with sql_backend.open() as stores:
+            session = await created(stores)
+        for call in (
+            stores.sessions.get(session.id),
+            stores.sessions.rotate(a_rotation(session.id)),
+            stores.log.head(),
+            stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")]),
+        ):
+            with pytest.raises(StoreUnavailableError):
+                await call
+
+    async def test_leaves_nothing_connected(self, postgres_database):
+        async with SqlStores(postgres_database) as stores:
+            session = await created(stores)
+            for call in every_operation(stores, session).values():
+                await call()
+        async with connection_to(postgres_database) as admin:
+
+            async def gone():
+                others = await admin.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                return others == 0
+
+            await eventually(gone)
+
+
+class TestPostgresConnections:
+    async def test_one_killed_while_idle_is_replaced_unnoticed(self, postgres_database):
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
+            session = await created(stores)
+            await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
+            assert await self.kill_all(admin)
+            # The server's goodbye is read by the loop; no call was under way, so none needs to know.
+            await eventually(lambda: all_closed(stores))
+            for call in every_operation(stores, session).values():
+                await call()
+
+    async def test_one_killed_at_work_fails_its_callers_and_is_replaced(self, postgres_database):
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
+            sessions = [await created(stores) for _ in range(10)]
+            async with admin.transaction():
+                await admin.execute("SELECT 1 FROM sessions FOR UPDATE")
+                rotating = [
+                    asyncio.create_task(stores.sessions.rotate(a_rotation(session.id)))
+                    for session in sessions
+                ]
+                await eventually(lambda: waiting(postgres_database))
+                assert await self.kill_all(admin)
+                answers = await asyncio.gather(*rotating, return_exceptions=True)
+                assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+            rows = await asyncio.gather(*(stores.sessions.rotate(a_rotation(s.id)) for s in sessions))
+            assert [row.generation for row in rows] == [1] * 10
+
+    async def test_a_killed_append_fails_and_leaves_no_gap(self, postgres_database):
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
+            async with admin.transaction():
+                await admin.execute("SELECT 1 FROM log_head FOR UPDATE")
+                appending = [
+                    asyncio.create_task(stores.log.append([a_draft(RevocationTarget.TOKEN_ID, n)]))
+                    for n in range(10)
+                ]
+                await eventually(lambda: waiting(postgres_database))
+                assert await self.kill_all(admin)
+                answers = await asyncio.gather(*appending, return_exceptions=True)
+                assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+            head, _ = await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
+            assert head.sequence == 1
+
+    async def test_a_deadlock_is_repeated(self, postgres_database):
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
+            first, second = sorted([await created(stores), await created(stores)], key=lambda row: row.id)
+            await other.execute("SET deadlock_timeout = '60s'")  # the victim is who notices
+            async with other.transaction():
+                await other.execute("UPDATE sessions SET retries = 9 WHERE id = $1", second.id)
+                rotating = [
+                    asyncio.create_task(stores.sessions.rotate(a_rotation(row.id))) for row in (first, second)
+                ]
+                await eventually(lambda: waiting(postgres_database))
+                await other.execute("UPDATE sessions SET retries = 9 WHERE id = $1", first.id)
+            assert [row.generation for row in await asyncio.gather(*rotating)] == [1, 1]
+
+    async def test_a_lock_that_is_not_let_go_ends_the_wait(self, postgres_database, monkeypatch):
+        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.5)
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
+            session = await created(stores)
+            async with other.transaction():
+                await other.execute("SELECT 1 FROM sessions, log_head FOR UPDATE")
+                operations = every_operation(stores, session)
+                await all_fail({name: operations[name] for name in ("rotate", "append", "save", "compact")})
+                assert await stores.sessions.get(session.id) == session
+            assert await stores.sessions.rotate(a_rotation(session.id)) is not None
+            assert (await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")]))[0].sequence == 1
+
+    @staticmethod
+    async def kill_all(admin):
+        killed = await admin.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'token-service'"
+        )
+        return len(killed)
+
+
+async def waiting(url):
+    """Whether one of the service's connections waits for a lock."""
+    async with connection_to(url) as observer:
+        return await observer.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'token-service' AND wait_event_type = 'Lock'"
+        )
+
+
+def all_closed(stores):
+    lanes = [*stores._database._write_lanes, stores._database._read_lane]
+    return all(lane._connection is None or lane._connection.is_closed() for lane in lanes)
+
+
+class TestPostgresServer:
+    async def test_away_and_back(self, private_postgres):
+        url = private_postgres.create_database()
+        async with SqlStores(url) as stores:
+            await stores.migrate()
+            session = await created(stores)
+            operations = every_operation(stores, session)
+            for call in operations.values():
+                await call()
+            private_postgres.stop()
+            await all_fail(operations)
+            with pytest.raises(StoreUnavailableError):
+                await stores.require_current()
+            private_postgres.start()
+            for call in operations.values():
+                await call()
+
+    async def test_a_queue_does_not_time_out_batch_by_batch(self, private_postgres, monkeypatch):
+        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.5)
+        monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT", 0.5)
+        monkeypatch.setattr(database, "DEADLINE", 1.5)
+        url = private_postgres.create_database()
+        async with SqlStores(url) as stores:
+            await stores.migrate()
+            session = await created(stores)
+            await stores.sessions.get(session.id)
+            private_postgres.pause()
+            try:
+                async with asyncio.timeout(20):  # 30 batches would take 15 s each
+                    answers = await asyncio.gather(
+                        *(stores.sessions.rotate(a_rotation(session.id)) for _ in range(2000)),
+                        return_exceptions=True,
+                    )
+                    assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+                    await all_fail(every_operation(stores, session))
+            finally:
+                private_postgres.resume()
+            await eventually(lambda: works(stores, session))
+
+    async def test_what_was_acknowledged_survives_a_crash(self, private_postgres):
+        url = private_postgres.create_database()
+        async with SqlStores(url) as stores:
+            await stores.migrate()
+            sessions = [await created(stores) for _ in range(20)]
+            await asyncio.gather(*(stores.sessions.rotate(a_rotation(session.id)) for session in sessions))
+            head, _ = await stores.log.append([a_draft(RevocationTarget.SUBJECT, "alice")])
+            private_postgres.kill()
+            private_postgres.start()
+            assert await stores.log.head() == head
+            assert [(await stores.sessions.get(session.id)).generation for session in sessions] == [1] * 20
+
+
+async def works(stores, session):
+    try:
+        return await stores.sessions.get(session.id)
+    except StoreUnavailableError:
+        return None
+
+
+class TestPostgresSettings:
+    async def test_a_database_with_other_defaults_does_not_weaken_the_contracts(self, postgres_database):
+        async with connection_to(postgres_database) as admin:
+            name = await admin.fetchval("SELECT current_database()")
+            for setting in ("synchronous_commit = 'off'", "default_transaction_isolation = 'serializable'"):
+                await admin.execute(f'ALTER DATABASE "{name}" SET {setting}')
+        async with SqlStores(postgres_database) as stores:
+            session = await created(stores)
+            await stores.sessions.get(session.id)
+            await stores.nodes.reports(60)
+            lanes = [*stores._database._write_lanes, stores._database._read_lane]
+            raw = [lane._connection for lane in lanes if lane._connection is not None]
+            assert len(raw) == 2
+            for connection in raw:
+                await self.check(connection.fetchval)
+
+            async def through_engine(connection):
+                async def ask(statement):
+                    return (await connection.exec_driver_sql(statement)).scalar()
+
+                await self.check(ask)
+
+            await stores._database.write(through_engine)
+
+    @staticmethod
+    async def check(ask):
+        assert await ask("SHOW synchronous_commit") == "on"
+        assert await ask("SHOW transaction_isolation") == "read committed"
+        assert await ask("SHOW statement_timeout") == "5s"
+        assert await ask("SHOW application_name") == "token-service"
+
+    async def test_a_stronger_commit_stays(self, postgres_database):
+        async with connection_to(postgres_database) as admin:
+            name = await admin.fetchval("SELECT current_database()")
+            await admin.execute(f"ALTER DATABASE \"{name}\" SET synchronous_commit = 'remote_apply'")
+        connection = await postgresql.connect(database.DatabaseUrl.parse(postgres_database))
+        assert await connection.fetchval("SHOW synchronous_commit") == "remote_apply"
+        await connection.close()
+
+    async def test_no_more_connections_than_allowed(self, postgres_database):
+        async with SqlStores(postgres_database, pool_size=4) as stores:
+            session = await created(stores)
+            async with connection_to(postgres_database) as admin:
+                await asyncio.gather(
+                    *(call() for _ in range(10) for call in every_operation(stores, session).values())
+                )
+                count = await admin.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND application_name = 'token-service'"
+                )
+            assert count <= 4
+
+
+class TestRotationsOnPostgres:
+    async def test_one_update_and_no_new_row_each_and_heap_only(self, postgres_database):
+        async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
+            sessions = [await created(stores) for _ in range(100)]
+            for generation in range(10):
+                for start in range(0, 100, 10):
+                    await asyncio.gather(
+                        *(
+                            stores.sessions.rotate(a_rotation(session.id, generation))
+                            for session in sessions[start : start + 10]
+                        )
+                    )
+        async with connection_to(postgres_database) as admin:
+
+            async def counted():
+                inserted, updated, hot = await admin.fetchrow(
+                    "SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
+                )
+                assert (inserted, updated) == (100, 1000)
+                # The first versions on a page that is just full go elsewhere, once.
+                assert hot >= 800
+                return True
+
+            await eventually(counted)
+
+    async def test_every_hot_statement_goes_by_an_index(self, postgres_database):
+        async with SqlStores(postgres_database) as stores:
+            connection = await postgresql.connect(
+                database.DatabaseUrl.parse(postgres_database), postgresql._LANE_SETTINGS
+            )
+            for name in ("_by_request", "_by_id", "_rotate", "_retry", "_use", "_use_with_hash"):
+                statement = getattr(stores.sessions, name)
+                arguments = ", ".join(["NULL"] * len(statement.names))
+                await connection.execute(f"PREPARE p AS {statement.sql}")
+                plan = (
+                    "\n".join(
+                        row[0] for row in await connection.fetch(f"EXPLAIN (GENERIC_PLAN) {statement.sql}")
+                    )
+                    if connection.get_server_version().major >= 16
+                    else "\n".join(
+                        row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE p({arguments})")
+                    )
+                )
+                await connection.execute("DEALLOCATE p")
+                assert "Seq Scan" not in plan, (name, plan)
+            await connection.close()
+
+
+class TestSqliteLocks:
+    async def test_waits_for_a_writer_in_another_process(self, sqlite_database):
+        async with SqlStores(sqlite_database) as stores:
+            session = await created(stores)
+            with sqlite3.connect(sqlite_database.removeprefix("sqlite:///"), isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                operations = every_operation(stores, session)
+                writing = [asyncio.create_task(operations[name]()) for name in ("rotate", "append", "save")]
+                # Readers do not wait.
+                assert await stores.sessions.get(session.id) == session
+                assert (await stores.log.head()).sequence == 0
+                assert not any(task.done() for task in writing)
+                other.execute("COMMIT")
+            other.close()
+            row, (head, _), saved = await asyncio.gather(*writing)
+            assert (row.generation, head.sequence, saved) == (1, 1, True)
+
+    async def test_but_not_for_ever(self, sqlite_database, monkeypatch):
+        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.3)
+        monkeypatch.setattr(database, "ATTEMPTS", 1)
+        async with SqlStores(sqlite_database) as stores:
+            session = await created(stores)
+            with sqlite3.connect(sqlite_database.removeprefix("sqlite:///"), isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                operations = every_operation(stores, session)
+                await all_fail({name: operations[name] for name in ("rotate", "append", "save", "acquire")})
+                other.execute("ROLLBACK")
+            other.close()
+            assert await stores.sessions.rotate(a_rotation(session.id)) is not None
+            assert (await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")]))[0].sequence == 1
+
+    async def test_two_nodes_under_load_both_get_on(self, sqlite_database):
+        async with SqlStores(sqlite_database) as one, SqlStores(sqlite_database) as other:
+
+            async def work(stores, name):
+                for n in range(60):
+                    session = await created(stores, subject=name)
+                    assert await stores.sessions.rotate(a_rotation(session.id)) is not None
+                    if n % 5 == 0:
+                        await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, f"{name} {n}")])
+                        await stores.leases.acquire(name, name, 1)
+
+            async with asyncio.timeout(60):
+                await asyncio.gather(
+                    *(work(one, f"a{n}") for n in range(4)), *(work(other, f"b{n}") for n in range(4))
+                )
+            assert (await one.log.head()).sequence == 8 * 12
+
+    async def test_every_connection_is_durable(self, sqlite_database):
+        async with SqlStores(sqlite_database) as stores:
+            session = await created(stores)
+            await stores.sessions.get(session.id)
+            expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+            for lane in (*stores._database._write_lanes, stores._database._read_lane):
+                for pragma, value in expected.items():
+                    assert lane._connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+
+            async def through_engine(connection):
+                for pragma, value in expected.items():
+                    assert (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar() == value
+
+            await stores._database.read(through_engine)
+
+
+class TestAtTheStart:
+    async def test_an_empty_database(self, sql_backend, postgres_server, tmp_path):
+        url = (
+            f"sqlite:///{tmp_path}/new.db"
+            if sql_backend.name == "sqlite"
+            else postgres_server.create_database()
+        )
+        async with SqlStores(url) as stores:
+            with pytest.raises(ConfigurationError, match="run `token-service migrate`"):
+                await stores.require_current()
+            assert not (tmp_path / "new.db").exists()
+            assert await stores.migrate() == "0001"
+            await stores.require_current()
+            assert await stores.migrate() == "0001"
+            assert (await stores.log.head()).sequence == 0
+
+    async def test_a_wrong_password_is_not_shown(self, postgres_database):
+        wrong = postgres_database.replace("token_service:", "token_service:SECRETPART")
+        async with SqlStores(wrong) as stores:
+            with pytest.raises(
+                ConfigurationError, match=r"postgresql://token_service:\*\*\*@.*InvalidPassword"
+            ) as caught:
+                await stores.require_current()
+            assert "SECRETPART" not in "".join(traceback.format_exception(caught.value))
+            for call in every_operation(stores, a_session()).values():
+                with pytest.raises(TokenServiceError) as caught_here:
+                    await call()
+                assert "SECRETPART" not in "".join(traceback.format_exception(caught_here.value))
+        assert "SECRETPART" not in repr(stores._database.url) + str(stores._database.engine.url)
+
+    async def test_no_such_database(self, postgres_database):
+        async with SqlStores(postgres_database + "_missing") as stores:
+            with pytest.raises(ConfigurationError, match="check user, password and database"):
+                await stores.migrate()
+
+    async def test_nobody_listens(self):
+        async with SqlStores("postgresql://u:SECRETPART@127.0.0.1:1/db") as stores:
+            with pytest.raises(StoreUnavailableError, match=r"u:\*\*\*@127.0.0.1:1/db is unavailable"):
+                await stores.require_current()
+
+    async def test_a_directory_that_does_not_exist(self, tmp_path):
+        async with SqlStores(f"sqlite:///{tmp_path}/missing/x.db") as stores:
+            with pytest.raises(ConfigurationError, match="No such file or directory"):
+                await stores.migrate()
+
+    async def test_a_file_that_is_no_database(self, tmp_path):
+        (tmp_path / "x.db").write_text("not a database" * 100)
+        async with SqlStores(f"sqlite:///{tmp_path}/x.db") as stores:
+            with pytest.raises(TokenServiceError):
+                await stores.migrate()
+
+
+async def test_hashes_are_compared_as_bytes(sql_backend):
+    async with sql_backend.open() as stores:
+        session = await created(stores, refresh_hash=b"\x00'\"%\xff" + digest("x"))
+        assert (
+            await stores.sessions.rotate(a_rotation(session.id, current_hash=session.refresh_hash))
+            is not None
+        )
