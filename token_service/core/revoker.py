@@ -75,7 +75,7 @@ class Revoker:
         validators: Validators,
         audit: Audit,
         *,
-        publish: Callable[[Sequence[Revocation]], None] = lambda entries: None,
+        publish: Callable[[Sequence[Revocation]], None] | None = None,
     ) -> None:
         """`publish` is told of what this node has appended, to pass it on."""
         self._log = log
@@ -116,7 +116,8 @@ class Revoker:
         # Once begun, the append goes on even if the caller hangs up: what is durable must reach this node's replica.
         head, entries = await asyncio.shield(self._log.append(drafts))
         self._tailer.offer(head, entries)
-        self._publish(entries)
+        if self._publish is not None:
+            self._publish(entries)
         return Cursor(head.epoch, head.sequence)
 
     @staticmethod

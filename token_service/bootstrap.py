@@ -1,0 +1,237 @@
+"""The composition root: everything a node is made of, put together in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from token_service.clock import SystemClock
+from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
+from token_service.core.introspector import Introspector
+from token_service.core.issuer import Issuer
+from token_service.core.janitor import Janitor
+from token_service.core.keyring import Keyring
+from token_service.core.minter import Minter
+from token_service.core.mirroring import Mirroring
+from token_service.core.policy import Policies
+from token_service.core.ports import StoredSigningKey
+from token_service.core.read_index import ReadIndex
+from token_service.core.refresher import Refresher
+from token_service.core.replica import Replica
+from token_service.core.revoker import Revoker
+from token_service.core.sessions import Sessions
+from token_service.core.tailer import Tailer
+from token_service.core.validators import Validators
+from token_service.policy_file import PolicyDocument, PolicyFile
+from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
+from token_service.signers.key_wrap import AesGcmKeyWrap
+from token_service.signers.local import LocalKeys
+from token_service.stores.sql.stores import SqlStores
+from token_service.telemetry import Audit
+from token_service.tokens import strict_json
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.verifier import IssuerRules, Verifier
+from token_service.web.server import HttpServer
+
+_SESSION_RETENTION = 7 * 24 * 3600
+"""Seconds an ended session stays visible to GetSession and ListSessions."""
+
+logger = logging.getLogger(__name__)
+
+Ready = Callable[[str, str], None]
+"""`ready(grpc_address, http_address)`, as they were bound."""
+
+
+async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
+    """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end streams.
+
+    Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task fail.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with node(settings, environ) as (grpc_address, http_address):
+        ready(grpc_address, http_address)
+        await stop.wait()
+        logger.info("stopping")
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the database to the current schema; its revision."""
+    await asyncio.to_thread(prepare_data_dir, settings.data_dir)
+    async with SqlStores(settings.database_url.reveal()) as stores:
+        return await stores.migrate()
+
+
+async def list_signing_keys(settings: Settings) -> Sequence[StoredSigningKey]:
+    """All signing keys, newest first, straight from the database."""
+    async with SqlStores(settings.database_url.reveal()) as stores:
+        await stores.require_current()
+        keys = (await stores.keys.load()).signing_keys
+    return sorted(keys, key=lambda key: (key.create_time, key.key_id), reverse=True)
+
+
+@asynccontextmanager
+async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
+    """A running node: its gRPC and its HTTP address. Leaving the context stops it; a background task that fails ends it."""
+    clock = SystemClock()
+    node_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    policy_file = PolicyFile(settings.policy_file, environ)
+    document = policy_file.load()
+    policies = Policies(document.book)
+    authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
+    await asyncio.to_thread(prepare_data_dir, settings.data_dir)
+    wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
+    audit = Audit()
+
+    async with AsyncExitStack() as stack:
+        stores = await stack.enter_async_context(
+            SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
+        )
+        if settings.is_production:
+            await stores.require_current()
+        else:
+            await stores.migrate()
+        local_keys = await stack.enter_async_context(LocalKeys())
+        keyring = Keyring(
+            stores.keys,
+            wrap,
+            settings.signing_algorithm,
+            generate=local_keys.generate,
+            open_signer=local_keys.open_signer,
+            entropy=secrets.token_bytes,
+        )
+        replica = Replica()
+        read_index = ReadIndex(stores.log)
+        tailer = Tailer(
+            stores.log,
+            replica,
+            read_index,
+            keyring,
+            clock,
+            poll_interval=settings.replica_poll_interval,
+            max_staleness=settings.replica_max_age,
+        )
+        await tailer.start()
+        verifier = Verifier([(IssuerRules(settings.issuer, _accepted(settings)), keyring.key_set)])
+        keyring.on_change(lambda: verifier.replace_key_set(settings.issuer, keyring.key_set))
+        validators = Validators(node_id, stores.nodes, clock)
+        mirroring: Mirroring | None = None
+        if settings.redis_url is not None:
+            from token_service.stores.redis.mirror import RedisMirror
+
+            mirror = RedisMirror(settings.redis_url.reveal())
+            stack.push_async_callback(mirror.aclose)
+            mirroring = Mirroring(mirror, stores.log, read_index, replica, tailer)
+        minter = Minter(settings.issuer, keyring, secrets.token_bytes)
+        revoker = Revoker(
+            stores.log,
+            tailer,
+            read_index,
+            verifier,
+            keyring,
+            validators,
+            audit,
+            publish=mirroring.publish if mirroring is not None else None,
+        )
+        janitor = Janitor(
+            stores.sessions,
+            stores.log,
+            stores.leases,
+            clock,
+            node_id=node_id,
+            interval=settings.janitor_interval,
+            retention=_SESSION_RETENTION,
+        )
+        grpc_server = GrpcServer(
+            issuer=Issuer(
+                stores.sessions,
+                minter,
+                keyring,
+                policies,
+                replica,
+                issuer=settings.issuer,
+                entropy=secrets.token_bytes,
+                audit=audit,
+            ),
+            refresher=Refresher(stores.sessions, minter, keyring, policies, revoker, audit),
+            revoker=revoker,
+            introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies),
+            sessions=Sessions(stores.sessions, policies),
+            keyring=keyring,
+            replica=replica,
+            log=stores.log,
+            read_index=read_index,
+            tailer=tailer,
+            validators=validators,
+            clock=clock,
+            issuer_name=settings.issuer,
+            limits=GrpcLimits(
+                max_message_bytes=settings.max_message_bytes,
+                max_concurrent_calls=settings.max_concurrent_calls,
+                max_streams=settings.max_streams,
+                stream_max_age=settings.stream_max_age,
+            ),
+            authorizer=authorizer,
+            address=str(settings.grpc_address),
+            reuse_port=settings.reuse_port,
+            tls=_tls(settings),
+        )
+
+        def policies_changed(changed: PolicyDocument) -> None:
+            policies.book = changed.book
+            if isinstance(authorizer, CertificateAuthorizer):
+                authorizer.callers = changed.callers
+
+        def problems() -> list[str]:
+            found = []
+            if tailer.staleness > settings.replica_max_age:
+                found.append("the database can't be reached: the revocation log is not being followed")
+            return found
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(tailer.run(), name="tailer"),
+                group.create_task(validators.run(), name="validators"),
+                group.create_task(janitor.run(), name="janitor"),
+                group.create_task(policy_file.watch(policies_changed), name="policy-file"),
+            ]
+            if mirroring is not None:
+                tasks.append(group.create_task(mirroring.run(), name="mirroring"))
+            http_server = HttpServer(
+                settings.http_address.host,
+                settings.http_address.port,
+                jwks=lambda: strict_json.encode({"keys": keyring.jwks}),
+                readiness=problems,
+                reuse_port=settings.reuse_port,
+            )
+            async with http_server:
+                grpc_address = await grpc_server.start()
+                try:
+                    yield grpc_address, http_server.address
+                finally:
+                    await grpc_server.stop(settings.shutdown_grace)
+            for task in tasks:
+                task.cancel()
+
+
+def _accepted(settings: Settings) -> frozenset[Algorithm]:
+    """The algorithms tokens are accepted with: all asymmetric ones, so that a change from one to another breaks nothing."""
+    accepted = {Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA}
+    if settings.allow_hs256:
+        accepted.add(Algorithm.HS256)
+    return frozenset(accepted)
+
+
+def _tls(settings: Settings) -> TlsFiles | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
