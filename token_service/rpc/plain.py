@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from token_service.errors import ShuttingDownError
 from token_service.rpc.edge import Context, end, status_of
@@ -29,7 +29,8 @@ class PlainServices:
         self._closing = asyncio.Event()
         registrar = _Registrar()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
-        reflection.enable_server_reflection([*service_names, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
+        servicer = reflection.aio.ReflectionServicer([*service_names, reflection.SERVICE_NAME])
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registrar)  # type: ignore[arg-type, no-untyped-call]
         self.methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
             path: self._behaved(path, handler) for path, handler in registrar.methods.items()
         }
