@@ -30,7 +30,7 @@ class PlainServices:
         registrar = _Registrar()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
         servicer = reflection.aio.ReflectionServicer([*service_names, reflection.SERVICE_NAME])
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registrar)  # type: ignore[arg-type, no-untyped-call]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registrar)  # type: ignore[no-untyped-call]
         self.methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
             path: self._behaved(path, handler) for path, handler in registrar.methods.items()
         }
