@@ -1,0 +1,5 @@
+"""Redis: the revocations for other nodes to hear of and for gateways to ask. `layout` is a public contract."""
+
+from token_service.stores.redis.mirror import RedisMirror
+
+__all__ = ["RedisMirror"]
