@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
+from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.janitor import Janitor
@@ -28,7 +29,6 @@ from token_service.core.revoker import Revoker
 from token_service.core.sessions import Sessions
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
-from token_service.policy_file import PolicyDocument, PolicyFile
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
 from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
 from token_service.signers.key_wrap import AesGcmKeyWrap
