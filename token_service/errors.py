@@ -43,6 +43,8 @@ class Reason(StrEnum):
     SIGNING_UNAVAILABLE = "SIGNING_UNAVAILABLE"
     KEY_NOT_FOUND = "KEY_NOT_FOUND"
     POLICY_VIOLATION = "POLICY_VIOLATION"
+    KEY_NOT_ANNOUNCED = "KEY_NOT_ANNOUNCED"
+    KEY_STATE = "KEY_STATE"
 
 
 class InvalidReason(StrEnum):
@@ -266,6 +268,20 @@ class KeyNotFoundError(ServiceError):
 
     reason = Reason.KEY_NOT_FOUND
     default_message = "there is no such signing key"
+
+
+class KeyNotAnnouncedError(ServiceError):
+    """Validators may not know the key yet."""
+
+    reason = Reason.KEY_NOT_ANNOUNCED
+    default_message = "the key was not published for long enough"
+
+
+class KeyStateError(ServiceError):
+    """The key's state does not allow this."""
+
+    reason = Reason.KEY_STATE
+    default_message = "the key's state does not allow this"
 
 
 class StreamEndedError(ServiceError):

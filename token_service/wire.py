@@ -77,6 +77,8 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.SIGNING_UNAVAILABLE: _Code.UNAVAILABLE,
         Reason.KEY_NOT_FOUND: _Code.NOT_FOUND,
         Reason.POLICY_VIOLATION: _Code.PERMISSION_DENIED,
+        Reason.KEY_NOT_ANNOUNCED: _Code.FAILED_PRECONDITION,
+        Reason.KEY_STATE: _Code.FAILED_PRECONDITION,
     }
 )
 """The status of each reason, as `error_reason.proto` documents it."""

@@ -68,7 +68,7 @@ class GetKeySetResponse(_message.Message):
     def __init__(self, key_set: _Optional[_Union[KeySet, _Mapping]] = ...) -> None: ...
 
 class SigningKey(_message.Message):
-    __slots__ = ("key_id", "algorithm", "state", "create_time", "activate_time", "retire_time", "revoke_time", "public_key")
+    __slots__ = ("key_id", "algorithm", "state", "create_time", "activate_time", "retire_time", "revoke_time", "public_key", "provider")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class SigningKey(_message.Message):
     RETIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     algorithm: str
     state: SigningKeyState
@@ -85,7 +86,8 @@ class SigningKey(_message.Message):
     retire_time: _timestamp_pb2.Timestamp
     revoke_time: _timestamp_pb2.Timestamp
     public_key: JsonWebKey
-    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[SigningKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., public_key: _Optional[_Union[JsonWebKey, _Mapping]] = ...) -> None: ...
+    provider: str
+    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[SigningKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., public_key: _Optional[_Union[JsonWebKey, _Mapping]] = ..., provider: _Optional[str] = ...) -> None: ...
 
 class ListSigningKeysRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -102,3 +104,59 @@ class ListSigningKeysResponse(_message.Message):
     signing_keys: _containers.RepeatedCompositeFieldContainer[SigningKey]
     next_page_token: str
     def __init__(self, signing_keys: _Optional[_Iterable[_Union[SigningKey, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PrepareSigningKeyRequest(_message.Message):
+    __slots__ = ("algorithm", "rsa_bits")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    RSA_BITS_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    rsa_bits: int
+    def __init__(self, algorithm: _Optional[str] = ..., rsa_bits: _Optional[int] = ...) -> None: ...
+
+class PrepareSigningKeyResponse(_message.Message):
+    __slots__ = ("signing_key",)
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    signing_key: SigningKey
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+
+class ActivateSigningKeyRequest(_message.Message):
+    __slots__ = ("key_id", "force")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    force: bool
+    def __init__(self, key_id: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class ActivateSigningKeyResponse(_message.Message):
+    __slots__ = ("signing_key",)
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    signing_key: SigningKey
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+
+class RetireSigningKeyRequest(_message.Message):
+    __slots__ = ("key_id",)
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    def __init__(self, key_id: _Optional[str] = ...) -> None: ...
+
+class RetireSigningKeyResponse(_message.Message):
+    __slots__ = ("signing_key",)
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    signing_key: SigningKey
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+
+class RevokeSigningKeyRequest(_message.Message):
+    __slots__ = ("key_id", "comment")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    comment: str
+    def __init__(self, key_id: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
+
+class RevokeSigningKeyResponse(_message.Message):
+    __slots__ = ("signing_key", "cursor")
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    signing_key: SigningKey
+    cursor: str
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...

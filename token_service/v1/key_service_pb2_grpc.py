@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """Publishes the keys that verify tokens.
+    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+
+    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
+    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
     """
 
     def __init__(self, channel):
@@ -45,10 +48,33 @@ class KeyServiceStub:
                 request_serializer=token__service_dot_v1_dot_key__service__pb2.ListSigningKeysRequest.SerializeToString,
                 response_deserializer=token__service_dot_v1_dot_key__service__pb2.ListSigningKeysResponse.FromString,
                 _registered_method=True)
+        self.PrepareSigningKey = channel.unary_unary(
+                '/token_service.v1.KeyService/PrepareSigningKey',
+                request_serializer=token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.ActivateSigningKey = channel.unary_unary(
+                '/token_service.v1.KeyService/ActivateSigningKey',
+                request_serializer=token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.RetireSigningKey = channel.unary_unary(
+                '/token_service.v1.KeyService/RetireSigningKey',
+                request_serializer=token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeSigningKey = channel.unary_unary(
+                '/token_service.v1.KeyService/RevokeSigningKey',
+                request_serializer=token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
-    """Publishes the keys that verify tokens.
+    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+
+    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
+    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
     """
 
     def GetKeySet(self, request, context):
@@ -60,6 +86,41 @@ class KeyServiceServicer:
 
     def ListSigningKeys(self, request, context):
         """All signing keys with their states, newest first. Never any private material.
+        Permission: `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareSigningKey(self, request, context):
+        """Makes a key and publishes it. It does not sign until it is activated.
+        Permission: `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateSigningKey(self, request, context):
+        """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
+        expected to know the key. Activating the active key succeeds.
+        Permission: `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireSigningKey(self, request, context):
+        """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
+        prepared key takes over. Retiring a retired key succeeds.
+        Permission: `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeSigningKey(self, request, context):
+        """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
+        revocation. Returns once that is durable. Revoking a revoked key succeeds.
         Permission: `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -79,6 +140,26 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     request_deserializer=token__service_dot_v1_dot_key__service__pb2.ListSigningKeysRequest.FromString,
                     response_serializer=token__service_dot_v1_dot_key__service__pb2.ListSigningKeysResponse.SerializeToString,
             ),
+            'PrepareSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareSigningKey,
+                    request_deserializer=token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyResponse.SerializeToString,
+            ),
+            'ActivateSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateSigningKey,
+                    request_deserializer=token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyResponse.SerializeToString,
+            ),
+            'RetireSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireSigningKey,
+                    request_deserializer=token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyResponse.SerializeToString,
+            ),
+            'RevokeSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSigningKey,
+                    request_deserializer=token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'token_service.v1.KeyService', rpc_method_handlers)
@@ -88,7 +169,10 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """Publishes the keys that verify tokens.
+    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+
+    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
+    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
     """
 
     @staticmethod
@@ -135,6 +219,114 @@ class KeyService:
             '/token_service.v1.KeyService/ListSigningKeys',
             token__service_dot_v1_dot_key__service__pb2.ListSigningKeysRequest.SerializeToString,
             token__service_dot_v1_dot_key__service__pb2.ListSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.KeyService/PrepareSigningKey',
+            token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyRequest.SerializeToString,
+            token__service_dot_v1_dot_key__service__pb2.PrepareSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.KeyService/ActivateSigningKey',
+            token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyRequest.SerializeToString,
+            token__service_dot_v1_dot_key__service__pb2.ActivateSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.KeyService/RetireSigningKey',
+            token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyRequest.SerializeToString,
+            token__service_dot_v1_dot_key__service__pb2.RetireSigningKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.KeyService/RevokeSigningKey',
+            token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyRequest.SerializeToString,
+            token__service_dot_v1_dot_key__service__pb2.RevokeSigningKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -320,12 +320,14 @@ class StreamRevocationsResponse(_message.Message):
     def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ..., confirmation_requested: _Optional[bool] = ...) -> None: ...
 
 class ConfirmRevocationsRequest(_message.Message):
-    __slots__ = ("subscriber_id", "applied_cursor")
+    __slots__ = ("subscriber_id", "applied_cursor", "key_set_revision")
     SUBSCRIBER_ID_FIELD_NUMBER: _ClassVar[int]
     APPLIED_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_REVISION_FIELD_NUMBER: _ClassVar[int]
     subscriber_id: str
     applied_cursor: str
-    def __init__(self, subscriber_id: _Optional[str] = ..., applied_cursor: _Optional[str] = ...) -> None: ...
+    key_set_revision: int
+    def __init__(self, subscriber_id: _Optional[str] = ..., applied_cursor: _Optional[str] = ..., key_set_revision: _Optional[int] = ...) -> None: ...
 
 class ConfirmRevocationsResponse(_message.Message):
     __slots__ = ("head_cursor",)
