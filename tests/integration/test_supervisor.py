@@ -1,0 +1,236 @@
+"""The supervisor with real processes, but a stand-in for the service: a worker that answers its process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.deadline import eventually_sync
+from tests.support.managed import ManagedProcess
+
+PROGRAM = textwrap.dedent("""
+    import os, pathlib, signal, socket, sys, time
+    from token_service.cli.supervisor import Worker, supervise
+    from token_service.config import load_settings
+    from token_service.errors import ConfigurationError
+    from token_service.telemetry import configure_logging
+
+    mode = pathlib.Path(sys.argv[1])
+    configure_logging("info", as_json=False)
+    try:
+        outcome = supervise(
+            load_settings({}, os.environ),
+            lambda real: print("announced", real.grpc_address, real.http_address, flush=True),
+        )
+    except ConfigurationError as error:
+        sys.exit(error.message)
+    if not isinstance(outcome, Worker):
+        sys.exit(outcome)
+
+    what = mode.read_text()
+    if what.startswith("exit"):
+        sys.exit(int(what.split()[1]))
+
+    def stop(*_):
+        print("worker stops", os.getpid(), flush=True)
+        if mode.read_text() != "stubborn":
+            sys.exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, lambda *_: print("worker interrupted", flush=True))
+    assert outcome.settings.reuse_port
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    address = outcome.settings.grpc_address
+    listener.bind((address.host, address.port))
+    listener.listen()
+    if what == "unready":
+        time.sleep(1000)
+    outcome.ready()
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(str(os.getpid()).encode())
+        connection.close()
+""")
+
+
+class Supervised:
+    def __init__(self, directory: Path, process: ManagedProcess, mode: Path) -> None:
+        self.directory = directory
+        self.process = process
+        self.mode = mode
+
+    @property
+    def log(self) -> str:
+        return self.process.log_text()
+
+    def announced(self) -> tuple[str, int]:
+        line = eventually_sync(lambda: [x for x in self.log.splitlines() if x.startswith("announced")])
+        assert len(line) == 1
+        host, _, port = line[0].split()[1].rpartition(":")
+        return host, int(port)
+
+    def answering(self, count: int) -> set[int]:
+        """Wait until `count` processes answer, and who they are."""
+        address = self.announced()
+
+        def found() -> set[int] | None:
+            pids = set()
+            for _ in range(40):
+                with socket.create_connection(address, 5) as connection:
+                    pids.add(int(connection.recv(100) or 0))
+            return pids if len(pids - {0}) == count else None
+
+        answer = eventually_sync(found)
+        assert answer is not None
+        return answer
+
+    def ended(self) -> int:
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def mode(tmp_path: Path) -> Path:
+    path = tmp_path / "mode"
+    path.write_text("serve")
+    return path
+
+
+@contextmanager
+def supervised(mode: Path, **settings: str) -> Iterator[Supervised]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+    given = {
+        "WORKERS": "3",
+        "GRPC_ADDRESS": "127.0.0.1:0",
+        "HTTP_ADDRESS": "127.0.0.1:0",
+        "SHUTDOWN_GRACE": "1s",
+    }
+    environ = {f"TOKEN_SERVICE_{name}": value for name, value in {**given, **settings}.items()}
+    process = ManagedProcess(
+        [sys.executable, "-c", PROGRAM, str(mode)], log=mode.with_name("log"), env={**inherited, **environ}
+    )
+    try:
+        yield Supervised(mode.parent, process, mode)
+    finally:
+        process.kill()
+
+
+def gone(pids: set[int]) -> bool:
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+
+
+def test_all_workers_answer_on_one_port_and_stop_in_good_order(mode: Path) -> None:
+    with supervised(mode) as service:
+        pids = service.answering(3)
+        assert pids == set(service.process.children())
+        assert service.log.count("announced") == 1
+        assert service.process.terminate(30) == 0
+        assert service.log.count("worker stops") == 3
+        assert gone(pids)
+
+
+def test_a_dead_worker_is_replaced(mode: Path) -> None:
+    with supervised(mode) as service:
+        victim, *rest = service.answering(3)
+        os.kill(victim, signal.SIGKILL)
+        eventually_sync(lambda: victim not in service.answering(3))
+        assert set(rest) <= service.answering(3)
+        assert "ended (signal SIGKILL); starting another" in service.log
+        assert service.log.count("announced") == 1
+
+
+def test_workers_end_with_a_killed_parent(mode: Path) -> None:
+    with supervised(mode) as service:
+        pids = service.answering(3)
+        os.kill(service.process.pid, signal.SIGKILL)
+        eventually_sync(lambda: gone(pids))
+        assert service.log.count("worker stops") == 3
+        assert service.log.count("the supervisor is gone") == 3
+
+
+def test_ctrl_c_reaches_the_whole_group_but_only_the_parent_minds(mode: Path) -> None:
+    with supervised(mode) as service:
+        service.answering(3)
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert service.ended() == 0
+        assert "worker interrupted" not in service.log
+        assert "SIGINT: stopping the workers" in service.log
+        assert service.log.count("worker stops") == 3
+
+
+def test_what_does_not_stop_in_time_is_killed(mode: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mode.write_text("stubborn")
+    with supervised(mode, SHUTDOWN_GRACE="0s") as service:
+        pids = service.answering(3)
+        assert service.process.terminate(30) == 1
+        assert service.log.count("did not stop in time") == 3
+        assert gone(pids)
+
+
+def test_a_second_signal_kills_at_once(mode: Path) -> None:
+    mode.write_text("stubborn")
+    with supervised(mode, SHUTDOWN_GRACE="10m") as service:
+        pids = service.answering(3)
+        service.process.send_signal(signal.SIGTERM)
+        eventually_sync(lambda: service.log.count("worker stops") == 3)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.ended() == 1
+        assert gone(pids)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_it_can_be_stopped_before_it_is_ready(mode: Path, stop: signal.Signals) -> None:
+    mode.write_text("unready")
+    with supervised(mode) as service:
+        pids = set(eventually_sync(service.process.children))
+        assert len(pids) == 1  # the others wait for the first
+        service.process.send_signal(stop)
+        service.ended()
+        eventually_sync(lambda: gone(pids))
+        assert "announced" not in service.log
+
+
+def test_a_wrong_configuration_ends_it_at_once_with_one_complaint(mode: Path) -> None:
+    mode.write_text("exit 2")
+    with supervised(mode) as service:
+        assert service.ended() == 2
+        assert service.log.count("can't start (exit code 2)") == 1
+        assert "announced" not in service.log
+
+
+def test_it_gives_up_when_no_worker_can_start(mode: Path) -> None:
+    mode.write_text("exit 7")
+    with supervised(mode) as service:
+        assert service.ended() == 7
+        assert service.log.count("starting another") == 4
+        assert "announced" not in service.log
+
+
+def test_workers_that_run_stay_when_others_can_not_start_any_more(mode: Path) -> None:
+    with supervised(mode) as service:
+        victim, *rest = service.answering(3)
+        mode.write_text("exit 2")
+        os.kill(victim, signal.SIGKILL)
+        eventually_sync(lambda: service.log.count("ended (exit code 2); starting another") >= 3)
+        assert service.answering(2) == set(rest)
+        mode.write_text("serve")
+        assert set(rest) < service.answering(3)
+
+
+def test_a_port_in_use_is_refused(mode: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # even one that would share
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with supervised(mode, HTTP_ADDRESS=f"127.0.0.1:{taken.getsockname()[1]}") as service:
+            assert service.ended() == 1
+            assert "TOKEN_SERVICE_HTTP_ADDRESS: can't listen on" in service.log
+            assert service.process.children() == []

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import token_service.bootstrap
+from token_service import __version__
+from token_service.cli import cli
+from token_service.cli.serve import hint
+from token_service.config import SETTINGS, Settings, load_settings
+from token_service.core.ports import SigningKeyState, StoredSigningKey
+from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.tokens.algorithms import Algorithm
+
+COMMANDS = [["serve"], ["migrate"], ["config"], ["keys"], ["keys", "list"], ["version"]]
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    env = {f"TOKEN_SERVICE_{name}": value for name, value in environ.items()}
+    return CliRunner().invoke(cli, arguments, env=env, prog_name="token-service")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_examples(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    if command != ["keys"]:
+        assert f"  token-service {' '.join(command)}" in result.stdout
+
+
+def test_the_first_help_names_every_command() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"\n  {command[0]} " in result.stdout
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    program = (
+        "import sys; from token_service.cli import cli; cli(sys.argv[1:], standalone_mode=False);"
+        "print('loaded', *sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        loaded = set(done.stderr.split())
+        assert loaded.isdisjoint(
+            {"grpc", "sqlalchemy", "redis", "cryptography", "uvicorn", "asyncio", "opentelemetry"}
+        )
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "token_service", "version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"{__version__}\n"
+
+
+def test_config_shows_values_and_sources_but_no_secret() -> None:
+    key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    result = run(
+        *("config", "--workers", "4", "--allow-hs256"),
+        DATABASE_URL="postgres://me:hunter2@db/t",
+        REDIS_URL="redis://:hunter2@cache",
+        KEY_ENCRYPTION_KEY=key,
+    )
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+    assert list(lines) == [setting.variable for setting in SETTINGS]
+    assert lines["TOKEN_SERVICE_WORKERS"] == ["4", "flag", "--workers"]
+    assert lines["TOKEN_SERVICE_ALLOW_HS256"] == ["true", "flag", "--allow-hs256"]
+    assert lines["TOKEN_SERVICE_DATABASE_URL"] == ["postgresql+asyncpg://me:***@db/t", "environment"]
+    assert lines["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] == ["***", "environment"]
+    assert lines["TOKEN_SERVICE_POLICY_FILE"] == ["-", "default"]
+    assert "hunter2" not in result.output
+    assert key not in result.output
+
+
+def test_the_table_of_the_documentation_has_every_setting() -> None:
+    lines = run("config", "--format", "markdown").stdout.splitlines()
+    assert len(lines) == 2 + len(SETTINGS)
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    for setting, line in zip(SETTINGS, lines[2:], strict=True):
+        assert line.startswith(f"| `{setting.variable}` |")
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["config"], ["keys", "list"]], ids=" ".join)
+def test_a_wrong_setting_is_exit_code_2_and_no_traceback(command: Sequence[str]) -> None:
+    result = run(*command, "--workers", "0", LOG_FORMAT="xml")
+    assert result.exit_code == 2
+    assert "Error: 2 settings are wrong:" in result.stderr
+    assert "TOKEN_SERVICE_WORKERS (flag --workers): '0'" in result.stderr
+    assert "TOKEN_SERVICE_LOG_FORMAT (environment): 'xml'" in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_secret_is_no_flag() -> None:
+    assert run("config", "--key-encryption-key", "x").exit_code == 2
+    assert "--key-encryption-key " not in run("serve", "--help").stdout
+
+
+def test_a_misspelt_variable_is_warned_of() -> None:
+    result = run("config", DATABSE_URL="x")
+    assert result.exit_code == 0
+    assert "did you mean TOKEN_SERVICE_DATABASE_URL?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigurationError("the key is wrong"), 2), (StoreUnavailableError("no database"), 1)],
+)
+def test_what_fails_later_has_an_exit_code_and_a_message_too(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    async def fail(settings: Settings) -> str:
+        raise error
+
+    monkeypatch.setattr(token_service.bootstrap, "migrate", fail)
+    result = run("migrate")
+    assert result.exit_code == code
+    assert result.stderr == f"Error: {error}\n"
+
+
+def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def migrate(settings: Settings) -> str:
+        return "0007"
+
+    monkeypatch.setattr(token_service.bootstrap, "migrate", migrate)
+    result = run("migrate", DATABASE_URL="postgresql://me:hunter2@db/t")
+    assert result.stdout == "postgresql+asyncpg://me:***@db/t is at schema 0007\n"
+
+
+def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = StoredSigningKey(
+        key_id="kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+        algorithm=Algorithm.EDDSA,
+        state=SigningKeyState.ACTIVE,
+        public_key=b"public",
+        private_key=b"wrapped",
+        wrapping_key_id="w",
+        create_time=1767226400.5,
+    )
+
+    async def list_signing_keys(settings: Settings) -> Sequence[StoredSigningKey]:
+        return [key]
+
+    monkeypatch.setattr(token_service.bootstrap, "list_signing_keys", list_signing_keys)
+    header, row = run("keys", "list").stdout.splitlines()
+    assert header.split() == ["KEY", "ID", "ALGORITHM", "STATE", "CREATED"]
+    assert row.split() == [key.key_id, "EdDSA", "active", "2026-01-01T00:13:20Z"]
+    (shown,) = json.loads(run("keys", "list", "--format", "json").stdout)
+    assert shown["key_id"] == key.key_id
+    assert shown["retire_time"] is None
+    assert "wrapped" not in json.dumps(shown).replace("wrapping", "")
+
+
+def test_serve_says_what_to_type_next(tmp_path: Path) -> None:
+    text = hint(load_settings({}, {}), "127.0.0.1:1234", "127.0.0.1:5678")
+    assert "gRPC on 127.0.0.1:1234, HTTP on http://127.0.0.1:5678" in text.splitlines()[0]
+    assert "http://127.0.0.1:1234/token_service.v1.TokenService/IssueToken" in text
+    assert "127.0.0.1:1234 token_service.v1.TokenService/IssueToken" in text
+    assert "curl http://127.0.0.1:5678/.well-known/jwks.json" in text
