@@ -96,6 +96,8 @@ def a_signing_key(key_id: str = "key-1", **changes: Any) -> StoredSigningKey:
         "public_key": b"public",
         "private_key": b"\x00wrapped\xff",
         "wrapping_key_id": "kek-1",
+        "provider": "pkcs11",
+        "certificates": (b"\x30leaf", b"\x30root"),
         "create_time": NOW,
         "activate_time": NOW + 1.5,
     }

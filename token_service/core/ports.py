@@ -232,7 +232,11 @@ class StoredSigningKey:
     private_key: bytes
     """Wrapped private key (AES-256-GCM); opaque to the store. Empty if it lives in an HSM."""
     wrapping_key_id: str
-    """Which key-encryption key wrapped it."""
+    """Which key-encryption key wrapped it. Empty if it lives in an HSM."""
+    provider: str = "local"
+    """Where the private key is used: `local` or `pkcs11`."""
+    certificates: tuple[bytes, ...] = ()
+    """Certificate chain in DER, the key's own certificate first (RFC 7517, section 4.7). Empty: none."""
     create_time: float
     activate_time: float | None = None
     retire_time: float | None = None
@@ -330,6 +334,8 @@ class NodeReport:
     """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to fit."""
     foreign: Sequence[tuple[str, int]]
     """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere; 4,096 at most."""
+    key_revision: int = 0
+    """The lowest revision of the key set that any of its validators has confirmed. Without validators it means nothing."""
     age: float = 0.0
     """Seconds since it was written, by the database's clock. Set by the store."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from token_service.errors import OverloadedError, StoreUnavailableError
@@ -42,6 +42,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         self._idle: Final[deque[asyncio.Future[None]]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self._cancelled = False  # whether an item in the queue may be nobody's any more
 
     def open(self) -> None:
         """Start the tasks in the running loop."""
@@ -55,21 +56,30 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         self._closed = True
         while self._idle:
             self._wake()
-        if self._tasks:
+        try:
             await asyncio.gather(*self._tasks)
+        finally:  # with something left only if this was cancelled
             self._tasks = []
+            self._fail(self._queue)
+            self._queue.clear()
 
     async def __call__(self, item: ItemT) -> ResultT:
         """Have an item flushed. Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` when closed."""
         if self._closed:
             raise unavailable()
         if len(self._queue) >= self._max_queue:
-            raise OverloadedError("too many writes are waiting for the database", retry_after=RETRY_AFTER)
+            self._forget_cancelled()
+            if len(self._queue) >= self._max_queue:
+                raise OverloadedError("too many calls are waiting for the database", retry_after=RETRY_AFTER)
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._idle:
             self._wake()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
 
     def _wake(self) -> None:
         waiter = self._idle.popleft()
@@ -91,6 +101,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
                 continue
             try:
                 results = await flush([item for item, _ in batch])
+                answers = list(zip(batch, results, strict=True))
             except asyncio.CancelledError:
                 self._fail(batch)
                 raise
@@ -99,7 +110,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
                 self._fail(batch)
                 continue
             lost = False
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in answers:
                 if isinstance(result, Exception):
                     lost = lost or isinstance(result, StoreUnavailableError)
                     if not future.done():
@@ -107,9 +118,15 @@ class GroupCommitter(Generic[ItemT, ResultT]):
                 elif not future.done():
                     future.set_result(result)
             if lost:
-                queued = list(self._queue)
+                self._fail(self._queue)
                 self._queue.clear()
-                self._fail(queued)
+
+    def _forget_cancelled(self) -> None:
+        if self._cancelled:
+            self._cancelled = False
+            waiting = [entry for entry in self._queue if not entry[1].done()]
+            self._queue.clear()
+            self._queue.extend(waiting)
 
     def _take(self) -> list[tuple[ItemT, asyncio.Future[ResultT]]]:
         batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
@@ -121,7 +138,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         return batch
 
     @staticmethod
-    def _fail(entries: Sequence[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+    def _fail(entries: Iterable[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         for _, future in entries:
             if not future.done():
                 future.set_exception(unavailable())

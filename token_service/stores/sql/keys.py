@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +17,8 @@ from token_service.stores.sql.micros import to_seconds
 from token_service.stores.sql.rows import values_of_mac_key, values_of_signing_key
 from token_service.stores.sql.schema import log_head
 from token_service.tokens.algorithms import Algorithm
+
+_certificates: Final = msgspec.json.Decoder(tuple[bytes, ...]).decode  # base64
 
 
 class SqlKeyStore:
@@ -95,6 +98,8 @@ def _signing_key(row: sa.Row[Any]) -> StoredSigningKey:
         public_key=row.public_key,
         private_key=row.private_key,
         wrapping_key_id=row.wrapping_key_id,
+        provider=row.provider,
+        certificates=_certificates(row.certificates),
         create_time=row.create_time / 1_000_000,
         activate_time=to_seconds(row.activate_time),
         retire_time=to_seconds(row.retire_time),

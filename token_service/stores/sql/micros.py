@@ -19,5 +19,5 @@ def to_seconds(micros: int) -> float: ...
 @overload
 def to_seconds(micros: None) -> None: ...
 def to_seconds(micros: int | None) -> float | None:
-    """The NumericDate; `to_micros` of it is the same microsecond until the year 2255."""
+    """The NumericDate; `to_micros` of it is the same microsecond until the year 2106."""
     return None if micros is None else micros / 1_000_000

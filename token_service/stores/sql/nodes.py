@@ -32,6 +32,7 @@ class SqlNodeStore:
             "connected": report.connected,
             "applied": _encode(report.applied).decode(),
             "foreign_confirmations": _encode(report.foreign).decode(),
+            "key_revision": report.key_revision,
             "report_time": database_now(),
         }
         statement = insert(nodes, self._database.dialect).values(node_id=report.node_id, **values)
@@ -80,5 +81,6 @@ def _report(row: sa.Row[Any]) -> NodeReport:
         connected=row.connected,
         applied=_pairs_of_numbers(row.applied),
         foreign=_pairs_by_name(row.foreign_confirmations),
+        key_revision=row.key_revision,
         age=max(0.0, row.age / 1_000_000),
     )

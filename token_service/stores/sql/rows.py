@@ -170,6 +170,8 @@ def values_of_signing_key(key: StoredSigningKey) -> dict[str, Any]:
         "public_key": key.public_key,
         "private_key": key.private_key,
         "wrapping_key_id": key.wrapping_key_id,
+        "provider": key.provider,
+        "certificates": _json(key.certificates),
         "create_time": to_micros(key.create_time),
         "activate_time": to_micros(key.activate_time),
         "retire_time": to_micros(key.retire_time),

@@ -133,6 +133,9 @@ signing_keys: Final = Table(
     Column("activate_time", BigInteger),
     Column("retire_time", BigInteger),
     Column("revoke_time", BigInteger),
+    Column("provider", Text, nullable=False, server_default="local"),
+    # A JSON list of base64 DER, as in a JWK's x5c.
+    Column("certificates", Text, nullable=False, server_default="[]"),
 )
 
 mac_keys: Final = Table(
@@ -160,4 +163,5 @@ nodes: Final = Table(
     Column("connected", Integer, nullable=False),
     Column("applied", Text, nullable=False),
     Column("foreign_confirmations", Text, nullable=False),
+    Column("key_revision", BigInteger, nullable=False, server_default="0"),
 )

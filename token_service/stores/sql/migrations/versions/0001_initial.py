@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("compacted_sequence", sa.BigInteger(), nullable=False),
         sa.Column("key_revision", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="log_head_pkey"),
-        sa.CheckConstraint("id = 1", name="log_head_one_row_check"),
+        sa.CheckConstraint("id = 1", name=op.f("log_head_one_row_check")),
     )
     op.create_table(
         "signing_keys",
