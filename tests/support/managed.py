@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,6 +17,35 @@ from tests.support.deadline import eventually_sync
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+
+# Drops root's rights and becomes the program.
+_BECOME = (
+    "import os, sys; user, group = int(sys.argv[1]), int(sys.argv[2]); "
+    "os.setgroups([]); os.setgid(group); os.setuid(user); os.execv(sys.argv[3], sys.argv[3:])"
+)
+
+
+def as_user(
+    command: Sequence[str | os.PathLike[str]], user: int | None, group: int | None
+) -> list[str | os.PathLike[str]]:
+    """The command, run by this user and group; without a user, the command itself.
+
+    `subprocess` could do that, too, but only by a real fork, and a process that uses gRPC must not fork: its
+    handlers run in the child, which then hangs or dies before it becomes the program.
+    """
+    if user is None:
+        return [*command]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _BECOME,
+        str(user),
+        str(user if group is None else group),
+        *command,
+    ]
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -45,15 +75,12 @@ class ManagedProcess:
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                command,
+                as_user(command, user, group),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=env,
                 cwd=cwd,
-                user=user,
-                group=group,
-                extra_groups=None if user is None else (),
                 start_new_session=True,
             )
         reaper.watch(self.pid)

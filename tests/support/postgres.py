@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from tests.support.deadline import eventually_sync
-from tests.support.managed import ManagedProcess
+from tests.support.managed import ManagedProcess, as_user
 from tests.support.ports import free_port, release_port
 
 if TYPE_CHECKING:
@@ -159,12 +159,9 @@ class PostgresBinaries:
         """These, or a copy in `scratch` if that user cannot run them where they are."""
         try:
             subprocess.run(
-                [self.initdb, "--version"],
+                as_user([self.initdb, "--version"], user, user),
                 check=True,
                 capture_output=True,
-                user=user,
-                group=user,
-                extra_groups=(),
                 cwd="/",
                 timeout=30,
             )
@@ -304,12 +301,22 @@ class PostgresServer(_Databases):
                 os.chown(data, self._user, self._group)
                 os.chown(password_file, self._user, self._group)
             done = subprocess.run(
-                [
-                    self._binaries.initdb,
-                    *("-D", data, "-U", "token_service", "--pwfile", password_file),
-                    # A clear password over loopback keeps other users of the machine out and costs nothing.
-                    *("--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-                ],
+                as_user(
+                    [
+                        self._binaries.initdb,
+                        *("-D", data, "-U", "token_service", "--pwfile", password_file),
+                        # A clear password over loopback keeps other users of the machine out and costs nothing.
+                        *(
+                            "--auth=password",
+                            "--encoding=UTF8",
+                            "--locale=C",
+                            "--no-sync",
+                            "--no-instructions",
+                        ),
+                    ],
+                    self._user,
+                    self._group,
+                ),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -317,9 +324,6 @@ class PostgresServer(_Databases):
                 check=False,
                 env=self._environment(),
                 cwd=directory,
-                user=self._user,
-                group=self._group,
-                extra_groups=None if self._user is None else (),
             )
             if done.returncode != 0:
                 raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
