@@ -85,8 +85,11 @@ class Supervised:
         def found() -> set[int] | None:
             pids = set()
             for _ in range(40):
-                with socket.create_connection(address, 5) as connection:
-                    pids.add(int(connection.recv(100) or 0))
+                try:
+                    with socket.create_connection(address, 5) as connection:
+                        pids.add(int(connection.recv(100) or 0))
+                except ConnectionError:  # it was waiting for a worker that died
+                    return None
             return pids if len(pids - {0}) == count else None
 
         answer = eventually_sync(found)
