@@ -1,0 +1,194 @@
+"""The hardware goes away while it is in use, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from tests.support.deadline import eventually
+from tests.support.softhsm import SoftHsmToken
+from token_service.errors import SigningUnavailableError
+from token_service.signers.pkcs11 import Pkcs11Keys, Pkcs11Signer
+from token_service.signers.pkcs11_module import Pkcs11Module
+from token_service.tokens.algorithms import Algorithm, verifier_for
+from token_service.tokens.secret import Secret
+
+CLOSE_ALL_SESSIONS, LOGOUT, FINALIZE = 14, 19, 1
+
+Verify = Callable[[bytes, bytes], bool]
+
+
+@pytest.fixture
+async def signer(keys: Pkcs11Keys) -> Pkcs11Signer:
+    new = await keys.generate(Algorithm.ES256)
+    made = keys.open_signer(new.key_id, Algorithm.ES256)
+    made.verify = verifier_for(load_der_public_key(new.public_key))
+    return made
+
+
+async def good(signer: Pkcs11Signer) -> bool:
+    try:
+        return signer.verify(await signer.sign(b"x"), b"x")
+    except SigningUnavailableError:
+        return False
+
+
+async def test_it_says_so_while_away_and_signs_again_once_back(
+    token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    for turn in (1, 2):
+        assert await good(signer)
+        token.take_away()
+        for _ in range(6):
+            with pytest.raises(
+                SigningUnavailableError, match="the HSM does not work at the moment"
+            ) as caught:
+                await signer.sign(b"x")
+            assert caught.value.retry_after == 0.05
+            with pytest.raises(SigningUnavailableError):
+                await keys.generate(Algorithm.ES256)
+        token.bring_back()
+        await eventually(lambda: good(signer))
+        await keys.generate(Algorithm.ES256)
+        said = [record.message for record in caplog.records]
+        assert [("away" in text, "back" in text) for text in said] == [(True, False), (False, True)] * turn
+        assert token.pin not in caplog.text
+
+
+async def test_away_and_back_unseen(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
+    assert await good(signer)
+    token.take_away()
+    token.bring_back()
+    await eventually(lambda: good(signer))
+
+
+async def test_many_callers_while_it_goes_and_comes(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
+    stop = False
+    signed = refused = 0
+
+    async def caller() -> None:
+        nonlocal signed, refused
+        while not stop:
+            try:
+                assert signer.verify(await signer.sign(b"x"), b"x")
+                signed += 1
+            except SigningUnavailableError:
+                refused += 1
+                await asyncio.sleep(0.001)
+
+    callers = asyncio.gather(*(caller() for _ in range(32)))
+    for _ in range(3):
+        before, refused_before = signed, refused
+        await eventually(lambda before=before: signed > before + 50)
+        token.take_away()
+        await eventually(lambda before=refused_before: refused > before + 50)
+        token.bring_back()
+    before = signed
+    await eventually(lambda: signed > before + 50)
+    stop = True
+    await callers
+
+
+def call(module: Pkcs11Module, function: int, *arguments: object) -> None:
+    assert module._call(function, *arguments) == 0
+
+
+@pytest.mark.parametrize("what", ["sessions closed", "logged out", "finalised"])
+async def test_lost_sessions_and_logins_are_made_again_unnoticed(
+    token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, what: str
+) -> None:
+    await asyncio.gather(*(signer.sign(b"x") for _ in range(16)))
+    module = keys._sessions._module
+    assert module is not None
+    slot = module.token(token.label).slot.slot_id
+    if what == "sessions closed":
+        call(module, CLOSE_ALL_SESSIONS, ctypes.c_ulong(slot))
+    elif what == "logged out":
+        session = module.token(token.label).open()
+        call(module, LOGOUT, ctypes.c_ulong(session.handle))
+    else:
+        call(module, FINALIZE, None)
+    signatures = await asyncio.gather(*(signer.sign(b"x") for _ in range(32)))
+    assert all(signer.verify(signature, b"x") for signature in signatures)
+
+
+async def test_a_pin_that_is_refused_later_is_not_tried_again(
+    keys: Pkcs11Keys, signer: Pkcs11Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    log_in = Pkcs11Module.log_in
+    monkeypatch.setattr(Pkcs11Module, "log_in", lambda *args: (tries.append(1), log_in(*args)))
+    keys._sessions._pin = Secret(b"changed-meanwhile")
+    module = keys._sessions._module
+    assert module is not None
+    module.restart(module.generation, interval=0, timeout=5)
+    for outcome in await asyncio.gather(*(signer.sign(b"x") for _ in range(16)), return_exceptions=True):
+        assert isinstance(outcome, SigningUnavailableError)
+        assert "refuses the PIN" in outcome.message
+        assert "changed-meanwhile" not in repr(outcome)
+    assert tries == [1]
+
+
+async def test_not_there_at_the_start(token: SoftHsmToken) -> None:
+    keys = Pkcs11Keys(token.module, token.label, Secret(token.pin.encode()), threads=2)
+    token.take_away()
+    with pytest.raises(SigningUnavailableError, match="does not work"):
+        await keys.__aenter__()
+    token.bring_back()
+    async with keys:
+        await keys.generate(Algorithm.ES256)
+
+
+@pytest.fixture
+async def impatient(token: SoftHsmToken) -> AsyncIterator[Pkcs11Keys]:
+    pin = Secret(token.pin.encode())
+    async with Pkcs11Keys(
+        token.module, token.label, pin, threads=2, timeout=0.3, restart_interval=0.01
+    ) as keys:
+        yield keys
+
+
+async def test_a_module_that_hangs_delays_nobody_for_longer_than_the_timeout(impatient: Pkcs11Keys) -> None:
+    new = await impatient.generate(Algorithm.ES256)
+    signer = impatient.open_signer(new.key_id, Algorithm.ES256)
+    verify = verifier_for(load_der_public_key(new.public_key))
+    returns = threading.Event()
+    signed = []
+    original = signer._sign
+
+    def hang(opened, data):
+        returns.wait(30)
+        signed.append(data)
+        return original(opened, data)
+
+    signer._sign = hang
+    outcomes = await asyncio.gather(*(signer.sign(b"x") for _ in range(8)), return_exceptions=True)
+    assert {str(outcome) for outcome in outcomes} == {"the HSM did not answer within 0.3 s"}
+    returns.set()
+
+    async def works() -> bool:
+        try:
+            return verify(await signer.sign(b"y"), b"y")
+        except SigningUnavailableError:
+            return False
+
+    await eventually(works)
+    assert signed.count(b"x") == 2  # what nobody waited for any more was not begun
+
+
+async def test_a_cancelled_caller_takes_nobody_with_it(keys: Pkcs11Keys, signer: Pkcs11Signer) -> None:
+    tasks = [asyncio.create_task(signer.sign(b"x")) for _ in range(32)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[::2])
+    assert all(signer.verify(outcome, b"x") for outcome in outcomes[1::2])
+    assert await good(signer)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pkcs11
+import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from joserfc import jws
+from joserfc.jwk import import_key
+from pkcs11 import Attribute, ObjectClass
+
+from tests.support.softhsm import SoftHsmToken
+from token_service.core.key_manager import NewKey
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.signers.pkcs11_module import Pkcs11Module
+from token_service.signers.private_key import generate_private_key, public_key_bytes
+from token_service.tokens import base64url, strict_json
+from token_service.tokens.algorithms import Algorithm, verifier_for
+from token_service.tokens.jwk import public_jwk
+from token_service.tokens.secret import Secret
+
+IN_HSM = [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA]
+
+
+def objects(token: SoftHsmToken, new: NewKey) -> list[pkcs11.Object]:
+    """What the module stores of a key, seen in a session of our own."""
+    module = Pkcs11Module.acquire(token.module)
+    try:
+        session = module.token(token.label).open(rw=True)  # this process is logged in
+        return list(session.get_objects({Attribute.LABEL: new.key_id}))
+    finally:
+        module.release(timeout=5)
+
+
+@pytest.mark.parametrize("algorithm", IN_HSM)
+async def test_a_key_made_in_the_module_signs_and_others_verify(
+    keys: Pkcs11Keys, algorithm: Algorithm
+) -> None:
+    new = await keys.generate(algorithm)
+    assert (new.private_key, new.provider) == (None, "pkcs11")
+    material = load_der_public_key(new.public_key)
+    jwk = public_jwk(material)
+    assert jwk["kid"] == new.key_id
+    assert jwk["alg"] == algorithm.value
+    signer = keys.open_signer(new.key_id, algorithm)
+    assert (signer.key_id, signer.algorithm) == (new.key_id, algorithm)
+    header = base64url.encode(strict_json.encode({"alg": algorithm.value, "kid": new.key_id}))
+    signing_input = f"{header}.{base64url.encode(b'{}')}".encode()
+    signature = await signer.sign(signing_input)
+    assert verifier_for(material)(signature, signing_input)
+    assert not verifier_for(material)(signature, signing_input + b"x")
+    if algorithm is not Algorithm.EDDSA:  # joserfc warns of the name, which RFC 9864 splits
+        token = f"{signing_input.decode()}.{base64url.encode(signature)}"
+        assert jws.deserialize_compact(token, import_key(jwk)).payload == b"{}"
+
+
+@pytest.mark.parametrize("bits", [2048, 3072, pytest.param(4096, marks=pytest.mark.slow)])
+async def test_rsa_keys_have_the_length_asked_for(keys: Pkcs11Keys, bits: int) -> None:
+    new = await keys.generate(Algorithm.RS256, rsa_bits=bits)
+    assert load_der_public_key(new.public_key).key_size == bits
+    assert len(await keys.open_signer(new.key_id, Algorithm.RS256).sign(b"x")) == bits // 8
+
+
+async def test_es256_signatures_have_their_full_length_whatever_r_and_s(keys: Pkcs11Keys) -> None:
+    new = await keys.generate(Algorithm.ES256)
+    verify = verifier_for(load_der_public_key(new.public_key))
+    signer = keys.open_signer(new.key_id, Algorithm.ES256)
+    for number in range(600):  # one of 128 has a leading zero byte in r or s
+        signature = await signer.sign(b"%d" % number)
+        assert verify(signature, b"%d" % number)
+
+
+@pytest.mark.parametrize("algorithm", IN_HSM)
+async def test_the_private_key_can_not_be_taken_out(
+    token: SoftHsmToken, keys: Pkcs11Keys, algorithm: Algorithm
+) -> None:
+    new = await keys.generate(algorithm)
+    private, public = sorted(objects(token, new), key=lambda each: each.object_class, reverse=True)
+    assert private.object_class is ObjectClass.PRIVATE_KEY
+    assert private[Attribute.ID] == public[Attribute.ID] == base64url.decode(new.key_id.encode())
+    assert not private[Attribute.EXTRACTABLE]
+    for attribute in ("SENSITIVE", "PRIVATE", "TOKEN", "LOCAL", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE"):
+        assert private[Attribute[attribute]], attribute
+    for use in ("DECRYPT", "UNWRAP", "DERIVE"):
+        assert not private[Attribute[use]], use
+    secret = Attribute.PRIVATE_EXPONENT if algorithm is Algorithm.RS256 else Attribute.VALUE
+    with pytest.raises(pkcs11.AttributeSensitive):
+        private[secret]
+    with pytest.raises(pkcs11.PKCS11Error):
+        private[Attribute.EXTRACTABLE] = True
+    wrapping = private.session.generate_key(pkcs11.KeyType.AES, 256)
+    with pytest.raises(pkcs11.KeyUnextractable):
+        wrapping.wrap_key(private, mechanism=pkcs11.Mechanism.AES_KEY_WRAP_PAD)
+    private.session.close()
+
+
+async def test_32_at_once_get_their_own_signatures_and_the_loop_goes_on(keys: Pkcs11Keys) -> None:
+    made = [await keys.generate(algorithm) for algorithm in IN_HSM]
+    signers = [keys.open_signer(new.key_id, algorithm) for new, algorithm in zip(made, IN_HSM, strict=True)]
+    verifiers = [verifier_for(load_der_public_key(new.public_key)) for new in made]
+    loop_thread = threading.current_thread()
+    seen: set[threading.Thread] = set()
+    for signer in signers:
+        original = signer._sign
+
+        def record(opened, data, original=original):
+            seen.add(threading.current_thread())
+            return original(opened, data)
+
+        signer._sign = record
+
+    async def caller(number: int) -> None:
+        for turn in range(12):
+            text = b"%d.%d" % (number, turn)
+            which = (number + turn) % len(signers)
+            assert verifiers[which](await signers[which].sign(text), text)
+
+    await asyncio.gather(*(caller(number) for number in range(32)))
+    assert loop_thread not in seen
+    assert 1 < len(seen) <= 4
+
+
+async def test_a_deleted_key_is_gone_for_every_thread(token: SoftHsmToken, keys: Pkcs11Keys) -> None:
+    new = await keys.generate(Algorithm.ES256)
+    other = await keys.generate(Algorithm.ES256)
+    signer = keys.open_signer(new.key_id, Algorithm.ES256)
+    await asyncio.gather(*(signer.sign(b"x") for _ in range(16)))
+    await keys.delete(new.key_id)
+    await keys.delete(new.key_id)  # again: nothing happens
+    for _ in range(8):
+        with pytest.raises(SigningUnavailableError, match=f"no key {new.key_id}"):
+            await signer.sign(b"x")
+    assert objects(token, new) == []
+    await keys.open_signer(other.key_id, Algorithm.ES256).sign(b"x")
+
+
+async def test_a_key_signs_with_its_one_algorithm_only(keys: Pkcs11Keys) -> None:
+    new = await keys.generate(Algorithm.ES256)
+    for algorithm in (Algorithm.RS256, Algorithm.EDDSA):
+        with pytest.raises(SigningUnavailableError, match="KeyTypeInconsistent"):
+            await keys.open_signer(new.key_id, algorithm).sign(b"x")
+    await keys.open_signer(new.key_id, Algorithm.ES256).sign(b"x")
+    with pytest.raises(ConfigurationError, match="HS256"):
+        keys.open_signer(new.key_id, Algorithm.HS256)
+    with pytest.raises(ConfigurationError, match="HS256"):
+        await keys.generate(Algorithm.HS256)
+    with pytest.raises(ConfigurationError, match="2048"):
+        await keys.generate(Algorithm.RS256, rsa_bits=1024)
+
+
+async def test_what_the_token_can_not_do_is_said_and_leaves_nothing_behind(
+    token: SoftHsmToken, keys: Pkcs11Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stored(token)
+    with pytest.raises(
+        ConfigurationError, match=r"has no keys for RS256 with 99999 bits: it makes \d+ to \d+"
+    ):
+        await keys.generate(Algorithm.RS256, rsa_bits=99999)
+    monkeypatch.setattr("token_service.signers.pkcs11._ED25519", (b"\x13\x05nonse", b"\x06\x01\x00"))
+    with pytest.raises((ConfigurationError, SigningUnavailableError)):
+        await keys.generate(Algorithm.EDDSA)
+    monkeypatch.setattr("token_service.signers.pkcs11.verifier_for", lambda _: lambda *_: False)
+    with pytest.raises(ConfigurationError, match="signatures are not what they should be"):
+        await keys.generate(Algorithm.ES256)
+    assert stored(token) == before
+
+
+def stored(token: SoftHsmToken) -> set[Path]:
+    return {path for path in token.tokens.rglob("*.object") if path.stat().st_size}
+
+
+async def test_keys_outlive_the_process_and_a_module_that_was_closed(token: SoftHsmToken) -> None:
+    pin = Secret(token.pin.encode())
+    async with Pkcs11Keys(token.module, token.label, pin, threads=2) as first:
+        new = await first.generate(Algorithm.ES256)
+    async with (
+        Pkcs11Keys(token.module, token.label, pin, threads=2) as second,
+        Pkcs11Keys(token.module, token.label, pin, threads=2) as third,  # of the same module at once
+    ):
+        for keys in (second, third):
+            signature = await keys.open_signer(new.key_id, Algorithm.ES256).sign(b"x")
+            assert verifier_for(load_der_public_key(new.public_key))(signature, b"x")
+        await second._sessions.close()
+        await third.open_signer(new.key_id, Algorithm.ES256).sign(b"x")
+    with pytest.raises(SigningUnavailableError, match="not open"):
+        await third.open_signer(new.key_id, Algorithm.ES256).sign(b"x")
+
+
+@pytest.mark.parametrize("pin", [b"wrong-pin-4711", b""])
+async def test_a_wrong_pin_is_refused_once_and_shown_nowhere(
+    token: SoftHsmToken, monkeypatch: pytest.MonkeyPatch, pin: bytes
+) -> None:
+    tries = []
+    log_in = Pkcs11Module.log_in
+    monkeypatch.setattr(Pkcs11Module, "log_in", lambda *args: (tries.append(1), log_in(*args)))
+    with pytest.raises(ConfigurationError, match="refuses the PIN: CKR_PIN_") as caught:
+        async with Pkcs11Keys(token.module, token.label, Secret(pin)):
+            pass
+    assert tries == [1]
+    assert not pin or pin.decode() not in repr(caught.value) + str(caught.value)
+
+
+async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> None:
+    pin = Secret(token.pin.encode())
+    with pytest.raises(
+        ConfigurationError, match="no token is labelled 'other'; labels there: 'token-service'"
+    ):
+        async with Pkcs11Keys(token.module, "other", pin):
+            pass
+    with pytest.raises(ConfigurationError, match="can't be loaded as a PKCS#11 module"):
+        async with Pkcs11Keys(str(tmp_path / "missing.so"), token.label, pin):
+            pass
+    not_a_module = tmp_path / "text.so"
+    not_a_module.write_text("no library")
+    with pytest.raises(ConfigurationError, match="can't be loaded as a PKCS#11 module"):
+        async with Pkcs11Keys(str(not_a_module), token.label, pin):
+            pass
+
+
+async def test_a_stranger_s_key_id_is_refused(keys: Pkcs11Keys) -> None:
+    for key_id in ("", "kid", "é" * 43, base64url.encode(b"x" * 31)):
+        with pytest.raises(ConfigurationError, match="not the id of a key in an HSM"):
+            keys.open_signer(key_id, Algorithm.ES256)
+    foreign = generate_private_key(Algorithm.ES256)
+    kid = public_jwk(load_der_public_key(public_key_bytes(foreign)))["kid"]
+    with pytest.raises(SigningUnavailableError, match=f"the HSM has no key {kid}"):
+        await keys.open_signer(kid, Algorithm.ES256).sign(b"x")

@@ -1,0 +1,287 @@
+"""A PKCS#11 module (a shared library) in this process: initialised for threads, shared by all who use it, begun anew when it was away.
+
+python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`) and releases the
+interpreter in every call; with threads that corrupts the memory of modules that take it at its word. So the module is initialised
+here, with locks of the operating system (PKCS #11 v2.40, section 5.4), and so is what belongs to the process rather than to one session:
+finalising, logging in, and asking for the state of a session.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from token_service.errors import ConfigurationError
+from token_service.tokens.secret import Secret
+
+if TYPE_CHECKING:
+    from pkcs11 import Token
+
+_OK: Final = 0x000
+_CANT_LOCK: Final = 0x00A
+_USER_ALREADY_LOGGED_IN: Final = 0x100
+_ALREADY_INITIALIZED: Final = 0x191
+_PIN_ERRORS: Final = {
+    0x0A0: "CKR_PIN_INCORRECT",
+    0x0A1: "CKR_PIN_INVALID",
+    0x0A2: "CKR_PIN_LEN_RANGE",
+    0x0A3: "CKR_PIN_EXPIRED",
+    0x0A4: "CKR_PIN_LOCKED",
+    0x102: "CKR_USER_PIN_NOT_INITIALIZED",
+}
+_OS_LOCKING_OK: Final = 2
+_USER: Final = 1
+_USER_STATES: Final = frozenset({1, 3})  # CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS
+
+# Positions in CK_FUNCTION_LIST, which are the same in all versions.
+_INITIALIZE: Final = 0
+_FINALIZE: Final = 1
+_GET_SESSION_INFO: Final = 15
+_LOGIN: Final = 18
+_FUNCTIONS: Final = 68
+
+
+_FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_ulong)
+"""Releases the interpreter during the call; arguments say their own type."""
+
+
+class _FunctionList(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * _FUNCTIONS))
+
+
+class _InitializeArguments(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("create", "destroy", "lock", "unlock")),
+        ("flags", ctypes.c_ulong),
+        ("reserved", ctypes.c_void_p),
+    )
+
+
+class _SessionInfo(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_ulong) for name in ("slot", "state", "flags", "device_error"))
+
+
+class ModuleError(Exception):
+    """The module failed a call, or can't be called now. The text holds no PIN."""
+
+
+class NoSuchTokenError(ModuleError):
+    """The module answers but has no token of this label."""
+
+
+class PinRefusedError(ModuleError):
+    """The token did not take the PIN. Trying again could lock it."""
+
+
+class Pkcs11Module:
+    """One module in this process. Get it with `acquire` and give it back with `release`.
+
+    All calls into the module are made within `calls()`, so that `restart` can wait for them to end.
+    """
+
+    _lock: Final = threading.Lock()
+    _loaded: Final[dict[str, Pkcs11Module]] = {}
+
+    def __init__(self, path: str) -> None:
+        """Only for `acquire`."""
+        self.path: Final = path
+        self.generation = 0
+        """Grows when the module is begun anew; sessions of an older one are void."""
+        self._process = os.getpid()
+        self._library: Any = None
+        self._functions: ctypes.Array[ctypes.c_void_p]
+        self._users = 0
+        self._condition = threading.Condition()
+        self._active = 0
+        self._restarting = False
+        self._initialized = False
+        self._restart_after = 0.0
+
+    @classmethod
+    def acquire(cls, path: str) -> Pkcs11Module:
+        """Load and initialise the module, unless that is done. Blocks.
+
+        Raises `ConfigurationError` if it is no such module, and `ModuleError` if it can't be initialised now.
+        """
+        path = os.path.realpath(path)
+        with cls._lock:
+            module = cls._loaded.get(path)
+            if module is None:
+                module = cls(path)
+                module._load()
+                cls._loaded[path] = module
+            elif module._process != os.getpid():
+                module._forget_parent()
+            if not module._initialized:
+                module._initialize()
+            module._users += 1
+            return module
+
+    def release(self, timeout: float) -> None:
+        """Finalise the module if nobody else has it and all calls end within `timeout` seconds."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            with self._condition:
+                quiet = self._condition.wait_for(lambda: not (self._active or self._restarting), timeout)
+                if quiet and self._initialized:
+                    self._initialized = False
+                    self._call(_FINALIZE, None)
+                    self.generation += 1
+
+    @contextmanager
+    def calls(self) -> Iterator[int]:
+        """Around calls into the module. Gives the generation they belong to. Raises `ModuleError` while it is not initialised."""
+        with self._condition:
+            # A restart waits for other calls with a timeout of its own, so this ends.
+            self._condition.wait_for(lambda: not self._restarting)
+            if not self._initialized:
+                raise ModuleError("the module is not initialised")
+            self._active += 1
+            generation = self.generation
+        try:
+            yield generation
+        finally:
+            with self._condition:
+                self._active -= 1
+                self._condition.notify_all()
+
+    def restart(self, generation: int, *, interval: float, timeout: float) -> None:
+        """Finalise and initialise the module, unless that happened since `generation`. Not within `calls()`.
+
+        Returns once the module is initialised. Raises `ModuleError` if it can't be now, if the last try was less than
+        `interval` seconds ago, or if calls under way don't end within `timeout` seconds.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: not self._restarting)
+            if self.generation != generation and self._initialized:
+                return
+            if time.monotonic() < self._restart_after:
+                raise ModuleError("the module was begun anew a moment ago")
+            self._restarting = True
+            idle = self._condition.wait_for(lambda: self._active == 0, timeout)
+        try:
+            if not idle:
+                raise ModuleError("a call into the module does not return")
+            if self._initialized:
+                self._initialized = False
+                self._call(_FINALIZE, None)
+            self._initialize()
+        finally:
+            with self._condition:
+                if idle:
+                    self.generation += 1
+                self._restart_after = time.monotonic() + interval
+                self._restarting = False
+                self._condition.notify_all()
+
+    def token(self, label: str) -> Token:
+        """The token with this label. Raises `NoSuchTokenError`, `ConfigurationError` if there are several, or an error of python-pkcs11."""
+        import pkcs11
+
+        failure: pkcs11.PKCS11Error | None = None
+        found: list[Token] = []
+        labels: list[str] = []
+        for slot in self._library.get_slots(token_present=True):
+            try:
+                token = slot.get_token()
+            except pkcs11.PKCS11Error as error:  # of another slot, perhaps
+                failure = error
+                continue
+            labels.append(token.label)
+            if token.label == label:
+                found.append(token)
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"the PKCS#11 module {self.path} has {len(found)} tokens labelled {label!r}"
+            )
+        if found:
+            return found[0]
+        if failure is not None:
+            raise failure
+        present = ", ".join(repr(each) for each in labels if each) or "none"
+        raise NoSuchTokenError(f"no token is labelled {label!r}; labels there: {present}")
+
+    def is_logged_in(self, session: Any) -> bool:
+        """Whether the session may use private keys. Raises `ModuleError` if it is no session any more."""
+        info = _SessionInfo()
+        result = self._call(_GET_SESSION_INFO, ctypes.c_ulong(session.handle), ctypes.byref(info))
+        if result != _OK:
+            raise ModuleError(f"C_GetSessionInfo: {result:#x}")
+        return info.state in _USER_STATES
+
+    def log_in(self, session: Any, pin: Secret) -> None:
+        """Log in, for all sessions of this process with the token. Raises `PinRefusedError` or `ModuleError`."""
+        text = pin.reveal()
+        result = self._call(
+            _LOGIN, ctypes.c_ulong(session.handle), ctypes.c_ulong(_USER), text, ctypes.c_ulong(len(text))
+        )
+        if result in _PIN_ERRORS:
+            raise PinRefusedError(_PIN_ERRORS[result])
+        if result not in {_OK, _USER_ALREADY_LOGGED_IN}:
+            raise ModuleError(f"C_Login: {result:#x}")
+
+    def _load(self) -> None:
+        try:
+            from pkcs11._pkcs11 import lib
+        except ImportError:
+            raise ConfigurationError(
+                "keys in an HSM need python-pkcs11; install it with: pip install 'token-service[hsm]'"
+            ) from None
+
+        class Library(lib):
+            """Leaves the initialising to us."""
+
+            def initialize(self) -> None:
+                return
+
+        try:
+            library = ctypes.CDLL(self.path)
+            functions = ctypes.POINTER(_FunctionList)()
+            result = library.C_GetFunctionList(ctypes.byref(functions))
+        except (OSError, AttributeError) as error:
+            raise ConfigurationError(f"{self.path} can't be loaded as a PKCS#11 module: {error}") from None
+        if result != _OK:
+            raise ConfigurationError(
+                f"{self.path} can't be loaded as a PKCS#11 module: C_GetFunctionList: {result:#x}"
+            )
+        self._functions = functions.contents.functions
+        self._initialize()
+        self._library = Library(self.path)
+
+    def _forget_parent(self) -> None:
+        """After a fork nothing of the parent's state holds, and a module that did not notice has to let go of it, too."""
+        self._users = self._active = 0
+        self._condition = threading.Condition()
+        self._restarting = self._initialized = False
+        self.generation += 1
+        self._initialize(inherited=True)
+        self._process = os.getpid()
+
+    def _initialize(self, *, inherited: bool = False) -> None:
+        arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
+        result = self._call(_INITIALIZE, ctypes.byref(arguments))
+        if result == _ALREADY_INITIALIZED and inherited:
+            self._call(_FINALIZE, None)
+            result = self._call(_INITIALIZE, ctypes.byref(arguments))
+        if result == _ALREADY_INITIALIZED:
+            raise ConfigurationError(
+                f"something else in this process uses the PKCS#11 module {self.path} already"
+            )
+        if result == _CANT_LOCK:
+            raise ConfigurationError(f"the PKCS#11 module {self.path} can't be used by several threads")
+        if result != _OK:
+            raise ModuleError(f"C_Initialize: {result:#x}")
+        self._initialized = True
+
+    def _call(self, function: int, *arguments: object) -> int:
+        return int(_FUNCTION(self._functions[function] or 0)(*arguments))
+
+    def __repr__(self) -> str:
+        return f"<Pkcs11Module {self.path}>"
