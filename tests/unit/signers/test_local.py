@@ -5,12 +5,14 @@ import pickle
 import threading
 import warnings
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from joserfc import jws
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import Key, import_key
 
+from token_service.core.ports import SigningKeyState, StoredSigningKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.local import LocalKeys, LocalSigner
 from token_service.signers.private_key import generate_private_key, private_key_bytes, verification_material
@@ -34,7 +36,7 @@ def signing_input(algorithm: Algorithm, payload: bytes = b'{"sub":"alice"}') -> 
 @pytest.mark.parametrize("algorithm", Algorithm)
 async def test_an_independent_library_verifies_the_signature(keys: LocalKeys, algorithm: Algorithm) -> None:
     new = await keys.generate(algorithm)
-    signer = keys.open_signer(new.key_id, algorithm, new.private_key)
+    signer = keys.open_signer(stored(new.key_id, algorithm), new.private_key)
     assert signer.algorithm is algorithm
     assert signer.key_id == new.key_id
     text = signing_input(algorithm)
@@ -80,9 +82,21 @@ async def test_rsa_signs_in_the_threads_and_the_others_where_they_are(keys: Loca
         assert len(in_threads) == (8 if algorithm is Algorithm.RS256 else 0)
 
 
-async def _new(keys: LocalKeys, algorithm: Algorithm) -> tuple[str, Algorithm, Secret]:
+async def _new(keys: LocalKeys, algorithm: Algorithm) -> tuple[StoredSigningKey, Secret]:
     new = await keys.generate(algorithm)
-    return new.key_id, algorithm, new.private_key
+    return stored(new.key_id, algorithm), new.private_key
+
+
+def stored(key_id: str, algorithm: Algorithm) -> StoredSigningKey:
+    return StoredSigningKey(
+        key_id=key_id,
+        algorithm=algorithm,
+        state=SigningKeyState.ACTIVE,
+        public_key=b"",
+        private_key=b"",
+        wrapping_key_id="",
+        create_time=0,
+    )
 
 
 async def test_a_closed_pool_says_that_it_can_not_sign() -> None:
@@ -93,19 +107,21 @@ async def test_a_closed_pool_says_that_it_can_not_sign() -> None:
 
 
 async def test_a_stored_key_that_is_another_or_none_is_refused(keys: LocalKeys) -> None:
-    key_id, algorithm, private_key = await _new(keys, Algorithm.ES256)
+    key, private_key = await _new(keys, Algorithm.ES256)
     with pytest.raises(ConfigurationError, match="is that of"):
-        keys.open_signer("another", algorithm, private_key)
+        keys.open_signer(replace(key, key_id="another"), private_key)
     with pytest.raises(ConfigurationError, match="not a key for EdDSA"):
-        keys.open_signer(key_id, Algorithm.EDDSA, private_key)
+        keys.open_signer(replace(key, algorithm=Algorithm.EDDSA), private_key)
+    with pytest.raises(ConfigurationError, match="is missing"):
+        keys.open_signer(key, None)
     with pytest.raises(ConfigurationError, match="not a private key") as caught:
-        keys.open_signer(key_id, algorithm, Secret(b"hunter2"))
+        keys.open_signer(key, Secret(b"hunter2"))
     assert "hunter2" not in caught.value.message
 
 
 async def test_nothing_secret_shows(keys: LocalKeys) -> None:
     new = await keys.generate(Algorithm.HS256)
-    signer = keys.open_signer(new.key_id, Algorithm.HS256, new.private_key)
+    signer = keys.open_signer(stored(new.key_id, Algorithm.HS256), new.private_key)
     for text in (repr(new), repr(signer), str(signer)):
         assert repr(new.private_key.reveal())[2:-1] not in text
         assert new.private_key.reveal().hex() not in text
