@@ -124,6 +124,23 @@ class Introspector:
             return Introspection(replica.cursor, error.reason)
         return Introspection(replica.cursor, None, claims, entry)
 
+    @property
+    def generation(self) -> int:
+        """Changes with the keys: what was found at another generation must be judged anew."""
+        return self._verifier.generation
+
+    def still_active(self, entry: CacheEntry, generation: int, now: float) -> bool:
+        """Whether the answer to a query for which a JWT was found active, at a generation, must be the same now.
+
+        False: judge it anew. What else a query asks can't come out differently. Raises `ReplicaStaleError`.
+        """
+        self._tailer.require_fresh()
+        return (
+            entry.clean_version == self._replica.revocations.version
+            and entry.valid_from <= now < entry.valid_until
+            and generation == self._verifier.generation
+        )
+
     def _entry(self, token: str, now: float) -> CacheEntry:
         generation = self._verifier.generation
         if generation != self._generation:
@@ -132,7 +149,8 @@ class Introspector:
         entry = self._cache.get(token)
         if entry is None or entry.valid_until <= now:
             claims = self._verifier.verify(token)
-            entry = CacheEntry(claims, claims.not_before, min(claims.expire_time, now + MAX_AGE))
+            valid_from = max(claims.not_before, claims.issue_time)
+            entry = CacheEntry(claims, valid_from, min(claims.expire_time, now + MAX_AGE))
             self._cache.put(token, entry)
         return entry
 

@@ -57,13 +57,13 @@ class Edge:
         request_type: type[_Request],
         handle: Callable[[_Request, Caller | None], Awaitable[Message | bytes]],
         *,
-        at_once: Callable[[_Request], bytes | None] | None = None,
+        at_once: Callable[[bytes], bytes | None] | None = None,
         patient: bool = False,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a unary method.
 
-        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer without waiting for anything;
-        if it returns None, `handle` does. `patient`: a call without a deadline has the latest one instead of the default.
+        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the encoded
+        request, without waiting for anything; if it returns None, `handle` answers. `patient`: a call without a deadline has the latest one instead of the default.
         """
         parse = request_type.FromString
         identify = self._authorizer.identify
@@ -80,11 +80,11 @@ class Edge:
                     raise OverloadedError(retry_after=_RETRY_AFTER)
                 self.running += 1
                 try:
-                    request = parse(data)
                     if at_once is not None:
-                        answer = at_once(request)
+                        answer = at_once(data)
                         if answer is not None:
                             return answer
+                    request = parse(data)
                     # A nearer deadline of the caller's own ends the call without our doing.
                     left: float | None = context.time_remaining()
                     if left is not None and left <= max_deadline:

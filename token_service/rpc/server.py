@@ -135,7 +135,7 @@ class GrpcServer:
             ring_capacity=limits.ring_capacity,
         )
         self._tokens = TokenService(
-            issuer, refresher, revoker, introspector, read_index, validators, clock, issuer_name
+            issuer, refresher, revoker, introspector, replica, read_index, validators, clock, issuer_name
         )
         self._sessions = SessionService(sessions, clock)
         self._keys = KeyService(keyring, issuer_name)
