@@ -8,8 +8,9 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
@@ -17,11 +18,13 @@ from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.janitor import Janitor
+from token_service.core.key_lifecycle import RotationRules
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
 from token_service.core.mirroring import Mirroring
 from token_service.core.policy import Policies
-from token_service.core.ports import StoredSigningKey
+from token_service.core.ports import RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
@@ -33,6 +36,8 @@ from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthoriz
 from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
+from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.signers.providers import SigningProviders
 from token_service.stores.sql.stores import SqlStores
 from token_service.telemetry import Audit
 from token_service.tokens import strict_json
@@ -71,25 +76,79 @@ async def migrate(settings: Settings) -> str:
         return await stores.migrate()
 
 
-async def list_signing_keys(settings: Settings) -> Sequence[StoredSigningKey]:
-    """All signing keys, newest first, straight from the database."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What it takes to look at the keys and to change them."""
+
+    keyring: Keyring
+    manager: KeyManager
+    validators: Validators
+    log: RevocationLog
+
+
+@asynccontextmanager
+async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """The keys of the database, loaded, for a command that changes them. Running nodes take a change up by themselves."""
     async with SqlStores(settings.database_url.reveal()) as stores:
         await stores.require_current()
-        keys = (await stores.keys.load()).signing_keys
-    return sorted(keys, key=lambda key: (key.create_time, key.key_id), reverse=True)
+        async with _keys(settings, stores, Audit(), _node_id()) as keys:
+            await keys.keyring.refresh()
+            yield keys
+
+
+@asynccontextmanager
+async def _keys(settings: Settings, stores: SqlStores, audit: Audit, node_id: str) -> AsyncIterator[Keys]:
+    clock = SystemClock()
+    wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
+    async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(LocalKeys(rsa_bits=settings.signing_rsa_bits))
+        module: Pkcs11Keys | None = None
+        if settings.pkcs11_module is not None and settings.pkcs11_pin is not None:
+            module = await stack.enter_async_context(
+                Pkcs11Keys(
+                    str(settings.pkcs11_module),
+                    settings.pkcs11_token,
+                    settings.pkcs11_pin,
+                    rsa_bits=settings.signing_rsa_bits,
+                )
+            )
+        providers = SigningProviders(local, module)
+        validators = Validators(node_id, stores.nodes, clock)
+        keyring = Keyring(stores.keys, wrap, settings.signing_algorithm, open_signer=providers.open_signer)
+        manager = KeyManager(
+            stores.keys,
+            keyring,
+            wrap,
+            stores.leases,
+            validators,
+            clock,
+            audit,
+            RotationRules(
+                settings.signing_algorithm, settings.key_rotation_period, settings.key_announce_time
+            ),
+            node_id=node_id,
+            generate=providers.generate,
+            entropy=secrets.token_bytes,
+            interval=settings.key_check_interval,
+        )
+        yield Keys(keyring, manager, validators, stores.log)
+
+
+def _node_id() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @asynccontextmanager
 async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
     """A running node: its gRPC and its HTTP address. Leaving the context stops it; a background task that fails ends it."""
     clock = SystemClock()
-    node_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    node_id = _node_id()
     policy_file = PolicyFile(settings.policy_file, environ)
     document = policy_file.load()
     policies = Policies(document.book)
     authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
-    await asyncio.to_thread(prepare_data_dir, settings.data_dir)
-    wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
+    if not settings.is_production:
+        await asyncio.to_thread(prepare_data_dir, settings.data_dir)
     audit = Audit()
 
     async with AsyncExitStack() as stack:
@@ -100,15 +159,9 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             await stores.require_current()
         else:
             await stores.migrate()
-        local_keys = await stack.enter_async_context(LocalKeys())
-        keyring = Keyring(
-            stores.keys,
-            wrap,
-            settings.signing_algorithm,
-            generate=local_keys.generate,
-            open_signer=local_keys.open_signer,
-            entropy=secrets.token_bytes,
-        )
+        keys = await stack.enter_async_context(_keys(settings, stores, audit, node_id))
+        keyring, key_manager, validators = keys.keyring, keys.manager, keys.validators
+        await key_manager.ensure()
         replica = Replica()
         read_index = ReadIndex(stores.log)
         tailer = Tailer(
@@ -123,7 +176,6 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
         await tailer.start()
         verifier = Verifier([(IssuerRules(settings.issuer, _accepted(settings)), keyring.key_set)])
         keyring.on_change(lambda: verifier.replace_key_set(settings.issuer, keyring.key_set))
-        validators = Validators(node_id, stores.nodes, clock)
         mirroring: Mirroring | None = None
         if settings.redis_url is not None:
             from token_service.stores.redis.mirror import RedisMirror
@@ -138,6 +190,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             read_index,
             verifier,
             keyring,
+            key_manager,
             validators,
             audit,
             publish=mirroring.publish if mirroring is not None else None,
@@ -167,6 +220,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies),
             sessions=Sessions(stores.sessions, policies),
             keyring=keyring,
+            key_manager=key_manager,
             replica=replica,
             log=stores.log,
             read_index=read_index,
@@ -191,8 +245,10 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             if isinstance(authorizer, CertificateAuthorizer):
                 authorizer.callers = changed.callers
 
+        listening = False
+
         def problems() -> list[str]:
-            found = []
+            found = [] if listening else ["gRPC does not listen yet, or any more"]
             if tailer.staleness > settings.replica_max_age:
                 found.append("the database can't be reached: the revocation log is not being followed")
             return found
@@ -201,6 +257,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             tasks = [
                 group.create_task(tailer.run(), name="tailer"),
                 group.create_task(validators.run(), name="validators"),
+                group.create_task(key_manager.run(), name="key-manager"),
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(policy_file.watch(policies_changed), name="policy-file"),
             ]
@@ -212,12 +269,15 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 jwks=lambda: strict_json.encode({"keys": keyring.jwks}),
                 readiness=problems,
                 reuse_port=settings.reuse_port,
+                grace=settings.shutdown_grace,
             )
             async with http_server:
                 grpc_address = await grpc_server.start()
+                listening = True
                 try:
                     yield grpc_address, http_server.address
                 finally:
+                    listening = False
                     await grpc_server.stop(settings.shutdown_grace)
             for task in tasks:
                 task.cancel()

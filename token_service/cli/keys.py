@@ -32,9 +32,14 @@ def list_(settings: Settings, format_: str) -> None:
       token-service keys list
       token-service keys list --format json
     """
-    from token_service.bootstrap import list_signing_keys
 
-    keys = asyncio.run(list_signing_keys(settings))
+    async def load() -> Sequence[StoredSigningKey]:
+        async with administer_keys(settings) as keys:
+            return keys.keyring.signing_keys()
+
+    from token_service.bootstrap import administer_keys
+
+    keys = asyncio.run(load())
     click.echo(_json(keys) if format_ == "json" else _text(keys))
 
 

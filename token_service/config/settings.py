@@ -31,6 +31,8 @@ from token_service.config.values import (
     parse_key_encryption_keys,
     parse_path,
     parse_redis_url,
+    parse_rsa_bits,
+    parse_secret,
     redact_url,
     seconds,
     whole,
@@ -153,6 +155,41 @@ class Settings:
         "Allow HS256: whoever can verify such tokens can make them, and no key is published for it.",
         allowed=_FLAG_VALUES,
         switch=True,
+    )
+    signing_rsa_bits: int = _setting(
+        parse_rsa_bits,
+        "2048",
+        "The size of new RS256 keys.",
+        allowed="`2048`, `3072` or `4096`",
+    )
+    key_rotation_period: float = _setting(
+        default="90d", help="How long a key signs before the next one takes over.", **seconds("1m", "3650d")
+    )
+    key_announce_time: float = _setting(
+        default="15m",
+        help="How long a key is published before it signs: longer than any validator caches a key set.",
+        **seconds("0s", "30d"),
+    )
+    key_check_interval: float = _setting(
+        default="10s", help="How often the keys are looked after.", **seconds("50ms", "1h")
+    )
+    pkcs11_module: Path | None = _setting(
+        parse_file,
+        None,
+        "The PKCS#11 library of an HSM. If set, new signing keys are made there and never leave it.",
+        allowed="a readable library file",
+        default_help="keys are kept encrypted in the database",
+    )
+    pkcs11_token: str = _setting(
+        str, "token-service", "The label of the token in the HSM.", allowed="a label"
+    )
+    pkcs11_pin: Secret | None = _setting(
+        parse_secret,
+        None,
+        "The user PIN of the token.",
+        allowed="the PIN, in the environment or the file",
+        default_help="none",
+        secret=True,
     )
     policy_file: Path | None = _setting(
         parse_file,
@@ -317,7 +354,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     for setting in SETTINGS:
         given, sources[setting.name] = raw.get(setting.name, (setting.default, "default"))
         if given is None:
-            values[setting.name] = () if setting.secret else None
+            values[setting.name] = None
             continue
         try:
             values[setting.name] = setting.parse(given)
@@ -331,6 +368,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
         raise _refusal(problems)
 
     data_dir: Path = values["data_dir"]
+    values["key_encryption_key"] = values["key_encryption_key"] or ()
     if values["database_url"] is None:
         values["database_url"] = Url(f"sqlite+aiosqlite:///{data_dir / DATABASE_FILE}")
     if values["key_encryption_key_file"] is None:
@@ -401,6 +439,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}SIGNING_ALGORITHM is HS256, with which every validator could make tokens; allowed: RS256, ES256, "
             f"EdDSA. For a closed deployment set {PREFIX}ALLOW_HS256=true, too"
         )
+    if settings.pkcs11_module is not None and settings.pkcs11_pin is None:
+        yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
+    if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
+        yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys are not kept in an HSM; allowed: RS256, ES256, EdDSA"
     if settings.grpc_address == settings.http_address and settings.grpc_address.port:
         yield f"{PREFIX}GRPC_ADDRESS and {PREFIX}HTTP_ADDRESS are both {settings.grpc_address}; allowed: two ports"
 

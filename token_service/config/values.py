@@ -239,6 +239,18 @@ def choice(*values: str) -> Callable[[str], str]:
     return parse
 
 
+def parse_rsa_bits(text: str) -> int:
+    """A size of RSA keys. Raises `ValueError`."""
+    if text not in ("2048", "3072", "4096"):
+        raise UnusableValueError("no such size")
+    return int(text)
+
+
+def parse_secret(text: str) -> Secret:
+    """Text that is never shown."""
+    return Secret(text.encode())
+
+
 def whole(low: int, high: int) -> dict[str, Any]:
     """`parse` and `allowed` of a whole number within both bounds."""
 

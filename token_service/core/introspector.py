@@ -99,7 +99,10 @@ class Introspector:
                 return await self._validate_opaque(query, now)
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
-        return self.validate_jwt(query, now)
+        answer = self.validate_jwt(query, now)
+        if answer.reason is InvalidReason.UNKNOWN_KEY and await self._tailer.look_for_keys():
+            return self.validate_jwt(query, now)
+        return answer
 
     def validate_jwt(self, query: TokenQuery, now: float) -> Introspection:
         """Judge a JWT, without I/O."""

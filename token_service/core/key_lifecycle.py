@@ -71,19 +71,13 @@ class Forget:
 Step: TypeAlias = Prepare | Activate | Retire | Forget
 
 
-def next_step(
-    keys: Sequence[StoredSigningKey],
-    now: float,
-    rules: RotationRules,
-    *,
-    confirmed: frozenset[str] = frozenset(),
-) -> Step | None:
-    """The next thing to do; None: nothing now. `confirmed`: keys that every connected validator is known to have."""
+def next_step(keys: Sequence[StoredSigningKey], now: float, rules: RotationRules) -> Step | None:
+    """The next thing to do; None: nothing now."""
     of_algorithm = [key for key in keys if key.algorithm is rules.algorithm]
     active = newest(of_algorithm, SigningKeyState.ACTIVE)
     spare = oldest(of_algorithm, SigningKeyState.PREPARED)
     if active is None:
-        if spare is not None and (is_announced(spare, now, rules, confirmed) or not can_sign(keys)):
+        if spare is not None and (is_announced(spare, now, rules) or not can_sign(keys)):
             return Activate(spare.key_id)
         if spare is None:
             # During a change of algorithm the old key signs on until the new one is announced.
@@ -96,7 +90,7 @@ def next_step(
         if spare is None:
             return Prepare(rules.algorithm, activate=False)
         due = (active.activate_time or active.create_time) + rules.period
-        if now >= due and is_announced(spare, now, rules, confirmed):
+        if now >= due and is_announced(spare, now, rules):
             return Activate(spare.key_id)
     for key in keys:
         if (
@@ -106,18 +100,16 @@ def next_step(
             return Forget(key.key_id)
         if (
             key.state is SigningKeyState.PREPARED
-            and active is not None
             and key.algorithm is not rules.algorithm
+            and now >= key.create_time + rules.period
         ):
-            return Forget(key.key_id)  # never signed; prepared before the algorithm was changed
+            return Forget(key.key_id)  # left over from a change of algorithm; never signed
     return None
 
 
-def is_announced(
-    key: StoredSigningKey, now: float, rules: RotationRules, confirmed: frozenset[str] = frozenset()
-) -> bool:
+def is_announced(key: StoredSigningKey, now: float, rules: RotationRules) -> bool:
     """Whether every validator can be expected to know a prepared key."""
-    return now >= key.create_time + rules.announce or key.key_id in confirmed
+    return now >= key.create_time + rules.announce
 
 
 def can_sign(keys: Sequence[StoredSigningKey]) -> bool:

@@ -1,81 +1,59 @@
 """The keys of this node: which one signs, which ones verify, which ones make opaque tokens.
 
-The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's revision changes. If a load
-fails, the last good copy stays; there is never an empty key set.
+The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's revision changes. If a new state can't
+be used (the table is damaged, a key can't be decrypted) the last good copy stays; there is never an empty key set.
+Changing keys is `key_manager`'s work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from token_service.core.key_lifecycle import signing_key
 from token_service.core.ports import (
-    Entropy,
     KeyStore,
     KeyWrap,
     Signer,
     SigningKeyState,
     StoredKeys,
-    StoredMacKey,
     StoredSigningKey,
 )
-from token_service.errors import KeyNotFoundError, SigningUnavailableError
+from token_service.errors import ConfigurationError, KeyNotFoundError, SigningUnavailableError
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.key_set import KeySet, VerificationKey
 from token_service.tokens.opaque_token import MacKeys
 from token_service.tokens.secret import Secret
 
-_MAC_KEY_BYTES: Final = 32
-_MAX_ATTEMPTS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key pair just made. `public_key` is DER (SubjectPublicKeyInfo), empty for HS256; `private_key` is PKCS#8 DER, or the HMAC key."""
-
-    key_id: str
-    public_key: bytes
-    private_key: Secret
-
-
-GenerateKey = Callable[[Algorithm], Awaitable[NewKey]]
-OpenSigner = Callable[[str, Algorithm, Secret], Signer]
-"""`open_signer(key_id, algorithm, private_key)`."""
+OpenSigner = Callable[[StoredSigningKey, Secret | None], Signer]
+"""`open_signer(key, private_key)`; None for a key whose private part lives elsewhere. Raises `ConfigurationError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
     stored: StoredKeys
-    signers: dict[str, Signer]
     key_set: KeySet
     jwks: tuple[dict[str, Any], ...]
     mac_keys: MacKeys
-    active: Signer | None
+    signer: Signer | None
 
 
 class Keyring:
     """This node's copy of the keys."""
 
     def __init__(
-        self,
-        store: KeyStore,
-        wrap: KeyWrap,
-        algorithm: Algorithm,
-        *,
-        generate: GenerateKey,
-        open_signer: OpenSigner,
-        entropy: Entropy,
+        self, store: KeyStore, wrap: KeyWrap, algorithm: Algorithm, *, open_signer: OpenSigner
     ) -> None:
+        """`algorithm`: what to sign with, if there is an active key for it."""
         self._store = store
         self._wrap = wrap
         self._algorithm = algorithm
-        self._generate = generate
         self._open_signer = open_signer
-        self._entropy = entropy
         self._copy: _Copy | None = None
         self._listeners: list[Callable[[], None]] = []
 
@@ -89,11 +67,11 @@ class Keyring:
         return self._copy.stored.revision if self._copy is not None else -1
 
     def signer(self) -> Signer:
-        """The active key of the configured algorithm. Raises `SigningUnavailableError`."""
-        copy = self._copy
-        if copy is None or copy.active is None:
+        """The key that signs now. Raises `SigningUnavailableError`."""
+        signer = self._loaded().signer
+        if signer is None:
             raise SigningUnavailableError(retry_after=1.0)
-        return copy.active
+        return signer
 
     @property
     def key_set(self) -> KeySet:
@@ -122,92 +100,66 @@ class Keyring:
                 return key
         raise KeyNotFoundError
 
-    async def refresh(self, now: float, *, revision: int | None = None) -> None:
-        """Load the keys unless the copy already is of `revision`; make those that are missing.
+    async def refresh(self, *, revision: int | None = None) -> None:
+        """Load the keys, unless the copy is of `revision` already.
 
-        Any number of nodes may do this at once: each change is a compare-and-set on the store's revision.
+        Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy stays as it was then.
         """
         if revision is not None and revision == self.revision:
             return
-        for _ in range(_MAX_ATTEMPTS):
-            stored = await self._store.load()
-            signing_keys, mac_keys = await self._missing(stored, now)
-            if not signing_keys and not mac_keys:
-                self._adopt(stored)
-                return
-            await self._store.save(stored.revision, signing_keys, mac_keys)
-        raise SigningUnavailableError("other nodes kept changing the keys", retry_after=1.0)
-
-    async def _missing(
-        self, stored: StoredKeys, now: float
-    ) -> tuple[list[StoredSigningKey], list[StoredMacKey]]:
-        signing_keys: list[StoredSigningKey] = []
-        mac_keys: list[StoredMacKey] = []
-        if not any(
-            key.state is SigningKeyState.ACTIVE and key.algorithm is self._algorithm
-            for key in stored.signing_keys
-        ):
-            signing_keys = [
-                replace(key, state=SigningKeyState.RETIRED, retire_time=now)
-                for key in stored.signing_keys
-                if key.state is SigningKeyState.ACTIVE
-            ]
-            new = await self._generate(self._algorithm)
-            signing_keys.append(
-                StoredSigningKey(
-                    key_id=new.key_id,
-                    algorithm=self._algorithm,
-                    state=SigningKeyState.ACTIVE,
-                    public_key=new.public_key,
-                    private_key=self._wrap.wrap(new.private_key, _signing_context(new.key_id)),
-                    wrapping_key_id=self._wrap.key_id,
-                    create_time=now,
-                    activate_time=now,
-                )
-            )
-        if not stored.mac_keys:
-            key = Secret(self._entropy(_MAC_KEY_BYTES))
-            wrapped = self._wrap.wrap(key, _mac_context(1))
-            mac_keys = [
-                StoredMacKey(version=1, wrapped=wrapped, wrapping_key_id=self._wrap.key_id, create_time=now)
-            ]
-        return signing_keys, mac_keys
-
-    def _adopt(self, stored: StoredKeys) -> None:
-        known = self._copy.signers if self._copy is not None else {}
-        signers: dict[str, Signer] = {}
-        verification_keys: list[VerificationKey] = []
-        jwks: list[dict[str, Any]] = []
-        active: Signer | None = None
-        for key in stored.signing_keys:
-            if key.state is SigningKeyState.REVOKED:
-                continue
-            material: VerificationKeyMaterial
-            if key.algorithm is Algorithm.HS256:
-                material = self._private(key)
-            else:
-                material = _public_material(key)
-                jwks.append(public_jwk(material))
-            verification_keys.append(VerificationKey.of(key.key_id, key.algorithm, material))
-            if key.state is SigningKeyState.ACTIVE and key.algorithm is self._algorithm:
-                active = known.get(key.key_id) or self._open_signer(
-                    key.key_id, key.algorithm, self._private(key)
-                )
-                signers[key.key_id] = active
-        mac_keys = MacKeys(
-            {
-                key.version: self._wrap.unwrap(key.wrapped, _mac_context(key.version), key.wrapping_key_id)
-                for key in stored.mac_keys
-            },
-            max(key.version for key in stored.mac_keys),
-        )
-        key_set = KeySet(verification_keys, stored.revision)
-        self._copy = _Copy(stored, signers, key_set, tuple(jwks), mac_keys, active)
+        stored = await self._store.load()
+        if stored.revision < self.revision:
+            return  # overtaken by a later load
+        self._copy = self._open(stored)
         for listener in self._listeners:
             listener()
 
+    def _open(self, stored: StoredKeys) -> _Copy:
+        require_keys(stored)
+        materials = [
+            (key, self._material(key))
+            for key in stored.signing_keys
+            if key.state is not SigningKeyState.REVOKED
+        ]
+        if not materials:
+            raise ConfigurationError("all signing keys are revoked")
+        key_set = KeySet(
+            (VerificationKey.of(key.key_id, key.algorithm, material) for key, material in materials),
+            stored.revision,
+        )
+        jwks = tuple(_jwk(key, material) for key, material in materials if not isinstance(material, Secret))
+        versions = {
+            key.version: self._wrap.unwrap(key.wrapped, mac_context(key.version), key.wrapping_key_id)
+            for key in stored.mac_keys
+        }
+        return _Copy(stored, key_set, jwks, MacKeys(versions, _mac_version(stored)), self._signer(stored))
+
+    def _signer(self, stored: StoredKeys) -> Signer | None:
+        key = signing_key(stored.signing_keys, self._algorithm)
+        if key is None:
+            return None
+        known = self._copy.signer if self._copy is not None else None
+        if known is not None and known.key_id == key.key_id:
+            return known
+        return self._open_signer(key, self._private(key) if key.private_key else None)
+
+    def _material(self, key: StoredSigningKey) -> VerificationKeyMaterial:
+        if key.algorithm is Algorithm.HS256:
+            return self._private(key)
+        try:
+            material = load_der_public_key(key.public_key)
+            if algorithm_of(material) is not key.algorithm:  # type: ignore[arg-type]  # raises for other types
+                raise ValueError("of another algorithm")
+            if public_jwk(material)["kid"] != key.key_id:  # type: ignore[arg-type]
+                raise ValueError("another key")
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the public key of signing key {key.key_id} in the database is damaged: {error}"
+            ) from None
+        return material  # type: ignore[return-value]
+
     def _private(self, key: StoredSigningKey) -> Secret:
-        return self._wrap.unwrap(key.private_key, _signing_context(key.key_id), key.wrapping_key_id)
+        return self._wrap.unwrap(key.private_key, signing_context(key.key_id), key.wrapping_key_id)
 
     def _loaded(self) -> _Copy:
         if self._copy is None:
@@ -215,16 +167,35 @@ class Keyring:
         return self._copy
 
 
-def _signing_context(key_id: str) -> bytes:
+def require_keys(stored: StoredKeys) -> None:
+    """Raise `ConfigurationError` unless there are keys of both kinds: what is there once never becomes empty."""
+    for name, keys in (("signing keys", stored.signing_keys), ("MAC keys", stored.mac_keys)):
+        if not keys:
+            raise ConfigurationError(
+                f"the database is damaged: there are no {name}; restore their table from a backup"
+            )
+
+
+def signing_context(key_id: str) -> bytes:
+    """What a wrapped signing key is bound to."""
     return b"signing-key:" + key_id.encode()
 
 
-def _mac_context(version: int) -> bytes:
+def mac_context(version: int) -> bytes:
+    """What a wrapped MAC key is bound to."""
     return b"mac-key:%d" % version
 
 
-def _public_material(key: StoredSigningKey) -> VerificationKeyMaterial:
-    material = load_der_public_key(key.public_key)
-    if algorithm_of(material) is not key.algorithm:  # type: ignore[arg-type]  # raises for other types
-        raise ValueError(f"signing key {key.key_id} is not a key for {key.algorithm}")
-    return material  # type: ignore[return-value]
+def _mac_version(stored: StoredKeys) -> int:
+    """The version new opaque tokens get: the highest but one. The highest is the spare, so that every node has known a version
+    for long when tokens begin to be made with it.
+    """
+    versions = sorted(key.version for key in stored.mac_keys)
+    return versions[max(0, len(versions) - 2)]
+
+
+def _jwk(key: StoredSigningKey, material: VerificationKeyMaterial) -> dict[str, Any]:
+    jwk = public_jwk(material)
+    if key.certificates:
+        jwk["x5c"] = [b64encode(certificate).decode() for certificate in key.certificates]
+    return jwk

@@ -88,14 +88,17 @@ class Mirroring:
             await self._mirror.publish(self._replica.epoch, batch)
 
     async def _check(self) -> None:
-        """Rebuild the mirror if it is not complete (emptied, new, or an entry got lost on its way)."""
+        """Rebuild the mirror if it has lost something, and bring it what it lacks."""
         head = await self._read_index.head()
-        if not await self._mirror.is_complete(head):
+        position = await self._mirror.position(head.epoch)
+        if position is None:
             logger.info("rebuilding the revocation mirror up to entry %d", head.sequence)
-            await self._mirror.rebuild(head, self._entries(head))
+            await self._mirror.rebuild(head, self._entries(head, head.compacted))
+        elif position < head.sequence:
+            async for entries in self._entries(head, max(position, head.compacted)):
+                await self._mirror.publish(head.epoch, entries)
 
-    async def _entries(self, head: LogHead) -> AsyncIterator[Sequence[Revocation]]:
-        at = head.compacted
+    async def _entries(self, head: LogHead, at: int) -> AsyncIterator[Sequence[Revocation]]:
         while at < head.sequence:
             page = await self._log.read(at, _PAGE)
             if not page:

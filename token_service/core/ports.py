@@ -245,7 +245,7 @@ class StoredSigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMacKey:
-    """A MAC key for opaque tokens at rest; the highest version is the active one."""
+    """A MAC key for opaque tokens at rest. The highest version but one is in use, the highest is a spare."""
 
     version: int
     wrapped: bytes
@@ -366,8 +366,8 @@ class RevocationMirror(Protocol):
         """Add entries to the stream and the set. Idempotent."""
         ...
 
-    async def is_complete(self, head: LogHead) -> bool:
-        """Whether stream and set are those of this log and miss nothing up to the head, as far as the mirror itself knows."""
+    async def position(self, epoch: str) -> int | None:
+        """Up to which sequence of this log the mirror misses nothing; None if it is not known, because it has no copy or has lost something."""
         ...
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:

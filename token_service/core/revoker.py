@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.limits import (
     MAX_CLIENT_ID,
@@ -72,6 +73,7 @@ class Revoker:
         read_index: ReadIndex,
         verifier: Verifier,
         keyring: Keyring,
+        key_manager: KeyManager,
         validators: Validators,
         audit: Audit,
         *,
@@ -83,6 +85,7 @@ class Revoker:
         self._read_index = read_index
         self._verifier = verifier
         self._keyring = keyring
+        self._key_manager = key_manager
         self._validators = validators
         self._audit = audit
         self._publish = publish
@@ -97,6 +100,8 @@ class Revoker:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
         else:
+            if draft.target is RevocationTarget.KEY:
+                await self._key_manager.prepare_revocation(draft.value)
             cursor = await self.append([draft])
             self._audit.record(
                 "revoked",

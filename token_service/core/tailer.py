@@ -15,11 +15,13 @@ from token_service.core.keyring import Keyring
 from token_service.core.ports import LogHead, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.replica import Replica
-from token_service.errors import ReplicaStaleError, StoreUnavailableError, TokenServiceError
+from token_service.errors import ConfigurationError, ReplicaStaleError, StoreUnavailableError, TokenServiceError
 from token_service.tokens.revocation import Cursor, Revocation
 from token_service.tokens.revocation_set import RevocationSet
 
 _PAGE: Final = 2000
+_KEY_LOOK_INTERVAL: Final = 0.05
+"""Seconds; whoever sends tokens with unknown keys causes no more reads than that."""
 _SWEEP_INTERVAL: Final = 30.0
 _CHANGE_OVER_INTERVAL: Final = 0.01
 
@@ -52,6 +54,7 @@ class Tailer:
         self._wanted: LogHead | None = None
         self._wake = asyncio.Event()
         self._swept = float("-inf")
+        self._keys_failing = False
 
     @property
     def staleness(self) -> float:
@@ -97,9 +100,15 @@ class Tailer:
                 self._wake.set()  # another log: the loop changes over to it
                 await asyncio.sleep(_CHANGE_OVER_INTERVAL)
 
+    async def look_for_keys(self) -> bool:
+        """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it."""
+        revision = self._keyring.revision
+        if self._clock.monotonic() - self._looked >= _KEY_LOOK_INTERVAL:
+            await self._look()
+        return self._keyring.revision != revision
+
     async def start(self) -> None:
-        """Bring the replica and the keys up to date for the first time. Raises what the store raises."""
-        await self._keyring.refresh(self._clock.now())
+        """Bring the replica up to date for the first time. Raises what the store raises."""
         await self._look()
 
     async def run(self) -> None:
@@ -193,8 +202,18 @@ class Tailer:
         return head.compacted, ()
 
     async def _refresh_keys(self, head: LogHead) -> None:
-        if head.key_revision != self._keyring.revision:
-            await self._keyring.refresh(self._clock.now(), revision=head.key_revision)
+        """Load the keys if they have changed. Keys that can't be used leave the last good ones in force; revocation does not depend on them, for
+        that of a key is in the log.
+        """
+        if head.key_revision == self._keyring.revision:
+            return
+        try:
+            await self._keyring.refresh(revision=head.key_revision)
+            self._keys_failing = False
+        except ConfigurationError as error:
+            if not self._keys_failing:
+                logger.error("the keys stay as they were: %s", error.message)  # noqa: TRY400 - it says what to do; a traceback does not
+            self._keys_failing = True
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()

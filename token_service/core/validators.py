@@ -32,6 +32,7 @@ class Validators:
         self._clock = clock
         self._streams: Counter[str] = Counter()
         self._applied: dict[str, int] = {}
+        self._key_revisions: dict[str, int] = {}
         self._foreign: dict[str, tuple[int, float]] = {}
         self._changed = True
         self._progress = asyncio.Event()
@@ -48,6 +49,7 @@ class Validators:
         """A stream of this validator was opened here."""
         self._streams[subscriber_id] += 1
         self._applied.setdefault(subscriber_id, 0)
+        self._key_revisions.setdefault(subscriber_id, 0)
         self._moved()
 
     def disconnect(self, subscriber_id: str) -> None:
@@ -56,11 +58,15 @@ class Validators:
         if self._streams[subscriber_id] <= 0:
             del self._streams[subscriber_id]
             self._applied.pop(subscriber_id, None)
+            self._key_revisions.pop(subscriber_id, None)
         self._moved()
 
-    def confirm(self, subscriber_id: str, sequence: int) -> None:
-        """This validator has applied everything up to `sequence`."""
+    def confirm(self, subscriber_id: str, sequence: int, key_revision: int = 0) -> None:
+        """This validator has applied everything up to `sequence`, and uses the key set of `key_revision`."""
         known = self._applied.get(subscriber_id)
+        if key_revision > self._key_revisions.get(subscriber_id, key_revision):
+            self._key_revisions[subscriber_id] = key_revision
+            self._changed = True
         if known is None:
             # Its stream is on another node, which learns of it from this node's report.
             if len(self._foreign) < _MAX_FOREIGN or subscriber_id in self._foreign:
@@ -76,6 +82,22 @@ class Validators:
         self._foreign.clear()
         self.requested = 0
         self._moved()
+
+    @property
+    def key_revision(self) -> int:
+        """The lowest revision of the key set that any validator of this node has confirmed; 0 if there are none."""
+        return min(self._key_revisions.values(), default=0)
+
+    async def all_have_keys(self, revision: int) -> bool:
+        """Whether every connected validator of every node uses at least this key set. True if there are none."""
+        if self._key_revisions and self.key_revision < revision:
+            return False
+        reports = await self._nodes.reports(_REPORT_AGE)
+        return all(
+            report.key_revision >= revision
+            for report in reports
+            if report.node_id != self._node_id and report.connected
+        )
 
     def counts(self, sequence: int, others: Iterable[NodeReport] = ()) -> tuple[int, int]:
         """How many validators are connected, and how many of them have applied `sequence`."""
@@ -157,6 +179,7 @@ class Validators:
                 len(self._applied),
                 _pairs(self._applied.values()),
                 [(name, at[0]) for name, at in self._foreign.items()],
+                self.key_revision,
             )
         )
         if not self._applied:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from token_service.clock import Clock
+from token_service.core.key_manager import RSA_SIZES, KeyManager
 from token_service.core.keyring import Keyring
-from token_service.core.limits import DEFAULT_PAGE, MAX_PAGE, Checks
+from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
 from token_service.core.ports import StoredSigningKey
+from token_service.core.revoker import RevokeCommand, Revoker
 from token_service.rpc.authorizer import Caller
 from token_service.rpc.responses import key_set, signing_key
 from token_service.tokens import base64url
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.revocation import RevocationTarget
 from token_service.v1 import key_service_pb2 as pb
+
+_ALGORITHMS: Final = (Algorithm.RS256.value, Algorithm.ES256.value, Algorithm.EDDSA.value)
 
 
 class KeyService:
     """The methods of KeyService."""
 
-    def __init__(self, keyring: Keyring, issuer_name: str) -> None:
+    def __init__(
+        self, keyring: Keyring, key_manager: KeyManager, revoker: Revoker, clock: Clock, issuer_name: str
+    ) -> None:
         self._keyring = keyring
+        self._key_manager = key_manager
+        self._revoker = revoker
+        self._clock = clock
         self._issuer_name = issuer_name
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, caller: Caller | None) -> pb.GetKeySetResponse:
@@ -44,6 +58,54 @@ class KeyService:
             signing_keys=[signing_key(key) for key in page],
             next_page_token=_format_position(page[-1]) if len(keys) > size else "",
         )
+
+    async def PrepareSigningKey(
+        self, request: pb.PrepareSigningKeyRequest, caller: Caller | None
+    ) -> pb.PrepareSigningKeyResponse:
+        """Make a key and publish it."""
+        checks = Checks()
+        if request.algorithm not in ("", *_ALGORITHMS):
+            checks.add("algorithm", f"is none of {', '.join(_ALGORITHMS)}")
+        if request.rsa_bits not in (0, *RSA_SIZES):
+            checks.add("rsa_bits", f"is none of {', '.join(map(str, RSA_SIZES))}")
+        checks.done()
+        algorithm = Algorithm(request.algorithm) if request.algorithm else None
+        key = await self._key_manager.prepare(algorithm, request.rsa_bits or None)
+        return pb.PrepareSigningKeyResponse(signing_key=signing_key(key))
+
+    async def ActivateSigningKey(
+        self, request: pb.ActivateSigningKeyRequest, caller: Caller | None
+    ) -> pb.ActivateSigningKeyResponse:
+        """Let a prepared key sign."""
+        key = await self._key_manager.activate(_key_id(request.key_id), force=request.force)
+        return pb.ActivateSigningKeyResponse(signing_key=signing_key(key))
+
+    async def RetireSigningKey(
+        self, request: pb.RetireSigningKeyRequest, caller: Caller | None
+    ) -> pb.RetireSigningKeyResponse:
+        """Let a key sign no more."""
+        key = await self._key_manager.retire(_key_id(request.key_id))
+        return pb.RetireSigningKeyResponse(signing_key=signing_key(key))
+
+    async def RevokeSigningKey(
+        self, request: pb.RevokeSigningKeyRequest, caller: Caller | None
+    ) -> pb.RevokeSigningKeyResponse:
+        """Refuse a key and all it signed."""
+        key_id = _key_id(request.key_id)
+        self._keyring.get(key_id)
+        command = RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=request.comment)
+        outcome = await self._revoker.revoke(command, self._clock.now())
+        await self._keyring.refresh()
+        return pb.RevokeSigningKeyResponse(
+            signing_key=signing_key(self._keyring.get(key_id)), cursor=str(outcome.cursor)
+        )
+
+
+def _key_id(text: str) -> str:
+    checks = Checks()
+    checks.text("key_id", text, MAX_KEY_ID, required=True)
+    checks.done()
+    return text
 
 
 def _position(key: StoredSigningKey) -> tuple[int, str]:

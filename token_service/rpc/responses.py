@@ -142,6 +142,7 @@ def signing_key(key: StoredSigningKey) -> key_service_pb2.SigningKey:
         algorithm=key.algorithm.value,
         state=_KEY_STATES[key.state],
         create_time=timestamp(key.create_time),
+        provider=key.provider,
     )
     for name in ("activate_time", "retire_time", "revoke_time"):
         value = getattr(key, name)

@@ -15,6 +15,7 @@ from token_service.clock import Clock
 from token_service.core.callers import Permission
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.ports import RevocationLog
 from token_service.core.read_index import ReadIndex
@@ -95,6 +96,7 @@ class GrpcServer:
         introspector: Introspector,
         sessions: Sessions,
         keyring: Keyring,
+        key_manager: KeyManager,
         replica: Replica,
         log: RevocationLog,
         read_index: ReadIndex,
@@ -138,7 +140,7 @@ class GrpcServer:
             issuer, refresher, revoker, introspector, replica, read_index, validators, clock, issuer_name
         )
         self._sessions = SessionService(sessions, clock)
-        self._keys = KeyService(keyring, issuer_name)
+        self._keys = KeyService(keyring, key_manager, revoker, clock, issuer_name)
         self._plain = PlainServices((_TOKEN_SERVICE, _SESSION_SERVICE, _KEY_SERVICE, _HEALTH))
         self._server: grpc.aio.Server | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -224,6 +226,10 @@ class GrpcServer:
         unary(_SESSION_SERVICE, Permission.REFRESH, sessions_pb.ExtendSessionRequest, sessions.ExtendSession)
         unary(_KEY_SERVICE, None, keys_pb.GetKeySetRequest, keys.GetKeySet)
         unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.ListSigningKeysRequest, keys.ListSigningKeys)
+        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.PrepareSigningKeyRequest, keys.PrepareSigningKey)
+        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.ActivateSigningKeyRequest, keys.ActivateSigningKey)
+        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.RetireSigningKeyRequest, keys.RetireSigningKey)
+        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.RevokeSigningKeyRequest, keys.RevokeSigningKey)
         stream = f"/{_TOKEN_SERVICE}/StreamRevocations"
         methods[stream] = edge.stream(
             stream, Permission.SUBSCRIBE, pb.StreamRevocationsRequest, self.feed.stream

@@ -7,6 +7,7 @@ import hmac
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from token_service.core.keyring import NewKey
+from token_service.core.key_manager import NewKey
+from token_service.core.ports import StoredSigningKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.private_key import (
+    DEFAULT_RSA_BITS,
     PrivateKey,
     generate_private_key,
     key_algorithm,
@@ -70,8 +73,9 @@ class LocalKeys:
     Use it as an async context manager, or `close` it when nothing signs any more.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        """`threads`: how many RSA signatures are made at a time; None: one for each processor."""
+    def __init__(self, threads: int | None = None, *, rsa_bits: int = DEFAULT_RSA_BITS) -> None:
+        """`threads`: how many RSA signatures are made at a time; None: one for each processor. `rsa_bits`: of RSA keys where nothing else is said."""
+        self._rsa_bits = rsa_bits
         self._executor = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="sign")
 
     async def __aenter__(self) -> Self:
@@ -86,24 +90,27 @@ class LocalKeys:
         """End the threads once they have finished what they were given."""
         self._executor.shutdown(wait=False)
 
-    async def generate(self, algorithm: Algorithm) -> NewKey:
+    async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
         """A new key pair. Implements `GenerateKey`."""
-        key = await asyncio.get_running_loop().run_in_executor(
-            self._executor, generate_private_key, algorithm
-        )
+        make = partial(generate_private_key, algorithm, rsa_bits=rsa_bits or self._rsa_bits)
+        key = await asyncio.get_running_loop().run_in_executor(self._executor, make)
         return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
-    def open_signer(self, key_id: str, algorithm: Algorithm, private_key: Secret) -> LocalSigner:
+    def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
         """A signer for a key that was made here. Implements `OpenSigner`. Raises `ConfigurationError` if it is not that key."""
+        if private_key is None:
+            raise ConfigurationError(f"the private key of signing key {key.key_id} is missing")
         try:
-            key = load_private_key(algorithm, private_key)
+            private = load_private_key(key.algorithm, private_key)
         except ValueError as error:
             raise ConfigurationError(
-                f"the private key of signing key {key_id} is unusable: {error}"
+                f"the private key of signing key {key.key_id} is unusable: {error}"
             ) from None
-        signer = LocalSigner(key, self._executor)
-        if signer.key_id != key_id:
-            raise ConfigurationError(f"the private key of signing key {key_id} is that of {signer.key_id}")
+        signer = LocalSigner(private, self._executor)
+        if signer.key_id != key.key_id:
+            raise ConfigurationError(
+                f"the private key of signing key {key.key_id} is that of {signer.key_id}"
+            )
         return signer
 
 

@@ -49,11 +49,6 @@ class MemoryMirror:
         self._check()
         return self._data.position if self._data.epoch == epoch else None
 
-    async def is_complete(self, head: LogHead) -> bool:
-        """Whether nothing is missing up to the head."""
-        position = await self.position(head.epoch)
-        return position is not None and position >= head.sequence
-
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
         """Add what is missing and say that nothing is."""
         self._check()

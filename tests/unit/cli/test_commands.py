@@ -4,8 +4,10 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -169,10 +171,11 @@ def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch
         create_time=1767226400.5,
     )
 
-    async def list_signing_keys(settings: Settings) -> Sequence[StoredSigningKey]:
-        return [key]
+    @asynccontextmanager
+    async def administer_keys(settings: Settings) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(keyring=SimpleNamespace(signing_keys=lambda: [key]))
 
-    monkeypatch.setattr(token_service.bootstrap, "list_signing_keys", list_signing_keys)
+    monkeypatch.setattr(token_service.bootstrap, "administer_keys", administer_keys)
     header, row = run("keys", "list").stdout.splitlines()
     assert header.split() == ["KEY", "ID", "ALGORITHM", "STATE", "CREATED"]
     assert row.split() == [key.key_id, "EdDSA", "active", "2026-01-01T00:13:20Z"]

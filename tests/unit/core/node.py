@@ -11,9 +11,12 @@ from token_service.clock import Clock
 from token_service.core.introspector import Introspection, Introspector, TokenQuery
 from token_service.core.issuance import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuer import Issuer
-from token_service.core.keyring import Keyring, NewKey
+from token_service.core.key_lifecycle import RotationRules
+from token_service.core.key_manager import KeyManager, NewKey
+from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
-from token_service.core.policy import Policies, Policy, PolicyBook
+from token_service.core.policy import DAY, Policies, Policy, PolicyBook
+from token_service.core.ports import StoredSigningKey
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
@@ -102,15 +105,16 @@ class PlainWrap:
         return Secret(wrapped[32:])
 
 
-async def generate(algorithm: Algorithm) -> NewKey:
+async def generate(algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
     """A new key, made in this thread."""
-    key = generate_private_key(algorithm)
+    key = generate_private_key(algorithm, rsa_bits=rsa_bits or 2048)
     return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
 
-def open_signer(key_id: str, algorithm: Algorithm, private_key: Secret) -> LocalSigner:
+def open_signer(key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
     """A signer; all but RSA sign in this thread."""
-    return LocalSigner(load_private_key(algorithm, private_key))
+    assert private_key is not None
+    return LocalSigner(load_private_key(key.algorithm, private_key))
 
 
 class Node:
@@ -143,9 +147,7 @@ class Node:
             self.stores.keys,
             PlainWrap(),
             algorithm,
-            generate=generate,
             open_signer=open_signer,
-            entropy=self.entropy,
         )
         self.replica = Replica()
         self.read_index = ReadIndex(self.log)
@@ -159,10 +161,26 @@ class Node:
             max_staleness=max_staleness,
         )
         self.validators = Validators(node_id, nodes if nodes is not None else self.stores.nodes, clock)
+        self.key_manager = KeyManager(
+            self.stores.keys,
+            self.keyring,
+            PlainWrap(),
+            self.stores.leases,
+            self.validators,
+            clock,
+            self.audit,
+            RotationRules(algorithm, period=90 * DAY, announce=600.0),
+            node_id=node_id,
+            generate=generate,
+            entropy=self.entropy,
+            interval=10.0,
+        )
         self.minter = Minter(ISSUER, self.keyring, self.entropy)
 
     async def start(self) -> Node:
         """Load keys and replica, and build what needs them."""
+        await self.key_manager.ensure()
+        self.audit.events.clear()
         await self.tailer.start()
         rules = IssuerRules(ISSUER, frozenset(Algorithm))
         self.verifier = Verifier([(rules, self.keyring.key_set)])
@@ -173,6 +191,7 @@ class Node:
             self.read_index,
             self.verifier,
             self.keyring,
+            self.key_manager,
             self.validators,
             self.audit,
             publish=self.published.extend,

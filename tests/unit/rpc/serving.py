@@ -155,6 +155,7 @@ async def serving(
         introspector=node.introspector,
         sessions=node.sessions,
         keyring=node.keyring,
+        key_manager=node.key_manager,
         replica=node.replica,
         log=node.log,
         read_index=node.read_index,

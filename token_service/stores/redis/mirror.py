@@ -131,11 +131,6 @@ class RedisMirror:
             known, head = await pipeline.execute()
         return int(head) if known == epoch.encode() and head is not None else None
 
-    async def is_complete(self, head: LogHead) -> bool:
-        """Whether nothing is missing up to the head."""
-        position = await self.position(head.epoch)
-        return position is not None and position >= head.sequence
-
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
         """Add what is missing and say that nothing is.
 

@@ -19,7 +19,7 @@ from token_service.stores.sql.url import DatabaseUrl
 T = TypeVar("T")
 
 DEADLINE: Final = 12.0
-"""Seconds for one transaction through the engine, connecting included; each of its statements has less."""
+"""Seconds for one transaction through the engine, with connecting and repeating; each of its statements has less."""
 ATTEMPTS: Final = 5
 MAX_BATCH: Final = 64
 SECOND_WRITER_FROM: Final = 5
@@ -91,16 +91,19 @@ class Database:
         options: dict[str, Any],
         lock: contextlib.AbstractAsyncContextManager[Any],
     ) -> T:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with asyncio.timeout(DEADLINE), lock, self.engine.connect() as connection:
-                    await connection.execution_options(**options)
-                    async with connection.begin():
-                        return await work(connection)
-            except self._errors as error:
-                if attempt < ATTEMPTS and classify(error) is Failure.TRANSIENT:
-                    continue
-                raise translate(error) from error
+        try:
+            async with asyncio.timeout(DEADLINE):
+                for attempt in range(1, ATTEMPTS + 1):
+                    try:
+                        async with lock, self.engine.connect() as connection:
+                            await connection.execution_options(**options)
+                            async with connection.begin():
+                                return await work(connection)
+                    except self._errors as error:
+                        if attempt == ATTEMPTS or classify(error) is not Failure.TRANSIENT:
+                            raise
+        except self._errors as error:
+            raise translate(error) from error
         raise AssertionError("unreachable")
 
     def _lane(self, *, writes: bool) -> Lane:

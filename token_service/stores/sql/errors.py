@@ -97,6 +97,13 @@ def unavailable() -> StoreUnavailableError:
     return StoreUnavailableError(retry_after=RETRY_AFTER)
 
 
+def unavailable_because(cause: BaseException | None) -> StoreUnavailableError:
+    """`unavailable`, with what is behind it for the log."""
+    error = unavailable()
+    error.__cause__ = cause
+    return error
+
+
 def translate(error: BaseException) -> TokenServiceError:
     """The error to raise from `error`."""
     if classify(error) is Failure.REFUSED:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
+
+from token_service.errors import StoreUnavailableError
+from token_service.stores.sql.errors import name_of, unavailable_because
+
+_log: Final = logging.getLogger(__name__)
 
 ITEM: Final = "item"
 """The parameter that numbers the calls of a batch; a statement returns it as its last column."""
@@ -42,6 +48,32 @@ class Call(NamedTuple):
 Row: TypeAlias = Sequence[Any]
 Outcome: TypeAlias = Row | Exception | None
 """The row; None if there is none; or why it failed: `StoreUnavailableError` or `StatementRefusedError`."""
+
+
+class Contact:
+    """Says once in the log that the database is away, and once that it is back, however many calls find out."""
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def lost(self, error: BaseException) -> None:
+        """A batch failed for want of the database."""
+        if not self._lost:
+            _log.warning("the database is unavailable: %s", name_of(error))
+        self._lost = True
+
+    def found(self) -> None:
+        """A batch was committed."""
+        if self._lost:
+            _log.warning("the database is available again")
+        self._lost = False
+
+
+def each_its_own(outcome: Outcome, count: int) -> list[Outcome]:
+    """One outcome for several calls. An error is raised by each of them, so each gets an instance."""
+    if isinstance(outcome, StoreUnavailableError):
+        return [unavailable_because(outcome.__cause__) for _ in range(count)]
+    return [outcome] * count
 
 
 class Lane(Protocol):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from token_service.errors import ConfigurationError
-from token_service.stores.sql.errors import Failure, classify, name_of, translate, unavailable
-from token_service.stores.sql.lane import ITEM, Call, Outcome, Row, Statement
+from token_service.stores.sql.errors import Failure, classify, translate, unavailable
+from token_service.stores.sql.lane import ITEM, Call, Contact, Outcome, Row, Statement, each_its_own
 from token_service.stores.sql.url import DatabaseUrl
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -48,8 +47,6 @@ Connection = Any
 """`asyncpg.Connection`; the driver has no types."""
 
 T = TypeVar("T")
-
-_log: Final = logging.getLogger(__name__)
 
 
 async def connect(
@@ -95,6 +92,7 @@ class PostgresLane:
     def __init__(self, url: DatabaseUrl) -> None:
         self._url: Final = url
         self._connection: Connection | None = None
+        self._contact: Final = Contact()
 
     async def run(self, calls: Sequence[Call]) -> Sequence[Outcome]:
         """See `Lane.run`."""
@@ -110,7 +108,7 @@ class PostgresLane:
                 indexes.sort(key=lambda index: calls[index].order)
                 results = await self._each(statement, [calls[index].parameters for index in indexes])
             else:
-                results = [await self._shared(statement)] * len(indexes)
+                results = each_its_own(await self._shared(statement), len(indexes))
             for index, result in zip(indexes, results, strict=True):
                 outcomes[index] = result
             away = self._connection is None
@@ -149,7 +147,7 @@ class PostgresLane:
         if not isinstance(result, Exception):
             return result
         if self._connection is None or len(parameters) == 1:
-            return [result] * len(parameters)
+            return each_its_own(result, len(parameters))
         # Something in the batch was refused, and with it the whole transaction: find out what it was.
         results: list[Outcome] = []
         for values in parameters:
@@ -164,7 +162,7 @@ class PostgresLane:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 connection = await self._connected()
-                return await work(connection)
+                result = await work(connection)
             except asyncio.CancelledError:
                 self._drop()
                 raise
@@ -173,11 +171,14 @@ class PostgresLane:
                 if failure is Failure.TRANSIENT and attempt < ATTEMPTS:
                     continue
                 if failure is not Failure.REFUSED:
-                    _log.warning("the database is unavailable: %s", name_of(error))
+                    self._contact.lost(error)
                     self._drop()
                 translated = translate(error)
                 translated.__cause__ = error
                 return translated
+            else:
+                self._contact.found()
+                return result
         raise AssertionError("unreachable")
 
     async def _connected(self) -> Connection:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from token_service.stores.sql.errors import Failure, classify, translate, unavailable
-from token_service.stores.sql.lane import ITEM, Call, Outcome, Statement
+from token_service.stores.sql.errors import Failure, classify, translate, unavailable_because
+from token_service.stores.sql.lane import ITEM, Call, Contact, Outcome, Statement, each_its_own
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for the writers of other processes."""
@@ -27,6 +27,7 @@ PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
+    "PRAGMA journal_size_limit=67108864",  # what a burst made of the write-ahead log is given back
 )
 
 
@@ -54,6 +55,7 @@ class SqliteLane:
         self._write_lock: Final = write_lock
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="token-service-sqlite")
         self._connection: sqlite3.Connection | None = None
+        self._contact: Final = Contact()
 
     async def run(self, calls: Sequence[Call]) -> Sequence[Outcome]:
         """See `Lane.run`."""
@@ -61,8 +63,12 @@ class SqliteLane:
         if self._write_lock is None:
             return await loop.run_in_executor(self._thread, self._guarded, calls)
         async with self._write_lock:
-            # Shielded: the lock must not be let go while the thread still writes.
-            return await asyncio.shield(loop.run_in_executor(self._thread, self._guarded, calls))
+            running = loop.run_in_executor(self._thread, self._guarded, calls)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])  # the lock must not be let go while the thread still writes
+                raise
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -1,0 +1,33 @@
+"""Where private keys live: in this process, or in a hardware security module. A key stays where it was made."""
+
+from __future__ import annotations
+
+from token_service.core.key_manager import NewKey
+from token_service.core.ports import Signer, StoredSigningKey
+from token_service.errors import ConfigurationError
+from token_service.signers.local import LocalKeys
+from token_service.signers.pkcs11 import PROVIDER, Pkcs11Keys
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.secret import Secret
+
+
+class SigningProviders:
+    """Makes new keys in the module if there is one, and opens each key where it lives."""
+
+    def __init__(self, local: LocalKeys, module: Pkcs11Keys | None) -> None:
+        self._local = local
+        self._module = module
+
+    async def generate(self, algorithm: Algorithm, rsa_bits: int | None) -> NewKey:
+        """A new key pair. Implements `GenerateKey`."""
+        return await (self._module or self._local).generate(algorithm, rsa_bits)
+
+    def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> Signer:
+        """A signer for a key. Implements `OpenSigner`. Raises `ConfigurationError`."""
+        if key.provider != PROVIDER:
+            return self._local.open_signer(key, private_key)
+        if self._module is None:
+            raise ConfigurationError(
+                f"signing key {key.key_id} lives in an HSM, but none is configured; set TOKEN_SERVICE_PKCS11_MODULE"
+            )
+        return self._module.open_signer(key.key_id, key.algorithm)
