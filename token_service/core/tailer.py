@@ -15,7 +15,12 @@ from token_service.core.keyring import Keyring
 from token_service.core.ports import LogHead, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.replica import Replica
-from token_service.errors import ConfigurationError, ReplicaStaleError, StoreUnavailableError, TokenServiceError
+from token_service.errors import (
+    ConfigurationError,
+    ReplicaStaleError,
+    StoreUnavailableError,
+    TokenServiceError,
+)
 from token_service.tokens.revocation import Cursor, Revocation
 from token_service.tokens.revocation_set import RevocationSet
 

@@ -46,7 +46,9 @@ def algorithm_of(material: VerificationKeyMaterial) -> Algorithm:
     """The one algorithm a key may be used with. Raises `ValueError` for a key too weak or of another kind."""
     if isinstance(material, RSAPublicKey):
         if not MIN_RSA_BITS <= material.key_size <= MAX_RSA_BITS:
-            raise ValueError(f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {material.key_size}")
+            raise ValueError(
+                f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, not {material.key_size}"
+            )
         return Algorithm.RS256
     if isinstance(material, EllipticCurvePublicKey):
         if not isinstance(material.curve, SECP256R1):

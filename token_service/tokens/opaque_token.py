@@ -111,7 +111,9 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
     return OpaqueToken(kind, key_version, UUID(bytes=session_id), generation, Secret(secret))
 
 
-def derive_first_secret(keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str) -> Secret:
+def derive_first_secret(
+    keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str
+) -> Secret:
     """The first secret of a session made with a `request_id`, so that a retry of the request gets the same token."""
     material = b"first" + bytes([kind]) + session_id.bytes + request_id.encode()
     return Secret(hmac.digest(keys.keys[key_version].reveal(), material, "sha256"))
