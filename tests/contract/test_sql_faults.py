@@ -15,7 +15,7 @@ from tests.support.deadline import eventually
 from tests.support.postgres import driver_url
 from token_service.core.ports import NodeReport, SessionFilter
 from token_service.errors import ConfigurationError, StoreUnavailableError, TokenServiceError
-from token_service.stores.sql import SqlStores, database, postgresql, sqlite
+from token_service.stores.sql import SqlStores, database, migrations, postgresql, sqlite
 from token_service.stores.sql.errors import StatementRefusedError
 from token_service.tokens.revocation import RevocationTarget
 
@@ -401,17 +401,10 @@ class TestRotationsOnPostgres:
             )
             for name in ("_by_request", "_by_id", "_rotate", "_retry", "_use", "_use_with_hash"):
                 statement = getattr(stores.sessions, name)
-                arguments = ", ".join(["NULL"] * len(statement.names))
                 await connection.execute(f"PREPARE p AS {statement.sql}")
-                plan = (
-                    "\n".join(
-                        row[0] for row in await connection.fetch(f"EXPLAIN (GENERIC_PLAN) {statement.sql}")
-                    )
-                    if connection.get_server_version().major >= 16
-                    else "\n".join(
-                        row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE p({arguments})")
-                    )
-                )
+                arguments = ", ".join(["NULL"] * len(statement.names))
+                rows = await connection.fetch(f"EXPLAIN EXECUTE p({arguments})")
+                plan = "\n".join(row[0] for row in rows)
                 await connection.execute("DEALLOCATE p")
                 assert "Seq Scan" not in plan, (name, plan)
             await connection.close()
@@ -492,9 +485,9 @@ class TestAtTheStart:
             with pytest.raises(ConfigurationError, match="run `token-service migrate`"):
                 await stores.require_current()
             assert not (tmp_path / "new.db").exists()
-            assert await stores.migrate() == "0001"
+            assert await stores.migrate() == migrations.HEAD
             await stores.require_current()
-            assert await stores.migrate() == "0001"
+            assert await stores.migrate() == migrations.HEAD
             assert (await stores.log.head()).sequence == 0
 
     async def test_a_wrong_password_is_not_shown(self, postgres_database):

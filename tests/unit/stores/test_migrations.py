@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import sqlite3
 import sys
+from functools import partial
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from token_service.errors import ConfigurationError
-from token_service.stores.sql import migrations, schema
+from token_service.stores.sql import SqlStores, migrations, schema
 from token_service.stores.sql.engine import create_engine
 from token_service.stores.sql.migrations import upgrade
 from token_service.stores.sql.url import DatabaseUrl
@@ -94,6 +96,50 @@ def _predicate(index):
     return next((value for key, value in index["dialect_options"].items() if key.endswith("_where")), None)
 
 
+async def test_they_start_from_every_earlier_revision(url):
+    """As a database that was in use with it would have been left."""
+    for script in [*upgrade.scripts().walk_revisions()][::-1]:
+        await inspected(url, partial(_upgrade_to, revision=script.revision))
+        if script.revision == "0001":
+            await inspected(url, _use)
+    assert await migrations.current_revision(url) == migrations.HEAD
+
+    async with SqlStores(url.text) as stores:
+        assert (await stores.log.head()).sequence == 7
+        session = await stores.sessions.get(UUID(int=5))
+        assert (session.subject, session.generation) == ("alice", 3)
+        (key,) = (await stores.keys.load()).signing_keys
+        assert key.key_id == "k"
+
+
+def _upgrade_to(connection, revision):
+    upgrade.upgrade(connection, revision)
+    connection.commit()
+
+
+def _use(connection):
+    """Rows as the first revision had them."""
+    times = "create_time, rotate_time, last_use_time, idle_expire_time, absolute_expire_time, purge_time"
+    values = {"id": UUID(int=5) if connection.dialect.name == "postgresql" else UUID(int=5).hex}
+    connection.execute(
+        sa.text(
+            f"INSERT INTO sessions (id, {times}, generation, revision, key_version, retries, revoke_reason, with_id_token, "
+            "subject, client_id, device_id, scopes, audience, custom_claims) "
+            "VALUES (:id, 1, 1, 1, 9, 9, 9, 3, 0, 1, 0, 0, false, 'alice', 'web', '', '[]', '[]', '{}')"
+        ),
+        values,
+    )
+    connection.execute(
+        sa.text(
+            "INSERT INTO signing_keys (key_id, algorithm, state, public_key, private_key, wrapping_key_id, create_time) "
+            "VALUES ('k', 'ES256', 'active', :bytes, :bytes, 'kek', 1)"
+        ),
+        {"bytes": b"x"},
+    )
+    connection.execute(sa.text("UPDATE log_head SET sequence = 7"))
+    connection.commit()
+
+
 async def test_the_second_time_nothing_happens(url):
     assert await migrations.current_revision(url) is None
     assert await migrations.migrate(url)
@@ -110,6 +156,27 @@ async def test_several_at_once(url):
         return connection.execute(sa.select(schema.log_head.c.id)).scalars().all()
 
     assert await inspected(url, heads) == [1]
+
+
+async def test_several_processes_at_once(url):
+    program = f"""
+import asyncio
+from token_service.stores.sql import SqlStores
+async def main():
+    async with SqlStores({url.text!r}) as stores:
+        await stores.migrate()
+        await asyncio.gather(*(stores.leases.acquire(str(n), "x", 1) for n in range(3)))
+        print((await stores.log.head()).epoch)
+asyncio.run(main())
+"""
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+        for _ in range(4)
+    ]
+    async with asyncio.timeout(60):
+        epochs = [(await process.communicate())[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(set(epochs)) == 1
 
 
 async def test_each_database_has_its_own_epoch(tmp_path):

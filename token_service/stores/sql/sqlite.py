@@ -79,16 +79,14 @@ class SqliteLane:
         try:
             if self._connection is None:
                 self._connection = connect(self._path, 0 if self._write_lock else BUSY_TIMEOUT)
-            return (
-                self._write(self._connection, calls)
-                if self._write_lock
-                else self._read(self._connection, calls)
-            )
+            work = self._write if self._write_lock else self._read
+            outcomes = work(self._connection, calls)
         except (sqlite3.Error, OSError) as error:
+            self._contact.lost(error)
             self._drop()
-            translated = unavailable()
-            translated.__cause__ = error
-            return [translated] * len(calls)
+            return each_its_own(unavailable_because(error), len(calls))
+        self._contact.found()
+        return outcomes
 
     def _write(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> Sequence[Outcome]:
         _begin(connection)

@@ -26,12 +26,12 @@ def known_revisions() -> frozenset[str]:
     return frozenset(script.revision for script in scripts().walk_revisions())
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Run what is missing within the transaction that `connection` is in."""
+def upgrade(connection: sa.Connection, to: str = "head") -> None:
+    """Run what is missing up to a revision, within the transaction that `connection` is in."""
     directory = scripts()
 
     def missing(revision: str, context: object) -> list[Any]:
-        return directory._upgrade_revs("head", revision)  # noqa: SLF001 - what Alembic's own command does
+        return directory._upgrade_revs(to, revision)  # noqa: SLF001 - what Alembic's own command does
 
     with EnvironmentContext(Config(), directory, fn=missing) as environment:
         # Alembic takes SQLite's DDL for not transactional, which it is once somebody begins a transaction.
