@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, final
 
 import msgspec
 
@@ -82,6 +82,7 @@ class _Payload(msgspec.Struct, gc=False):
 _convert = msgspec.convert
 
 
+@final
 class VerifiedClaims:
     """Claims of a JWT whose signature was verified. Only a `Verifier` can make one.
 

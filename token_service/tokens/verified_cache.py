@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from token_service.tokens.claims import VerifiedClaims
 
@@ -27,8 +27,11 @@ class CacheEntry:
         self.valid_until = valid_until
 
 
-class VerifiedCache:
-    """A bounded map from full token texts to verified claims; for exactly one generation of the verifier's keys.
+Entry = TypeVar("Entry")
+
+
+class TokenCache(Generic[Entry]):
+    """A bounded map from full token texts to what is known of them; for exactly one generation of the verifier's keys.
 
     Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any thread may use
     it: each step is one dict operation.
@@ -38,10 +41,10 @@ class VerifiedCache:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = max(1, capacity // 2)
-        self.young: dict[str, CacheEntry] = {}
-        self._old: dict[str, CacheEntry] = {}
+        self.young: dict[str, Entry] = {}
+        self._old: dict[str, Entry] = {}
 
-    def get(self, token: str) -> CacheEntry | None:
+    def get(self, token: str) -> Entry | None:
         """The entry of a token; None if there is none."""
         entry = self.young.get(token)
         if entry is None:
@@ -50,7 +53,7 @@ class VerifiedCache:
                 self.put(token, entry)
         return entry
 
-    def put(self, token: str, entry: CacheEntry) -> None:
+    def put(self, token: str, entry: Entry) -> None:
         """Keep an entry."""
         if len(self.young) >= self._capacity:
             self._old, self.young = self.young, {}
@@ -67,3 +70,9 @@ class VerifiedCache:
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
+
+
+class VerifiedCache(TokenCache[CacheEntry]):
+    """Verified claims by token."""
+
+    __slots__ = ()

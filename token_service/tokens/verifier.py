@@ -124,6 +124,16 @@ class Verifier:
             raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")
         return claims
 
+    def unverified_issuer(self, token: str) -> str | None:
+        """The trusted issuer whose keys the token would be verified with; None if there is none. Proves nothing."""
+        if self._only is not None:
+            return self._only.rules.issuer
+        try:
+            issuer = _unverified_payload(token.encode("ascii").split(b".")[1]).get("iss")
+        except (ValueError, IndexError, AttributeError, InvalidTokenError):
+            return None
+        return issuer if isinstance(issuer, str) and issuer in self._by_issuer else None
+
 
 def check_times(claims: VerifiedClaims, now: float, leeway: float = 0) -> None:
     """Raise EXPIRED or NOT_YET_VALID unless `now` is within the token's time, `leeway` seconds allowed at both ends."""

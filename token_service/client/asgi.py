@@ -1,0 +1,225 @@
+"""ASGI middleware: every request needs a good bearer token, unless its path is public (RFC 6750).
+
+    app = BearerAuthMiddleware(app, validator, scopes={"POST /orders": ["orders:write"], "/admin/*": ["admin"]}, public=["/healthz"])
+
+The application finds the claims in `scope["token_claims"]` and by `current_claims()`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from token_service.client.bearer import CLAIMS, bearer_token, current_claims, require_bearer
+from token_service.client.validator import TokenValidator
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    ConfigurationError,
+    InvalidReason,
+    InvalidTokenError,
+    ReplicaStaleError,
+)
+
+__all__ = ["BearerAuthMiddleware", "current_claims"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_RULE: Final = re.compile(r"(?:(?P<method>[A-Z]+) )?(?P<path>/[^*\s]*)(?P<all>\*)?")
+_POLICY_VIOLATION: Final = 1008  # RFC 6455, section 7.4.1
+_TRY_AGAIN_LATER: Final = 1013
+_RETRY_AFTER: Final = b"1"
+
+
+class BearerAuthMiddleware:
+    """Admits requests with a good token; answers others 401, 403 or 503 with `WWW-Authenticate` where it belongs.
+
+    Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*` for it and all
+    below. The longest path that fits decides, one with the method before one without. A path that is not mentioned needs a good
+    token and `default_scopes`. A path with `.`, `..` or empty segments is answered 400: what it means to the application can't be known.
+    WebSockets are closed before they are accepted; the method of their rules is GET.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        validator: TokenValidator,
+        *,
+        scopes: Mapping[str, Collection[str]] | None = None,
+        default_scopes: Collection[str] = (),
+        public: Collection[str] = (),
+        audience: str | None = None,
+        realm: str = "",
+        allow_bound_tokens: bool = False,
+    ) -> None:
+        """`audience`: instead of the validator's. `allow_bound_tokens`: accept tokens bound to a key (`cnf`) from callers who did not show
+        that they have it, for applications that check it themselves.
+        """
+        self._app = app
+        self._validator = validator
+        self._default = frozenset(_checked("default_scopes", default_scopes))
+        self._audience = audience
+        self._realm = realm
+        self._allow_bound_tokens = allow_bound_tokens
+        self._exact: dict[tuple[str, str], frozenset[str] | None] = {}
+        self._below: dict[tuple[str, str], frozenset[str] | None] = {}
+        if any(ord(character) < 32 or character in '"\\' or ord(character) > 126 for character in realm):
+            raise ConfigurationError("the realm must be printable ASCII without quotes and backslashes")
+        for rule, needed in (scopes or {}).items():
+            self._add(rule, frozenset(_checked(rule, needed)))
+        for rule in public:
+            self._add(rule, None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        path = _path(scope)
+        if path is None:
+            await _answer(scope, receive, send, 400, [], b"ambiguous path")
+            return
+        required = self._required(str(scope.get("method", "GET")), path)
+        if required is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            claims = await self._validator.validate(
+                _token(scope["headers"]), audience=self._audience, required_scopes=required
+            )
+            if not self._allow_bound_tokens:
+                require_bearer(claims)
+        except CallerUnauthenticatedError as error:
+            await self._challenge(scope, receive, send, 401, {}, error.message)
+        except _AmbiguousRequestError as error:
+            params = {"error": "invalid_request", "error_description": error.message}
+            await self._challenge(scope, receive, send, 400, params, error.message)
+        except InvalidTokenError as error:
+            lacks = error.reason is InvalidReason.INSUFFICIENT_SCOPE
+            params = {
+                "error": "insufficient_scope" if lacks else "invalid_token",
+                "error_description": error.message,
+            }
+            if lacks:
+                params["scope"] = " ".join(sorted(required))
+            await self._challenge(scope, receive, send, 403 if lacks else 401, params, error.message)
+        except ReplicaStaleError as error:
+            await _answer(scope, receive, send, 503, [(b"retry-after", _RETRY_AFTER)], error.message.encode())
+        else:
+            scope["token_claims"] = claims
+            token = CLAIMS.set(claims)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                CLAIMS.reset(token)
+
+    def _add(self, rule: str, needed: frozenset[str] | None) -> None:
+        match = _RULE.fullmatch(rule)
+        if match is None or (match["all"] and not match["path"].endswith("/")):
+            raise ConfigurationError(f"{rule!r} is not `/path`, `/path/*` or one of them after `METHOD `")
+        table = self._below if match["all"] else self._exact
+        key = (match["method"] or "", match["path"].rstrip("/"))
+        if key in table:
+            raise ConfigurationError(f"{rule!r} is said twice")
+        table[key] = needed
+
+    def _required(self, method: str, path: str) -> frozenset[str] | None:
+        """The scopes a request needs; None if it is public."""
+        methods = ("HEAD", "GET", "") if method == "HEAD" else (method, "")
+        at = path.rstrip("/")
+        for name in methods:
+            if (name, at) in self._exact:
+                return self._exact[name, at]
+        while True:
+            for name in methods:
+                if (name, at) in self._below:
+                    return self._below[name, at]
+            if not at:
+                return self._default
+            at = at.rpartition("/")[0]
+
+    async def _challenge(
+        self, scope: Scope, receive: Receive, send: Send, status: int, params: Mapping[str, str], text: str
+    ) -> None:
+        said = ({"realm": self._realm} if self._realm else {}) | dict(params)
+        challenge = "Bearer" + ",".join(f' {name}="{_quotable(value)}"' for name, value in said.items())
+        await _answer(
+            scope, receive, send, status, [(b"www-authenticate", challenge.encode("ascii"))], text.encode()
+        )
+
+
+class _AmbiguousRequestError(Exception):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
+    if isinstance(scopes, str):
+        raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+    return scopes
+
+
+def _path(scope: Scope) -> str | None:
+    """The path within the application; None if it could mean more than one thing."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    if root and (path == root or path.startswith(root.rstrip("/") + "/")):
+        path = path[len(root.rstrip("/")) :] or "/"
+    segments = path.split("/")[1:]
+    if (
+        not path.startswith("/")
+        or "\\" in path
+        or any(s in {".", ".."} for s in segments)
+        or "" in segments[:-1]
+    ):
+        return None
+    return path
+
+
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    found = [value for name, value in headers if name == b"authorization"]
+    if not found:
+        raise CallerUnauthenticatedError("a bearer token is needed")
+    if len(found) > 1:
+        raise _AmbiguousRequestError("more than one Authorization header")
+    token = bearer_token(found[0].decode("latin-1"))
+    if token is None:
+        raise CallerUnauthenticatedError("a bearer token is needed")
+    return token
+
+
+def _quotable(text: str) -> str:
+    """What a quoted string of a challenge may hold (RFC 6750, section 3)."""
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
+
+
+async def _answer(
+    scope: Scope, receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            # The server turns this into a 403.
+            code = _TRY_AGAIN_LATER if status == 503 else _POLICY_VIOLATION
+            await send({"type": "websocket.close", "code": code})
+            return
+        prefix = "websocket.http"
+    else:
+        prefix = "http"
+    await send(
+        {
+            "type": f"{prefix}.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": f"{prefix}.response.body", "body": body})

@@ -1,0 +1,60 @@
+"""How a validator reaches the service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from token_service.client.config import ServiceIssuer
+from token_service.errors import ConfigurationError
+
+_OPTIONS: Final = (
+    # A dead peer is noticed within 15 s; the service allows pings this often.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Left alone, gRPC would wait up to two minutes before it looks for a service that was away.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # A validator's connection is its own: it must not share the fate of another channel to the same address.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def open_channel(issuer: ServiceIssuer) -> grpc.aio.Channel:
+    """A channel to the service. Raises `ConfigurationError` if there is no target."""
+    credentials = _credentials(issuer)
+    if credentials is None:
+        return grpc.aio.insecure_channel(issuer.target, options=_OPTIONS)
+    return grpc.aio.secure_channel(issuer.target, credentials, options=_OPTIONS)
+
+
+def open_sync_channel(issuer: ServiceIssuer) -> grpc.Channel:
+    """As `open_channel`, for threads."""
+    credentials = _credentials(issuer)
+    if credentials is None:
+        return grpc.insecure_channel(issuer.target, options=_OPTIONS)
+    return grpc.secure_channel(issuer.target, credentials, options=_OPTIONS)
+
+
+def _credentials(issuer: ServiceIssuer) -> grpc.ChannelCredentials | None:
+    if not issuer.target:
+        raise ConfigurationError("ServiceIssuer.target is empty and no channel was given")
+    if issuer.credentials is not None:
+        return issuer.credentials
+    return None if _is_local(issuer.target) else grpc.ssl_channel_credentials()
+
+
+def _is_local(target: str) -> bool:
+    """Whether a gRPC target can't lead away from this machine."""
+    scheme, colon, rest = target.partition(":")
+    if scheme in {"unix", "unix-abstract"} and colon:
+        return True
+    addresses = rest if scheme in {"ipv4", "ipv6", "dns"} and colon else target
+    return all(
+        address.rpartition("/")[2].rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
+        for address in addresses.split(",")
+    )

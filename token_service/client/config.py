@@ -1,0 +1,201 @@
+"""What a validator trusts, how stale it may be and how much it may use. All times are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import grpc
+
+from token_service.errors import ConfigurationError
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.revocation import MAX_LEEWAY
+from token_service.tokens.secret import Secret
+from token_service.tokens.verified_cache import MAX_AGE
+
+PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA})
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Fetch = Callable[[str, float], bytes]
+"""`fetch(url, timeout)`: the body of a GET. Raises any `OSError` or `ValueError` if there is none. May block."""
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value}; it must be between {low} and {high}")
+
+
+def _issuer(value: str) -> None:
+    if not value or len(value) > 512:
+        raise ConfigurationError("an issuer must have 1 to 512 characters")
+
+
+class WhenStale(Enum):
+    """What to do about a token that is good as far as is known, when what is known is not proven fresh."""
+
+    REMOTE = "remote"
+    """Ask `ValidateToken` with CONSISTENCY_STRONG. If that can't be answered, go on with what comes next."""
+    REJECT = "reject"
+    """Raise `ReplicaStaleError`."""
+    ACCEPT = "accept"
+    """Accept, for `Freshness.accept_for` seconds after the last proof; then reject."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How far behind the truth an accepted token may be, and how that is proven."""
+
+    bound: float = 5.0
+    """S: a token whose revocation was acknowledged at t is not accepted as fresh after t + S."""
+    when_stale: tuple[WhenStale, ...] = (WhenStale.REMOTE, WhenStale.REJECT)
+    """Tried in this order; what comes after the last is REJECT."""
+    accept_for: float = 300.0
+    """For ACCEPT: how long after the last proof."""
+    probe_timeout: float = 1.5
+    """Deadline of one freshness probe; one is sent every `bound / 3` seconds."""
+
+    def __post_init__(self) -> None:
+        _between("Freshness.bound", self.bound, 0.2, 3600)
+        _between("Freshness.accept_for", self.accept_for, 0, 86400)
+        _between("Freshness.probe_timeout", self.probe_timeout, 0.05, self.bound)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Delays between attempts: random between half and all of `initial * 2**attempt`, at most `longest`."""
+
+    initial: float = 0.2
+    longest: float = 10.0
+
+    def __post_init__(self) -> None:
+        _between("Backoff.initial", self.initial, 0.001, 60)
+        _between("Backoff.longest", self.longest, self.initial, 3600)
+
+    def delay(self, attempt: int, random: float) -> float:
+        """Seconds to wait before attempt number `attempt` (0: the first repetition); `random` is in [0, 1)."""
+        return float(min(self.longest, self.initial * 2.0 ** min(attempt, 30)) * (0.5 + random / 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """A snapshot on disk, so that a validator can start while the service is down."""
+
+    path: Path
+    mac_key: Secret
+    """At least 32 bytes. Whoever has it can make this validator believe anything."""
+    max_age: float = 3600.0
+    """A snapshot older than this is not used."""
+    interval: float = 60.0
+    """How often it is written. It is also written when the validator is closed."""
+
+    def __post_init__(self) -> None:
+        if len(self.mac_key.reveal()) < 32:
+            raise ConfigurationError("WarmStart.mac_key must have at least 32 bytes")
+        _between("WarmStart.max_age", self.max_age, 1, 86400)
+        _between("WarmStart.interval", self.interval, 1, 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceIssuer:
+    """The token service itself: keys and revocations come over its stream."""
+
+    issuer: str
+    """`iss` of its tokens, compared exactly."""
+    target: str = ""
+    """gRPC target, e.g. `dns:///tokens.internal:50051` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Not needed if a channel is given."""
+    credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
+    """None: TLS with the roots of this system; for a target on this machine no TLS."""
+    subscriber_id: str = ""
+    """A name for this validator, stable over its restarts and unique. `RevokeToken` with `wait` waits for named ones. Empty: a
+    random one."""
+    algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
+    token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
+    freshness: Freshness = Freshness()
+    reconnect: Backoff = Backoff()
+    stall_timeout: float = 10.0
+    """A stream that stays behind a head known from elsewhere for this long is replaced."""
+    key_refresh_interval: float = 5.0
+    """At most once in this time an unknown `kid` makes the validator ask for the key set."""
+    remote_timeout: float = 1.0
+    """Deadline of one `ValidateToken`."""
+    max_remote_calls: int = 64
+    """At most this many `ValidateToken` at once; tokens beyond are treated as if the service could not answer."""
+    warm_start: WarmStart | None = None
+
+    def __post_init__(self) -> None:
+        _issuer(self.issuer)
+        _between("ServiceIssuer.stall_timeout", self.stall_timeout, 0.1, 3600)
+        _between("ServiceIssuer.key_refresh_interval", self.key_refresh_interval, 0, 3600)
+        _between("ServiceIssuer.remote_timeout", self.remote_timeout, 0.01, 60)
+        _between("ServiceIssuer.max_remote_calls", self.max_remote_calls, 1, 100_000)
+        if len(self.subscriber_id.encode()) > 128:
+            raise ConfigurationError("ServiceIssuer.subscriber_id must have at most 128 bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignIssuer:
+    """Another issuer: its keys come from an HTTP JWKS, and nothing is known of its revocations."""
+
+    issuer: str
+    """`iss` of its tokens, compared exactly."""
+    jwks_url: str
+    """`https://…`; plain `http` only to this machine."""
+    algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
+    token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
+    plain_kind: TokenKind = TokenKind.ID
+    """What a token of `typ` `JWT` is; many issuers mark their access tokens so. See `IssuerRules`."""
+    typ_required: bool = True
+    """Whether a token without `typ` is refused."""
+    fetch: Fetch | None = field(default=None, repr=False)
+    """Used instead of the standard library, e.g. for a proxy or client certificates."""
+    refresh_interval: float = 300.0
+    """How often the key set is fetched."""
+    unknown_key_interval: float = 30.0
+    """At most once in this time an unknown `kid` makes the validator fetch it earlier."""
+    retry: Backoff = Backoff(initial=1.0, longest=60.0)
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        _issuer(self.issuer)
+        _between("ForeignIssuer.refresh_interval", self.refresh_interval, 1, 86400)
+        _between("ForeignIssuer.unknown_key_interval", self.unknown_key_interval, 0, 86400)
+        _between("ForeignIssuer.timeout", self.timeout, 0.05, 60)
+        url = urlsplit(self.jwks_url)
+        local = url.scheme == "http" and url.hostname in _LOOPBACK
+        if url.scheme != "https" and not local and self.fetch is None:
+            raise ConfigurationError("ForeignIssuer.jwks_url must be https")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatorConfig:
+    """Everything a `TokenValidator` needs to know."""
+
+    issuers: Sequence[ServiceIssuer | ForeignIssuer]
+    """At least one; at most one of them is the service."""
+    audience: str | None
+    """What `aud` must contain unless a call names another audience. None: calls that name none accept any."""
+    leeway: float = 0.0
+    """Seconds allowed for clocks that differ, at `exp`, `nbf` and `iat`. At most 300."""
+    cache_capacity: int = 50_000
+    """Tokens remembered at most."""
+    cache_age: float = MAX_AGE
+    """Seconds a token is remembered at most; never more than 300."""
+
+    def __post_init__(self) -> None:
+        if not self.issuers:
+            raise ConfigurationError("ValidatorConfig.issuers must name at least one")
+        if len({issuer.issuer for issuer in self.issuers}) != len(self.issuers):
+            raise ConfigurationError("ValidatorConfig.issuers names one twice")
+        if sum(isinstance(issuer, ServiceIssuer) for issuer in self.issuers) > 1:
+            raise ConfigurationError("ValidatorConfig.issuers may have one ServiceIssuer")
+        if self.audience == "":
+            raise ConfigurationError("ValidatorConfig.audience must not be empty; None stands for any")
+        _between("ValidatorConfig.leeway", self.leeway, 0, MAX_LEEWAY)
+        _between("ValidatorConfig.cache_capacity", self.cache_capacity, 2, 100_000_000)
+        _between("ValidatorConfig.cache_age", self.cache_age, 0, MAX_AGE)

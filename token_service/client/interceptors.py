@@ -1,0 +1,184 @@
+"""gRPC server interceptors: every call needs a good token, unless its method is public.
+
+    grpc.aio.server(interceptors=[AioAuthInterceptor(validator, AuthRules(scopes={"/shop.Orders/Cancel": ["orders:write"]}))])
+
+A handler gets the claims by `current_claims()`. A token is checked when its call begins; a stream that goes on for longer than its token
+lives is the handler's to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+
+from token_service.client.bearer import CLAIMS, bearer_token, current_claims, refusal_status, require_bearer
+from token_service.client.sync_validator import SyncTokenValidator
+from token_service.client.validator import TokenValidator
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    ConfigurationError,
+    InvalidTokenError,
+    ReplicaStaleError,
+    ServiceError,
+)
+from token_service.tokens.claims import VerifiedClaims
+
+__all__ = ["AioAuthInterceptor", "AuthInterceptor", "AuthRules", "current_claims"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthRules:
+    """What each method needs. Methods are written `/package.Service/Method`, or `/package.Service/*` for all of a service.
+
+    A method by its name goes before its service; one that is not mentioned needs a good token and `default_scopes`.
+    """
+
+    scopes: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Scopes needed, all of them."""
+    default_scopes: Collection[str] = ()
+    public: Collection[str] = ()
+    """Methods that need no token, e.g. `/grpc.health.v1.Health/*`. A token that is sent all the same is not looked at."""
+    audience: str | None = None
+    """Instead of the validator's."""
+    allow_bound_tokens: bool = False
+    """Accept tokens bound to a key (`cnf`) from callers who did not show that they have it. For handlers that check it themselves."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.scopes, *self.public):
+            if name.count("/") != 2 or not name.startswith("/") or name.endswith("/"):
+                raise ConfigurationError(f"{name!r} is not /package.Service/Method or /package.Service/*")
+        for name, scopes in (*self.scopes.items(), ("default_scopes", self.default_scopes)):
+            if isinstance(scopes, str):
+                raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+        both = set(self.scopes) & set(self.public)
+        if both:
+            raise ConfigurationError(f"{min(both)} is public and needs scopes")
+
+    def required(self, method: str) -> frozenset[str] | None:
+        """The scopes a method needs; None if it is public."""
+        for name in (method, f"{method.rpartition('/')[0]}/*"):
+            if name in self.public:
+                return None
+            if name in self.scopes:
+                return frozenset(self.scopes[name])
+        return frozenset(self.default_scopes)
+
+
+class _RefusedError(Exception):
+    def __init__(self, error: InvalidTokenError | ServiceError) -> None:
+        super().__init__(error.message)
+        self.status = refusal_status(error)
+
+
+class _Gate:
+    """What both interceptors do before and after the token is validated."""
+
+    def __init__(self, rules: AuthRules) -> None:
+        self.rules = rules
+        self._required: dict[str, frozenset[str] | None] = {}
+
+    def required(self, method: str) -> frozenset[str] | None:
+        try:
+            return self._required[method]
+        except KeyError:
+            required = self.rules.required(method)
+            if len(self._required) < 1024:  # a caller may ask for methods that do not exist
+                self._required[method] = required
+            return required
+
+    @staticmethod
+    def token(metadata: Any) -> str:
+        headers = [value for name, value in metadata or () if name == "authorization"]
+        token = bearer_token(headers[0]) if len(headers) == 1 and isinstance(headers[0], str) else None
+        if token is None:
+            said = "more than one authorization" if len(headers) > 1 else "no bearer token in authorization"
+            raise _RefusedError(CallerUnauthenticatedError(said))
+        return token
+
+    def admit(self, claims: VerifiedClaims) -> None:
+        if not self.rules.allow_bound_tokens:
+            require_bearer(claims)
+        CLAIMS.set(claims)
+
+
+class AioAuthInterceptor(grpc.aio.ServerInterceptor):
+    """For `grpc.aio.server`."""
+
+    def __init__(self, validator: TokenValidator, rules: AuthRules | None = None) -> None:
+        self._validator = validator
+        self._gate = _Gate(rules or AuthRules())
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Let the call through, or answer it with its refusal."""
+        gate = self._gate
+        required = gate.required(handler_call_details.method)
+        if required is not None:
+            try:
+                token = gate.token(handler_call_details.invocation_metadata)
+                gate.admit(
+                    await self._validator.validate(
+                        token, audience=gate.rules.audience, required_scopes=required
+                    )
+                )
+            except _RefusedError as refused:
+                return _refuse_async(refused)
+            except (InvalidTokenError, ReplicaStaleError) as error:
+                return _refuse_async(_RefusedError(error))
+        return await continuation(handler_call_details)
+
+
+class AuthInterceptor(grpc.ServerInterceptor):
+    """For `grpc.server`."""
+
+    def __init__(self, validator: SyncTokenValidator, rules: AuthRules | None = None) -> None:
+        self._validator = validator
+        self._gate = _Gate(rules or AuthRules())
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Let the call through, or answer it with its refusal."""
+        gate = self._gate
+        required = gate.required(handler_call_details.method)
+        if required is not None:
+            try:
+                token = gate.token(handler_call_details.invocation_metadata)
+                gate.admit(
+                    self._validator.validate(token, audience=gate.rules.audience, required_scopes=required)
+                )
+            except _RefusedError as refused:
+                return _refuse(refused)
+            except (InvalidTokenError, ReplicaStaleError) as error:
+                return _refuse(_RefusedError(error))
+        return continuation(handler_call_details)
+
+
+# A handler for streams on both sides answers callers of every kind: it ends the call before it reads anything.
+
+
+def _refuse(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:
+    code, details, trailers = refused.status
+
+    def abort(_: Any, context: grpc.ServicerContext) -> NoReturn:
+        context.set_trailing_metadata(trailers)
+        context.abort(code, details)
+
+    return grpc.stream_stream_rpc_method_handler(abort)
+
+
+def _refuse_async(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:
+    code, details, trailers = refused.status
+
+    async def abort(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await context.abort(code, details, trailers)
+
+    return grpc.stream_stream_rpc_method_handler(abort)

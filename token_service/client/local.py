@@ -1,0 +1,288 @@
+"""Judges tokens by what is known here. No I/O: what else is needed is asked of the caller.
+
+`check` settles nearly every validation. Where it can't, because a key is not known or because what is known is not proven
+fresh, it returns what is missing; `settle` is then a generator that yields what to do (`RefreshKeys`, `AskService`) and is sent the
+outcome. So the validator for event loops and the one for threads decide by the very same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from token_service.client.clock import ValidatorClock
+from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
+from token_service.client.counters import Counters
+from token_service.client.replica.state import AlwaysFresh, Feed
+from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
+from token_service.tokens.claims import VerifiedClaims
+from token_service.tokens.key_set import KeySet
+from token_service.tokens.verified_cache import CacheEntry, TokenCache
+from token_service.tokens.verifier import IssuerRules, Verifier, check_audience, check_scopes, check_times
+
+_MAX_CLOCK_STEP: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshKeys:
+    """Get the issuer's key set, unless that was done just now. The outcome: whether it was taken over."""
+
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskService:
+    """Ask `ValidateToken`. The outcome: an `Answer`, or None if there was none."""
+
+    token: str
+    audience: str | None
+    required_scopes: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"AskService(audience={self.audience!r}, required_scopes={sorted(self.required_scopes)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service said of a token: None is active."""
+
+    reason: InvalidReason | None
+
+
+Request: TypeAlias = RefreshKeys | AskService
+Outcome: TypeAlias = bool | Answer | None
+
+
+class Proof:
+    """Shows for S seconds that a token was not revoked when the proof began. By both clocks, as for `Feed`."""
+
+    __slots__ = ("_elapsed", "_now", "_until")
+
+    def __init__(self, now: float, elapsed: float, bound: float) -> None:
+        self._now = now
+        self._elapsed = elapsed
+        self._until = bound
+
+    def holds(self, now: float, elapsed: float) -> bool:
+        """Whether it still does."""
+        age = now - self._now
+        return elapsed - self._elapsed < self._until and -_MAX_CLOCK_STEP <= age < self._until
+
+
+class Known(CacheEntry):
+    """A token verified before."""
+
+    __slots__ = ("drop_at", "feed", "issuer", "proof", "token")
+
+    def __init__(
+        self,
+        token: str,
+        claims: VerifiedClaims,
+        issuer: IssuerState,
+        valid_from: float,
+        valid_until: float,
+        drop_at: float,
+    ) -> None:
+        self.claims = claims
+        self.clean_version = -1
+        self.valid_from = valid_from
+        self.valid_until = valid_until
+        self.drop_at = drop_at
+        self.issuer = issuer
+        self.feed = issuer.feed
+        self.proof: Proof | None = None
+        self.token = token
+
+
+class IssuerState:
+    """One issuer, with what is known of it now."""
+
+    __slots__ = ("config", "feed", "freshness", "has_keys", "rules")
+
+    def __init__(self, config: ServiceIssuer | ForeignIssuer) -> None:
+        self.config = config
+        self.has_keys = False
+        self.feed: Feed = AlwaysFresh()
+        self.freshness: Freshness | None = None
+        if isinstance(config, ServiceIssuer):
+            self.feed = Feed()
+            self.freshness = config.freshness
+            self.rules = IssuerRules(config.issuer, config.algorithms, config.token_kinds)
+        else:
+            self.rules = IssuerRules(
+                config.issuer, config.algorithms, config.token_kinds, config.plain_kind, config.typ_required
+            )
+
+
+class LocalValidator:
+    """Everything a validator decides. Any thread may call `check` and `settle`; neither waits for anything."""
+
+    def __init__(self, config: ValidatorConfig, clock: ValidatorClock, counters: Counters) -> None:
+        self.issuers = {issuer.issuer: IssuerState(issuer) for issuer in config.issuers}
+        self.verifier = Verifier([(state.rules, KeySet([])) for state in self.issuers.values()])
+        self.cache: TokenCache[Known] = TokenCache(config.cache_capacity)
+        self._config = config
+        self._counters = counters
+        self._leeway = config.leeway
+        self._cache_age = config.cache_age
+        self._now, self._elapsed = clock.now, clock.elapsed
+
+    def replace_keys(self, issuer: str, jwks: Sequence[Mapping[str, Any]], revision: int) -> bool:
+        """Verify this issuer's tokens with these keys from now on; False, and nothing changes, if none of them is usable."""
+        key_set = KeySet.from_jwks(jwks, revision)
+        if not len(key_set):
+            return False
+        self.verifier.replace_key_set(issuer, key_set)
+        # After the verifier: what was verified with the old keys then is never in the new cache.
+        self.cache = TokenCache(self._config.cache_capacity)
+        self.issuers[issuer].has_keys = True
+        return True
+
+    def check(
+        self, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> VerifiedClaims | Known | IssuerState:
+        """The claims of a good token. Raises `InvalidTokenError` if it is not.
+
+        Returns the `IssuerState` if the key is not known, and what is `Known` if only freshness is missing: see `settle`.
+        """
+        try:
+            entry = self.cache.young.get(token)
+        except TypeError:
+            entry = None  # not even hashable: the verifier says what is wrong
+        if entry is not None:
+            claims, feed = entry.claims, entry.feed
+            if (
+                entry.clean_version == feed.revocations.version
+                and (audience is None or audience in claims.audience)
+                and (not required_scopes or claims.scopes.issuperset(required_scopes))
+                and entry.valid_from <= (now := self._now()) < entry.valid_until
+                # The clocks last: a process stopped in between must not come back with a verdict of before.
+                and feed.fresh_from <= now < feed.fresh_to
+                and (elapsed := self._elapsed()) < feed.fresh_until
+                and elapsed < entry.drop_at
+            ):
+                return claims
+        try:
+            return self._check(token, audience, required_scopes)
+        except InvalidTokenError as error:
+            self._counters.rejected[error.reason.value] += 1
+            raise
+
+    def settle(
+        self,
+        missing: Known | IssuerState,
+        token: str,
+        audience: str | None,
+        required_scopes: Collection[str],
+    ) -> Generator[Request, Outcome, VerifiedClaims]:
+        """Decide what `check` could not. Raises `InvalidTokenError` or `ReplicaStaleError`."""
+        result: VerifiedClaims | Known | IssuerState = missing
+        if isinstance(result, IssuerState):
+            issuer = result
+            yield RefreshKeys(issuer.config.issuer)
+            result = self.check(token, audience, required_scopes)
+            if isinstance(result, IssuerState):
+                if not issuer.has_keys:
+                    self._counters.rejected_stale += 1
+                    raise ReplicaStaleError(f"no key set of {issuer.config.issuer} has been received yet")
+                self._counters.rejected[InvalidReason.UNKNOWN_KEY.value] += 1
+                raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
+        if isinstance(result, Known):
+            return (yield from self._settle_stale(result, audience, required_scopes))
+        return result
+
+    def _check(
+        self, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> VerifiedClaims | Known | IssuerState:
+        known = self._verified(token)
+        if isinstance(known, IssuerState):
+            return known
+        claims, feed = known.claims, known.feed
+        now = self._now()
+        if not known.valid_from <= now < known.valid_until:
+            check_times(claims, now, self._leeway)
+        if audience is not None:
+            check_audience(claims, audience)
+        self._check_revoked(known)
+        if required_scopes:
+            if isinstance(required_scopes, str):
+                raise TypeError("required_scopes is a collection of scopes, not one text")
+            check_scopes(claims, required_scopes)
+        if feed.is_fresh(self._now(), self._elapsed()):
+            return claims
+        self._counters.unproven += 1
+        proof = known.proof
+        if proof is not None and proof.holds(self._now(), self._elapsed()):
+            return claims
+        return known
+
+    def _verified(self, token: str) -> Known | IssuerState:
+        cache = self.cache  # before verifying: see `replace_keys`
+        elapsed = self._elapsed()
+        try:
+            known = cache.get(token)
+        except TypeError:
+            known = None
+        if known is not None and elapsed < known.drop_at:
+            return known
+        try:
+            claims = self.verifier.verify(token)
+        except InvalidTokenError as error:
+            issuer = (
+                self.verifier.unverified_issuer(token) if error.reason is InvalidReason.UNKNOWN_KEY else None
+            )
+            if issuer is None:
+                raise
+            return self.issuers[issuer]
+        self._counters.verified += 1
+        leeway = self._leeway
+        begin, issued = claims.not_before, claims.issue_time
+        begin = max(begin, issued)
+        known = Known(
+            token,
+            claims,
+            self.issuers[claims.issuer],
+            begin - leeway,
+            claims.expire_time + leeway,
+            elapsed + self._cache_age,
+        )
+        cache.put(token, known)
+        return known
+
+    def _check_revoked(self, known: Known) -> None:
+        revocations = known.feed.revocations
+        version = revocations.version  # before looking: what comes meanwhile belongs to a later one
+        if known.clean_version != version:
+            if revocations.find(known.claims) is not None:
+                raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
+            known.clean_version = version
+
+    def _settle_stale(
+        self, known: Known, audience: str | None, required_scopes: Collection[str]
+    ) -> Generator[Request, Outcome, VerifiedClaims]:
+        freshness = known.issuer.freshness
+        assert freshness is not None
+        for policy in freshness.when_stale:
+            if policy is WhenStale.REMOTE:
+                # Twice: the process may have been stopped while the first answer was on its way.
+                for _ in range(2):
+                    proof = Proof(self._now(), self._elapsed(), freshness.bound)
+                    answer = yield AskService(known.token, audience, frozenset(required_scopes))
+                    if not isinstance(answer, Answer):
+                        break
+                    if answer.reason is not None:
+                        self._counters.rejected[answer.reason.value] += 1
+                        raise InvalidTokenError(answer.reason, "by the word of the service")
+                    known.proof = proof
+                    again = self.check(known.token, audience, required_scopes)
+                    if isinstance(again, VerifiedClaims):
+                        return again
+            elif policy is WhenStale.ACCEPT:
+                if self._elapsed() - known.feed.proven_at <= freshness.accept_for:
+                    self._counters.accepted_stale += 1
+                    return known.claims
+            else:
+                break
+        self._counters.rejected_stale += 1
+        raise ReplicaStaleError("it can't be proven now that the token was not revoked")

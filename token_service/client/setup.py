@@ -1,0 +1,95 @@
+"""What both validators are made of."""
+
+from __future__ import annotations
+
+import uuid
+
+from token_service.client.clock import SystemValidatorClock, ValidatorClock
+from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.counters import Counters
+from token_service.client.keys import fetch_over_http, parse_jwks
+from token_service.client.local import LocalValidator
+from token_service.client.replica.state import Replica
+
+
+class Parts:
+    """The parts of a validator that do no I/O."""
+
+    def __init__(self, config: ValidatorConfig, clock: ValidatorClock | None) -> None:
+        self.config = config
+        self.clock: ValidatorClock = clock or SystemValidatorClock()
+        self.counters = Counters()
+        self.local = LocalValidator(config, self.clock, self.counters)
+        self.service = next((i for i in config.issuers if isinstance(i, ServiceIssuer)), None)
+        self.foreign = [i for i in config.issuers if isinstance(i, ForeignIssuer)]
+        self.replica: Replica | None = None
+        self.name = ""
+        if self.service is not None:
+            issuer = self.service.issuer
+            self.name = self.service.subscriber_id or uuid.uuid4().hex
+            self.replica = Replica(
+                issuer,
+                self.service.freshness.bound,
+                self.clock,
+                lambda jwks, revision: self.local.replace_keys(issuer, jwks, revision),
+                self.counters,
+            )
+            self.local.issuers[issuer].feed = self.replica.feed
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every issuer has keys and what is known is proven fresh."""
+        now, elapsed = self.clock.now(), self.clock.elapsed()
+        return all(
+            state.has_keys and state.feed.is_fresh(now, elapsed) for state in self.local.issuers.values()
+        )
+
+
+class KeySource:
+    """The HTTP key set of one foreign issuer: fetched again and again, replaced only by a good one. Fetching blocks."""
+
+    def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
+        self.issuer = issuer
+        self._local = parts.local
+        self._counters = parts.counters
+        self._last = b""
+        self._revision = 0
+
+    def refresh(self) -> bool:
+        """Fetch it now; whether it was fetched and has a usable key."""
+        self._counters.key_refreshes += 1
+        fetch = self.issuer.fetch or fetch_over_http
+        try:
+            data = fetch(self.issuer.jwks_url, self.issuer.timeout)
+            if data == self._last:
+                return True
+            jwks = parse_jwks(data)
+        except (OSError, ValueError):
+            self._counters.key_refresh_failures += 1
+            return False
+        if not self._local.replace_keys(self.issuer.issuer, jwks, self._revision + 1):
+            self._counters.key_sets_refused += 1
+            return False
+        self._revision += 1
+        self._last = data
+        self._counters.key_sets += 1
+        return True
+
+
+class RefreshLimit:
+    """Lets an unknown `kid` cause a fetch only so often, however many tokens with one are sent."""
+
+    __slots__ = ("_clock", "_interval", "_last")
+
+    def __init__(self, interval: float, clock: ValidatorClock) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._last = float("-inf")
+
+    def allows(self) -> bool:
+        """Whether one may be made now; counts it if so."""
+        now = self._clock.elapsed()
+        if now - self._last < self._interval:
+            return False
+        self._last = now
+        return True

@@ -1,0 +1,293 @@
+"""Validates tokens locally, in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Collection
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from token_service.client.channel import open_channel
+from token_service.client.clock import ValidatorClock
+from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.counters import Counters
+from token_service.client.explanation import Explanation, explain
+from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
+from token_service.client.remote import answer_of, validate_request
+from token_service.client.replica.follower import Follower
+from token_service.client.replica.state import Replica
+from token_service.client.setup import KeySource, Parts, RefreshLimit
+from token_service.client.single_flight import SingleFlight
+from token_service.tokens.claims import VerifiedClaims
+from token_service.v1.key_service_pb2 import GetKeySetRequest
+from token_service.wire import error_from_rpc
+
+logger = logging.getLogger(__name__)
+
+
+class TokenValidator:
+    """Validates tokens locally and follows their revocations.
+
+    async with TokenValidator(config) as validator:
+        claims = await validator.validate(token, required_scopes=["read"])
+
+    For one event loop. Entering it starts to follow the service and returns at once; `wait_ready` waits until it has answered.
+    """
+
+    def __init__(
+        self,
+        config: ValidatorConfig,
+        *,
+        channel: grpc.aio.Channel | None = None,
+        clock: ValidatorClock | None = None,
+    ) -> None:
+        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is closed."""
+        self._parts = Parts(config, clock)
+        self._local = self._parts.local
+        self._audience = config.audience
+        self._given_channel = channel
+        self._service: _Service | None = None
+        self._keys = {issuer.issuer: _ForeignKeys(issuer, self._parts) for issuer in self._parts.foreign}
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to follow the service and to fetch foreign key sets."""
+        parts = self._parts
+        if parts.service is not None and parts.replica is not None:
+            self._service = _Service(parts.service, parts.replica, parts, self._given_channel)
+            await self._service.start()
+        for keys in self._keys.values():
+            keys.start()
+
+    async def close(self) -> None:
+        """Stop everything that was started. What is known stays; `validate` then treats it as ever more stale."""
+        for keys in self._keys.values():
+            await keys.close()
+        if self._service is not None:
+            await self._service.close()
+            self._service = None
+
+    async def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until every issuer has keys and what is known is proven fresh; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._parts.is_ready:  # noqa: ASYNC110  # readiness comes with time as well as by events
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def counters(self) -> Counters:
+        """What happened so far."""
+        return self._parts.counters
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is known is proven fresh right now."""
+        return self._parts.is_ready
+
+    async def validate(
+        self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
+    ) -> VerifiedClaims:
+        """The claims of a token that is good now.
+
+        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not good, `ReplicaStaleError` if
+        that can't be known well enough now.
+        """
+        if audience is None:
+            audience = self._audience
+        result = self._local.check(token, audience, required_scopes)
+        if type(result) is VerifiedClaims:
+            return result
+        return await self._settle(result, token, audience, required_scopes)
+
+    def explain(
+        self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
+    ) -> Explanation:
+        """Every check with its outcome and what is known, for operators. Asks nobody; shows no part of the token that could be
+        used as one.
+        """
+        return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
+
+    async def _settle(
+        self,
+        missing: Known | IssuerState,
+        token: str,
+        audience: str | None,
+        required_scopes: Collection[str],
+    ) -> VerifiedClaims:
+        steps = self._local.settle(missing, token, audience, required_scopes)
+        outcome: Outcome = None
+        while True:
+            try:
+                request = steps.send(outcome)
+            except StopIteration as done:
+                claims: VerifiedClaims = done.value
+                return claims
+            outcome = await self._perform(request)
+
+    async def _perform(self, request: Request) -> Outcome:
+        if isinstance(request, AskService):
+            return await self._service.ask(request) if self._service is not None else None
+        foreign = self._keys.get(request.issuer)
+        if foreign is not None:
+            return await foreign.refresh_for_unknown_key()
+        return await self._service.refresh_for_unknown_key() if self._service is not None else False
+
+
+class _Service:
+    """The token service: its stream and the calls made to it."""
+
+    def __init__(
+        self, issuer: ServiceIssuer, replica: Replica, parts: Parts, channel: grpc.aio.Channel | None
+    ) -> None:
+        self._issuer = issuer
+        self._replica = replica
+        self._parts = parts
+        self._counters = parts.counters
+        self._channel = channel
+        self._owned: grpc.aio.Channel | None = None
+        self._stub: Any = None
+        self._key_stub: Any = None
+        self._follower: Follower | None = None
+        self._asking: SingleFlight[AskService, Answer | None] = SingleFlight()
+        self._refreshing: SingleFlight[str, bool] = SingleFlight()
+        self._limit = RefreshLimit(issuer.key_refresh_interval, parts.clock)
+        self._saving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        from token_service.v1.key_service_pb2_grpc import KeyServiceStub
+        from token_service.v1.token_service_pb2_grpc import TokenServiceStub
+
+        if self._issuer.warm_start is not None:
+            from token_service.client.warm_start import restore
+
+            restore(self._issuer.warm_start, self._replica, self._parts)
+        channel = self._channel
+        if channel is None:
+            channel = self._owned = open_channel(self._issuer)
+        self._stub, self._key_stub = TokenServiceStub(channel), KeyServiceStub(channel)
+        self._follower = Follower(self._replica, self._stub, self._issuer, self._parts.name, self._counters)
+        await self._follower.start()
+        if self._issuer.warm_start is not None:
+            self._saving = asyncio.create_task(self._save(), name="save-revocations")
+
+    async def close(self) -> None:
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.wait([self._saving])
+        await self._asking.close()
+        await self._refreshing.close()
+        if self._follower is not None:
+            await self._follower.close()
+        if self._issuer.warm_start is not None:
+            await self._save_once()
+        if self._owned is not None:
+            await self._owned.close()
+
+    async def ask(self, question: AskService) -> Answer | None:
+        """The service's answer; None if there is none."""
+        if self._follower is not None:
+            self._follower.nudge()
+        if len(self._asking) >= self._issuer.max_remote_calls:
+            return None
+        return await self._asking.do(question, lambda: self._ask(question))
+
+    async def refresh_for_unknown_key(self) -> bool:
+        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it."""
+        if not len(self._refreshing) and not self._limit.allows():
+            return False
+        return await self._refreshing.do("", self._refresh)
+
+    async def _ask(self, question: AskService) -> Answer | None:
+        self._counters.remote_calls += 1
+        try:
+            response = await self._stub.ValidateToken(
+                validate_request(question), timeout=self._issuer.remote_timeout
+            )
+        except grpc.RpcError as error:
+            self._counters.remote_failures += 1
+            logger.debug("the service did not answer: %s", error_from_rpc(error).reason.value)
+            return None
+        return answer_of(response)
+
+    async def _refresh(self) -> bool:
+        self._counters.key_refreshes += 1
+        try:
+            response = await self._key_stub.GetKeySet(GetKeySetRequest(), timeout=self._issuer.remote_timeout)
+        except grpc.RpcError as error:
+            self._counters.key_refresh_failures += 1
+            logger.debug("the key set was not answered: %s", error_from_rpc(error).reason.value)
+            return False
+        return self._replica.take_key_set(response.key_set)
+
+    async def _save(self) -> None:
+        assert self._issuer.warm_start is not None
+        while True:
+            await asyncio.sleep(self._issuer.warm_start.interval)
+            await self._save_once()
+
+    async def _save_once(self) -> None:
+        from token_service.client.warm_start import Collector, write
+
+        assert self._issuer.warm_start is not None
+        collector = Collector(self._replica, self._parts)
+        for _ in collector.steps():
+            await asyncio.sleep(0)
+        if collector.content is not None:
+            path, key = self._issuer.warm_start.path, self._issuer.warm_start.mac_key
+            await asyncio.to_thread(write, path, key, collector.content)
+
+
+class _ForeignKeys:
+    """The key set of one foreign issuer, kept up to date."""
+
+    def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
+        self._issuer = issuer
+        self._source = KeySource(issuer, parts)
+        self._limit = RefreshLimit(issuer.unknown_key_interval, parts.clock)
+        self._refreshing: SingleFlight[str, bool] = SingleFlight()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep(), name="keep-keys")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._refreshing.close()
+
+    async def refresh_for_unknown_key(self) -> bool:
+        if not len(self._refreshing) and not self._limit.allows():
+            return False
+        return await self._refresh()
+
+    async def _refresh(self) -> bool:
+        return await self._refreshing.do("", lambda: asyncio.to_thread(self._source.refresh))
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            try:
+                good = await self._refresh()
+            except Exception:  # nobody awaits this task; a fetch given by the caller may raise anything
+                logger.exception("fetching the key set of %s failed", self._issuer.issuer)
+                good = False
+            failures = 0 if good else failures + 1
+            spread = random.random()  # noqa: S311  # spreads load
+            delay = self._issuer.refresh_interval * (0.9 + spread / 10)
+            await asyncio.sleep(self._issuer.retry.delay(failures - 1, spread) if failures else delay)
