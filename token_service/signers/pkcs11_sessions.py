@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.pkcs11_module import ModuleError, NoSuchTokenError, PinRefusedError, Pkcs11Module
@@ -51,6 +51,10 @@ class _Thread:
     opened: TokenSession | None = None
 
 
+_Jobs: TypeAlias = "SimpleQueue[Callable[[_Thread], None] | None]"
+"""None: the thread that gets it ends."""
+
+
 class Pkcs11Sessions:
     """Runs work in sessions with one token."""
 
@@ -72,7 +76,7 @@ class Pkcs11Sessions:
         self._timeout = timeout
         self._restart_interval = restart_interval
         self._module: Pkcs11Module | None = None
-        self._jobs: SimpleQueue[Callable[[_Thread], None] | None] = SimpleQueue()
+        self._jobs: _Jobs = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._process = 0
         self._login = threading.Lock()
@@ -86,8 +90,9 @@ class Pkcs11Sessions:
         `SigningUnavailableError` for a module that does not work now.
         """
         self._process = os.getpid()
+        self._jobs = SimpleQueue()  # threads of an earlier time, if they still hang, keep theirs
         self._threads = [
-            threading.Thread(target=self._serve, name=f"pkcs11-{number}", daemon=True)
+            threading.Thread(target=self._serve, args=(self._jobs,), name=f"pkcs11-{number}", daemon=True)
             for number in range(self._count)
         ]
         for thread in self._threads:
@@ -161,9 +166,9 @@ class Pkcs11Sessions:
                 f"the HSM did not answer within {timeout:g} s", retry_after=self._restart_interval
             ) from None
 
-    def _serve(self) -> None:
+    def _serve(self, jobs: _Jobs) -> None:
         thread = _Thread()
-        while (job := self._jobs.get()) is not None:
+        while (job := jobs.get()) is not None:
             job(thread)
             del job  # holds the result
         self._leave(thread)
