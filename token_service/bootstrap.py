@@ -63,10 +63,16 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with node(settings, environ) as (grpc_address, http_address):
-        ready(grpc_address, http_address)
-        await stop.wait()
-        logger.info("stopping")
+    try:
+        async with node(settings, environ) as (grpc_address, http_address):
+            ready(grpc_address, http_address)
+            await stop.wait()
+            logger.info("stopping")
+    except ExceptionGroup as failures:
+        # A node runs in a task group; what ended it is one of its tasks, or its start.
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from None
 
 
 async def migrate(settings: Settings) -> str:

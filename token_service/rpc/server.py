@@ -188,8 +188,10 @@ class GrpcServer:
                 port = server.add_insecure_port(self._address)
             else:
                 port = server.add_secure_port(self._address, ReloadingCredentials(self._tls).credentials())
-        except RuntimeError as error:
-            raise ConfigurationError(f"the gRPC address {self._address} can't be bound: {error}") from None
+        except RuntimeError:  # whose text gives no reason but advice on how to debug gRPC
+            raise ConfigurationError(
+                f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}; allowed: an address of this machine that is free"
+            ) from None
         if self._address.startswith("unix:"):
             return self._address
         return f"{self._address.rpartition(':')[0]}:{port}"
@@ -239,6 +241,7 @@ class GrpcServer:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
+            self._edge.sweep()
             self.feed.sweep()
             await self._watch_once()
 
