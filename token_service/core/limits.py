@@ -50,6 +50,10 @@ class Checks:
 
     def text(self, field: str, value: str, limit: int, *, required: bool = False) -> None:
         """Printable text of at most `limit` bytes of UTF-8."""
+        if not _is_plain(value, limit, required=required):
+            self._explain(field, value, limit, required=required)
+
+    def _explain(self, field: str, value: str, limit: int, *, required: bool) -> None:
         if required and not value:
             self.add(field, "is required")
         elif len(value.encode("utf-8", "surrogatepass")) > limit:
@@ -63,8 +67,9 @@ class Checks:
             self.add(field, f"has more than {count} items")
             return
         for number, value in enumerate(values):
-            self.text(f"{field}[{number}]", value, limit, required=True)
-        if len(set(values)) != len(values):
+            if not _is_plain(value, limit, required=True):
+                self._explain(f"{field}[{number}]", value, limit, required=True)
+        if len(values) > 1 and len(set(values)) != len(values):
             self.add(field, "has an item twice")
 
     def scopes(self, field: str, values: Sequence[str]) -> None:
@@ -78,3 +83,10 @@ class Checks:
         """Raise `InvalidRequestError` if anything was noted."""
         if self._violations:
             raise InvalidRequestError(self._violations)
+
+
+def _is_plain(value: str, limit: int, *, required: bool) -> bool:
+    """Whether a text obviously keeps the rules, as nearly all do."""
+    if not value:
+        return not required
+    return len(value) <= limit and value.isascii() and value.isprintable()

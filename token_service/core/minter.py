@@ -20,6 +20,8 @@ _WIDEST_ID: Final = "x" * 36
 """As wide as the id of a session, which is wider than that of a token."""
 _MAX_PAYLOAD_BYTES: Final = 10_900
 """Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the signature of an RSA key of 8192 bits."""
+_SHORT: Final = 1000
+"""Characters of audience and scopes that fit in any case, beside the longest values of what else is not a custom claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ class Minter:
 
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
         """Raise `InvalidRequestError` if tokens of this grant would be longer than any validator takes."""
+        if not grant.custom_claims and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT:
+            return
         payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
         size = len(strict_json.encode(payload))
         if with_id_token:
