@@ -102,6 +102,7 @@ class Database:
                     except self._errors as error:
                         if attempt == ATTEMPTS or classify(error) is not Failure.TRANSIENT:
                             raise
+                    await asyncio.sleep(attempt * 0.005)
         except self._errors as error:
             raise translate(error) from error
         raise AssertionError("unreachable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from token_service.stores.sql.errors import Failure, classify
 from token_service.stores.sql.url import DatabaseUrl
 
 WRITES: Final = "token_service_writes"
@@ -18,6 +20,8 @@ WRITES: Final = "token_service_writes"
 
 KEPT: Final = 2
 """Connections the pool keeps when they are not in use."""
+_PATIENCE_OF_SQLITE: Final = 0.02
+"""Seconds SQLite itself waits for a lock. Its tries get rarer the longer it waits; beginning anew keeps them frequent."""
 POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 
@@ -58,11 +62,11 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
 
 
 def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
-    from token_service.stores.sql.sqlite import BUSY_TIMEOUT, PRAGMAS
+    from token_service.stores.sql import sqlite
 
     engine = create_async_engine(
         sa.URL.create("sqlite+aiosqlite", database=str(url.path)),
-        connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None},
+        connect_args={"timeout": sqlite.BUSY_TIMEOUT, "isolation_level": None},
         hide_parameters=True,
         **pool,
     )
@@ -70,14 +74,30 @@ def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, record: object) -> None:
         cursor = connection.cursor()
-        for pragma in PRAGMAS:
+        for pragma in (*sqlite.PRAGMAS, f"PRAGMA busy_timeout={_PATIENCE_OF_SQLITE * 1000:.0f}"):
             cursor.execute(pragma)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
         # The driver would begin late and deferred, and a transaction that reads first could then not write any more.
-        writes = connection.get_execution_options().get(WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get(WRITES, False):
+            _begin_to_write(connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _begin_to_write(connection: sa.Connection) -> None:
+    from token_service.stores.sql import sqlite
+
+    deadline = time.monotonic() + sqlite.BUSY_TIMEOUT
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except sa.exc.OperationalError as error:
+            if classify(error) is not Failure.TRANSIENT or time.monotonic() > deadline:
+                raise
+        else:
+            return
