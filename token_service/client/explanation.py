@@ -81,7 +81,7 @@ def explain(parts: Parts, token: str, audience: str | None, required_scopes: Col
     checks.extend(
         (_attempt("scope", lambda: check_scopes(verified, required_scopes), said), _fresh(parts, state))
     )
-    return Explanation(accepted=all(check.ok for check in checks), checks=tuple(checks))
+    return Explanation(accepted=all(check.ok is not False for check in checks), checks=tuple(checks))
 
 
 def _header(token: str) -> Check:

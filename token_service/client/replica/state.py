@@ -311,7 +311,7 @@ class Replica:
 
     def _prove(self, probe: Probe) -> None:
         feed = self.feed
-        if self._start_over or self._offset is None or probe.elapsed <= feed.proven_at:
+        if self._start_over or self._offset is None or probe.elapsed < feed.proven_at:
             return
         if abs(probe.now - probe.elapsed - self._offset) > _MAX_CLOCK_STEP:
             return

@@ -1,0 +1,538 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.support.manual_clock import ManualClock
+from tests.support.token_mint import ISSUER, Mint
+from token_service.client.counters import Counters
+from token_service.client.replica.messages import revocation_of
+from token_service.client.replica.state import Probe, Replica, StreamProtocolError
+from token_service.tokens.fingerprint_set import fingerprint
+from token_service.v1 import key_service_pb2, token_service_pb2
+from token_service.v1.token_service_pb2 import Revocation, SnapshotBlock, StreamRevocationsResponse
+
+S = 5.0
+EPOCH = "epoch-one"
+
+
+def key_set(revision: int = 1, issuer: str = ISSUER, *jwks: dict[str, Any]) -> key_service_pb2.KeySet:
+    keys = [key_service_pb2.JsonWebKey(**jwk) for jwk in jwks or (Mint().jwk,)]
+    return key_service_pb2.KeySet(revision=revision, issuer=issuer, keys=keys)
+
+
+def entry(sequence: int, token_id: str | None = None, **changes: Any) -> Revocation:
+    known = Revocation(sequence=sequence, token_id=token_id or f"id-{sequence}", **changes)
+    known.revoke_time.seconds = 1_700_000_000
+    known.expire_time.seconds = 1_700_000_000 + 100_000
+    return known
+
+
+def message(*entries: Revocation, cursor: str | int = "", **fields: Any) -> StreamRevocationsResponse:
+    if isinstance(cursor, int):
+        cursor = f"{EPOCH}:{cursor}"
+    return StreamRevocationsResponse(revocations=entries, cursor=cursor, **fields)
+
+
+def snapshot(upto: int, *, cursor: str | int | None = None, **fields: Any) -> StreamRevocationsResponse:
+    ids = b"".join(sorted(fingerprint(f"id-{number}") for number in range(1, upto + 1)))
+    block = SnapshotBlock(target=token_service_pb2.BLOCK_TARGET_TOKEN_ID, bucket=0, fingerprints=ids)
+    block.expire_time.seconds = 1_700_000_000 + 100_000
+    return message(
+        cursor=upto if cursor is None else cursor,
+        reset=True,
+        snapshot_blocks=[block],
+        **{"key_set": key_set(), **fields},
+    )
+
+
+@dataclass
+class Bench:
+    clock: ManualClock = field(default_factory=ManualClock)
+    taken: list[tuple[int, int]] = field(default_factory=list)
+    usable: bool = True
+    counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        self.replica = Replica(ISSUER, S, self.clock, self._take, self.counters)
+
+    def _take(self, jwks: Sequence[Any], revision: int) -> bool:
+        if not jwks or not self.usable:
+            return False
+        self.taken.append((revision, len(jwks)))
+        return True
+
+    @property
+    def fresh(self) -> bool:
+        return self.replica.feed.is_fresh(self.clock.now(), self.clock.elapsed())
+
+    def knows(self, number: int) -> bool:
+        return self.replica.feed.revocations.has_token_id(f"id-{number}", None)
+
+    def prove(self, head: int | str, *, delay: float = 0.0) -> None:
+        probe = self.replica.begin_probe()
+        self.clock.advance(delay)
+        self.replica.answer(probe, head if isinstance(head, str) else f"{EPOCH}:{head}")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
+    assert bench.replica.connect() == ""
+    bench.replica.receive(snapshot(3))
+    assert [bench.knows(n) for n in (1, 2, 3, 4)] == [True, True, True, False]
+    assert not bench.fresh
+    bench.prove(3)
+    assert bench.fresh
+
+
+def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(1, delay=2.0)
+    bench.clock.advance(S - 2.0 - 0.001)
+    assert bench.fresh
+    bench.clock.advance(0.001)
+    assert not bench.fresh
+
+
+def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_nothing_new(
+    bench: Bench,
+) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(1)
+    probe = bench.replica.begin_probe()
+    bench.clock.advance(60)
+    assert not bench.fresh
+    bench.replica.answer(probe, f"{EPOCH}:1")
+    assert not bench.fresh
+    bench.prove(1)
+    assert bench.fresh
+
+
+def test_a_head_that_is_not_applied_yet_proves_once_it_is(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(3, delay=0.5)
+    assert not bench.fresh
+    bench.replica.receive(message(entry(2), cursor=2))
+    assert not bench.fresh
+    bench.replica.receive(message(entry(3), cursor=3))
+    assert bench.fresh
+    bench.clock.advance(S - 0.5)
+    assert not bench.fresh
+
+
+def test_the_head_of_another_log_proves_nothing(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove("epoch-two:0")
+    assert not bench.fresh
+
+
+def test_a_valid_cursor_resumes(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    assert bench.replica.connect() == f"{EPOCH}:2"
+    bench.replica.receive(message(entry(3), cursor=3))
+    assert bench.knows(1)
+    assert bench.knows(3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        message(entry(4), cursor=4),
+        message(entry(3), entry(5), cursor=5),
+        message(entry(3)),
+        message(entry(3), cursor=4),
+        message(entry(3), cursor=2),
+        message(cursor=7),
+        message(cursor=1),
+        message(entry(3), cursor="epoch-two:3"),
+        message(entry(3), cursor="nonsense"),
+        message(Revocation(sequence=3), cursor=3),
+        message(cursor=2, snapshot_blocks=[SnapshotBlock(target=1, bucket=0, fingerprints=b"12345678")]),
+    ],
+    ids=[
+        "gap",
+        "inner gap",
+        "no cursor",
+        "cursor ahead",
+        "cursor behind",
+        "skip",
+        "back",
+        "other log",
+        "no cursor at all",
+        "no target",
+        "stray block",
+    ],
+)
+def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
+    bench: Bench, bad: StreamRevocationsResponse
+) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.prove(2)
+    with pytest.raises(StreamProtocolError):
+        bench.replica.receive(bad)
+    bench.replica.distrust()
+    assert bench.fresh  # what was proven remains so
+    assert bench.knows(2)
+    assert bench.replica.connect() == ""
+    bench.replica.receive(snapshot(3))
+    assert bench.replica.connect() == f"{EPOCH}:3"
+
+
+@pytest.mark.parametrize(
+    "blocks", [[(9, b"12345678")], [(1, b"1234567")], [(1, b"b" * 8 + b"a" * 8)], [(0, b"")]], ids=str
+)
+def test_a_snapshot_that_can_not_be_read_changes_nothing(
+    bench: Bench, blocks: list[tuple[int, bytes]]
+) -> None:
+    bench.replica.receive(snapshot(2))
+    bad = message(
+        reset=True,
+        cursor=9,
+        snapshot_blocks=[SnapshotBlock(target=t, bucket=0, fingerprints=f) for t, f in blocks],
+    )  # type: ignore[arg-type]
+    with pytest.raises(StreamProtocolError):
+        bench.replica.receive(bad)
+    assert bench.knows(2)
+    assert str(bench.replica.cursor) == f"{EPOCH}:2"
+
+
+def test_a_stream_must_begin_with_a_snapshot_if_there_is_no_cursor(bench: Bench) -> None:
+    bench.replica.connect()
+    with pytest.raises(StreamProtocolError):
+        bench.replica.receive(message(entry(1), cursor=1))
+
+
+def test_a_snapshot_is_built_aside_and_swapped_whole(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    before = bench.replica.feed.revocations
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    bench.replica.receive(message(entry(6)))
+    assert bench.replica.feed.revocations is before
+    assert bench.fresh
+    assert str(bench.replica.cursor) == f"{EPOCH}:5"
+    rest = snapshot(6)
+    rest.reset = False
+    bench.replica.receive(rest)
+    assert bench.replica.feed.revocations is not before
+    assert bench.knows(6)
+    assert bench.fresh
+
+
+def test_a_snapshot_of_a_node_that_is_behind_waits_until_it_has_caught_up(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    bench.replica.connect()
+    bench.replica.receive(snapshot(3))
+    assert bench.knows(5)
+    assert str(bench.replica.cursor) == f"{EPOCH}:5"
+    bench.replica.receive(message(entry(4), cursor=4))
+    assert bench.counters.resets == 1
+    bench.replica.receive(message(entry(5), cursor=5))
+    assert bench.counters.resets == 2
+    assert all(bench.knows(n) for n in range(1, 6))
+
+
+def test_a_half_built_snapshot_is_dropped_with_its_stream(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    assert bench.replica.connect() == f"{EPOCH}:2"
+    bench.replica.receive(message(entry(3), cursor=3))
+    assert bench.knows(1)
+    assert bench.knows(3)
+
+
+def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    bench.replica.connect()
+    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
+    assert not bench.fresh
+    bench.prove("epoch-two:1")
+    assert bench.fresh
+
+
+def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    bench.prove(3)
+    assert not bench.fresh
+    assert bench.replica.needs_new_stream(10)
+    bench.prove(9)
+    assert not bench.fresh
+    assert bench.replica.connect() == ""
+    bench.replica.receive(snapshot(3))
+    bench.prove(3)
+    assert bench.fresh
+    assert not bench.knows(5)
+    assert not bench.replica.needs_new_stream(10)
+
+
+def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(2)
+    assert not bench.replica.needs_new_stream(10)
+    bench.clock.advance(10.5)
+    assert bench.replica.needs_new_stream(10)
+    bench.replica.connect()
+    assert not bench.replica.needs_new_stream(10)
+    bench.replica.receive(message(entry(2), cursor=2))
+    bench.clock.advance(10.5)
+    assert not bench.replica.needs_new_stream(10)
+
+
+@pytest.mark.parametrize("step", [-3600, -86_400, 3600, 86_400])
+def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_again(
+    bench: Bench, step: float
+) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.prove(2)
+    bench.clock.set_wall(step)
+    assert not bench.fresh
+    bench.replica.sweep()
+    assert bench.knows(2)
+    bench.prove(2)
+    assert not bench.fresh
+    assert bench.replica.needs_new_stream(10)
+    assert bench.replica.connect() == ""
+    bench.replica.receive(snapshot(2))
+    assert not bench.fresh
+    bench.prove(2)
+    assert bench.fresh
+
+
+def test_a_machine_that_was_suspended_is_not_fresh(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.prove(2)
+    bench.clock.advance(8 * 3600)  # both clocks count a suspend
+    assert not bench.fresh
+
+
+def test_a_paused_virtual_machine_is_caught_by_the_wall_clock(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.prove(2)
+    bench.clock.set_wall(S)  # elapsed time stood still, the wall clock was put right
+    assert not bench.fresh
+
+
+def test_entries_expire(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.clock.advance(100_000)
+    bench.replica.sweep()
+    assert bench.knows(2)  # a minute of slack for drifting clocks
+    bench.clock.advance(61)
+    bench.replica.sweep()
+    assert not bench.knows(2)
+
+
+def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1, key_set=key_set(5)))
+    for bad in (
+        key_set(4),
+        key_set(6, "https://other.test"),
+        key_service_pb2.KeySet(revision=7, issuer=ISSUER),
+    ):
+        bench.replica.receive(message(cursor=1, key_set=bad))
+    assert bench.taken == [(5, 1)]
+    assert bench.counters.key_sets_refused == 3
+    assert not bench.replica.take_key_set(key_set(3))
+    assert bench.replica.take_key_set(key_set(5))
+    assert bench.taken == [(5, 1)]
+    assert bench.replica.take_key_set(key_set(6))
+    assert bench.taken == [(5, 1), (6, 1)]
+    assert bench.replica.key_revision == 6
+
+
+def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1, key_set=key_set(5)))
+    bench.replica.connect()
+    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
+    assert bench.taken == [(5, 1), (1, 1)]
+
+
+def test_keys_of_a_node_that_is_behind_do_not_replace_newer_ones(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5, key_set=key_set(5)))
+    bench.replica.connect()
+    bench.replica.receive(snapshot(3, key_set=key_set(4)))
+    bench.replica.receive(message(entry(4), entry(5), cursor=5))
+    assert bench.taken == [(5, 1)]
+
+
+def test_keys_come_before_the_first_snapshot_is_complete(bench: Bench) -> None:
+    bench.replica.receive(message(reset=True, key_set=key_set(2)))
+    assert bench.taken == [(2, 1)]
+
+
+def test_every_target_is_understood() -> None:
+    for name, value in (
+        ("token_id", "t"),
+        ("session_id", "s"),
+        ("subject", "u"),
+        ("client_id", "c"),
+        ("key_id", "k"),
+    ):
+        assert revocation_of(Revocation(sequence=1, **{name: value})).value == value  # type: ignore[arg-type]
+    assert revocation_of(Revocation(sequence=1, everything=True)).value == ""
+    with pytest.raises(ValueError, match="target"):
+        revocation_of(Revocation(sequence=1))
+
+
+class NeverStale(RuleBasedStateMachine):
+    """Against everything that can happen, in any order: if it is fresh at v, it knows everything acknowledged before v - S."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.bench = Bench()
+        self.epoch = 1
+        self.log: list[float] = []  # when each entry was acknowledged, by elapsed time
+        self.compacted = 0
+        self.visible = 0  # what the node of the stream has read of the log
+        self.position: int | None = None  # what was put into the stream
+        self.wire: list[StreamRevocationsResponse] = []  # sent and not yet received
+        self.probes: list[Probe] = []  # sent and not yet arrived
+        self.answers: list[tuple[Probe, str]] = []  # answered and not yet received
+        self.offset = 0.0
+        self.connect()
+
+    def name(self, sequence: int) -> str:
+        return f"epoch-{self.epoch:03}:{sequence}"
+
+    def ids(self, upto: int) -> bytes:
+        return b"".join(sorted(fingerprint(f"id-{self.epoch}-{n}") for n in range(1, upto + 1)))
+
+    @rule()
+    def connect(self) -> None:
+        cursor = self.bench.replica.connect()
+        self.wire.clear()
+        epoch, _, sequence = cursor.partition(":")
+        known = int(sequence or -1)
+        if epoch == f"epoch-{self.epoch:03}" and self.compacted <= known <= self.visible:
+            self.position = known
+            self.wire.append(StreamRevocationsResponse(cursor=cursor))
+        else:
+            self.position = self.visible
+            block = SnapshotBlock(
+                target=token_service_pb2.BLOCK_TARGET_TOKEN_ID, bucket=0, fingerprints=self.ids(self.visible)
+            )
+            block.expire_time.seconds = int(self.bench.clock.wall) + 100_000
+            first = StreamRevocationsResponse(reset=True, snapshot_blocks=[block], key_set=key_set(1))
+            self.wire += [first, StreamRevocationsResponse(cursor=self.name(self.visible))]
+
+    @rule(count=st.integers(1, 3))
+    def revoke(self, count: int) -> None:
+        self.log += [self.bench.clock.running] * count
+
+    @rule(how_far=st.floats(0, 1))
+    def the_node_reads_the_log(self, how_far: float) -> None:
+        self.visible += round((len(self.log) - self.visible) * how_far)
+
+    @rule()
+    def the_node_sends(self) -> None:
+        if self.position is not None and self.position < self.visible:
+            entries = [entry(n, f"id-{self.epoch}-{n}") for n in range(self.position + 1, self.visible + 1)]
+            self.position = self.visible
+            self.wire.append(StreamRevocationsResponse(revocations=entries, cursor=self.name(self.position)))
+
+    @precondition(lambda self: self.wire)
+    @rule()
+    def receive(self) -> None:
+        try:
+            self.bench.replica.receive(self.wire.pop(0))
+        except StreamProtocolError:
+            self.bench.replica.distrust()
+            self.connect()
+
+    @rule()
+    def move_to_a_node_that_is_behind(self) -> None:
+        self.visible = max(self.compacted, self.visible - 2)
+        self.connect()
+        while self.wire:
+            self.receive()
+
+    @rule()
+    def compact(self) -> None:
+        self.compacted = self.visible
+
+    @rule()
+    def probe(self) -> None:
+        self.probes.append(self.bench.replica.begin_probe())
+
+    @precondition(lambda self: self.probes)
+    @rule()
+    def the_service_answers(self) -> None:
+        self.answers.append((self.probes.pop(), self.name(len(self.log))))
+
+    @precondition(lambda self: self.answers)
+    @rule(last=st.booleans())
+    def receive_answer(self, *, last: bool) -> None:
+        probe, head = self.answers.pop(-1 if last else 0)
+        self.bench.replica.answer(probe, head)
+        if self.bench.replica.needs_new_stream(10):
+            self.connect()
+
+    @rule()
+    def catch_up(self) -> None:
+        self.visible = len(self.log)
+        self.the_node_sends()
+        while self.wire:
+            self.receive()
+
+    @rule(there=st.floats(0, 2), back=st.floats(0, 8), revoked=st.integers(0, 1))
+    def prove(self, there: float, back: float, revoked: int) -> None:
+        self.probe()
+        self.bench.clock.advance(there)
+        self.the_service_answers()
+        self.revoke(revoked)
+        self.bench.clock.advance(back)
+        self.receive_answer(last=True)
+
+    @rule(seconds=st.floats(0.01, 3.0))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.clock.advance(seconds)
+
+    @rule(seconds=st.floats(3.0, 600.0))
+    def the_process_is_stopped(self, seconds: float) -> None:
+        self.bench.clock.advance(seconds)
+
+    @rule(step=st.sampled_from([-7200.0, -3.0, 3.0, 7200.0]))
+    def somebody_sets_the_wall_clock(self, step: float) -> None:
+        self.bench.clock.set_wall(step)
+
+    @rule()
+    def sweep(self) -> None:
+        self.bench.replica.sweep()
+
+    @rule()
+    def another_log(self) -> None:
+        self.epoch += 1
+        self.log = []
+        self.visible = self.compacted = 0
+        self.connect()
+
+    @invariant()
+    def fresh_means_nothing_acknowledged_before_is_missing(self) -> None:
+        bench = getattr(self, "bench", None)
+        if (
+            bench is None
+            or not bench.fresh
+            or str(bench.replica.cursor).partition(":")[0] != f"epoch-{self.epoch:03}"
+        ):
+            return
+        for number, acknowledged in enumerate(self.log, 1):
+            if acknowledged < bench.clock.running - S:
+                assert bench.replica.feed.revocations.has_token_id(f"id-{self.epoch}-{number}", None)
+
+
+TestNeverStale = NeverStale.TestCase
+TestNeverStale.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
