@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -59,11 +59,14 @@ class Database:
 
     async def aclose(self) -> None:
         """Finish what is queued and close every connection."""
-        await self._writes.aclose()
-        await self._reads.aclose()
-        for lane in (*self._write_lanes, self._read_lane):
-            await lane.aclose()
-        await self.engine.dispose()
+        async with (
+            AsyncExitStack() as stack
+        ):  # each of them, whatever becomes of the others; the last one first
+            stack.push_async_callback(self.engine.dispose)
+            for lane in (*self._write_lanes, self._read_lane):
+                stack.push_async_callback(lane.aclose)
+            stack.push_async_callback(self._reads.aclose)
+            stack.push_async_callback(self._writes.aclose)
 
     async def write_one(self, call: Call) -> Row | None:
         """Run a statement that writes one row at most and share the commit with others; its row. Durable when it returns."""
@@ -75,7 +78,7 @@ class Database:
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of another one."""
-        lock = self._write_lock or contextlib.nullcontext()
+        lock = self._write_lock or nullcontext()
         return await self._run(work, {WRITES: True}, lock)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, snapshot: bool = False) -> T:
@@ -83,13 +86,13 @@ class Database:
         options: dict[str, Any] = {}
         if not self.url.path:
             options["isolation_level"] = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
-        return await self._run(work, options, contextlib.nullcontext())
+        return await self._run(work, options, nullcontext())
 
     async def _run(
         self,
         work: Callable[[AsyncConnection], Awaitable[T]],
         options: dict[str, Any],
-        lock: contextlib.AbstractAsyncContextManager[Any],
+        lock: AbstractAsyncContextManager[Any],
     ) -> T:
         try:
             async with asyncio.timeout(DEADLINE):

@@ -41,11 +41,12 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         self._queue: Final[deque[tuple[ItemT, asyncio.Future[ResultT]]]] = deque()
         self._idle: Final[deque[asyncio.Future[None]]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
-        self._closed = False
+        self._closed = True
         self._cancelled = False  # whether an item in the queue may be nobody's any more
 
     def open(self) -> None:
         """Start the tasks in the running loop."""
+        self._closed = False
         self._tasks = [
             asyncio.create_task(self._work(flush), name=f"group-commit-{n}")
             for n, flush in enumerate(self._flushes)
@@ -64,7 +65,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
             self._queue.clear()
 
     async def __call__(self, item: ItemT) -> ResultT:
-        """Have an item flushed. Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` when closed."""
+        """Have an item flushed. Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` unless open."""
         if self._closed:
             raise unavailable()
         if len(self._queue) >= self._max_queue:

@@ -1,4 +1,7 @@
-"""PostgreSQL: how to connect, and the lane that pipelines a batch into one transaction."""
+"""PostgreSQL: how to connect, and the lane that pipelines a batch into one transaction.
+
+Connections carry settings and prepared statements, so a pooler in between has to give each one a server connection of its own (session mode).
+"""
 
 from __future__ import annotations
 

@@ -41,8 +41,10 @@ class SqlStores:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.log.aclose()
-        await self._database.aclose()
+        try:
+            await self.log.aclose()
+        finally:
+            await self._database.aclose()
 
     async def migrate(self) -> str:
         """Bring the schema up to date and return its revision; safe when several nodes do it at once.

@@ -14,7 +14,6 @@ _POSTGRESQL: Final = frozenset(("postgresql", "postgres", "postgresql+asyncpg", 
 _SQLITE: Final = frozenset(("sqlite", "sqlite+aiosqlite"))
 _ALLOWED: Final = "allowed are postgresql://user:password@host:port/database and sqlite:////absolute/path.db"
 
-_USER_INFO = re.compile(r"^([^/?#]*?):([^/?#]*)@")
 _SSL = re.compile(r"(?<=[?&])ssl=([^&]*)")
 _QUERY_SECRET = re.compile(r"([?&](?:password|sslpassword|passfile)=)[^&#]*", re.IGNORECASE)
 
@@ -39,8 +38,9 @@ class DatabaseUrl:
             # Not even redacted: whatever this is, its password may be anywhere.
             raise ConfigurationError(f"the database URL is not understood; {_ALLOWED}")
         if scheme in _POSTGRESQL:
-            redacted = _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub(r"\1:***@", rest))
-            return cls(text, f"postgresql://{redacted}", None, f"postgresql://{_SSL.sub(_sslmode, rest)}")
+            return cls(
+                text, f"postgresql://{_redact(rest)}", None, f"postgresql://{_SSL.sub(_sslmode, rest)}"
+            )
         location, _, query = rest.partition("?")
         path = unquote(location.removeprefix("/"))
         if not location.startswith("/") or not path or path == ":memory:" or query:
@@ -51,6 +51,13 @@ class DatabaseUrl:
 
     def __str__(self) -> str:
         return self.redacted
+
+
+def _redact(rest: str) -> str:
+    # Up to the last @, for in a password that nobody encoded there may be anything; rather hide too much.
+    head, at, tail = rest.rpartition("@")
+    user, colon, _ = head.partition(":")
+    return _QUERY_SECRET.sub(r"\1***", f"{user}{':***' if colon else ''}{at}{tail}")
 
 
 def _sslmode(match: re.Match[str]) -> str:
