@@ -1,0 +1,263 @@
+"""The service as its callers see it: generated stubs, decoded failures, and the smallest possible validator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_status import rpc_status
+
+from tests.support.deadline import eventually
+from token_service.v1 import (
+    key_service_pb2_grpc,
+    session_service_pb2_grpc,
+    token_pb2,
+    token_service_pb2,
+    token_service_pb2_grpc,
+)
+
+TIMEOUT = 30.0
+"""Seconds. Only a hang takes as long."""
+
+ACCESS, REFRESH, ID, SESSION = (
+    token_pb2.TOKEN_TYPE_ACCESS,
+    token_pb2.TOKEN_TYPE_REFRESH,
+    token_pb2.TOKEN_TYPE_ID,
+    token_pb2.TOKEN_TYPE_SESSION,
+)
+STRONG = token_service_pb2.CONSISTENCY_STRONG
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error status, decoded. `reason` is empty where the answer carries no ErrorInfo of this service."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: Mapping[str, str]
+    violations: Mapping[str, str]
+    retry_after: float | None
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> Failure:
+        """What the error of a call or a stream says."""
+        reason, metadata, violations, retry_after = "", {}, {}, None
+        status = rpc_status.from_call(error)
+        for detail in status.details if status is not None else ():
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
+            if detail.Unpack(info):
+                assert info.domain == "token_service"
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad):
+                violations = {item.field: item.description for item in bad.field_violations}
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+        return cls(error.code(), error.details() or "", reason, metadata, violations, retry_after)
+
+
+async def refused(call: Awaitable[object]) -> Failure:
+    """The failure of a call that must fail."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return Failure.of(error)
+    raise AssertionError(f"was not refused, but answered {type(answer).__name__}")
+
+
+class Api:
+    """One connection to one node, with a stub for each service.
+
+    Each has a connection of its own, so that several of them reach several workers.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 50),
+            ("grpc.min_reconnect_backoff_ms", 50),
+            ("grpc.max_reconnect_backoff_ms", 250),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            *options,
+        ]
+        self.channel = (
+            grpc.aio.insecure_channel(address, options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options)
+        )
+        self.tokens = token_service_pb2_grpc.TokenServiceStub(self.channel)
+        self.sessions = session_service_pb2_grpc.SessionServiceStub(self.channel)
+        self.keys = key_service_pb2_grpc.KeyServiceStub(self.channel)
+        self.health = health_pb2_grpc.HealthStub(self.channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.channel.close()
+
+    async def issue(self, subject: str = "alice", **fields: Any) -> token_service_pb2.IssueTokenResponse:
+        """IssueToken with what it needs at least."""
+        fields = {"client_id": "web", "audience": ["api"], "scopes": ["read", "write"], **fields}
+        request = token_service_pb2.IssueTokenRequest(subject=subject, **fields)
+        return await self.tokens.IssueToken(request, timeout=TIMEOUT)
+
+    async def refresh(
+        self, token: str, client_id: str = "web", **fields: Any
+    ) -> token_service_pb2.RefreshTokenResponse:
+        """RefreshToken of the client that `issue` names."""
+        request = token_service_pb2.RefreshTokenRequest(refresh_token=token, client_id=client_id, **fields)
+        return await self.tokens.RefreshToken(request, timeout=TIMEOUT)
+
+    async def validate(self, token: str, **fields: Any) -> token_service_pb2.ValidateTokenResponse:
+        """ValidateToken, LOCAL unless the fields say otherwise."""
+        request = token_service_pb2.ValidateTokenRequest(token=token, **fields)
+        return await self.tokens.ValidateToken(request, timeout=TIMEOUT)
+
+    async def why(self, token: str, **fields: Any) -> str:
+        """Why the token is not active: a name of InvalidReason without its prefix; empty if it is active."""
+        answer = await self.validate(token, **fields)
+        assert answer.active == (answer.reason == token_service_pb2.INVALID_REASON_UNSPECIFIED)
+        assert answer.active == answer.HasField("claims")
+        name = token_service_pb2.InvalidReason.Name(answer.reason)
+        return "" if answer.active else name.removeprefix("INVALID_REASON_")
+
+    async def revoke(
+        self, *, wait: float | None = None, **fields: Any
+    ) -> token_service_pb2.RevokeTokenResponse:
+        """RevokeToken; `wait` seconds for all validators."""
+        request = token_service_pb2.RevokeTokenRequest(**fields)
+        if wait is not None:
+            request.wait.applied_by_all = True
+            request.wait.timeout.CopyFrom(duration_pb2.Duration(seconds=int(wait), nanos=int(wait % 1 * 1e9)))
+        return await self.tokens.RevokeToken(request, timeout=TIMEOUT + (wait or 0))
+
+    async def confirm(self, subscriber_id: str, cursor: str) -> str:
+        """ConfirmRevocations; the head."""
+        request = token_service_pb2.ConfirmRevocationsRequest(
+            subscriber_id=subscriber_id, applied_cursor=cursor
+        )
+        return (await self.tokens.ConfirmRevocations(request, timeout=TIMEOUT)).head_cursor
+
+    def stream(self, cursor: str = "", subscriber_id: str = "") -> Any:
+        """The call of StreamRevocations. Cancel it."""
+        request = token_service_pb2.StreamRevocationsRequest(cursor=cursor, subscriber_id=subscriber_id)
+        return self.tokens.StreamRevocations(request)
+
+
+def sequence(cursor: str) -> int:
+    """The place in the log a cursor names; 0 for the beginning."""
+    return int(cursor.rpartition(":")[2]) if cursor else 0
+
+
+class Follower:
+    """A validator that applies a stream as protos/README.md says, and remembers what it saw.
+
+    With `confirm` it confirms each cursor, at the node it follows or at another one.
+    """
+
+    def __init__(
+        self, api: Api, cursor: str = "", subscriber_id: str = "", *, confirm: Api | None = None
+    ) -> None:
+        self._api = api
+        self._subscriber_id = subscriber_id
+        self._confirm = confirm
+        self.cursor = cursor
+        self.resets = 0
+        self.caught_up = False
+        self.entries: list[token_service_pb2.Revocation] = []
+        """Since the last reset, in the order they came."""
+        self.fingerprints: set[bytes] = set()
+        self.key_sets: list[Any] = []
+        self.messages = 0
+        self.end: Failure | None = None
+        """How the stream ended; None while it runs or if it was cut here."""
+        self._call: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._call = self._api.stream(self.cursor, self._subscriber_id)
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.cut()
+
+    async def cut(self) -> None:
+        """End the stream from this side."""
+        assert self._task is not None
+        self._call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def caught_up_to(self, cursor: str, timeout: float = 20) -> None:
+        """Wait until everything up to a cursor is applied."""
+        await eventually(lambda: self._reached(cursor), timeout=timeout)
+
+    async def ended(self, timeout: float = 20) -> Failure:
+        """Wait until the server ends the stream."""
+        await eventually(lambda: self._task is not None and self._task.done(), timeout=timeout)
+        assert self.end is not None, "the stream ended without a status that asks to resume"
+        return self.end
+
+    @property
+    def sequences(self) -> list[int]:
+        """Where in the log the entries are that came as such; those of a snapshot may be 0."""
+        return [entry.sequence for entry in self.entries]
+
+    def _reached(self, cursor: str) -> bool:
+        if self.end is not None:
+            raise RuntimeError(f"the stream ended with {self.end}")
+        same_log = self.cursor.partition(":")[0] == cursor.partition(":")[0]
+        return self.caught_up and same_log and sequence(self.cursor) >= sequence(cursor)
+
+    async def _follow(self) -> None:
+        try:
+            async for message in self._call:
+                self._apply(message)
+                if self._confirm is not None and message.cursor:
+                    await self._confirm.confirm(self._subscriber_id, message.cursor)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.CANCELLED:
+                self.end = Failure.of(error)
+
+    def _apply(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
+        self.messages += 1
+        if message.reset:
+            self.resets += 1
+            self.entries.clear()
+            self.fingerprints.clear()
+            self.cursor = ""
+            self.caught_up = False
+        for block in message.snapshot_blocks:
+            packed = block.fingerprints
+            self.fingerprints |= {packed[at : at + 8] for at in range(0, len(packed), 8)}
+        self.entries += message.revocations
+        if message.HasField("key_set"):
+            assert message.key_set.keys
+            self.key_sets.append(message.key_set)
+        if message.cursor:
+            self.cursor = message.cursor
+        self.caught_up = self.caught_up or message.caught_up

@@ -1,0 +1,79 @@
+"""Nodes of the service whose logs are looked through when they end."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.processes import ServiceProcess
+
+SECRETS = re.compile(r"eyJ[A-Za-z0-9_-]{8,}|(?<![A-Za-z0-9])[rs]t_[A-Za-z0-9_-]{8,}|PRIVATE KEY-----")
+DEFECTS = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
+
+
+class Node(ServiceProcess):
+    """A `ServiceProcess` that fails its test if its log holds a secret or the trace of a defect.
+
+    `tolerated` is a pattern for what this test may leave in the log although it looks like a defect.
+    """
+
+    def __init__(self, *args: str, tolerated: str = r"(?!)", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tolerated = re.compile(tolerated)
+        self._known_secrets = {
+            password
+            for name, value in (kwargs.get("env") or {}).items()
+            if name.endswith("_URL") and (password := urlsplit(value).password)
+        }
+        self._known_secrets |= {
+            value for name, value in (kwargs.get("env") or {}).items() if name.endswith("ENCRYPTION_KEY")
+        }
+
+    def close(self) -> None:
+        """Kill it, delete its files, then fail if its log should not have been written."""
+        log = self.log_text()
+        super().close()
+        assert_clean(log, self._tolerated, self._known_secrets)
+
+
+def assert_clean(log: str, tolerated: re.Pattern[str] | None = None, known_secrets: set[str] = set()) -> None:  # noqa: B006
+    """Fail if a log holds a token, a password or the trace of a defect. The message repeats no secret."""
+    for number, line in enumerate(log.splitlines(), 1):
+        where = f"line {number} of the log"
+        found = SECRETS.search(line)
+        assert not found, f"{where} holds a secret at column {found.start() if found else 0}"
+        assert not any(secret in line for secret in known_secrets), f"{where} holds a password or a key"
+        if DEFECTS.search(line) and not (tolerated and tolerated.search(line)):
+            around = "\n".join(log.splitlines()[max(0, number - 20) : number + 40])
+            raise AssertionError(f"{where} is the trace of a defect:\n{around}")
+
+
+def key_encryption_key() -> str:
+    """A key that several nodes share."""
+    return b64encode(secrets.token_bytes(32)).decode()
+
+
+@contextmanager
+def nodes(
+    count: int, env: Mapping[str, str], *args: str, data_dir: Path | None = None
+) -> Iterator[list[Node]]:
+    """`count` nodes on one database, started at the same time: also the first start has no order to rely on."""
+    env = {
+        "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",  # a twelfth of the time of RS256
+        **env,
+    }
+    with ExitStack() as stack:
+        made = [Node(*args, env=env, data_dir=data_dir, ready_timeout=60) for _ in range(count)]
+        for node in made:
+            stack.callback(node.close)
+            node.start(wait=False)
+        for node in made:
+            node.wait_ready()
+        yield made

@@ -1,0 +1,200 @@
+"""What the command line takes and refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.integration.nodes import Node, key_encryption_key
+from tests.support.deadline import eventually_sync
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "token_service", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**inherited, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+REFUSED = {
+    "address": ({"GRPC_ADDRESS": "nonsense"}, ["TOKEN_SERVICE_GRPC_ADDRESS", "nonsense", "host:port"]),
+    "profile": ({"PROFILE": "staging"}, ["TOKEN_SERVICE_PROFILE", "staging", "production"]),
+    "workers": ({"WORKERS": "0"}, ["TOKEN_SERVICE_WORKERS", "'0'", "from 1 to 64"]),
+    "algorithm": ({"SIGNING_ALGORITHM": "none"}, ["TOKEN_SERVICE_SIGNING_ALGORITHM", "none", "ES256"]),
+    "policy file": ({"POLICY_FILE": "/no/such/file"}, ["TOKEN_SERVICE_POLICY_FILE", "/no/such/file"]),
+    "database": (
+        {"DATABASE_URL": "mysql://user:hunter2@host/db"},
+        ["TOKEN_SERVICE_DATABASE_URL", "mysql://user:***@host/db", "postgresql://"],
+    ),
+    "redis": ({"REDIS_URL": "http://:hunter2@host"}, ["TOKEN_SERVICE_REDIS_URL", "***", "redis://"]),
+    "key": ({"KEY_ENCRYPTION_KEY": "hunter2"}, ["TOKEN_SERVICE_KEY_ENCRYPTION_KEY", "***", "base64"]),
+    "several": (
+        {"WORKERS": "many", "LOG_LEVEL": "loud", "ISSUER": "hunter"},
+        ["3 settings", "TOKEN_SERVICE_WORKERS", "TOKEN_SERVICE_LOG_LEVEL", "TOKEN_SERVICE_ISSUER"],
+    ),
+    "public without callers": (
+        {"GRPC_ADDRESS": "0.0.0.0:0"},
+        ["TOKEN_SERVICE_GRPC_ADDRESS", "PROFILE=production"],
+    ),
+    "shared secret": ({"SIGNING_ALGORITHM": "HS256"}, ["HS256", "TOKEN_SERVICE_ALLOW_HS256"]),
+    "bare production": (
+        {"PROFILE": "production"},
+        [
+            "TLS_CERT_FILE",
+            "TLS_KEY_FILE",
+            "TLS_CLIENT_CA_FILE",
+            "KEY_ENCRYPTION_KEY",
+            "DATABASE_URL",
+            "ISSUER",
+        ],
+    ),
+    "half a certificate": ({"TLS_CERT_FILE": __file__}, ["TLS_CERT_FILE", "TLS_KEY_FILE"]),
+    "unknown classification": (
+        {"POLICY__SECRET__GRACE_PERIOD": "1s"},
+        ["secret", "internal", "restricted"],
+    ),
+    "policy out of bounds": (
+        {"POLICY__INTERNAL__ACCESS_TOKEN_TTL": "2h"},
+        ["internal.access_token_ttl", "2h", "3600"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_bad_setting_is_refused_with_its_name_its_value_and_what_is_allowed(
+    what: str, tmp_path: Path
+) -> None:
+    change, expected = REFUSED[what]
+    env = {f"TOKEN_SERVICE_{name}": value for name, value in change.items()}
+    done = run("serve", env=env, cwd=tmp_path)
+    assert done.returncode == 2
+    said = done.stdout + done.stderr
+    for text in expected:
+        assert text in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir()), "something was made before the refusal"
+
+
+def test_help_names_every_command_and_every_setting(tmp_path: Path) -> None:
+    shown = run("--help", cwd=tmp_path).stdout
+    for command in ("serve", "migrate", "config"):
+        assert command in shown
+    shown = run("serve", "--help", cwd=tmp_path).stdout
+    names = "grpc-address http-address database-url redis-url issuer profile workers signing-algorithm policy-file data-dir"
+    for name in names.split():
+        assert f"--{name}" in shown
+    assert run("serve", "--no-such-flag", cwd=tmp_path).returncode == 2
+
+
+def test_config_shows_where_each_value_comes_from_and_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text('workers = 2\nlog_level = "warning"\nissuer = "http://from-file.example.org"\n')
+    key = key_encryption_key()
+    env = {
+        "TOKEN_SERVICE_LOG_LEVEL": "debug",
+        "TOKEN_SERVICE_DATABASE_URL": "postgresql://user:hunter2@db.example.org/tokens",
+        "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key,
+    }
+    done = run(
+        "config", "--config", str(file), "--issuer", "http://from-flag.example.org", env=env, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines() if line}
+    assert lines["TOKEN_SERVICE_WORKERS"] == "2 file"
+    assert lines["TOKEN_SERVICE_LOG_LEVEL"] == "debug environment"
+    assert lines["TOKEN_SERVICE_ISSUER"] == "http://from-flag.example.org flag --issuer"
+    assert lines["TOKEN_SERVICE_GRPC_ADDRESS"] == "127.0.0.1:50051 default"
+    assert "db.example.org" in lines["TOKEN_SERVICE_DATABASE_URL"]
+    assert "hunter2" not in done.stdout
+    assert key not in done.stdout
+    file.write_text("wrokers = 2\n")
+    done = run("config", "--config", str(file), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "did you mean workers?" in done.stderr
+
+
+def test_migrate_may_be_run_again(tmp_path: Path) -> None:
+    env = {"TOKEN_SERVICE_DATABASE_URL": f"sqlite:///{tmp_path / 'tokens.db'}"}
+    for _ in range(2):
+        done = run("migrate", env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "schema" in done.stdout
+    env = {"TOKEN_SERVICE_DATABASE_URL": f"sqlite:///{tmp_path / 'no' / 'such' / 'directory' / 'tokens.db'}"}
+    done = run("migrate", env=env, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "tokens.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_migrate_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = run("migrate", env={"TOKEN_SERVICE_DATABASE_URL": postgres_url}, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert not re.search(r":[0-9a-f]{32}@", done.stdout + done.stderr)
+
+
+def test_a_taken_port_is_refused(tmp_path: Path) -> None:
+    with Node(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as node:
+        for name, address in (("GRPC_ADDRESS", node.grpc_address), ("HTTP_ADDRESS", node.http_address)):
+            other = {"GRPC_ADDRESS": "127.0.0.1:0", "HTTP_ADDRESS": "127.0.0.1:0", name: address}
+            env = {f"TOKEN_SERVICE_{key}": value for key, value in other.items()}
+            for workers in ("1", "2"):
+                done = run("serve", "--workers", workers, env=env, cwd=tmp_path)
+                assert done.returncode == 2
+                assert f"TOKEN_SERVICE_{name}" in done.stdout + done.stderr
+                assert address in done.stdout + done.stderr
+                assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_is_not_there_is_waited_for_or_refused_but_never_with_a_traceback(
+    tmp_path: Path,
+) -> None:
+    env = {
+        "TOKEN_SERVICE_GRPC_ADDRESS": "127.0.0.1:0",
+        "TOKEN_SERVICE_HTTP_ADDRESS": "127.0.0.1:0",
+        "TOKEN_SERVICE_DATABASE_URL": "postgresql://user:hunter2@127.0.0.1:1/tokens",
+    }
+    done = run("serve", env=env, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_policies_are_read_again_without_a_restart(tmp_path: Path) -> None:
+    import asyncio
+
+    from tests.integration.calls import Api
+
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[clients.web]\nclassification = "confidential"\n')
+    env = {"TOKEN_SERVICE_POLICY_FILE": str(policy), "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}
+
+    async def ttl(address: str) -> int:
+        async with Api(address) as api:
+            issued = await api.issue()
+            claims = (await api.validate(issued.access_token)).claims
+            return claims.expire_time.seconds - claims.issue_time.seconds
+
+    with Node(env=env) as node:
+        assert asyncio.run(ttl(node.grpc_address)) == 15 * 60
+        policy.write_text(
+            '[classifications.confidential]\naccess_token_ttl = "1m"\n[clients.web]\nclassification = "confidential"\n'
+        )
+        eventually_sync(lambda: asyncio.run(ttl(node.grpc_address)) == 60, timeout=20)
+        policy.write_text("[classifications.confidential]\naccess_token_ttl = true\n")
+        eventually_sync(lambda: "the policies stay as they were" in node.log_text(), timeout=20)
+        assert asyncio.run(ttl(node.grpc_address)) == 60

@@ -1,0 +1,61 @@
+"""No log line holds a token, a key or a password, whatever is called and however much is logged.
+
+Every node of these tests is looked through in the same way when it ends (`Node.close`); this one is made to talk.
+"""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf import struct_pb2
+
+from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, STRONG, Api, refused
+from tests.integration.nodes import Node, assert_clean
+from token_service.v1 import session_service_pb2, token_service_pb2
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_the_log_tells_what_happened_without_the_tokens(log_format: str) -> None:
+    env = {
+        "TOKEN_SERVICE_LOG_LEVEL": "debug",
+        "TOKEN_SERVICE_LOG_FORMAT": log_format,
+        "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD": "0s",
+    }
+    async with Node(env=env) as node:
+        async with Api(node.grpc_address) as api:
+            claims = struct_pb2.Struct()
+            claims.update({"secret": "claim-nobody-needs-in-a-log"})
+            issued = await api.issue(
+                "logged", token_types=[ACCESS, REFRESH, ID, SESSION], nonce="n" * 20, custom_claims=claims,
+                request_id="r" * 20, client_context={"ip_address": "192.0.2.1", "user_agent": "agent forged=line"},
+            )  # fmt: skip
+            tokens = [issued.access_token, issued.refresh_token, issued.id_token, issued.session_token]
+            for token in (*tokens, *(token[:-4] + "AAAA" for token in tokens), tokens[0][:100]):
+                await api.why(token, consistency=STRONG)
+            refreshed = await api.refresh(issued.refresh_token)
+            tokens += [refreshed.access_token, refreshed.refresh_token]
+            assert (await refused(api.refresh(issued.refresh_token))).reason == "REFRESH_TOKEN_REUSED"
+            failure = await refused(api.issue(subject=tokens[0], custom_claims={"fields": {"sub": {}}}))
+            assert not any(token in failure.message for token in tokens)
+            for token in tokens:
+                # In the wrong place: as a name, a comment, a cursor.
+                await api.revoke(subject=token[:200], comment=token[:500])
+                for call in (
+                    api.refresh(issued.refresh_token, client_id=token[:200], device_id=token[:200]),
+                    api.confirm(token[:100], token),
+                    api.sessions.GetSession(session_service_pb2.GetSessionRequest(session_id=token)),
+                ):
+                    failure = await refused(call)
+                    assert token not in failure.message
+                request = token_service_pb2.IssueTokenRequest(
+                    subject="s", client_id="c", scopes=[token[:100]]
+                )
+                await api.tokens.IssueToken(request)
+                await api.revoke(token=token)
+        assert node.terminate() == 0
+        log = node.log_text()
+        assert_clean(log)
+        assert "logged" in log, "the audit trail is missing"
+        assert "claim-nobody-needs-in-a-log" not in log
+        for token in tokens:
+            assert token[-40:] not in log
+            assert token[3:43] not in log

@@ -1,0 +1,229 @@
+"""The production profile: TLS, callers known by their certificates, and a permission for every call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.integration.calls import Api, Failure, Follower, refused
+from tests.integration.certificates import Authority, Certificate
+from tests.integration.nodes import Node, key_encryption_key
+from tests.support.deadline import eventually
+from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
+
+LOGIN = "spiffe://example.org/login"
+GATEWAY = "gateway.example.org"
+OPERATOR = "spiffe://example.org/operator"
+
+POLICY = f"""
+[callers."{LOGIN}"]
+permissions = ["issue", "refresh", "revoke"]
+
+[callers."{GATEWAY}"]
+permissions = ["validate", "subscribe"]
+
+[callers."{OPERATOR}"]
+permissions = ["admin", "revoke"]
+"""
+
+
+@dataclass
+class Production:
+    node: Node
+    authority: Authority
+    directory: Path
+
+    def install(self, authority: Authority, certificate: Certificate) -> None:
+        """Put a certificate where the server looks, as a tool that renews it would: each file replaced whole."""
+        for name, content in (
+            ("key.pem", certificate.key),
+            ("cert.pem", certificate.certificate),
+            ("client-ca.pem", authority.certificate),
+        ):
+            scratch = self.directory / f".{name}"
+            scratch.write_bytes(content)
+            scratch.replace(self.directory / name)
+
+    def api(self, certificate: Certificate | None, authority: Authority | None = None) -> Api:
+        """A caller with this certificate, that trusts this authority."""
+        credentials = grpc.ssl_channel_credentials(
+            (authority or self.authority).certificate,
+            certificate.key if certificate else None,
+            certificate.certificate if certificate else None,
+        )
+        return Api(self.node.grpc_address, credentials)
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: str) -> Iterator[Production]:
+    directory = tmp_path_factory.mktemp("production")
+    (directory / "policy.toml").write_text(POLICY)
+    key_file = directory / "key-encryption.key"
+    key_file.touch(mode=0o600)
+    key_file.write_text(key_encryption_key())
+    env = {
+        "TOKEN_SERVICE_PROFILE": "production",
+        "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
+        "TOKEN_SERVICE_ISSUER": "https://tokens.example.org",
+        "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
+        "TOKEN_SERVICE_TLS_CERT_FILE": str(directory / "cert.pem"),
+        "TOKEN_SERVICE_TLS_KEY_FILE": str(directory / "key.pem"),
+        "TOKEN_SERVICE_TLS_CLIENT_CA_FILE": str(directory / "client-ca.pem"),
+        "TOKEN_SERVICE_POLICY_FILE": str(directory / "policy.toml"),
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+        "TOKEN_SERVICE_LOG_FORMAT": "json",
+    }
+    authority = Authority()
+    made = Production(Node(env=env), authority, directory)
+    made.install(authority, authority.server())
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+    addresses = {"TOKEN_SERVICE_GRPC_ADDRESS": "127.0.0.1:0", "TOKEN_SERVICE_HTTP_ADDRESS": "127.0.0.1:0"}
+
+    def token_service(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "token_service", command],
+            capture_output=True, text=True, timeout=60, check=False, cwd=directory,
+            env={**inherited, **env, **addresses},
+        )  # fmt: skip
+
+    # In production nothing changes the schema by the way.
+    unmigrated = token_service("serve")
+    assert unmigrated.returncode == 2, unmigrated.stderr
+    assert "token-service migrate" in unmigrated.stdout + unmigrated.stderr
+    migrated = token_service("migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    with made.node:
+        yield made
+
+
+def caller(production: Production, name: str) -> Certificate:
+    is_uri = "://" in name
+    return production.authority.caller(spiffe_id=name if is_uri else None, dns_name=None if is_uri else name)
+
+
+def assert_denied(failure: Failure, permission: str) -> None:
+    assert (failure.code.name, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+    assert failure.metadata["permission"] == permission
+
+
+async def test_each_caller_may_do_what_it_is_permitted_and_nothing_else(production: Production) -> None:
+    async with (
+        production.api(caller(production, LOGIN)) as login,
+        production.api(caller(production, GATEWAY)) as gateway,
+        production.api(caller(production, OPERATOR)) as operator,
+    ):
+        issued = await login.issue()
+        assert await gateway.why(issued.access_token) == ""
+        refreshed = await login.refresh(issued.refresh_token)
+        async with Follower(gateway) as follower:
+            revoked = await login.revoke(session_id=issued.session_id)
+            await follower.caught_up_to(revoked.cursor)
+        assert await gateway.why(refreshed.access_token, consistency=2) == "REVOKED"
+        request = session_service_pb2.GetSessionRequest(session_id=issued.session_id)
+        assert (await operator.sessions.GetSession(request)).session.subject == "alice"
+        listed = await operator.keys.ListSigningKeys(key_service_pb2.ListSigningKeysRequest())
+        await operator.revoke(everything=True)
+        assert listed.signing_keys
+
+        assert_denied(await refused(login.validate(issued.access_token)), "validate")
+        assert_denied(await refused(gateway.issue()), "issue")
+        assert_denied(await refused(gateway.refresh(issued.refresh_token)), "refresh")
+        assert_denied(await refused(gateway.revoke(subject="alice")), "revoke")
+        assert_denied(await refused(operator.issue()), "issue")
+        assert_denied(await refused(login.confirm("", "")), "subscribe")
+        assert_denied(await refused(login.sessions.GetSession(request)), "admin")
+        extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id)
+        assert_denied(await refused(gateway.sessions.ExtendSession(extend)), "refresh")
+        # Two targets hit more than a caller who may revoke should be able to hit.
+        assert_denied(await refused(login.revoke(everything=True)), "admin")
+        assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin")
+        async with Follower(login) as denied:
+            assert_denied(await denied.ended(), "subscribe")
+        # Bad input from somebody who may not call is not looked at.
+        empty = token_service_pb2.IssueTokenRequest()
+        assert_denied(await refused(gateway.tokens.IssueToken(empty, timeout=20)), "issue")
+        # The public keys are for everybody who can connect.
+        for api in (login, gateway, operator):
+            assert (await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
+
+
+async def test_a_caller_nobody_has_heard_of_may_do_nothing(production: Production) -> None:
+    for certificate in (
+        production.authority.caller(spiffe_id="spiffe://example.org/stranger"),
+        production.authority.caller(dns_name="gateway.example.org.evil.example"),
+        production.authority.caller(),
+    ):
+        async with production.api(certificate) as api:
+            failure = await refused(api.issue())
+            assert failure.code.name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
+            assert failure.reason in {"PERMISSION_DENIED", "CALLER_UNAUTHENTICATED"}
+
+
+async def test_who_cannot_prove_who_it_is_does_not_get_through(production: Production) -> None:
+    stranger = Authority("Somebody Else")
+    async with (
+        production.api(None) as nobody,
+        production.api(stranger.caller(spiffe_id=LOGIN)) as impostor,
+        Api(production.node.grpc_address) as plain,
+    ):
+        for api in (nobody, impostor, plain):
+            failure = await refused(api.issue())
+            assert failure.code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}
+            assert failure.reason in {"", "CALLER_UNAUTHENTICATED"}
+
+
+async def test_permissions_change_with_the_policy_file(production: Production) -> None:
+    newcomer = "spiffe://example.org/newcomer"
+    async with production.api(caller(production, newcomer)) as api:
+        assert (await refused(api.issue())).code.name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
+        addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\n'
+        (production.directory / "policy.toml").write_text(POLICY + addition)
+
+        async def permitted() -> bool:
+            try:
+                return bool((await api.issue()).access_token)
+            except grpc.aio.AioRpcError as error:
+                assert error.code().name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}  # noqa: PT017
+                return False
+
+        await eventually(permitted, timeout=20)
+        (production.directory / "policy.toml").write_text(POLICY)
+        await eventually(lambda: _denied(api), timeout=20)
+
+
+async def _denied(api: Api) -> bool:
+    try:
+        await api.issue()
+    except grpc.aio.AioRpcError:
+        return True
+    return False
+
+
+async def test_certificates_are_renewed_without_a_restart(production: Production) -> None:
+    """Another authority altogether: new connections are held to it; the one that is open goes on."""
+    new = Authority("Next Authority")
+    old_caller = caller(production, LOGIN)
+    async with production.api(old_caller) as before:
+        assert (await before.issue()).access_token
+        production.install(new, new.server())
+
+        async def taken() -> bool:
+            async with production.api(new.caller(spiffe_id=LOGIN), new) as api:
+                try:
+                    return bool((await api.issue()).access_token)
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # noqa: PT017
+                    return False
+
+        await eventually(taken, timeout=60)
+        assert (await before.issue()).access_token
+    async with production.api(old_caller, new) as late:
+        assert (await refused(late.issue())).code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}
+    production.authority = new

@@ -1,0 +1,212 @@
+"""Two nodes on one database, with Redis in every condition and without: what one revokes, the other refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.integration.calls import REFRESH, SESSION, STRONG, Api, Follower, refused, sequence
+from tests.integration.nodes import Node, nodes
+from tests.support.deadline import eventually
+from tests.support.postgres import PostgresDatabases
+from tests.support.redis import RedisServer
+
+
+@dataclass
+class Pair:
+    a: Node
+    b: Node
+    redis: RedisServer | None
+
+
+@pytest.fixture(scope="module", params=["redis", "no-redis"])
+def pair(request: pytest.FixtureRequest, postgres_server: PostgresDatabases) -> Iterator[Pair]:
+    env = {"TOKEN_SERVICE_DATABASE_URL": postgres_server.create_database()}
+    if request.param == "no-redis":
+        with nodes(2, env) as (a, b):
+            yield Pair(a, b, None)
+        return
+    with RedisServer() as redis, nodes(2, {**env, "TOKEN_SERVICE_REDIS_URL": redis.url}) as (a, b):
+        yield Pair(a, b, redis)
+
+
+@pytest.fixture
+async def apis(pair: Pair) -> AsyncIterator[tuple[Api, Api]]:
+    async with Api(pair.a.grpc_address) as a, Api(pair.b.grpc_address) as b:
+        yield a, b
+
+
+async def head(api: Api) -> str:
+    return await api.confirm("", "")
+
+
+async def assert_revocations_cross(a: Api, b: Api, subject: str) -> None:
+    """STRONG at once, at the first try, in both directions; LOCAL soon."""
+    for one, other in [(a, b), (b, a)] * 5:
+        issued = await one.issue(subject)
+        assert await other.why(issued.access_token) == ""
+        await one.revoke(token=issued.access_token)
+        assert await other.why(issued.access_token, consistency=STRONG) == "REVOKED"
+    issued = [await a.issue(subject) for _ in range(5)]
+    await a.revoke(token_id=issued[0].token_id)
+    await a.revoke(session_id=issued[1].session_id)
+    await a.revoke(token=issued[2].refresh_token)
+    await a.revoke(subject=subject)
+
+    async def all_refused() -> bool:
+        return {await b.why(each.access_token) for each in issued} == {"REVOKED"}
+
+    await eventually(all_refused)
+    for each in issued:
+        assert (await refused(b.refresh(each.refresh_token))).reason == "SESSION_REVOKED"
+    again = await b.issue(subject)
+    assert await a.why(again.access_token, consistency=STRONG) == ""
+
+
+async def assert_stream_resumes_elsewhere(a: Api, b: Api) -> None:
+    """A stream cut on one node goes on at the other from the same cursor, without a reset and without a gap."""
+    subject = "resuming"
+    async with Follower(a, await head(a)) as on_a:
+        first = await a.revoke(subject=subject)
+        await on_a.caught_up_to(first.cursor)
+    assert on_a.resets == 0
+    seen = sequence(on_a.cursor)
+    for one in (a, b, b, a):
+        last = await one.revoke(subject=subject)
+    async with Follower(b, on_a.cursor) as on_b:
+        await on_b.caught_up_to(last.cursor)
+        live = await a.revoke(subject=subject)
+        await on_b.caught_up_to(live.cursor)
+    assert on_b.resets == 0
+    assert on_b.sequences == list(range(seen + 1, sequence(live.cursor) + 1))
+
+
+async def assert_all_is_well(apis: tuple[Api, Api], subject: str) -> None:
+    await assert_revocations_cross(*apis, subject)
+    await assert_stream_resumes_elsewhere(*apis)
+
+
+async def test_what_one_node_revokes_the_other_refuses(apis: tuple[Api, Api]) -> None:
+    await assert_all_is_well(apis, "well")
+
+
+@pytest.mark.parametrize("condition", ["emptied", "silent", "killed"])
+async def test_redis_in_any_condition_changes_nothing(
+    pair: Pair, apis: tuple[Api, Api], condition: str
+) -> None:
+    if pair.redis is None:
+        # The same must hold with nothing to break: one more round stands for all three.
+        await assert_all_is_well(apis, f"none-{condition}")
+        return
+    a, b = apis
+    async with Follower(b, await head(b)) as follower:
+        start = sequence(follower.cursor)
+        before = await a.issue("before")
+        await a.revoke(token=before.access_token)
+        try:
+            match condition:
+                case "emptied":
+                    await asyncio.to_thread(pair.redis.flushall)
+                case "silent":
+                    pair.redis.pause()
+                case "killed":
+                    pair.redis.kill()
+            await assert_all_is_well(apis, condition)
+        finally:
+            if condition == "silent":
+                pair.redis.resume()
+            if condition == "killed":
+                await asyncio.to_thread(pair.redis.start)
+        await assert_all_is_well(apis, f"after-{condition}")
+        assert await b.why(before.access_token, consistency=STRONG) == "REVOKED"
+        last = await a.revoke(subject="last")
+        await follower.caught_up_to(last.cursor)
+    assert follower.resets == 0
+    assert follower.sequences == list(range(start + 1, sequence(last.cursor) + 1))
+
+
+async def test_revokes_under_way_while_redis_comes_and_goes(pair: Pair, apis: tuple[Api, Api]) -> None:
+    """A follower on each node sees every entry once and in order, whatever order Redis delivers hints in."""
+    a, b = apis
+    cursor = await head(a)
+    start = sequence(cursor)
+
+    async def revoke_many(api: Api, name: str) -> None:
+        for number in range(150):
+            await api.revoke(token_id=f"{name}-{number}")
+
+    async def disturb() -> None:
+        if pair.redis is None:
+            return
+        for _ in range(3):
+            await asyncio.to_thread(pair.redis.flushall)
+            await asyncio.to_thread(pair.redis.restart)
+
+    async with Follower(a, cursor) as on_a, Follower(b, cursor) as on_b:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(revoke_many(a if number % 2 else b, f"many-{number}"))
+            tasks.create_task(disturb())
+        last = await a.revoke(subject="done")
+        for follower in (on_a, on_b):
+            await follower.caught_up_to(last.cursor)
+            assert follower.resets == 0
+            assert follower.sequences == list(range(start + 1, sequence(last.cursor) + 1))
+            assert [entry.token_id or entry.subject for entry in follower.entries] == [
+                entry.token_id or entry.subject for entry in on_a.entries
+            ]
+
+
+async def test_sessions_and_keys_belong_to_all_nodes(apis: tuple[Api, Api]) -> None:
+    a, b = apis
+    issued = await a.issue("roaming", token_types=[REFRESH, SESSION])
+    assert await b.why(issued.session_token) == ""
+    assert await b.why(issued.refresh_token) == ""
+    refreshed = await b.refresh(issued.refresh_token)
+    repeated = await a.refresh(issued.refresh_token)
+    assert repeated.refresh_token == refreshed.refresh_token
+    assert await a.why(refreshed.access_token) == ""
+    assert await a.why(issued.refresh_token) == "SUPERSEDED"
+    await b.revoke(token=issued.session_token)
+    assert await a.why(issued.session_token) == "REVOKED"
+    assert (await refused(a.refresh(refreshed.refresh_token))).reason == "SESSION_REVOKED"
+    retried = {(await api.issue("once", request_id="retried-elsewhere")).session_id for api in (a, b, a)}
+    assert len(retried) == 1
+
+
+async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) -> None:
+    a, b = apis
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(Follower(a, "", "wait-a", confirm=a))
+        await stack.enter_async_context(Follower(b, "", "wait-b", confirm=b))
+        # Its stream is on one node, its confirmations go to the other.
+        await stack.enter_async_context(Follower(b, "", "wait-crossed", confirm=a))
+
+        async def all_confirmed() -> bool:
+            answer = await a.revoke(subject="waited-for", wait=10)
+            return (answer.subscribers_connected, answer.subscribers_applied) == (3, 3)
+
+        await eventually(all_confirmed, timeout=30)
+        deaf = await stack.enter_async_context(Follower(b, "", "wait-deaf"))
+
+        async def one_is_missing() -> bool:
+            answer = await a.revoke(subject="waited-for", wait=1)
+            assert answer.subscribers_applied == 3
+            return answer.subscribers_connected == 4
+
+        await eventually(one_is_missing, timeout=30)
+        # It was told that somebody waits for it.
+        await deaf.caught_up_to(await head(b))
+        await deaf.cut()
+
+        async def gone() -> bool:
+            answer = await b.revoke(subject="waited-for", wait=10)
+            return (answer.subscribers_connected, answer.subscribers_applied) == (3, 3)
+
+        await eventually(gone, timeout=30)
+    answer = await a.revoke(subject="not-waited-for")
+    assert (answer.subscribers_connected, answer.subscribers_applied) == (0, 0)
