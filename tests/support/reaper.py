@@ -7,6 +7,7 @@ ends, and setting it needs Python code between fork and exec, which is unsafe be
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -31,6 +32,14 @@ def _tell(line: str) -> None:
         assert _reaper.stdin is not None
         _reaper.stdin.write(line)
         _reaper.stdin.flush()
+
+
+@atexit.register
+def _dismiss() -> None:
+    """A run that ends by itself waits for what is left to be killed."""
+    if _reaper is not None and _reaper.stdin is not None:
+        _reaper.stdin.close()
+        _reaper.wait(30)
 
 
 def watch(group: int) -> None:
