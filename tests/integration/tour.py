@@ -1,0 +1,235 @@
+"""The README's tour as a program: its commands, run one after the other, and what they print.
+
+`python -m tests.integration.tour` runs it against a server of its own and writes what was printed into the README.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.processes import ServiceProcess
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+GRPC_ADDRESS, HTTP_ADDRESS = "127.0.0.1:50051", "127.0.0.1:8080"
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE = frozenset({"sh", "python"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A block of commands and the block of output that follows it, if one does."""
+
+    language: str
+    code: str
+    shown: str | None
+    shown_at: tuple[int, int] | None
+    """Where in the README the output is."""
+
+
+def section(text: str, name: str) -> tuple[int, int]:
+    """Where the part of a document between its marks begins and ends."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    return text.index(begin) + len(begin), text.index(end)
+
+
+def steps(text: str) -> list[Step]:
+    """The steps of the tour in a document."""
+    start, end = section(text, "tour")
+    blocks = list(_FENCE.finditer(text, start, end))
+    found: list[Step] = []
+    for number, block in enumerate(blocks):
+        if block[1] not in _CODE:
+            continue
+        after = blocks[number + 1] if number + 1 < len(blocks) else None
+        is_output = after is not None and after[1] not in _CODE
+        found.append(
+            Step(
+                block[1],
+                block[2],
+                after[2] if after is not None and is_output else None,
+                after.span(2) if after is not None and is_output else None,
+            )
+        )
+    return found
+
+
+def documents(text: str) -> Iterator[Any]:
+    """The JSON documents of a text, one after the other."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while position < len(text):
+        document, position = decoder.raw_decode(text, position)
+        yield document
+        position += len(text[position:]) - len(text[position:].lstrip())
+
+
+_SHAPES = (
+    ("<JWT>", r"eyJ.*"),
+    ("<refresh token>", r"rt_.*"),
+    ("<session token>", r"st_.*"),
+    ("<uuid>", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    ("<time>", r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"),
+    (r"<log>:\1", r"[A-Za-z0-9_-]{8,32}:([0-9]+)"),
+)
+
+
+_VARYING = frozenset({"bucket", "fingerprints", "kid", "n", "tokenId", "value"})
+
+
+def normalised(value: Any) -> Any:
+    """A JSON value in which what differs from run to run is named instead."""
+    if isinstance(value, dict):
+        return {
+            name: f"<{name}>" if name in _VARYING and isinstance(item, str) else normalised(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [normalised(item) for item in value]
+    if isinstance(value, str):
+        for shape, pattern in _SHAPES:
+            if match := re.fullmatch(pattern, value):
+                return match.expand(shape)
+    return value
+
+
+def shape(text: str) -> Any:
+    """What two outputs have to share: their JSON documents without what differs from run to run, or else their lines."""
+    try:
+        return [normalised(document) for document in documents(text.strip())]
+    except ValueError:
+        return text.strip().splitlines()
+
+
+class Tour:
+    """A shell in a directory of its own, with the addresses of the README replaced by those of a server under test."""
+
+    def __init__(self, node: ServiceProcess) -> None:
+        self._addresses = {GRPC_ADDRESS: node.grpc_address, HTTP_ADDRESS: node.http_address}
+        self._lines: queue.Queue[str | None] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="token-service-tour-")
+        # The README's commands are typed in the checkout, but the files they make belong elsewhere.
+        scripts = Path(self._directory.name) / "scripts"
+        scripts.mkdir()
+        for script in (ROOT / "scripts").iterdir():
+            stand_in = scripts / script.name
+            stand_in.write_text(f'#!/bin/sh\nexec "{script}" "$@"\n')
+            stand_in.chmod(0o755)
+        self._shell = subprocess.Popen(
+            ["bash"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self._directory.name,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "TOKEN_SERVICE_VENV": sys.prefix,
+                "PATH": os.pathsep.join(
+                    [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+                ),
+            },
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.killpg(self._shell.pid, signal.SIGKILL)
+        self._shell.wait(30)
+        self._reader.join(30)
+        for pipe in (self._shell.stdin, self._shell.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._directory.cleanup()
+
+    def run(self, step: Step) -> str:
+        """What the step prints, on standard output and standard error."""
+        code = step.code
+        for written, real in self._addresses.items():
+            code = code.replace(written, real)
+        if step.language == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+                cwd=self._directory.name,
+            )  # fmt: skip
+            output = done.stdout
+        else:
+            output = self._type(code)
+        for written, real in self._addresses.items():
+            output = output.replace(real, written)
+        return output
+
+    def run_as_shown(self, step: Step, timeout: float = 20) -> str:
+        """As `run`. A step that only looks at a file looks again until it sees what the README shows, or time is up."""
+        deadline = time.monotonic() + timeout
+        while True:
+            output = self.run(step)
+            is_look = step.code.startswith("cat ")
+            if not is_look or step.shown is None or shape(output) == shape(step.shown):
+                return output
+            if time.monotonic() > deadline:
+                return output
+            time.sleep(0.1)
+
+    def _type(self, code: str, timeout: float = 60) -> str:
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(f"{code}\necho; echo '--- done ---'\n")
+        self._shell.stdin.flush()
+        lines: list[str] = []
+        while (line := self._lines.get(timeout=timeout)) != "--- done ---\n":
+            assert line is not None, f"the shell ended: {''.join(lines)}"
+            lines.append(line)
+        return "".join(lines)
+
+    def _read(self) -> None:
+        assert self._shell.stdout is not None
+        for line in self._shell.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+def _shortened(output: str) -> str:
+    return re.sub(r'"((?:eyJ|rt_|st_)?[A-Za-z0-9_+/.=-]{44,})"', lambda found: f'"{found[1][:24]}…"', output)
+
+
+def main() -> None:
+    """Write what the commands print into the README."""
+    from tests.integration.test_tour import tour_server
+
+    text = README.read_text()
+    pieces: list[str] = []
+    position = 0
+    with tour_server() as node, Tour(node) as tour:
+        for step in steps(text):
+            if step.code.startswith("cat "):
+                time.sleep(1)  # whoever runs this looks at the outcome anyway
+            output = tour.run(step)
+            if step.shown_at is not None:
+                pieces += [text[position : step.shown_at[0]], _shortened(output).strip(), "\n"]
+                position = step.shown_at[1]
+    README.write_text("".join([*pieces, text[position:]]))
+
+
+if __name__ == "__main__":
+    main()
