@@ -148,7 +148,7 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
                 f"clients.{client_id}: must have a classification, one of {', '.join(sorted(policies))}"
             )
     default = document.get("default", "internal")
-    if default not in policies:
+    if not isinstance(default, str) or default not in policies:
         problems.append(f"default: {default!r} is none of {', '.join(sorted(policies))}")
     if problems:
         raise ConfigurationError("the policies are invalid:\n  " + "\n  ".join(problems))
@@ -164,9 +164,8 @@ def _table(document: Mapping[str, Any], name: str, problems: list[str]) -> Mappi
 
 
 def _classification(settings: Any, policies: Mapping[str, Policy]) -> str | None:
-    if isinstance(settings, dict) and len(settings) == 1 and settings.get("classification") in policies:
-        return str(settings["classification"])
-    return None
+    name = settings.get("classification") if isinstance(settings, dict) and len(settings) == 1 else None
+    return name if isinstance(name, str) and name in policies else None
 
 
 def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> Policy:
