@@ -1,0 +1,503 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+
+from tests.support.both_validators import AnyValidator
+from tests.support.deadline import eventually
+from tests.support.fake_token_service import FakeTokenService
+from tests.support.hostile_tokens import VECTORS, token_of
+from tests.support.token_mint import AUDIENCE, Mint
+from tests.unit.client.conftest import config_for
+from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig, WhenStale
+from token_service.client.sync_validator import SyncTokenValidator
+from token_service.client.validator import TokenValidator
+from token_service.errors import ConfigurationError, InvalidReason, InvalidTokenError, ReplicaStaleError
+from token_service.tokens.claims import TokenKind
+from token_service.v1.token_service_pb2 import Revocation
+
+_R = InvalidReason
+
+
+async def reason_of(validator: AnyValidator, token: str, **options: object) -> InvalidReason:
+    with pytest.raises(InvalidTokenError) as caught:
+        await validator.validate(token, **options)  # type: ignore[arg-type]
+    return caught.value.reason
+
+
+async def test_a_good_token(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time())
+        claims = await validator.validate(token, required_scopes=["read"])
+        assert claims.subject == "user-1"
+        assert await validator.validate(token, required_scopes=["write"]) is claims
+        assert await reason_of(validator, token, required_scopes=["admin"]) is _R.INSUFFICIENT_SCOPE
+        assert await reason_of(validator, token, audience="other") is _R.WRONG_AUDIENCE
+        assert validator.counters.verified == 1
+        assert validator.counters.rejected == {"INSUFFICIENT_SCOPE": 1, "WRONG_AUDIENCE": 1}
+        assert service.remote_calls == []
+
+
+@pytest.mark.parametrize("vector", VECTORS[::7], ids=lambda vector: vector["name"])
+async def test_hostile_tokens(service: FakeTokenService, kind: str, vector: dict[str, str]) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        reason = await reason_of(validator, token_of(vector, service.mint), required_scopes=["read"])
+        # The vectors are good, if at all, in 2023.
+        assert reason == vector["reason"] or reason is _R.EXPIRED
+
+
+@pytest.mark.parametrize("wrong", [None, b"a.b.c", 7, [], {}], ids=repr)
+async def test_what_is_not_text_is_malformed(service: FakeTokenService, kind: str, wrong: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await reason_of(validator, wrong) is _R.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "target", ["token_id", "known token_id", "session_id", "subject", "client_id", "key_id", "everything"]
+)
+async def test_every_revocation_arrives_and_only_where_it_should(
+    service: FakeTokenService, kind: str, target: str
+) -> None:
+    now = time.time()
+    names = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
+    hit = service.mint.token(now, **names)
+    spared = service.mint.token(now, sub="bob", sid="session-b", client_id="cli", jti="token-b")
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        await validator.validate(hit)
+        await validator.validate(spared)
+        if target == "token_id":
+            service.revoke(token_id="token-a")
+        elif target == "known token_id":
+            service.revoke(token_id="token-a", expiry=int(now) + 900)
+        elif target == "key_id":
+            service.revoke(key_id=service.mint.jwk["kid"])
+        elif target == "everything":
+            service.revoke(everything=True)
+        else:
+            service.revoke(
+                **{target: {"session_id": "session-a", "subject": "alice", "client_id": "app"}[target]}
+            )
+        await eventually(lambda: validator.counters.revocations == 1)
+        assert await reason_of(validator, hit) is _R.REVOKED
+        if target in {"key_id", "everything"}:
+            assert await reason_of(validator, spared) is _R.REVOKED
+        else:
+            await validator.validate(spared)
+        if target in {"subject", "client_id", "everything"}:
+            await validator.validate(service.mint.token(now, **{**names, "jti": "later", "rev": 1}))
+
+
+async def test_expiry_and_not_before_are_checked_on_every_hit_with_leeway(
+    service: FakeTokenService, kind: str
+) -> None:
+    async with AnyValidator(kind, config_for(service, leeway=2.0)) as validator:
+        assert await validator.wait_ready()
+        now = time.time()
+        soon = service.mint.token(now, nbf=int(now) + 1)
+        late = service.mint.token(now - 10, exp=int(now))
+        await validator.validate(soon)
+        await validator.validate(late)
+        assert await reason_of(validator, service.mint.token(now, nbf=int(now) + 60)) is _R.NOT_YET_VALID
+        assert await reason_of(validator, service.mint.token(now - 60, exp=int(now) - 5)) is _R.EXPIRED
+        await eventually(lambda: time.time() > int(now) + 2.05)
+        assert await reason_of(validator, late) is _R.EXPIRED
+
+
+async def test_a_cached_token_is_verified_again_when_the_keys_change(
+    service: FakeTokenService, kind: str
+) -> None:
+    other = Mint("ES256", "other")
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time())
+        await validator.validate(token)
+        service.rotate_keys(service.mint.jwk, other.jwk)
+        await eventually(lambda: validator.counters.key_sets == 2)
+        await validator.validate(token)
+        await validator.validate(other.token(time.time()))
+        service.rotate_keys(other.jwk)
+        await eventually(lambda: validator.counters.key_sets == 3)
+        assert await reason_of(validator, token) is _R.UNKNOWN_KEY
+
+
+async def test_an_empty_key_set_is_not_taken(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        service.rotate_keys()
+        await eventually(lambda: validator.counters.key_sets_refused == 1)
+        await validator.validate(service.mint.token(time.time()))
+
+
+async def test_an_unknown_key_is_asked_for_once_and_not_more_often_than_allowed(
+    service: FakeTokenService, kind: str
+) -> None:
+    async with AnyValidator(kind, config_for(service, key_refresh_interval=60.0)) as validator:
+        assert await validator.wait_ready()
+        service.hold_streams = True
+        other = Mint("ES256", "other")
+        service.rotate_keys(service.mint.jwk, other.jwk)
+        results = await asyncio.gather(*(validator.validate(other.token(time.time())) for _ in range(20)))
+        assert len(results) == 20
+        assert service.key_set_calls == 1
+        for number in range(50):
+            token = other.token(time.time(), {"kid": f"made-up-{number}"})
+            assert await reason_of(validator, token) is _R.UNKNOWN_KEY
+        assert service.key_set_calls == 1
+
+
+async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenService, kind: str) -> None:
+    service.refuse_streams = service.refuse_unary = True
+    async with AnyValidator(kind, config_for(service)) as validator:
+        with pytest.raises(ReplicaStaleError, match="no key set"):
+            await validator.validate(service.mint.token(time.time()))
+        service.refuse_streams = service.refuse_unary = False
+        assert await validator.wait_ready()
+        await validator.validate(service.mint.token(time.time()))
+
+
+async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> None:
+    service.refuse_probes = True
+    async with AnyValidator(kind, config_for(service, bound=0.5)) as validator:
+        good = service.mint.token(time.time(), jti="good")
+        await eventually(lambda: validator.counters.key_sets == 1)
+        await validator.validate(good, required_scopes=["read"])
+        await validator.validate(good, required_scopes=["read"])
+        assert len(service.remote_calls) == 1  # the answer is a proof for as long as any
+        call = service.remote_calls[0]
+        assert (call.audience, list(call.required_scopes)) == (AUDIENCE, ["read"])
+        service.hold_streams = True
+        service.revoke(token_id="good")
+        await asyncio.sleep(0.5)
+        assert await reason_of(validator, good) is _R.REVOKED
+        assert validator.counters.remote_failures == 0
+
+
+async def test_stale_and_unanswered_is_rejected(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, bound=0.4)) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time())
+        await validator.validate(token)
+        service.refuse_probes = service.refuse_unary = True
+
+        async def stale() -> bool:
+            try:
+                await validator.validate(token)
+            except ReplicaStaleError:
+                return True
+            return False
+
+        await eventually(stale)
+        assert validator.counters.rejected_stale >= 1
+        assert validator.counters.remote_failures >= 1
+        service.refuse_probes = service.refuse_unary = False
+        await eventually(lambda: validator.is_fresh)
+        await validator.validate(token)
+
+
+async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) -> None:
+    service.refuse_probes = True
+    async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REJECT,))) as validator:
+        await eventually(lambda: validator.counters.key_sets == 1)
+        with pytest.raises(ReplicaStaleError):
+            await validator.validate(service.mint.token(time.time()))
+        assert service.remote_calls == []
+
+
+async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> None:
+    config = config_for(service, bound=0.3, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=1.5)
+    async with AnyValidator(kind, config) as validator:
+        token = service.mint.token(time.time())
+        assert await validator.wait_ready()
+        service.refuse_probes = service.refuse_unary = True
+        await eventually(lambda: not validator.is_fresh)
+        await validator.validate(token)
+        assert validator.counters.accepted_stale == 1
+
+        async def rejected() -> bool:
+            try:
+                await validator.validate(token)
+            except ReplicaStaleError:
+                return True
+            return False
+
+        await eventually(rejected)
+
+
+async def test_accept_needs_a_proof_to_count_from(service: FakeTokenService, kind: str) -> None:
+    service.refuse_probes = True
+    async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.ACCEPT,))) as validator:
+        await eventually(lambda: validator.counters.key_sets == 1)
+        with pytest.raises(ReplicaStaleError):
+            await validator.validate(service.mint.token(time.time()))
+
+
+async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
+    service: FakeTokenService, kind: str
+) -> None:
+    config = config_for(service, bound=0.3, when_stale=(WhenStale.ACCEPT,))
+    async with AnyValidator(kind, config) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time(), jti="gone")
+        service.revoke(token_id="gone")
+        await eventually(lambda: validator.counters.revocations == 1)
+        service.refuse_probes = service.refuse_unary = True
+        await eventually(lambda: not validator.is_fresh)
+        assert await reason_of(validator, token) is _R.REVOKED
+
+
+async def test_one_remote_call_for_all_who_ask_for_the_same(service: FakeTokenService, kind: str) -> None:
+    service.refuse_probes = True
+    service.remote_delay = 0.5
+    async with AnyValidator(kind, config_for(service, remote_timeout=10.0)) as validator:
+        await eventually(lambda: validator.counters.key_sets == 1)
+        token = service.mint.token(time.time())
+        await asyncio.gather(*(validator.validate(token) for _ in range(5)))
+        assert len(service.remote_calls) == 1
+
+
+async def test_remote_calls_are_bounded(service: FakeTokenService, kind: str) -> None:
+    service.refuse_probes = True
+    service.remote_delay = 0.5
+    async with AnyValidator(kind, config_for(service, max_remote_calls=2)) as validator:
+        await eventually(lambda: validator.counters.key_sets == 1)
+        now = time.time()
+        results = await asyncio.gather(
+            *(validator.validate(service.mint.token(now)) for _ in range(5)), return_exceptions=True
+        )
+        assert sum(isinstance(result, ReplicaStaleError) for result in results) == 3
+        assert len(service.remote_calls) == 2
+
+
+async def test_reconnects_after_every_end_and_resumes(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        for round_ in range(3):
+            service.end_streams()
+            service.revoke(token_id=f"while-away-{round_}")
+            await eventually(lambda r=round_: validator.counters.revocations == r + 1)
+        assert validator.counters.resets == 1
+        cursors = [request.cursor for request in service.stream_requests]
+        assert cursors[0] == ""
+        assert all(cursor.startswith(service.epoch) for cursor in cursors[1:])
+
+
+async def test_a_service_that_comes_back(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, bound=0.5)) as validator:
+        assert await validator.wait_ready()
+        await asyncio.to_thread(service.stop)
+        await eventually(lambda: not validator.is_fresh)
+        service.revoke(token_id="while-down")
+        await asyncio.to_thread(service.start)
+        await eventually(lambda: validator.is_fresh, timeout=20)
+        token = service.mint.token(time.time(), jti="while-down")
+        assert await reason_of(validator, token) is _R.REVOKED
+
+
+async def test_a_compacted_cursor_gets_a_snapshot(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        service.refuse_streams = True
+        service.end_streams()
+        await eventually(lambda: validator.counters.stream_ends["STORE_UNAVAILABLE"] > 0)
+        for number in range(5):
+            service.revoke(token_id=f"id-{number}")
+        service.compacted = 3
+        service.refuse_streams = False
+        await eventually(lambda: validator.counters.resets == 2)
+        token = service.mint.token(time.time(), jti="id-1")
+        assert await reason_of(validator, token) is _R.REVOKED
+
+
+async def test_a_gap_is_never_skipped(
+    service: FakeTokenService, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        with caplog.at_level(logging.ERROR), service.changing():
+            service.log.append(Revocation(sequence=9, token_id="x"))
+        service.changed()
+        await eventually(lambda: validator.counters.stream_ends["PROTOCOL"] > 0)
+
+
+async def test_a_stream_that_says_nothing_is_replaced(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, bound=0.5, stall_timeout=0.3)) as validator:
+        assert await validator.wait_ready()
+        service.hold_streams = True
+        service.revoke(token_id="unheard")
+        streams = validator.counters.streams
+        await eventually(lambda: validator.counters.streams > streams)
+        service.hold_streams = False
+        await eventually(lambda: validator.counters.revocations == 1)
+        assert await reason_of(validator, service.mint.token(time.time(), jti="unheard")) is _R.REVOKED
+
+
+async def test_confirms_what_it_has_applied(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, subscriber_id="gateway-1")) as validator:
+        assert await validator.wait_ready()
+        service.revoke(token_id="x")
+        await eventually(lambda: any(probe.applied_cursor == service.head for probe in service.probes))
+        assert {probe.subscriber_id for probe in service.probes} == {"gateway-1"}
+        assert service.stream_requests[0].subscriber_id == "gateway-1"
+
+
+async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenService, kind: str) -> None:
+    config = config_for(service, bound=20.0)
+    async with AnyValidator(kind, config) as validator:
+        assert await validator.wait_ready()
+        parts = validator.real._parts
+        assert parts.replica is not None
+        parts.replica.feed.fresh_until = float("-inf")
+        parts.replica._probed_at = float("-inf")
+        await validator.validate(service.mint.token(time.time()))
+        await eventually(lambda: validator.is_fresh, timeout=3)  # not only at the next regular one, in 6 s
+
+
+async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService, kind: str) -> None:
+    threads = threading.active_count()
+    tasks = len(asyncio.all_tasks())
+    validator = AnyValidator(kind, config_for(service))
+    async with validator:
+        assert await validator.wait_ready()
+        assert service.open_streams == 1
+    await eventually(lambda: service.open_streams == 0)
+    assert len(asyncio.all_tasks()) == tasks
+    if kind == "sync":
+        names = {thread.name for thread in threading.enumerate()}
+        assert not {"follow-revocations", "prove-freshness"} & names
+    assert threading.active_count() <= threads + 40  # the pools of the fake and of asyncio
+    with pytest.raises((ReplicaStaleError, InvalidTokenError)):
+        await validator.validate("x.y.z")
+
+
+async def test_close_while_the_service_is_away(service: FakeTokenService, kind: str) -> None:
+    service.stop()
+    async with AnyValidator(kind, config_for(service)) as validator:
+        await asyncio.sleep(0.1)
+    assert not validator.is_fresh
+    service.start()
+
+
+async def test_the_cache_is_bounded(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, cache_capacity=50)) as validator:
+        assert await validator.wait_ready()
+        for _ in range(200):
+            await validator.validate(service.mint.token(time.time()))
+        assert len(validator.real._local.cache) <= 51
+
+
+async def test_a_token_is_remembered_for_no_longer_than_said(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service, cache_age=0.2)) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time())
+        await validator.validate(token)
+        await asyncio.sleep(0.25)
+        await validator.validate(token)
+        assert validator.counters.verified == 2
+
+
+async def test_kinds_other_than_configured_are_refused(service: FakeTokenService, kind: str) -> None:
+    id_token = service.mint.token(time.time(), {"typ": "JWT"}, azp="web", client_id=...)
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        assert await reason_of(validator, id_token) is _R.WRONG_TYPE
+    issuer = ServiceIssuer(
+        issuer=service.issuer, target=service.address, token_kinds=frozenset({TokenKind.ID})
+    )
+    async with AnyValidator(kind, ValidatorConfig(issuers=[issuer], audience=AUDIENCE)) as validator:
+        assert await validator.wait_ready()
+        assert (await validator.validate(id_token)).kind is TokenKind.ID
+        assert await reason_of(validator, service.mint.token(time.time())) is _R.WRONG_TYPE
+
+
+async def test_explains(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        token = service.mint.token(time.time(), jti="x")
+        good = validator.explain(token, required_scopes=["read"])
+        assert good.accepted
+        service.revoke(token_id="x")
+        await eventually(lambda: validator.counters.revocations == 1)
+        bad = validator.explain(token, audience="other", required_scopes=["read", "admin"])
+        assert not bad.accepted
+        failed = {check.name for check in bad.checks if check.ok is False}
+        assert failed == {"audience", "revocation", "scope"}
+        for report in (
+            good,
+            bad,
+            validator.explain("no token"),
+            validator.explain(Mint("ES256", "other").token(time.time())),
+        ):
+            text = str(report)
+            assert token.rsplit(".", 1)[1] not in text
+            assert token.split(".")[1] not in text
+        assert "keys known" in str(validator.explain(Mint("ES256", "other").token(time.time())))
+
+
+async def test_one_text_is_no_collection_of_scopes(service: FakeTokenService, kind: str) -> None:
+    async with AnyValidator(kind, config_for(service)) as validator:
+        assert await validator.wait_ready()
+        with pytest.raises(TypeError, match="required_scopes"):
+            await validator.validate(service.mint.token(time.time()), required_scopes="read")
+
+
+def test_a_validator_needs_somewhere_to_connect_to() -> None:
+    config = ValidatorConfig(issuers=[ServiceIssuer(issuer="https://i.test")], audience=None)
+    with pytest.raises(ConfigurationError, match="target"):
+        SyncTokenValidator(config).start()
+
+
+async def test_constructors_do_no_io() -> None:
+    issuer = ServiceIssuer(issuer="https://i.test", target="127.0.0.1:1", freshness=Freshness())
+    config = ValidatorConfig(issuers=[issuer], audience=None)
+    for validator in (TokenValidator(config), SyncTokenValidator(config)):
+        assert not validator.is_fresh
+        assert validator.counters.streams == 0
+
+
+async def test_threads_and_tasks_validate_while_revocations_pour_in(
+    service: FakeTokenService, kind: str
+) -> None:
+    async with AnyValidator(kind, config_for(service, bound=2.0)) as validator:
+        assert await validator.wait_ready()
+        now = time.time()
+        tokens = [service.mint.token(now, jti=f"hot-{number}") for number in range(50)]
+        stop = asyncio.Event()
+        revoked: dict[str, float] = {}
+        wrong: list[str] = []
+
+        async def validate_all(offset: int) -> None:
+            while not stop.is_set():
+                for number in range(offset, 50, 5):
+                    began = time.monotonic()
+                    name = f"hot-{number}"
+                    known = revoked.get(name, float("inf"))
+                    try:
+                        await validator.validate(tokens[number])
+                    except InvalidTokenError as error:
+                        if error.reason is not _R.REVOKED or name not in revoked:
+                            wrong.append(f"{name}: {error.reason}")
+                    else:
+                        if began > known + 2.0:
+                            wrong.append(f"{name} accepted {began - known} s after its revocation")
+                    await asyncio.sleep(0)
+
+        workers = [asyncio.create_task(validate_all(offset)) for offset in range(5)]
+        for number in range(1500):
+            revoked_now = f"hot-{number}" if number < 25 else f"cold-{number}"
+            revoked[revoked_now] = float("inf")  # from here on it may be seen
+            revoked[revoked_now] = service.revoke(token_id=revoked_now)
+            if number % 50 == 0:
+                await asyncio.sleep(0.01)
+        await eventually(lambda: validator.counters.revocations == 1500, timeout=30)
+        stop.set()
+        await asyncio.gather(*workers)
+        assert wrong == []
+        for number in range(25):
+            assert await reason_of(validator, tokens[number]) is _R.REVOKED
