@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -47,7 +48,7 @@ class Pkcs11Signer:
         if algorithm is Algorithm.HS256:
             raise ConfigurationError("HS256 keys are not kept in an HSM")
         self.key_id = key_id
-        self.algorithm = algorithm
+        self.algorithm: Algorithm = algorithm
         self._sessions = sessions
         self._object_id = _object_id(key_id)
 
@@ -70,10 +71,10 @@ class Pkcs11Signer:
         import pkcs11
         from pkcs11 import Attribute, ObjectClass
 
+        _require_alive(session)
         wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: self._object_id}
         found: list[Any] = list(session.get_objects(wanted))
         if not found:
-            session.token.slot.get_token()  # no answer: it is the token that is missing
             raise pkcs11.NoSuchKey(f"the HSM has no key {self.key_id}")
         if found[0].key_type is not _key_type(self.algorithm):
             raise pkcs11.KeyTypeInconsistent
@@ -102,8 +103,10 @@ class Pkcs11Keys:
         generate_timeout: float = 120.0,
         restart_interval: float = 5.0,
     ) -> None:
-        """`rsa_bits`: of RSA keys where nothing else is said. `threads`: how many calls and sessions at a time. Seconds: `timeout` of a signature, `generate_timeout` of a new key,
-        `restart_interval` between attempts to begin anew with a module that fails.
+        """`rsa_bits`: of RSA keys where nothing else is said. `threads`: how many calls and sessions at a time.
+
+        Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between attempts to begin anew with a
+        module that fails.
         """
         self._sessions = Pkcs11Sessions(
             module_path, token_label, pin, threads=threads, timeout=timeout, restart_interval=restart_interval
@@ -129,8 +132,8 @@ class Pkcs11Keys:
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
         """A new key pair, made in the module and tried once. `private_key` is None: it can't be read, now or later.
 
-        Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them out, and `SigningUnavailableError`; then the
-        module may keep a key nobody knows of.
+        Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them out, and
+        `SigningUnavailableError`; then the module may keep a key nobody knows of, labelled `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:
             raise ConfigurationError("HS256 keys are not kept in an HSM; allowed: RS256, ES256, EdDSA")
@@ -141,7 +144,6 @@ class Pkcs11Keys:
             return await self._sessions.run(
                 lambda opened: _generate(opened.session, algorithm, bits),
                 timeout=self._generate_timeout,
-                repeat=False,
             )
         except UnfitError as error:
             wanted = f"{algorithm} with {bits} bits" if algorithm is Algorithm.RS256 else str(algorithm)
@@ -156,6 +158,15 @@ class Pkcs11Keys:
             await self._sessions.run(lambda opened: _delete(opened, object_id))
         except UnfitError as error:
             raise SigningUnavailableError(f"the HSM can't delete the key: {error}") from None
+
+
+def _require_alive(session: Session) -> None:
+    """Fail if the token or the session is gone: in the first case a search finds nothing, in the second python-pkcs11 complains twice."""
+    from pkcs11 import FunctionNotSupported, RandomNoRNG
+
+    session.token.slot.get_token()
+    with suppress(FunctionNotSupported, RandomNoRNG):
+        session.generate_random(64)
 
 
 def _object_id(key_id: str) -> bytes:
@@ -182,7 +193,7 @@ def _sign(key: Any, algorithm: Algorithm, data: bytes) -> bytes:
 
 
 def _generate(read_only: Session, algorithm: Algorithm, rsa_bits: int) -> NewKey:
-    from pkcs11 import Attribute
+    from pkcs11 import Attribute, PKCS11Error
 
     _require_support(read_only, algorithm, rsa_bits)
     session = read_only.token.open(rw=True)  # logged in, as all sessions of this process are
@@ -200,8 +211,9 @@ def _generate(read_only: Session, algorithm: Algorithm, rsa_bits: int) -> NewKey
                 each[Attribute.ID] = _object_id(key_id)
                 each[Attribute.LABEL] = key_id
         except BaseException:
-            private.destroy()
-            public.destroy()
+            for each in (private, public):
+                with suppress(PKCS11Error):
+                    each.destroy()
             raise
         der = material.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return NewKey(key_id, der, None, PROVIDER)
@@ -290,6 +302,7 @@ def _delete(opened: TokenSession, object_id: bytes) -> None:
     from pkcs11 import Attribute, ObjectClass
 
     opened.private_keys.pop(object_id, None)
+    _require_alive(opened.session)
     session = opened.session.token.open(rw=True)
     try:
         for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):

@@ -2,8 +2,7 @@
 
 python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`) and releases the
 interpreter in every call; with threads that corrupts the memory of modules that take it at its word. So the module is initialised
-here, with locks of the operating system (PKCS #11 v2.40, section 5.4), and so is what belongs to the process rather than to one session:
-finalising, logging in, and asking for the state of a session.
+here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
 """
 
 from __future__ import annotations
@@ -13,38 +12,24 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from token_service.errors import ConfigurationError
 from token_service.tokens.secret import Secret
 
 if TYPE_CHECKING:
-    from pkcs11 import Token
+    from pkcs11 import Session, Token
 
 _OK: Final = 0x000
 _CANT_LOCK: Final = 0x00A
-_USER_ALREADY_LOGGED_IN: Final = 0x100
 _ALREADY_INITIALIZED: Final = 0x191
-_PIN_ERRORS: Final = {
-    0x0A0: "CKR_PIN_INCORRECT",
-    0x0A1: "CKR_PIN_INVALID",
-    0x0A2: "CKR_PIN_LEN_RANGE",
-    0x0A3: "CKR_PIN_EXPIRED",
-    0x0A4: "CKR_PIN_LOCKED",
-    0x102: "CKR_USER_PIN_NOT_INITIALIZED",
-}
 _OS_LOCKING_OK: Final = 2
-_USER: Final = 1
-_USER_STATES: Final = frozenset({1, 3})  # CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS
 
 # Positions in CK_FUNCTION_LIST, which are the same in all versions.
 _INITIALIZE: Final = 0
 _FINALIZE: Final = 1
-_GET_SESSION_INFO: Final = 15
-_LOGIN: Final = 18
 _FUNCTIONS: Final = 68
-
 
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_ulong)
 """Releases the interpreter during the call; arguments say their own type."""
@@ -60,10 +45,6 @@ class _InitializeArguments(ctypes.Structure):
         ("flags", ctypes.c_ulong),
         ("reserved", ctypes.c_void_p),
     )
-
-
-class _SessionInfo(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_ulong) for name in ("slot", "state", "flags", "device_error"))
 
 
 class ModuleError(Exception):
@@ -95,6 +76,8 @@ class Pkcs11Module:
         self._process = os.getpid()
         self._library: Any = None
         self._functions: ctypes.Array[ctypes.c_void_p]
+        self._is_private = False
+        self._logins: dict[str, tuple[int, Session | None]] = {}
         self._users = 0
         self._condition = threading.Condition()
         self._active = 0
@@ -117,8 +100,8 @@ class Pkcs11Module:
                 cls._loaded[path] = module
             elif module._process != os.getpid():
                 module._forget_parent()
-            if not module._initialized:
-                module._initialize()
+            elif not module._initialized:
+                module._initialize(again=True)
             module._users += 1
             return module
 
@@ -131,9 +114,9 @@ class Pkcs11Module:
             with self._condition:
                 quiet = self._condition.wait_for(lambda: not (self._active or self._restarting), timeout)
                 if quiet and self._initialized:
-                    self._initialized = False
-                    self._call(_FINALIZE, None)
+                    self._finalize()
                     self.generation += 1
+                    self._restart_after = 0.0
 
     @contextmanager
     def calls(self) -> Iterator[int]:
@@ -170,9 +153,8 @@ class Pkcs11Module:
             if not idle:
                 raise ModuleError("a call into the module does not return")
             if self._initialized:
-                self._initialized = False
-                self._call(_FINALIZE, None)
-            self._initialize()
+                self._finalize()
+            self._initialize(again=True)
         finally:
             with self._condition:
                 if idle:
@@ -208,27 +190,42 @@ class Pkcs11Module:
         present = ", ".join(repr(each) for each in labels if each) or "none"
         raise NoSuchTokenError(f"no token is labelled {label!r}; labels there: {present}")
 
-    def is_logged_in(self, session: Any) -> bool:
-        """Whether the session may use private keys. Raises `ModuleError` if it is no session any more."""
-        info = _SessionInfo()
-        result = self._call(_GET_SESSION_INFO, ctypes.c_ulong(session.handle), ctypes.byref(info))
-        if result != _OK:
-            raise ModuleError(f"C_GetSessionInfo: {result:#x}")
-        return info.state in _USER_STATES
+    def is_logged_in(self, label: str) -> bool:
+        """Whether somebody has logged in to the token since the module was initialised. Within `calls()`."""
+        return label in self._logins and self._logins[label][0] == self.generation
 
-    def log_in(self, session: Any, pin: Secret) -> None:
-        """Log in, for all sessions of this process with the token. Raises `PinRefusedError` or `ModuleError`."""
-        text = pin.reveal()
-        result = self._call(
-            _LOGIN, ctypes.c_ulong(session.handle), ctypes.c_ulong(_USER), text, ctypes.c_ulong(len(text))
+    def log_in(self, label: str, pin: Secret) -> None:
+        """Log in, for all sessions of this process with the token. Within `calls()`.
+
+        Raises `PinRefusedError` or an error of python-pkcs11. A session is kept open for it: without any the token logs out, and
+        python-pkcs11 logs out when it closes the one that logged in.
+        """
+        import pkcs11
+
+        refusals = (
+            pkcs11.PinExpired,
+            pkcs11.PinIncorrect,
+            pkcs11.PinInvalid,
+            pkcs11.PinLenRange,
+            pkcs11.PinLocked,
+            pkcs11.UserPinNotInitialized,
         )
-        if result in _PIN_ERRORS:
-            raise PinRefusedError(_PIN_ERRORS[result])
-        if result not in {_OK, _USER_ALREADY_LOGGED_IN}:
-            raise ModuleError(f"C_Login: {result:#x}")
+        session: Session | None = None
+        try:
+            text = pin.reveal().decode()
+        except UnicodeDecodeError:  # which shows the PIN
+            raise PinRefusedError("it is not UTF-8") from None
+        try:
+            session = self.token(label).open(user_pin=text)
+        except refusals as error:
+            raise PinRefusedError(type(error).__name__) from None
+        except pkcs11.UserAlreadyLoggedIn:
+            pass  # by others in this process
+        self._logins[label] = (self.generation, session)
 
     def _load(self) -> None:
         try:
+            from pkcs11 import PKCS11Error
             from pkcs11._pkcs11 import lib
         except ImportError:
             raise ConfigurationError(
@@ -236,10 +233,14 @@ class Pkcs11Module:
             ) from None
 
         class Library(lib):
-            """Leaves the initialising to us."""
+            """Knows that the module may be initialised already."""
 
             def initialize(self) -> None:
-                return
+                try:
+                    super().initialize()
+                except PKCS11Error as error:
+                    if "already initialized" not in str(error):
+                        raise
 
         try:
             library = ctypes.CDLL(self.path)
@@ -253,23 +254,51 @@ class Pkcs11Module:
             )
         self._functions = functions.contents.functions
         self._initialize()
-        self._library = Library(self.path)
+        try:
+            self._library = Library(self.path)
+        except PKCS11Error as error:
+            self._finalize()
+            raise ModuleError(f"C_GetInfo: {type(error).__name__}") from None
+        if self._library.initialized:
+            # The modules of p11-kit give each caller an instance, fit for threads whatever is asked for. This one is not needed.
+            self._call(_FINALIZE, None)
+            self._is_private = True
 
     def _forget_parent(self) -> None:
-        """After a fork nothing of the parent's state holds, and a module that did not notice has to let go of it, too."""
+        """After a fork nothing of the parent's state holds."""
         self._users = self._active = 0
         self._condition = threading.Condition()
         self._restarting = self._initialized = False
         self.generation += 1
-        self._initialize(inherited=True)
+        if self._is_private:
+            self._finalize()
+        self._initialize(again=True)
         self._process = os.getpid()
 
-    def _initialize(self, *, inherited: bool = False) -> None:
+    def _initialize(self, *, again: bool = False) -> None:
+        if self._is_private:
+            self._initialize_private()
+        else:
+            self._initialize_shared(again=again)
+        self._initialized = True
+
+    def _initialize_private(self) -> None:
+        from pkcs11 import PKCS11Error
+
+        try:
+            self._library.initialize()
+        except PKCS11Error as error:
+            raise ModuleError(f"C_Initialize: {type(error).__name__}") from None
+
+    def _initialize_shared(self, *, again: bool) -> None:
         arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
         result = self._call(_INITIALIZE, ctypes.byref(arguments))
-        if result == _ALREADY_INITIALIZED and inherited:
+        if result == _ALREADY_INITIALIZED and again:
+            # A forked child whose module did not notice, or a module that could not finalise while it was away.
             self._call(_FINALIZE, None)
             result = self._call(_INITIALIZE, ctypes.byref(arguments))
+            if result == _ALREADY_INITIALIZED:
+                result = _OK  # by us, with locks
         if result == _ALREADY_INITIALIZED:
             raise ConfigurationError(
                 f"something else in this process uses the PKCS#11 module {self.path} already"
@@ -278,7 +307,17 @@ class Pkcs11Module:
             raise ConfigurationError(f"the PKCS#11 module {self.path} can't be used by several threads")
         if result != _OK:
             raise ModuleError(f"C_Initialize: {result:#x}")
-        self._initialized = True
+
+    def _finalize(self) -> None:
+        """Whatever the module says to it, it is to be initialised next."""
+        from pkcs11 import PKCS11Error
+
+        self._initialized = False
+        if self._is_private:
+            with suppress(PKCS11Error):
+                self._library.finalize()
+        else:
+            self._call(_FINALIZE, None)
 
     def _call(self, function: int, *arguments: object) -> int:
         return int(_FUNCTION(self._functions[function] or 0)(*arguments))

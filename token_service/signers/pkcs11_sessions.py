@@ -124,16 +124,14 @@ class Pkcs11Sessions:
         threading.Thread(target=finish, name="pkcs11-close", daemon=True).start()
         await asyncio.shield(asyncio.wrap_future(done))
 
-    async def run(
-        self, work: Callable[[TokenSession], T], *, timeout: float | None = None, repeat: bool = True
-    ) -> T:
+    async def run(self, work: Callable[[TokenSession], T], *, timeout: float | None = None) -> T:
         """The result of `work`, called in one of the threads.
 
-        If it fails it is done again, in a new session and at last after the module was begun anew; without `repeat` only what comes
-        before it. Raises `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing would.
+        If it fails it is done again, in a new session and at last after the module was begun anew. Raises
+        `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing would.
         """
         return await self._submit(
-            lambda thread: self._persist(thread, work, repeat=repeat),
+            lambda thread: self._persist(thread, work),
             self._timeout if timeout is None else timeout,
         )
 
@@ -191,7 +189,7 @@ class Pkcs11Sessions:
                 retry_after=self._restart_interval,
             ) from None
 
-    def _persist(self, thread: _Thread, work: Callable[[TokenSession], T], *, repeat: bool) -> T:
+    def _persist(self, thread: _Thread, work: Callable[[TokenSession], T]) -> T:
         import pkcs11
 
         module = self._module
@@ -200,36 +198,33 @@ class Pkcs11Sessions:
         failure: ModuleError | PKCS11Error | None = None
         for attempt in (1, 2, 3):
             generation = module.generation
-            started = False
             try:
                 with module.calls() as generation:
-                    opened = self._session(module, thread, generation)
-                    started = True
-                    result = work(opened)
+                    result = work(self._session(module, thread, generation))
             except _never() as error:
                 raise UnfitError(_name(error)) from None
             except PinRefusedError as error:
                 raise SigningUnavailableError(
                     f"the HSM refuses the PIN, which is not tried again: {error}"
                 ) from None
+            except ConfigurationError as error:  # changed since it was opened
+                raise SigningUnavailableError(error.message) from None
             except (ModuleError, pkcs11.PKCS11Error) as error:
                 failure = error
             else:
                 self._say(away=False)
                 return result
             self._leave(thread)
-            again = repeat or not started
-            if attempt == 1 and again:
+            if attempt == 1:
                 continue  # a new session may be enough
-            if attempt == 3 or isinstance(failure, pkcs11.NoSuchKey):
-                break
-            try:
-                module.restart(generation, interval=self._restart_interval, timeout=self._timeout)
-            except ModuleError as error:
-                logger.debug("the HSM is not back: %s", error)
-                break
-            if not again:
-                break
+            if attempt == 2:
+                # Everybody waits for calls that take long, such as a new key; without one key only they should not for long.
+                patience = min(0.5, self._timeout) if isinstance(failure, pkcs11.NoSuchKey) else self._timeout
+                try:
+                    module.restart(generation, interval=self._restart_interval, timeout=patience)
+                except ModuleError as error:
+                    logger.debug("the HSM is not back: %s", error)
+                    break
         assert failure is not None
         raise self._unavailable(failure)
 
@@ -237,26 +232,19 @@ class Pkcs11Sessions:
         if thread.opened is None or thread.opened.generation != generation:
             thread.opened = None
             thread.opened = self._open_session(module, generation)
-        elif not module.is_logged_in(thread.opened.session):
-            self._log_in(module, thread.opened.session)
         return thread.opened
 
     def _open_session(self, module: Pkcs11Module, generation: int) -> TokenSession:
-        session = module.token(self._label).open()
-        self._log_in(module, session)
-        return TokenSession(session, generation)
-
-    def _log_in(self, module: Pkcs11Module, session: Session) -> None:
         with self._login:  # one at a time: wrong PINs are counted
             if self._pin_refused:
                 raise PinRefusedError(self._pin_refused)
-            if module.is_logged_in(session):
-                return
-            try:
-                module.log_in(session, self._pin)
-            except PinRefusedError as error:
-                self._pin_refused = str(error)
-                raise
+            if not module.is_logged_in(self._label):
+                try:
+                    module.log_in(self._label, self._pin)
+                except PinRefusedError as error:
+                    self._pin_refused = str(error)
+                    raise
+        return TokenSession(module.token(self._label).open(), generation)
 
     def _leave(self, thread: _Thread) -> None:
         from pkcs11 import PKCS11Error

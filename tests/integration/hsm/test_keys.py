@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from pathlib import Path
 
 import pkcs11
@@ -196,11 +197,20 @@ async def test_a_wrong_pin_is_refused_once_and_shown_nowhere(
     tries = []
     log_in = Pkcs11Module.log_in
     monkeypatch.setattr(Pkcs11Module, "log_in", lambda *args: (tries.append(1), log_in(*args)))
-    with pytest.raises(ConfigurationError, match="refuses the PIN: CKR_PIN_") as caught:
+    with pytest.raises(ConfigurationError, match="refuses the PIN: PinIncorrect") as caught:
         async with Pkcs11Keys(token.module, token.label, Secret(pin)):
             pass
     assert tries == [1]
     assert not pin or pin.decode() not in repr(caught.value) + str(caught.value)
+
+
+async def test_a_pin_that_is_no_text_is_refused_and_not_shown(token: SoftHsmToken) -> None:
+    pin = Secret(b"secret\xff")
+    with pytest.raises(ConfigurationError, match="it is not UTF-8") as caught:
+        async with Pkcs11Keys(token.module, token.label, pin):
+            pass
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "secret\\xff" not in shown
 
 
 async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> None:
