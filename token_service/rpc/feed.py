@@ -303,10 +303,9 @@ class Feed:
         last = entries[-1].sequence
         parts = [encode_entry(entry) for entry in entries]
         page = last, b"".join([*parts, encode_position(str(Cursor(epoch, last)), caught_up=False)])
-        if len(entries) == _GAP_PAGE:
-            while len(self._gap_pages) >= _MAX_GAP_PAGES:
-                del self._gap_pages[next(iter(self._gap_pages))]
-            self._gap_pages[position] = page
+        while len(self._gap_pages) >= _MAX_GAP_PAGES:
+            del self._gap_pages[next(iter(self._gap_pages))]
+        self._gap_pages[position] = page
         return page
 
     async def _follow(self, stream: _Stream) -> None:

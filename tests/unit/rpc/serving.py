@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.rpc import error_details_pb2
@@ -46,7 +46,9 @@ class Served:
         return await self.tokens.IssueToken(request, timeout=TIMEOUT)
 
     async def validate(self, token: str, **fields: Any) -> pb.ValidateTokenResponse:
-        return await self.tokens.ValidateToken(pb.ValidateTokenRequest(token=token, **fields), timeout=TIMEOUT)
+        return await self.tokens.ValidateToken(
+            pb.ValidateTokenRequest(token=token, **fields), timeout=TIMEOUT
+        )
 
     async def revoke(self, **fields: Any) -> pb.RevokeTokenResponse:
         return await self.tokens.RevokeToken(pb.RevokeTokenRequest(**fields), timeout=TIMEOUT)
@@ -93,7 +95,7 @@ class Reader:
     def sequences(self) -> list[int]:
         return [entry.sequence for message in self.messages for entry in message.revocations]
 
-    async def __aenter__(self) -> Reader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,0 +1,193 @@
+"""Real handshakes: who is let in, as whom, and what happens when the files change."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
+from token_service.core.callers import Permission
+from token_service.errors import ConfigurationError
+from token_service.rpc.authorizer import CertificateAuthorizer
+from token_service.rpc.server import TlsFiles
+from token_service.rpc.tls import ReloadingCredentials
+from token_service.v1 import (
+    key_service_pb2,
+    key_service_pb2_grpc,
+    token_service_pb2 as pb,
+    token_service_pb2_grpc,
+)
+
+Name = x509.GeneralName
+
+
+class Pair:
+    """A certificate with its key."""
+
+    def __init__(
+        self, names: Sequence[Name] = (), issuer: Pair | None = None, common_name: str = "test"
+    ) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer.certificate.subject if issuer else subject)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        self.certificate = builder.sign(issuer.key if issuer else self.key, SHA256())
+
+    @property
+    def chain(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def private_key(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+AUTHORITY = Pair(common_name="authority")
+STRANGER = Pair(common_name="stranger")
+
+
+def server_pair(authority: Pair = AUTHORITY) -> Pair:
+    return Pair([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))], authority)
+
+
+def write(directory: Path, pair: Pair, client_ca: Pair | None = None) -> TlsFiles:
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    chain.write_bytes(pair.chain)
+    key.write_bytes(pair.private_key)
+    if client_ca is None:
+        return TlsFiles(chain, key)
+    authority = directory / "ca.pem"
+    authority.write_bytes(client_ca.chain)
+    return TlsFiles(chain, key, authority)
+
+
+def channel(served: Served, client: Pair | None = None, authority: Pair = AUTHORITY) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(
+        authority.chain, client.private_key if client else None, client.chain if client else None
+    )
+    return grpc.aio.secure_channel(served.address, credentials, [("grpc.use_local_subchannel_pool", 1)])
+
+
+async def validate(served: Served, client: Pair | None = None, authority: Pair = AUTHORITY) -> Any:
+    """The answer to a call over a new connection, or its failure."""
+    async with channel(served, client, authority) as connection:
+        stub: Any = token_service_pb2_grpc.TokenServiceStub(connection)
+        try:
+            return await stub.ValidateToken(pb.ValidateTokenRequest(token="x"), timeout=TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            return Failure(error)
+
+
+async def test_without_client_certificates_tls_only_encrypts(tmp_path: Path) -> None:
+    async with serving(tls=write(tmp_path, server_pair())) as served:
+        assert (await validate(served)).cursor
+        assert (await validate(served, authority=STRANGER)).code == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("names", "outcome"),
+    [
+        ([x509.UniformResourceIdentifier("spiffe://example.org/gateway")], None),
+        ([x509.DNSName("gateway.internal")], None),
+        ([x509.DNSName("unknown.internal"), x509.DNSName("gateway.internal")], None),
+        ([x509.UniformResourceIdentifier("spiffe://example.org/login")], "PERMISSION_DENIED"),
+        ([x509.DNSName("unknown.internal")], "CALLER_UNAUTHENTICATED"),
+        ([x509.DNSName("spiffe")], "CALLER_UNAUTHENTICATED"),
+        ([], "CALLER_UNAUTHENTICATED"),
+    ],
+    ids=str,
+)
+async def test_callers_are_told_apart_by_their_certificates(
+    tmp_path: Path, names: list[Name], outcome: str | None
+) -> None:
+    authorizer = CertificateAuthorizer(
+        {
+            "spiffe://example.org/gateway": frozenset({Permission.VALIDATE}),
+            "gateway.internal": frozenset({Permission.VALIDATE}),
+            "spiffe://example.org/login": frozenset({Permission.ISSUE}),
+        }
+    )
+    async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
+        client = Pair(names, AUTHORITY, common_name="gateway.internal")
+        answer = await validate(served, client)
+        assert answer.cursor if outcome is None else answer.reason == outcome
+        async with channel(served, client) as connection:  # the keys are for everybody who got this far
+            keys: Any = key_service_pb2_grpc.KeyServiceStub(connection)
+            assert (await keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
+
+
+async def test_only_certificates_of_the_authority_get_in(tmp_path: Path) -> None:
+    async with serving(tls=write(tmp_path, server_pair(), AUTHORITY)) as served:
+        gateway = [x509.DNSName("gateway.internal")]
+        assert (await validate(served, Pair(gateway, AUTHORITY))).cursor
+        for client in (None, Pair(gateway, STRANGER), Pair(gateway)):
+            assert (await validate(served, client)).code == "UNAVAILABLE"
+
+
+async def test_changed_files_are_taken_up_while_the_server_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Pair(common_name="other authority")
+    async with serving(tls=write(tmp_path, server_pair())) as served:
+        assert (await validate(served)).cursor
+        with caplog.at_level(logging.INFO, "token_service.rpc.tls"):
+            write(tmp_path, server_pair(other))
+            assert (await validate(served, authority=other)).cursor
+            assert (await validate(served)).code == "UNAVAILABLE"
+            (tmp_path / "chain.pem").write_bytes(server_pair(AUTHORITY).chain)  # the key is not its
+            assert (await validate(served, authority=other)).cursor
+            assert (await validate(served, authority=other)).cursor
+            (tmp_path / "chain.pem").unlink()
+            assert (await validate(served, authority=other)).cursor
+            write(tmp_path, server_pair())
+            assert (await validate(served)).cursor
+        levels = [record.levelname for record in caplog.records]
+        assert levels == ["INFO", "ERROR", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "mismatch", "encrypted", "authority"])
+def test_files_that_can_not_be_used_are_refused_at_start(tmp_path: Path, damage: str) -> None:
+    pair = server_pair()
+    files = write(tmp_path, pair, AUTHORITY)
+    if damage == "missing":
+        files.private_key.unlink()
+    elif damage == "garbage":
+        files.certificate_chain.write_bytes(b"\xff not PEM")
+    elif damage == "mismatch":
+        files.private_key.write_bytes(server_pair().private_key)
+    elif damage == "encrypted":
+        encryption = BestAvailableEncryption(b"x")
+        files.private_key.write_bytes(pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    else:
+        assert files.client_ca is not None
+        files.client_ca.write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="the TLS files can't be used"):
+        ReloadingCredentials(files).credentials()
