@@ -81,6 +81,8 @@ class Refresher:
         `InvalidRequestError`, `StoreUnavailableError`, `SigningUnavailableError`.
         """
         _check(command)
+        # Stores keep whole microseconds. Their statements and what is concluded from a row here must not differ about a moment.
+        now = round(now, 6)
         keys = self._keyring.mac_keys
         # A missing key must fail the call before the token is used up.
         self._keyring.signer()
