@@ -59,6 +59,16 @@ class PinRefusedError(ModuleError):
     """The token did not take the PIN. Trying again could lock it."""
 
 
+def require_python_pkcs11() -> None:
+    """Raises `ConfigurationError` if python-pkcs11 is not installed. It is imported nowhere before it is needed."""
+    try:
+        import pkcs11._pkcs11  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            "keys in an HSM need python-pkcs11; install it with: pip install 'token-service[hsm]'"
+        ) from None
+
+
 class Pkcs11Module:
     """One module in this process. Get it with `acquire` and give it back with `release`.
 
@@ -224,13 +234,8 @@ class Pkcs11Module:
         self._logins[label] = (self.generation, session)
 
     def _load(self) -> None:
-        try:
-            from pkcs11 import PKCS11Error
-            from pkcs11._pkcs11 import lib
-        except ImportError:
-            raise ConfigurationError(
-                "keys in an HSM need python-pkcs11; install it with: pip install 'token-service[hsm]'"
-            ) from None
+        from pkcs11 import PKCS11Error
+        from pkcs11._pkcs11 import lib
 
         class Library(lib):
             """Knows that the module may be initialised already."""

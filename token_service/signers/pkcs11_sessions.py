@@ -18,7 +18,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from token_service.errors import ConfigurationError, SigningUnavailableError
-from token_service.signers.pkcs11_module import ModuleError, NoSuchTokenError, PinRefusedError, Pkcs11Module
+from token_service.signers.pkcs11_module import (
+    ModuleError,
+    NoSuchTokenError,
+    PinRefusedError,
+    Pkcs11Module,
+    require_python_pkcs11,
+)
 from token_service.tokens.secret import Secret
 
 if TYPE_CHECKING:
@@ -173,6 +179,7 @@ class Pkcs11Sessions:
 
     def _begin(self, thread: _Thread) -> None:
         """First contact: what is wrong now is more likely the configuration than the hardware."""
+        require_python_pkcs11()
         from pkcs11 import PKCS11Error
 
         try:
@@ -247,12 +254,12 @@ class Pkcs11Sessions:
         return TokenSession(module.token(self._label).open(), generation)
 
     def _leave(self, thread: _Thread) -> None:
-        from pkcs11 import PKCS11Error
-
         opened, thread.opened = thread.opened, None
         module = self._module
         if opened is None or module is None:
             return
+        from pkcs11 import PKCS11Error
+
         try:
             with module.calls() as generation:
                 if opened.generation == generation:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import traceback
 from pathlib import Path
@@ -228,6 +230,18 @@ async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match="can't be loaded as a PKCS#11 module"):
         async with Pkcs11Keys(str(not_a_module), token.label, pin):
             pass
+
+
+async def test_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'token-service\[hsm\]'"):
+        async with Pkcs11Keys(str(tmp_path / "module.so"), "label", Secret(b"1234")):
+            pass
+
+
+def test_nothing_of_it_is_imported_before_it_is_used() -> None:
+    program = "import sys, token_service.signers.pkcs11; sys.exit('pkcs11' in sys.modules or 'asn1crypto' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
 async def test_a_stranger_s_key_id_is_refused(keys: Pkcs11Keys) -> None:
