@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.errors import Failure, classify, translate
 from token_service.stores.sql.group_commit import GroupCommitter
-from token_service.stores.sql.lane import Call, Lane, Outcome, Row
+from token_service.stores.sql.lane import Call, Lane, Row
 from token_service.stores.sql.url import DatabaseUrl
 
 T = TypeVar("T")
@@ -59,9 +59,8 @@ class Database:
 
     async def aclose(self) -> None:
         """Finish what is queued and close every connection."""
-        async with (
-            AsyncExitStack() as stack
-        ):  # each of them, whatever becomes of the others; the last one first
+        # Each of them, whatever becomes of the others, and the last one first.
+        async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.dispose)
             for lane in (*self._write_lanes, self._read_lane):
                 stack.push_async_callback(lane.aclose)
@@ -119,6 +118,3 @@ class Database:
         from token_service.stores.sql.postgresql import PostgresLane
 
         return PostgresLane(self.url)
-
-
-__all__ = ["Call", "Database", "Outcome"]

@@ -138,9 +138,8 @@ def _execute(connection: sqlite3.Connection, statement: Statement, parameters: M
     values = {name: value.hex if isinstance(value, UUID) else value for name, value in parameters.items()}
     values[ITEM] = 0
     try:
-        rows = connection.execute(
-            statement.sql, values
-        ).fetchall()  # all, for an unfinished one would hold its snapshot
+        # All of them: a statement that is not finished would hold its snapshot.
+        rows = connection.execute(statement.sql, values).fetchall()
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
         if classify(error) is not Failure.REFUSED:
             raise
