@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given, strategies as st
+
+from token_service.client.channel import _is_local, open_sync_channel
+from token_service.client.config import (
+    Backoff,
+    ForeignIssuer,
+    Freshness,
+    ServiceIssuer,
+    ValidatorConfig,
+    WarmStart,
+)
+from token_service.errors import ConfigurationError
+from token_service.tokens.secret import Secret
+
+ISSUER = ServiceIssuer(issuer="https://i.test")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: ValidatorConfig(issuers=[], audience="a"), "issuers"),
+        (lambda: ValidatorConfig(issuers=[ISSUER, ISSUER], audience="a"), "twice"),
+        (
+            lambda: ValidatorConfig(issuers=[ISSUER, ServiceIssuer(issuer="https://j.test")], audience="a"),
+            "one ServiceIssuer",
+        ),
+        (lambda: ValidatorConfig(issuers=[ISSUER], audience=""), "audience"),
+        (lambda: ValidatorConfig(issuers=[ISSUER], audience="a", leeway=301), "leeway is 301"),
+        (lambda: ValidatorConfig(issuers=[ISSUER], audience="a", leeway=-1), "leeway"),
+        (lambda: ValidatorConfig(issuers=[ISSUER], audience="a", cache_age=301), "cache_age"),
+        (lambda: ValidatorConfig(issuers=[ISSUER], audience="a", cache_capacity=0), "cache_capacity"),
+        (lambda: ServiceIssuer(issuer=""), "issuer"),
+        (lambda: ServiceIssuer(issuer="i", subscriber_id="x" * 129), "subscriber_id"),
+        (lambda: ServiceIssuer(issuer="i", max_remote_calls=0), "max_remote_calls"),
+        (lambda: Freshness(bound=0), "bound"),
+        (lambda: Freshness(bound=float("nan")), "bound"),
+        (lambda: Freshness(bound=1, probe_timeout=2), "probe_timeout"),
+        (lambda: Backoff(initial=2, longest=1), "longest"),
+        (lambda: ForeignIssuer(issuer="i", jwks_url="http://keys.test/jwks"), "https"),
+        (lambda: ForeignIssuer(issuer="i", jwks_url="http://127.0.0.1.evil.test/jwks"), "https"),
+        (lambda: ForeignIssuer(issuer="i", jwks_url="http://localhost@evil.test/jwks"), "https"),
+        (lambda: ForeignIssuer(issuer="i", jwks_url="file:///etc/passwd"), "https"),
+        (lambda: WarmStart(path=Path("x"), mac_key=Secret(b"short")), "mac_key"),
+    ],
+)
+def test_refused_with_its_name(make: Any, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        make()
+
+
+def test_what_is_allowed() -> None:
+    ForeignIssuer(issuer="i", jwks_url="https://keys.test/jwks")
+    ForeignIssuer(issuer="i", jwks_url="http://127.0.0.1:8080/jwks")
+    ForeignIssuer(issuer="i", jwks_url="internal:keys", fetch=lambda url, timeout: b"")
+
+
+@given(st.integers(0, 200), st.floats(0, 1, exclude_max=True))
+def test_backoff_is_random_and_bounded(attempt: int, random: float) -> None:
+    delay = Backoff(initial=0.2, longest=10).delay(attempt, random)
+    assert min(10, 0.2 * 2.0 ** min(attempt, 30)) / 2 <= delay < 10.0001
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("127.0.0.1:50051", True),
+        ("localhost:50051", True),
+        ("dns:///localhost:50051", True),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", True),
+        ("ipv6:[::1]:50051", True),
+        ("unix:/run/tokens.sock", True),
+        ("unix-abstract:tokens", True),
+        ("tokens.internal:50051", False),
+        ("dns:///tokens.internal:50051", False),
+        ("ipv4:127.0.0.1:1,10.0.0.1:2", False),
+        ("127.0.0.1.evil.test:50051", False),
+        ("dns://127.0.0.1:53/evil.test:50051", False),
+        ("xds:///tokens", False),
+        ("localhost", False),
+    ],
+)
+def test_only_what_can_not_leave_this_machine_goes_without_tls(target: str, local: bool) -> None:  # noqa: FBT001
+    assert _is_local(target) is local
+
+
+def test_credentials_go_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def channel(name: str) -> Any:
+        return lambda *args, **options: made.append(name)
+
+    monkeypatch.setattr(grpc, "secure_channel", channel("secure"))
+    monkeypatch.setattr(grpc, "insecure_channel", channel("insecure"))
+    open_sync_channel(ServiceIssuer(issuer="i", target="127.0.0.1:1"))
+    open_sync_channel(ServiceIssuer(issuer="i", target="tokens:1"))
+    open_sync_channel(
+        ServiceIssuer(issuer="i", target="127.0.0.1:1", credentials=grpc.ssl_channel_credentials())
+    )
+    assert made == ["insecure", "secure", "secure"]
