@@ -20,7 +20,6 @@ METHODS: dict[str, MethodDescriptor] = {
     for module in (token_service_pb2, session_service_pb2, key_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    if method.name not in {"PrepareSigningKey", "ActivateSigningKey", "RetireSigningKey", "RevokeSigningKey"}
 }
 STREAMING = "/token_service.v1.TokenService/StreamRevocations"
 MEGABYTE = 1024 * 1024
@@ -138,7 +137,7 @@ async def test_an_empty_request(api: Api, path: str) -> None:
     outcome = await send(api, path, b"")
     assert_typed(outcome, "empty")
     if METHODS[path].name not in {
-        "GetKeySet", "ListSigningKeys", "StreamRevocations", "ConfirmRevocations",
+        "GetKeySet", "ListSigningKeys", "PrepareSigningKey", "StreamRevocations", "ConfirmRevocations",
     }:  # fmt: skip
         assert isinstance(outcome, Failure)
         assert outcome.code.name == "INVALID_ARGUMENT"
@@ -268,6 +267,11 @@ async def test_custom_claims_that_must_not_be(api: Api) -> None:
     )
 
 
+def changed(text: str) -> str:
+    """The text with a single character exchanged, not at the end, where base64url may leave bits unused."""
+    return f"{text[:40]}{'A' if text[40] != 'A' else 'B'}{text[41:]}"
+
+
 async def test_tokens_that_are_none_are_inactive_not_errors(api: Api) -> None:
     issued = await api.issue(token_types=[1, 2, 4])
     head, payload, signature = issued.access_token.split(".")
@@ -278,10 +282,10 @@ async def test_tokens_that_are_none_are_inactive_not_errors(api: Api) -> None:
         " " + issued.access_token: "MALFORMED",
         issued.access_token + "=": "MALFORMED",
         f"{head}.{payload}.": "BAD_SIGNATURE",
-        f"{head}.{payload}.{signature[:-2]}AA": "BAD_SIGNATURE",
+        f"{head}.{payload}.{changed(signature)}": "BAD_SIGNATURE",
         "rt_": "MALFORMED",
         "rt_" + "A" * 94: "MALFORMED",
-        issued.refresh_token[:-3] + "AAA": "BAD_SIGNATURE",
+        changed(issued.refresh_token): "BAD_SIGNATURE",
         issued.refresh_token.replace("rt_", "st_"): "BAD_SIGNATURE",
         "é" * 100: "MALFORMED",
         "a" * (16 * 1024 + 1): "TOO_LARGE",
@@ -291,7 +295,7 @@ async def test_tokens_that_are_none_are_inactive_not_errors(api: Api) -> None:
         expected = {reason, "MALFORMED"} if reason == "BAD_SIGNATURE" else {reason}
         assert await api.why(token) in expected, token[:100]
     assert list((await refused(api.validate(""))).violations) == ["token"]
-    for forged in (issued.refresh_token[:-3] + "AAA", "rt_", "x" * 20_000, issued.session_token):
+    for forged in (changed(issued.refresh_token), "rt_", "x" * 20_000, issued.session_token):
         failure = await refused(api.refresh(forged))
         assert (failure.code.name, failure.reason) == ("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
         await api.revoke(token=forged)  # RFC 7009: what is no token is as good as revoked
