@@ -12,6 +12,7 @@ from token_service.core.ports import SessionFilter, SessionPosition, SessionStor
 from token_service.core.session import Session
 from token_service.errors import InvalidRequestError, SessionNotActiveError, SessionNotFoundError
 from token_service.tokens import base64url
+from token_service.tokens.claims import MAX_NUMERIC_DATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Sessions:
         Raises `SessionNotFoundError`, `SessionNotActiveError`.
         """
         key = parse_session_id(session_id)
-        if idle_timeout is not None and idle_timeout < 1:
+        if idle_timeout is not None and not idle_timeout >= 1:  # NaN is not either
             raise InvalidRequestError.of("idle_timeout", "is shorter than a second")
         session = await self._store.get(key)
         if session is None:
@@ -92,6 +93,7 @@ def _format_position(session: Session) -> str:
 
 def _parse_position(text: str) -> SessionPosition:
     data = base64url.decode(text.encode("ascii"))
-    if len(data) != 24:
+    micros = int.from_bytes(data[:8])
+    if len(data) != 24 or micros > MAX_NUMERIC_DATE * 1_000_000:
         raise ValueError("not a position")
-    return SessionPosition(int.from_bytes(data[:8]) / 1_000_000, UUID(bytes=data[8:]))
+    return SessionPosition(micros / 1_000_000, UUID(bytes=data[8:]))
