@@ -136,6 +136,7 @@ async def _keys(settings: Settings, stores: SqlStores, audit: Audit, node_id: st
             generate=providers.generate,
             entropy=secrets.token_bytes,
             interval=settings.key_check_interval,
+            destroy=providers.destroy,
         )
         yield Keys(keyring, manager, validators, stores.log)
 

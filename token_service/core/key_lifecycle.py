@@ -8,12 +8,15 @@ Invariants that make a rotation cause no outage:
 - each step is one compare-and-set of the whole key table, so a leader that dies between two steps, or two leaders at once, leave
   a state from which the next step follows.
 
+Wall clocks jump, so what must not happen too early does not depend on them: a key signs, or goes, after a node has watched it in its state for
+long enough itself. The wall clock only says when it is time for another key.
+
 A spare key is always prepared ahead, so that an emergency finds one that every validator knows already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -24,6 +27,10 @@ from token_service.tokens.revocation import MAX_LEEWAY
 
 PUBLISHED_AFTER_RETIREMENT: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
 """Seconds a retired key stays published: no token it signed is valid longer."""
+MAX_KEYS: Final = 64
+"""So that a key set stays small enough for every validator. Beyond it the schedule waits until retired keys have gone."""
+_CLOCK_ERROR: Final = 300.0
+"""Seconds by which the clocks of two nodes may differ. A record from further in the future was written by a clock that has been set back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,45 +78,60 @@ class Forget:
 Step: TypeAlias = Prepare | Activate | Retire | Forget
 
 
-def next_step(keys: Sequence[StoredSigningKey], now: float, rules: RotationRules) -> Step | None:
-    """The next thing to do; None: nothing now."""
+def next_step(
+    keys: Sequence[StoredSigningKey], now: float, rules: RotationRules, watched: Mapping[str, float]
+) -> Step | None:
+    """The next thing to do; None: nothing now.
+
+    `watched` says for how many seconds whoever asks has seen each key in the state it is in, by a clock that does not jump.
+    """
     of_algorithm = [key for key in keys if key.algorithm is rules.algorithm]
     active = newest(of_algorithm, SigningKeyState.ACTIVE)
     spare = oldest(of_algorithm, SigningKeyState.PREPARED)
+    needed = not can_sign(keys)
+    announced = spare is not None and watched.get(spare.key_id, 0.0) >= rules.announce
     if active is None:
-        if spare is not None and (is_announced(spare, now, rules) or not can_sign(keys)):
+        if spare is not None and (announced or needed):
             return Activate(spare.key_id)
-        if spare is None:
+        if spare is None and (needed or len(keys) < MAX_KEYS):
             # During a change of algorithm the old key signs on until the new one is announced.
-            return Prepare(rules.algorithm, activate=not can_sign(keys))
+            return Prepare(rules.algorithm, activate=needed)
     else:
         for key in keys:
             if key.state is SigningKeyState.ACTIVE and key.key_id != active.key_id:
                 # Another algorithm's key, or one too many. Whoever still signs with it goes over to the active one.
                 return Retire(key.key_id)
-        if spare is None:
+        if spare is None and len(keys) < MAX_KEYS:
             return Prepare(rules.algorithm, activate=False)
-        due = (active.activate_time or active.create_time) + rules.period
-        if now >= due and is_announced(spare, now, rules):
+        since = active.create_time if active.activate_time is None else active.activate_time
+        if spare is not None and announced and is_due(since, now, rules.period):
             return Activate(spare.key_id)
-    for key in keys:
-        if (
-            key.state is SigningKeyState.RETIRED
-            and now >= (key.retire_time or now) + PUBLISHED_AFTER_RETIREMENT
-        ):
-            return Forget(key.key_id)
-        if (
-            key.state is SigningKeyState.PREPARED
-            and key.algorithm is not rules.algorithm
-            and now >= key.create_time + rules.period
-        ):
-            return Forget(key.key_id)  # left over from a change of algorithm; never signed
-    return None
+    return next((Forget(key.key_id) for key in keys if _is_over(key, now, rules, watched)), None)
 
 
-def is_announced(key: StoredSigningKey, now: float, rules: RotationRules) -> bool:
-    """Whether every validator can be expected to know a prepared key."""
-    return now >= key.create_time + rules.announce
+def is_due(since: float, now: float, period: float) -> bool:
+    """Whether a period is over that began at `since`. If that is in the future, nobody knows: then it is better over."""
+    return now >= since + period or since > now + _CLOCK_ERROR
+
+
+def _is_over(key: StoredSigningKey, now: float, rules: RotationRules, watched: Mapping[str, float]) -> bool:
+    """Whether nothing needs a key any more."""
+    if key.state is SigningKeyState.RETIRED:
+        return watched.get(key.key_id, 0.0) >= PUBLISHED_AFTER_RETIREMENT
+    kept = max(rules.period, float(PUBLISHED_AFTER_RETIREMENT))
+    if key.state is SigningKeyState.REVOKED:  # kept for a while for operators to see
+        return now >= (key.create_time if key.revoke_time is None else key.revoke_time) + kept
+    if key.state is SigningKeyState.PREPARED and key.algorithm is not rules.algorithm:
+        return now >= key.create_time + kept  # left over from a change of algorithm; never signed
+    return False
+
+
+def announcement_left(
+    key: StoredSigningKey, now: float, rules: RotationRules, watched: Mapping[str, float]
+) -> float:
+    """Seconds until every validator can be expected to know a prepared key; 0: it can be now. For operators, who trust the wall clock, too."""
+    published = max(min(now - key.create_time, rules.announce), watched.get(key.key_id, 0.0), 0.0)
+    return max(0.0, rules.announce - published)
 
 
 def can_sign(keys: Sequence[StoredSigningKey]) -> bool:

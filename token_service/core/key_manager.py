@@ -1,33 +1,42 @@
 """Changes the keys: on the first start, on a schedule, and when an operator says so.
 
 Every change is one compare-and-set of the key table at the revision it was decided on. So it does not matter who decides: a leader
-that is killed leaves the table before or after a step, never between; a second leader's step fails and is decided anew.
+that is killed leaves the table before or after a step, never between; a second leader's step fails and is decided anew. A node that can't use
+the keys as they are changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.key_lifecycle import (
+    MAX_KEYS,
     Activate,
     Prepare,
     Retire,
     RotationRules,
     Step,
     activated,
-    is_announced,
+    announcement_left,
+    can_sign,
+    is_due,
     newest,
     next_step,
     oldest,
     retired,
-    signing_key,
 )
-from token_service.core.keyring import Keyring, mac_context, require_keys, signing_context
+from token_service.core.keyring import (
+    Keyring,
+    mac_context,
+    require_keys,
+    signing_context,
+)
 from token_service.core.ports import (
     Audit,
     Entropy,
@@ -41,10 +50,12 @@ from token_service.core.ports import (
 )
 from token_service.core.validators import Validators
 from token_service.errors import (
+    ConfigurationError,
     KeyNotAnnouncedError,
     KeyNotFoundError,
     KeyStateError,
     OverloadedError,
+    SigningUnavailableError,
     TokenServiceError,
 )
 from token_service.tokens.algorithms import Algorithm
@@ -53,11 +64,13 @@ from token_service.tokens.secret import Secret
 RSA_SIZES: Final = (2048, 3072, 4096)
 """Bits an RSA key may have."""
 _LEASE: Final = "keys"
-_LEASE_TTL: Final = 30.0
+_LEASE_INTERVALS: Final = 3
+"""After so many intervals without a sign of life a leader is replaced."""
+_SHORTEST_LEASE: Final = 1.0
 _MAC_KEY_BYTES: Final = 32
+_SHORTEST_MAC_PERIOD: Final = 24 * 3600.0
+"""Seconds. Old MAC keys are kept, for a session may live for long, and a version has 16 bits."""
 _MAX_ATTEMPTS: Final = 20
-_MAX_KEYS: Final = 64
-"""So that a key set stays small enough for every validator."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +89,9 @@ class NewKey:
 
 GenerateKey = Callable[[Algorithm, int | None], Awaitable[NewKey]]
 """`generate(algorithm, rsa_bits)`; None: the configured size. Raises `SigningUnavailableError` if the keys live in a module that is away."""
+
+DestroyKey = Callable[[str, str], Awaitable[None]]
+"""`destroy(key_id, provider)`: delete a private key where it was made, if there is more to it than its row. Raises `SigningUnavailableError`."""
 
 
 class KeyManager:
@@ -96,7 +112,9 @@ class KeyManager:
         generate: GenerateKey,
         entropy: Entropy,
         interval: float,
+        destroy: DestroyKey | None = None,
     ) -> None:
+        """`interval`: seconds between two looks at the keys."""
         self._store = store
         self._keyring = keyring
         self._wrap = wrap
@@ -109,6 +127,9 @@ class KeyManager:
         self._generate = generate
         self._entropy = entropy
         self._interval = interval
+        self._destroy = destroy
+        self._seen: dict[str, tuple[SigningKeyState, float]] = {}
+        """In which state each key is, and since when it was seen in it (monotonic)."""
 
     async def ensure(self) -> None:
         """Make the first keys of a new database, and load them. Any number of nodes may start at once: one of them makes the keys.
@@ -118,7 +139,9 @@ class KeyManager:
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
             if stored.signing_keys and stored.mac_keys:
-                await self._keyring.refresh()
+                self._keyring.adopt(stored)
+                if not can_sign(stored.signing_keys):
+                    await self.advance()
                 return
             if stored.signing_keys or stored.mac_keys or stored.revision > 0:
                 require_keys(stored)
@@ -129,39 +152,46 @@ class KeyManager:
                 activate_time=now,
             )
             mac_keys = [self._new_mac_key(version, now) for version in (1, 2)]
-            if await self._store.save(stored.revision, [first], mac_keys):
+            if await self._save(stored, [first], mac_keys):
                 self._record("signing_key.activated", first)
+                return
+            await self._discard(first)
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     async def run(self) -> None:
-        """Let the schedule have its way, on one node at a time, until cancelled."""
-        failing = False
-        while True:
-            try:
-                if await self._leases.acquire(_LEASE, self._node_id, max(_LEASE_TTL, 2 * self._interval)):
-                    await self.advance()
-                failing = False
-            except TokenServiceError as error:
-                if not failing:
-                    logger.warning("the keys can't be looked after: %s", error.message)
-                failing = True
-            await asyncio.sleep(self._interval)
+        """Let the schedule have its way, on one node at a time, until cancelled. Every node watches, so that any can take over."""
+        failing = ""
+        try:
+            while True:
+                try:
+                    await self._look_after()
+                    failing = ""
+                except TokenServiceError as error:
+                    if error.message != failing and error is not self._keyring.failure:
+                        logger.warning("the keys can't be looked after: %s", error.message)
+                    failing = error.message
+                await asyncio.sleep(self._interval)
+        finally:
+            # A node that leaves in order need not be waited for.
+            with suppress(TokenServiceError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leases.release(_LEASE, self._node_id)
 
     async def advance(self) -> None:
-        """Take all steps that are due."""
+        """Take all steps that are due. Raises `ConfigurationError` if this node can't use the keys as they are."""
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
-            require_keys(stored)
+            self._keyring.adopt(stored)
             now = self._clock.now()
             if self._rotation_of_mac_keys_is_due(stored, now):
                 version = max(key.version for key in stored.mac_keys) + 1
-                await self._save(stored, mac_keys=[self._new_mac_key(version, now)])
+                if await self._save(stored, mac_keys=[self._new_mac_key(version, now)]):
+                    self._audit.record("mac_key.prepared", version=version)
                 continue
-            step = next_step(stored.signing_keys, now, self._rules)
+            step = next_step(stored.signing_keys, now, self._rules, self._watch(stored))
             if step is None or not await self._may(step, stored):
-                break
+                return
             await self._take(step, stored, now)
-        await self._keyring.refresh(revision=(await self._store.load()).revision)
 
     async def prepare(self, algorithm: Algorithm | None, rsa_bits: int | None = None) -> StoredSigningKey:
         """Make a key and publish it; it does not sign yet. None: the configured algorithm and size.
@@ -170,14 +200,20 @@ class KeyManager:
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
-            if len(stored.signing_keys) >= _MAX_KEYS:
+            if len(stored.signing_keys) >= MAX_KEYS:
                 raise KeyStateError(
-                    f"there are {_MAX_KEYS} keys already; retired ones go when their last token has expired"
+                    f"there are {MAX_KEYS} keys already; retired ones go when their last token has expired"
                 )
-            return [key]
+            return [key] if key is not None else []
 
+        key: StoredSigningKey | None = None
+        change(await self._store.load())
         key = await self._new_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
-        await self._change(change)
+        try:
+            await self._change(change)
+        except TokenServiceError:
+            await self._discard(key)
+            raise
         self._record("signing_key.prepared", key)
         return key
 
@@ -197,23 +233,18 @@ class KeyManager:
                     f"the key is for {key.algorithm}, but new tokens are signed with {self._rules.algorithm}; change the setting "
                     "TOKEN_SERVICE_SIGNING_ALGORITHM, and the key is activated"
                 )
-            now = self._clock.now()
-            if not force and not confirmed and not is_announced(key, now, self._rules):
-                wait = key.create_time + self._rules.announce - now
-                raise KeyNotAnnouncedError(
-                    f"the key is published for {self._rules.announce:.0f} s before it signs; {wait:.0f} s are left",
-                    retry_after=wait,
-                )
-            return activated(stored.signing_keys, key_id, now)
+            if not force:
+                self._require_announced(key, stored, known)
+            return activated(stored.signing_keys, key_id, self._clock.now())
 
-        confirmed = await self._known_to_all(key_id)
+        known = await self._revision_known_to_all()
         return await self._changed(change, key_id, "signing_key.activated")
 
     async def retire(self, key_id: str) -> StoredSigningKey:
         """Let a key sign no more; it stays published until its last token has expired. Succeeds if it is retired already.
 
-        If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`, and `KeyStateError` if nothing could
-        sign then.
+        If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`, `KeyNotAnnouncedError`, and `KeyStateError` if
+        nothing could sign then.
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
@@ -222,31 +253,33 @@ class KeyManager:
                 return []
             if key.state is SigningKeyState.REVOKED:
                 raise KeyStateError("the key is revoked")
-            return [retired(key, self._clock.now()), *self._successor(stored, key, required=True)]
+            successor = self._successor(stored, key)
+            if successor is None:
+                return [retired(key, self._clock.now())]
+            if not successor:
+                raise KeyStateError("it is the only key that can sign; prepare another one first")
+            self._require_announced(_find(stored, successor[0].key_id), stored, known)
+            return [retired(key, self._clock.now()), *successor]
 
+        known = await self._revision_known_to_all()
         return await self._changed(change, key_id, "signing_key.retired")
 
-    async def prepare_revocation(self, key_id: str) -> None:
-        """See to it that another key signs before a key is revoked. Nothing happens for a key not known."""
+    @asynccontextmanager
+    async def revoking(self, key_id: str) -> AsyncIterator[None]:
+        """Around the append of a key's revocation to the log: another key signs before, and if that one is revoked meanwhile a third one after.
 
-        async def spare(stored: StoredKeys) -> Sequence[StoredSigningKey]:
-            key = next((key for key in stored.signing_keys if key.key_id == key_id), None)
-            if key is None or key.state is not SigningKeyState.ACTIVE:
-                return []
-            now = self._clock.now()
-            others = [other for other in stored.signing_keys if other.key_id != key_id]
-            successor = self._successor(stored, key, required=False)
-            if not successor and signing_key(others, self._rules.algorithm) is None:
-                new = await self._new_key(self._rules.algorithm, now)
-                successor = [replace(new, state=SigningKeyState.ACTIVE, activate_time=now)]
-            return [retired(key, now), *successor]
-
-        for _ in range(_MAX_ATTEMPTS):
-            stored = await self._store.load()
-            changed = await spare(stored)
-            if not changed or await self._save(stored, changed):
-                return
-        raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
+        A compromised key is not kept because the HSM can't make another one now: then nothing signs until it is back. Nothing happens for a key
+        not known.
+        """
+        await self._replace(key_id)
+        yield
+        stored = await self._store.load()
+        if stored.signing_keys and not can_sign(stored.signing_keys):
+            try:
+                await self.advance()
+            except SigningUnavailableError as error:
+                logger.warning("no key can sign: %s", error.message)
+        await self._keyring.refresh()
 
     async def rewrap(self) -> int:
         """Encrypt all keys with the first configured key-encryption key; how many were encrypted with another."""
@@ -282,22 +315,52 @@ class KeyManager:
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     async def set_certificates(self, key_id: str, chain: Sequence[bytes]) -> StoredSigningKey:
-        """Publish a certificate chain (DER, the key's own first) with a key. The caller has checked it."""
-        return await self._changed(
-            lambda stored: [replace(_find(stored, key_id), certificates=tuple(chain))],
-            key_id,
-            "signing_key.certified",
-        )
+        """Publish a certificate chain (DER, the key's own first) with a key. The caller has checked it.
+
+        Succeeds if it is published already. Raises `KeyNotFoundError`, and `KeyStateError` for a revoked key.
+        """
+
+        def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
+            key = _find(stored, key_id)
+            if key.state is SigningKeyState.REVOKED:
+                raise KeyStateError("the key is revoked")
+            return [] if key.certificates == tuple(chain) else [replace(key, certificates=tuple(chain))]
+
+        return await self._changed(change, key_id, "signing_key.certified")
 
     # --- Steps ----------------------------------------------------------------------------------------------------
 
+    async def _look_after(self) -> None:
+        stored = await self._store.load()
+        self._watch(stored)
+        try:
+            self._keyring.adopt(stored)
+        except ConfigurationError:
+            await self._leases.release(_LEASE, self._node_id)  # another node may be able to
+            raise
+        ttl = max(_SHORTEST_LEASE, _LEASE_INTERVALS * self._interval)
+        if await self._leases.acquire(_LEASE, self._node_id, ttl):
+            await self.advance()
+
+    def _watch(self, stored: StoredKeys) -> Mapping[str, float]:
+        """For how many seconds this node has seen each key in its state. A state, once left, never comes back."""
+        now = self._clock.monotonic()
+        self._seen = {
+            key.key_id: seen
+            if (seen := self._seen.get(key.key_id)) is not None and seen[0] is key.state
+            else (key.state, now)
+            for key in stored.signing_keys
+        }
+        return {key_id: now - since for key_id, (_, since) in self._seen.items()}
+
     async def _may(self, step: Step, stored: StoredKeys) -> bool:
-        """A scheduled activation waits for connected validators, too, unless nothing else can sign."""
-        if not isinstance(step, Activate) or signing_key(stored.signing_keys, self._rules.algorithm) is None:
+        """A scheduled activation waits for connected validators, too, for as long again, unless nothing else can sign."""
+        if not isinstance(step, Activate) or not can_sign(stored.signing_keys):
             return True
-        key = _find(stored, step.key_id)
-        patience = key.create_time + 2 * self._rules.announce
-        return self._clock.now() >= patience or await self._validators.all_have_keys(stored.revision)
+        if self._watch(stored).get(step.key_id, 0.0) >= 2 * self._rules.announce:
+            return True
+        connected, revision = await self._validators.key_revision_of_all()
+        return not connected or revision >= stored.revision
 
     async def _take(self, step: Step, stored: StoredKeys, now: float) -> None:
         if isinstance(step, Prepare):
@@ -306,6 +369,8 @@ class KeyManager:
                 key = replace(key, state=SigningKeyState.ACTIVE, activate_time=now)
             if await self._save(stored, [key]):
                 self._record("signing_key.activated" if step.activate else "signing_key.prepared", key)
+            else:
+                await self._discard(key)
         elif isinstance(step, Activate):
             changed = activated(stored.signing_keys, step.key_id, now)
             if await self._save(stored, changed):
@@ -315,7 +380,45 @@ class KeyManager:
             if await self._save(stored, [key]):
                 self._record("signing_key.retired", key)
         elif await self._save(stored, deleted=[step.key_id]):
-            self._record("signing_key.forgotten", _find(stored, step.key_id))
+            key = _find(stored, step.key_id)
+            self._record("signing_key.forgotten", key)
+            await self._discard(key)
+
+    async def _discard(self, key: StoredSigningKey) -> None:
+        """Delete what there is of a key outside of the table, which does not have it any more."""
+        if self._destroy is None:
+            return
+        try:
+            await self._destroy(key.key_id, key.provider)
+        except TokenServiceError as error:
+            logger.warning(
+                "signing key %s stays where it was made; delete it there: %s", key.key_id, error.message
+            )
+
+    async def _replace(self, key_id: str) -> None:
+        """See to it that another key signs before a key is revoked."""
+        for _ in range(_MAX_ATTEMPTS):
+            stored = await self._store.load()
+            key = next((key for key in stored.signing_keys if key.key_id == key_id), None)
+            if key is None or key.state is not SigningKeyState.ACTIVE:
+                return
+            now = self._clock.now()
+            made: StoredSigningKey | None = None
+            successor = self._successor(stored, key)
+            if successor is not None and not successor:
+                try:
+                    made = await self._new_key(self._rules.algorithm, now)
+                except SigningUnavailableError as error:
+                    logger.warning("no key takes over from the one revoked: %s", error.message)
+                else:
+                    successor = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
+            if await self._save(stored, [retired(key, now), *(successor or ())]):
+                for each in successor or ():
+                    self._record("signing_key.activated", each)
+                return
+            if made is not None:
+                await self._discard(made)
+        raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     # --- Changes --------------------------------------------------------------------------------------------------
 
@@ -361,30 +464,34 @@ class KeyManager:
             await self._keyring.refresh()
         return saved
 
-    def _successor(
-        self, stored: StoredKeys, leaving: StoredSigningKey, *, required: bool
-    ) -> list[StoredSigningKey]:
-        """The prepared key that takes over from a key that signs, if it is the only one."""
+    def _successor(self, stored: StoredKeys, leaving: StoredSigningKey) -> list[StoredSigningKey] | None:
+        """The prepared key that takes over from a key that signs, if there is one; None: none is needed."""
         if leaving.state is not SigningKeyState.ACTIVE:
-            return []
+            return None
         others = [key for key in stored.signing_keys if key.key_id != leaving.key_id]
         if newest(others, SigningKeyState.ACTIVE) is not None:
+            return None
+        spares = [key for key in others if key.algorithm is self._rules.algorithm]
+        spare = oldest(spares, SigningKeyState.PREPARED) or oldest(others, SigningKeyState.PREPARED)
+        if spare is None:
             return []
-        spares = [key for key in others if key.algorithm is self._rules.algorithm] or others
-        spare = oldest(spares, SigningKeyState.PREPARED)
-        if spare is not None:
-            return [replace(spare, state=SigningKeyState.ACTIVE, activate_time=self._clock.now())]
-        if required:
-            raise KeyStateError("it is the only key that can sign; prepare another one first")
-        return []
+        return [replace(spare, state=SigningKeyState.ACTIVE, activate_time=self._clock.now())]
 
-    async def _known_to_all(self, key_id: str) -> bool:
-        """Whether there are validators, and all of them have confirmed a key set with this key."""
-        stored = await self._store.load()
-        if _find(stored, key_id).state is not SigningKeyState.PREPARED:
-            return True
-        connected, _ = self._validators.counts(0)
-        return connected > 0 and await self._validators.all_have_keys(stored.revision)
+    def _require_announced(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
+        """Raise `KeyNotAnnouncedError` unless validators can be expected to know a prepared key, or all have confirmed it."""
+        if known is not None and known >= stored.revision:
+            return
+        left = announcement_left(key, self._clock.now(), self._rules, self._watch(stored))
+        if left > 0:
+            raise KeyNotAnnouncedError(
+                f"key {key.key_id} is published for {self._rules.announce:g} s before it signs; {left:.0f} s are left",
+                retry_after=left,
+            )
+
+    async def _revision_known_to_all(self) -> int | None:
+        """The lowest revision of the keys that the connected validators have confirmed; None: none are connected."""
+        connected, revision = await self._validators.key_revision_of_all()
+        return revision if connected else None
 
     async def _new_key(
         self, algorithm: Algorithm, now: float, rsa_bits: int | None = None
@@ -409,8 +516,8 @@ class KeyManager:
         )
 
     def _rotation_of_mac_keys_is_due(self, stored: StoredKeys, now: float) -> bool:
-        youngest = max(key.create_time for key in stored.mac_keys)
-        return now >= youngest + self._rules.period
+        spare = max(stored.mac_keys, key=lambda key: key.version)
+        return is_due(spare.create_time, now, max(self._rules.period, _SHORTEST_MAC_PERIOD))
 
     def _rewrapped(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> bytes:
         return self._wrap.wrap(self._wrap.unwrap(wrapped, context, wrapping_key_id), context)

@@ -1,16 +1,17 @@
 """The keys of this node: which one signs, which ones verify, which ones make opaque tokens.
 
 The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's revision changes. If a new state can't
-be used (the table is damaged, a key can't be decrypted) the last good copy stays; there is never an empty key set.
+be used (the table is damaged, a key can't be decrypted) the last good copy stays; the key set is empty only while every key is revoked.
 Changing keys is `key_manager`'s work.
 """
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -23,7 +24,12 @@ from token_service.core.ports import (
     StoredKeys,
     StoredSigningKey,
 )
-from token_service.errors import ConfigurationError, KeyNotFoundError, SigningUnavailableError
+from token_service.errors import (
+    ConfigurationError,
+    KeyNotFoundError,
+    KeyStateError,
+    SigningUnavailableError,
+)
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.key_set import KeySet, VerificationKey
@@ -32,6 +38,12 @@ from token_service.tokens.secret import Secret
 
 OpenSigner = Callable[[StoredSigningKey, Secret | None], Signer]
 """`open_signer(key, private_key)`; None for a key whose private part lives elsewhere. Raises `ConfigurationError`."""
+
+_LOCAL: Final = "local"
+"""The provider of keys whose private part is in the database."""
+_MAY_SIGN: Final = (SigningKeyState.PREPARED, SigningKeyState.ACTIVE)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class Keyring:
         self._algorithm = algorithm
         self._open_signer = open_signer
         self._copy: _Copy | None = None
+        self.failure: ConfigurationError | None = None
+        """Why what is stored now can't be used; None: it can. It was logged when it turned up."""
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -100,29 +114,51 @@ class Keyring:
                 return key
         raise KeyNotFoundError
 
+    def open_signer(self, key_id: str) -> Signer:
+        """Any key that may sign, now or later, for what is no token. Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`."""
+        key = self.get(key_id)
+        if key.state not in _MAY_SIGN:
+            raise KeyStateError(f"the key is {key.state.value}")
+        return self._open_signer(key, self._private(key))
+
     async def refresh(self, *, revision: int | None = None) -> None:
         """Load the keys, unless the copy is of `revision` already.
 
         Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy stays as it was then.
         """
-        if revision is not None and revision == self.revision:
-            return
-        stored = await self._store.load()
-        if stored.revision < self.revision:
+        if revision is None or revision != self.revision:
+            self.adopt(await self._store.load())
+
+    def adopt(self, stored: StoredKeys) -> None:
+        """Use keys that were just loaded, unless the copy is newer. Raises `ConfigurationError` as `refresh` does; it is logged once."""
+        copy = self._copy
+        if copy is not None and stored.revision < copy.stored.revision:
             return  # overtaken by a later load
-        self._copy = self._open(stored)
-        for listener in self._listeners:
-            listener()
+        if copy is None or stored != copy.stored:
+            try:
+                self._copy = self._open(stored)
+            except ConfigurationError as error:
+                if copy is not None and (self.failure is None or self.failure.message != error.message):
+                    logger.error("the keys stay as they were: %s", error.message)  # noqa: TRY400 - it says what to do; a traceback does not
+                self.failure = error
+                raise
+        if self.failure is not None and copy is not None:
+            logger.info("the keys can be used again")
+        self.failure = None
+        if self._copy is not copy:
+            for listener in self._listeners:
+                listener()
 
     def _open(self, stored: StoredKeys) -> _Copy:
         require_keys(stored)
+        for key in stored.signing_keys:
+            if key.state in _MAY_SIGN:
+                self._private(key)  # now, rather than when it has to sign
         materials = [
             (key, self._material(key))
             for key in stored.signing_keys
             if key.state is not SigningKeyState.REVOKED
         ]
-        if not materials:
-            raise ConfigurationError("all signing keys are revoked")
         key_set = KeySet(
             (VerificationKey.of(key.key_id, key.algorithm, material) for key, material in materials),
             stored.revision,
@@ -141,11 +177,13 @@ class Keyring:
         known = self._copy.signer if self._copy is not None else None
         if known is not None and known.key_id == key.key_id:
             return known
-        return self._open_signer(key, self._private(key) if key.private_key else None)
+        return self._open_signer(key, self._private(key))
 
     def _material(self, key: StoredSigningKey) -> VerificationKeyMaterial:
         if key.algorithm is Algorithm.HS256:
-            return self._private(key)
+            secret = self._private(key)
+            assert secret is not None
+            return secret
         try:
             material = load_der_public_key(key.public_key)
             if algorithm_of(material) is not key.algorithm:  # type: ignore[arg-type]  # raises for other types
@@ -158,7 +196,13 @@ class Keyring:
             ) from None
         return material  # type: ignore[return-value]
 
-    def _private(self, key: StoredSigningKey) -> Secret:
+    def _private(self, key: StoredSigningKey) -> Secret | None:
+        if not key.private_key:
+            if key.provider == _LOCAL:
+                raise ConfigurationError(
+                    f"the private key of signing key {key.key_id} is missing from the database"
+                )
+            return None
         return self._wrap.unwrap(key.private_key, signing_context(key.key_id), key.wrapping_key_id)
 
     def _loaded(self) -> _Copy:
@@ -169,6 +213,8 @@ class Keyring:
 
 def require_keys(stored: StoredKeys) -> None:
     """Raise `ConfigurationError` unless there are keys of both kinds: what is there once never becomes empty."""
+    if stored.revision == 0 and not stored.signing_keys and not stored.mac_keys:
+        raise ConfigurationError("the database has no keys yet; the first start of the service makes them")
     for name, keys in (("signing keys", stored.signing_keys), ("MAC keys", stored.mac_keys)):
         if not keys:
             raise ConfigurationError(

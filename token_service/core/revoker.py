@@ -101,8 +101,10 @@ class Revoker:
             cursor = Cursor(head.epoch, head.sequence)
         else:
             if draft.target is RevocationTarget.KEY:
-                await self._key_manager.prepare_revocation(draft.value)
-            cursor = await self.append([draft])
+                async with self._key_manager.revoking(draft.value):
+                    cursor = await self.append([draft])
+            else:
+                cursor = await self.append([draft])
             self._audit.record(
                 "revoked",
                 target=draft.target.name,

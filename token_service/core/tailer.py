@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from token_service.clock import Clock
@@ -59,7 +60,6 @@ class Tailer:
         self._wanted: LogHead | None = None
         self._wake = asyncio.Event()
         self._swept = float("-inf")
-        self._keys_failing = False
 
     @property
     def staleness(self) -> float:
@@ -207,18 +207,11 @@ class Tailer:
         return head.compacted, ()
 
     async def _refresh_keys(self, head: LogHead) -> None:
-        """Load the keys if they have changed. Keys that can't be used leave the last good ones in force; revocation does not depend on them, for
-        that of a key is in the log.
+        """Load the keys if they have changed. Keys that can't be used leave the last good ones in force, as the keyring has logged; revocation does
+        not depend on them, for that of a key is in the log.
         """
-        if head.key_revision == self._keyring.revision:
-            return
-        try:
+        with suppress(ConfigurationError):
             await self._keyring.refresh(revision=head.key_revision)
-            self._keys_failing = False
-        except ConfigurationError as error:
-            if not self._keys_failing:
-                logger.error("the keys stay as they were: %s", error.message)  # noqa: TRY400 - it says what to do; a traceback does not
-            self._keys_failing = True
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()

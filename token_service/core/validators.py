@@ -88,16 +88,14 @@ class Validators:
         """The lowest revision of the key set that any validator of this node has confirmed; 0 if there are none."""
         return min(self._key_revisions.values(), default=0)
 
-    async def all_have_keys(self, revision: int) -> bool:
-        """Whether every connected validator of every node uses at least this key set. True if there are none."""
-        if self._key_revisions and self.key_revision < revision:
-            return False
-        reports = await self._nodes.reports(_REPORT_AGE)
-        return all(
-            report.key_revision >= revision
-            for report in reports
-            if report.node_id != self._node_id and report.connected
-        )
+    async def key_revision_of_all(self) -> tuple[int, int]:
+        """How many validators are connected to any node, and the lowest revision of the key set that all of them have confirmed."""
+        connected, revisions = len(self._key_revisions), list(self._key_revisions.values())
+        for report in await self._nodes.reports(_REPORT_AGE):
+            if report.node_id != self._node_id and report.connected:
+                connected += report.connected
+                revisions.append(report.key_revision)
+        return connected, min(revisions, default=0)
 
     def counts(self, sequence: int, others: Iterable[NodeReport] = ()) -> tuple[int, int]:
         """How many validators are connected, and how many of them have applied `sequence`."""

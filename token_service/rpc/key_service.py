@@ -92,10 +92,10 @@ class KeyService:
     ) -> pb.RevokeSigningKeyResponse:
         """Refuse a key and all it signed."""
         key_id = _key_id(request.key_id)
+        await self._keyring.refresh()  # another node may just have made it
         self._keyring.get(key_id)
         command = RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=request.comment)
         outcome = await self._revoker.revoke(command, self._clock.now())
-        await self._keyring.refresh()
         return pb.RevokeSigningKeyResponse(
             signing_key=signing_key(self._keyring.get(key_id)), cursor=str(outcome.cursor)
         )

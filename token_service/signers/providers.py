@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from token_service.core.key_manager import NewKey
 from token_service.core.ports import Signer, StoredSigningKey
-from token_service.errors import ConfigurationError
+from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.local import LocalKeys
 from token_service.signers.pkcs11 import PROVIDER, Pkcs11Keys
 from token_service.tokens.algorithms import Algorithm
@@ -21,6 +21,14 @@ class SigningProviders:
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None) -> NewKey:
         """A new key pair. Implements `GenerateKey`."""
         return await (self._module or self._local).generate(algorithm, rsa_bits)
+
+    async def destroy(self, key_id: str, provider: str) -> None:
+        """Delete a private key that the module keeps. Implements `DestroyKey`. Raises `SigningUnavailableError`."""
+        if provider != PROVIDER:
+            return
+        if self._module is None:
+            raise SigningUnavailableError("no HSM is configured")
+        await self._module.delete(key_id)
 
     def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> Signer:
         """A signer for a key. Implements `OpenSigner`. Raises `ConfigurationError`."""

@@ -1,0 +1,194 @@
+"""Nodes that share a key table: the part of each that looks after keys, with keys that cost nothing and clocks a test moves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from tests.unit.core.node import PlainWrap, RecordingAudit, open_signer
+from tests.unit.core.virtual_time import START
+from token_service.core.key_lifecycle import RotationRules
+from token_service.core.key_manager import KeyManager, NewKey
+from token_service.core.keyring import Keyring
+from token_service.core.ports import (
+    KeyWrap,
+    Signer,
+    SigningKeyState,
+    StoredKeys,
+    StoredSigningKey,
+)
+from token_service.core.validators import Validators
+from token_service.errors import ConfigurationError
+from token_service.signers.private_key import (
+    generate_private_key,
+    key_id_of,
+    private_key_bytes,
+    public_key_bytes,
+)
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.secret import Secret
+
+PERIOD = 90 * 86400.0
+ANNOUNCE = 600.0
+
+
+class TrueTime:
+    """How much time has really passed, for all nodes."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+
+
+class NodeClock:
+    """The clocks of one node: the wall clock may be wrong, and is the only one that jumps."""
+
+    def __init__(self, true: TrueTime) -> None:
+        self.true = true
+        self.skew = 0.0
+
+    def now(self) -> float:
+        return START + self.true.elapsed + self.skew
+
+    def monotonic(self) -> float:
+        return self.true.elapsed
+
+
+@cache
+def _pooled(algorithm: Algorithm, number: int) -> NewKey:
+    key = generate_private_key(algorithm)
+    return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
+
+
+@dataclass
+class KeyFactory:
+    """Makes each key once per test run and gives it out in the same order again; `failure` is raised instead."""
+
+    failure: Exception | None = None
+    made: dict[Algorithm, int] = field(default_factory=dict)
+    destroyed: list[str] = field(default_factory=list)
+    sizes: list[int | None] = field(default_factory=list)
+
+    async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
+        if self.failure is not None:
+            raise self.failure
+        self.sizes.append(rsa_bits)
+        self.made[algorithm] = number = self.made.get(algorithm, 0) + 1
+        return _pooled(algorithm, number)
+
+    async def destroy(self, key_id: str, provider: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.destroyed.append(key_id)
+
+
+class KeyRotatingWrap:
+    """Wraps with the first of several key-encryption keys and unwraps with any."""
+
+    def __init__(self, *key_ids: str) -> None:
+        self.key_id = key_ids[0]
+        self._wraps: Mapping[str, PlainWrap] = {key_id: PlainWrap(key_id) for key_id in key_ids}
+
+    def wrap(self, plaintext: Secret, context: bytes) -> bytes:
+        return self._wraps[self.key_id].wrap(plaintext, context)
+
+    def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
+        if wrapping_key_id not in self._wraps:
+            raise ConfigurationError(f"no key-encryption key {wrapping_key_id}")
+        return self._wraps[wrapping_key_id].unwrap(wrapped, context, wrapping_key_id)
+
+
+class _InModule:
+    """The signer of a key that is not in the database."""
+
+    def __init__(self, key: StoredSigningKey) -> None:
+        self.key_id = key.key_id
+        self.algorithm = key.algorithm
+
+    async def sign(self, signing_input: bytes) -> bytes:
+        return b"signed in the module: " + signing_input
+
+
+def _open(key: StoredSigningKey, private_key: Secret | None) -> Signer:
+    return _InModule(key) if key.provider == "pkcs11" else open_signer(key, private_key)
+
+
+class KeyNode:
+    """What of one node looks after keys."""
+
+    def __init__(
+        self,
+        stores: Any,
+        clock: NodeClock,
+        *,
+        keys: Any = None,
+        leases: Any = None,
+        node_id: str = "node-1",
+        algorithm: Algorithm = Algorithm.ES256,
+        factory: KeyFactory | None = None,
+        wrap: KeyWrap | None = None,
+        period: float = PERIOD,
+        announce: float = ANNOUNCE,
+    ) -> None:
+        self.stores = stores
+        self.clock = clock
+        self.audit = RecordingAudit()
+        self.factory = factory or KeyFactory()
+        self.rules = RotationRules(algorithm, period, announce)
+        wrap = wrap or PlainWrap()
+        store = keys if keys is not None else stores.keys
+        self.keyring = Keyring(store, wrap, algorithm, open_signer=_open)
+        self.validators = Validators(node_id, stores.nodes, clock)
+        self.manager = KeyManager(
+            store,
+            self.keyring,
+            wrap,
+            leases if leases is not None else stores.leases,
+            self.validators,
+            clock,
+            self.audit,
+            self.rules,
+            node_id=node_id,
+            generate=self.factory.generate,
+            entropy=random.Random(node_id).randbytes,
+            interval=10.0,
+            destroy=self.factory.destroy,
+        )
+
+    async def start(self) -> KeyNode:
+        await self.manager.ensure()
+        return self
+
+    async def stored(self) -> StoredKeys:
+        loaded: StoredKeys = await self.stores.keys.load()
+        return loaded
+
+    async def states(self) -> dict[str, str]:
+        return {key.key_id: key.state.value for key in (await self.stored()).signing_keys}
+
+    async def only(self, state: str, algorithm: Algorithm | None = None) -> StoredSigningKey:
+        (key,) = await self.all(state, algorithm)
+        return key
+
+    async def all(self, state: str, algorithm: Algorithm | None = None) -> list[StoredSigningKey]:
+        keys = (await self.stored()).signing_keys
+        return [key for key in keys if key.state.value == state and algorithm in {None, key.algorithm}]
+
+    async def put(self, key: StoredSigningKey, **changes: Any) -> None:
+        """Write a row as somebody with a database shell does, but for the revision."""
+        stored = await self.stored()
+        assert await self.stores.keys.save(stored.revision, [replace(key, **changes)], [])
+
+    async def pass_time(self, seconds: float, *, look: int = 1) -> None:
+        """Let time pass, with a look at the keys before and `look` times on the way."""
+        await self.manager.advance()
+        for _ in range(look):
+            self.clock.true.elapsed += seconds / look
+            await self.manager.advance()
+
+
+def published(stored: StoredKeys) -> set[str]:
+    """The ids of the keys that verify tokens."""
+    return {key.key_id for key in stored.signing_keys if key.state is not SigningKeyState.REVOKED}
