@@ -167,7 +167,9 @@ class Follower:
         self._counters.probes += 1
         probe = replica.begin_probe()
         request = ConfirmRevocationsRequest(
-            subscriber_id=self._name, applied_cursor=str(probe.cursor) if probe.cursor is not None else ""
+            subscriber_id=self._name,
+            applied_cursor=str(probe.cursor) if probe.cursor is not None else "",
+            key_set_revision=max(0, replica.key_revision),
         )
         try:
             answer: ConfirmRevocationsResponse = await self._stub.ConfirmRevocations(

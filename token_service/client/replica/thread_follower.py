@@ -156,7 +156,9 @@ class ThreadFollower:
         with self.writing:
             probe = replica.begin_probe()
         request = ConfirmRevocationsRequest(
-            subscriber_id=self._name, applied_cursor=str(probe.cursor) if probe.cursor is not None else ""
+            subscriber_id=self._name,
+            applied_cursor=str(probe.cursor) if probe.cursor is not None else "",
+            key_set_revision=max(0, replica.key_revision),
         )
         try:
             answer = self._stub.ConfirmRevocations(request, timeout=self._issuer.freshness.probe_timeout)
