@@ -163,7 +163,7 @@ class Settings:
         allowed="`2048`, `3072` or `4096`",
     )
     key_rotation_period: float = _setting(
-        default="90d", help="How long a key signs before the next one takes over.", **seconds("1m", "3650d")
+        default="90d", help="How long a key signs before the next one takes over.", **seconds("1s", "3650d")
     )
     key_announce_time: float = _setting(
         default="15m",
