@@ -10,12 +10,10 @@ from typing import Final
 from token_service.core.replica import Replica
 from token_service.rpc.ring import MAX_BATCH_BYTES
 from token_service.rpc.stream_messages import encode_block, encode_entry
-from token_service.tokens.fingerprint_set import WIDTH
-from token_service.tokens.revocation_set import Block, RevocationSet
+from token_service.tokens.revocation_set import RevocationSet
 
-_BLOCK_BYTES: Final = MAX_BATCH_BYTES // 4
-_PAUSE_EVERY: Final = 200
-"""Entries encoded between two pauses, each of which lets other work go on."""
+_PAUSE_EVERY: Final = 16 * 1024
+"""Bytes encoded, in about a millisecond, between two pauses, each of which lets other work go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +52,16 @@ class Snapshots:
             revocations, sequence = replica.revocations, replica.applied
             bodies: list[bytes] = []
             parts: list[bytes] = []
-            size = 0
-            for number, part in enumerate(_parts(revocations)):
+            size = since_pause = 0
+            for part in _parts(revocations):
                 if size + len(part) > MAX_BATCH_BYTES and parts:
                     bodies.append(b"".join(parts))
                     parts, size = [], 0
                 parts.append(part)
                 size += len(part)
-                if len(part) > _BLOCK_BYTES // 8 or number % _PAUSE_EVERY == 0:
+                since_pause += len(part)
+                if since_pause >= _PAUSE_EVERY:
+                    since_pause = 0
                     await asyncio.sleep(0)
             if replica.revocations is revocations:
                 bodies.append(b"".join(parts))
@@ -80,10 +80,7 @@ class Snapshots:
 
 
 def _parts(revocations: RevocationSet) -> Iterator[bytes]:
-    step = _BLOCK_BYTES // WIDTH * WIDTH
     for block in revocations.blocks():
-        for at in range(0, len(block.fingerprints), step):
-            piece = Block(block.target, block.bucket, block.fingerprints[at : at + step], block.expire_time)
-            yield encode_block(piece)
+        yield encode_block(block)
     for entry in revocations.entries():
         yield encode_entry(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from itertools import islice
 from operator import lt
 from sys import byteorder
@@ -12,6 +13,7 @@ from typing import Final, TypeAlias
 
 WIDTH: Final = 8
 _PREFIX_BITS: Final = 30  # one digit of a Python int, so that shifting it is cheap
+_PART_SIZE: Final = 8192  # fingerprints packed without a pause
 _SLOT_SIZE: Final = 24  # fingerprints a slot, on average and at most: fewer cost memory, more cost time
 
 Mark: TypeAlias = tuple[str, int]
@@ -96,11 +98,14 @@ class FingerprintSet:
         if self._count > len(self._table[0]) * _SLOT_SIZE:
             self._rebuild(self._values())
 
-    def pack(self) -> bytes:
-        """All fingerprints, concatenated in ascending order."""
-        if not self._sorted:
-            self._rebuild(self._values())
-        return "".join(self._table[0]).encode("latin-1")
+    def pack(self) -> Iterator[bytes]:
+        """All fingerprints in ascending order, some thousands at a time, concatenated; of those added meanwhile, some."""
+        slots, _ = self._table
+        step = _PART_SIZE // _SLOT_SIZE
+        for at in range(0, len(slots), step):
+            values = array("Q", sorted(_numbers("".join(slots[at : at + step]).encode("latin-1"))))
+            if values:
+                yield _text(values).encode("latin-1")
 
     def _merge(self, values: array[int], text: str) -> None:
         slots, shift = self._table

@@ -70,8 +70,10 @@ class _Buckets:
             self.all = tuple(self.by_number.values())
 
     def blocks(self, target: RevocationTarget, number: int | None = None) -> Iterator[Block]:
-        for own, ids in tuple(self.by_number.items()):
-            yield Block(target, own if number is None else number, ids.pack(), self._expire_times[own])
+        known = [(own, ids, self._expire_times[own]) for own, ids in self.by_number.items()]
+        for own, ids, expire_time in known:
+            for part in ids.pack():
+                yield Block(target, own if number is None else number, part, expire_time)
 
     def __len__(self) -> int:
         return sum(map(len, self.all))
@@ -180,7 +182,9 @@ class RevocationSet:
             self._everything = None
 
     def blocks(self) -> Iterator[Block]:
-        """The packed ids. For the thread that applies."""
+        """The packed ids, a bucket in several blocks if it is large. For the thread that applies, which may go on applying meanwhile:
+        some of what it applies is in the blocks to come.
+        """
         yield from self._tokens.blocks(RevocationTarget.TOKEN_ID)
         yield from self._unknown.blocks(RevocationTarget.TOKEN_ID, UNKNOWN_EXPIRY)
         yield from self._sessions.blocks(RevocationTarget.SESSION)
