@@ -36,7 +36,6 @@ class Validators:
         self._foreign: dict[str, tuple[int, float]] = {}
         self._changed = True
         self._progress = asyncio.Event()
-        self._waiting = 0
         self.requested = 0
         """The highest sequence that somebody waits for."""
         self._listeners: list[Callable[[], None]] = []
@@ -113,7 +112,6 @@ class Validators:
             self.requested = sequence
             for listener in self._listeners:
                 listener()
-        self._waiting += 1
         others: Sequence[NodeReport] = ()
         counts = self.counts(sequence)
         try:
@@ -121,14 +119,13 @@ class Validators:
                 while True:
                     self._progress.clear()
                     others = await self._nodes.reports(_REPORT_AGE)
+                    self._take_in(others)
                     counts = self.counts(sequence, others)
                     if counts[0] == counts[1]:
                         return counts
                     await self._wait_for_progress(sequence, others)
         except TimeoutError:
             return self.counts(sequence, others)
-        finally:
-            self._waiting -= 1
 
     async def _wait_for_progress(self, sequence: int, others: Sequence[NodeReport]) -> None:
         """Until all validators of this node are done or another node may have reported."""
@@ -182,7 +179,11 @@ class Validators:
         )
         if not self._applied:
             return
-        for report in await self._nodes.reports(_REPORT_AGE):
+        self._take_in(await self._nodes.reports(_REPORT_AGE))
+
+    def _take_in(self, reports: Iterable[NodeReport]) -> None:
+        """What validators of this node have confirmed to others."""
+        for report in reports:
             if report.node_id != self._node_id:
                 for name, sequence in report.foreign:
                     if self._applied.get(name, sequence) < sequence:
