@@ -58,7 +58,7 @@ def test_refused_with_its_name(make: Any, named: str) -> None:
 def test_what_is_allowed() -> None:
     ForeignIssuer(issuer="i", jwks_url="https://keys.test/jwks")
     ForeignIssuer(issuer="i", jwks_url="http://127.0.0.1:8080/jwks")
-    ForeignIssuer(issuer="i", jwks_url="internal:keys", fetch=lambda url, timeout: b"")
+    ForeignIssuer(issuer="i", jwks_url="internal:keys", fetch=lambda _url, _timeout: b"")
 
 
 @given(st.integers(0, 200), st.floats(0, 1, exclude_max=True))
@@ -94,7 +94,7 @@ def test_credentials_go_before_everything(monkeypatch: pytest.MonkeyPatch) -> No
     made: list[str] = []
 
     def channel(name: str) -> Any:
-        return lambda *args, **options: made.append(name)
+        return lambda *_, **__: made.append(name)
 
     monkeypatch.setattr(grpc, "secure_channel", channel("secure"))
     monkeypatch.setattr(grpc, "insecure_channel", channel("insecure"))

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240  # the files are small and on a local disk
 from __future__ import annotations
 
 import logging

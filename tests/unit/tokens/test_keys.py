@@ -151,7 +151,7 @@ def test_two_keys_with_one_kid_are_both_unusable() -> None:
     ids=["RSA 1024", "P-384", "Ed448", "short secret"],
 )
 def test_weak_and_foreign_keys_have_no_algorithm(material: Any) -> None:
-    with pytest.raises(ValueError, match="(?i)key"):
+    with pytest.raises(ValueError, match=r"(?i)key"):
         verifier_for(material)
 
 

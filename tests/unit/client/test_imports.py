@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from token_service import client
+
+# grpc_health, grpc_reflection and what they load are left out: grpc itself imports them where they are installed.
+SERVER_ONLY = {
+    "sqlalchemy",
+    "asyncpg",
+    "aiosqlite",
+    "alembic",
+    "redis",
+    "hiredis",
+    "uvicorn",
+    "uvloop",
+    "starlette",
+    "opentelemetry",
+}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules a fresh interpreter has after it."""
+    program = f"{statement}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout))
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    names = ", ".join(name for name in client.__all__ if name != "TokenAuth")
+    modules = loaded_by(f"from token_service.client import {names}")
+    assert not {name.partition(".")[0] for name in modules} & SERVER_ONLY
+    parts = {name.split(".")[1] for name in modules if name.startswith("token_service.")}
+    assert parts <= {"client", "tokens", "wire", "v1", "errors", "clock"}
+
+
+def test_what_is_not_used_is_not_loaded() -> None:
+    modules = loaded_by("from token_service.client import TokenValidator, ServiceIssuer, ValidatorConfig")
+    for rarely in (
+        "httpx",
+        "token_service.client.warm_start",
+        "token_service.client.renewal",
+        "token_service.client.asgi",
+    ):
+        assert rarely not in modules
+
+
+def test_every_name_is_there() -> None:
+    for name in client.__all__:
+        assert getattr(client, name).__name__ == name
+    assert dir(client) == sorted(client.__all__)
