@@ -117,7 +117,7 @@ class Audit:
 
 def _fields(record: logging.LogRecord) -> Mapping[str, object]:
     fields = getattr(record, "fields", None)
-    return fields if isinstance(fields, Mapping) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -131,12 +131,11 @@ def _second(seconds: int) -> str:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, list | tuple):
-        value = ",".join(map(str, value))
-    text = value if isinstance(value, str) else str(value)
-    if not text:
+    if not isinstance(value, str):
+        value = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if not value:
         return '""'
-    return text if _SIMPLE(text) else json.dumps(text)
+    return value if _SIMPLE(value) else json.dumps(value)
 
 
 def _jsonable(value: object) -> object:
