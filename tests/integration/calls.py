@@ -92,7 +92,6 @@ class Api:
         options = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
             ("grpc.max_reconnect_backoff_ms", 250),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
