@@ -1,0 +1,201 @@
+"""The life of a key over gRPC: every method as it should be used, and every way it says no."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.unit.core.node import Node
+from tests.unit.rpc.serving import Served, refused, serving
+from token_service.clock import SystemClock
+from token_service.tokens.algorithms import Algorithm
+from token_service.v1 import key_service_pb2 as pb, token_service_pb2
+
+PREPARED, ACTIVE, RETIRED, REVOKED = (
+    pb.SIGNING_KEY_STATE_PREPARED,
+    pb.SIGNING_KEY_STATE_ACTIVE,
+    pb.SIGNING_KEY_STATE_RETIRED,
+    pb.SIGNING_KEY_STATE_REVOKED,
+)
+
+
+class Clock(SystemClock):
+    """The clocks of this machine, with the wall clock set off."""
+
+    offset = 0.0
+
+    def now(self) -> float:  # type: ignore[override]
+        return SystemClock.now() + self.offset
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving(node=Node(Clock(), algorithm=Algorithm.ES256)) as served:
+        yield served
+
+
+async def prepare(served: Served, **fields: Any) -> pb.SigningKey:
+    return (await served.keys.PrepareSigningKey(pb.PrepareSigningKeyRequest(**fields))).signing_key
+
+
+async def listed(served: Served) -> dict[str, int]:
+    page = await served.keys.ListSigningKeys(pb.ListSigningKeysRequest())
+    return {key.key_id: key.state for key in page.signing_keys}
+
+
+async def published(served: Served) -> set[str]:
+    answer = await served.keys.GetKeySet(pb.GetKeySetRequest())
+    return {key.kid for key in answer.key_set.keys}
+
+
+async def test_a_key_from_the_beginning_to_the_end(served: Served) -> None:
+    first = served.node.keyring.signer().key_id
+    old_token = (await served.issue()).access_token
+    key = await prepare(served)
+    assert (key.state, key.algorithm, key.provider) == (PREPARED, "ES256", "local")
+    assert not key.HasField("activate_time")
+    assert await published(served) == {first, key.key_id}
+
+    request = pb.ActivateSigningKeyRequest(key_id=key.key_id)
+    failure = await refused(served.keys.ActivateSigningKey(request))
+    assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_NOT_ANNOUNCED")
+    assert 590 < failure.retry_after <= 600
+    served.node.clock.offset = 601
+    activated = (await served.keys.ActivateSigningKey(request)).signing_key
+    assert activated.state == ACTIVE
+    assert activated.HasField("activate_time")
+    assert (await served.keys.ActivateSigningKey(request)).signing_key == activated
+    assert await listed(served) == {first: RETIRED, key.key_id: ACTIVE}
+    assert await published(served) == {first, key.key_id}
+    assert (await served.validate(old_token)).active
+    token = (await served.issue()).access_token
+
+    await prepare(served)
+    retire = pb.RetireSigningKeyRequest(key_id=key.key_id)
+    assert (await refused(served.keys.RetireSigningKey(retire))).reason == "KEY_NOT_ANNOUNCED"
+    served.node.clock.offset = 1202
+    retired = (await served.keys.RetireSigningKey(retire)).signing_key
+    assert retired.state == RETIRED
+    assert retired.HasField("retire_time")
+    assert (await served.keys.RetireSigningKey(retire)).signing_key == retired
+    assert (await served.validate(token)).active
+
+    revoke = pb.RevokeSigningKeyRequest(key_id=key.key_id, comment="it was on a laptop")
+    answer = await served.keys.RevokeSigningKey(revoke)
+    assert answer.signing_key.state == REVOKED
+    assert answer.signing_key.HasField("revoke_time")
+    assert not (await served.validate(token)).active
+    assert (await served.validate(old_token)).active
+    assert key.key_id not in await published(served)
+    again = await served.keys.RevokeSigningKey(revoke)
+    assert (again.signing_key, again.cursor) == (answer.signing_key, answer.cursor)
+
+
+async def test_force_activates_what_was_not_announced(served: Served) -> None:
+    key = await prepare(served)
+    request = pb.ActivateSigningKeyRequest(key_id=key.key_id, force=True)
+    assert (await served.keys.ActivateSigningKey(request)).signing_key.state == ACTIVE
+
+
+async def test_a_key_that_all_connected_validators_have_confirmed_may_sign(served: Served) -> None:
+    async with served.follow(subscriber_id="gateway") as reader:
+        cursor = (await reader.caught_up()).cursor
+        key = await prepare(served)
+        while not (message := await reader.next()).HasField("key_set"):
+            pass
+        assert {each.kid for each in message.key_set.keys} == await published(served)
+        request = pb.ActivateSigningKeyRequest(key_id=key.key_id)
+        for revision in (0, message.key_set.revision - 1):
+            await confirm(served, cursor, revision)
+            assert (await refused(served.keys.ActivateSigningKey(request))).reason == "KEY_NOT_ANNOUNCED"
+        await confirm(served, cursor, message.key_set.revision)
+        assert (await served.keys.ActivateSigningKey(request)).signing_key.state == ACTIVE
+
+
+async def confirm(served: Served, cursor: str, revision: int) -> None:
+    request = token_service_pb2.ConfirmRevocationsRequest(
+        subscriber_id="gateway", applied_cursor=cursor, key_set_revision=revision
+    )
+    await served.tokens.ConfirmRevocations(request)
+
+
+async def test_a_kill_reaches_readers_with_the_keys_that_are_left(served: Served) -> None:
+    token = (await served.issue()).access_token
+    first = served.node.keyring.signer().key_id
+    async with served.follow() as reader:
+        await reader.caught_up()
+        answer = await served.keys.RevokeSigningKey(pb.RevokeSigningKeyRequest(key_id=first))
+        killed, keys = False, {first}
+        while not killed or first in keys:
+            message = await reader.next()
+            killed = killed or any(entry.key_id == first for entry in message.revocations)
+            if message.HasField("key_set"):
+                keys = {key.kid for key in message.key_set.keys}
+                assert keys
+        assert reader.cursor == answer.cursor
+    assert not (await served.validate(token)).active
+    assert (await served.validate((await served.issue()).access_token)).active
+    assert [fields["comment"] for fields in served.node.audit.named("revoked")] == [""]
+
+
+async def test_a_key_of_another_algorithm_and_size(served: Served) -> None:
+    key = await prepare(served, algorithm="RS256", rsa_bits=3072)
+    assert (key.algorithm, key.public_key.kty) == ("RS256", "RSA")
+    assert len(key.public_key.n) == 512
+    request = pb.ActivateSigningKeyRequest(key_id=key.key_id, force=True)
+    failure = await refused(served.keys.ActivateSigningKey(request))
+    assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_STATE")
+    assert "TOKEN_SERVICE_SIGNING_ALGORITHM" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"algorithm": "HS256"}, "algorithm"),
+        ({"algorithm": "none"}, "algorithm"),
+        ({"algorithm": "rs256"}, "algorithm"),
+        ({"rsa_bits": 1024}, "rsa_bits"),
+        ({"rsa_bits": -1}, "rsa_bits"),
+        ({"rsa_bits": 8192}, "rsa_bits"),
+    ],
+)
+async def test_a_key_that_can_not_be_made(served: Served, fields: Any, field: str) -> None:
+    failure = await refused(prepare(served, **fields))
+    assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [field])
+
+
+METHODS = [
+    ("ActivateSigningKey", pb.ActivateSigningKeyRequest),
+    ("RetireSigningKey", pb.RetireSigningKeyRequest),
+    ("RevokeSigningKey", pb.RevokeSigningKeyRequest),
+]
+
+
+@pytest.mark.parametrize(("method", "request_type"), METHODS)
+async def test_a_key_nobody_has(served: Served, method: str, request_type: Any) -> None:
+    call = getattr(served.keys, method)
+    failure = await refused(call(request_type(key_id="unknown")))
+    assert (failure.code, failure.reason) == ("NOT_FOUND", "KEY_NOT_FOUND")
+    for key_id in ("", "x" * 1000, "a\0b"):
+        failure = await refused(call(request_type(key_id=key_id)))
+        assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", ["key_id"])
+
+
+async def test_states_that_do_not_allow_it(served: Served) -> None:
+    only = served.node.keyring.signer().key_id
+    failure = await refused(served.keys.RetireSigningKey(pb.RetireSigningKeyRequest(key_id=only)))
+    assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_STATE")
+    await served.keys.RevokeSigningKey(pb.RevokeSigningKeyRequest(key_id=only))
+    for method, request_type in METHODS[:2]:
+        failure = await refused(getattr(served.keys, method)(request_type(key_id=only)))
+        assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_STATE")
+
+
+async def test_a_key_that_another_node_just_made_can_be_killed(served: Served) -> None:
+    other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
+    await other.key_manager.ensure()
+    key = await other.key_manager.prepare(None)
+    request = pb.RevokeSigningKeyRequest(key_id=key.key_id)
+    assert (await served.keys.RevokeSigningKey(request)).signing_key.state == REVOKED
