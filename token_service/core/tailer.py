@@ -57,6 +57,7 @@ class Tailer:
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")
         self._looked = float("-inf")
+        self._looking = asyncio.Lock()
         self._wanted: LogHead | None = None
         self._wake = asyncio.Event()
         self._swept = float("-inf")
@@ -108,8 +109,10 @@ class Tailer:
     async def look_for_keys(self) -> bool:
         """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it."""
         revision = self._keyring.revision
-        if self._clock.monotonic() - self._looked >= _KEY_LOOK_INTERVAL:
-            await self._look()
+        async with self._looking:  # a look under way may bring them
+            unchanged = self._keyring.revision == revision
+            if unchanged and self._clock.monotonic() - self._looked >= _KEY_LOOK_INTERVAL:
+                await self._look_alone()
         return self._keyring.revision != revision
 
     async def start(self) -> None:
@@ -159,15 +162,23 @@ class Tailer:
         self._fresh_until = max(self._fresh_until, began + self._max_staleness)
 
     async def _look(self) -> None:
-        """Read the head and follow to it."""
+        """Read the head and follow to it. One at a time: two that change over to another log would undo each other."""
+        async with self._looking:
+            await self._look_alone()
+
+    async def _look_alone(self) -> None:
         began = self._looked = self._clock.monotonic()
-        before = self._replica.cursor
-        head = await self._read_index.head()
-        if _continues(head, before):
-            await self._advance(head)
-        else:
-            await self._change_over(head)
-        await self._refresh_keys(head)
+        try:
+            before = self._replica.cursor
+            head = await self._read_index.head()
+            if _continues(head, before):
+                await self._advance(head)
+            else:
+                await self._change_over(head)
+            await self._refresh_keys(head)
+        except TokenServiceError:
+            self._looked = self._clock.monotonic()  # who waited for it need not wait for another failure
+            raise
         self._prove_fresh(began)
 
     async def _advance(self, head: LogHead) -> None:

@@ -593,3 +593,74 @@ async def test_an_unchanged_key_revision_loads_nothing():
         await nodes.elsewhere(2)
         await asyncio.sleep(5)
         assert not counted.calls
+
+
+@virtual_time
+async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+        keys = nodes.stores.keys
+        stored = await keys.load()
+        assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
+
+        async def slowly() -> None:
+            await asyncio.sleep(0.2)
+
+        nodes.log.before["head"] = slowly
+        nodes.log.calls.clear()
+        tasks = []
+        for _ in range(5):
+            tasks.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+            await asyncio.sleep(0.02)
+        assert await asyncio.gather(*tasks) == [True] * 5
+        assert nodes.log.calls.count("head") == 1
+
+
+@virtual_time
+async def test_a_store_that_is_away_fails_one_who_asks_for_a_key_and_not_one_after_the_other():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+
+        async def hang() -> None:
+            await asyncio.sleep(3)
+            raise StoreUnavailableError
+
+        nodes.log.before["head"] = hang
+        tasks = [asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(5)]
+        async with asyncio.timeout(3.1):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [StoreUnavailableError, bool, bool, bool, bool]
+
+
+@virtual_time
+async def test_two_looks_at_once_never_take_the_replica_back():
+    async with TwoNodes(poll_interval=1) as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(5)
+        await nodes.replace_log(3, epoch="epoch-two")
+        places: list[int] = []
+
+        class Follower:
+            def applied(self, entries: list[Revocation]) -> None:
+                places.append(nodes.replica.applied)
+
+            def was_reset(self) -> None:
+                places.append(nodes.replica.applied)
+
+        nodes.replica.listen(Follower())
+        # The first to read is the last to have read: what it knows is old by then.
+        delays = iter([0.8, 0.0])
+
+        async def slowly() -> None:
+            await asyncio.sleep(next(delays, 0.0))
+
+        nodes.log.after["read"] = slowly
+        asking = [asyncio.create_task(nodes.tailer.look_for_keys())]
+        await asyncio.sleep(0.1)
+        asking.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+        await asyncio.sleep(0.1)
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await asyncio.gather(*asking)
+        await asyncio.sleep(1.01)
+        assert places == sorted(places)
+        assert nodes.subjects() == {"bob", "other-1", "other-2", "other-3"}
