@@ -16,8 +16,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     # Left alone, gRPC would wait up to two minutes before it looks for a service that was away.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     # A validator's connection is its own: it must not share the fate of another channel to the same address.
     ("grpc.use_local_subchannel_pool", 1),

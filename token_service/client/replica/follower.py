@@ -54,6 +54,7 @@ class Follower:
         self._call: Any = None
         self._gave_up = False
         self._nudged = asyncio.Event()
+        self._came_back = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
@@ -90,7 +91,13 @@ class Follower:
                 logger.exception("following the revocations failed")
                 spoke = False
             attempt = 0 if spoke else attempt + 1
-            await asyncio.sleep(self._issuer.reconnect.delay(attempt, random.random()))  # noqa: S311  # spreads load
+            self._came_back.clear()
+            delay = self._issuer.reconnect.delay(attempt, random.random())  # noqa: S311  # spreads load
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._came_back.wait()
+                    attempt = 0
+                    await asyncio.sleep(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     async def _read_stream(self) -> bool:
         """One stream to its end; whether it said anything."""
@@ -139,7 +146,10 @@ class Follower:
         while True:
             self._nudged.clear()
             try:
-                failures = 0 if await self._probe_once() else failures + 1
+                answered = await self._probe_once()
+                if answered and failures:
+                    self._came_back.set()  # no need to wait for the rest of a long delay
+                failures = 0 if answered else failures + 1
                 if self._replica.needs_new_stream(self._issuer.stall_timeout):
                     self._give_up()
                 now = asyncio.get_running_loop().time()
@@ -149,12 +159,13 @@ class Follower:
             except Exception:  # as above
                 logger.exception("a freshness probe failed")
                 failures += 1
-            pause = SHORTEST_GAP
             if failures:
-                pause = min(interval, self._issuer.reconnect.delay(failures - 1, random.random()))  # noqa: S311  # spreads load
-            await asyncio.sleep(pause)
+                pause = self._issuer.reconnect.delay(failures - 1, random.random())  # noqa: S311  # spreads load
+                await asyncio.sleep(min(interval, pause))
+                continue
+            await asyncio.sleep(SHORTEST_GAP)
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, interval * random.uniform(0.8, 1.0) - pause)):  # noqa: S311  # spreads load
+                async with asyncio.timeout(interval * random.uniform(0.8, 1.0)):  # noqa: S311  # spreads load
                     await self._nudged.wait()
 
     def _give_up(self) -> None:

@@ -40,6 +40,7 @@ class ThreadFollower:
         self._counters = counters
         self._call: Any = None
         self._nudged = threading.Event()
+        self._came_back = threading.Event()
         self._stopping = threading.Event()
         self.writing = threading.Lock()
         """Held by whoever changes the replica. Validations never take it."""
@@ -58,6 +59,7 @@ class ThreadFollower:
         """Stop; returns when both threads have ended."""
         self._stopping.set()
         self._nudged.set()
+        self._came_back.set()
         self._give_up()
         for thread in self._threads:
             thread.join()
@@ -84,7 +86,12 @@ class ThreadFollower:
                 logger.exception("following the revocations failed")
                 spoke = False
             attempt = 0 if spoke else attempt + 1
-            self._stopping.wait(self._issuer.reconnect.delay(attempt, random.random()))  # noqa: S311  # spreads load
+            self._came_back.clear()
+            if self._stopping.is_set():
+                return
+            if self._came_back.wait(self._issuer.reconnect.delay(attempt, random.random())):  # noqa: S311  # spreads load
+                attempt = 0
+                self._stopping.wait(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     def _read_stream(self) -> bool:
         """One stream to its end; whether it said anything."""
@@ -128,7 +135,10 @@ class ThreadFollower:
         while not self._stopping.is_set():
             self._nudged.clear()
             try:
-                failures = 0 if self._probe_once() else failures + 1
+                answered = self._probe_once()
+                if answered and failures:
+                    self._came_back.set()  # no need to wait for the rest of a long delay
+                failures = 0 if answered else failures + 1
                 with self.writing:
                     if self._replica.needs_new_stream(self._issuer.stall_timeout):
                         self._give_up()
@@ -139,11 +149,12 @@ class ThreadFollower:
             except Exception:  # as above
                 logger.exception("a freshness probe failed")
                 failures += 1
-            pause = SHORTEST_GAP
             if failures:
-                pause = min(interval, self._issuer.reconnect.delay(failures - 1, random.random()))  # noqa: S311  # spreads load
-            self._stopping.wait(pause)
-            self._nudged.wait(max(0.0, interval * random.uniform(0.8, 1.0) - pause))  # noqa: S311  # spreads load
+                pause = self._issuer.reconnect.delay(failures - 1, random.random())  # noqa: S311  # spreads load
+                self._stopping.wait(min(interval, pause))
+                continue
+            self._stopping.wait(SHORTEST_GAP)
+            self._nudged.wait(interval * random.uniform(0.8, 1.0))  # noqa: S311  # spreads load
 
     def _give_up(self) -> None:
         call = self._call
