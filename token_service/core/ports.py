@@ -266,7 +266,7 @@ class KeyStore(Protocol):
     """Keys shared by all nodes. Every change is a compare-and-set on the revision, so two nodes never both decide."""
 
     async def load(self) -> StoredKeys:
-        """All keys, with the revision of the same snapshot."""
+        """All keys, with the revision of the same snapshot. Raises `ConfigurationError` if a row is none the service wrote."""
         ...
 
     async def save(

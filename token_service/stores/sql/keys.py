@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.core.ports import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
+from token_service.errors import ConfigurationError
 from token_service.stores.sql import schema
 from token_service.stores.sql.database import Database
 from token_service.stores.sql.expressions import insert, number
@@ -87,7 +88,16 @@ async def _load(connection: AsyncConnection) -> StoredKeys:
         )
     )
     mac = await connection.execute(sa.select(schema.mac_keys).order_by(schema.mac_keys.c.version))
-    return StoredKeys(revision, [_signing_key(row) for row in signing], [_mac_key(row) for row in mac])
+    try:
+        return StoredKeys(revision, [_signing_key(row) for row in signing], [_mac_key(row) for row in mac])
+    except (
+        ValueError,
+        TypeError,
+        msgspec.MsgspecError,
+    ):  # nothing the service writes; it may hold a key, so it is not shown
+        raise ConfigurationError(
+            "the database is damaged: a row of signing_keys or mac_keys can't be read; restore the tables from a backup"
+        ) from None
 
 
 def _signing_key(row: sa.Row[Any]) -> StoredSigningKey:
@@ -95,8 +105,8 @@ def _signing_key(row: sa.Row[Any]) -> StoredSigningKey:
         key_id=row.key_id,
         algorithm=Algorithm(row.algorithm),
         state=SigningKeyState(row.state),
-        public_key=row.public_key,
-        private_key=row.private_key,
+        public_key=_bytes(row.public_key),
+        private_key=_bytes(row.private_key),
         wrapping_key_id=row.wrapping_key_id,
         provider=row.provider,
         certificates=_certificates(row.certificates),
@@ -110,7 +120,14 @@ def _signing_key(row: sa.Row[Any]) -> StoredSigningKey:
 def _mac_key(row: sa.Row[Any]) -> StoredMacKey:
     return StoredMacKey(
         version=row.version,
-        wrapped=row.wrapped,
+        wrapped=_bytes(row.wrapped),
         wrapping_key_id=row.wrapping_key_id,
         create_time=row.create_time / 1_000_000,
     )
+
+
+def _bytes(value: object) -> bytes:
+    """SQLite stores what it is given, whatever the column is declared as."""
+    if not isinstance(value, bytes):
+        raise TypeError("not bytes")
+    return value
