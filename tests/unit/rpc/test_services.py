@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -27,6 +26,8 @@ from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import key_service_pb2, session_service_pb2, token_pb2, token_service_pb2 as pb
 
 ACCESS, REFRESH, ID, SESSION = 1, 2, 3, 4
+
+UNKNOWN_SESSION = "6f1c7b0e-3f0a-4a57-9f0e-5d7a3f2b9c11"
 
 
 @pytest.fixture
@@ -454,7 +455,7 @@ async def test_revoking_a_refresh_or_session_token_revokes_its_session(served: S
 
 @pytest.mark.parametrize(
     "target",
-    [{"token": "nonsense"}, {"token": "rt_nonsense"}, {"session_id": str(uuid4())}, {"key_id": "unknown"}],
+    [{"token": "nonsense"}, {"token": "rt_nonsense"}, {"session_id": UNKNOWN_SESSION}, {"key_id": "unknown"}],
     ids=str,
 )
 async def test_revoking_what_is_unknown_succeeds(served: Served, target: Any) -> None:
@@ -634,26 +635,26 @@ async def test_a_session_is_extended_up_to_the_policy(served: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "fields", "code", "what"),
     [
-        ("GetSession", {"session_id": str(uuid4())}, "NOT_FOUND", "SESSION_NOT_FOUND"),
+        ("GetSession", {"session_id": UNKNOWN_SESSION}, "NOT_FOUND", "SESSION_NOT_FOUND"),
         ("GetSession", {"session_id": ""}, "INVALID_ARGUMENT", "session_id"),
-        ("GetSession", {"session_id": "{" + str(uuid4()) + "}"}, "INVALID_ARGUMENT", "session_id"),
+        ("GetSession", {"session_id": "{" + UNKNOWN_SESSION + "}"}, "INVALID_ARGUMENT", "session_id"),
         ("ListSessions", {}, "INVALID_ARGUMENT", "filter"),
         ("ListSessions", {"subject": ""}, "INVALID_ARGUMENT", "subject"),
         ("ListSessions", {"subject": "a", "page_size": -1}, "INVALID_ARGUMENT", "page_size"),
         ("ListSessions", {"subject": "a", "page_size": 201}, "INVALID_ARGUMENT", "page_size"),
         ("ListSessions", {"subject": "a", "page_token": "é"}, "INVALID_ARGUMENT", "page_token"),
         ("ListSessions", {"subject": "a", "page_token": "AAAA"}, "INVALID_ARGUMENT", "page_token"),
-        ("ExtendSession", {"session_id": str(uuid4())}, "NOT_FOUND", "SESSION_NOT_FOUND"),
+        ("ExtendSession", {"session_id": UNKNOWN_SESSION}, "NOT_FOUND", "SESSION_NOT_FOUND"),
         ("ExtendSession", {"session_id": "x"}, "INVALID_ARGUMENT", "session_id"),
         (
             "ExtendSession",
-            {"session_id": str(uuid4()), "idle_timeout": Duration(seconds=-5)},
+            {"session_id": UNKNOWN_SESSION, "idle_timeout": Duration(seconds=-5)},
             "INVALID_ARGUMENT",
             "idle_timeout",
         ),
         (
             "ExtendSession",
-            {"session_id": str(uuid4()), "idle_timeout": Duration(seconds=2**62)},
+            {"session_id": UNKNOWN_SESSION, "idle_timeout": Duration(seconds=2**62)},
             "INVALID_ARGUMENT",
             "idle_timeout",
         ),
