@@ -70,17 +70,23 @@ class Mirroring:
                 failing = True
                 await asyncio.sleep(_RETRY_INTERVAL)
                 continue
+            await self._publish_for(_CHECK_INTERVAL)
+
+    async def _publish_for(self, seconds: float) -> None:
+        """Publish what is queued as it comes, or until something fails. Only waiting is cut short at the end, never a publication."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end:
             try:
-                async with asyncio.timeout(_CHECK_INTERVAL):
-                    while True:
-                        await self._wake.wait()
-                        self._wake.clear()
-                        try:
-                            await self._flush()
-                        except TokenServiceError:
-                            break
+                async with asyncio.timeout_at(end):
+                    await self._wake.wait()
             except TimeoutError:
-                pass
+                return
+            self._wake.clear()
+            try:
+                await self._flush()
+            except TokenServiceError:
+                return
 
     async def _flush(self) -> None:
         while self._queue:
@@ -91,7 +97,7 @@ class Mirroring:
         """Rebuild the mirror if it has lost something, and bring it what it lacks."""
         head = await self._read_index.head()
         position = await self._mirror.position(head.epoch)
-        if position is None:
+        if position is None or position < head.compacted:  # what was purged meanwhile will never fill the gap
             logger.info("rebuilding the revocation mirror up to entry %d", head.sequence)
             await self._mirror.rebuild(head, self._entries(head, head.compacted))
         elif position < head.sequence:
