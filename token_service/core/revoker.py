@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -89,6 +89,7 @@ class Revoker:
         self._validators = validators
         self._audit = audit
         self._publish = publish
+        self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
         """Revoke. Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section 2.2).
@@ -100,32 +101,33 @@ class Revoker:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
         else:
-            if draft.target is RevocationTarget.KEY:
-                async with self._key_manager.revoking(draft.value):
-                    cursor = await self.append([draft])
-            else:
-                cursor = await self.append([draft])
-            self._audit.record(
-                "revoked",
-                target=draft.target.name,
-                value=draft.value,
-                reason=draft.reason.name,
-                comment=draft.comment,
-                cursor=str(cursor),
-            )
+            cursor = await carry_out(draft, self.append, self._key_manager, self._audit)
         if command.wait is None:
             return RevokeOutcome(cursor)
         connected, applied = await self._validators.wait_applied(cursor.sequence, command.wait)
         return RevokeOutcome(cursor, connected, applied)
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
-        """Append drafts in one transaction; a place in the log that includes them."""
-        # Once begun, the append goes on even if the caller hangs up: what is durable must reach this node's replica.
-        head, entries = await asyncio.shield(self._log.append(drafts))
+        """Append drafts in one transaction; a place in the log that includes them.
+
+        Once begun it goes on even if the caller hangs up: what is durable is known to this node and passed on.
+        """
+        task = asyncio.create_task(self._append(drafts), name="revoke")
+        self._appending.add(task)
+        task.add_done_callback(self._appended)
+        return await asyncio.shield(task)
+
+    async def _append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
+        head, entries = await self._log.append(drafts)
         self._tailer.offer(head, entries)
         if self._publish is not None:
             self._publish(entries)
         return Cursor(head.epoch, head.sequence)
+
+    def _appended(self, task: asyncio.Task[Cursor]) -> None:
+        self._appending.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even if its caller has gone
 
     @staticmethod
     def draft(
@@ -150,7 +152,7 @@ class Revoker:
 
     def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
         """What to append; None: nothing can be hit."""
-        _check(command)
+        check_command(command)
         if command.target is None:
             return self._resolve_token(command, now)
         value = command.value
@@ -159,6 +161,8 @@ class Revoker:
                 value = str(UUID(value))
             except ValueError:
                 return None
+        elif command.target is RevocationTarget.EVERYTHING:
+            value = ""
         return self.draft(command.target, value, now, reason=command.reason, comment=command.comment)
 
     def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
@@ -187,7 +191,31 @@ class Revoker:
         )
 
 
-def _check(command: RevokeCommand) -> None:
+async def carry_out(
+    draft: RevocationDraft,
+    append: Callable[[Sequence[RevocationDraft]], Awaitable[Cursor]],
+    key_manager: KeyManager,
+    audit: Audit,
+) -> Cursor:
+    """Append a revocation, with what goes before and after it if it is a key's; a place in the log that includes it."""
+    if draft.target is RevocationTarget.KEY:
+        async with key_manager.revoking(draft.value):
+            cursor = await append([draft])
+    else:
+        cursor = await append([draft])
+    audit.record(
+        "revoked",
+        target=draft.target.name,
+        value=draft.value,
+        reason=draft.reason.name,
+        comment=draft.comment,
+        cursor=str(cursor),
+    )
+    return cursor
+
+
+def check_command(command: RevokeCommand) -> None:
+    """Raise `InvalidRequestError` with everything that is wrong with a command."""
     if command.target is None and not command.token:
         raise InvalidRequestError.of(
             "target",
