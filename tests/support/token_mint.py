@@ -85,7 +85,7 @@ class Mint:
 
     def token(self, now: float, /, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
         """A signed access token; `header` and the keywords change or, with `...`, remove members."""
-        return self.token_of(json.dumps(self.claims(now, **changes)).encode(), header)
+        return self.token_of(json.dumps(self.claims(now, **changes), separators=(",", ":")).encode(), header)
 
     def token_of(self, payload: bytes, header: Mapping[str, Any] | None = None) -> str:
         """Any bytes as a signed payload."""

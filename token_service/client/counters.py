@@ -12,6 +12,7 @@ class Counters:
     """Counts since the validator was made. All only grow; read them at any time from any thread.
 
     Validations answered from the cache alone are not counted: counting would cost a tenth of them.
+    Where many threads validate at once a count may be missed, as no lock is taken for it.
     """
 
     verified: int = 0

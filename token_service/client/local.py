@@ -73,11 +73,10 @@ class Proof:
 class Known(CacheEntry):
     """A token verified before."""
 
-    __slots__ = ("drop_at", "feed", "issuer", "proof", "token")
+    __slots__ = ("drop_at", "feed", "issuer", "proof")
 
     def __init__(
         self,
-        token: str,
         claims: VerifiedClaims,
         issuer: IssuerState,
         valid_from: float,
@@ -92,7 +91,6 @@ class Known(CacheEntry):
         self.issuer = issuer
         self.feed = issuer.feed
         self.proof: Proof | None = None
-        self.token = token
 
 
 class IssuerState:
@@ -189,27 +187,57 @@ class LocalValidator:
                 self._counters.rejected[InvalidReason.UNKNOWN_KEY.value] += 1
                 raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
         if isinstance(result, Known):
-            return (yield from self._settle_stale(result, audience, required_scopes))
+            return (yield from self._settle_stale(result, token, audience, required_scopes))
         return result
 
     def _check(
         self, token: str, audience: str | None, required_scopes: Collection[str]
     ) -> VerifiedClaims | Known | IssuerState:
-        known = self._verified(token)
-        if isinstance(known, IssuerState):
-            return known
+        cache = self.cache  # before verifying: see `replace_keys`
+        elapsed = self._elapsed()
+        try:
+            known = cache.get(token)
+        except TypeError:
+            known = None
+        if known is None or elapsed >= known.drop_at:
+            try:
+                claims = self.verifier.verify(token)
+            except InvalidTokenError as error:
+                issuer = (
+                    self.verifier.unverified_issuer(token)
+                    if error.reason is InvalidReason.UNKNOWN_KEY
+                    else None
+                )
+                if issuer is None:
+                    raise
+                return self.issuers[issuer]
+            self._counters.verified += 1
+            begin, issued, leeway = claims.not_before, claims.issue_time, self._leeway
+            known = Known(
+                claims,
+                self.issuers[claims.issuer],
+                (begin if begin > issued else issued) - leeway,  # noqa: FURB136  # a call costs more
+                claims.expire_time + leeway,
+                elapsed + self._cache_age,
+            )
+            cache.put(token, known)
         claims, feed = known.claims, known.feed
         now = self._now()
         if not known.valid_from <= now < known.valid_until:
             check_times(claims, now, self._leeway)
-        if audience is not None:
+        if audience is not None and audience not in claims.audience:
             check_audience(claims, audience)
-        self._check_revoked(known)
+        revocations = feed.revocations
+        version = revocations.version  # before looking: what comes meanwhile belongs to a later one
+        if known.clean_version != version:
+            if revocations.find(claims) is not None:
+                raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
+            known.clean_version = version
         if required_scopes:
             if isinstance(required_scopes, str):
                 raise TypeError("required_scopes is a collection of scopes, not one text")
             check_scopes(claims, required_scopes)
-        if feed.is_fresh(self._now(), self._elapsed()):
+        if feed.fresh_from <= self._now() < feed.fresh_to and self._elapsed() < feed.fresh_until:
             return claims
         self._counters.unproven += 1
         proof = known.proof
@@ -217,49 +245,8 @@ class LocalValidator:
             return claims
         return known
 
-    def _verified(self, token: str) -> Known | IssuerState:
-        cache = self.cache  # before verifying: see `replace_keys`
-        elapsed = self._elapsed()
-        try:
-            known = cache.get(token)
-        except TypeError:
-            known = None
-        if known is not None and elapsed < known.drop_at:
-            return known
-        try:
-            claims = self.verifier.verify(token)
-        except InvalidTokenError as error:
-            issuer = (
-                self.verifier.unverified_issuer(token) if error.reason is InvalidReason.UNKNOWN_KEY else None
-            )
-            if issuer is None:
-                raise
-            return self.issuers[issuer]
-        self._counters.verified += 1
-        leeway = self._leeway
-        begin, issued = claims.not_before, claims.issue_time
-        begin = max(begin, issued)
-        known = Known(
-            token,
-            claims,
-            self.issuers[claims.issuer],
-            begin - leeway,
-            claims.expire_time + leeway,
-            elapsed + self._cache_age,
-        )
-        cache.put(token, known)
-        return known
-
-    def _check_revoked(self, known: Known) -> None:
-        revocations = known.feed.revocations
-        version = revocations.version  # before looking: what comes meanwhile belongs to a later one
-        if known.clean_version != version:
-            if revocations.find(known.claims) is not None:
-                raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
-            known.clean_version = version
-
     def _settle_stale(
-        self, known: Known, audience: str | None, required_scopes: Collection[str]
+        self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
     ) -> Generator[Request, Outcome, VerifiedClaims]:
         freshness = known.issuer.freshness
         assert freshness is not None
@@ -270,14 +257,14 @@ class LocalValidator:
                     if known.proof is not None and known.proof.holds(self._now(), self._elapsed()):
                         return known.claims  # another thread asked meanwhile
                     proof = Proof(self._now(), self._elapsed(), freshness.bound)
-                    answer = yield AskService(known.token, audience, frozenset(required_scopes))
+                    answer = yield AskService(token, audience, frozenset(required_scopes))
                     if not isinstance(answer, Answer):
                         break
                     if answer.reason is not None:
                         self._counters.rejected[answer.reason.value] += 1
                         raise InvalidTokenError(answer.reason, "by the word of the service")
                     known.proof = proof
-                    again = self.check(known.token, audience, required_scopes)
+                    again = self.check(token, audience, required_scopes)
                     if isinstance(again, VerifiedClaims):
                         return again
             elif policy is WhenStale.ACCEPT:

@@ -48,6 +48,7 @@ class TokenValidator:
         """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is closed."""
         self._parts = Parts(config, clock)
         self._local = self._parts.local
+        self._check = self._local.check
         self._audience = config.audience
         self._given_channel = channel
         self._service: _Service | None = None
@@ -109,7 +110,7 @@ class TokenValidator:
         """
         if audience is None:
             audience = self._audience
-        result = self._local.check(token, audience, required_scopes)
+        result = self._check(token, audience, required_scopes)
         if type(result) is VerifiedClaims:
             return result
         return await self._settle(result, token, audience, required_scopes)

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import islice
 from operator import lt
+from struct import Struct
 from sys import byteorder
 from typing import Final, TypeAlias
 
@@ -16,22 +17,26 @@ _PREFIX_BITS: Final = 30  # one digit of a Python int, so that shifting it is ch
 _PART_SIZE: Final = 8192  # fingerprints packed without a pause
 _SLOT_SIZE: Final = 24  # fingerprints a slot, on average and at most: fewer cost memory, more cost time
 
+_sha256 = hashlib.sha256
+_first_word = Struct(">I").unpack_from
+
 Mark: TypeAlias = tuple[str, int]
 """A fingerprint made ready to be looked up: one character a byte, and its first 30 bits as a number."""
 
 
 def fingerprint(identifier: str) -> bytes:
     """What stands for a token or session id in a packed set: the first 8 bytes of its SHA-256."""
-    return hashlib.sha256(identifier.encode()).digest()[:WIDTH]
+    return _sha256(identifier.encode()).digest()[:WIDTH]
 
 
 def mark_of(identifier: str) -> Mark:
     """The mark of a token or session id."""
-    return _mark(hashlib.sha256(identifier.encode()).digest()[:WIDTH])
+    digest = _sha256(identifier.encode()).digest()
+    return str(digest[:WIDTH], "latin-1"), _first_word(digest)[0] >> 2
 
 
 def _mark(fingerprint: bytes) -> Mark:
-    return fingerprint.decode("latin-1"), int.from_bytes(fingerprint[:4]) >> 2
+    return str(fingerprint, "latin-1"), _first_word(fingerprint)[0] >> 2
 
 
 class FingerprintSet:

@@ -130,9 +130,11 @@ class RevocationSet:
 
     def find(self, claims: VerifiedClaims) -> RevocationTarget | None:
         """By what the token is revoked; None if it is not."""
-        bucket = self._tokens.by_number.get(claims.expire_time // TOKEN_BUCKET_SECONDS)
-        if bucket is not None and bucket.has(claims.token_mark):
-            return RevocationTarget.TOKEN_ID
+        tokens = self._tokens.by_number
+        if tokens:
+            ids = tokens.get(claims.expire_time // TOKEN_BUCKET_SECONDS)
+            if ids is not None and ids.has(claims.token_mark):
+                return RevocationTarget.TOKEN_ID
         for ids in self._unknown.all:
             if ids.has(claims.token_mark):
                 return RevocationTarget.TOKEN_ID

@@ -10,7 +10,18 @@ import msgspec
 MAX_DEPTH = 16
 """How deep arrays and objects may nest."""
 
+
+def _object_type(depth: int) -> Any:
+    """The type of an object that nests no deeper than `depth`, itself included: the parser minds it on the way."""
+    scalar = str | int | float | bool | None
+    value: Any = scalar
+    for _ in range(depth - 1):
+        value = scalar | list[value] | dict[str, value]
+    return dict[str, value]
+
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_shallow = msgspec.json.Decoder(_object_type(6)).decode  # deeper ones grow exponentially
 encode = msgspec.json.Encoder().encode
 """Canonical bytes of a value: no white space, UTF-8, members in insertion order."""
 
@@ -21,12 +32,17 @@ def decode_object(data: bytes) -> dict[str, Any]:
     Raises `ValueError` for anything but one JSON object: other encodings, byte order marks, duplicate names at any
     level, NaN and infinities, trailing data, nesting deeper than `MAX_DEPTH`.
     """
+    value: dict[str, Any]
     try:
-        value = _decode(data)
+        value = _decode_shallow(data)
         # Encoding the value again gives the same bytes if they were canonical; a dropped duplicate can't hide then, and
         # no second parse is needed.
-        if encode(value) == data and data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        if encode(value) == data:
             return value
+    except (msgspec.MsgspecError, ValueError):
+        pass  # maybe just deeper
+    try:
+        value = _decode(data)
         json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ValueError(str(error)) from None

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from token_service.errors import InvalidReason, InvalidTokenError
-from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.base64url import decode
 from token_service.tokens.claims import TokenKind, VerifiedClaims, malformed, seal_claims
 from token_service.tokens.key_set import KeySet, VerificationKey
+from token_service.tokens.strict_json import decode_object
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 _MAX_KNOWN_HEADERS: Final = 256
@@ -118,8 +118,11 @@ class Verifier:
         if header not in headers and len(headers) < _MAX_KNOWN_HEADERS:
             headers[header] = known
         if payload is None:
-            payload = _unverified_payload(payload_text)
-        claims = seal_claims(payload, kind, key.key_id, profiled=profiled)
+            try:
+                payload = decode_object(decode(payload_text))
+            except ValueError:
+                raise malformed("the payload is not a JSON object") from None
+        claims = seal_claims(payload, kind, key.key_id, profiled)
         if claims.issuer != trust.rules.issuer:
             raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")
         return claims
@@ -165,7 +168,7 @@ def _require_three_parts(middle: bytes) -> None:
 
 def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> _Known:
     try:
-        header = strict_json.decode_object(decode(text))
+        header = decode_object(decode(text))
     except ValueError:
         raise malformed("the header is not a JSON object") from None
     refused = _REFUSED_HEADERS.intersection(header)
@@ -190,6 +193,6 @@ def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> _Known:
 
 def _unverified_payload(text: bytes) -> dict[str, Any]:
     try:
-        return strict_json.decode_object(decode(text))
+        return decode_object(decode(text))
     except ValueError:
         raise malformed("the payload is not a JSON object") from None

@@ -254,7 +254,7 @@ def test_times_with_leeway() -> None:
 
 def test_nobody_else_makes_verified_claims() -> None:
     with pytest.raises(TypeError, match="Verifier"):
-        VerifiedClaims(object(), MINT.claims(NOW), TokenKind.ACCESS, "kid", profiled=True)
+        VerifiedClaims(object(), MINT.claims(NOW), TokenKind.ACCESS, "kid", True)
 
 
 def test_repr_shows_no_secret_part() -> None:
