@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -24,14 +24,15 @@ from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
 from token_service.core.mirroring import Mirroring
 from token_service.core.policy import Policies
-from token_service.core.ports import RevocationLog
+from token_service.core.ports import RevocationDraft, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
-from token_service.core.revoker import Revoker
+from token_service.core.revoker import RevokeCommand, Revoker, carry_out, check_command
 from token_service.core.sessions import Sessions
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
+from token_service.errors import SigningUnavailableError
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
 from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
 from token_service.signers.key_wrap import AesGcmKeyWrap
@@ -42,6 +43,7 @@ from token_service.stores.sql.stores import SqlStores
 from token_service.telemetry import Audit
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verifier import IssuerRules, Verifier
 from token_service.web.server import HttpServer
 
@@ -90,34 +92,59 @@ class Keys:
     manager: KeyManager
     validators: Validators
     log: RevocationLog
+    audit: Audit
+
+    async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
+        """Revoke a key without a node; a place in the log that includes it.
+
+        Raises `KeyNotFoundError`, `InvalidRequestError` and `StoreUnavailableError`.
+        """
+
+        async def append(drafts: Sequence[RevocationDraft]) -> Cursor:
+            head, _ = await self.log.append(drafts)
+            return Cursor(head.epoch, head.sequence)
+
+        check_command(RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=comment))
+        self.keyring.get(key_id)
+        draft = Revoker.draft(RevocationTarget.KEY, key_id, now, comment=comment)
+        return await carry_out(draft, append, self.manager, self.audit)
 
 
 @asynccontextmanager
 async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
-    """The keys of the database, loaded, for a command that changes them. Running nodes take a change up by themselves."""
+    """The keys of the database, loaded, for a command that changes them. Running nodes take a change up by themselves.
+
+    An HSM that is away hinders only what needs it.
+    """
     async with SqlStores(settings.database_url.reveal()) as stores:
         await stores.require_current()
-        async with _keys(settings, stores, Audit(), _node_id()) as keys:
+        async with _keys(settings, stores, Audit(), _node_id(), needs_module=False) as keys:
             await keys.keyring.refresh()
             yield keys
 
 
 @asynccontextmanager
-async def _keys(settings: Settings, stores: SqlStores, audit: Audit, node_id: str) -> AsyncIterator[Keys]:
+async def _keys(
+    settings: Settings, stores: SqlStores, audit: Audit, node_id: str, *, needs_module: bool = True
+) -> AsyncIterator[Keys]:
     clock = SystemClock()
     wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(LocalKeys(rsa_bits=settings.signing_rsa_bits))
         module: Pkcs11Keys | None = None
         if settings.pkcs11_module is not None and settings.pkcs11_pin is not None:
-            module = await stack.enter_async_context(
-                Pkcs11Keys(
-                    str(settings.pkcs11_module),
-                    settings.pkcs11_token,
-                    settings.pkcs11_pin,
-                    rsa_bits=settings.signing_rsa_bits,
-                )
+            module = Pkcs11Keys(
+                str(settings.pkcs11_module),
+                settings.pkcs11_token,
+                settings.pkcs11_pin,
+                rsa_bits=settings.signing_rsa_bits,
             )
+            try:
+                await stack.enter_async_context(module)
+            except SigningUnavailableError as error:
+                if needs_module:
+                    raise
+                logger.warning("%s", error.message)
         providers = SigningProviders(local, module)
         validators = Validators(node_id, stores.nodes, clock)
         keyring = Keyring(stores.keys, wrap, settings.signing_algorithm, open_signer=providers.open_signer)
@@ -138,7 +165,7 @@ async def _keys(settings: Settings, stores: SqlStores, audit: Audit, node_id: st
             interval=settings.key_check_interval,
             destroy=providers.destroy,
         )
-        yield Keys(keyring, manager, validators, stores.log)
+        yield Keys(keyring, manager, validators, stores.log, audit)
 
 
 def _node_id() -> str:

@@ -1,0 +1,76 @@
+"""Running a command on the keys, and showing what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from token_service.config import Settings
+from token_service.core.ports import StoredSigningKey
+
+if TYPE_CHECKING:
+    from token_service.bootstrap import Keys
+
+T = TypeVar("T")
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json", "id"]),
+    default="text",
+    help="How to show keys; `id` shows their ids only, for scripts.",
+)
+key_id_argument = click.argument("key_id")
+
+
+def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:
+    """Do `work` on the keys of the database."""
+    from token_service.bootstrap import administer_keys
+
+    async def run() -> T:
+        async with administer_keys(settings) as keys:
+            return await work(keys)
+
+    return asyncio.run(run())
+
+
+def shown(keys: Sequence[StoredSigningKey], format_: str) -> str:
+    """The keys as text, a JSON list, or one id a line."""
+    if format_ == "json":
+        return json.dumps([_members(key) for key in keys], indent=2)
+    if format_ == "id":
+        return "\n".join(key.key_id for key in keys)
+    rows = [("KEY ID", "ALGORITHM", "STATE", "CREATED")]
+    rows += [(key.key_id, key.algorithm.value, key.state.value, _time(key.create_time) or "") for key in keys]
+    return "\n".join(
+        f"{kid:<43}  {algorithm:<9}  {state:<8}  {created}" for kid, algorithm, state, created in rows
+    )
+
+
+def show_one(key: StoredSigningKey, format_: str) -> None:
+    """Print a key that was just changed."""
+    click.echo(json.dumps(_members(key), indent=2) if format_ == "json" else shown([key], format_))
+
+
+def _members(key: StoredSigningKey) -> dict[str, Any]:
+    return {
+        "key_id": key.key_id,
+        "algorithm": key.algorithm.value,
+        "state": key.state.value,
+        "provider": key.provider,
+        "wrapping_key_id": key.wrapping_key_id,
+        "certificates": len(key.certificates),
+        "create_time": _time(key.create_time),
+        "activate_time": _time(key.activate_time),
+        "retire_time": _time(key.retire_time),
+        "revoke_time": _time(key.revoke_time),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,78 @@
+"""`token-service keys csr` and `import-certificate`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+import click
+
+from token_service.cli.keys.administration import administer, format_option, key_id_argument, show_one
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+from token_service.core.ports import StoredSigningKey
+
+if TYPE_CHECKING:
+    from token_service.bootstrap import Keys
+
+
+@click.command("csr")
+@settings_options
+@key_id_argument
+@click.option(
+    "--subject", required=True, help="Whom the certificate shall name: `CN=tokens.example.com,O=Example`."
+)
+@click.option(
+    "--out",
+    type=click.File("w", atomic=True),
+    default="-",
+    help="The file to write; by default standard output.",
+)
+def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
+    """Write a certificate request (PKCS#10, PEM) for a signing key. The private key stays where it is, also in an HSM.
+
+    \b
+    Examples:
+      token-service keys csr KEY_ID --subject "CN=tokens.example.com" > request.pem
+      token-service keys csr KEY_ID --subject "CN=tokens.example.com,O=Example" --out request.pem
+    """
+    from token_service.signers.certificates import make_csr
+
+    async def make(keys: Keys) -> str:
+        signer = keys.keyring.open_signer(key_id)
+        return await make_csr(keys.keyring.get(key_id).public_key, signer.sign, subject)
+
+    try:
+        out.write(administer(settings, make))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command("import-certificate")
+@settings_options
+@format_option
+@key_id_argument
+@click.argument("file", type=click.File("rb"))
+def import_certificate(settings: Settings, format_: str, key_id: str, file: BinaryIO) -> None:
+    """Publish a certificate chain with a signing key, as `x5c` in the key set.
+
+    FILE has the certificates in PEM, that of the key first and each signed by the next; `-` is standard input. A chain published before is
+    replaced. Succeeds if it is published already.
+
+    \b
+    Examples:
+      token-service keys import-certificate KEY_ID chain.pem
+      cat key.pem intermediate.pem root.pem | token-service keys import-certificate KEY_ID -
+    """
+    from token_service.signers.certificates import check_chain
+
+    chain = file.read()
+
+    async def publish(keys: Keys) -> StoredSigningKey:
+        key = keys.keyring.get(key_id)
+        return await keys.manager.set_certificates(key_id, check_chain(chain, key.public_key, time.time()))
+
+    try:
+        show_one(administer(settings, publish), format_)
+    except ValueError as error:
+        raise click.ClickException(f"{getattr(file, 'name', '-')}: {error}") from None

@@ -1,0 +1,37 @@
+"""`token-service keys rewrap`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from token_service.cli.keys.administration import administer
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+
+if TYPE_CHECKING:
+    from token_service.bootstrap import Keys
+
+
+@click.command("rewrap")
+@settings_options
+def rewrap(settings: Settings) -> None:
+    """Encrypt all keys in the database with the first configured key-encryption key. The others are not needed after it.
+
+    Every node must have that key by then, or it can't read the keys any more: give it to all nodes first. Keys in an HSM have nothing to
+    encrypt.
+
+    \b
+    Examples:
+      TOKEN_SERVICE_KEY_ENCRYPTION_KEY="$NEW,$OLD" token-service keys rewrap
+      token-service keys rewrap --key-encryption-key-file /run/secrets/keys
+    """
+
+    async def change(keys: Keys) -> int:
+        return await keys.manager.rewrap()
+
+    count = administer(settings, change)
+    click.echo(
+        f"{count} keys were encrypted anew" if count else "all keys were encrypted with that key already"
+    )

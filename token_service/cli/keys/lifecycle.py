@@ -1,0 +1,169 @@
+"""`token-service keys list`, `prepare`, `activate`, `retire` and `revoke`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from token_service.cli.keys.administration import administer, format_option, key_id_argument, show_one, shown
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+from token_service.core.ports import SigningKeyState, StoredSigningKey
+from token_service.tokens.algorithms import Algorithm
+
+if TYPE_CHECKING:
+    from token_service.bootstrap import Keys
+
+_PUBLIC_KEY_ALGORITHMS = [
+    algorithm.value for algorithm in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)
+]
+
+
+@click.command("list")
+@settings_options
+@format_option
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in SigningKeyState]),
+    default=None,
+    help="Only keys in this state.",
+)
+def list_(settings: Settings, format_: str, state: str | None) -> None:
+    """Show all signing keys, newest first. Shows no private key.
+
+    \b
+    Examples:
+      token-service keys list
+      token-service keys list --format json
+      token-service keys list --state active --format id
+    """
+
+    async def load(keys: Keys) -> Sequence[StoredSigningKey]:
+        return [key for key in keys.keyring.signing_keys() if state in {None, key.state.value}]
+
+    text = shown(administer(settings, load), format_)
+    if text:
+        click.echo(text)
+
+
+@click.command("prepare")
+@settings_options
+@format_option
+@click.option(
+    "--algorithm",
+    type=click.Choice(_PUBLIC_KEY_ALGORITHMS),
+    default=None,
+    help="What the key is for; by default what new tokens are signed with.",
+)
+@click.option(
+    "--rsa-bits",
+    type=click.Choice(["2048", "3072", "4096"]),
+    default=None,
+    help="The size of an RS256 key; by default as configured.",
+)
+def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: str | None) -> None:
+    """Make a key and publish it. It does not sign until it is activated.
+
+    Each call makes another key. The service keeps one prepared by itself, so this is for more than that.
+
+    \b
+    Examples:
+      token-service keys prepare
+      token-service keys prepare --algorithm RS256 --rsa-bits 4096
+      key=$(token-service keys prepare --format id)
+    """
+
+    async def make(keys: Keys) -> StoredSigningKey:
+        return await keys.manager.prepare(
+            Algorithm(algorithm) if algorithm else None, int(rsa_bits) if rsa_bits else None
+        )
+
+    show_one(administer(settings, make), format_)
+
+
+@click.command("activate")
+@settings_options
+@format_option
+@key_id_argument
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also if validators may not know the key yet; until they do, they refuse its tokens.",
+)
+def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> None:
+    """Let a prepared key sign; the one that signs now retires.
+
+    Refused until the key was published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed that it has it. Succeeds if the key is
+    active already.
+
+    \b
+    Examples:
+      token-service keys activate KEY_ID
+      token-service keys activate --force KEY_ID
+    """
+
+    async def change(keys: Keys) -> StoredSigningKey:
+        return await keys.manager.activate(key_id, force=force)
+
+    show_one(administer(settings, change), format_)
+
+
+@click.command("retire")
+@settings_options
+@format_option
+@key_id_argument
+def retire(settings: Settings, format_: str, key_id: str) -> None:
+    """Let a key sign no more. Its tokens stay good: it is published until the last one has expired.
+
+    If it is the key that signs, the oldest prepared one takes over. Succeeds if it is retired already.
+
+    \b
+    Example:
+      token-service keys retire KEY_ID
+    """
+
+    async def change(keys: Keys) -> StoredSigningKey:
+        return await keys.manager.retire(key_id)
+
+    show_one(administer(settings, change), format_)
+
+
+@click.command("revoke")
+@settings_options
+@format_option
+@key_id_argument
+@click.option("--comment", default="", help="A remark for the audit log.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 60),
+    default=None,
+    metavar="SECONDS",
+    help="Wait up to so long until all connected validators have confirmed, and say how many have. Exit code 1 if not all.",
+)
+def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
+    """Kill a key: it, and every token it signed, is refused at once and for good.
+
+    For a key that is compromised; to replace a sound one, retire it. Another key signs at once. Validators hear of it as of any revocation.
+    Succeeds if the key is revoked already.
+
+    \b
+    Examples:
+      token-service keys revoke KEY_ID --comment "the disk was stolen"
+      token-service keys revoke KEY_ID --wait 10
+    """
+
+    async def change(keys: Keys) -> tuple[StoredSigningKey, tuple[int, int]]:
+        cursor = await keys.revoke(key_id, time.time(), comment)
+        counts = (0, 0) if wait is None else await keys.validators.wait_applied(cursor.sequence, wait)
+        return keys.keyring.get(key_id), counts
+
+    key, (connected, applied) = administer(settings, change)
+    show_one(key, format_)
+    if wait is not None:
+        click.echo(f"{applied} of {connected} connected validators have confirmed", err=True)
+        if applied < connected:
+            sys.exit(1)
