@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -50,7 +50,7 @@ async def test_a_session_is_found_dead_or_alive():
     await node.revoke(target=RevocationTarget.SESSION, value=tokens.session_id)
     assert (await node.sessions.get(tokens.session_id)).revoke_time == START
     with pytest.raises(SessionNotFoundError):
-        await node.sessions.get(str(uuid4()))
+        await node.sessions.get("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57")
 
 
 @virtual_time
@@ -60,11 +60,11 @@ async def test_a_session_is_found_dead_or_alive():
         "",
         "x",
         "0" * 36,
-        str(uuid4())[:-1],
-        str(uuid4()) + "0",
-        uuid4().hex,
-        f"{{{uuid4()}}}",
-        uuid4().urn,
+        "3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57"[:-1],
+        "3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57" + "0",
+        "3f2b9c116f1c4b0e9f0e5d7a3f0a4a57",
+        "{3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57}",
+        "urn:uuid:3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57",
         "é" * 36,
     ],
 )
@@ -241,7 +241,7 @@ async def test_a_session_that_has_ended_stays_so(end: str):
     with pytest.raises(SessionNotActiveError):
         await node.sessions.extend(tokens.session_id, None, node.clock.now())
     with pytest.raises(SessionNotFoundError):
-        await node.sessions.extend(str(uuid4()), None, node.clock.now())
+        await node.sessions.extend("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57", None, node.clock.now())
 
 
 @virtual_time
