@@ -1,0 +1,63 @@
+"""`scripts/bench`: measures and prints the table."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks import fanout, growth, rpcs, starting, statements
+from tests.benchmarks.duel import Effort
+from tests.benchmarks.table import Row, render
+from tests.support.postgres import PostgresDatabases, PostgresServer, external_postgres
+
+_SUITES: dict[str, tuple[Callable[..., Iterator[Row]], ...]] = {
+    "validate": (rpcs.validate_repeated, rpcs.validate_distinct),
+    "issue": (rpcs.issue_access, rpcs.issue_session),
+    "refresh": (rpcs.refresh, statements.rotation),
+    "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
+    "start": (starting.start, starting.import_client),
+    "fanout": (fanout.revoked_everywhere,),
+}
+_CLIENT = Path(__file__).with_name("client.py")
+_CAREFUL = Effort(rounds=15, seconds=2.0)
+_QUICK = Effort(rounds=5, seconds=1.0)
+
+
+def main() -> int:
+    """Run what is asked for; 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    names = [*_SUITES, "client"]
+    parser.add_argument("what", nargs="*", metavar="what", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    arguments = parser.parse_args()
+    unknown = set(arguments.what) - set(names)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}")
+    chosen = arguments.what or names
+    rows: list[Row] = []
+    status = 0
+    with ExitStack() as stack:
+        postgres: PostgresDatabases | None = external_postgres()
+        for name in chosen:
+            for suite in _SUITES.get(name, ()):
+                print(f"bench: {name}: {suite.__name__} …", file=sys.stderr, flush=True)
+                options = {}
+                if "postgres" in inspect.signature(suite).parameters:
+                    postgres = postgres or stack.enter_context(PostgresServer())
+                    options["postgres"] = postgres
+                rows += suite(_QUICK if arguments.quick else _CAREFUL, **options)
+    if rows:
+        print(render(rows))
+    if "client" in chosen and _CLIENT.exists():
+        command = [sys.executable, "-m", "tests.benchmarks.client", *(["--quick"] * arguments.quick)]
+        status = subprocess.run(command, check=False).returncode
+    return 1 if any(row.met is False for row in rows) else status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

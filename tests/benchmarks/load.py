@@ -1,0 +1,222 @@
+"""The load generator: a process of its own that keeps a server busy with unary calls, in a closed loop.
+
+As a program it reads a job (one line of JSON) and then commands (one line each) from standard input and answers each with a line of
+JSON. Connections stay open between two runs, so that what is measured is never their beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.benchmarks.http2 import Connection
+
+_LENGTH = struct.Struct(">I")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to call.
+
+    `replies`: what becomes of them. `drop`; `refresh`: the refresh token in each makes the next request, so that every caller has a chain of
+    its own; `keep`: written to `kept`, one after the other.
+    """
+
+    address: str
+    method: str
+    requests: str
+    """A file of requests, sent in turn."""
+    connections: int = 4
+    concurrency: int = 16
+    """Calls under way on each connection."""
+    replies: str = "drop"
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a run. Latencies in seconds."""
+
+    calls: int
+    seconds: float
+    p50: float
+    p99: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.seconds
+
+
+def write_messages(path: Path, messages: Iterable[bytes]) -> None:
+    """Write messages for `Job.requests`."""
+    with path.open("wb") as file:
+        for message in messages:
+            file.write(_LENGTH.pack(len(message)) + message)
+
+
+def read_messages(path: Path) -> list[bytes]:
+    """What `write_messages` wrote."""
+    data, at, messages = path.read_bytes(), 0, []
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        messages.append(data[at : at + length])
+        at += length
+    return messages
+
+
+class Load:
+    """The generator's process, seen from the outside."""
+
+    def __init__(self, job: Job) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self._ask(json.dumps(asdict(job)))
+
+    def run(self, seconds: float) -> Run:
+        """Keep the server busy for so long."""
+        return Run(**self._ask(f"run {seconds}"))
+
+    def calls(self, count: int) -> Run:
+        """Make so many calls, each request once."""
+        return Run(**self._ask(f"calls {count}"))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, line: str) -> dict[str, float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        answer = self._process.stdout.readline()
+        if not answer.startswith("{"):
+            raise RuntimeError(f"the load generator failed: {answer or self._process.wait()}")
+        return json.loads(answer)
+
+
+class _Generator:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._queue: deque[bytes] = deque(read_messages(Path(job.requests)))
+        self._latencies: list[float] = []
+        self._failures = 0
+        self._left = 0
+        self._kept: list[bytes] = []
+        self._connections: list[Connection] = []
+        self._done = asyncio.Event()
+        if job.replies == "refresh":
+            from token_service.v1 import token_service_pb2 as pb
+
+            self._request_type, self._response_type = pb.RefreshTokenRequest, pb.RefreshTokenResponse
+
+    async def connect(self) -> None:
+        host, _, port = self._job.address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        for _ in range(self._job.connections):
+            connection = Connection(self._job.method, self._job.concurrency, self._take, self._give)
+            await loop.create_connection(lambda connection=connection: connection, host, int(port))
+            self._connections.append(connection)
+
+    def _take(self) -> tuple[bytes, object] | None:
+        if not self._left or not self._queue:
+            return None
+        self._left -= 1
+        request = self._queue.popleft()
+        if self._job.replies != "refresh":
+            self._queue.append(request)
+        return request, request
+
+    def _give(self, tag: object, reply: bytes | None, seconds: float) -> None:
+        self._latencies.append(seconds)
+        if reply is None:
+            self._failures += 1
+        elif self._job.replies == "refresh":
+            token = self._response_type.FromString(reply).refresh_token
+            request = self._request_type.FromString(tag)
+            request.refresh_token = token
+            self._queue.append(request.SerializeToString())
+        elif self._job.replies == "keep":
+            self._kept.append(reply)
+        if not self._left:
+            self._done.set()
+
+    async def run(self, seconds: float | None, calls: int) -> Run:
+        self._latencies.clear()
+        self._failures = 0
+        self._left = calls
+        self._done.clear()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for connection in self._connections:
+            connection.start()
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+            self._left = 0
+        else:
+            while not all(connection.idle for connection in self._connections) or self._left:
+                await self._done.wait()
+                self._done.clear()
+        took = loop.time() - began
+        count = len(self._latencies)
+        while not all(connection.idle for connection in self._connections):
+            await self._done.wait()
+            self._done.clear()
+        for connection in self._connections:
+            connection.running = False
+        if self._failures:
+            raise SystemExit(f"{self._failures} of {len(self._latencies)} calls failed")
+        if self._kept:
+            write_messages(Path(self._job.kept), self._kept)
+        ordered = sorted(self._latencies)
+        return Run(count, took, _percentile(ordered, 50), _percentile(ordered, 99))
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+
+
+async def _main() -> None:
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    generator = _Generator(Job(**json.loads(await lines.readline())))
+    await generator.connect()
+    print("{}", flush=True)
+    while line := await lines.readline():
+        command, _, argument = line.decode().strip().partition(" ")
+        if command == "run":
+            run = await generator.run(float(argument), sys.maxsize)
+        else:
+            run = await generator.run(None, int(argument))
+        print(json.dumps(asdict(run)), flush=True)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main())

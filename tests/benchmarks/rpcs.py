@@ -1,0 +1,178 @@
+"""ValidateToken, IssueToken and RefreshToken over loopback, each against a server that does nothing with messages of the same size."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from tests.benchmarks.duel import Effort, Outcome, Side, duel
+from tests.benchmarks.load import Job, Load, read_messages, write_messages
+from tests.benchmarks.noop import Noop
+from tests.benchmarks.table import Row
+from tests.support.postgres import PostgresDatabases
+from tests.support.processes import ServiceProcess
+from token_service.v1 import token_pb2, token_service_pb2 as pb
+
+SERVICE = "/token_service.v1.TokenService/"
+_CHAINS = 512
+"""Sessions whose tokens are refreshed: some more than calls under way, each used again and again."""
+_DISTINCT = 24_000
+"""Tokens that are validated in turn: more than a server remembers, so that each is new to it every time."""
+
+
+def claims() -> dict[str, object]:
+    """What an ordinary token says."""
+    return {
+        "subject": "user-7f3a9c21",
+        "client_id": "web",
+        "audience": ["https://api.example"],
+        "scopes": ["orders:read", "orders:write"],
+    }
+
+
+def access_request() -> pb.IssueTokenRequest:
+    """An access token alone."""
+    return pb.IssueTokenRequest(**claims(), token_types=[token_pb2.TOKEN_TYPE_ACCESS])
+
+
+def session_request() -> pb.IssueTokenRequest:
+    """An access and a refresh token."""
+    return pb.IssueTokenRequest(**claims(), device_id="phone-1")
+
+
+def refresh_request(refresh_token: str) -> pb.RefreshTokenRequest:
+    """Exchange it."""
+    return pb.RefreshTokenRequest(refresh_token=refresh_token, client_id="web", device_id="phone-1")
+
+
+def validate_request(token: str) -> pb.ValidateTokenRequest:
+    """As a gateway asks."""
+    return pb.ValidateTokenRequest(
+        token=token, audience="https://api.example", required_scopes=["orders:read"]
+    )
+
+
+@dataclass
+class Target:
+    """A running service with a directory for what it is asked."""
+
+    service: ServiceProcess
+    directory: Path
+
+    def call(self, method: str, request: bytes) -> bytes:
+        """One call."""
+        with grpc.insecure_channel(self.service.grpc_address) as channel:
+            return channel.unary_unary(SERVICE + method)(request, timeout=30)
+
+    def many(self, method: str, request: bytes, count: int) -> list[bytes]:
+        """The replies to the same request sent so often."""
+        kept = self.directory / "kept"
+        with self.load(method, [request], replies="keep", kept=str(kept)) as load:
+            load.calls(count)
+        return read_messages(kept)
+
+    def load(self, method: str, requests: Sequence[bytes], **job: object) -> Load:
+        """A load generator for this service."""
+        return _load(self.service.grpc_address, self.directory / f"{method}.ours", method, requests, **job)
+
+    def duel(
+        self, method: str, requests: Sequence[bytes], reply_size: int, effort: Effort, **job: object
+    ) -> Outcome:
+        """Against a server that does nothing."""
+        with (
+            Noop(reply_size) as noop,
+            self.load(method, requests, **job) as ours,
+            _load(noop.address, self.directory / f"{method}.noop", method, requests) as reference,
+        ):
+            return duel(
+                Side(ours, self.service.pid),
+                Side(reference, noop.pid),
+                rounds=effort.rounds,
+                seconds=effort.seconds,
+            )
+
+
+def _load(address: str, path: Path, method: str, requests: Sequence[bytes], **job: object) -> Load:
+    write_messages(path, requests)
+    return Load(Job(address, SERVICE + method, str(path), **job))  # type: ignore[arg-type]
+
+
+@contextmanager
+def target(env: dict[str, str]) -> Iterator[Target]:
+    """A service with settings, and otherwise as it comes."""
+    with ServiceProcess(env=env) as service, tempfile.TemporaryDirectory() as directory:
+        yield Target(service, Path(directory))
+
+
+def validate_repeated(effort: Effort) -> Iterator[Row]:
+    """The same token again and again."""
+    with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256"}) as ours:
+        issued = pb.IssueTokenResponse.FromString(
+            ours.call("IssueToken", access_request().SerializeToString())
+        )
+        request = validate_request(issued.access_token).SerializeToString()
+        reply = ours.call("ValidateToken", request)
+        assert pb.ValidateTokenResponse.FromString(reply).active
+        outcome = ours.duel("ValidateToken", [request], len(reply), effort)
+    yield _row("ValidateToken, the same token", outcome, 0.80)
+
+
+def validate_distinct(effort: Effort) -> Iterator[Row]:
+    """Tokens the server has not seen, or forgotten: each is verified."""
+    with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256"}) as ours:
+        replies = ours.many("IssueToken", access_request().SerializeToString(), _DISTINCT)
+        requests = [
+            validate_request(pb.IssueTokenResponse.FromString(reply).access_token).SerializeToString()
+            for reply in replies
+        ]
+        reply = ours.call("ValidateToken", requests[-1])
+        assert pb.ValidateTokenResponse.FromString(reply).active
+        outcome = ours.duel("ValidateToken", requests, len(reply), effort)
+    yield _row("ValidateToken, distinct tokens (RS256)", outcome, 0.80)
+
+
+def issue_access(effort: Effort) -> Iterator[Row]:
+    """A signature and no database."""
+    with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as ours:
+        request = access_request().SerializeToString()
+        size = len(ours.call("IssueToken", request))
+        outcome = ours.duel("IssueToken", [request], size, effort)
+    yield _row("IssueToken, access only, ES256", outcome, 0.60)
+
+
+def issue_session(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
+    """A new session in the database, and an RSA signature."""
+    env = {
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256",
+        "TOKEN_SERVICE_DATABASE_URL": postgres.create_database(),
+    }
+    with target(env) as ours:
+        request = session_request().SerializeToString()
+        size = len(ours.call("IssueToken", request))
+        outcome = ours.duel("IssueToken", [request], size, effort)
+    yield _row("IssueToken, access + refresh, RS256, PostgreSQL", outcome, 0.25)
+
+
+def refresh(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
+    """A rotation in the database."""
+    env = {
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+        "TOKEN_SERVICE_DATABASE_URL": postgres.create_database(),
+    }
+    with target(env) as ours:
+        sessions = ours.many("IssueToken", session_request().SerializeToString(), _CHAINS)
+        tokens = [pb.IssueTokenResponse.FromString(reply).refresh_token for reply in sessions]
+        size = len(sessions[0])
+        requests = [refresh_request(token).SerializeToString() for token in tokens]
+        outcome = ours.duel("RefreshToken", requests, size, effort, replies="refresh")
+    yield _row("RefreshToken, ES256, PostgreSQL", outcome, 0.35)
+
+
+def _row(what: str, outcome: Outcome, goal: float) -> Row:
+    ours, reference = outcome.rate_cells
+    return Row(what, ours, f"no-op {reference}", outcome.rate, at_least=goal, note=outcome.note)
