@@ -129,10 +129,19 @@ class Keyring:
         if revision is None or revision != self.revision:
             self.adopt(await self._store.load())
 
-    def adopt(self, stored: StoredKeys) -> None:
-        """Use keys that were just loaded, unless the copy is newer. Raises `ConfigurationError` as `refresh` does; it is logged once."""
+    async def start_over(self) -> None:
+        """Load the keys of another database, or of this one as it was restored from a backup: the revision of the copy says nothing of them.
+
+        Raises as `refresh` does.
+        """
+        self.adopt(await self._store.load(), anew=True)
+
+    def adopt(self, stored: StoredKeys, *, anew: bool = False) -> None:
+        """Use keys that were just loaded, unless the copy is newer; `anew`: even then. Raises `ConfigurationError` as `refresh` does; it is
+        logged once.
+        """
         copy = self._copy
-        if copy is not None and stored.revision < copy.stored.revision:
+        if copy is not None and stored.revision < copy.stored.revision and not anew:
             return  # overtaken by a later load
         if copy is None or stored != copy.stored:
             try:

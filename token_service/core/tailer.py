@@ -58,6 +58,7 @@ class Tailer:
         self._fresh_until = float("-inf")
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
+        self._keys_of_other_log = False
         self._wanted: LogHead | None = None
         self._wake = asyncio.Event()
         self._swept = float("-inf")
@@ -206,6 +207,7 @@ class Tailer:
                 revocations.apply(entry)
                 at = entry.sequence
         self._replica.reset(head.epoch, at, revocations)
+        self._keys_of_other_log = bool(before.epoch)
 
     async def _read(self, after: int) -> tuple[int, Sequence[Revocation]]:
         """The next page of entries, of which there are some, and the place it follows: further on than `after` if entries were purged."""
@@ -222,7 +224,11 @@ class Tailer:
         not depend on them, for that of a key is in the log.
         """
         with suppress(ConfigurationError):
-            await self._keyring.refresh(revision=head.key_revision)
+            if self._keys_of_other_log:
+                await self._keyring.start_over()
+                self._keys_of_other_log = False
+            else:
+                await self._keyring.refresh(revision=head.key_revision)
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()

@@ -76,8 +76,9 @@ class Validators:
             self._moved()
 
     def forget_progress(self) -> None:
-        """Sequences of another log mean nothing here."""
+        """Sequences of another log mean nothing here, nor do revisions of its key set."""
         self._applied = dict.fromkeys(self._applied, 0)
+        self._key_revisions = dict.fromkeys(self._key_revisions, 0)
         self._foreign.clear()
         self.requested = 0
         self._moved()

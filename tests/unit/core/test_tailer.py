@@ -664,3 +664,30 @@ async def test_two_looks_at_once_never_take_the_replica_back():
         await asyncio.sleep(1.01)
         assert places == sorted(places)
         assert nodes.subjects() == {"bob", "other-1", "other-2", "other-3"}
+
+
+@virtual_time
+@pytest.mark.parametrize("epoch", [None, "epoch-two"])
+async def test_the_keys_of_another_log_are_taken_however_old_they_are(epoch: str | None):
+    async with TwoNodes(poll_interval=1) as nodes:
+        await nodes.elsewhere(3)
+        await asyncio.sleep(1.01)
+        state = nodes.stores.keys._state
+        backup, revision = dict(state.signing_keys), state.head.key_revision
+        first = nodes.node.keyring.signer().key_id
+        await nodes.node.revoke(target=RevocationTarget.KEY, value=first)
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id != first
+        # Restored from the backup: the key that signs now is not in the database any more.
+        await nodes.replace_log(1, epoch=epoch)
+        state.signing_keys = backup
+        state.head = replace(state.head, key_revision=revision)
+        broken = Intercepted(nodes.stores.keys)
+        broken.before["load"] = raising(StoreUnavailableError())
+        nodes.node.keyring._store = broken
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id != first
+        nodes.node.keyring._store = nodes.stores.keys
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id == first
+        assert nodes.node.keyring.revision == revision

@@ -86,12 +86,13 @@ async def test_a_validator_counts_once_however_many_streams_it_has():
 async def test_another_log_makes_all_that_was_confirmed_void():
     async with Cluster() as (one, two):
         one.connect("a")
-        one.confirm("a", 50)
+        one.confirm("a", 50, 7)
         two.confirm("a", 60)
+        assert one.key_revision == 7
         assert await counts(one, 70, 0.5) == (1, 0)
         one.forget_progress()
         two.forget_progress()
-        assert (one.counts(1), one.requested) == ((1, 0), 0)
+        assert (one.counts(1), one.requested, one.key_revision) == ((1, 0), 0, 0)
         await asyncio.sleep(3)
         assert one.counts(1) == (1, 0)
 
