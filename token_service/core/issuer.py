@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 from uuid import UUID
 
 from token_service.core.custom_claims import check_custom_claims
@@ -124,7 +125,7 @@ class Issuer:
             client_id=command.client_id,
             session_id=grant.session_id,
             token_id=access.token_id if access is not None else "",
-            token_types=sorted(kind.name for kind in command.kinds),
+            token_types=_names(command.kinds),
             ip_address=command.client_context.ip_address,
             user_agent=command.client_context.user_agent,
         )
@@ -223,6 +224,11 @@ def access_token_ttl(policy: Policy, asked: float | None) -> int:
 
 def _lifetime(session: Session) -> float:
     return session.absolute_expire_time - session.create_time
+
+
+@cache  # of the fifteen combinations there are
+def _names(kinds: frozenset[TokenKind]) -> tuple[str, ...]:
+    return tuple(sorted(kind.name for kind in kinds))
 
 
 def token_type(confirmation: Confirmation) -> str:

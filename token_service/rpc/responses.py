@@ -47,21 +47,19 @@ _TARGET_FIELDS: Final = {
 
 def issued_tokens(kind: type[_Issued], tokens: IssuedTokens) -> _Issued:
     """The answer to IssueToken or RefreshToken."""
-    response = kind(
+    access, refresh = tokens.access_token_expire_time, tokens.refresh_token_expire_time
+    return kind(
         access_token=tokens.access_token,
         token_type=tokens.token_type,
+        access_token_expire_time=None if access is None else timestamp(access),
         refresh_token=tokens.refresh_token,
+        refresh_token_expire_time=None if refresh is None else timestamp(refresh),
         id_token=tokens.id_token,
         session_token=tokens.session_token,
         session_id=tokens.session_id,
         token_id=tokens.token_id,
         scopes=tokens.scopes,
     )
-    if tokens.access_token_expire_time is not None:
-        response.access_token_expire_time.CopyFrom(timestamp(tokens.access_token_expire_time))
-    if tokens.refresh_token_expire_time is not None:
-        response.refresh_token_expire_time.CopyFrom(timestamp(tokens.refresh_token_expire_time))
-    return response
 
 
 def jwt_claims(claims: VerifiedClaims) -> token_pb2.Claims:
