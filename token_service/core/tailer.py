@@ -109,10 +109,11 @@ class Tailer:
 
     async def look_for_keys(self) -> bool:
         """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it."""
-        revision = self._keyring.revision
+        revision, asked = self._keyring.revision, self._clock.monotonic()
         async with self._looking:  # a look under way may bring them
-            unchanged = self._keyring.revision == revision
-            if unchanged and self._clock.monotonic() - self._looked >= _KEY_LOOK_INTERVAL:
+            if self._keyring.revision == revision and self._looked < asked:
+                # Looks are as far apart as that, but nobody is turned away without one that began after the question.
+                await asyncio.sleep(self._looked + _KEY_LOOK_INTERVAL - self._clock.monotonic())
                 await self._look_alone()
         return self._keyring.revision != revision
 

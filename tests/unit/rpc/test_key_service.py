@@ -199,3 +199,12 @@ async def test_a_key_that_another_node_just_made_can_be_killed(served: Served) -
     key = await other.key_manager.prepare(None)
     request = pb.RevokeSigningKeyRequest(key_id=key.key_id)
     assert (await served.keys.RevokeSigningKey(request)).signing_key.state == REVOKED
+
+
+async def test_a_token_of_a_key_that_another_node_just_made_is_good_here(served: Served) -> None:
+    other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
+    await other.start()
+    key = await other.key_manager.prepare(None)
+    await other.key_manager.activate(key.key_id, force=True)
+    token = (await other.issue()).access_token
+    assert (await served.validate(token)).active
