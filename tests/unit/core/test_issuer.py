@@ -296,7 +296,7 @@ async def test_the_audit_log_hears_of_it_without_a_token():
         "client_id": "web",
         "session_id": tokens.session_id,
         "token_id": tokens.token_id,
-        "token_types": ["ACCESS", "ID", "REFRESH", "SESSION"],
+        "token_types": ("ACCESS", "ID", "REFRESH", "SESSION"),
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
     }
