@@ -35,7 +35,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
-        self._clock_resolution = 1e-6  # after months the numbers of its own are too coarse for the loop's nanosecond
+        # After months the steps between two floating-point numbers are wider than the loop's nanosecond.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._jumping.now
