@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from token_service.core.key_manager import NewKey
 from token_service.core.ports import StoredSigningKey
-from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (
     DEFAULT_RSA_BITS,
     PrivateKey,
@@ -30,6 +29,7 @@ from token_service.signers.private_key import (
     private_key_bytes,
     public_key_bytes,
 )
+from token_service.signers.signing_threads import SigningThreads
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
@@ -45,22 +45,17 @@ class LocalSigner:
     less than the way into a thread and back.
     """
 
-    def __init__(self, key: PrivateKey, executor: Executor | None = None) -> None:
-        """`executor`: where RSA signs; None: the event loop's own. Raises `ValueError` for a key that is too weak."""
+    def __init__(self, key: PrivateKey, threads: SigningThreads | None = None) -> None:
+        """`threads`: where RSA signs; None: where it is called. Raises `ValueError` for a key that is too weak."""
         self.algorithm: Algorithm = key_algorithm(key)
         self.key_id: str = key_id_of(key)
-        self._executor = executor
+        self._threads = threads if self.algorithm is Algorithm.RS256 else None
         self._sign = _signing_function(key)
 
     async def sign(self, signing_input: bytes) -> bytes:
         """The JWS signature. Raises `SigningUnavailableError` once the threads are gone."""
-        if self.algorithm is Algorithm.RS256:
-            loop = asyncio.get_running_loop()
-            try:
-                signature = loop.run_in_executor(self._executor, self._sign, signing_input)
-            except RuntimeError:  # the executor is shut down
-                raise SigningUnavailableError from None
-            return await signature
+        if self._threads is not None:
+            return await self._threads.sign(self._sign, signing_input)
         return self._sign(signing_input)
 
     def __repr__(self) -> str:
@@ -76,7 +71,7 @@ class LocalKeys:
     def __init__(self, threads: int | None = None, *, rsa_bits: int = DEFAULT_RSA_BITS) -> None:
         """`threads`: how many RSA signatures are made at a time; None: one for each processor. `rsa_bits`: of RSA keys where nothing else is said."""
         self._rsa_bits = rsa_bits
-        self._executor = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="sign")
+        self._threads = SigningThreads(threads or os.cpu_count() or 1)
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,12 +83,12 @@ class LocalKeys:
 
     def close(self) -> None:
         """End the threads once they have finished what they were given."""
-        self._executor.shutdown(wait=False)
+        self._threads.close()
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
         """A new key pair. Implements `GenerateKey`."""
         make = partial(generate_private_key, algorithm, rsa_bits=rsa_bits or self._rsa_bits)
-        key = await asyncio.get_running_loop().run_in_executor(self._executor, make)
+        key = await asyncio.to_thread(make)
         return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
     def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
@@ -106,7 +101,7 @@ class LocalKeys:
             raise ConfigurationError(
                 f"the private key of signing key {key.key_id} is unusable: {error}"
             ) from None
-        signer = LocalSigner(private, self._executor)
+        signer = LocalSigner(private, self._threads)
         if signer.key_id != key.key_id:
             raise ConfigurationError(
                 f"the private key of signing key {key.key_id} is that of {signer.key_id}"

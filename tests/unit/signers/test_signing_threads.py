@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tests.support.deadline import eventually
+from token_service.errors import SigningUnavailableError
+from token_service.signers.signing_threads import SigningThreads
+
+
+async def test_every_caller_gets_the_result_of_its_own_data() -> None:
+    threads = SigningThreads(3)
+    results = await asyncio.gather(*(threads.sign(lambda data: data * 2, b"%d" % n) for n in range(500)))
+    assert results == [b"%d" % n * 2 for n in range(500)]
+    threads.close()
+
+
+async def test_an_error_reaches_who_asked_and_nobody_else() -> None:
+    threads = SigningThreads(1)
+
+    def broken(data: bytes) -> bytes:
+        raise ValueError("no")
+
+    first, second = threads.sign(broken, b"x"), threads.sign(bytes.upper, b"x")
+    with pytest.raises(ValueError, match="no"):
+        await first
+    assert await second == b"X"
+    threads.close()
+
+
+async def test_nobody_is_disturbed_by_a_caller_that_went_away() -> None:
+    threads = SigningThreads(1)
+    go_on = threading.Event()
+
+    def wait(data: bytes) -> bytes:
+        go_on.wait(10)
+        return data
+
+    gone, queued = threads.sign(wait, b"1"), threads.sign(bytes.upper, b"x")
+    gone.cancel()
+    go_on.set()
+    assert await queued == b"X"
+    threads.close()
+
+
+async def test_closing_lets_what_was_asked_finish_and_refuses_the_rest() -> None:
+    before = set(threading.enumerate())
+    threads = SigningThreads(2)
+    asked = [threads.sign(bytes.upper, b"x") for _ in range(10)]
+    threads.close()
+    assert await asyncio.gather(*asked) == [b"X"] * 10
+    with pytest.raises(SigningUnavailableError):
+        threads.sign(bytes.upper, b"x")
+    await eventually(lambda: set(threading.enumerate()) <= before)
+
+
+def test_no_thread_is_started_for_nothing() -> None:
+    before = threading.active_count()
+    SigningThreads(4).close()
+    assert threading.active_count() == before
+
+
+def test_a_loop_that_ended_meanwhile_harms_no_thread() -> None:
+    threads = SigningThreads(1)
+    go_on = threading.Event()
+
+    def wait(data: bytes) -> bytes:
+        go_on.wait(10)
+        return data
+
+    async def ask() -> None:
+        threads.sign(wait, b"x")
+
+    asyncio.run(ask())
+    (worker,) = (thread for thread in threading.enumerate() if thread.name == "sign-0")
+    go_on.set()
+    threads.close()
+    worker.join(10)
+    assert not worker.is_alive()

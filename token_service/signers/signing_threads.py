@@ -1,0 +1,77 @@
+"""Threads that sign for an event loop.
+
+What `concurrent.futures` spends on each call (a future with a lock of its own, two callbacks and a wake-up of the loop) is a sixth of an
+RSA signature. Here a call is an entry in a queue, and all results that are there are handed over in one go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final, TypeAlias
+
+from token_service.errors import SigningUnavailableError
+
+Sign: TypeAlias = Callable[[bytes], bytes]
+_Task: TypeAlias = tuple[asyncio.Future[bytes], Sign, bytes]
+
+
+class SigningThreads:
+    """A few threads, started when they are first needed. For one event loop."""
+
+    def __init__(self, count: int) -> None:
+        self._count: Final = count
+        self._tasks: Final[SimpleQueue[_Task | None]] = SimpleQueue()
+        self._results: Final[deque[tuple[asyncio.Future[bytes], bytes | Exception]]] = deque()
+        self._delivering = False
+        self._started = False
+        self._closed = False
+
+    def sign(self, sign: Sign, data: bytes) -> asyncio.Future[bytes]:
+        """What `sign(data)` returns or raises in a thread. Raises `SigningUnavailableError` when closed."""
+        if self._closed:
+            raise SigningUnavailableError
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if not self._started:
+            self._started = True
+            for number in range(self._count):
+                threading.Thread(target=self._work, name=f"sign-{number}", daemon=True).start()
+        self._tasks.put((future, sign, data))
+        return future
+
+    def close(self) -> None:
+        """End the threads once they have finished what they were given."""
+        self._closed = True
+        if self._started:
+            for _ in range(self._count):
+                self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, sign, data = task
+            try:
+                result: bytes | Exception = sign(data)
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                result = error
+            self._results.append((future, result))
+            # Once it is set it stays so until the loop begins to look, and then it finds this result, too.
+            if not self._delivering:
+                self._delivering = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    future.get_loop().call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivering = False
+        results = self._results
+        while results:
+            future, result = results.popleft()
+            if future.done():  # cancelled
+                continue
+            if isinstance(result, bytes):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
