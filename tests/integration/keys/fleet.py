@@ -1,0 +1,215 @@
+"""Validators that check every token over and over while keys come and go, and remember each verdict that was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import grpc
+from jwt import get_unverified_header
+
+from tests.integration.calls import ACCESS, STRONG, Api
+from tests.integration.nodes import Node
+from tests.support.deadline import eventually
+from token_service.client import ForeignIssuer, Freshness, ServiceIssuer, TokenValidator, ValidatorConfig
+from token_service.client.keys import fetch_over_http
+from token_service.errors import InvalidTokenError, ReplicaStaleError
+
+BOUND = 3.0
+"""Seconds after which no validator accepts a revoked token as fresh."""
+ISSUER = "https://tokens.test"
+PATIENCE = 20.0
+"""Seconds in which a validator that was cut off has to know again. Only a hang takes as long."""
+
+
+class WrongVerdictError(Exception):
+    """A good token was refused, or one that was not good accepted."""
+
+
+@dataclass
+class Token:
+    text: str = field(repr=False)
+    key_id: str
+    algorithm: str
+
+
+class Fleet:
+    """Issues at every node and validates at every node and by `size` validators, until it is left."""
+
+    def __init__(self, nodes: list[Node], *, size: int = 20, pollers: int = 2) -> None:
+        self._nodes = nodes
+        self._size = size
+        self._pollers = pollers
+        self._random = random.Random(4)
+        self._tokens: list[Token] = []
+        self.issued: Counter[tuple[int, str, str]] = Counter()
+        """How many tokens by node, key and algorithm."""
+        self.killed: dict[str, float] = {}
+        """When the revocation of a key was acknowledged (monotonic)."""
+        self.being_killed: set[str] = set()
+        self.verdicts: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self._stack = stack = AsyncExitStack()
+        addresses = [node.grpc_address for node in self._nodes]
+        self.apis = [await stack.enter_async_context(Api(address)) for address in addresses]
+        self._validators = [
+            await stack.enter_async_context(TokenValidator(self._config(number, addresses)))
+            for number in range(self._size)
+        ]
+        for validator in self._validators:
+            assert await validator.wait_ready(PATIENCE)
+        self._tasks = [asyncio.create_task(self._issue(number)) for number in range(len(self._nodes))]
+        self._tasks += [
+            asyncio.create_task(self._check(validator, n)) for n, validator in enumerate(self._validators)
+        ]
+        self._tasks += [
+            asyncio.create_task(self._ask(number, strong=strong))
+            for number in range(len(self._nodes))
+            for strong in (False, True)
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._stack.aclose()
+
+    def require_health(self) -> None:
+        """Raise `WrongVerdictError` if any verdict was wrong or a task has ended."""
+        ended = [repr(task) for task in self._tasks if task.done()]
+        if ended or self.wrong:
+            raise WrongVerdictError(f"{len(self.wrong)} wrong verdicts: {self.wrong[:10]}; ended: {ended}")
+
+    async def until(self, condition: Callable[[], object], timeout: float = 90) -> None:
+        """Wait for a condition while every verdict is right."""
+
+        def check() -> bool:
+            self.require_health()
+            return bool(condition())
+
+        await eventually(check, timeout=timeout, interval=0.1)
+
+    async def kill(self, key_id: str, api: Api) -> None:
+        """Revoke a key."""
+        from token_service.v1.key_service_pb2 import RevokeSigningKeyRequest
+
+        self.being_killed.add(key_id)
+        await api.keys.RevokeSigningKey(RevokeSigningKeyRequest(key_id=key_id), timeout=30)
+        self.killed[key_id] = time.monotonic()
+
+    def keys_of(self, algorithm: str) -> set[str]:
+        """The keys that have signed tokens."""
+        return {key_id for _, key_id, used in self.issued if used == algorithm}
+
+    def _config(self, number: int, addresses: list[str]) -> ValidatorConfig:
+        if number < self._pollers:  # knows nothing but the published key set, as most gateways do
+            issuer: ServiceIssuer | ForeignIssuer = ForeignIssuer(
+                issuer=ISSUER,
+                jwks_url="https://tokens.test/.well-known/jwks.json",
+                fetch=self._fetch,
+                refresh_interval=1.0,
+                unknown_key_interval=0.0,
+            )
+        else:
+            order = addresses if number % 2 else addresses[::-1]
+            issuer = ServiceIssuer(
+                issuer=ISSUER,
+                target=f"ipv4:{','.join(order)}",
+                subscriber_id=f"validator-{number}",
+                freshness=Freshness(bound=BOUND),
+                key_refresh_interval=0.5,
+            )
+        return ValidatorConfig(issuers=[issuer], audience="api", cache_capacity=200)
+
+    def _fetch(self, url: str, timeout: float) -> bytes:
+        """From whichever node answers, as a load balancer does."""
+        failure = OSError("no node")
+        for node in self._nodes:
+            try:
+                return fetch_over_http(url.replace("https://tokens.test", node.http_url), timeout)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    async def _issue(self, number: int) -> None:
+        while True:
+            try:
+                token = (await self.apis[number].issue(token_types=[ACCESS])).access_token
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
+                    self.wrong.append(f"node {number} does not issue: {error.code()} {error.details()}")
+                await asyncio.sleep(0.1)  # the node is being restarted
+                continue
+            header = get_unverified_header(token)
+            self.issued[number, header["kid"], header["alg"]] += 1
+            self._tokens.append(Token(token, header["kid"], header["alg"]))
+            await asyncio.sleep(0.03)
+
+    def _choose(self) -> Token | None:
+        """One of the newest half of the time, otherwise any."""
+        if not self._tokens:
+            return None
+        newest = self._random.random() < 0.5
+        return (
+            self._tokens[-self._random.randint(1, min(5, len(self._tokens)))]
+            if newest
+            else self._random.choice(self._tokens)
+        )
+
+    def _judge(self, who: str, token: Token, accepted: str, began: float, bound: float) -> None:
+        """`accepted`: why not; empty if it was."""
+        self.verdicts["refused" if accepted else "accepted"] += 1
+        if accepted and token.key_id not in self.being_killed:
+            self.wrong.append(f"{who} refused a good token of {token.key_id} ({token.algorithm}): {accepted}")
+        if not accepted and began > self.killed.get(token.key_id, float("inf")) + bound:
+            late = began - self.killed[token.key_id]
+            self.wrong.append(f"{who} accepted a token of a key {late:.2f} s after its revocation")
+
+    async def _check(self, validator: TokenValidator, number: int) -> None:
+        bound = float("inf") if number < self._pollers else BOUND
+        while True:
+            token = self._choose()
+            if token is not None:
+                began = time.monotonic()
+                try:
+                    await validator.validate(token.text, required_scopes=["read"])
+                    verdict = ""
+                except InvalidTokenError as error:
+                    verdict = error.reason.value
+                except ReplicaStaleError:
+                    self.verdicts["unknown"] += 1
+                    if not await validator.wait_ready(PATIENCE):
+                        self.wrong.append(f"validator {number} was cut off for {PATIENCE} s")
+                    continue
+                self._judge(f"validator {number}", token, verdict, began, bound)
+            await asyncio.sleep(0.04)
+
+    async def _ask(self, number: int, *, strong: bool) -> None:
+        while True:
+            token = self._choose()
+            if token is not None:
+                began = time.monotonic()
+                try:
+                    verdict = await self.apis[number].why(token.text, consistency=STRONG if strong else 0)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
+                        self.wrong.append(
+                            f"node {number} does not validate: {error.code()} {error.details()}"
+                        )
+                    await asyncio.sleep(0.1)
+                    continue
+                # A LOCAL answer may be as old as the node's replica, a STRONG one not at all.
+                self._judge(f"node {number}", token, verdict, began, 0.0 if strong else 10.0)
+            await asyncio.sleep(0.03)

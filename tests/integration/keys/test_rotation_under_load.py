@@ -1,0 +1,60 @@
+"""Keys rotate, change their algorithm and are killed while tokens are issued and validated all the time: nobody notices, but for the killed key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.integration.keys.fleet import BOUND, ISSUER, Fleet
+from tests.integration.nodes import Node, nodes
+
+SETTINGS = {
+    "TOKEN_SERVICE_ISSUER": ISSUER,
+    "TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256",
+    "TOKEN_SERVICE_KEY_ROTATION_PERIOD": "4s",
+    "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "2s",
+    "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
+}
+
+
+async def restart(node: Node, **settings: str) -> None:
+    node._settings.update({f"TOKEN_SERVICE_{name}": value for name, value in settings.items()})
+    await asyncio.to_thread(node.restart)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_three_rotations_a_change_of_algorithm_and_a_kill(shared_postgres_url: str) -> None:
+    with nodes(2, {**SETTINGS, "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url}) as (first, second):
+        async with Fleet([first, second]) as fleet:
+            # Three rotations.
+            await fleet.until(lambda: len(fleet.keys_of("RS256")) >= 4)
+
+            # Another algorithm, one node after the other; in between the nodes disagree, and keys rotate all the same.
+            await restart(first, SIGNING_ALGORITHM="ES256")
+            before = len(fleet.keys_of("RS256") | fleet.keys_of("ES256"))
+            await fleet.until(lambda: len(fleet.keys_of("RS256") | fleet.keys_of("ES256")) > before)
+            await restart(second, SIGNING_ALGORITHM="ES256")
+            fleet.issued.clear()
+            await fleet.until(
+                lambda: {number for number, _, used in fleet.issued if used == "ES256"} == {0, 1}
+            )
+            await fleet.until(lambda: len(fleet.keys_of("ES256")) >= 2)
+
+            # The key that signs is compromised.
+            fleet.issued.clear()
+            await fleet.until(lambda: fleet.issued)
+            ((_, key_id, _), _) = fleet.issued.most_common(1)[0]
+            began = time.monotonic()
+            await fleet.kill(key_id, fleet.apis[1])
+            fleet.issued.clear()
+            await fleet.until(
+                lambda: {number for number, used, _ in fleet.issued if used != key_id} == {0, 1}
+            )
+            await fleet.until(lambda: time.monotonic() > fleet.killed[key_id] + 2 * BOUND)
+            fleet.require_health()
+            assert fleet.verdicts["refused"] > 0  # tokens of the killed key
+            assert fleet.verdicts["accepted"] > 1000
+            assert began < fleet.killed[key_id]
