@@ -18,6 +18,8 @@ from token_service.tokens.key_set import KeySet, VerificationKey
 from token_service.tokens.strict_json import decode_object
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
+EARLY_LEEWAY: Final = 5.0
+"""Seconds a token may come before its time, for the clock of who has just issued it may be ahead. Expiry needs no such mercy."""
 _MAX_KNOWN_HEADERS: Final = 256
 
 # A key that travels with the token, or an extension not understood, is a reason to refuse it (RFC 8725, section 3.10; RFC 7515,
@@ -139,10 +141,14 @@ class Verifier:
 
 
 def check_times(claims: VerifiedClaims, now: float, leeway: float = 0) -> None:
-    """Raise EXPIRED or NOT_YET_VALID unless `now` is within the token's time, `leeway` seconds allowed at both ends."""
+    """Raise EXPIRED or NOT_YET_VALID unless `now` is within the token's time.
+
+    `leeway` seconds are allowed at both ends, and at least `EARLY_LEEWAY` seconds before it begins.
+    """
     if claims.expire_time <= now - leeway:
         raise InvalidTokenError(InvalidReason.EXPIRED, "the token has expired")
-    if claims.not_before > now + leeway or claims.issue_time > now + leeway:
+    latest = now + max(leeway, EARLY_LEEWAY)
+    if claims.not_before > latest or claims.issue_time > latest:
         raise InvalidTokenError(InvalidReason.NOT_YET_VALID, "the token is not valid yet")
 
 
