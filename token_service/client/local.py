@@ -19,7 +19,14 @@ from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleE
 from token_service.tokens.claims import VerifiedClaims
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.verified_cache import CacheEntry, TokenCache
-from token_service.tokens.verifier import IssuerRules, Verifier, check_audience, check_scopes, check_times
+from token_service.tokens.verifier import (
+    EARLY_LEEWAY,
+    IssuerRules,
+    Verifier,
+    check_audience,
+    check_scopes,
+    check_times,
+)
 
 _MAX_CLOCK_STEP: Final = 60.0
 
@@ -123,6 +130,7 @@ class LocalValidator:
         self._config = config
         self._counters = counters
         self._leeway = config.leeway
+        self._early = max(config.leeway, EARLY_LEEWAY)
         self._cache_age = config.cache_age
         self._now, self._elapsed = clock.now, clock.elapsed
 
@@ -212,12 +220,12 @@ class LocalValidator:
                     raise
                 return self.issuers[issuer]
             self._counters.verified += 1
-            begin, issued, leeway = claims.not_before, claims.issue_time, self._leeway
+            begin, issued = claims.not_before, claims.issue_time
             known = Known(
                 claims,
                 self.issuers[claims.issuer],
-                (begin if begin > issued else issued) - leeway,  # noqa: FURB136  # a call costs more
-                claims.expire_time + leeway,
+                (begin if begin > issued else issued) - self._early,  # noqa: FURB136  # a call costs more
+                claims.expire_time + self._leeway,
                 elapsed + self._cache_age,
             )
             cache.put(token, known)
