@@ -1,26 +1,32 @@
-"""What is asked of the issuer, and what it answers."""
+"""What is asked of the issuer, and what it answers.
+
+These are made for each call, so they are structs of msgspec, which takes a fifth of a dataclass's time to make one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 
 DEFAULT_KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
-@dataclass(frozen=True, slots=True)
-class ClientContext:
+class ClientContext(msgspec.Struct, frozen=True):
     """Where the end user's request came from, for the audit log."""
 
     ip_address: str = ""
     user_agent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssueCommand:
+_BEARER: Final = Confirmation()
+_NOWHERE: Final = ClientContext()
+
+
+class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Issue tokens. Spans in seconds; None: the policy's."""
 
     subject: str
@@ -29,40 +35,44 @@ class IssueCommand:
     scopes: tuple[str, ...] = ()
     kinds: frozenset[TokenKind] = DEFAULT_KINDS
     auth_context: AuthContext | None = None
-    custom_claims: Mapping[str, Any] = field(default_factory=dict)
+    custom_claims: Mapping[str, Any] = {}
     device_id: str = ""
     access_token_ttl: float | None = None
     refresh_token_ttl: float | None = None
-    confirmation: Confirmation = field(default_factory=Confirmation)
+    confirmation: Confirmation = _BEARER
     nonce: str = ""
     request_id: str = ""
-    client_context: ClientContext = field(default_factory=ClientContext)
+    client_context: ClientContext = _NOWHERE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshCommand:
+class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Exchange a refresh token. Empty scopes and audience: the session's."""
 
-    refresh_token: str = field(repr=False)
+    refresh_token: str
     client_id: str
     device_id: str = ""
     scopes: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
-    client_context: ClientContext = field(default_factory=ClientContext)
+    client_context: ClientContext = _NOWHERE
+
+    def __repr__(self) -> str:
+        return f"<RefreshCommand client_id={self.client_id!r}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedTokens:
+class IssuedTokens(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens for a client. Empty texts and None stand for what was not issued. Times are NumericDates."""
 
-    access_token: str = field(default="", repr=False)
+    access_token: str = ""
     token_type: str = ""
     """`Bearer` or `DPoP` (RFC 6749, section 7.1; RFC 9449, section 5)."""
     access_token_expire_time: float | None = None
-    refresh_token: str = field(default="", repr=False)
+    refresh_token: str = ""
     refresh_token_expire_time: float | None = None
-    id_token: str = field(default="", repr=False)
-    session_token: str = field(default="", repr=False)
+    id_token: str = ""
+    session_token: str = ""
     session_id: str = ""
     token_id: str = ""
     scopes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<IssuedTokens session_id={self.session_id!r} token_id={self.token_id!r}>"
