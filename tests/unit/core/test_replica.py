@@ -129,6 +129,11 @@ async def test_a_waiter_that_goes_away_is_in_nobodys_way():
     await cancelled(leaving)
     replica.apply(entries(1, 2))
     await staying
+    forgotten = asyncio.create_task(replica.wait_for(Cursor("epoch-one", 99)))
+    await settle()
+    await cancelled(forgotten)
+    replica.apply([entry(3)])
+    assert not replica._waiters
 
 
 @virtual_time

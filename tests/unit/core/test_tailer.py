@@ -424,6 +424,19 @@ async def test_strong_reads_of_different_heads_all_end_without_a_poll():
 
 
 @virtual_time
+async def test_a_head_that_comes_late_takes_nothing_from_a_higher_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("token_service.core.tailer._PAGE", 2)
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        low = await nodes.stores.log.head()
+        await nodes.elsewhere(5)
+        nodes.tailer.offer(await nodes.stores.log.head(), [])
+        nodes.tailer.offer(low, [])
+        await settle()
+        assert nodes.replica.applied == 10
+
+
+@virtual_time
 async def test_a_strong_read_without_the_store_fails():
     async with TwoNodes() as nodes:
         nodes.log.before["head"] = raising(StoreUnavailableError())
@@ -467,6 +480,24 @@ async def test_staleness_grows_while_the_store_fails_and_ends_when_it_is_back(ca
         assert nodes.replica.applied == 2
         warnings = [record for record in caplog.records if record.levelname == "WARNING"]
         assert len(warnings) == 1
+
+
+@virtual_time
+async def test_a_slow_look_proves_only_what_was_true_when_it_began():
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+
+        async def slowly() -> None:
+            await asyncio.sleep(3)
+
+        nodes.log.after["head"] = slowly
+        await asyncio.sleep(4.5)  # a look began after one second and ended after four
+        assert nodes.tailer.staleness == pytest.approx(3.5)
+        await asyncio.sleep(1.4)
+        nodes.tailer.require_fresh()
+        await asyncio.sleep(0.2)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+    await asyncio.sleep(3)  # the read under way
 
 
 @virtual_time
@@ -572,6 +603,17 @@ async def test_new_keys_arrive_within_a_poll():
         stored = await keys.load()
         assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
         await asyncio.sleep(1.01)
+        assert nodes.node.keyring.revision == stored.revision + 1
+
+
+@virtual_time
+async def test_an_own_append_brings_keys_that_others_have_changed():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        keys = nodes.stores.keys
+        stored = await keys.load()
+        assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await settle()
         assert nodes.node.keyring.revision == stored.revision + 1
 
 

@@ -325,7 +325,12 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 300), max_size=400), st.integers(0, 310))
+@given(
+    st.lists(st.integers(0, 300), max_size=60)
+    | st.lists(st.integers(0, 300), min_size=60, max_size=140, unique=True)
+    | st.permutations(range(200)).flatmap(lambda order: st.just(order[:150] + order[100:150])),
+    st.integers(0, 310),
+)
 def test_merged_pairs_never_overstate_and_lose_nobody(applied: list[int], sequence: int):
     pairs = _pairs(applied)
     assert len(pairs) <= 64
