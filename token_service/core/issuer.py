@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import cache
 from uuid import UUID
+
+from msgspec import structs
 
 from token_service.core.custom_claims import check_custom_claims
 from token_service.core.issuance import IssueCommand, IssuedTokens
@@ -108,7 +109,7 @@ class Issuer:
             session, refresh_token, session_token = await self._open_session(
                 command, policy, grant.audience, now
             )
-            grant = replace(grant, session_id=str(session.id), revision=session.revision)
+            grant = structs.replace(grant, session_id=str(session.id), revision=session.revision)
         ttl = access_token_ttl(policy, command.access_token_ttl)
         access: MintedToken | None = None
         if TokenKind.ACCESS in command.kinds:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from token_service.core.keyring import Keyring
 from token_service.core.ports import Entropy, Signer
@@ -24,8 +25,7 @@ _SHORT: Final = 1000
 """Characters of audience and scopes that fit in any case, beside the longest values of what else is not a custom claim."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What the tokens of one issue or refresh say."""
 
     subject: str
@@ -40,13 +40,15 @@ class Grant:
     custom_claims: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class MintedToken:
+class MintedToken(msgspec.Struct, frozen=True):
     """A signed JWT. `expire_time` is its `exp`."""
 
     token: str
     token_id: str
     expire_time: int
+
+    def __repr__(self) -> str:
+        return f"<MintedToken token_id={self.token_id!r}>"
 
 
 class Minter:
