@@ -89,7 +89,8 @@ class Listener:
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        async for found in self._mirror.listen():
+        async for epoch, found in self._mirror.listen():
+            assert epoch == EPOCH
             self.probed += [entry for entry in found if entry.sequence <= PROBES]
             self.heard += [entry for entry in found if entry.sequence > PROBES]
 

@@ -115,8 +115,8 @@ class Mirroring:
     async def _listen(self) -> None:
         while True:
             try:
-                async for entries in self._mirror.listen():
-                    self._tailer.hint(self._replica.epoch, entries)
+                async for epoch, entries in self._mirror.listen():
+                    self._tailer.hint(epoch, entries)
             except TokenServiceError:
                 pass  # `_keep` says so
             await asyncio.sleep(_RETRY_INTERVAL)

@@ -374,8 +374,8 @@ class RevocationMirror(Protocol):
         """Fill stream and set anew from the live entries."""
         ...
 
-    def listen(self) -> AsyncIterator[Sequence[Revocation]]:
-        """New entries as other nodes publish them: maybe out of order, maybe with gaps. Ends with `StoreUnavailableError`."""
+    def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
+        """New entries as other nodes publish them, with the epoch of their log: maybe out of order, maybe with gaps. Ends with `StoreUnavailableError`."""
         ...
 
 

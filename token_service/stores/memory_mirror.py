@@ -21,7 +21,7 @@ class MemoryMirrorData:
         self.position: int | None = None
         """Nothing is missing up to here; None: lost."""
         self.generation = 0
-        self.listeners: set[asyncio.Queue[Sequence[Revocation]]] = set()
+        self.listeners: set[asyncio.Queue[tuple[str, Sequence[Revocation]]]] = set()
 
     def lose(self) -> None:
         """Forget everything, as by FLUSHALL."""
@@ -42,7 +42,7 @@ class MemoryMirror:
         self._check()
         self._add(epoch, entries)
         for listener in self._data.listeners:
-            listener.put_nowait(list(entries))
+            listener.put_nowait((epoch, list(entries)))
 
     async def position(self, epoch: str) -> int | None:
         """Up to which sequence nothing is missing; None if that is not known."""
@@ -62,19 +62,19 @@ class MemoryMirror:
         self._data.position = max(self._data.position or 0, head.sequence)
         self._advance()
 
-    async def listen(self) -> AsyncIterator[Sequence[Revocation]]:
+    async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
         """Entries as they are published from now on."""
-        queue: asyncio.Queue[Sequence[Revocation]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[str, Sequence[Revocation]]] = asyncio.Queue()
         self._data.listeners.add(queue)
         try:
             while True:
                 self._check()
                 try:
                     async with asyncio.timeout(0.05):
-                        entries = await queue.get()
+                        heard = await queue.get()
                 except TimeoutError:
                     continue
-                yield entries
+                yield heard
         finally:
             self._data.listeners.discard(queue)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Self
 
 import pytest
@@ -35,7 +36,7 @@ class FakeMirror:
         self.lose: set[int] = set()
         self.published: list[int] = []
         self.cut_off = 0
-        self.listeners: list[asyncio.Queue[Sequence[Revocation] | None]] = []
+        self.listeners: list[asyncio.Queue[tuple[str, Sequence[Revocation]] | None]] = []
         self.empty()
 
     def empty(self) -> None:
@@ -54,7 +55,7 @@ class FakeMirror:
         self.lose.clear()
         self._add(epoch, arrived)
         for queue in self.listeners:
-            queue.put_nowait(arrived)
+            queue.put_nowait((epoch, arrived))
 
     async def position(self, epoch: str) -> int | None:
         await self._reach()
@@ -70,16 +71,16 @@ class FakeMirror:
         self.complete = max(head.sequence, self.complete or 0)
         self._add(head.epoch, ())
 
-    async def listen(self) -> AsyncIterator[Sequence[Revocation]]:
+    async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
         await self._reach()
-        queue: asyncio.Queue[Sequence[Revocation] | None] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[str, Sequence[Revocation]] | None] = asyncio.Queue()
         self.listeners.append(queue)
         try:
             while True:
-                entries = await queue.get()
-                if entries is None:
+                heard = await queue.get()
+                if heard is None:
                     raise StoreUnavailableError("gone")
-                yield entries
+                yield heard
         finally:
             self.listeners.remove(queue)
 
@@ -417,3 +418,14 @@ async def test_it_ends_at_once_whatever_it_does(delay: float):
         await mirrored.revoke(2)
         await asyncio.sleep(1.2)
     assert not mirrored.mirror.listeners
+
+
+@virtual_time
+async def test_entries_of_another_log_are_not_taken_for_ours():
+    async with Mirrored() as mirrored:
+        following = mirrored.node.replica.applied + 1
+        foreign = replace((await mirrored.elsewhere())[0], sequence=following, value="somebody else")
+        for queue in mirrored.mirror.listeners:
+            queue.put_nowait(("anotherlog", [foreign]))
+        await settle()
+        assert mirrored.node.replica.applied == following - 1

@@ -153,7 +153,7 @@ class RedisMirror:
             _demand(await self._finish(keys, [head.sequence, _UNUSED_FOR]))
             await self._redis.set(layout.EPOCH_KEY, head.epoch)
 
-    async def listen(self) -> AsyncIterator[Sequence[Revocation]]:
+    async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
         """New entries of the log this node last published to or asked for, from now on."""
         await self._epoch_known.wait()
         while True:
@@ -170,7 +170,7 @@ class RedisMirror:
                     found = answer[0][1]
                     last = found[-1][0]
                     if entries := list(_decoded(found)):
-                        yield entries
+                        yield epoch, entries
 
     async def _add(self, epoch: str, entries: Sequence[Revocation], *, guard: str | None) -> None:
         prefix = layout.prefix(epoch)
