@@ -1,0 +1,171 @@
+"""The node that leads is killed, stopped and doubled at every step of a rotation, while tokens are issued and validated."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from tests.integration.keys.fleet import ISSUER, Fleet
+from tests.integration.nodes import Node, nodes
+from tests.support.deadline import eventually
+from tests.support.postgres import driver_url
+
+SETTINGS = {
+    "TOKEN_SERVICE_ISSUER": ISSUER,
+    "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+    "TOKEN_SERVICE_KEY_ROTATION_PERIOD": "3s",
+    "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "1s",
+    "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
+}
+State = dict[str, tuple[str, str]]
+
+
+class Table:
+    """The key table, read over and over; fails if it is ever in a state it must not be in."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def keys(self) -> State:
+        """State and algorithm of every key."""
+        rows = await self._connection.fetch("SELECT key_id, state, algorithm FROM signing_keys")
+        keys = {row["key_id"]: (row["state"], row["algorithm"]) for row in rows}
+        active = [algorithm for state, algorithm in keys.values() if state == "active"]
+        if not active or len(active) != len(set(active)):
+            raise RuntimeError(f"what signs is {active}")
+        return keys
+
+    async def of(self, state: str, algorithm: str = "ES256") -> set[str]:
+        return {key_id for key_id, each in (await self.keys()).items() if each == (state, algorithm)}
+
+    async def leader(self, among: list[Node]) -> Node | None:
+        """The node that leads now."""
+        holder = await self._connection.fetchval(
+            "SELECT holder FROM leases WHERE name = 'keys' AND expire_time > extract(epoch FROM clock_timestamp()) * 1000000"
+        )
+        pids = {str(node.pid): node for node in among}
+        return pids.get(holder.split(":")[1]) if holder else None
+
+
+@asynccontextmanager
+async def table_of(url: str) -> AsyncIterator[Table]:
+    connection = await asyncpg.connect(driver_url(url))
+    try:
+        yield Table(connection)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def started(postgres_url: str) -> Iterator[tuple[Node, Node]]:
+    with nodes(2, {**SETTINGS, "TOKEN_SERVICE_DATABASE_URL": postgres_url}) as (first, second):
+        yield first, second
+
+
+async def leader_of(table: Table, both: tuple[Node, Node], fleet: Fleet) -> Node:
+    fleet.require_health()
+    node = await eventually(lambda: table.leader(list(both)), timeout=60)
+    assert node is not None
+    return node
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_the_leader_is_killed_at_each_step_of_a_rotation(
+    started: tuple[Node, Node], postgres_url: str
+) -> None:
+    async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
+
+        async def kill_leader() -> None:
+            leader = await leader_of(table, started, fleet)
+            leader.kill()
+            (survivor,) = set(started) - {leader}
+            # The other one takes over and goes on from there.
+            before = await table.of("active")
+            await eventually(lambda: _is(table, started, survivor), timeout=60)
+            await eventually(lambda: _differs(table, "active", before), timeout=60)
+            fleet.require_health()
+            await asyncio.to_thread(leader.start)
+
+        for state in ("prepared", "active", "retired"):
+            # As soon as a key has come into this state: prepare, activate and, in the same step, retire.
+            before = await table.of(state)
+            await eventually(
+                lambda state=state, before=before: _differs(table, state, before), timeout=60, interval=0.005
+            )
+            await kill_leader()
+        fleet.require_health()
+        assert fleet.verdicts["accepted"] > 300
+        assert not fleet.verdicts["refused"]
+
+
+async def _is(table: Table, both: tuple[Node, Node], node: Node) -> bool:
+    return await table.leader(list(both)) is node
+
+
+async def _differs(table: Table, state: str, before: set[str]) -> bool:
+    return bool(await table.of(state) - before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_the_leader_is_killed_at_each_step_of_a_change_of_algorithm(
+    started: tuple[Node, Node], postgres_url: str
+) -> None:
+    async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
+        for node in started:
+            node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "EdDSA"
+            await asyncio.to_thread(node.restart)
+        for state, algorithm in (("prepared", "EdDSA"), ("active", "EdDSA")):
+            await eventually(lambda s=state, a=algorithm: table.of(s, a), timeout=60, interval=0.005)
+            leader = await leader_of(table, started, fleet)
+            leader.kill()
+            await asyncio.to_thread(leader.start)
+        await eventually(lambda: _is_over(table), timeout=60)
+        fleet.issued.clear()
+        await fleet.until(lambda: {number for number, _, used in fleet.issued if used == "EdDSA"} == {0, 1})
+        assert not fleet.verdicts["refused"]
+
+
+async def _is_over(table: Table) -> bool:
+    return bool(await table.of("active", "EdDSA")) and not await table.of("active")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_leader_that_was_away_for_whole_rotations(
+    started: tuple[Node, Node], postgres_url: str
+) -> None:
+    """It is stopped wherever it is, another one leads, and then there are two who believe they do."""
+    async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
+        leader = await leader_of(table, started, fleet)
+        known = set((await table.keys()).keys())
+        # The driver's pool says so when a connection does not close in time.
+        leader._tolerated = re.compile(r'File ".*(sqlalchemy|asyncpg|asyncio/)')
+        leader.pause()
+        try:
+            # All keys that sign now came into being while it was away.
+            await eventually(lambda: _all_new(table, known), timeout=60)
+        finally:
+            leader.resume()
+        number = started.index(leader)
+        fleet.issued.clear()
+        await fleet.until(lambda: any(issuer == number for issuer, _, _ in fleet.issued))
+        signing = {key for issuer, key, _ in fleet.issued if issuer == number}
+        before = await table.of("active")
+        await eventually(lambda: _differs(table, "active", before), timeout=60)
+        fleet.require_health()
+        assert not fleet.verdicts["refused"]
+        assert signing
+
+
+async def _all_new(table: Table, known: set[str]) -> bool:
+    return (
+        not {key for key, (state, _) in (await table.keys()).items() if state in {"active", "prepared"}}
+        & known
+    )
