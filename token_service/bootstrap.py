@@ -307,6 +307,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             )
             async with http_server:
                 grpc_address = await grpc_server.start()
+                tasks.append(group.create_task(grpc_server.run(), name="grpc-server"))
                 listening = True
                 try:
                     yield grpc_address, http_server.address

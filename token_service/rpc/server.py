@@ -85,7 +85,7 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 class GrpcServer:
-    """Serves the use cases over gRPC. `start` once, `stop` once."""
+    """Serves the use cases over gRPC. `start` once, `run` until it is stopped, `stop` once."""
 
     def __init__(
         self,
@@ -143,7 +143,6 @@ class GrpcServer:
         self._keys = KeyService(keyring, key_manager, revoker, clock, issuer_name)
         self._plain = PlainServices((_TOKEN_SERVICE, _SESSION_SERVICE, _KEY_SERVICE, _HEALTH))
         self._server: grpc.aio.Server | None = None
-        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Bind and serve; the address, with the port that was bound. Raises `ConfigurationError` if that is impossible."""
@@ -154,14 +153,10 @@ class GrpcServer:
         await self._watch_once()
         await server.start()
         self._server = server
-        self._watching = asyncio.create_task(self._watch(), name="grpc-watch")
         return address
 
     async def stop(self, grace: float) -> None:
         """Say that it stops, end streams so that they are resumed elsewhere, let running calls finish for `grace` seconds."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
         if self._server is not None:
             await self._plain.close()
             self.feed.close()
@@ -238,7 +233,8 @@ class GrpcServer:
         )
         return methods
 
-    async def _watch(self) -> None:
+    async def run(self) -> None:
+        """Hold calls and streams to their limits of time, and say how this node is, until cancelled. The owner of the server runs it."""
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
             self._edge.sweep()

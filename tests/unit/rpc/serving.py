@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -136,6 +138,18 @@ async def refused(call: Any) -> Failure:
     raise AssertionError(f"answered: {answer!r}")
 
 
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged, but for debugging.
+
+    gRPC may find an event of a loop that is closed, that of the test before, and complains to the loop there is: no server has two.
+    """
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.INFO and "PollerCompletionQueue" not in record.getMessage()
+    ]
+
+
 @asynccontextmanager
 async def serving(
     *,
@@ -175,6 +189,7 @@ async def serving(
         for work in (node.tailer.run(), node.validators.run()):
             stack.push_async_callback(_end, asyncio.create_task(work))
         bound = await server.start()
+        stack.push_async_callback(_end, asyncio.create_task(server.run()))
         stack.push_async_callback(server.stop, 2)
         served = Served(node, server, bound)
         stack.push_async_callback(served.channel.close)
