@@ -62,25 +62,25 @@ def issued_tokens(kind: type[_Issued], tokens: IssuedTokens) -> _Issued:
     )
 
 
-def jwt_claims(claims: VerifiedClaims) -> token_pb2.Claims:
-    """What a JWT says."""
-    message = token_pb2.Claims(
-        token_type=int(claims.kind),  # type: ignore[arg-type]  # numbered alike
-        token_id=claims.token_id,
-        session_id=claims.session_id,
-        issuer=claims.issuer,
-        subject=claims.subject,
-        audience=claims.audience,
-        client_id=claims.client_id,
-        scopes=sorted(claims.scopes),
-        issue_time=timestamp(claims.issue_time),
-        expire_time=timestamp(claims.expire_time),
-    )
+def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenResponse:
+    """The answer to ValidateToken for a JWT that is good, but for the cursor."""
+    response = token_service_pb2.ValidateTokenResponse(active=True)
+    message = response.claims  # filled where it is: a message given to another one is copied
+    message.token_type = int(claims.kind)  # type: ignore[assignment]  # numbered alike
+    message.token_id = claims.token_id
+    message.session_id = claims.session_id
+    message.issuer = claims.issuer
+    message.subject = claims.subject
+    message.audience.extend(claims.audience)
+    message.client_id = claims.client_id
+    message.scopes.extend(sorted(claims.scopes))
+    message.issue_time.seconds = claims.issue_time
+    message.expire_time.seconds = claims.expire_time
     if claims.not_before:
-        message.not_before.CopyFrom(timestamp(claims.not_before))
+        message.not_before.seconds = claims.not_before
     _add_context(message, claims.auth_context, claims.confirmation)
     _add_custom_claims(message, claims.custom_claims)
-    return message
+    return response
 
 
 def opaque_claims(claims: OpaqueClaims, issuer: str) -> token_pb2.Claims:

@@ -25,7 +25,7 @@ from token_service.rpc.requests import (
     subscription,
     token_query,
 )
-from token_service.rpc.responses import issued_tokens, jwt_claims, opaque_claims
+from token_service.rpc.responses import active_jwt, issued_tokens, opaque_claims
 from token_service.tokens.opaque_token import looks_opaque
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verified_cache import CacheEntry
@@ -100,12 +100,13 @@ class TokenService:
         answer = self._introspector.validate_jwt(token_query(request), now)
         if answer.reason is InvalidReason.UNKNOWN_KEY:
             return None
-        encoded = self._encode(answer)
-        if answer.entry is not None and len(data) <= _MAX_REMEMBERED:
+        entry = answer.entry
+        # What comes once is not worth remembering, and must not drive out what is.
+        if entry is not None and entry.encoded is not None and len(data) <= _MAX_REMEMBERED:
             if len(self._answered) >= _ANSWERED_CAPACITY:
                 self._answered.clear()
-            self._answered[data] = answer.entry, self._introspector.generation
-        return encoded
+            self._answered[data] = entry, self._introspector.generation
+        return self._encode(answer)
 
     async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller | None) -> bytes:
         """Judge a token, with whatever I/O that takes."""
@@ -162,8 +163,7 @@ class TokenService:
         if entry is not None:
             body = entry.encoded
             if body is None:
-                message = pb.ValidateTokenResponse(active=True, claims=jwt_claims(entry.claims))
-                body = entry.encoded = message.SerializeToString()
+                body = entry.encoded = active_jwt(entry.claims).SerializeToString()
         elif isinstance(claims, OpaqueClaims):
             message = pb.ValidateTokenResponse(active=True, claims=opaque_claims(claims, self._issuer_name))
             body = message.SerializeToString()
