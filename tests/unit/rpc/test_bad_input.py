@@ -14,7 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
+from tests.unit.rpc.serving import TIMEOUT, Failure, Served, complaints, serving
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
 OURS: dict[str, MethodDescriptor] = {
@@ -48,7 +48,7 @@ async def served(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Served]:
             issued = await served.issue()
             assert (await served.validate(issued.access_token)).active
             assert served.server._edge.running == 0
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert complaints(caplog) == []
 
 
 async def send(served: Served, path: str, data: bytes) -> bytes | Failure:

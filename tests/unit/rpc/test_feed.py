@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.support.deadline import eventually
 from tests.unit.core.node import Intercepted, Node, raising
-from tests.unit.rpc.serving import Served, refused, serving
+from tests.unit.rpc.serving import Served, complaints, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.ports import RevocationDraft
 from token_service.errors import StoreUnavailableError
@@ -630,7 +629,7 @@ async def test_a_stalled_reader_that_goes_away_leaves_nothing_behind(
             await eventually(lambda: len(served.server.feed) == 0)
             await eventually(lambda: not served.server.feed._endings)
             assert served.node.validators.counts(0) == (0, 0)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert complaints(caplog) == []
 
 
 async def test_a_thousand_readers_that_come_and_go_leave_nothing_behind(
@@ -646,7 +645,7 @@ async def test_a_thousand_readers_that_come_and_go_leave_nothing_behind(
                 reader.call.cancel()
             await eventually(lambda: len(served.server.feed) == 0)
         assert served.node.validators.counts(0) == (0, 0)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert complaints(caplog) == []
 
 
 async def test_idle_streams_are_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,11 +273,11 @@ async def test_an_answer_from_memory_knows_of_what_happened_since(served: Served
 async def test_an_answer_from_memory_ends_with_the_token() -> None:
     clock = SettableClock()
     async with serving(node=Node(clock, algorithm=Algorithm.ES256)) as served:
-        issued = await served.issue(access_token_ttl=Duration(seconds=10))
+        issued = await served.issue(access_token_ttl=Duration(seconds=100))
         assert (await served.validate(issued.access_token)).active
-        clock.offset = 9.0
+        clock.offset = 50.0
         assert (await served.validate(issued.access_token)).active
-        clock.offset = 11.0
+        clock.offset = 100.0
         assert (await served.validate(issued.access_token)).reason == pb.INVALID_REASON_EXPIRED
         clock.offset = -30.0
         assert (await served.validate(issued.access_token)).reason == pb.INVALID_REASON_NOT_YET_VALID
