@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-MAX_BATCH_BYTES: Final = 256 * 1024
-"""About how large a message gets."""
+MAX_BATCH_BYTES: Final = 128 * 1024
+"""About how large a message gets. Each reader that does not read holds one of them in memory."""
 
 
 class Ring:
