@@ -23,8 +23,8 @@ from token_service.core.ports import Audit, RevocationDraft, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
-from token_service.errors import InvalidRequestError, InvalidTokenError
-from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
+from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque, parse_opaque_token
 from token_service.tokens.revocation import MAX_LEEWAY, Cursor, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.verifier import Verifier
@@ -96,7 +96,7 @@ class Revoker:
 
         Raises `InvalidRequestError` and `StoreUnavailableError` (it may have taken effect; repeat the call).
         """
-        draft = self._resolve(command, now)
+        draft = await self._resolve(command, now)
         if draft is None:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
@@ -150,11 +150,11 @@ class Revoker:
             token_expire_time=token_expire_time,
         )
 
-    def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+    async def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
         """What to append; None: nothing can be hit."""
         check_command(command)
         if command.target is None:
-            return self._resolve_token(command, now)
+            return await self._resolve_token(command, now)
         value = command.value
         if command.target is RevocationTarget.SESSION:
             try:
@@ -165,7 +165,7 @@ class Revoker:
             value = ""
         return self.draft(command.target, value, now, reason=command.reason, comment=command.comment)
 
-    def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+    async def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
         if looks_opaque(command.token):
             try:
                 opaque = parse_opaque_token(command.token, self._keyring.mac_keys)
@@ -175,11 +175,8 @@ class Revoker:
             return self.draft(
                 RevocationTarget.SESSION, session_id, now, reason=command.reason, comment=command.comment
             )
-        try:
-            claims = self._verifier.verify(command.token)
-        except InvalidTokenError:
-            return None
-        if claims.expire_time + MAX_LEEWAY <= now or not claims.token_id:
+        claims = await self._claims(command.token)
+        if claims is None or claims.expire_time + MAX_LEEWAY <= now or not claims.token_id:
             return None
         return self.draft(
             RevocationTarget.TOKEN_ID,
@@ -189,6 +186,18 @@ class Revoker:
             comment=command.comment,
             token_expire_time=claims.expire_time,
         )
+
+    async def _claims(self, token: str) -> VerifiedClaims | None:
+        """Those of an authentic JWT. Another node may just have made the key of one that can't be verified yet."""
+        try:
+            return self._verifier.verify(token)
+        except InvalidTokenError as error:
+            if error.reason is not InvalidReason.UNKNOWN_KEY or not await self._tailer.look_for_keys():
+                return None
+        try:
+            return self._verifier.verify(token)
+        except InvalidTokenError:
+            return None
 
 
 async def carry_out(

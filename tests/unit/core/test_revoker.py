@@ -215,6 +215,20 @@ async def test_a_token_of_a_revoked_key_needs_no_entry_of_its_own():
 
 
 @virtual_time
+async def test_a_token_is_revoked_though_another_node_has_only_just_made_its_key():
+    node = await a_node()
+    behind = await a_node(stores=node.stores, node_id="node-2", seed=2)
+    tokens = await node.issue()
+    await node.revoke(target=Target.KEY, value=header_of(tokens.access_token)["kid"])
+    tokens = await node.issue()
+    behind.clock.elapsed += 1
+    outcome = await behind.revoke(token=tokens.access_token)
+    assert outcome.cursor.sequence == (await node.stores.log.head()).sequence == 2
+    await node.tailer._look()
+    assert (await node.validate(tokens.access_token)).reason is InvalidReason.REVOKED
+
+
+@virtual_time
 @pytest.mark.parametrize(
     ("target", "value", "entries"),
     [
