@@ -41,9 +41,33 @@ OpenSigner = Callable[[StoredSigningKey, Secret | None], Signer]
 
 _LOCAL: Final = "local"
 """The provider of keys whose private part is in the database."""
+_PROBE: Final = b"token-service: can you sign?"
+"""No token begins like this."""
 _MAY_SIGN: Final = (SigningKeyState.PREPARED, SigningKeyState.ACTIVE)
 
 logger = logging.getLogger(__name__)
+
+
+class _ElsewhereSigner:
+    """Remembers whether a key that is not in this process signed the last time."""
+
+    __slots__ = ("_signer", "algorithm", "failed", "key_id")
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self.key_id = signer.key_id
+        self.algorithm = signer.algorithm
+        self.failed = False
+
+    async def sign(self, signing_input: bytes) -> bytes:
+        """See `Signer.sign`."""
+        try:
+            signature = await self._signer.sign(signing_input)
+        except SigningUnavailableError:
+            self.failed = True
+            raise
+        self.failed = False
+        return signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +110,15 @@ class Keyring:
         if signer is None:
             raise SigningUnavailableError(retry_after=1.0)
         return signer
+
+    async def ready(self) -> None:
+        """Raise `SigningUnavailableError` if a token could not be signed now: before the call uses something up, such as a refresh token.
+
+        A module that failed the last time is asked first.
+        """
+        signer = self.signer()
+        if isinstance(signer, _ElsewhereSigner) and signer.failed:
+            await signer.sign(_PROBE)
 
     @property
     def key_set(self) -> KeySet:
@@ -186,7 +219,8 @@ class Keyring:
         known = self._copy.signer if self._copy is not None else None
         if known is not None and known.key_id == key.key_id:
             return known
-        return self._open_signer(key, self._private(key))
+        signer = self._open_signer(key, self._private(key))
+        return signer if key.provider == _LOCAL else _ElsewhereSigner(signer)
 
     def _material(self, key: StoredSigningKey) -> VerificationKeyMaterial:
         if key.algorithm is Algorithm.HS256:

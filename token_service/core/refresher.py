@@ -85,7 +85,7 @@ class Refresher:
         now = round(now, 6)
         keys = self._keyring.mac_keys
         # A missing key must fail the call before the token is used up.
-        self._keyring.signer()
+        await self._keyring.ready()
         try:
             presented = parse_opaque_token(command.refresh_token, keys)
         except OpaqueTokenError:

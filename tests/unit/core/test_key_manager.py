@@ -942,3 +942,60 @@ async def test_a_public_key_is_no_secret_for_hs256(algorithm: Algorithm) -> None
                 InvalidReason.BAD_SIGNATURE,
                 InvalidReason.MALFORMED,
             }
+
+
+# --- A module that is away --------------------------------------------------------------------------------------------
+
+
+async def test_what_could_not_be_signed_the_last_time_is_tried_before_anything_is_used_up() -> None:
+    node = await new_node().start()
+    await node.put(await node.only("active"), private_key=b"", wrapping_key_id="", provider="pkcs11")
+    node = await new_node(node.stores).start()
+    module = node.keyring.signer()._signer  # type: ignore[attr-defined]
+    asked: list[bytes] = []
+    works = True
+
+    async def sign(data: bytes) -> bytes:
+        asked.append(data)
+        if not works:
+            raise SigningUnavailableError
+        return b"signature"
+
+    module.sign = sign
+    await node.keyring.ready()
+    assert not asked  # it costs nothing as long as all is well
+    works = False
+    with pytest.raises(SigningUnavailableError):
+        await node.keyring.signer().sign(b"token")
+    for _ in range(2):
+        with pytest.raises(SigningUnavailableError):
+            await node.keyring.ready()
+    works = True
+    await node.keyring.ready()
+    await node.keyring.ready()
+    assert len(asked) == 4
+    assert await node.keyring.signer().sign(b"token") == b"signature"
+
+
+async def test_a_refresh_token_is_not_used_up_while_nothing_can_be_signed() -> None:
+    clock = ManualClock()
+    node = await Node(clock, algorithm=ES256).start()
+    issued = await node.issue()
+
+    async def away(signing_input: bytes) -> bytes:
+        raise SigningUnavailableError
+
+    (key,) = (await node.stores.keys.load()).signing_keys
+    moved = replace(key, provider="pkcs11")
+    await node.stores.keys.save((await node.stores.keys.load()).revision, [moved], [])
+    node = await Node(clock, stores=node.stores, algorithm=ES256).start()
+    good, module = node.keyring.signer().sign, node.keyring.signer()._signer  # type: ignore[attr-defined]
+    real, module.sign = module.sign, away
+    with pytest.raises(SigningUnavailableError):
+        await node.issue()
+    with pytest.raises(SigningUnavailableError):
+        await node.refresh(issued.refresh_token)
+    clock.elapsed += 60  # longer than the grace period
+    module.sign = real
+    assert await good(b"x")
+    assert (await node.refresh(issued.refresh_token)).refresh_token

@@ -1,0 +1,190 @@
+"""A service whose keys are made in an HSM and never leave it: SoftHSM, from the first start over rotations to its absence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from cryptography import x509
+from jwt import get_unverified_header
+
+from tests.integration.calls import ACCESS, Api, refused
+from tests.integration.keys.authorities import Authority
+from tests.integration.keys.operator import Operator
+from tests.integration.nodes import Node
+from tests.support.deadline import eventually
+from tests.support.softhsm import SoftHsmToken
+from token_service.client import ServiceIssuer, TokenValidator, ValidatorConfig
+from token_service.v1 import key_service_pb2
+
+GRACE = 1.0
+"""Seconds for which a refresh token that was used up gets its successor."""
+
+
+@pytest.fixture
+def token() -> Iterator[SoftHsmToken]:
+    with SoftHsmToken() as made:
+        yield made
+
+
+@pytest.fixture
+def node(token: SoftHsmToken) -> Iterator[Node]:
+    env = {
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+        "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
+        "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "1s",
+        "TOKEN_SERVICE_PKCS11_MODULE": token.module,
+        "TOKEN_SERVICE_PKCS11_TOKEN": token.label,
+        "TOKEN_SERVICE_PKCS11_PIN": token.pin,
+        "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD": f"{GRACE:.0f}s",
+        **token.environment,
+    }
+    made = Node(env=env, ready_timeout=60)
+    made._known_secrets.add(token.pin)
+    with made:
+        yield made
+
+
+@pytest.fixture
+def operator(node: Node) -> Operator:
+    """In processes of its own, as the module belongs to its process."""
+    return Operator({**node._settings, "TOKEN_SERVICE_DATA_DIR": str(node.data_dir)}, shell=True)
+
+
+@pytest.fixture
+async def api(node: Node) -> AsyncIterator[Api]:
+    async with Api(node.grpc_address) as made:
+        yield made
+
+
+async def list_keys(api: Api) -> dict[str, key_service_pb2.SigningKey]:
+    page = await api.keys.ListSigningKeys(key_service_pb2.ListSigningKeysRequest(), timeout=30)
+    return {key.key_id: key for key in page.signing_keys}
+
+
+async def in_state(api: Api, state: int, algorithm: str = "ES256") -> str:
+    found = [
+        key for key in (await list_keys(api)).values() if key.state == state and key.algorithm == algorithm
+    ]
+    return found[0].key_id if found else ""
+
+
+async def signs(api: Api) -> str:
+    token = (await api.issue(token_types=[ACCESS])).access_token
+    return str(get_unverified_header(token)["kid"])
+
+
+@pytest.mark.slow
+async def test_made_signed_rotated_changed_and_killed_in_the_module(
+    node: Node, api: Api, operator: Operator, token: SoftHsmToken
+) -> None:
+    issuer = ServiceIssuer(issuer="http://127.0.0.1:8080", target=node.grpc_address)
+    async with TokenValidator(ValidatorConfig(issuers=[issuer], audience="api")) as validator:
+        assert await validator.wait_ready(30)
+        first = await signs(api)
+        issued = await api.issue()
+        assert (await validator.validate(issued.access_token)).subject == "alice"
+        await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_PREPARED))
+        spare = await in_state(api, key_service_pb2.SIGNING_KEY_STATE_PREPARED)
+
+        # Rotated by an operator, over gRPC; both keys are good.
+        request = key_service_pb2.ActivateSigningKeyRequest(key_id=spare, force=True)
+        await api.keys.ActivateSigningKey(request, timeout=30)
+        assert await signs(api) == spare
+        assert (await validator.validate((await api.issue()).access_token)).subject == "alice"
+        assert (await validator.validate(issued.access_token)).subject == "alice"
+
+        # From the command line: made in the module, certified, activated.
+        shown = json.loads(await operator.run("prepare", "--format", "json"))
+        assert (shown["provider"], shown["wrapping_key_id"]) == ("pkcs11", "")
+        request_pem = await operator.run("csr", shown["key_id"], "--subject", "CN=tokens.example.com")
+        csr = x509.load_pem_x509_csr(request_pem.encode())
+        assert csr.is_signature_valid
+        chain = Authority("Root").certify(csr)
+        await operator.run("import-certificate", shown["key_id"], "-", stdin=chain)
+        await operator.run("activate", shown["key_id"], "--force")
+        await eventually(lambda: _is_signing(api, shown["key_id"]))
+        assert await operator.run("rewrap") == "all keys were encrypted with that key already"
+
+        # Another algorithm.
+        node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "RS256"
+        await asyncio.to_thread(node.restart)
+        await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE, "RS256"), timeout=60)
+        changed = await api.issue()
+        assert get_unverified_header(changed.access_token)["alg"] == "RS256"
+        assert await validator.wait_ready(30)
+        assert (await validator.validate(changed.access_token)).subject == "alice"
+        assert (await validator.validate(issued.access_token)).subject == "alice"
+
+        # And the kill.
+        killed = get_unverified_header(changed.access_token)["kid"]
+        await api.keys.RevokeSigningKey(key_service_pb2.RevokeSigningKeyRequest(key_id=killed), timeout=60)
+        assert await api.why(changed.access_token)
+        assert await signs(api) != killed
+        assert not await api.why(issued.access_token)
+
+    keys = await list_keys(api)
+    assert first in keys
+    assert {key.provider for key in keys.values()} == {"pkcs11"}
+    connection = sqlite3.connect(node.data_dir / "token_service.db")
+    rows = connection.execute("SELECT provider, private_key, wrapping_key_id FROM signing_keys").fetchall()
+    connection.close()
+    # What is not there can't get out: neither the private keys nor what they could be encrypted with.
+    assert len(rows) == len(keys)
+    assert set(rows) == {("pkcs11", b"", "")}
+    assert token.pin not in node.log_text()
+
+
+async def _is_signing(api: Api, key_id: str) -> bool:
+    return await signs(api) == key_id
+
+
+@pytest.mark.slow
+async def test_away_while_running_and_back(
+    node: Node, api: Api, operator: Operator, token: SoftHsmToken
+) -> None:
+    issued = await api.issue()
+    await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_PREPARED))
+    token.take_away()
+    failure = await refused(api.issue())
+    away = time.monotonic()
+    assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "SIGNING_UNAVAILABLE")
+    assert failure.retry_after
+    for _ in range(3):
+        failure = await refused(api.refresh(issued.refresh_token))
+        assert failure.reason == "SIGNING_UNAVAILABLE"
+    # What needs no private key goes on: validating, publishing, revoking.
+    assert not await api.why(issued.access_token)
+    assert len(await list_keys(api)) == 2
+    active = await in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE)
+    assert active in await operator.run("list")
+    assert (await operator.says("prepare")).code in {1, 2}
+    await operator.run("revoke", active)
+    await eventually(lambda: _is_refused(api, issued.access_token))
+
+    await eventually(lambda: time.monotonic() > away + GRACE)
+    token.bring_back()
+    again = await eventually(lambda: _issue(api), timeout=60)
+    assert get_unverified_header(again.access_token)["kid"] != active
+    assert not await api.why(again.access_token)
+    # The refresh token was not used up by what could not be signed, however long that lasted.
+    assert (await api.refresh(issued.refresh_token)).access_token
+    assert node.log_text().count("the HSM is away") == 1
+    assert node.log_text().count("the HSM is back") == 1
+
+
+async def _is_refused(api: Api, token: str) -> bool:
+    return bool(await api.why(token))
+
+
+async def _issue(api: Api):
+    import grpc
+
+    try:
+        return await api.issue()
+    except grpc.aio.AioRpcError:
+        return None
