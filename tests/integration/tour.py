@@ -47,9 +47,9 @@ def section(text: str, name: str) -> tuple[int, int]:
     return text.index(begin) + len(begin), text.index(end)
 
 
-def steps(text: str) -> list[Step]:
-    """The steps of the tour in a document."""
-    start, end = section(text, "tour")
+def steps(text: str, name: str = "tour") -> list[Step]:
+    """The steps in the part of a document between its marks."""
+    start, end = section(text, name)
     blocks = list(_FENCE.finditer(text, start, end))
     found: list[Step] = []
     for number, block in enumerate(blocks):

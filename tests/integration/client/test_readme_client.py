@@ -1,0 +1,35 @@
+"""The README's examples of the client library do what it says they do, against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.test_tour import tour_server
+from tests.integration.tour import README, Tour, steps
+from token_service.client.config import Freshness, WhenStale
+
+_STEPS = steps(README.read_text(), "client")
+
+
+@pytest.fixture(scope="module")
+def tour() -> Iterator[Tour]:
+    with tour_server() as node, Tour(node) as tour:
+        yield tour
+
+
+def test_the_examples(tour: Tour) -> None:
+    assert len(_STEPS) == 5
+    for step in _STEPS:
+        output = tour.run(step)
+        assert step.shown is not None
+        assert output.strip() == step.shown.strip(), f"{step.code}\nprints now:\n{output}"
+
+
+def test_what_is_said_of_freshness_is_what_the_code_does() -> None:
+    text = README.read_text()
+    default = Freshness()
+    assert f"`Freshness.bound`, {default.bound:g} seconds by default" in text
+    assert default.when_stale == (WhenStale.REMOTE, WhenStale.REJECT)
+    assert all(f"| `{policy.name}`" in text for policy in WhenStale)
