@@ -1,0 +1,70 @@
+"""`scripts/faults`: the trials that take too long for every run of the tests."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+
+def main() -> int:
+    """Run one of them; 1 if something was found."""
+    parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    fuzz = commands.add_parser("fuzz", help="hostile tokens: nothing is accepted that PyJWT refuses")
+    fuzz.add_argument("--millions", type=float, default=2.0, help="tokens to try (default 2)")
+    fuzz.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
+    fuzz.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
+    fuzz.set_defaults(run=_fuzz)
+    staleness = commands.add_parser(
+        "staleness", help="nodes, network, Redis and validators fail: nothing is accepted after t + S"
+    )
+    staleness.add_argument("--rounds", type=int, default=5, help="how often (default 5)")
+    staleness.set_defaults(run=_staleness)
+    scale = commands.add_parser(
+        "scale", help="a thousand validators on one node: bursts, stalled readers, all reconnecting at once"
+    )
+    scale.add_argument("--subscribers", type=int, default=1000, help="default 1000")
+    scale.add_argument("--burst", type=int, default=10_000, help="revocations at once (default 10000)")
+    scale.set_defaults(run=_scale)
+    arguments = parser.parse_args()
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _fuzz(arguments: argparse.Namespace) -> int:
+    count = int(arguments.millions * 1_000_000) // arguments.processes
+    seeds = [arguments.seed + number for number in range(arguments.processes)]
+    print(f"faults: fuzz: {len(seeds)} processes, seeds from {seeds[0]}", file=sys.stderr, flush=True)
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        for seed, said in zip(seeds, pool.starmap(_fuzz_one, [(seed, count) for seed in seeds]), strict=True):
+            print(f"seed {seed}: {said}")
+    return 0
+
+
+def _fuzz_one(seed: int, count: int) -> str:
+    from tests.faults.fuzz import Fuzz
+
+    return str(Fuzz(seed).run(count))
+
+
+def _staleness(arguments: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "tests/integration/client/test_bounded_staleness.py"]
+    for number in range(arguments.rounds):
+        print(f"faults: staleness: round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+        if subprocess.run(command, check=False).returncode:
+            return 1
+    return 0
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from tests.faults.scale import main as scale
+
+    return scale(arguments.subscribers, arguments.burst)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
