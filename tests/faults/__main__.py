@@ -36,19 +36,15 @@ def main() -> int:
 
 
 def _fuzz(arguments: argparse.Namespace) -> int:
+    from tests.faults.fuzz import run_one
+
     count = int(arguments.millions * 1_000_000) // arguments.processes
     seeds = [arguments.seed + number for number in range(arguments.processes)]
     print(f"faults: fuzz: {len(seeds)} processes, seeds from {seeds[0]}", file=sys.stderr, flush=True)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for seed, said in zip(seeds, pool.starmap(_fuzz_one, [(seed, count) for seed in seeds]), strict=True):
+        for seed, said in zip(seeds, pool.starmap(run_one, [(seed, count) for seed in seeds]), strict=True):
             print(f"seed {seed}: {said}")
     return 0
-
-
-def _fuzz_one(seed: int, count: int) -> str:
-    from tests.faults.fuzz import Fuzz
-
-    return str(Fuzz(seed).run(count))
 
 
 def _staleness(arguments: argparse.Namespace) -> int:

@@ -408,6 +408,11 @@ class Fuzz:
         yield Hostile(mint.token(now, x="x" * 8_000))
 
 
+def run_one(seed: int, count: int) -> str:
+    """One run in a process of its own; what came of it, for people."""
+    return str(Fuzz(seed).run(count))
+
+
 def _short(token: Any) -> str:
     text = repr(token)
     return text if len(text) < 4000 else f"{text[:2000]} … {text[-2000:]}"
