@@ -304,6 +304,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 readiness=problems,
                 reuse_port=settings.reuse_port,
                 grace=settings.shutdown_grace,
+                key_announce_time=settings.key_announce_time,
             )
             async with http_server:
                 grpc_address = await grpc_server.start()

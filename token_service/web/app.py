@@ -20,10 +20,15 @@ from token_service.errors import InternalError, ServiceError
 from token_service.wire import HTTP_STATUS
 
 KEY_SET_MAX_AGE: Final = 300
-"""Seconds a reader may use the key set without asking again. A new key must be published for longer before it signs."""
+"""Seconds a reader may use the key set without asking again, at most. A new key must be published for longer before it signs."""
 
 
-def make_app(jwks: Callable[[], bytes], readiness: Callable[[], Sequence[str]]) -> Starlette:
+def make_app(
+    jwks: Callable[[], bytes],
+    readiness: Callable[[], Sequence[str]],
+    *,
+    key_set_max_age: int = KEY_SET_MAX_AGE,
+) -> Starlette:
     """The application.
 
     `jwks` gives the key set as JSON, or raises a `ServiceError` if there is none yet; an empty one is never served. `readiness` gives
@@ -41,7 +46,7 @@ def make_app(jwks: Callable[[], bytes], readiness: Callable[[], Sequence[str]]) 
     async def key_set(request: Request) -> Response:
         body = jwks()
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"Cache-Control": f"public, max-age={KEY_SET_MAX_AGE}", "ETag": etag}
+        headers = {"Cache-Control": f"public, max-age={key_set_max_age}", "ETag": etag}
         if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/jwk-set+json", headers=headers)

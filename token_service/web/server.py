@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from token_service.errors import ConfigurationError
-from token_service.web.app import make_app
+from token_service.web.app import KEY_SET_MAX_AGE, make_app
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -38,13 +38,18 @@ class HttpServer:
         readiness: Callable[[], Sequence[str]],
         reuse_port: bool = False,
         grace: float = 5.0,
+        key_announce_time: float = float("inf"),
     ) -> None:
-        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running requests may take at the end."""
+        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running requests may take at the end;
+        `key_announce_time`: seconds a key is published before it signs, of which a reader may miss a part.
+        """
         self._host = host
         self._port = port
         self._reuse_port = reuse_port
         self._grace = grace
-        self._app = make_app(jwks, readiness)
+        self._app = make_app(
+            jwks, readiness, key_set_max_age=int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

@@ -86,6 +86,16 @@ async def test_the_key_set_can_be_cached_and_asked_for_again(client: httpx.Async
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", changed.headers["etag"])
 
 
+@pytest.mark.parametrize(("announced", "age"), [(0.0, 0), (60.0, 20), (900.0, 300), (86400.0, 300)])
+async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_announced(
+    node: Node, announced: float, age: int
+) -> None:
+    server = HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, key_announce_time=announced)
+    async with server as running, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://{running.address}/.well-known/jwks.json")
+    assert answer.headers["cache-control"] == f"public, max-age={age}"
+
+
 async def test_there_is_never_an_empty_key_set(client: httpx.AsyncClient, node: Node) -> None:
     node.keys = SigningUnavailableError("the keys are not loaded yet", retry_after=0.4)
     answer = await client.get("/.well-known/jwks.json")
