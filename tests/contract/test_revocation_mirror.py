@@ -397,11 +397,29 @@ async def test_an_entry_that_is_none_is_left_out(
         await store.xadd(log, {"junk": "1"}, "2001-0")
         await store.xadd(log, {"target": "nobody", "value": "x"}, "2002-0")
         await store.xadd(log, {b"target": b"session", b"value": b"\xff"}, "2002-7")  # type: ignore[dict-item]
-        await one.publish(EPOCH, [entry(2003)])
+        fields = layout.fields_of(entry(2003, T.TOKEN_ID, "jti", token_expire_time=EXP))
+        good = dict(zip(fields[::2], fields[1::2], strict=True))
+        for number, changed in enumerate(
+            {name: value}
+            for name in ("revoke_time_us", "expire_time_us", "token_expire_time")
+            for value in ("-1", "9" * 20, "9" * 400, "1.5")
+        ):
+            await store.xadd(log, {**good, **changed}, f"{2003 + number}-0")  # type: ignore[dict-item]
+        await one.publish(EPOCH, [entry(2100)])
+        await store.xadd(log, good, f"{2**63}-0")  # type: ignore[arg-type]
         await eventually(lambda: listener.heard)
-        assert listener.heard == [entry(2003)]
-        assert "none of the log" in caplog.text
+        assert listener.heard == [entry(2100)]
+        assert caplog.text.count("none of the log") >= 15
         await listener.stop()
+
+
+@pytest.mark.parametrize("text", ["junk", "-1", "1e3", "9" * 20, "9" * 5000])
+async def test_a_position_that_is_none_is_not_known(redis_url: str, store: Redis, text: str) -> None:
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.rebuild(head(0), pages([]))
+        assert await mirror.position(EPOCH) == 0
+        await store.set(f"token_service:{{{EPOCH}}}:head", text)
+        assert await mirror.position(EPOCH) is None
 
 
 async def test_the_scripts_are_loaded_again_where_they_are_missing(redis_url: str, store: Redis) -> None:

@@ -72,10 +72,13 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Final
 
+from token_service.tokens.claims import MAX_NUMERIC_DATE
 from token_service.tokens.revocation import MAX_LEEWAY, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.revocation_set import TOKEN_BUCKET_SECONDS
 
 EPOCH_KEY: Final = "token_service:epoch"
+_MAX_SEQUENCE: Final = 2**63 - 1
+_MAX_MICROSECONDS: Final = MAX_NUMERIC_DATE * 1_000_000
 
 _NAMES: Final = {
     RevocationTarget.TOKEN_ID: "token_id",
@@ -141,23 +144,30 @@ def fields_of(entry: Revocation) -> list[str]:
 
 
 def entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Revocation:
-    """The entry in the stream. Raises `ValueError` if it is none."""
+    """The entry in the stream. Raises `ValueError` if it is none: others may write to Redis, too."""
     try:
         sequence, _, rest = entry_id.decode("ascii").partition("-")
         expiry = fields.get(b"token_expire_time")
         if rest != "0":
             raise ValueError("not an id of the log")
         return Revocation(
-            sequence=int(sequence),
+            sequence=_number(sequence, _MAX_SEQUENCE),
             target=_TARGETS[fields[b"target"].decode()],
             value=fields[b"value"].decode(),
-            revoke_time=int(fields[b"revoke_time_us"]) / 1_000_000,
-            expire_time=int(fields[b"expire_time_us"]) / 1_000_000,
+            revoke_time=_number(fields[b"revoke_time_us"], _MAX_MICROSECONDS) / 1_000_000,
+            expire_time=_number(fields[b"expire_time_us"], _MAX_MICROSECONDS) / 1_000_000,
             reason=RevocationReason(int(fields[b"reason"])),
-            token_expire_time=None if expiry is None else int(expiry),
+            token_expire_time=None if expiry is None else _number(expiry, MAX_NUMERIC_DATE),
         )
     except KeyError as error:
         raise ValueError(f"no or unknown {error}") from None
+
+
+def _number(text: str | bytes, most: int) -> int:
+    number = int(text)
+    if not 0 <= number <= most:
+        raise ValueError("a number out of range")
+    return number
 
 
 def _microseconds(seconds: float) -> int:

@@ -32,6 +32,8 @@ _LOG_LENGTH: Final = 10_000
 _AHEAD_LENGTH: Final = 100_000
 _UNUSED_FOR: Final = 7 * 24 * 3600 * 1000
 """Milliseconds after which the keys without an expiry of their own are gone, should nobody publish to this log any more."""
+_MAX_DIGITS: Final = 20
+"""A sequence has fewer."""
 _GUARD: Final = 60_000
 """Milliseconds after which a rebuild that does not go on has failed."""
 
@@ -129,7 +131,10 @@ class RedisMirror:
             pipeline.get(layout.EPOCH_KEY)
             pipeline.get(layout.prefix(epoch) + "head")
             known, head = await pipeline.execute()
-        return int(head) if known == epoch.encode() and head is not None else None
+        if known != epoch.encode() or head is None:
+            return None
+        # Whoever wrote what is no sequence, nothing is known then.
+        return int(head) if head.isdigit() and len(head) < _MAX_DIGITS else None
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
         """Add what is missing and say that nothing is.
