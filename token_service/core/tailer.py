@@ -185,8 +185,11 @@ class Tailer:
 
     async def _advance(self, head: LogHead) -> None:
         replica = self._replica
+        revocations = replica.revocations
         while replica.applied < head.sequence:
             place, entries = await self._read(replica.applied)
+            if replica.revocations is not revocations:
+                return  # meanwhile the replica went over to another log; these are none of it
             # Meanwhile a hint may have brought some of them.
             if place > replica.applied:
                 replica.skip(place)

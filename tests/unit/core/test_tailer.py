@@ -303,6 +303,23 @@ async def test_a_restored_log_that_ends_before_the_replica_is_read_anew():
 
 
 @virtual_time
+async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(3)
+
+        async def change_over() -> None:
+            del nodes.log.after["read"]
+            await nodes.replace_log(2, epoch="epoch-two")
+            await nodes.tailer._look()
+
+        nodes.log.after["read"] = change_over
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await asyncio.sleep(0.1)
+        assert nodes.replica.applied == 2
+        assert nodes.subjects() == {"other-1", "other-2"}
+
+
+@virtual_time
 async def test_while_another_log_is_read_the_one_before_stays_in_force():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(2)
