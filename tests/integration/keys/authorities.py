@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -45,24 +46,26 @@ class Authority:
         )
         for extension in request.extensions:
             builder = builder.add_extension(extension.value, extension.critical)
-        own = self._sign(builder, of=self).public_bytes(Encoding.PEM).decode()
+        own = self._sign(builder).public_bytes(Encoding.PEM).decode()
         return own + self._chain()
 
     def _chain(self) -> str:
         above = "" if self._issuer is self else self._issuer._chain()
         return self.pem + above
 
-    def _builder(self, subject: x509.Name, key: object) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: CertificatePublicKeyTypes) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .public_key(key)  # type: ignore[arg-type]
+            .public_key(key)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(days=1))
         )
 
-    def _sign(self, builder: x509.CertificateBuilder, of: Authority | None = None) -> x509.Certificate:
-        signer = of or self
-        return builder.issuer_name(signer._name).sign(signer._key, SHA256())
+    def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(authority, critical=False)
+        return builder.issuer_name(self._name).sign(self._key, SHA256())

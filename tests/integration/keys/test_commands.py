@@ -126,6 +126,22 @@ async def test_what_is_refused(start_service: StartService) -> None:
     assert "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with" in said.err
 
 
+async def test_a_key_id_that_begins_like_an_option(start_service: StartService) -> None:
+    """So does one in 64, for key ids are thumbprints in base64url."""
+    _, operator = start_service()
+    key_id = "-hE9KpmPZRDAt9s56vUatZZiBbOSZFWP_YlHvkXmc--"
+    assert len(key_id) == 43
+    for arguments in (
+        ["activate", key_id, "--force"],
+        ["activate", "--force", key_id],
+        ["retire", key_id],
+        ["revoke", key_id, "--comment", "x"],
+        ["csr", key_id, "--subject", "CN=x"],
+        ["import-certificate", key_id, "-"],
+    ):
+        assert await operator.refused(*arguments) == "Error: there is no such signing key"
+
+
 async def test_a_database_without_keys(tmp_path: Path) -> None:
     operator = Operator({"TOKEN_SERVICE_DATA_DIR": str(tmp_path)})
     said = await operator.says("list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,21 @@ format_option = click.option(
     default="text",
     help="How to show keys; `id` shows their ids only, for scripts.",
 )
-key_id_argument = click.argument("key_id")
+_KEY_ID_LIKE_AN_OPTION = re.compile(r"-[A-Za-z0-9_-]{42}")
+_MARK = "\0"
+
+
+class KeyCommand(click.Command):
+    """A command that takes a key id, of which one in 64 begins with a dash, as options do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As usual, with such a key id wherever it stands."""
+        return super().parse_args(
+            ctx, [_MARK + each if _KEY_ID_LIKE_AN_OPTION.fullmatch(each) else each for each in args]
+        )
+
+
+key_id_argument = click.argument("key_id", callback=lambda _ctx, _param, text: text.removeprefix(_MARK))
 
 
 def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:

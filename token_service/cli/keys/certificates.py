@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import click
 
-from token_service.cli.keys.administration import administer, format_option, key_id_argument, show_one
+from token_service.cli.keys.administration import (
+    KeyCommand,
+    administer,
+    format_option,
+    key_id_argument,
+    show_one,
+)
 from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
 from token_service.core.ports import StoredSigningKey
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
     from token_service.bootstrap import Keys
 
 
-@click.command("csr")
+@click.command("csr", cls=KeyCommand)
 @settings_options
 @key_id_argument
 @click.option(
@@ -48,7 +54,7 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
         raise click.ClickException(str(error)) from None
 
 
-@click.command("import-certificate")
+@click.command("import-certificate", cls=KeyCommand)
 @settings_options
 @format_option
 @key_id_argument

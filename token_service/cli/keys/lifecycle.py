@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from token_service.cli.keys.administration import administer, format_option, key_id_argument, show_one, shown
+from token_service.cli.keys.administration import (
+    KeyCommand,
+    administer,
+    format_option,
+    key_id_argument,
+    show_one,
+    shown,
+)
 from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
 from token_service.core.ports import SigningKeyState, StoredSigningKey
@@ -85,7 +92,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     show_one(administer(settings, make), format_)
 
 
-@click.command("activate")
+@click.command("activate", cls=KeyCommand)
 @settings_options
 @format_option
 @key_id_argument
@@ -112,7 +119,7 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
     show_one(administer(settings, change), format_)
 
 
-@click.command("retire")
+@click.command("retire", cls=KeyCommand)
 @settings_options
 @format_option
 @key_id_argument
@@ -132,7 +139,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     show_one(administer(settings, change), format_)
 
 
-@click.command("revoke")
+@click.command("revoke", cls=KeyCommand)
 @settings_options
 @format_option
 @key_id_argument
