@@ -10,6 +10,7 @@ from typing import Final
 from token_service.clock import Clock
 from token_service.core.policy import MAX_SESSION_TTL
 from token_service.core.ports import LeaseStore, RevocationLog, SessionStore
+from token_service.core.steady_time import SteadyTime
 from token_service.errors import TokenServiceError
 
 _LEASE: Final = "janitor"
@@ -39,7 +40,7 @@ class Janitor:
         self._sessions = sessions
         self._log = log
         self._leases = leases
-        self._clock = clock
+        self._time = SteadyTime(clock)
         self._node_id = node_id
         self._interval = interval
         self._retention = retention
@@ -66,7 +67,7 @@ class Janitor:
 
     async def sweep(self) -> int:
         """One round; how many rows were purged. Nothing if another node has the lease."""
-        now = self._clock.now()
+        now = self._time.now()
         return (
             await self._batches(lambda: self._log.compact(now - _LOG_MARGIN, _BATCH))
             + await self._batches(lambda: self._sessions.purge(now - self._retention, _BATCH))

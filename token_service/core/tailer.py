@@ -16,6 +16,7 @@ from token_service.core.keyring import Keyring
 from token_service.core.ports import LogHead, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.replica import Replica
+from token_service.core.steady_time import SteadyTime
 from token_service.errors import (
     ConfigurationError,
     ReplicaStaleError,
@@ -53,6 +54,7 @@ class Tailer:
         self._read_index = read_index
         self._keyring = keyring
         self._clock = clock
+        self._time = SteadyTime(clock)
         self._poll_interval = poll_interval
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")
@@ -238,7 +240,7 @@ class Tailer:
         now = self._clock.monotonic()
         if now - self._swept > _SWEEP_INTERVAL:
             self._swept = now
-            self._replica.revocations.drop_expired(self._clock.now())
+            self._replica.revocations.drop_expired(self._time.now())
 
 
 def _continues(head: LogHead, before: Cursor) -> bool:

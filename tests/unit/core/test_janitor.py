@@ -259,3 +259,19 @@ async def test_it_ends_at_once_even_if_the_lease_can_t_be_given_back():
     running = asyncio.create_task(house.janitor().run())
     await settle()
     await cancelled(running)
+
+
+@virtual_time
+async def test_a_clock_that_jumps_ahead_deletes_nothing_too_early():
+    house = House()
+    await house.node.start()
+    janitor = house.janitor()
+    await janitor.sweep()
+    await house.node.issue()
+    await house.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+    house.clock.skew = 10 * MAX_SESSION_TTL
+    assert await janitor.sweep() == 0
+    house.clock.skew = 0.0
+    await house.later(REMEMBER + 61)
+    assert await janitor.sweep() == 1
+    assert house.count() == 1

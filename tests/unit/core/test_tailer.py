@@ -20,7 +20,7 @@ from tests.unit.core.virtual_time import (
 )
 from token_service.core.ports import RevocationDraft
 from token_service.core.revoker import Revoker
-from token_service.errors import ReplicaStaleError, StoreUnavailableError
+from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
 from token_service.stores.memory import MemoryStores
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
@@ -750,3 +750,14 @@ async def test_the_keys_of_another_log_are_taken_however_old_they_are(epoch: str
         await asyncio.sleep(1.01)
         assert nodes.node.keyring.signer().key_id == first
         assert nodes.node.keyring.revision == revision
+
+
+@virtual_time
+async def test_a_clock_that_jumps_ahead_and_back_forgets_no_revocation():
+    async with TwoNodes() as nodes:
+        tokens = await nodes.node.issue()
+        await nodes.node.revoke(token=tokens.access_token)
+        nodes.clock.skew = 24 * 3600.0
+        await asyncio.sleep(60)
+        nodes.clock.skew = 0.0
+        assert (await nodes.node.validate(tokens.access_token)).reason is InvalidReason.REVOKED
