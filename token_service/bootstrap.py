@@ -69,7 +69,7 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     try:
         async with node(settings, environ) as (grpc_address, http_address):
             _settle_memory()
-        ready(grpc_address, http_address)
+            ready(grpc_address, http_address)
             await stop.wait()
             logger.info("stopping")
     except ExceptionGroup as failures:
