@@ -361,6 +361,18 @@ def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
     assert bench.taken == [(5, 1), (1, 1)]
 
 
+@pytest.mark.parametrize("revision", [1, 2])
+def test_keys_of_a_log_put_back_to_an_earlier_state_may_have_been_put_back_too(
+    bench: Bench, revision: int
+) -> None:
+    bench.replica.receive(snapshot(5, key_set=key_set(2)))
+    bench.prove(3)
+    restored = Mint().jwk, Mint().jwk
+    bench.replica.receive(snapshot(3, key_set=key_set(revision, ISSUER, *restored)))
+    assert bench.taken == [(2, 1), (revision, 2)]
+    assert bench.replica.key_revision == revision
+
+
 def test_keys_of_a_node_that_is_behind_do_not_replace_newer_ones(bench: Bench) -> None:
     bench.replica.receive(snapshot(5, key_set=key_set(5)))
     bench.replica.connect()

@@ -272,15 +272,12 @@ class Replica:
             and not self._rewound
         ):
             return  # that node is behind: go on building until nothing known here is missing there
-        if not same_log:
+        if not same_log or self._start_over:
             self._pending.clear()
             self._end_freshness()
-            if self.cursor is not None and building.key_set is not None:
-                self.key_revision = -1
-        elif self._start_over:
-            self._end_freshness()
-            self._pending.clear()
         if building.key_set is not None:
+            if self.cursor is not None and (not same_log or self._rewound):
+                self.key_revision = -1  # revisions began again, or go on from an earlier one
             self.take_key_set(building.key_set)
         self.feed.revocations = building.revocations
         self.cursor = cursor
