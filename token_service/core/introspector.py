@@ -90,8 +90,11 @@ class Introspector:
         """After this, answers see every revocation acknowledged before it was called, on any node."""
         await self._tailer.catch_up()
 
-    async def validate(self, query: TokenQuery, now: float) -> Introspection:
-        """Judge a token of any kind. Raises `StoreUnavailableError` (opaque tokens only) and `ReplicaStaleError`."""
+    async def validate(self, query: TokenQuery, now: float, *, asked: float | None = None) -> Introspection:
+        """Judge a token of any kind. Raises `StoreUnavailableError` and `ReplicaStaleError`.
+
+        `asked`: when (monotonic) it came, if it came with others.
+        """
         try:
             if len(query.token) > MAX_TOKEN_BYTES:
                 raise InvalidTokenError(InvalidReason.TOO_LARGE)
@@ -100,7 +103,7 @@ class Introspector:
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
         answer = self.validate_jwt(query, now)
-        if answer.reason is InvalidReason.UNKNOWN_KEY and await self._tailer.look_for_keys():
+        if answer.reason is InvalidReason.UNKNOWN_KEY and await self._tailer.look_for_keys(asked):
             return self.validate_jwt(query, now)
         return answer
 

@@ -109,9 +109,13 @@ class Tailer:
                 self._wake.set()  # another log: the loop changes over to it
                 await asyncio.sleep(_CHANGE_OVER_INTERVAL)
 
-    async def look_for_keys(self) -> bool:
-        """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it."""
-        revision, asked = self._keyring.revision, self._clock.monotonic()
+    async def look_for_keys(self, asked: float | None = None) -> bool:
+        """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it.
+
+        `asked`: since when (monotonic) the token is here, so that one look does for all that came together; None: since now.
+        """
+        revision = self._keyring.revision
+        asked = self._clock.monotonic() if asked is None else asked
         async with self._looking:  # a look under way may bring them
             if self._keyring.revision == revision and self._looked < asked:
                 # Looks are as far apart as that, but nobody is turned away without one that began after the question.

@@ -121,6 +121,7 @@ class TokenService:
         """Judge several tokens."""
         if not 1 <= len(request.requests) <= MAX_BATCH:
             raise InvalidRequestError.of("requests", f"has not 1 to {MAX_BATCH} items")
+        asked = self._clock.monotonic()
         queries = [token_query(item, f"requests[{number}].") for number, item in enumerate(request.requests)]
         if not all(map(is_local, request.requests)):
             await self._introspector.catch_up()
@@ -128,7 +129,7 @@ class TokenService:
         for number, query in enumerate(queries):
             if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
                 await asyncio.sleep(0)
-            answer = self._encode(await self._introspector.validate(query, self._clock.now()))
+            answer = self._encode(await self._introspector.validate(query, self._clock.now(), asked=asked))
             response.responses.add().MergeFromString(answer)
         return response
 

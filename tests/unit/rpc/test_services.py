@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from token_service.errors import (
 )
 from token_service.rpc.authorizer import Caller
 from token_service.stores.memory import MemoryStores
+from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import key_service_pb2, session_service_pb2, token_pb2, token_service_pb2 as pb
 
@@ -314,6 +316,21 @@ async def test_a_batch_answers_in_order(served: Served) -> None:
     answers = await served.tokens.BatchValidateTokens(pb.BatchValidateTokensRequest(requests=requests))
     assert [answer.active for answer in answers.responses] == [True, False, True, False, True] * 30
     assert answers.responses[0] == await served.validate(issued.access_token)
+
+
+async def test_a_batch_of_unknown_keys_takes_one_look_at_the_keys() -> None:
+    clock = SystemClock()
+    stores = MemoryStores(clock)
+    log = Intercepted(stores.log)
+    async with serving(node=Node(clock, stores=stores, log=log, poll_interval=60.0)) as served:
+        header, rest = (await served.issue()).access_token.split(".", 1)
+        fields = json.loads(base64url.decode(header.encode()))
+        headers = [json.dumps({**fields, "kid": f"kid-{number}"}).encode() for number in range(256)]
+        requests = [pb.ValidateTokenRequest(token=f"{base64url.encode(text)}.{rest}") for text in headers]
+        log.calls.clear()
+        answers = await served.tokens.BatchValidateTokens(pb.BatchValidateTokensRequest(requests=requests))
+        assert {answer.reason for answer in answers.responses} == {pb.INVALID_REASON_UNKNOWN_KEY}
+        assert log.calls.count("head") == 1
 
 
 @pytest.mark.parametrize("count", [0, 257])
