@@ -6,8 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,22 +25,20 @@ class Said:
 
 
 class Operator:
-    """Runs commands in this process, which is fast, or with `shell` as an operator does."""
+    """Runs commands in this process, which is much faster than a shell."""
 
-    def __init__(self, env: Mapping[str, str], *, shell: bool = False) -> None:
+    def __init__(self, env: Mapping[str, str]) -> None:
         self.env = dict(env)
-        self._shell = shell
 
     async def says(self, *args: str, stdin: str | None = None, **env: str) -> Said:
         """Run `token-service keys` with these arguments; however it ends. `env`: settings, without their prefix."""
         settings = {**self.env, **{f"TOKEN_SERVICE_{name}": value for name, value in env.items()}}
-        command = _in_a_shell if self._shell else _here
         # In a thread: the command runs an event loop of its own.
-        return await asyncio.to_thread(command, ["keys", *args], settings, stdin)
+        return await asyncio.to_thread(_run, ["keys", *args], settings, stdin)
 
     async def migrate(self) -> None:
         """`token-service migrate`."""
-        said = await asyncio.to_thread(_here, ["migrate"], self.env, None)
+        said = await asyncio.to_thread(_run, ["migrate"], self.env, None)
         assert said.code == 0, said
 
     async def run(self, *args: str, stdin: str | None = None, **env: str) -> str:
@@ -71,21 +67,7 @@ class Operator:
         return str(key["key_id"])
 
 
-def _in_a_shell(args: list[str], settings: Mapping[str, str], stdin: str | None) -> Said:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "token_service", *args],
-        env={**inherited, **settings},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
-
-
-def _here(args: list[str], settings: Mapping[str, str], stdin: str | None) -> Said:
+def _run(args: list[str], settings: Mapping[str, str], stdin: str | None) -> Said:
     root = logging.getLogger()
     handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     unset = {name: None for name in os.environ if name.startswith("TOKEN_SERVICE_")}

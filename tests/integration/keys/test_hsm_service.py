@@ -7,6 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -18,7 +19,16 @@ from tests.integration.keys.operator import Operator
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually
 from tests.support.softhsm import SoftHsmToken
+from tests.unit.core.key_nodes import PERIOD, KeyNode, NodeClock, TrueTime
 from token_service.client import ServiceIssuer, TokenValidator, ValidatorConfig
+from token_service.core.key_lifecycle import PUBLISHED_AFTER_RETIREMENT
+from token_service.core.ports import StoredSigningKey
+from token_service.errors import SigningUnavailableError
+from token_service.signers.local import LocalKeys
+from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.signers.providers import SigningProviders
+from token_service.stores.memory import MemoryStores
+from token_service.tokens.secret import Secret
 from token_service.v1 import key_service_pb2
 
 GRACE = 1.0
@@ -51,8 +61,7 @@ def node(token: SoftHsmToken) -> Iterator[Node]:
 
 @pytest.fixture
 def operator(node: Node) -> Operator:
-    """In processes of its own, as the module belongs to its process."""
-    return Operator({**node._settings, "TOKEN_SERVICE_DATA_DIR": str(node.data_dir)}, shell=True)
+    return Operator({**node._settings, "TOKEN_SERVICE_DATA_DIR": str(node.data_dir)})
 
 
 @pytest.fixture
@@ -175,6 +184,36 @@ async def test_away_while_running_and_back(
     assert (await api.refresh(issued.refresh_token)).access_token
     assert node.log_text().count("the HSM is away") == 1
     assert node.log_text().count("the HSM is back") == 1
+
+
+@pytest.mark.slow
+async def test_a_key_that_has_gone_is_gone_from_the_module(
+    token: SoftHsmToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    pin = Secret(token.pin.encode())
+    async with LocalKeys() as local, Pkcs11Keys(token.module, token.label, pin, timeout=30) as module:
+        providers = SigningProviders(local, module)
+        clock = NodeClock(TrueTime())
+        keys = KeyNode(MemoryStores(clock), clock, factory=providers, opener=providers.open_signer)
+        await keys.start()
+        first = keys.keyring.signer()
+        assert await first.sign(b"x")
+        await keys.pass_time(PERIOD, look=2)
+        second = keys.keyring.signer()
+        assert second.key_id != first.key_id
+        assert await first.sign(b"x")  # retired, but still there
+        await keys.pass_time(PUBLISHED_AFTER_RETIREMENT)
+        assert first.key_id not in await keys.states()
+        with pytest.raises(SigningUnavailableError, match="has no key"):
+            await providers.open_signer(_row(keys, first.key_id), None).sign(b"x")
+        assert await second.sign(b"x")
+        assert await keys.keyring.open_signer((await keys.only("prepared")).key_id).sign(b"x")
+
+
+def _row(keys: KeyNode, key_id: str) -> StoredSigningKey:
+    return replace(keys.keyring.signing_keys()[0], key_id=key_id)
 
 
 async def _is_refused(api: Api, token: str) -> bool:

@@ -12,7 +12,7 @@ from tests.unit.core.node import PlainWrap, RecordingAudit, open_signer
 from tests.unit.core.virtual_time import START
 from token_service.core.key_lifecycle import RotationRules
 from token_service.core.key_manager import KeyManager, NewKey
-from token_service.core.keyring import Keyring
+from token_service.core.keyring import Keyring, OpenSigner
 from token_service.core.ports import (
     KeyWrap,
     Signer,
@@ -127,7 +127,8 @@ class KeyNode:
         leases: Any = None,
         node_id: str = "node-1",
         algorithm: Algorithm = Algorithm.ES256,
-        factory: KeyFactory | None = None,
+        factory: Any = None,
+        opener: OpenSigner = _open,
         wrap: KeyWrap | None = None,
         period: float = PERIOD,
         announce: float = ANNOUNCE,
@@ -139,7 +140,7 @@ class KeyNode:
         self.rules = RotationRules(algorithm, period, announce)
         wrap = wrap or PlainWrap()
         store = keys if keys is not None else stores.keys
-        self.keyring = Keyring(store, wrap, algorithm, open_signer=_open)
+        self.keyring = Keyring(store, wrap, algorithm, open_signer=opener)
         self.validators = Validators(node_id, stores.nodes, clock)
         self.manager = KeyManager(
             store,
