@@ -59,6 +59,7 @@ class Tailer:
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")
         self._looked = float("-inf")
+        self._look_failed = False
         self._looking = asyncio.Lock()
         self._keys_of_other_log = False
         self._wanted: LogHead | None = None
@@ -121,6 +122,8 @@ class Tailer:
                 # Looks are as far apart as that, but nobody is turned away without one that began after the question.
                 await asyncio.sleep(self._looked + _KEY_LOOK_INTERVAL - self._clock.monotonic())
                 await self._look_alone()
+            elif self._keyring.revision == revision and self._look_failed:
+                raise StoreUnavailableError(retry_after=1.0)  # the one that would have answered it
         return self._keyring.revision != revision
 
     async def start(self) -> None:
@@ -175,7 +178,8 @@ class Tailer:
             await self._look_alone()
 
     async def _look_alone(self) -> None:
-        began = self._looked = self._clock.monotonic()
+        last, began = self._looked, self._clock.monotonic()
+        self._looked = began
         try:
             before = self._replica.cursor
             head = await self._read_index.head()
@@ -186,7 +190,12 @@ class Tailer:
             await self._refresh_keys(head)
         except TokenServiceError:
             self._looked = self._clock.monotonic()  # who waited for it need not wait for another failure
+            self._look_failed = True
             raise
+        except asyncio.CancelledError:
+            self._looked = last  # who waited for it looks for himself
+            raise
+        self._look_failed = False
         self._prove_fresh(began)
 
     async def _advance(self, head: LogHead) -> None:

@@ -676,7 +676,7 @@ async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
 
 
 @virtual_time
-async def test_a_store_that_is_away_fails_one_who_asks_for_a_key_and_not_one_after_the_other():
+async def test_a_store_that_is_away_fails_all_who_ask_for_a_key_at_once_and_not_one_after_the_other():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await asyncio.sleep(5)
 
@@ -688,7 +688,25 @@ async def test_a_store_that_is_away_fails_one_who_asks_for_a_key_and_not_one_aft
         tasks = [asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(5)]
         async with asyncio.timeout(3.1):
             results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(result) for result in results] == [StoreUnavailableError, bool, bool, bool, bool]
+        # All of them: a key that nobody could look for is not unknown.
+        assert [type(result) for result in results] == [StoreUnavailableError] * 5
+
+
+@virtual_time
+async def test_who_hangs_up_while_looking_for_a_key_takes_nobody_elses_look_away():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+        stored = await nodes.stores.keys.load()
+        assert await nodes.stores.keys.save(stored.revision, (), (stored.mac_keys[0],))
+
+        async def slowly() -> None:
+            await asyncio.sleep(1)
+
+        nodes.log.before["head"] = slowly
+        first, second = (asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(2))
+        await asyncio.sleep(0.5)
+        await cancelled(first)
+        assert await second
 
 
 @virtual_time
