@@ -1,0 +1,130 @@
+"""Very many validators in one process, whole ones of the client library, each with a connection, a stream and proofs of its own.
+
+As a program it takes `target issuer count bound` and then commands, one a line, each answered with a line of JSON:
+`fresh` waits until all are, `watch <token>` names a good token that is going to be revoked, `refused <time>` waits until all refuse it and
+says how long after that time (of `time.monotonic`) each did, `reached <sequence>` waits until all have applied that, `report` says what
+came of it. A wait that takes too long ends the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from token_service.client.config import Backoff, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
+from token_service.client.validator import TokenValidator
+from token_service.errors import InvalidReason, InvalidTokenError
+
+_PATIENCE = 240.0
+
+
+class _Member:
+    """One validator that looks at the watched token whenever something new has come."""
+
+    def __init__(self, config: ValidatorConfig, crowd: _Crowd) -> None:
+        self.validator = TokenValidator(config)
+        self.refused_at: float | None = None
+        self._crowd = crowd
+        replica = self.validator._parts.replica
+        assert replica is not None
+        self.replica = replica
+        self._apply = replica.apply
+        replica.apply = self._apply_and_look  # type: ignore[method-assign]
+
+    def _apply_and_look(self, message: Any) -> None:
+        self._apply(message)
+        if self._crowd.watched and self.refused_at is None:
+            try:
+                self.validator._parts.local.check(self._crowd.watched, None, ())
+            except InvalidTokenError as error:
+                if error.reason is InvalidReason.REVOKED:
+                    self.refused_at = time.monotonic()
+
+
+class _Crowd:
+    def __init__(self, target: str, issuer: str, count: int, bound: float) -> None:
+        self.watched = ""
+        config = ValidatorConfig(
+            issuers=[
+                ServiceIssuer(
+                    issuer=issuer,
+                    target=target,
+                    freshness=Freshness(bound=bound, probe_timeout=bound / 2, when_stale=(WhenStale.REJECT,)),
+                    reconnect=Backoff(initial=0.2, longest=2.0),
+                    stall_timeout=60,
+                )
+            ],
+            audience="api",
+        )
+        self.members = [_Member(config, self) for _ in range(count)]
+
+    async def start(self) -> None:
+        for member in self.members:
+            await member.validator.start()
+
+    async def fresh(self) -> None:
+        await _until(lambda: all(member.validator.is_fresh for member in self.members))
+
+    async def watch(self, token: str) -> None:
+        for member in self.members:
+            await member.validator.validate(token)
+            member.refused_at = None
+        self.watched = token
+
+    async def refused(self, began: float) -> list[float]:
+        await _until(lambda: all(member.refused_at is not None for member in self.members))
+        self.watched = ""
+        return [member.refused_at - began for member in self.members if member.refused_at is not None]
+
+    async def reached(self, sequence: int) -> None:
+        await _until(
+            lambda: all(m.replica.cursor and m.replica.cursor.sequence >= sequence for m in self.members)
+        )
+
+    def report(self) -> dict[str, Any]:
+        total: Counter[str] = Counter()
+        ends: Counter[str] = Counter()
+        for member in self.members:
+            counters = member.validator.counters
+            ends += counters.stream_ends
+            total.update(
+                {name: getattr(counters, name) for name in ("streams", "resets", "probes", "probe_failures")}
+            )
+        return {**total, "stream_ends": ends}
+
+
+async def _until(holds: Any) -> None:
+    async with asyncio.timeout(_PATIENCE):
+        while not holds():  # noqa: ASYNC110  # thousands of events stand behind it
+            await asyncio.sleep(0.02)
+
+
+async def _main(target: str, issuer: str, count: str, bound: str) -> None:
+    crowd = _Crowd(target, issuer, int(count), float(bound))
+    await crowd.start()
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while line := (await lines.readline()).decode():
+        command, _, argument = line.strip().partition(" ")
+        answer: Any = None
+        if command == "fresh":
+            await crowd.fresh()
+        elif command == "watch":
+            await crowd.watch(argument)
+        elif command == "refused":
+            answer = await crowd.refused(float(argument))
+        elif command == "reached":
+            await crowd.reached(int(argument))
+        else:
+            answer = crowd.report()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main(*sys.argv[1:]))

@@ -1,0 +1,19 @@
+"""A hundred validators on one node. `scripts/faults scale` does it with a thousand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.scale import Scale
+
+_MEBIBYTE = 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_crowd_hears_everything_and_costs_the_node_little() -> None:
+    trial = Scale(subscribers=100, burst=1000, stalled=5, bound=6.0)
+    found = trial.run(revocations=3)
+    assert len(found.times) == 400
+    assert trial.burst_growth < 64 * _MEBIBYTE
+    assert max(found.memory.values()) < 512 * _MEBIBYTE
