@@ -1,31 +1,80 @@
 """Services that come with gRPC (health, reflection) behind the manners of ours.
 
-As they are, a request that can't be read is UNKNOWN and a traceback in the log, and a stream nobody ends holds up the end of the server.
+As they are, a request that can't be read is UNKNOWN and a traceback in the log, a stream nobody ends holds up the end of the server, and
+one reader of health that does not read holds up whoever says how the server is.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from token_service.errors import ShuttingDownError
+from token_service.errors import OverloadedError, ShuttingDownError
 from token_service.rpc.edge import Context, end, status_of
 
+_MAX_STREAMS: Final = 1000
+"""Of both services together. Whoever has a connection may open them, and nothing else bounds their number."""
+_RETRY_AFTER: Final = 1.0
+
 _T = TypeVar("_T")
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """How each service is (grpc.health.v1). To say so waits for nobody who watches."""
+
+    def __init__(self) -> None:
+        self._status: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def set(self, service: str, status: int) -> None:
+        """Say how a service is; empty: the server as a whole."""
+        if not self._closed:
+            self._set(service, status)
+
+    def close(self) -> None:
+        """Say NOT_SERVING of all, from now on."""
+        self._closed = True
+        for service in self._status:
+            self._set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
+        """How a service is now."""
+        status = self._status.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """How a service is, now and whenever that changes."""
+        last: int | None = None
+        while True:
+            status = self._status.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                last = status
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+            else:
+                await self._changed.wait()
+
+    def _set(self, service: str, status: int) -> None:
+        self._status[service] = status
+        self._changed.set()  # wakes everyone who waits now, and nobody who comes later
+        self._changed.clear()
 
 
 class PlainServices:
     """Health and reflection. Any caller may use them: they say nothing that is not public."""
 
     def __init__(self, service_names: Sequence[str]) -> None:
-        self.health = health_aio.HealthServicer()
+        self.health = Health()
+        self._streams = 0
         self._closing = asyncio.Event()
         registrar = _Registrar()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
@@ -37,7 +86,7 @@ class PlainServices:
 
     async def close(self) -> None:
         """Say NOT_SERVING from now on, and end the streams."""
-        await self.health.enter_graceful_shutdown()
+        self.health.close()
         await asyncio.sleep(0)  # who watches is told first
         self._closing.set()
 
@@ -60,21 +109,33 @@ class PlainServices:
             async def watch(data: bytes, context: Context) -> None:
                 try:
                     request = parse(data)
-                except DecodeError as error:
+                    with self._one_more():
+                        await self._until_closing(handler.unary_stream(request, context))
+                except (DecodeError, OverloadedError) as error:
                     await end(context, status_of(error, path))
-                await self._until_closing(handler.unary_stream(request, context))
                 await end(context, status_of(ShuttingDownError(), path))
 
             return grpc.unary_stream_rpc_method_handler(watch, None, serialize)
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
-                async for answer in handler.stream_stream(self._parsed(parse, requests), context):
-                    yield answer
-            except DecodeError as error:
+                with self._one_more():
+                    async for answer in handler.stream_stream(self._parsed(parse, requests), context):
+                        yield answer
+            except (DecodeError, OverloadedError) as error:
                 await end(context, status_of(error, path))
 
         return grpc.stream_stream_rpc_method_handler(converse, None, serialize)
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._streams >= _MAX_STREAMS:
+            raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     async def _parsed(
         self, parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]

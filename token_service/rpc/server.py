@@ -150,7 +150,7 @@ class GrpcServer:
         # One generic handler instead of registered methods: for each call the server waits on every registered method anew.
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
         address = self._bind(server)
-        await self._watch_once()
+        self._watch_once()
         await server.start()
         self._server = server
         return address
@@ -239,9 +239,9 @@ class GrpcServer:
             await asyncio.sleep(_WATCH_INTERVAL)
             self._edge.sweep()
             self.feed.sweep()
-            await self._watch_once()
+            self._watch_once()
 
-    async def _watch_once(self) -> None:
+    def _watch_once(self) -> None:
         """Say of TokenService, and of the whole, whether this node knows enough to answer."""
         fresh = True
         try:
@@ -249,6 +249,6 @@ class GrpcServer:
         except ReplicaStaleError:
             fresh = False
         for service in ("", _TOKEN_SERVICE):
-            await self._plain.health.set(service, _SERVING if fresh else _NOT_SERVING)
+            self._plain.health.set(service, _SERVING if fresh else _NOT_SERVING)
         for service in (_SESSION_SERVICE, _KEY_SERVICE):
-            await self._plain.health.set(service, _SERVING)
+            self._plain.health.set(service, _SERVING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.rpc.serving import TIMEOUT, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.rpc import plain
 from token_service.rpc.server import GrpcLimits
 from token_service.stores.memory import MemoryStores
 from token_service.v1 import token_service_pb2 as pb
@@ -65,6 +67,58 @@ async def test_a_node_that_is_behind_says_so() -> None:
         log.before.clear()
         assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
         watch.cancel()
+
+
+async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
+    clock = SystemClock()
+    log = Intercepted((stores := MemoryStores(clock)).log)
+    node = Node(clock, stores=stores, log=log, max_staleness=0.3, poll_interval=0.05)
+    async with serving(node=node) as served:
+        host, _, port = served.address.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        # HTTP/2 (RFC 9113): no table for headers, and not one byte may be sent in a stream.
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HIHI", 1, 0, 4, 0)))
+        path = b"/grpc.health.v1.Health/Watch"
+        fields = {
+            b":path": path,
+            b":authority": b"x",
+            b"content-type": b"application/grpc",
+            b"te": b"trailers",
+        }
+        block = b"\x83\x86" + b"".join(
+            b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
+            for name, value in fields.items()
+        )
+        writer.write(frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5)))
+        await eventually(lambda: served.server._plain._streams == 1)
+        watch = health(served).Watch(health_pb2.HealthCheckRequest())
+        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+        log.before["head"] = raising(StoreUnavailableError())
+        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == NOT_SERVING
+        await asyncio.wait_for(served.server.stop(0.1), TIMEOUT)
+        writer.close()
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
+
+
+async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_MAX_STREAMS", 2)
+    watches = [health(served).Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+    for watch in watches:
+        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+    reflect = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo
+    for refused_call in (health(served).Watch(health_pb2.HealthCheckRequest()), reflect()):
+        failure = await refused(refused_call.read())
+        assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    assert await status(served, "") == SERVING
+    for watch in watches:
+        watch.cancel()
+    await eventually(lambda: served.server._plain._streams == 0)
+    watch = health(served).Watch(health_pb2.HealthCheckRequest())
+    assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+    watch.cancel()
 
 
 async def test_reflection_describes_every_service(served: Served) -> None:
