@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Final
 
 from token_service.clock import Clock
@@ -484,7 +485,7 @@ class KeyManager:
         left = announcement_left(key, self._clock.now(), self._rules, self._watch(stored))
         if left > 0:
             raise KeyNotAnnouncedError(
-                f"key {key.key_id} is published for {self._rules.announce:g} s before it signs; {left:.0f} s are left",
+                f"key {key.key_id} is published for {self._rules.announce:g} s before it signs; {ceil(left)} s are left",
                 retry_after=left,
             )
 
