@@ -39,12 +39,13 @@ class Mirroring:
         self._read_index = read_index
         self._replica = replica
         self._tailer = tailer
-        self._queue: deque[Revocation] = deque(maxlen=_MAX_QUEUE)
+        self._queue: deque[tuple[str, Revocation]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
 
     def publish(self, entries: Sequence[Revocation]) -> None:
         """Queue entries this node has committed. What does not fit or can't be published is made up for by a rebuild."""
-        self._queue.extend(entries)
+        epoch = self._replica.epoch
+        self._queue.extend((epoch, entry) for entry in entries)
         self._wake.set()
 
     async def run(self) -> None:
@@ -90,8 +91,11 @@ class Mirroring:
 
     async def _flush(self) -> None:
         while self._queue:
+            epoch = self._replica.epoch
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), _PAGE))]
-            await self._mirror.publish(self._replica.epoch, batch)
+            # In another log, which was taken up while they waited, their sequences are other entries.
+            if entries := [entry for log, entry in batch if log == epoch]:
+                await self._mirror.publish(epoch, entries)
 
     async def _check(self) -> None:
         """Rebuild the mirror if it has lost something, and bring it what it lacks."""

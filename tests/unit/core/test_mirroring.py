@@ -429,3 +429,20 @@ async def test_entries_of_another_log_are_not_taken_for_ours():
             queue.put_nowait(("anotherlog", [foreign]))
         await settle()
         assert mirrored.node.replica.applied == following - 1
+
+
+@virtual_time
+async def test_what_waits_for_the_mirror_is_not_published_to_another_log():
+    async with Mirrored() as mirrored:
+        mirrored.mirror.go()
+        await asyncio.sleep(2)
+        for name in ("alice", "bob"):
+            await mirrored.node.revoke(target=RevocationTarget.SUBJECT, value=name)
+        state = mirrored.stores.log._state
+        state.entries.clear()
+        state.head = replace(state.head, epoch="epoch-two", sequence=0)
+        await mirrored.node.tailer._look()
+        mirrored.mirror.away = False
+        await asyncio.sleep(5)
+        assert (mirrored.mirror.epoch, mirrored.mirror.complete) == ("epoch-two", 0)
+        assert not mirrored.mirror.values()
