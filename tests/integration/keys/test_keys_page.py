@@ -81,7 +81,7 @@ def test_the_page() -> None:
     with SoftHsmToken("another") as softhsm:
         env = {
             "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
-            "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "1s",
+            "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "300ms",
             "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
             **softhsm.environment,
         }

@@ -18,8 +18,8 @@ from tests.support.postgres import driver_url
 SETTINGS = {
     "TOKEN_SERVICE_ISSUER": ISSUER,
     "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
-    "TOKEN_SERVICE_KEY_ROTATION_PERIOD": "3s",
-    "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "1s",
+    "TOKEN_SERVICE_KEY_ROTATION_PERIOD": "2s",
+    "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "500ms",
     "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
 }
 State = dict[str, tuple[str, str]]
