@@ -131,8 +131,10 @@ class Faults:
             connection = await asyncpg.connect(driver_url(site.database))
             try:
                 await connection.execute("UPDATE revocations SET expire_time = 1")
-                await eventually(lambda: connection.fetchval("SELECT compacted_sequence > 0 FROM log_head"))
-                assert await connection.fetchval("SELECT compacted_sequence = sequence FROM log_head")
+                # The janitor does it in batches.
+                await eventually(
+                    lambda: connection.fetchval("SELECT compacted_sequence = sequence FROM log_head")
+                )
             finally:
                 await connection.close()
             # What a node still has in memory would be enough to go on.
