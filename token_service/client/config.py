@@ -119,7 +119,7 @@ class ServiceIssuer:
     freshness: Freshness = Freshness()
     reconnect: Backoff = Backoff()
     stall_timeout: float = 10.0
-    """A stream that stays behind a head known from elsewhere for this long is replaced."""
+    """A stream that is behind a head known from elsewhere and has brought nothing for this long is replaced."""
     key_refresh_interval: float = 5.0
     """At most once in this time an unknown `kid` makes the validator ask for the key set."""
     remote_timeout: float = 1.0

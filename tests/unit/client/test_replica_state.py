@@ -292,6 +292,18 @@ def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
     assert not bench.replica.needs_new_stream(10)
 
 
+def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    for number in range(2, 9):
+        bench.prove(number * 1000)
+        bench.clock.advance(6)
+        bench.replica.receive(message(entry(number), cursor=number))
+        bench.clock.advance(6)
+        assert not bench.replica.needs_new_stream(10)
+    bench.clock.advance(6)
+    assert bench.replica.needs_new_stream(10)
+
+
 @pytest.mark.parametrize("step", [-3600, -86_400, 3600, 86_400])
 def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_again(
     bench: Bench, step: float

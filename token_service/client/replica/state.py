@@ -158,6 +158,8 @@ class Replica:
             self._take(message.key_set, building)
         if building is not None and building.cursor is not None:
             self._replace_by(building, building.cursor)
+        if entries or message.snapshot_blocks:
+            self._behind_since = None  # it gets on, if slowly; a new stream would be no faster
         self._settle()
 
     def receive(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
@@ -204,7 +206,9 @@ class Replica:
         return self._elapsed() - self._probed_at > self._bound / 10
 
     def needs_new_stream(self, stall_timeout: float) -> bool:
-        """Whether the current stream should be given up: everything is needed anew, or it stays behind a head known from a probe."""
+        """Whether the current stream should be given up: everything is needed anew, or it stays behind a head known from a probe
+        and brings nothing.
+        """
         if self._start_over and self._building is None:
             return True
         return self._behind_since is not None and self._elapsed() - self._behind_since > stall_timeout
