@@ -15,5 +15,7 @@ def test_a_crowd_hears_everything_and_costs_the_node_little() -> None:
     trial = Scale(subscribers=100, burst=1000, stalled=5, bound=6.0)
     found = trial.run(revocations=3)
     assert len(found.times) == 400
+    # So few keep up on any machine; of a thousand on two processors some are told to resume.
+    assert found.stream_ends.keys() <= {"STREAM_ENDED"}
     assert trial.burst_growth < 64 * _MEBIBYTE
     assert max(found.memory.values()) < 512 * _MEBIBYTE
