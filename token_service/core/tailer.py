@@ -1,4 +1,4 @@
-"""Moves the replica along the log: from its own appends, from hints, and always from SQL.
+"""Moves the replica along the log: from its own appends, and always from SQL. Hints only say when to look.
 
 What makes it correct is the read of the SQL head on an interval and on demand; everything else only makes it faster.
 """
@@ -77,19 +77,19 @@ class Tailer:
             raise ReplicaStaleError(retry_after=1.0)
 
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
-        """Entries just committed by this node, with a head that includes them."""
-        self.hint(head.epoch, entries)
+        """Entries just committed by this node, with a head that includes them. Applied if they continue what is here."""
+        if head.epoch == self._replica.epoch:
+            for number, entry in enumerate(entries):
+                if entry.sequence == self._replica.applied + 1:
+                    self._replica.apply(_contiguous(entries[number:]))
         if self._replica.applied < head.sequence or self._keyring.revision != head.key_revision:
             self._want(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
-        """Entries of the log seen somewhere. Applied if they continue what is here; otherwise a reason to look into SQL."""
-        if epoch != self._replica.epoch:
-            return
-        for number, entry in enumerate(entries):
-            if entry.sequence == self._replica.applied + 1:
-                self._replica.apply(_contiguous(entries[number:]))
-        if any(entry.sequence > self._replica.applied for entry in entries):
+        """Entries of the log seen somewhere: a reason to look into SQL at once. Never more than that, for whoever can write there could put
+        another entry in the place of a real one.
+        """
+        if epoch == self._replica.epoch and any(entry.sequence > self._replica.applied for entry in entries):
             self._wake.set()
 
     async def catch_up(self) -> Cursor:
