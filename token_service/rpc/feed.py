@@ -47,6 +47,10 @@ _GAP_PAGE: Final = 1000
 _MAX_GAP_PAGES: Final = 16
 _CATCH_UP_TIMEOUT: Final = 10.0
 _RETRY_AFTER: Final = 1.0
+_MAX_TAIL: Final = 1000
+"""Entries a new reader may be sent after a snapshot that others were sent, too. Beyond it, and beyond a share of the snapshot, making
+another is cheaper: packed, an entry takes a reader a hundredth of the time."""
+_TAIL_SHARE: Final = 8
 _AGE_JITTER: Final = 0.2
 """By which share the age of a stream varies, so that readers that came together do not leave together."""
 
@@ -262,7 +266,8 @@ class Feed:
 
     async def _send_snapshot(self, stream: _Stream) -> None:
         resets, epoch = self._resets, self._replica.epoch
-        snapshot = await self._snapshots.get(self._ring.floor)
+        longest_tail = max(_MAX_TAIL, len(self._replica.revocations) // _TAIL_SHARE)
+        snapshot = await self._snapshots.get(max(self._ring.floor, self._ring.head - longest_tail))
         if resets != self._resets:
             return
         prefix = RESET

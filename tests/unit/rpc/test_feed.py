@@ -311,6 +311,21 @@ async def test_a_snapshot_too_old_for_the_ring_is_made_anew() -> None:
             assert len(as_set(two.messages)) == 40
 
 
+async def test_a_snapshot_that_too_much_follows_is_made_anew() -> None:
+    async with serving() as served:
+        async with served.follow() as one:
+            await one.caught_up()
+        await revoke_many(served, 1, feed_module._MAX_TAIL)
+        async with served.follow() as two:
+            await two.caught_up()
+            assert len(two.sequences) == feed_module._MAX_TAIL
+        await revoke_many(served, feed_module._MAX_TAIL + 1, feed_module._MAX_TAIL + 10)
+        async with served.follow() as three:
+            assert (await three.caught_up()).reset
+            assert three.sequences == []
+            assert len(as_set(three.messages)) == feed_module._MAX_TAIL + 10
+
+
 async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 30_000)
