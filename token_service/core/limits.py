@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from token_service.errors import FieldViolation, InvalidRequestError
@@ -50,8 +51,12 @@ class Checks:
 
     def text(self, field: str, value: str, limit: int, *, required: bool = False) -> None:
         """Printable text of at most `limit` bytes of UTF-8."""
-        if not _is_plain(value, limit, required=required):
-            self._explain(field, value, limit, required=required)
+        if value:
+            if len(value) <= limit and value.isascii() and value.isprintable():
+                return  # as nearly all are
+        elif not required:
+            return
+        self._explain(field, value, limit, required=required)
 
     def _explain(self, field: str, value: str, limit: int, *, required: bool) -> None:
         if required and not value:
@@ -63,17 +68,20 @@ class Checks:
 
     def texts(self, field: str, values: Sequence[str], count: int, limit: int) -> None:
         """At most `count` different non-empty texts of at most `limit` bytes."""
+        if not values or _are_plain(tuple(values), count, limit):
+            return
         if len(values) > count:
             self.add(field, f"has more than {count} items")
             return
         for number, value in enumerate(values):
-            if not _is_plain(value, limit, required=True):
-                self._explain(f"{field}[{number}]", value, limit, required=True)
-        if len(values) > 1 and len(set(values)) != len(values):
+            self.text(f"{field}[{number}]", value, limit, required=True)
+        if len(set(values)) != len(values):
             self.add(field, "has an item twice")
 
     def scopes(self, field: str, values: Sequence[str]) -> None:
         """Scope tokens (RFC 6749, section 3.3)."""
+        if not values or _are_scopes(tuple(values)):
+            return
         self.texts(field, values, MAX_SCOPES, MAX_SCOPE)
         for number, value in enumerate(values[:MAX_SCOPES]):
             if not _SCOPE_CHARACTERS.issuperset(value):
@@ -85,8 +93,16 @@ class Checks:
             raise InvalidRequestError(self._violations)
 
 
-def _is_plain(value: str, limit: int, *, required: bool) -> bool:
-    """Whether a text obviously keeps the rules, as nearly all do."""
-    if not value:
-        return not required
-    return len(value) <= limit and value.isascii() and value.isprintable()
+@lru_cache(256)  # the same few lists in nearly every request
+def _are_plain(values: tuple[str, ...], count: int, limit: int) -> bool:
+    """Whether texts obviously keep the rules."""
+    return (
+        len(values) <= count
+        and len(set(values)) == len(values)
+        and all(value and len(value) <= limit and value.isascii() and value.isprintable() for value in values)
+    )
+
+
+@lru_cache(256)
+def _are_scopes(values: tuple[str, ...]) -> bool:
+    return _are_plain(values, MAX_SCOPES, MAX_SCOPE) and all(map(_SCOPE_CHARACTERS.issuperset, values))

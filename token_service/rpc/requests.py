@@ -7,6 +7,7 @@ the core's business. A request that breaks rules raises `InvalidRequestError` wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from token_service.core.introspector import TokenQuery
@@ -50,19 +51,17 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         if context.HasField("auth_time"):
             auth_time = int(seconds_of_timestamp(context.auth_time, "auth_context.auth_time", checks))
         auth_context = AuthContext(context.acr, tuple(context.amr), auth_time)
-    kinds: list[TokenKind] = []
-    for number, value in enumerate(request.token_types):
-        kind = _KINDS.get(value)
-        if kind is None:
-            checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
-        else:
-            kinds.append(kind)
+    kinds = _kinds(tuple(request.token_types))
+    if kinds is None:
+        for number, value in enumerate(request.token_types):
+            if value not in _KINDS:
+                checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
     command = IssueCommand(
         subject=request.subject,
         client_id=request.client_id,
         audience=tuple(request.audience),
         scopes=tuple(request.scopes),
-        kinds=frozenset(kinds) if kinds else DEFAULT_KINDS,
+        kinds=kinds or DEFAULT_KINDS,
         auth_context=auth_context,
         custom_claims=json_of_struct(request.custom_claims, "custom_claims", checks)
         if request.HasField("custom_claims")
@@ -198,6 +197,13 @@ def raise_violations(check: Callable[[Checks], None]) -> None:
     checks = Checks()
     check(checks)
     checks.done()
+
+
+@lru_cache(256)
+def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
+    """The kinds of token these numbers stand for; None if one stands for none."""
+    kinds = frozenset(map(_KINDS.get, values))
+    return None if None in kinds else kinds  # type: ignore[return-value]  # as said
 
 
 def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:

@@ -11,7 +11,7 @@ from token_service.core.introspector import OpaqueClaims
 from token_service.core.issuance import IssuedTokens
 from token_service.core.ports import SigningKeyState, StoredSigningKey
 from token_service.core.session import Session, SessionState
-from token_service.rpc.values import struct_of_json, timestamp
+from token_service.rpc.values import set_timestamp, struct_of_json, timestamp
 from token_service.tokens.claims import AuthContext, Confirmation, VerifiedClaims
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.revocation import Revocation, RevocationTarget
@@ -47,19 +47,21 @@ _TARGET_FIELDS: Final = {
 
 def issued_tokens(kind: type[_Issued], tokens: IssuedTokens) -> _Issued:
     """The answer to IssueToken or RefreshToken."""
-    access, refresh = tokens.access_token_expire_time, tokens.refresh_token_expire_time
-    return kind(
+    response = kind(
         access_token=tokens.access_token,
         token_type=tokens.token_type,
-        access_token_expire_time=None if access is None else timestamp(access),
         refresh_token=tokens.refresh_token,
-        refresh_token_expire_time=None if refresh is None else timestamp(refresh),
         id_token=tokens.id_token,
         session_token=tokens.session_token,
         session_id=tokens.session_id,
         token_id=tokens.token_id,
         scopes=tokens.scopes,
     )
+    if tokens.access_token_expire_time is not None:
+        set_timestamp(response.access_token_expire_time, tokens.access_token_expire_time)
+    if tokens.refresh_token_expire_time is not None:
+        set_timestamp(response.refresh_token_expire_time, tokens.refresh_token_expire_time)
+    return response
 
 
 def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenResponse:

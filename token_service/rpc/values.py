@@ -21,8 +21,17 @@ _MAX_EXACT: Final = 2.0**53
 
 def timestamp(numeric_date: float) -> Timestamp:
     """A NumericDate as a Timestamp, to the microsecond."""
+    message = Timestamp()
+    set_timestamp(message, numeric_date)
+    return message
+
+
+def set_timestamp(message: Timestamp, numeric_date: float) -> None:
+    """Make a Timestamp that is part of another message a NumericDate, to the microsecond."""
     seconds, micros = divmod(round(numeric_date * 1_000_000), 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
+    message.seconds = seconds
+    if micros:
+        message.nanos = micros * 1000
 
 
 def seconds_of_timestamp(value: Timestamp, field: str, checks: Checks) -> float:
