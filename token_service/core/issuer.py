@@ -102,7 +102,8 @@ class Issuer:
         with_id_token = TokenKind.ID in command.kinds
         self._minter.require_fit(grant, with_id_token=with_id_token, nonce=command.nonce)
         if with_id_token or TokenKind.ACCESS in command.kinds:
-            await self._keyring.ready()  # a missing key must fail the call before there is a session nobody knows of
+            # A missing key must fail the call before there is a session nobody knows of.
+            await self._keyring.ready()
         session: Session | None = None
         refresh_token = session_token = ""
         if command.kinds & _WITH_SESSION:

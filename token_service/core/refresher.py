@@ -211,7 +211,9 @@ class Refresher:
         if presented.generation == session.generation:
             return None if presented.secret_hash == session.refresh_hash else RefreshTokenInvalidError()
         in_grace = session.rotate_time > now - policy.grace_period
-        if presented.generation + 1 == session.generation and in_grace:
+        # Who was told to come back later must not be taken for a thief then.
+        refused = 0 < policy.max_retries <= session.retries
+        if presented.generation + 1 == session.generation and (in_grace or refused):
             if presented.secret_hash != session.previous_hash:
                 return RefreshTokenInvalidError()
             if session.retries >= policy.max_retries:

@@ -58,7 +58,8 @@ class Sessions:
         return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
 
     async def extend(self, session_id: str, idle_timeout: float | None, now: float) -> Session:
-        """Move the idle expiry to `idle_timeout` seconds from now; None, or more than the policy allows: the policy's.
+        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has; None, or more than the policy allows:
+        the policy's.
 
         Raises `SessionNotFoundError`, `SessionNotActiveError`.
         """
@@ -70,7 +71,8 @@ class Sessions:
             raise SessionNotFoundError
         longest = float(self._policies.of(session.client_id).idle_timeout)
         span = longest if idle_timeout is None else min(idle_timeout, longest)
-        used = await self._store.use(Use(session_id=key, now=now, idle_expire_time=now + span))
+        later = max(session.idle_expire_time, now + span)
+        used = await self._store.use(Use(session_id=key, now=now, idle_expire_time=later))
         if used is None:
             raise SessionNotActiveError
         return used

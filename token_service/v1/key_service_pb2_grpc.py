@@ -111,7 +111,8 @@ class KeyServiceServicer:
 
     def RetireSigningKey(self, request, context):
         """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
-        prepared key takes over. Retiring a retired key succeeds.
+        prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
+        retired key succeeds.
         Permission: `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

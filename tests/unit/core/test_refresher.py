@@ -269,6 +269,9 @@ async def test_retries_have_a_number_and_going_over_it_kills_nothing():
         with pytest.raises(TooManyRetriesError) as error:
             await node.refresh(first.refresh_token)
         assert error.value.retry_after
+    node.clock.elapsed += error.value.retry_after  # as it was told, by when the grace period is over
+    with pytest.raises(TooManyRetriesError):
+        await node.refresh(first.refresh_token)
     third = await node.refresh(second.refresh_token)
     assert (await node.refresh(second.refresh_token)).refresh_token == third.refresh_token
 

@@ -259,7 +259,8 @@ class Model:
         if generation == row.generation:
             return "rotate" if self.policy.rotate else "keep"
         in_grace = self.now < row.rotate + self.policy.grace_period
-        if generation == row.generation - 1 and in_grace:
+        refused = 0 < self.policy.max_retries <= row.retries
+        if generation == row.generation - 1 and (in_grace or refused):
             return "repeat" if row.retries < self.policy.max_retries else TooManyRetriesError
         return RefreshTokenReusedError
 
@@ -721,7 +722,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.expect_error(call, SessionNotActiveError)
         else:
             longest = model.policy.idle_timeout
-            row.idle = min(model.now + min(span or longest, longest), row.absolute)
+            row.idle = max(row.idle, min(model.now + min(span or longest, longest), row.absolute))
             row.last_use = model.now
             assert self.do(call).idle_expire_time == row.idle
 

@@ -202,7 +202,7 @@ async def test_a_page_token_that_was_never_given_is_a_bad_request(token: str):
 @virtual_time
 @pytest.mark.parametrize(
     ("asked", "gets"),
-    [(None, 100), (1, 1), (50.5, 50.5), (100, 100), (101, 100), (1e18, 100), (float("inf"), 100)],
+    [(None, 100), (1, 20), (20, 20), (50.5, 50.5), (100, 100), (101, 100), (1e18, 100), (float("inf"), 100)],
 )
 async def test_a_session_is_extended_up_to_what_the_policy_allows(asked: float | None, gets: float):
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
