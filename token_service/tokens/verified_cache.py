@@ -8,6 +8,8 @@ from token_service.tokens.claims import VerifiedClaims
 
 MAX_AGE: Final = 300.0
 """Seconds an entry lives at most."""
+MAX_KEPT: Final = 4096
+"""Bytes of the longest token that is kept: a cache of 20,000 takes 80 MB of texts at the most, not 320."""
 
 
 class CacheEntry:
@@ -54,7 +56,9 @@ class TokenCache(Generic[Entry]):
         return entry
 
     def put(self, token: str, entry: Entry) -> None:
-        """Keep an entry."""
+        """Keep an entry, unless its token is so large that many of them would be a burden."""
+        if len(token) > MAX_KEPT:
+            return
         if len(self.young) >= self._capacity:
             self._old, self.young = self.young, {}
         self.young[token] = entry

@@ -5,7 +5,7 @@ import threading
 from tests.support.token_mint import Mint
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.key_set import KeySet
-from token_service.tokens.verified_cache import CacheEntry, VerifiedCache
+from token_service.tokens.verified_cache import MAX_KEPT, CacheEntry, VerifiedCache
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 MINT = Mint()
@@ -41,6 +41,14 @@ def test_forgets() -> None:
     cache.clear()
     assert len(cache) == 0
     assert cache.get("b") is None
+
+
+def test_large_tokens_are_not_kept() -> None:
+    cache = VerifiedCache(4)
+    cache.put("x" * MAX_KEPT, entry())
+    cache.put("y" * (MAX_KEPT + 1), entry())
+    assert cache.get("x" * MAX_KEPT) is not None
+    assert cache.get("y" * (MAX_KEPT + 1)) is None
 
 
 def test_threads_share_it() -> None:
