@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import fanout, growth, rpcs, starting, statements
+from tests.benchmarks import fanout, growth, rotation, rpcs, starting, statements
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row, render
 from tests.support.postgres import PostgresDatabases, PostgresServer, external_postgres
 
 _SUITES: dict[str, tuple[Callable[..., Iterator[Row]], ...]] = {
+    "reference": (rpcs.reference,),
     "validate": (rpcs.validate_repeated, rpcs.validate_distinct),
     "issue": (rpcs.issue_access, rpcs.issue_session),
     "refresh": (rpcs.refresh, statements.rotation),
+    "keys": (rotation.validate_during_rotation,),
     "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
     "start": (starting.start, starting.import_client),
     "fanout": (fanout.revoked_everywhere,),

@@ -81,11 +81,11 @@ class Target:
         return _load(self.service.grpc_address, self.directory / f"{method}.ours", method, requests, **job)
 
     def duel(
-        self, method: str, requests: Sequence[bytes], reply_size: int, effort: Effort, **job: object
+        self, method: str, requests: Sequence[bytes], reply: bytes, effort: Effort, **job: object
     ) -> Outcome:
-        """Against a server that does nothing."""
+        """Against a server that does nothing. `reply`: one of ours."""
         with (
-            Noop(reply_size) as noop,
+            Noop(method, reply) as noop,
             self.load(method, requests, **job) as ours,
             _load(noop.address, self.directory / f"{method}.noop", method, requests) as reference,
         ):
@@ -118,7 +118,7 @@ def validate_repeated(effort: Effort) -> Iterator[Row]:
         request = validate_request(issued.access_token).SerializeToString()
         reply = ours.call("ValidateToken", request)
         assert pb.ValidateTokenResponse.FromString(reply).active
-        outcome = ours.duel("ValidateToken", [request], len(reply), effort)
+        outcome = ours.duel("ValidateToken", [request], reply, effort)
     yield _row("ValidateToken, the same token", outcome, 0.80)
 
 
@@ -132,7 +132,7 @@ def validate_distinct(effort: Effort) -> Iterator[Row]:
         ]
         reply = ours.call("ValidateToken", requests[-1])
         assert pb.ValidateTokenResponse.FromString(reply).active
-        outcome = ours.duel("ValidateToken", requests, len(reply), effort)
+        outcome = ours.duel("ValidateToken", requests, reply, effort)
     yield _row("ValidateToken, distinct tokens (RS256)", outcome, 0.80)
 
 
@@ -140,8 +140,8 @@ def issue_access(effort: Effort) -> Iterator[Row]:
     """A signature and no database."""
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as ours:
         request = access_request().SerializeToString()
-        size = len(ours.call("IssueToken", request))
-        outcome = ours.duel("IssueToken", [request], size, effort)
+        reply = ours.call("IssueToken", request)
+        outcome = ours.duel("IssueToken", [request], reply, effort)
     yield _row("IssueToken, access only, ES256", outcome, 0.60)
 
 
@@ -153,8 +153,8 @@ def issue_session(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
     }
     with target(env) as ours:
         request = session_request().SerializeToString()
-        size = len(ours.call("IssueToken", request))
-        outcome = ours.duel("IssueToken", [request], size, effort)
+        reply = ours.call("IssueToken", request)
+        outcome = ours.duel("IssueToken", [request], reply, effort)
     yield _row("IssueToken, access + refresh, RS256, PostgreSQL", outcome, 0.25)
 
 
@@ -167,10 +167,29 @@ def refresh(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
     with target(env) as ours:
         sessions = ours.many("IssueToken", session_request().SerializeToString(), _CHAINS)
         tokens = [pb.IssueTokenResponse.FromString(reply).refresh_token for reply in sessions]
-        size = len(sessions[0])
         requests = [refresh_request(token).SerializeToString() for token in tokens]
-        outcome = ours.duel("RefreshToken", requests, size, effort, replies="refresh")
+        outcome = ours.duel("RefreshToken", requests, sessions[0], effort, replies="refresh")
     yield _row("RefreshToken, ES256, PostgreSQL", outcome, 0.35)
+
+
+def reference(effort: Effort) -> Iterator[Row]:
+    """The reference beside the barest server there can be, for whoever compares with another one."""
+    request = access_request().SerializeToString()
+    reply = pb.IssueTokenResponse(access_token="x" * 880).SerializeToString()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Noop("IssueToken", reply) as noop,
+        Noop("IssueToken", reply, barest=True) as barest,
+        _load(noop.address, Path(directory) / "noop", "IssueToken", [request]) as ours,
+        _load(barest.address, Path(directory) / "barest", "IssueToken", [request]) as other,
+    ):
+        outcome = duel(
+            Side(ours, noop.pid), Side(other, barest.pid), rounds=effort.rounds, seconds=effort.seconds
+        )
+    rate, barest_rate = outcome.rate_cells
+    yield Row(
+        "the no-op server itself", f"no-op {rate}", f"barest {barest_rate}", outcome.rate, note=outcome.note
+    )
 
 
 def _row(what: str, outcome: Outcome, goal: float) -> Row:
