@@ -212,7 +212,7 @@ class KeyManager:
         key = await self._new_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
         try:
             await self._change(change)
-        except TokenServiceError:
+        except (KeyStateError, OverloadedError):  # not saved; after any other failure it may have been
             await self._discard(key)
             raise
         self._record("signing_key.prepared", key)
@@ -269,23 +269,27 @@ class KeyManager:
     async def revoking(self, key_id: str) -> AsyncIterator[None]:
         """Around the append of a key's revocation to the log: another key signs before, and if that one is revoked meanwhile a third one after.
 
-        A compromised key is not kept because the HSM can't make another one now: then nothing signs until it is back. Nothing happens for a key
-        not known.
+        A compromised key is not kept because the HSM can't make another one now, or because another key is damaged: then nothing signs until that
+        is mended. Nothing happens for a key not known.
         """
-        await self._replace(key_id)
+        try:
+            await self._replace(key_id)
+        except (SigningUnavailableError, ConfigurationError) as error:
+            logger.warning("no key takes over from the one revoked: %s", error.message)
         yield
-        stored = await self._store.load()
-        if stored.signing_keys and not can_sign(stored.signing_keys):
-            try:
+        try:
+            stored = await self._store.load()
+            if stored.signing_keys and not can_sign(stored.signing_keys):
                 await self.advance()
-            except SigningUnavailableError as error:
-                logger.warning("no key can sign: %s", error.message)
-        await self._keyring.refresh()
+            self._keyring.adopt(await self._store.load())
+        except (SigningUnavailableError, ConfigurationError) as error:
+            logger.warning("the key is revoked, but the others can't be looked after: %s", error.message)
 
     async def rewrap(self) -> int:
         """Encrypt all keys with the first configured key-encryption key; how many were encrypted with another."""
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
+            self._keyring.adopt(stored)
             signing = [
                 replace(
                     key,
@@ -407,12 +411,8 @@ class KeyManager:
             made: StoredSigningKey | None = None
             successor = self._successor(stored, key)
             if successor is not None and not successor:
-                try:
-                    made = await self._new_key(self._rules.algorithm, now)
-                except SigningUnavailableError as error:
-                    logger.warning("no key takes over from the one revoked: %s", error.message)
-                else:
-                    successor = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
+                made = await self._new_key(self._rules.algorithm, now)
+                successor = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
             if await self._save(stored, [retired(key, now), *(successor or ())]):
                 for each in successor or ():
                     self._record("signing_key.activated", each)
@@ -434,9 +434,9 @@ class KeyManager:
         """Decide on the table as it is, and save; decide anew if it has changed meanwhile. Whether there was anything to save."""
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
+            self._keyring.adopt(stored)
             changed = change(stored)
             if not changed:
-                await self._keyring.refresh(revision=stored.revision)
                 return False
             if await self._save(stored, changed):
                 return True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.key_manager import RSA_SIZES, KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
-from token_service.core.ports import StoredSigningKey
+from token_service.core.ports import SigningKeyState, StoredSigningKey
 from token_service.core.revoker import RevokeCommand, Revoker
+from token_service.errors import ConfigurationError
 from token_service.rpc.authorizer import Caller
 from token_service.rpc.responses import key_set, signing_key
 from token_service.tokens import base64url
@@ -92,13 +95,16 @@ class KeyService:
     ) -> pb.RevokeSigningKeyResponse:
         """Refuse a key and all it signed."""
         key_id = _key_id(request.key_id)
-        await self._keyring.refresh()  # another node may just have made it
+        with suppress(ConfigurationError):  # the keys of this node are enough for a kill
+            await self._keyring.refresh()  # another node may just have made it
         self._keyring.get(key_id)
+        now = self._clock.now()
         command = RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=request.comment)
-        outcome = await self._revoker.revoke(command, self._clock.now())
-        return pb.RevokeSigningKeyResponse(
-            signing_key=signing_key(self._keyring.get(key_id)), cursor=str(outcome.cursor)
-        )
+        outcome = await self._revoker.revoke(command, now)
+        key = self._keyring.get(key_id)
+        if key.state is not SigningKeyState.REVOKED:
+            key = replace(key, state=SigningKeyState.REVOKED, revoke_time=now)
+        return pb.RevokeSigningKeyResponse(signing_key=signing_key(key), cursor=str(outcome.cursor))
 
 
 def _key_id(text: str) -> str:

@@ -495,6 +495,57 @@ async def test_a_key_is_revoked_even_if_none_can_be_made_now(caplog: pytest.LogC
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
 
 
+async def test_a_key_is_revoked_even_if_another_one_is_damaged(caplog: pytest.LogCaptureFixture) -> None:
+    node = await new_node().start()
+    await node.manager.advance()
+    first = await node.only("active")
+    await node.put(await node.only("prepared"), public_key=b"")
+    with pytest.raises(ConfigurationError):
+        await node.manager.advance()
+    await revoke(node, first.key_id)
+    assert (await node.states())[first.key_id] == "revoked"
+    assert "the public key of signing key" in caplog.text
+
+
+async def test_nothing_else_is_changed_in_a_table_that_can_not_be_used() -> None:
+    node = await new_node().start()
+    await node.manager.advance()
+    first = await node.only("active")
+    await node.put(await node.only("prepared"), public_key=b"")
+    before = await node.stored()
+    for call in (
+        node.manager.prepare(None),
+        node.manager.activate(first.key_id, force=True),
+        node.manager.retire(first.key_id),
+        node.manager.set_certificates(first.key_id, [b"x"]),
+        node.manager.rewrap(),
+    ):
+        with pytest.raises(ConfigurationError):
+            await call
+    assert await node.stored() == before
+
+
+async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made() -> None:
+    node = new_node()
+    keys = Intercepted(node.stores.keys)
+    node = KeyNode(node.stores, node.clock, keys=keys)
+    await node.start()
+
+    async def lost() -> None:
+        raise StoreUnavailableError
+
+    keys.after["save"] = lost  # committed, but nobody heard of it
+    with pytest.raises(StoreUnavailableError):
+        await node.manager.prepare(None)
+    for call in (node.manager.advance(), node.manager.advance()):
+        with contextlib.suppress(StoreUnavailableError):
+            await call
+    del keys.after["save"]
+    await node.manager.advance()
+    assert len(await node.all("prepared")) == 1
+    assert not node.factory.destroyed
+
+
 async def test_two_operators_who_revoke_the_key_and_its_successor_at_once_leave_one_that_signs() -> None:
     node = await new_node().start()
     await node.manager.advance()

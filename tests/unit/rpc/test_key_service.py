@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -208,3 +209,16 @@ async def test_a_token_of_a_key_that_another_node_just_made_is_good_here(served:
     await other.key_manager.activate(key.key_id, force=True)
     token = (await other.issue()).access_token
     assert (await served.validate(token)).active
+
+
+async def test_a_kill_succeeds_although_the_table_is_damaged(served: Served) -> None:
+    token = (await served.issue()).access_token
+    only = served.node.keyring.signer().key_id
+    spare = await prepare(served)
+    stored = await served.node.stores.keys.load()
+    (row,) = [key for key in stored.signing_keys if key.key_id == spare.key_id]
+    await served.node.stores.keys.save(stored.revision, [replace(row, public_key=b"")], [])
+    answer = await served.keys.RevokeSigningKey(pb.RevokeSigningKeyRequest(key_id=only))
+    assert answer.signing_key.state == REVOKED
+    assert answer.cursor
+    assert not (await served.validate(token)).active
