@@ -17,7 +17,7 @@ from typing import Any
 
 from token_service.client.config import Backoff, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.client.validator import TokenValidator
-from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 
 _PATIENCE = 240.0
 
@@ -71,7 +71,7 @@ class _Crowd:
 
     async def watch(self, token: str) -> None:
         for member in self.members:
-            await member.validator.validate(token)
+            await _accepted(member.validator, token)
             member.refused_at = None
         self.watched = token
 
@@ -95,6 +95,18 @@ class _Crowd:
                 {name: getattr(counters, name) for name in ("streams", "resets", "probes", "probe_failures")}
             )
         return {**total, "stream_ends": ends}
+
+
+async def _accepted(validator: TokenValidator, token: str) -> None:
+    """Wait until a validator accepts a token; one whose proof has just run out proves it anew first."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            try:
+                await validator.validate(token)
+            except ReplicaStaleError:
+                await asyncio.sleep(0.02)
+            else:
+                return
 
 
 async def _until(holds: Any) -> None:

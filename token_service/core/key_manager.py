@@ -168,7 +168,10 @@ class KeyManager:
                     await self._look_after()
                     failing = ""
                 except TokenServiceError as error:
-                    if error.message != failing and error is not self._keyring.failure:
+                    known = (
+                        self._keyring.failure
+                    )  # the keyring has said so, maybe of a look of its own meanwhile
+                    if error.message != failing and (known is None or known.message != error.message):
                         logger.warning("the keys can't be looked after: %s", error.message)
                     failing = error.message
                 await asyncio.sleep(self._interval)
