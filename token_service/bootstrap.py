@@ -60,7 +60,8 @@ Ready = Callable[[str, str], None]
 async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
     """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end streams.
 
-    Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task fail.
+    Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task
+    fail.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -102,8 +102,8 @@ class InvalidTokenError(TokenServiceError):
 class ServiceError(TokenServiceError):
     """A call failed, for a reason that is part of the contract.
 
-    `metadata` is shown to the caller; `retry_after` (seconds) says when another try may help, and is None where it
-    would not.
+    `metadata` is shown to the caller; `retry_after` (seconds) says when another try may help, and is None
+    where it would not.
     """
 
     reason: ClassVar[Reason]

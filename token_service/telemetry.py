@@ -1,7 +1,7 @@
 """What the service says about itself: log lines, the audit trail and metrics.
 
-Log lines go to standard error, one line an event, as text or as JSON; only a traceback in text takes more lines. Every line passes
-through `redact`, the last line of defence should a token ever get near a log call.
+Log lines go to standard error, one line an event, as text or as JSON; only a traceback in text takes more
+lines. Every line passes through `redact`, the last line of defence should a token ever get near a log call.
 """
 
 from __future__ import annotations
@@ -170,8 +170,9 @@ class Histogram(Protocol):
 class Metrics:
     """Counters and histograms through OpenTelemetry, or nowhere.
 
-    OpenTelemetry is imported only where the environment configures it (`OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT`, …) or the
-    program was started by `opentelemetry-instrument`: it costs more than anything else at start.
+    OpenTelemetry is imported only where the environment configures it (`OTEL_METRICS_EXPORTER`,
+    `OTEL_EXPORTER_OTLP_ENDPOINT`, …) or the program was started by `opentelemetry-instrument`: it costs more
+    than anything else at start.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:

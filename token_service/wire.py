@@ -39,8 +39,8 @@ DOMAIN: Final = "token_service"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """The trailer that carries a serialised google.rpc.Status."""
 
-# Trailers beyond 8 KiB are refused by most peers, which would lose the reason with them. The message travels twice, once
-# percent-encoded; the details are base64 encoded.
+# Trailers beyond 8 KiB are refused by most peers, which would lose the reason with them. The message travels
+# twice, once percent-encoded; the details are base64 encoded.
 _MAX_MESSAGE: Final = 512
 _MAX_DETAIL: Final = 192
 _MAX_VIOLATIONS: Final = 8
@@ -146,8 +146,9 @@ def error_to_status(
 def error_from_rpc(error: grpc.RpcError) -> ServiceError:
     """The `ServiceError` that a failed call says; for calls of `grpc` and `grpc.aio` alike.
 
-    An error without a reason of this service (from gRPC itself, a proxy, a newer server) becomes the one that comes nearest to its status
-    code, `InternalError` if none does. Its metadata then has `grpc_code` and, if the server gave an unknown one, `reason`.
+    An error without a reason of this service (from gRPC itself, a proxy, a newer server) becomes the one that
+    comes nearest to its status code, `InternalError` if none does. Its metadata then has `grpc_code` and, if
+    the server gave an unknown one, `reason`.
     """
     call: Any = error
     code = call.code() if hasattr(call, "code") else None

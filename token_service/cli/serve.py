@@ -18,8 +18,8 @@ from token_service.config import Settings
 def command(settings: Settings) -> None:
     """Run the service until SIGTERM or Ctrl-C; a second one ends it at once.
 
-    Without any setting it runs for development: SQLite below the current directory, no Redis, every caller trusted, on
-    loopback only.
+    Without any setting it runs for development: SQLite below the current directory, no Redis, every caller
+    trusted, on loopback only.
 
     \b
     Examples:

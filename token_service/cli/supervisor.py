@@ -1,8 +1,9 @@
 """Several worker processes on the same ports, and one parent that keeps them running.
 
-The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never imports gRPC, starts
-a thread or runs an event loop: none of them survives a fork. In a worker, `supervise` returns like any function, and the worker goes on
-as a service of its own that binds the ports with SO_REUSEPORT.
+The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never
+imports gRPC, starts a thread or runs an event loop: none of them survives a fork. In a worker, `supervise`
+returns like any function, and the worker goes on as a service of its own that binds the ports with
+SO_REUSEPORT.
 
 Workers notice the end of the parent, however it went, by the end of a pipe that only the parent can write to.
 """
@@ -52,8 +53,9 @@ class Worker:
 def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worker | int:
     """Run `settings.workers` workers until SIGTERM or SIGINT.
 
-    Returns a `Worker` in each worker process, and in the parent, when all have ended, its exit code. `announce` is called once, in the
-    parent, with the real addresses, when all workers are ready. Raises `ConfigurationError` if a port is taken.
+    Returns a `Worker` in each worker process, and in the parent, when all have ended, its exit code.
+    `announce` is called once, in the parent, with the real addresses, when all workers are ready. Raises
+    `ConfigurationError` if a port is taken.
     """
     with ExitStack() as ports:
         grpc_address = _reserve(settings.grpc_address, "GRPC_ADDRESS", ports)

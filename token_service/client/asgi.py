@@ -38,10 +38,11 @@ _RETRY_AFTER: Final = b"1"
 class BearerAuthMiddleware:
     """Admits requests with a good token; answers others 401, 403 or 503 with `WWW-Authenticate` where it belongs.
 
-    Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*` for it and all
-    below. The longest path that fits decides, one with the method before one without. A path that is not mentioned needs a good
-    token and `default_scopes`. A path with `.`, `..` or empty segments is answered 400: what it means to the application can't be known.
-    WebSockets are closed before they are accepted; the method of their rules is GET.
+    Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*`
+    for it and all below. The longest path that fits decides, one with the method before one without. A path
+    that is not mentioned needs a good token and `default_scopes`. A path with `.`, `..` or empty segments is
+    answered 400: what it means to the application can't be known. WebSockets are closed before they are
+    accepted; the method of their rules is GET.
     """
 
     def __init__(

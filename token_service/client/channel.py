@@ -18,8 +18,9 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # To find out how large a window would be good, gRPC sends a ping with the data it receives. A service that is late with its own
-    # data would take several such pings for an attack and hang up; so the window is given, large enough for a snapshot.
+    # To find out how large a window would be good, gRPC sends a ping with the data it receives. A service
+    # that is late with its own data would take several such pings for an attack and hang up; so the window is
+    # given, large enough for a snapshot.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),

@@ -25,9 +25,10 @@ class ValidatorClock(Protocol):
 def _elapsed() -> Callable[[], float]:
     """The clock that freshness is measured with.
 
-    On Linux CLOCK_MONOTONIC stands still while the machine is suspended: a validator that wakes up after a night would take
-    what it knew the evening before for a second old. CLOCK_BOOTTIME goes on. On macOS CLOCK_MONOTONIC does, and
-    `time.monotonic` does not. A process that is stopped (SIGSTOP) stops none of them.
+    On Linux CLOCK_MONOTONIC stands still while the machine is suspended: a validator that wakes up after a
+    night would take what it knew the evening before for a second old. CLOCK_BOOTTIME goes on. On macOS
+    CLOCK_MONOTONIC does, and `time.monotonic` does not. A process that is stopped (SIGSTOP) stops none of
+    them.
     """
     identifier: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
     return time.monotonic if identifier is None else partial(time.clock_gettime, identifier)

@@ -23,7 +23,8 @@ PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algo
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Fetch = Callable[[str, float], bytes]
-"""`fetch(url, timeout)`: the body of a GET. Raises any `OSError` or `ValueError` if there is none. May block."""
+"""`fetch(url, timeout)`: the body of a GET. Raises any `OSError` or `ValueError` if there is none. May block.
+"""
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
@@ -108,7 +109,9 @@ class ServiceIssuer:
     issuer: str
     """`iss` of its tokens, compared exactly."""
     target: str = ""
-    """gRPC target, e.g. `dns:///tokens.internal:50051` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Not needed if a channel is given."""
+    """gRPC target, e.g. `dns:///tokens.internal:50051` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Not needed if
+    a channel is given.
+    """
     credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
     """None: TLS with the roots of this system; for a target on this machine no TLS."""
     subscriber_id: str = ""
@@ -119,13 +122,16 @@ class ServiceIssuer:
     freshness: Freshness = Freshness()
     reconnect: Backoff = Backoff()
     stall_timeout: float = 10.0
-    """A stream that is behind a head known from elsewhere and has brought nothing for this long is replaced."""
+    """A stream that is behind a head known from elsewhere and has brought nothing for this long is replaced.
+    """
     key_refresh_interval: float = 5.0
     """At most once in this time an unknown `kid` makes the validator ask for the key set."""
     remote_timeout: float = 1.0
     """Deadline of one `ValidateToken`."""
     max_remote_calls: int = 64
-    """At most this many `ValidateToken` at once; tokens beyond are treated as if the service could not answer."""
+    """At most this many `ValidateToken` at once; tokens beyond are treated as if the service could not
+    answer.
+    """
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:

@@ -44,7 +44,9 @@ class Counters:
     key_sets: int = 0
     """Key sets taken over."""
     key_sets_refused: int = 0
-    """Key sets without a usable key, of another issuer, or older than the current one; the current one stayed."""
+    """Key sets without a usable key, of another issuer, or older than the current one; the current one
+    stayed.
+    """
     key_refreshes: int = 0
     """Key sets fetched because of an unknown `kid` or because it was time."""
     key_refresh_failures: int = 0

@@ -2,8 +2,8 @@
 
     grpc.aio.server(interceptors=[AioAuthInterceptor(validator, AuthRules(scopes={"/shop.Orders/Cancel": ["orders:write"]}))])
 
-A handler gets the claims by `current_claims()`. A token is checked when its call begins; a stream that goes on for longer than its token
-lives is the handler's to end.
+A handler gets the claims by `current_claims()`. A token is checked when its call begins; a stream that goes
+on for longer than its token lives is the handler's to end.
 """
 
 from __future__ import annotations
@@ -33,18 +33,23 @@ __all__ = ["AioAuthInterceptor", "AuthInterceptor", "AuthRules", "current_claims
 class AuthRules:
     """What each method needs. Methods are written `/package.Service/Method`, or `/package.Service/*` for all of a service.
 
-    A method by its name goes before its service; one that is not mentioned needs a good token and `default_scopes`.
+    A method by its name goes before its service; one that is not mentioned needs a good token and
+    `default_scopes`.
     """
 
     scopes: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Scopes needed, all of them."""
     default_scopes: Collection[str] = ()
     public: Collection[str] = ()
-    """Methods that need no token, e.g. `/grpc.health.v1.Health/*`. A token that is sent all the same is not looked at."""
+    """Methods that need no token, e.g. `/grpc.health.v1.Health/*`. A token that is sent all the same is not
+    looked at.
+    """
     audience: str | None = None
     """Instead of the validator's."""
     allow_bound_tokens: bool = False
-    """Accept tokens bound to a key (`cnf`) from callers who did not show that they have it. For handlers that check it themselves."""
+    """Accept tokens bound to a key (`cnf`) from callers who did not show that they have it. For handlers that
+    check it themselves.
+    """
 
     def __post_init__(self) -> None:
         for name in (*self.scopes, *self.public):
@@ -162,7 +167,8 @@ class AuthInterceptor(grpc.ServerInterceptor):
         return continuation(handler_call_details)
 
 
-# A handler for streams on both sides answers callers of every kind: it ends the call before it reads anything.
+# A handler for streams on both sides answers callers of every kind: it ends the call before it reads
+# anything.
 
 
 def _refuse(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:

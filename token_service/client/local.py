@@ -1,8 +1,9 @@
 """Judges tokens by what is known here. No I/O: what else is needed is asked of the caller.
 
-`check` settles nearly every validation. Where it can't, because a key is not known or because what is known is not proven
-fresh, it returns what is missing; `settle` is then a generator that yields what to do (`RefreshKeys`, `AskService`) and is sent the
-outcome. So the validator for event loops and the one for threads decide by the very same code.
+`check` settles nearly every validation. Where it can't, because a key is not known or because what is known
+is not proven fresh, it returns what is missing; `settle` is then a generator that yields what to do
+(`RefreshKeys`, `AskService`) and is sent the outcome. So the validator for event loops and the one for
+threads decide by the very same code.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ class LocalValidator:
     ) -> VerifiedClaims | Known | IssuerState:
         """The claims of a good token. Raises `InvalidTokenError` if it is not.
 
-        Returns the `IssuerState` if the key is not known, and what is `Known` if only freshness is missing: see `settle`.
+        Returns the `IssuerState` if the key is not known, and what is `Known` if only freshness is missing:
+        see `settle`.
         """
         try:
             entry = self.cache.young.get(token)

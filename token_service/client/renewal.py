@@ -3,9 +3,9 @@
     source = TokenSource(TokenServiceStub(channel), client_id="web", store=store)
     token = await source.token()
 
-A refresh token is used once and replaced. An answer that got lost is asked for again with the *same* refresh token, for which the service
-gives the very same successor as long as its grace window (10 s by default) is open; so the repetitions come quickly and the
-successor is stored before anything else is done with it.
+A refresh token is used once and replaced. An answer that got lost is asked for again with the *same* refresh
+token, for which the service gives the very same successor as long as its grace window (10 s by default) is
+open; so the repetitions come quickly and the successor is stored before anything else is done with it.
 """
 
 from __future__ import annotations
@@ -113,11 +113,14 @@ class RenewalPolicy:
     """When to renew and how long to try. Seconds."""
 
     ahead: float = 0.25
-    """Renew when this share of the token's life is left; varied by a fifth either way, so that many clients spread."""
+    """Renew when this share of the token's life is left; varied by a fifth either way, so that many clients
+    spread.
+    """
     attempt_timeout: float = 2.0
     """Deadline of one call."""
     give_up_after: float = 9.0
-    """From the first call on, no new one is made after this. Just below the service's default grace window."""
+    """From the first call on, no new one is made after this. Just below the service's default grace window.
+    """
     backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.1, longest=1.0))
 
     def __post_init__(self) -> None:

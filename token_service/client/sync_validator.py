@@ -103,8 +103,8 @@ class SyncTokenValidator:
     ) -> VerifiedClaims:
         """The claims of a token that is good now.
 
-        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not good, `ReplicaStaleError` if
-        that can't be known well enough now.
+        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
+        good, `ReplicaStaleError` if that can't be known well enough now.
         """
         if audience is None:
             audience = self._audience

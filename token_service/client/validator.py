@@ -35,7 +35,8 @@ class TokenValidator:
     async with TokenValidator(config) as validator:
         claims = await validator.validate(token, required_scopes=["read"])
 
-    For one event loop. Entering it starts to follow the service and returns at once; `wait_ready` waits until it has answered.
+    For one event loop. Entering it starts to follow the service and returns at once; `wait_ready` waits until
+    it has answered.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class TokenValidator:
     ) -> VerifiedClaims:
         """The claims of a token that is good now.
 
-        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not good, `ReplicaStaleError` if
-        that can't be known well enough now.
+        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
+        good, `ReplicaStaleError` if that can't be known well enough now.
         """
         if audience is None:
             audience = self._audience

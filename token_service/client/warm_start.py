@@ -1,10 +1,11 @@
 """A snapshot on disk, so that a validator can start while the service is down.
 
-The file is a fixed first line, an HMAC-SHA-256 over that line and all that follows, and the content in MessagePack. It holds public keys and
-fingerprints, nothing secret; the MAC is there because whoever can write it could make a revoked token good again.
+The file is a fixed first line, an HMAC-SHA-256 over that line and all that follows, and the content in
+MessagePack. It holds public keys and fingerprints, nothing secret; the MAC is there because whoever can write
+it could make a revoked token good again.
 
-What is restored is never fresh: how old it is, counted from the last proof of freshness before it was written, decides whether
-`WhenStale.ACCEPT` may use it, and beyond `WarmStart.max_age` it is not used at all.
+What is restored is never fresh: how old it is, counted from the last proof of freshness before it was
+written, decides whether `WhenStale.ACCEPT` may use it, and beyond `WarmStart.max_age` it is not used at all.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ _decoder = msgspec.msgpack.Decoder(Content)
 class Collector:
     """Gathers the content, a block a step, so that other work can go on in between.
 
-    Entries applied meanwhile may be in it although the cursor is from before: they will come again, which changes nothing.
+    Entries applied meanwhile may be in it although the cursor is from before: they will come again, which
+    changes nothing.
     """
 
     def __init__(self, replica: Replica, parts: Parts) -> None:

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 def load_key_encryption_keys(settings: Settings) -> tuple[Secret, ...]:
     """The keys, the one that encrypts first. Blocks on files.
 
-    In development a missing file is made, with its directory, so that a second start finds the same key. Several processes may do
-    so at once: all get the same key. Raises `ConfigurationError`.
+    In development a missing file is made, with its directory, so that a second start finds the same key.
+    Several processes may do so at once: all get the same key. Raises `ConfigurationError`.
     """
     if settings.key_encryption_key:
         return settings.key_encryption_key
@@ -73,7 +73,8 @@ def _read(path: Path, *, strict: bool) -> tuple[Secret, ...]:
 
 
 def _exposed(status: os.stat_result) -> str | None:
-    # A file of root may be read by its group: that is how a secret reaches a service that does not run as root, e.g. in Kubernetes.
+    # A file of root may be read by its group: that is how a secret reaches a service that does not run as
+    # root, e.g. in Kubernetes.
     readable = stat.S_IRWXO | (0 if status.st_uid == 0 else stat.S_IRWXG)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return "written"

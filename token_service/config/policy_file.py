@@ -15,7 +15,9 @@ from token_service.core.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 
 PREFIX: Final = "TOKEN_SERVICE_POLICY__"
-"""`TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD=5s` overrides `grace_period` of the classification `internal`."""
+"""`TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD=5s` overrides `grace_period` of the classification
+`internal`.
+"""
 
 _INTERVAL: Final = 1.0
 

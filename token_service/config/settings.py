@@ -1,8 +1,9 @@
 """The table of settings, and where their values come from.
 
-A value is taken from the first of: command-line flag, environment, TOML file, default. The fields of `Settings` are the one
-table behind the parsing, the flags, `token-service config` and the documentation. Everything wrong is reported at once,
-in a `ConfigurationError` that names each setting, its value (redacted where it may be secret) and what is allowed.
+A value is taken from the first of: command-line flag, environment, TOML file, default. The fields of
+`Settings` are the one table behind the parsing, the flags, `token-service config` and the documentation.
+Everything wrong is reported at once, in a `ConfigurationError` that names each setting, its value (redacted
+where it may be secret) and what is allowed.
 """
 
 # ruff: noqa: RUF009 - each field is a row of the table; `_setting` is `field` with that row as its metadata
@@ -335,8 +336,8 @@ _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
     """The settings of these flags (by name of the setting) and this environment.
 
-    An empty variable counts as not set. Reads the file that `config_file` names and looks whether the files named can be
-    read; changes nothing. Raises `ConfigurationError` with everything that is wrong.
+    An empty variable counts as not set. Reads the file that `config_file` names and looks whether the files
+    named can be read; changes nothing. Raises `ConfigurationError` with everything that is wrong.
     """
     problems: list[str] = []
     raw: dict[str, tuple[str, str]] = {}
@@ -415,7 +416,8 @@ def _read_file(path: str, problems: list[str]) -> dict[str, str]:
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
-    # Only what is nearly a setting: Kubernetes itself sets TOKEN_SERVICE_PORT and others for a service of this name.
+    # Only what is nearly a setting: Kubernetes itself sets TOKEN_SERVICE_PORT and others for a service of
+    # this name.
     known = {setting.variable for setting in SETTINGS}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:

@@ -1,6 +1,7 @@
 """What a setting's value may be: types and their parsers.
 
-Every parser takes text and raises `UnusableValueError`, or another `ValueError` whose message may repeat the value.
+Every parser takes text and raises `UnusableValueError`, or another `ValueError` whose message may repeat the
+value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ValidateToken: whether a token is good now, and why not.
 
-A JWT is judged in seven steps, and the first that fails names the reason: signature, times, issuer, audience, structure,
-revocation, scopes. (Issuer and structure can't change, so they are checked when a signature is seen for the first time.)
+A JWT is judged in seven steps, and the first that fails names the reason: signature, times, issuer, audience,
+structure, revocation, scopes. (Issuer and structure can't change, so they are checked when a signature is
+seen for the first time.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from token_service.tokens.verifier import (
 
 _CACHE_CAPACITY: Final = 20_000
 _USE_SHARE: Final = 20
-"""Using a session token moves its idle expiry once this share of the idle timeout has passed, so that most uses write nothing."""
+"""Using a session token moves its idle expiry once this share of the idle timeout has passed, so that most
+uses write nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)

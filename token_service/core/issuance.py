@@ -1,6 +1,7 @@
 """What is asked of the issuer, and what it answers.
 
-These are made for each call, so they are structs of msgspec, which takes a fifth of a dataclass's time to make one.
+These are made for each call, so they are structs of msgspec, which takes a fifth of a dataclass's time to
+make one.
 """
 
 from __future__ import annotations

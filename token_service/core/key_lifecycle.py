@@ -8,8 +8,9 @@ Invariants that make a rotation cause no outage:
 - each step is one compare-and-set of the whole key table, so a leader that dies between two steps, or two leaders at once, leave
   a state from which the next step follows.
 
-Wall clocks jump, so what must not happen too early does not depend on them: a key signs, or goes, after a node has watched it in its state for
-long enough itself. The wall clock only says when it is time for another key.
+Wall clocks jump, so what must not happen too early does not depend on them: a key signs, or goes, after a
+node has watched it in its state for long enough itself. The wall clock only says when it is time for another
+key.
 
 A spare key is always prepared ahead, so that an emergency finds one that every validator knows already.
 """
@@ -28,9 +29,13 @@ from token_service.tokens.revocation import MAX_LEEWAY
 PUBLISHED_AFTER_RETIREMENT: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
 """Seconds a retired key stays published: no token it signed is valid longer."""
 MAX_KEYS: Final = 64
-"""So that a key set stays small enough for every validator. Beyond it the schedule waits until retired keys have gone."""
+"""So that a key set stays small enough for every validator. Beyond it the schedule waits until retired keys
+have gone.
+"""
 _CLOCK_ERROR: Final = 300.0
-"""Seconds by which the clocks of two nodes may differ. A record from further in the future was written by a clock that has been set back since."""
+"""Seconds by which the clocks of two nodes may differ. A record from further in the future was written by a
+clock that has been set back since.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ def next_step(
 ) -> Step | None:
     """The next thing to do; None: nothing now.
 
-    `watched` says for how many seconds whoever asks has seen each key in the state it is in, by a clock that does not jump.
+    `watched` says for how many seconds whoever asks has seen each key in the state it is in, by a clock that
+    does not jump.
     """
     of_algorithm = [key for key in keys if key.algorithm is rules.algorithm]
     active = newest(of_algorithm, SigningKeyState.ACTIVE)
@@ -99,7 +105,8 @@ def next_step(
     else:
         for key in keys:
             if key.state is SigningKeyState.ACTIVE and key.key_id != active.key_id:
-                # Another algorithm's key, or one too many. Whoever still signs with it goes over to the active one.
+                # Another algorithm's key, or one too many. Whoever still signs with it goes over to the
+                # active one.
                 return Retire(key.key_id)
         if spare is None and len(keys) < MAX_KEYS:
             return Prepare(rules.algorithm, activate=False)

@@ -1,8 +1,8 @@
 """Changes the keys: on the first start, on a schedule, and when an operator says so.
 
-Every change is one compare-and-set of the key table at the revision it was decided on. So it does not matter who decides: a leader
-that is killed leaves the table before or after a step, never between; a second leader's step fails and is decided anew. A node that can't use
-the keys as they are changes nothing.
+Every change is one compare-and-set of the key table at the revision it was decided on. So it does not matter
+who decides: a leader that is killed leaves the table before or after a step, never between; a second leader's
+step fails and is decided anew. A node that can't use the keys as they are changes nothing.
 """
 
 from __future__ import annotations
@@ -89,10 +89,14 @@ class NewKey:
 
 
 GenerateKey = Callable[[Algorithm, int | None], Awaitable[NewKey]]
-"""`generate(algorithm, rsa_bits)`; None: the configured size. Raises `SigningUnavailableError` if the keys live in a module that is away."""
+"""`generate(algorithm, rsa_bits)`; None: the configured size. Raises `SigningUnavailableError` if the keys
+live in a module that is away.
+"""
 
 DestroyKey = Callable[[str, str], Awaitable[None]]
-"""`destroy(key_id, provider)`: delete a private key where it was made, if there is more to it than its row. Raises `SigningUnavailableError`."""
+"""`destroy(key_id, provider)`: delete a private key where it was made, if there is more to it than its row.
+Raises `SigningUnavailableError`.
+"""
 
 
 class KeyManager:
@@ -135,7 +139,8 @@ class KeyManager:
     async def ensure(self) -> None:
         """Make the first keys of a new database, and load them. Any number of nodes may start at once: one of them makes the keys.
 
-        Raises `ConfigurationError` if the key table is damaged, for a new key would hide that the old ones are gone.
+        Raises `ConfigurationError` if the key table is damaged, for a new key would hide that the old ones
+        are gone.
         """
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
@@ -247,8 +252,8 @@ class KeyManager:
     async def retire(self, key_id: str) -> StoredSigningKey:
         """Let a key sign no more; it stays published until its last token has expired. Succeeds if it is retired already.
 
-        If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`, `KeyNotAnnouncedError`, and `KeyStateError` if
-        nothing could sign then.
+        If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`,
+        `KeyNotAnnouncedError`, and `KeyStateError` if nothing could sign then.
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
@@ -272,8 +277,8 @@ class KeyManager:
     async def revoking(self, key_id: str) -> AsyncIterator[None]:
         """Around the append of a key's revocation to the log: another key signs before, and if that one is revoked meanwhile a third one after.
 
-        A compromised key is not kept because the HSM can't make another one now, or because another key is damaged: then nothing signs until that
-        is mended. Nothing happens for a key not known.
+        A compromised key is not kept because the HSM can't make another one now, or because another key is
+        damaged: then nothing signs until that is mended. Nothing happens for a key not known.
         """
         try:
             await self._replace(key_id)
@@ -453,7 +458,8 @@ class KeyManager:
         *,
         deleted: Sequence[str] = (),
     ) -> bool:
-        # Once begun it goes on even if the caller hangs up, so that this node's copy is never behind what it has decided itself.
+        # Once begun it goes on even if the caller hangs up, so that this node's copy is never behind what it
+        # has decided itself.
         return await asyncio.shield(self._save_and_load(stored, signing_keys, mac_keys, deleted))
 
     async def _save_and_load(

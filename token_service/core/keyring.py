@@ -1,8 +1,8 @@
 """The keys of this node: which one signs, which ones verify, which ones make opaque tokens.
 
-The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's revision changes. If a new state can't
-be used (the table is damaged, a key can't be decrypted) the last good copy stays; the key set is empty only while every key is revoked.
-Changing keys is `key_manager`'s work.
+The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's
+revision changes. If a new state can't be used (the table is damaged, a key can't be decrypted) the last good
+copy stays; the key set is empty only while every key is revoked. Changing keys is `key_manager`'s work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from token_service.tokens.opaque_token import MacKeys
 from token_service.tokens.secret import Secret
 
 OpenSigner = Callable[[StoredSigningKey, Secret | None], Signer]
-"""`open_signer(key, private_key)`; None for a key whose private part lives elsewhere. Raises `ConfigurationError`."""
+"""`open_signer(key, private_key)`; None for a key whose private part lives elsewhere. Raises
+`ConfigurationError`.
+"""
 
 _LOCAL: Final = "local"
 """The provider of keys whose private part is in the database."""
@@ -157,7 +159,8 @@ class Keyring:
     async def refresh(self, *, revision: int | None = None) -> None:
         """Load the keys, unless the copy is of `revision` already.
 
-        Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy stays as it was then.
+        Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy
+        stays as it was then.
         """
         if revision is None or revision != self.revision:
             self.adopt(await self._store.load())

@@ -20,9 +20,13 @@ _TOKEN_ID_BYTES: Final = 16
 _WIDEST_ID: Final = "x" * 36
 """As wide as the id of a session, which is wider than that of a token."""
 _MAX_PAYLOAD_BYTES: Final = 10_900
-"""Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the signature of an RSA key of 8192 bits."""
+"""Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the
+signature of an RSA key of 8192 bits.
+"""
 _SHORT: Final = 1000
-"""Characters of audience and scopes that fit in any case, beside the longest values of what else is not a custom claim."""
+"""Characters of audience and scopes that fit in any case, beside the longest values of what else is not a
+custom claim.
+"""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):

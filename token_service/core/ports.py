@@ -1,8 +1,9 @@
 """What `core` needs from the outside: small protocols with their contracts.
 
-For every port: implementations translate their driver's errors into `StoreUnavailableError` (the call may or may not have
-taken effect) and raise nothing else but what is named here; cancelling a call leaves the store consistent; every
-write is durable before it returns. All times are NumericDates in seconds (float, kept to the microsecond).
+For every port: implementations translate their driver's errors into `StoreUnavailableError` (the call may or
+may not have taken effect) and raise nothing else but what is named here; cancelling a call leaves the store
+consistent; every write is durable before it returns. All times are NumericDates in seconds (float, kept to
+the microsecond).
 """
 
 from __future__ import annotations
@@ -91,25 +92,27 @@ class SessionPosition:
 class SessionStore(Protocol):
     """The table of sessions: one row a session, however often it is refreshed.
 
-    A row is *live* at `now` if it is not revoked, neither expiry has come (`expiry > now`), and no floor of its
-    subject, its client or everything is higher than its `revision`. All sessions returned carry `floor` and `head` of the same
-    snapshot as the row.
+    A row is *live* at `now` if it is not revoked, neither expiry has come (`expiry > now`), and no floor of
+    its subject, its client or everything is higher than its `revision`. All sessions returned carry `floor`
+    and `head` of the same snapshot as the row.
     """
 
     async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
         """Insert a session, with `revision` = the head of the revocation log read in the inserting statement.
 
-        Returns the row and True. If `request_hash` is given and a row with the same client_id and request_hash exists, inserts
-        nothing and returns that row and False; exactly one of any number of concurrent calls inserts.
+        Returns the row and True. If `request_hash` is given and a row with the same client_id and
+        request_hash exists, inserts nothing and returns that row and False; exactly one of any number of
+        concurrent calls inserts.
         """
         ...
 
     async def rotate(self, command: Rotation) -> Session | None:
         """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation, current_hash) succeeds.
 
-        Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the command's. Then
-        generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time = last_use_time = now, retries = 0, idle expiry.
-        Returns the row as it is now, or None if it did not apply. Concurrent calls of one node may share a commit.
+        Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
+        command's. Then generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time =
+        last_use_time = now, retries = 0, idle expiry. Returns the row as it is now, or None if it did not
+        apply. Concurrent calls of one node may share a commit.
         """
         ...
 
@@ -179,15 +182,16 @@ class RevocationLog(Protocol):
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
         """Append in one transaction, with what goes with each target:
 
-        - SESSION: sets revoke_time and revoke_reason of the row; if there is no such row or it is revoked already, the draft is
+        - SESSION: sets revoke_time and revoke_reason of the row; if there is no such row or it is revoked
+          already, the draft is left out;
+        - SUBJECT, CLIENT, EVERYTHING: raises the floor to the entry's sequence. O(1) however many sessions
+          there are: they are dead by their `revision`;
+        - KEY: the signing key becomes revoked and key_revision grows; a key not known or revoked already is
           left out;
-        - SUBJECT, CLIENT, EVERYTHING: raises the floor to the entry's sequence. O(1) however many sessions there are: they are dead by their
-          `revision`;
-        - KEY: the signing key becomes revoked and key_revision grows; a key not known or revoked already is left out;
         - TOKEN_ID: nothing else.
 
-        Returns the head after the commit (at least as high as every entry) and the entries appended. Concurrent calls of one node may
-        share a commit.
+        Returns the head after the commit (at least as high as every entry) and the entries appended.
+        Concurrent calls of one node may share a commit.
         """
         ...
 
@@ -331,11 +335,17 @@ class NodeReport:
     connected: int
     """Named validators with an open stream."""
     applied: Sequence[tuple[int, int]]
-    """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to fit."""
+    """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to
+    fit.
+    """
     foreign: Sequence[tuple[str, int]]
-    """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere; 4,096 at most."""
+    """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere;
+    4,096 at most.
+    """
     key_revision: int = 0
-    """The lowest revision of the key set that any of its validators has confirmed. Without validators it means nothing."""
+    """The lowest revision of the key set that any of its validators has confirmed. Without validators it
+    means nothing.
+    """
     age: float = 0.0
     """Seconds since it was written, by the database's clock. Set by the store."""
 

@@ -1,7 +1,7 @@
 """The read index: the head of the log as it was after a call arrived, shared by concurrent calls.
 
-A read that began before a call arrived may have missed what was acknowledged before the call, so a call never joins a
-read under way: it joins the next one.
+A read that began before a call arrived may have missed what was acknowledged before the call, so a call never
+joins a read under way: it joins the next one.
 """
 
 from __future__ import annotations

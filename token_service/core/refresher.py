@@ -76,12 +76,14 @@ class Refresher:
     async def refresh(self, command: RefreshCommand, now: float) -> IssuedTokens:
         """Exchange the refresh token.
 
-        Raises one of `RefreshTokenInvalidError`, `RefreshTokenExpiredError`, `SessionIdleError`, `SessionRevokedError`,
-        `RefreshTokenReusedError`, `WrongClientError`, `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`,
-        `InvalidRequestError`, `StoreUnavailableError`, `SigningUnavailableError`.
+        Raises one of `RefreshTokenInvalidError`, `RefreshTokenExpiredError`, `SessionIdleError`,
+        `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`, `WrongDeviceError`,
+        `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`, `StoreUnavailableError`,
+        `SigningUnavailableError`.
         """
         _check(command)
-        # Stores keep whole microseconds. Their statements and what is concluded from a row here must not differ about a moment.
+        # Stores keep whole microseconds. Their statements and what is concluded from a row here must not
+        # differ about a moment.
         now = round(now, 6)
         keys = self._keyring.mac_keys
         # A missing key must fail the call before the token is used up.

@@ -1,7 +1,7 @@
 """This node's copy of the revocation log: the live set and how far it goes.
 
-The replica is at one place of one log. It moves by single steps: entry n + 1 after entry n, or a reset. Listeners see
-every move in order.
+The replica is at one place of one log. It moves by single steps: entry n + 1 after entry n, or a reset.
+Listeners see every move in order.
 """
 
 from __future__ import annotations

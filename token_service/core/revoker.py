@@ -110,7 +110,8 @@ class Revoker:
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
         """Append drafts in one transaction; a place in the log that includes them.
 
-        Once begun it goes on even if the caller hangs up: what is durable is known to this node and passed on.
+        Once begun it goes on even if the caller hangs up: what is durable is known to this node and passed
+        on.
         """
         task = asyncio.create_task(self._append(drafts), name="revoke")
         self._appending.add(task)

@@ -8,7 +8,8 @@ from token_service.clock import Clock
 class SteadyTime:
     """The time of day, as it goes on from the earliest reading: a clock set forward, rightly or not, does not hurry it.
 
-    What is deleted by it may be kept for longer than necessary, by as much as the clock was set forward since the process began.
+    What is deleted by it may be kept for longer than necessary, by as much as the clock was set forward since
+    the process began.
     """
 
     def __init__(self, clock: Clock) -> None:

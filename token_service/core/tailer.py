@@ -1,6 +1,7 @@
 """Moves the replica along the log: from its own appends, and always from SQL. Hints only say when to look.
 
-What makes it correct is the read of the SQL head on an interval and on demand; everything else only makes it faster.
+What makes it correct is the read of the SQL head on an interval and on demand; everything else only makes it
+faster.
 """
 
 from __future__ import annotations
@@ -113,13 +114,15 @@ class Tailer:
     async def look_for_keys(self, asked: float | None = None) -> bool:
         """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it.
 
-        `asked`: since when (monotonic) the token is here, so that one look does for all that came together; None: since now.
+        `asked`: since when (monotonic) the token is here, so that one look does for all that came together;
+        None: since now.
         """
         revision = self._keyring.revision
         asked = self._clock.monotonic() if asked is None else asked
         async with self._looking:  # a look under way may bring them
             if self._keyring.revision == revision and self._looked < asked:
-                # Looks are as far apart as that, but nobody is turned away without one that began after the question.
+                # Looks are as far apart as that, but nobody is turned away without one that began after the
+                # question.
                 await asyncio.sleep(self._looked + _KEY_LOOK_INTERVAL - self._clock.monotonic())
                 await self._look_alone()
             elif self._keyring.revision == revision and self._look_failed:
@@ -213,7 +216,8 @@ class Tailer:
     async def _change_over(self, head: LogHead) -> None:
         """Go over to another log, or to this one as a restored database has it.
 
-        Until all of it is read what was known before stays in force, so that there is no moment without revocations.
+        Until all of it is read what was known before stays in force, so that there is no moment without
+        revocations.
         """
         before = self._replica.cursor
         level = logging.WARNING if before.epoch else logging.INFO
@@ -258,7 +262,8 @@ class Tailer:
 
 def _continues(head: LogHead, before: Cursor) -> bool:
     """Whether a head is of the log the replica followed before the head was read. Entries don't go away: a log that ends before
-    what was applied is one restored from a backup, in which the same sequences may come to mean other entries.
+    what was applied is one restored from a backup, in which the same sequences may come to mean other
+    entries.
     """
     return head.epoch == before.epoch and head.sequence >= before.sequence
 

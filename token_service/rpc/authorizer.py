@@ -57,8 +57,8 @@ class TrustingAuthorizer:
 class CertificateAuthorizer:
     """Callers are who their client certificate says: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
 
-    A certificate with several names has the permissions of all of them. An identity in `callers` is compared exactly; one that ends in
-    `/*` stands for every SPIFFE ID below it.
+    A certificate with several names has the permissions of all of them. An identity in `callers` is compared
+    exactly; one that ends in `/*` stands for every SPIFFE ID below it.
     """
 
     def __init__(self, callers: Mapping[str, frozenset[Permission]]) -> None:

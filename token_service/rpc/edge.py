@@ -1,7 +1,8 @@
 """The one wrapper around every handler.
 
-It says who calls and whether that caller may, bounds how many calls run and how long, reads the request and turns every failure into
-a status. Handlers are wrapped once, when they are registered: an interceptor would cost a chain of coroutines for each call.
+It says who calls and whether that caller may, bounds how many calls run and how long, reads the request and
+turns every failure into a status. Handlers are wrapped once, when they are registered: an interceptor would
+cost a chain of coroutines for each call.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class Edge:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a unary method.
 
-        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the encoded
-        request, without waiting for anything; if it returns None, `handle` answers. `patient`: a call without a deadline has the latest one instead of the default.
+        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the
+        encoded request, without waiting for anything; if it returns None, `handle` answers. `patient`: a call
+        without a deadline has the latest one instead of the default.
         """
         parse = request_type.FromString
         identify = self._authorizer.identify
@@ -117,7 +119,8 @@ class Edge:
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)
             except asyncio.CancelledError as error:
-                # The caller went away or the server stops. Otherwise something cancelled by mistake, and the caller still waits.
+                # The caller went away or the server stops. Otherwise something cancelled by mistake, and the
+                # caller still waits.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
@@ -154,7 +157,8 @@ class Edge:
                 identify(context).require(permission)
                 await handle(parse(data), context)
             except grpc.aio.InternalError:
-                # A message could not be sent: the reader has gone, although its cancellation has not come through yet.
+                # A message could not be sent: the reader has gone, although its cancellation has not come
+                # through yet.
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)

@@ -1,13 +1,16 @@
 """The fan-out of StreamRevocations: what the replica learns, to every reader, as bytes that are encoded once.
 
-A reader is somewhere in the log, and is sent what follows in as few messages as possible: it waits for one message at a time, and
-what comes meanwhile goes into the next. So a reader costs no memory but its place, however slow it is. Where it starts:
+A reader is somewhere in the log, and is sent what follows in as few messages as possible: it waits for one
+message at a time, and what comes meanwhile goes into the next. So a reader costs no memory but its place,
+however slow it is. Where it starts:
 
 - its cursor is within the ring: with what follows;
 - it is older, but nothing after it was compacted: with the gap, read from SQL, then as above;
-- it has no cursor, or one of another log, compacted or beyond the head: with `reset` and a snapshot, then as above.
+- it has no cursor, or one of another log, compacted or beyond the head: with `reset` and a snapshot, then as
+  above.
 
-Nothing is ever left out: a reader that can't be served without a gap is ended with a status that makes it come back.
+Nothing is ever left out: a reader that can't be served without a gap is ended with a status that makes it
+come back.
 """
 
 from __future__ import annotations
@@ -206,7 +209,8 @@ class Feed:
     def _end_unread(self, stream: _Stream, error: ServiceError) -> None:
         """End a stream whose reader leaves a message unread.
 
-        The status goes behind that message. Cancelling the write instead would free nothing: gRPC keeps the call until it has a status.
+        The status goes behind that message. Cancelling the write instead would free nothing: gRPC keeps the
+        call until it has a status.
         """
         stream.end = error
         task = asyncio.create_task(_abort(stream.context, error), name="end-unread-stream")
@@ -218,7 +222,8 @@ class Feed:
     async def stream(self, request: StreamRevocationsRequest, context: Context) -> None:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
-        Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`, `StoreUnavailableError`, `ReplicaStaleError`.
+        Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
+        `StoreUnavailableError`, `ReplicaStaleError`.
         """
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:

@@ -1,7 +1,7 @@
 """Services that come with gRPC (health, reflection) behind the manners of ours.
 
-As they are, a request that can't be read is UNKNOWN and a traceback in the log, a stream nobody ends holds up the end of the server, and
-one reader of health that does not read holds up whoever says how the server is.
+As they are, a request that can't be read is UNKNOWN and a traceback in the log, a stream nobody ends holds up
+the end of the server, and one reader of health that does not read holds up whoever says how the server is.
 """
 
 from __future__ import annotations

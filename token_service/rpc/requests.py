@@ -1,7 +1,8 @@
 """Requests -> commands of the core.
 
-Here is checked what the core can't see: unknown enum values, spans and times out of range, a choice not made. How long and how many is
-the core's business. A request that breaks rules raises `InvalidRequestError` with every violation found.
+Here is checked what the core can't see: unknown enum values, spans and times out of range, a choice not made.
+How long and how many is the core's business. A request that breaks rules raises `InvalidRequestError` with
+every violation found.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ class GrpcLimits:
     """How much one server takes on. Times in seconds."""
 
     max_message_bytes: int = 5 * 1024 * 1024
-    """The largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before anybody looks at it. A batch of 256 tokens of 16 KiB fits."""
+    """The largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before anybody looks at it. A
+    batch of 256 tokens of 16 KiB fits.
+    """
     max_concurrent_calls: int = 1000
     """Unary calls at a time; more are refused with OVERLOADED."""
     max_streams: int = 5000
@@ -147,7 +149,8 @@ class GrpcServer:
     async def start(self) -> str:
         """Bind and serve; the address, with the port that was bound. Raises `ConfigurationError` if that is impossible."""
         server = grpc.aio.server(options=self._options())
-        # One generic handler instead of registered methods: for each call the server waits on every registered method anew.
+        # One generic handler instead of registered methods: for each call the server waits on every
+        # registered method anew.
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
         address = self._bind(server)
         self._watch_once()

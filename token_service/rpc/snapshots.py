@@ -47,8 +47,8 @@ class Snapshots:
     async def _build(self) -> Snapshot:
         replica = self._replica
         while True:
-            # Entries applied while this runs may be in or not: they follow `sequence`, so the reader gets them in any case, and applying
-            # one twice changes nothing.
+            # Entries applied while this runs may be in or not: they follow `sequence`, so the reader gets
+            # them in any case, and applying one twice changes nothing.
             revocations, sequence = replica.revocations, replica.applied
             bodies: list[bytes] = []
             parts: list[bytes] = []

@@ -1,7 +1,7 @@
 """Messages of StreamRevocations as bytes, put together from parts that are encoded once.
 
-The concatenation of two encoded messages is the encoding of both merged (protobuf, "Encoding", last field wins, repeated fields
-add up), so each part is a StreamRevocationsResponse of its own.
+The concatenation of two encoded messages is the encoding of both merged (protobuf, "Encoding", last field
+wins, repeated fields add up), so each part is a StreamRevocationsResponse of its own.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ class ReloadingCredentials:
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
         chain, key, *authorities = (path.read_bytes() for path in self._paths())
-        # gRPC says nothing of a pair it can't use until a client fails, so it is looked at here; in the middle of a replacement key and
-        # certificate do not match.
+        # gRPC says nothing of a pair it can't use until a client fails, so it is looked at here; in the
+        # middle of a replacement key and certificate do not match.
         certificate = x509.load_pem_x509_certificate(chain)
         if _public_bytes(load_pem_private_key(key, None).public_key()) != _public_bytes(
             certificate.public_key()

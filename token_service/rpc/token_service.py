@@ -88,7 +88,8 @@ class TokenService:
     def validate_at_once(self, data: bytes) -> bytes | None:
         """The answer to an encoded ValidateTokenRequest where this process knows it; None where that takes I/O.
 
-        Most requests were seen before, byte for byte; where the token is still good so is the answer, but for its cursor.
+        Most requests were seen before, byte for byte; where the token is still good so is the answer, but for
+        its cursor.
         """
         now = self._clock.now()
         known = self._answered.get(data)

@@ -4,8 +4,9 @@ A wrapped key is
 
     format (1 byte, 1) || nonce (12, random) || ciphertext || tag (16)
 
-The additional data is `token_service key wrap 1`, the id of the key-encryption key and the caller's context, each with its
-length before it, so a wrapped key can be moved neither to another row nor to another key-encryption key.
+The additional data is `token_service key wrap 1`, the id of the key-encryption key and the caller's context,
+each with its length before it, so a wrapped key can be moved neither to another row nor to another
+key-encryption key.
 """
 
 from __future__ import annotations

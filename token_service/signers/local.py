@@ -41,8 +41,8 @@ _ECDSA_SHA256: Final = ECDSA(_SHA256)
 class LocalSigner:
     """Signs with one private key. Implements `Signer`.
 
-    An RSA signature takes about 0.3 ms, so it is made in a thread, where the library lets the event loop go on; the others take
-    less than the way into a thread and back.
+    An RSA signature takes about 0.3 ms, so it is made in a thread, where the library lets the event loop go
+    on; the others take less than the way into a thread and back.
     """
 
     def __init__(self, key: PrivateKey, threads: SigningThreads | None = None) -> None:

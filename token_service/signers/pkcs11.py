@@ -87,8 +87,9 @@ class Pkcs11Signer:
 class Pkcs11Keys:
     """Makes, uses and deletes keys in one token of a PKCS#11 module.
 
-    An async context manager; opening it loads the module and logs in. Open it in the process that uses it: after a fork it is
-    of no use. A key's objects are labelled with its key id; their CKA_ID is the 32 bytes that the key id is the base64url of.
+    An async context manager; opening it loads the module and logs in. Open it in the process that uses it:
+    after a fork it is of no use. A key's objects are labelled with its key id; their CKA_ID is the 32 bytes
+    that the key id is the base64url of.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class Pkcs11Keys:
     ) -> None:
         """`rsa_bits`: of RSA keys where nothing else is said. `threads`: how many calls and sessions at a time.
 
-        Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between attempts to begin anew with a
-        module that fails.
+        Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between
+        attempts to begin anew with a module that fails.
         """
         self._sessions = Pkcs11Sessions(
             module_path, token_label, pin, threads=threads, timeout=timeout, restart_interval=restart_interval
@@ -132,8 +133,9 @@ class Pkcs11Keys:
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
         """A new key pair, made in the module and tried once. `private_key` is None: it can't be read, now or later.
 
-        Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them out, and
-        `SigningUnavailableError`; then the module may keep a key nobody knows of, labelled `token-service: not finished`.
+        Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them
+        out, and `SigningUnavailableError`; then the module may keep a key nobody knows of, labelled
+        `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:
             raise ConfigurationError("HS256 keys are not kept in an HSM; allowed: RS256, ES256, EdDSA")

@@ -1,8 +1,8 @@
 """A PKCS#11 module (a shared library) in this process: initialised for threads, shared by all who use it, begun anew when it was away.
 
-python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`) and releases the
-interpreter in every call; with threads that corrupts the memory of modules that take it at its word. So the module is initialised
-here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
+python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`)
+and releases the interpreter in every call; with threads that corrupts the memory of modules that take it at
+its word. So the module is initialised here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class Pkcs11Module:
     def restart(self, generation: int, *, interval: float, timeout: float) -> None:
         """Finalise and initialise the module, unless that happened since `generation`. Not within `calls()`.
 
-        Returns once the module is initialised. Raises `ModuleError` if it can't be now, if the last try was less than
-        `interval` seconds ago, or if calls under way don't end within `timeout` seconds.
+        Returns once the module is initialised. Raises `ModuleError` if it can't be now, if the last try was
+        less than `interval` seconds ago, or if calls under way don't end within `timeout` seconds.
         """
         with self._condition:
             self._condition.wait_for(lambda: not self._restarting)
@@ -207,8 +207,8 @@ class Pkcs11Module:
     def log_in(self, label: str, pin: Secret) -> None:
         """Log in, for all sessions of this process with the token. Within `calls()`.
 
-        Raises `PinRefusedError` or an error of python-pkcs11. A session is kept open for it: without any the token logs out, and
-        python-pkcs11 logs out when it closes the one that logged in.
+        Raises `PinRefusedError` or an error of python-pkcs11. A session is kept open for it: without any the
+        token logs out, and python-pkcs11 logs out when it closes the one that logged in.
         """
         import pkcs11
 
@@ -265,7 +265,8 @@ class Pkcs11Module:
             self._finalize()
             raise ModuleError(f"C_GetInfo: {type(error).__name__}") from None
         if self._library.initialized:
-            # The modules of p11-kit give each caller an instance, fit for threads whatever is asked for. This one is not needed.
+            # The modules of p11-kit give each caller an instance, fit for threads whatever is asked for. This
+            # one is not needed.
             self._call(_FINALIZE, None)
             self._is_private = True
 
@@ -299,7 +300,8 @@ class Pkcs11Module:
         arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
         result = self._call(_INITIALIZE, ctypes.byref(arguments))
         if result == _ALREADY_INITIALIZED and again:
-            # A forked child whose module did not notice, or a module that could not finalise while it was away.
+            # A forked child whose module did not notice, or a module that could not finalise while it was
+            # away.
             self._call(_FINALIZE, None)
             result = self._call(_INITIALIZE, ctypes.byref(arguments))
             if result == _ALREADY_INITIALIZED:

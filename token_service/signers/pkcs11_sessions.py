@@ -1,7 +1,8 @@
 """Threads that work with a PKCS#11 token, each in a session of its own, and what they do when the token goes away and comes back.
 
-Sessions are not made for several threads, and a call into the module blocks for as long as the hardware likes, so neither is for an event
-loop. The threads are daemons: one that hangs in the module does not keep the process from ending.
+Sessions are not made for several threads, and a call into the module blocks for as long as the hardware
+likes, so neither is for an event loop. The threads are daemons: one that hangs in the module does not keep
+the process from ending.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class Pkcs11Sessions:
     async def open(self) -> None:
         """Start the threads and log in.
 
-        Raises `ConfigurationError` for what will not heal by itself (no python-pkcs11, no such module or token, a refused PIN), and
-        `SigningUnavailableError` for a module that does not work now.
+        Raises `ConfigurationError` for what will not heal by itself (no python-pkcs11, no such module or
+        token, a refused PIN), and `SigningUnavailableError` for a module that does not work now.
         """
         self._process = os.getpid()
         self._jobs = SimpleQueue()  # threads of an earlier time, if they still hang, keep theirs
@@ -134,7 +135,8 @@ class Pkcs11Sessions:
         """The result of `work`, called in one of the threads.
 
         If it fails it is done again, in a new session and at last after the module was begun anew. Raises
-        `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing would.
+        `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing
+        would.
         """
         return await self._submit(
             lambda thread: self._persist(thread, work),
@@ -225,7 +227,8 @@ class Pkcs11Sessions:
             if attempt == 1:
                 continue  # a new session may be enough
             if attempt == 2:
-                # Everybody waits for calls that take long, such as a new key; without one key only they should not for long.
+                # Everybody waits for calls that take long, such as a new key; without one key only they
+                # should not for long.
                 patience = min(0.5, self._timeout) if isinstance(failure, pkcs11.NoSuchKey) else self._timeout
                 try:
                     module.restart(generation, interval=self._restart_interval, timeout=patience)

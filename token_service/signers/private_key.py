@@ -57,7 +57,8 @@ def key_algorithm(key: PrivateKey) -> Algorithm:
 def key_id_of(key: PrivateKey) -> str:
     """The `kid`: the thumbprint of the public key (RFC 7638).
 
-    A secret has no public part and its thumbprint would say something of it (RFC 7638, section 7), so its id is an HMAC under it.
+    A secret has no public part and its thumbprint would say something of it (RFC 7638, section 7), so its id
+    is an HMAC under it.
     """
     if isinstance(key, Secret):
         return base64url.encode(hmac.digest(key.reveal(), b"token_service key id", "sha256"))

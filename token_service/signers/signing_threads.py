@@ -1,7 +1,8 @@
 """Threads that sign for an event loop.
 
-What `concurrent.futures` spends on each call (a future with a lock of its own, two callbacks and a wake-up of the loop) is a sixth of an
-RSA signature. Here a call is an entry in a queue, and all results that are there are handed over in one go.
+What `concurrent.futures` spends on each call (a future with a lock of its own, two callbacks and a wake-up of
+the loop) is a sixth of an RSA signature. Here a call is an entry in a queue, and all results that are there
+are handed over in one go.
 """
 
 from __future__ import annotations

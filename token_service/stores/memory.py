@@ -1,6 +1,7 @@
 """The stores in the memory of one process, for tests: nothing outlives it and nothing else sees it.
 
-They keep the contracts of `core.ports` simply because nothing in a call waits, so no other call comes in between.
+They keep the contracts of `core.ports` simply because nothing in a call waits, so no other call comes in
+between.
 """
 
 from __future__ import annotations

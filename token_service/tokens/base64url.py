@@ -16,12 +16,13 @@ _TO_STANDARD: Final = bytes(
     for byte in range(256)
 )
 
-# The characters that may come last, by what is left over beside whole groups of four: the bits beyond the last byte are zero.
+# The characters that may come last, by what is left over beside whole groups of four: the bits beyond the
+# last byte are zero.
 _LAST: Final = (frozenset(_URL_ALPHABET), frozenset(b""), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
 _QUOTED: Final = (b'"%b"', b"", b'"%b=="', b'"%b="')
 
-# msgspec decodes the base64 of a JSON string three times as fast as binascii does. What reaches it is made of the
-# alphabet and the padding alone, so there is nothing a JSON string could escape.
+# msgspec decodes the base64 of a JSON string three times as fast as binascii does. What reaches it is made of
+# the alphabet and the padding alone, so there is nothing a JSON string could escape.
 _decode_quoted = msgspec.json.Decoder(bytes).decode
 
 
@@ -33,8 +34,8 @@ def encode(data: bytes) -> str:
 def decode(text: bytes) -> bytes:
     """Bytes of `text`.
 
-    Raises `ValueError` for anything but the canonical text: padding, line breaks, characters of other alphabets and
-    non-zero trailing bits are refused, so that no two texts mean the same bytes.
+    Raises `ValueError` for anything but the canonical text: padding, line breaks, characters of other
+    alphabets and non-zero trailing bits are refused, so that no two texts mean the same bytes.
     """
     if not text:
         return b""

@@ -20,7 +20,9 @@ MAX_NUMERIC_DATE: Final = 253402300799
 """The last second of the year 9999; a number beyond it is no time."""
 
 MAX_ACCESS_TOKEN_TTL: Final = 3600
-"""Seconds. No JWT issued here lives longer, whatever the policy says, so a revocation may be forgotten after it."""
+"""Seconds. No JWT issued here lives longer, whatever the policy says, so a revocation may be forgotten after
+it.
+"""
 
 RESERVED_CLAIMS: Final = frozenset(
     "iss sub aud exp nbf iat jti client_id scope scp sid auth_ctx cnf rev "
@@ -87,8 +89,8 @@ _convert = msgspec.convert
 class VerifiedClaims:
     """Claims of a JWT whose signature was verified. Only a `Verifier` can make one.
 
-    The attributes are what every check needs; `auth_context`, `confirmation` and `custom_claims` are read from the payload
-    when they are asked for.
+    The attributes are what every check needs; `auth_context`, `confirmation` and `custom_claims` are read
+    from the payload when they are asked for.
     """
 
     __slots__ = (
@@ -218,7 +220,9 @@ class VerifiedClaims:
 
 
 seal_claims: Final = partial(VerifiedClaims, _SEAL)
-"""`seal_claims(payload, kind, key_id, profiled)`: claims of a payload whose signature the caller has verified. For `Verifier` alone."""
+"""`seal_claims(payload, kind, key_id, profiled)`: claims of a payload whose signature the caller has
+verified. For `Verifier` alone.
+"""
 
 
 def malformed(message: str) -> InvalidTokenError:

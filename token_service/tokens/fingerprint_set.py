@@ -42,11 +42,11 @@ def _mark(fingerprint: bytes) -> Mark:
 class FingerprintSet:
     """Grows by single fingerprints or sorted blocks; never shrinks: drop it whole.
 
-    The fingerprints lie in slots chosen by their first bits, each slot one text. Text, because searching for a text in a
-    text is a single operation of the interpreter where bytes need a method call.
+    The fingerprints lie in slots chosen by their first bits, each slot one text. Text, because searching for
+    a text in a text is a single operation of the interpreter where bytes need a method call.
 
-    One thread may add while others look up: a slot and the table are replaced whole, so a lookup never waits and never
-    misses what was added before it began.
+    One thread may add while others look up: a slot and the table are replaced whole, so a lookup never waits
+    and never misses what was added before it began.
     """
 
     __slots__ = ("_count", "_sorted", "_table")

@@ -50,8 +50,8 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
 def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, VerificationKeyMaterial]:
     """The `kid`, the algorithm and the key of a JWK that may verify tokens.
 
-    Raises `UnusableKeyError` for a JWK without `kid`, meant for encryption or anything but verifying, with private
-    members, of a type or size not supported, or whose `alg` is not the one algorithm of its key.
+    Raises `UnusableKeyError` for a JWK without `kid`, meant for encryption or anything but verifying, with
+    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key.
     """
     for name, value in jwk.items():
         if isinstance(value, str) and len(value) > _MAX_MEMBER:

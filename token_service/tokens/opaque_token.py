@@ -4,12 +4,12 @@ A token is `rt_` or `st_` followed by the base64url text of
 
     version (1 byte) || key version (2) || session id (16) || generation (4) || secret (32) || MAC (16)
 
-with big-endian integers. The MAC is HMAC-SHA-256, cut to 128 bits, over the prefix and everything before it, so a forgery is refused
-without a look into the database and an authentic token of an older generation is known for what it is. The database
-keeps the SHA-256 of the secret only.
+with big-endian integers. The MAC is HMAC-SHA-256, cut to 128 bits, over the prefix and everything before it,
+so a forgery is refused without a look into the database and an authentic token of an older generation is
+known for what it is. The database keeps the SHA-256 of the secret only.
 
-The next secret is derived from the current one. A retry that presents the superseded token thus gets the very same
-successor, and no raw secret is ever stored.
+The next secret is derived from the current one. A retry that presents the superseded token thus gets the very
+same successor, and no raw secret is ever stored.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from token_service.tokens.revocation import Revocation, RevocationTarget
 TOKEN_BUCKET_SECONDS: Final = 64
 """Token ids are kept by their token's `exp`, this many seconds a bucket."""
 SESSION_BUCKET_SECONDS: Final = 1024
-"""Session ids are kept by their entry's expiry, this many seconds a bucket. All are looked in; they are few."""
+"""Session ids are kept by their entry's expiry, this many seconds a bucket. All are looked in; they are few.
+"""
 UNKNOWN_EXPIRY: Final = 0
 """The number of every bucket of token ids revoked without their token, which are always looked in. They are kept as session
 ids are, so that they expire too."""

@@ -29,14 +29,14 @@ encode = msgspec.json.Encoder().encode
 def decode_object(data: bytes) -> dict[str, Any]:
     """The object in `data` (UTF-8).
 
-    Raises `ValueError` for anything but one JSON object: other encodings, byte order marks, duplicate names at any
-    level, NaN and infinities, trailing data, nesting deeper than `MAX_DEPTH`.
+    Raises `ValueError` for anything but one JSON object: other encodings, byte order marks, duplicate names
+    at any level, NaN and infinities, trailing data, nesting deeper than `MAX_DEPTH`.
     """
     value: dict[str, Any]
     try:
         value = _decode_shallow(data)
-        # Encoding the value again gives the same bytes if they were canonical; a dropped duplicate can't hide then, and
-        # no second parse is needed.
+        # Encoding the value again gives the same bytes if they were canonical; a dropped duplicate can't hide
+        # then, and no second parse is needed.
         if encode(value) == data:
             return value
     except (msgspec.MsgspecError, ValueError):

@@ -15,8 +15,8 @@ MAX_KEPT: Final = 4096
 class CacheEntry:
     """Verified claims with the last verdicts about them.
 
-    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never. `encoded` is for whoever
-    answers with these claims again and again: the bytes of the answer, or None.
+    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never.
+    `encoded` is for whoever answers with these claims again and again: the bytes of the answer, or None.
     """
 
     __slots__ = ("claims", "clean_version", "encoded", "valid_from", "valid_until")
@@ -35,8 +35,8 @@ Entry = TypeVar("Entry")
 class TokenCache(Generic[Entry]):
     """A bounded map from full token texts to what is known of them; for exactly one generation of the verifier's keys.
 
-    Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any thread may use
-    it: each step is one dict operation.
+    Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any
+    thread may use it: each step is one dict operation.
     """
 
     __slots__ = ("_capacity", "_old", "young")

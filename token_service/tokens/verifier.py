@@ -1,7 +1,7 @@
 """Verification of JWTs, strictly (RFC 7515, RFC 7519, RFC 8725, RFC 9068).
 
-What is checked once, here: size, form, header, key, signature, issuer, types of the claims. What must be checked on
-every use is in the functions below: times, audience, scopes. Revocation is `RevocationSet.find`.
+What is checked once, here: size, form, header, key, signature, issuer, types of the claims. What must be
+checked on every use is in the functions below: times, audience, scopes. Revocation is `RevocationSet.find`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from token_service.tokens.strict_json import decode_object
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 EARLY_LEEWAY: Final = 5.0
-"""Seconds a token may come before its time, for the clock of who has just issued it may be ahead. Expiry needs no such mercy."""
+"""Seconds a token may come before its time, for the clock of who has just issued it may be ahead. Expiry
+needs no such mercy.
+"""
 _MAX_KNOWN_HEADERS: Final = 256
 
-# A key that travels with the token, or an extension not understood, is a reason to refuse it (RFC 8725, section 3.10; RFC 7515,
-# section 4.1.11); so are encodings other than the plain one (RFC 7797, RFC 7516).
+# A key that travels with the token, or an extension not understood, is a reason to refuse it (RFC 8725,
+# section 3.10; RFC 7515, section 4.1.11); so are encodings other than the plain one (RFC 7797, RFC 7516).
 _REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 _AT_JWT: Final = frozenset({"at+jwt", "application/at+jwt"})
@@ -74,7 +76,9 @@ class Verifier:
             raise ValueError("an issuer is named twice")
         self._only = next(iter(self._by_issuer.values())) if len(trusts) == 1 else None
         self.generation = 0
-        """Changes with every change of a key set; what was verified at another generation must be verified again."""
+        """Changes with every change of a key set; what was verified at another generation must be verified
+        again.
+        """
 
     def replace_key_set(self, issuer: str, key_set: KeySet) -> None:
         """Use these keys for the issuer from now on. Raises `KeyError` for an issuer not trusted."""
@@ -88,8 +92,8 @@ class Verifier:
     def verify(self, token: str) -> VerifiedClaims:
         """The claims of a token whose signature, form and issuer are good.
 
-        Raises `InvalidTokenError`: TOO_LARGE, MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or WRONG_TYPE. Says nothing about
-        times, audience, scopes and revocation.
+        Raises `InvalidTokenError`: TOO_LARGE, MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or
+        WRONG_TYPE. Says nothing about times, audience, scopes and revocation.
         """
         try:
             if len(token) > MAX_TOKEN_BYTES:

@@ -1,7 +1,8 @@
 """What is served over HTTP, as an ASGI application.
 
 - `GET /healthz`: 200 as long as the process answers at all. A failure means: restart it.
-- `GET /readyz`: 200 if calls may be sent here, else 503 with what is missing. A failure means: send calls elsewhere.
+- `GET /readyz`: 200 if calls may be sent here, else 503 with what is missing. A failure means: send calls
+  elsewhere.
 - `GET /.well-known/jwks.json`: the key set (RFC 7517, section 5).
 """
 
@@ -20,7 +21,9 @@ from token_service.errors import InternalError, ServiceError
 from token_service.wire import HTTP_STATUS
 
 KEY_SET_MAX_AGE: Final = 300
-"""Seconds a reader may use the key set without asking again, at most. A new key must be published for longer before it signs."""
+"""Seconds a reader may use the key set without asking again, at most. A new key must be published for longer
+before it signs.
+"""
 
 
 def make_app(
@@ -31,8 +34,8 @@ def make_app(
 ) -> Starlette:
     """The application.
 
-    `jwks` gives the key set as JSON, or raises a `ServiceError` if there is none yet; an empty one is never served. `readiness` gives
-    what keeps this process from serving calls, nothing if it is ready.
+    `jwks` gives the key set as JSON, or raises a `ServiceError` if there is none yet; an empty one is never
+    served. `readiness` gives what keeps this process from serving calls, nothing if it is ready.
     """
 
     async def healthz(_: Request) -> Response:

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 _MAX_CONNECTIONS: Final = 1000
 _MAX_HEADER_BYTES: Final = 16 * 1024
 _KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close first."""
+"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close
+first.
+"""
 _MAX_CONNECTION_AGE: Final = 300
-"""Seconds. Bounds a connection that never sends the whole of a request, and spreads clients over new workers."""
+"""Seconds. Bounds a connection that never sends the whole of a request, and spreads clients over new workers.
+"""
 
 
 class HttpServer:

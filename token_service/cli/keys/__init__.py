@@ -14,8 +14,9 @@ from token_service.cli.keys import certificates, encryption, lifecycle
 def command() -> None:
     """Look after the signing keys.
 
-    These commands work on the database, also while no node runs, and need the settings of the service: its database, its key-encryption key, its
-    signing algorithm and, if it has one, its HSM. Running nodes take a change up by themselves.
+    These commands work on the database, also while no node runs, and need the settings of the service: its
+    database, its key-encryption key, its signing algorithm and, if it has one, its HSM. Running nodes take a
+    change up by themselves.
     """
 
 

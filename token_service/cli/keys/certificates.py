@@ -62,8 +62,8 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
 def import_certificate(settings: Settings, format_: str, key_id: str, file: BinaryIO) -> None:
     """Publish a certificate chain with a signing key, as `x5c` in the key set.
 
-    FILE has the certificates in PEM, that of the key first and each signed by the next; `-` is standard input. A chain published before is
-    replaced. Succeeds if it is published already.
+    FILE has the certificates in PEM, that of the key first and each signed by the next; `-` is standard
+    input. A chain published before is replaced. Succeeds if it is published already.
 
     \b
     Examples:

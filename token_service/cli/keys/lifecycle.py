@@ -104,8 +104,8 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
 def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> None:
     """Let a prepared key sign; the one that signs now retires.
 
-    Refused until the key was published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed that it has it. Succeeds if the key is
-    active already.
+    Refused until the key was published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed that
+    it has it. Succeeds if the key is active already.
 
     \b
     Examples:
@@ -154,8 +154,8 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
 def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
     """Kill a key: it, and every token it signed, is refused at once and for good.
 
-    For a key that is compromised; to replace a sound one, retire it. Another key signs at once. Validators hear of it as of any revocation.
-    Succeeds if the key is revoked already.
+    For a key that is compromised; to replace a sound one, retire it. Another key signs at once. Validators
+    hear of it as of any revocation. Succeeds if the key is revoked already.
 
     \b
     Examples:

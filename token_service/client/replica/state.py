@@ -25,7 +25,9 @@ from token_service.tokens.revocation_set import Block, RevocationSet
 from token_service.v1 import key_service_pb2, token_service_pb2
 
 _MAX_CLOCK_STEP: Final = 60.0
-"""Seconds wall clock and elapsed time may drift apart, and how much longer than necessary entries are kept for that."""
+"""Seconds wall clock and elapsed time may drift apart, and how much longer than necessary entries are kept
+for that.
+"""
 _CHUNK: Final = 4096 * 8
 _MAX_PENDING: Final = 8
 
@@ -179,8 +181,8 @@ class Replica:
         """Call this before the probe is sent."""
         elapsed, now = self._elapsed(), self._now()
         if self._offset is not None and abs(now - elapsed - self._offset) > _MAX_CLOCK_STEP:
-            # The wall clock was set. By the old one too much may have been forgotten, so nothing is fresh until the
-            # service has sent everything again.
+            # The wall clock was set. By the old one too much may have been forgotten, so nothing is fresh
+            # until the service has sent everything again.
             self._start_over = True
         self._probed_at = elapsed
         return Probe(elapsed, now, self.cursor)
@@ -193,8 +195,8 @@ class Replica:
             raise StreamProtocolError(str(error)) from None
         known = probe.cursor
         if known is not None and known.epoch == cursor.epoch and known.sequence > cursor.sequence:
-            # The log ends before what was read from it: it was put back to an earlier state. Its sequences will come again for
-            # other entries, so nothing proves anything until everything was sent again.
+            # The log ends before what was read from it: it was put back to an earlier state. Its sequences
+            # will come again for other entries, so nothing proves anything until everything was sent again.
             self._rewound = self._start_over = True
             self._end_freshness()
             return

@@ -25,20 +25,24 @@ _CONNECT_TIMEOUT: Final = 0.5
 _TIMEOUT: Final = 1.0
 """Seconds for one operation, connecting included."""
 _BLOCK: Final = 1.0
-"""Seconds a listener waits for entries before it asks again; a Redis that hangs is noticed so much later, too."""
+"""Seconds a listener waits for entries before it asks again; a Redis that hangs is noticed so much later,
+too.
+"""
 _BATCH: Final = 200
 """Entries a script adds: about a millisecond in which Redis answers nobody else."""
 _LOG_LENGTH: Final = 10_000
 _AHEAD_LENGTH: Final = 100_000
 _UNUSED_FOR: Final = 7 * 24 * 3600 * 1000
-"""Milliseconds after which the keys without an expiry of their own are gone, should nobody publish to this log any more."""
+"""Milliseconds after which the keys without an expiry of their own are gone, should nobody publish to this
+log any more.
+"""
 _MAX_DIGITS: Final = 20
 """A sequence has fewer."""
 _GUARD: Final = 60_000
 """Milliseconds after which a rebuild that does not go on has failed."""
 
-# KEYS: head, ahead, log, guard, then one for each entry.
-# ARGV: "1" to demand the guard, length of the log, length of ahead, expiry of unused keys, life of the guard, then for each entry:
+# KEYS: head, ahead, log, guard, then one for each entry. ARGV: "1" to demand the guard, length of the log,
+# length of ahead, expiry of unused keys, life of the guard, then for each entry:
 #   sequence, kind ("set" or "state"), member or state, expiry, number of stream fields, the fields.
 # `head` moves over entries without a gap only: what never arrived leaves it behind, so that it is missed.
 _PUBLISH: Final = """
@@ -139,8 +143,8 @@ class RedisMirror:
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
         """Add what is missing and say that nothing is.
 
-        A guard key in Redis makes sure that what was added at the beginning is still there at the end: if not, the rebuild fails with
-        `StoreUnavailableError`.
+        A guard key in Redis makes sure that what was added at the beginning is still there at the end: if
+        not, the rebuild fails with `StoreUnavailableError`.
         """
         prefix = layout.prefix(head.epoch)
         guard = f"{prefix}rebuild:{secrets.token_hex(8)}"
@@ -204,8 +208,8 @@ def _client(url: str) -> Redis:
         url,
         protocol=2,
         socket_connect_timeout=_CONNECT_TIMEOUT,
-        # Its own time limit can swallow a cancellation that arrives while a command is sent (asyncio.wait_for before Python
-        # 3.12); `_limited` can't.
+        # Its own time limit can swallow a cancellation that arrives while a command is sent (asyncio.wait_for
+        # before Python 3.12); `_limited` can't.
         socket_timeout=None,
         # One more try for a connection that Redis has closed meanwhile.
         retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),

@@ -19,7 +19,9 @@ from token_service.stores.sql.url import DatabaseUrl
 T = TypeVar("T")
 
 DEADLINE: Final = 12.0
-"""Seconds for one transaction through the engine, with connecting and repeating; each of its statements has less."""
+"""Seconds for one transaction through the engine, with connecting and repeating; each of its statements has
+less.
+"""
 ATTEMPTS: Final = 5
 MAX_BATCH: Final = 64
 SECOND_WRITER_FROM: Final = 5

@@ -21,7 +21,9 @@ WRITES: Final = "token_service_writes"
 KEPT: Final = 2
 """Connections the pool keeps when they are not in use."""
 _PATIENCE_OF_SQLITE: Final = 0.02
-"""Seconds SQLite itself waits for a lock. Its tries get rarer the longer it waits; beginning anew keeps them frequent."""
+"""Seconds SQLite itself waits for a lock. Its tries get rarer the longer it waits; beginning anew keeps them
+frequent.
+"""
 POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 
@@ -54,7 +56,8 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=lambda: postgresql.connect(url, statement_timeout=statement_timeout),
-        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every restart of the server.
+        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every
+        # restart of the server.
         pool_pre_ping=True,
         hide_parameters=True,
         **pool,
@@ -80,7 +83,8 @@ def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # The driver would begin late and deferred, and a transaction that reads first could then not write any more.
+        # The driver would begin late and deferred, and a transaction that reads first could then not write
+        # any more.
         if connection.get_execution_options().get(WRITES, False):
             _begin_to_write(connection)
         else:

@@ -15,10 +15,13 @@ _TRANSIENT_STATES: Final = frozenset(("40001", "40P01"))
 """Serialization failure, deadlock: the transaction was rolled back and may be repeated at once."""
 
 _UNAVAILABLE_CLASSES: Final = frozenset(("08", "28", "3D", "53", "57", "58"))
-"""Connection, authorization, no such database, resources, operator intervention (timeouts among them), system."""
+"""Connection, authorization, no such database, resources, operator intervention (timeouts among them),
+system.
+"""
 
 _UNAVAILABLE_STATES: Final = frozenset(("25006", "25P03", "55P03"))
-"""A read-only server (a standby after a failover), a transaction idle for too long, a lock not had in time."""
+"""A read-only server (a standby after a failover), a transaction idle for too long, a lock not had in time.
+"""
 
 _SQLITE_BUSY: Final = sqlite3.SQLITE_BUSY
 _SQLITE_UNAVAILABLE: Final = frozenset(

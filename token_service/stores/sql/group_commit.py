@@ -1,6 +1,7 @@
 """Group commit: calls that arrive while a commit is under way share the next one.
 
-A lone call goes at once; nothing ever waits for company. Each caller is answered after the commit its own item was part of.
+A lone call goes at once; nothing ever waits for company. Each caller is answered after the commit its own
+item was part of.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ _log: Final = logging.getLogger(__name__)
 class GroupCommitter(Generic[ItemT, ResultT]):
     """A queue and, for each flush function, one task that takes what is queued and flushes it.
 
-    A flush function gets a batch and returns, in the same order, a result or an exception for each of its items.
-    If it says `StoreUnavailableError`, everything queued gets that, too, rather than to wait for one timeout after the other.
-    A caller that is cancelled before its item was taken takes the item with it; after that the item is flushed and the result dropped.
+    A flush function gets a batch and returns, in the same order, a result or an exception for each of its
+    items. If it says `StoreUnavailableError`, everything queued gets that, too, rather than to wait for one
+    timeout after the other. A caller that is cancelled before its item was taken takes the item with it;
+    after that the item is flushed and the result dropped.
     """
 
     def __init__(

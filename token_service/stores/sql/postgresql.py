@@ -1,6 +1,7 @@
 """PostgreSQL: how to connect, and the lane that pipelines a batch into one transaction.
 
-Connections carry settings and prepared statements, so a pooler in between has to give each one a server connection of its own (session mode).
+Connections carry settings and prepared statements, so a pooler in between has to give each one a server
+connection of its own (session mode).
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }
 _LANE_SETTINGS: Final[Mapping[str, str]] = {
     **_SETTINGS,
-    # Every statement of a lane goes by an index, whatever it touches. A generic plan made while a table was small must not turn out to
-    # be a sequential scan when it has grown; and planning anew each time would cost as much as executing.
+    # Every statement of a lane goes by an index, whatever it touches. A generic plan made while a table was
+    # small must not turn out to be a sequential scan when it has grown; and planning anew each time would
+    # cost as much as executing.
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
@@ -57,7 +59,8 @@ async def connect(
 ) -> Connection:
     """A new connection whose commits are durable.
 
-    `statement_timeout` (seconds) is another one than `STATEMENT_TIMEOUT`. Raises `ERRORS`, and `ConfigurationError` for a URL it can't read.
+    `statement_timeout` (seconds) is another one than `STATEMENT_TIMEOUT`. Raises `ERRORS`, and
+    `ConfigurationError` for a URL it can't read.
     """
     timeout = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
     try:
@@ -76,7 +79,8 @@ async def connect(
         # From nothing: the message of the cause may quote the URL.
         raise ConfigurationError(f"the database URL {url} is not understood") from None
     try:
-        # An acknowledged write survives a crash, also where somebody traded that for speed; stronger settings stay.
+        # An acknowledged write survives a crash, also where somebody traded that for speed; stronger settings
+        # stay.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
@@ -89,7 +93,8 @@ async def connect(
 class PostgresLane:
     """One connection. The calls of a batch that share a statement are sent at once and are one transaction.
 
-    That transaction is READ COMMITTED, so each call in it has a snapshot of its own, taken after the one before it was executed.
+    That transaction is READ COMMITTED, so each call in it has a snapshot of its own, taken after the one
+    before it was executed.
     """
 
     def __init__(self, url: DatabaseUrl) -> None:

@@ -35,8 +35,9 @@ _HEAD: Final = sa.select(
 class SqlRevocationLog:
     """See `core.ports.RevocationLog`.
 
-    Whoever appends locks the one row of `log_head` first, numbers its entries from there and commits with the lock in hand. So entry n + 1 can't be
-    committed before entry n, and there is no number without an entry: what is left out was left out before numbers were given.
+    Whoever appends locks the one row of `log_head` first, numbers its entries from there and commits with the
+    lock in hand. So entry n + 1 can't be committed before entry n, and there is no number without an entry:
+    what is left out was left out before numbers were given.
     """
 
     def __init__(self, database: Database) -> None:

@@ -39,8 +39,8 @@ sessions: Final = Table(
     Column("last_use_time", BigInteger, nullable=False),
     Column("idle_expire_time", BigInteger, nullable=False),
     Column("absolute_expire_time", BigInteger, nullable=False),
-    # No later than the row's end, whatever that is, but maybe much earlier: when the purge looks at it (again). It exists because an index on
-    # idle_expire_time would make every rotation write to that index.
+    # No later than the row's end, whatever that is, but maybe much earlier: when the purge looks at it
+    # (again). It exists because an index on idle_expire_time would make every rotation write to that index.
     Column("purge_time", BigInteger, nullable=False),
     Column("revoke_time", BigInteger),
     Column("generation", BigInteger, nullable=False),
@@ -81,8 +81,8 @@ sessions: Final = Table(
         postgresql_where=sa.text("request_hash IS NOT NULL"),
         sqlite_where=sa.text("request_hash IS NOT NULL"),
     ),
-    # Room for the next version of a row in its own page: as a rotation changes no indexed column, PostgreSQL then writes to no index
-    # and needs no vacuum to reuse the space (a heap-only tuple).
+    # Room for the next version of a row in its own page: as a rotation changes no indexed column, PostgreSQL
+    # then writes to no index and needs no vacuum to reuse the space (a heap-only tuple).
     postgresql_with={"fillfactor": 75},
 )
 

@@ -1,18 +1,26 @@
 """The statements of the session store, built from the schema once.
 
-Every one of the hot ones is a single statement that decides by itself. Why that is enough on PostgreSQL at READ COMMITTED:
+Every one of the hot ones is a single statement that decides by itself. Why that is enough on PostgreSQL at
+READ COMMITTED:
 
-- A statement sees one snapshot S, taken when it begins: its row, the floors and the head it returns are all of S.
-- If another transaction holds the row, the UPDATE waits. When that one has committed, PostgreSQL evaluates WHERE again with the *newest version of the
-  row* but still with S for the sub-selects of other tables. What decides the race between two uses of one token (`generation`, `refresh_hash`, `retries`,
-  `revoke_time`, the expiries) is all in the row, so the second one finds its condition false. SET is evaluated on the newest version, too.
-- Only floors are then as old as S: one that was raised between S and the end of the wait is missed. Nothing is lost by that: the answer carries `head` of S, below
-  the new floor, so the tokens made from it are revoked by that very floor; and `revision`, which no rotation changes, stays below it, so the row
-  is dead for every statement that begins later. It is the same as if this one had been served just before the revocation, with which it was concurrent.
-- A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row is dead; one in S is not, so it is alive.
-  There is no moment in which a check and an insert disagree, for there is no check.
-- Rows are locked one at a time in the order of their ids (batches are sorted), and a transaction that also needs the head of the log locks
-  that first; rotations never lock it. So there is no cycle. Should one come up all the same, the batch is repeated.
+- A statement sees one snapshot S, taken when it begins: its row, the floors and the head it returns are all
+  of S.
+- If another transaction holds the row, the UPDATE waits. When that one has committed, PostgreSQL evaluates
+  WHERE again with the *newest version of the row* but still with S for the sub-selects of other tables. What
+  decides the race between two uses of one token (`generation`, `refresh_hash`, `retries`, `revoke_time`, the
+  expiries) is all in the row, so the second one finds its condition false. SET is evaluated on the newest
+  version, too.
+- Only floors are then as old as S: one that was raised between S and the end of the wait is missed. Nothing
+  is lost by that: the answer carries `head` of S, below the new floor, so the tokens made from it are revoked
+  by that very floor; and `revision`, which no rotation changes, stays below it, so the row is dead for every
+  statement that begins later. It is the same as if this one had been served just before the revocation, with
+  which it was concurrent.
+- A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row
+  is dead; one in S is not, so it is alive. There is no moment in which a check and an insert disagree, for
+  there is no check.
+- Rows are locked one at a time in the order of their ids (batches are sorted), and a transaction that also
+  needs the head of the log locks that first; rotations never lock it. So there is no cycle. Should one come
+  up all the same, the batch is repeated.
 
 On SQLite there is one writer at a time and all of this is trivially so.
 """
@@ -91,7 +99,8 @@ def _same_device() -> sa.ColumnElement[bool]:
 
 def _new_idle_expiry() -> dict[str, sa.ColumnElement[int]]:
     idle = least(_micros("p_idle_expire_time"), _S.absolute_expire_time)
-    # Lowered with it should a policy now have a shorter timeout; else it stays as it is, which is what keeps the index out of this.
+    # Lowered with it should a policy now have a shorter timeout; else it stays as it is, which is what keeps
+    # the index out of this.
     return {"idle_expire_time": idle, "purge_time": least(_S.purge_time, idle)}
 
 

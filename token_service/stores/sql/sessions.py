@@ -136,8 +136,9 @@ class SqlSessionStore:
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`.
 
-        Looks at rows in the order of `purge_time`. One that has ended is deleted; one that was used meanwhile is put back to when it would
-        end now. So a row costs one look in an idle timeout, and nothing is scanned twice.
+        Looks at rows in the order of `purge_time`. One that has ended is deleted; one that was used meanwhile
+        is put back to when it would end now. So a row costs one look in an idle timeout, and nothing is
+        scanned twice.
         """
         deleted = 0
         while deleted < limit:
@@ -158,7 +159,8 @@ class SqlSessionStore:
             .where(_S.purge_time < before)
             .order_by(_S.purge_time)
             .limit(limit)
-            # A row that somebody is using has not ended, or the next round takes it. Waiting for nobody, this can't deadlock.
+            # A row that somebody is using has not ended, or the next round takes it. Waiting for nobody, this
+            # can't deadlock.
             .with_for_update(skip_locked=True)
         )
 

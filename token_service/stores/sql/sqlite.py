@@ -1,7 +1,7 @@
 """SQLite: how to connect, and the lane that makes a batch one transaction in a thread of its own.
 
-Any number of processes may use the file (WAL). Writers begin with BEGIN IMMEDIATE, so that nothing read in the transaction
-can be overtaken; each commit is on disk before it returns (`synchronous=FULL`).
+Any number of processes may use the file (WAL). Writers begin with BEGIN IMMEDIATE, so that nothing read in
+the transaction can be overtaken; each commit is on disk before it returns (`synchronous=FULL`).
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class SqliteLane:
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    # SQLite's own busy handler sleeps up to 100 ms between two tries, which under steady load from another process means never to be
-    # next; short sleeps of random length get a fair share.
+    # SQLite's own busy handler sleeps up to 100 ms between two tries, which under steady load from another
+    # process means never to be next; short sleeps of random length get a fair share.
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

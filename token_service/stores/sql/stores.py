@@ -21,7 +21,8 @@ class SqlStores:
         await stores.require_current()
         head = await stores.log.head()
 
-    Neither the constructor nor entering does I/O; leaving finishes what was begun and closes every connection.
+    Neither the constructor nor entering does I/O; leaving finishes what was begun and closes every
+    connection.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
@@ -49,7 +50,8 @@ class SqlStores:
     async def migrate(self) -> str:
         """Bring the schema up to date and return its revision; safe when several nodes do it at once.
 
-        Raises `ConfigurationError` if the schema is of a newer version of the service, `StoreUnavailableError`.
+        Raises `ConfigurationError` if the schema is of a newer version of the service,
+        `StoreUnavailableError`.
         """
         await migrations.migrate(self._database.url)
         return migrations.HEAD

@@ -16,7 +16,9 @@ from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_
 from token_service.stores.sql.url import DatabaseUrl
 
 HEAD: Final = "0002"
-"""The revision this version of the service works with. A constant, so that a start on an up-to-date database does without Alembic."""
+"""The revision this version of the service works with. A constant, so that a start on an up-to-date database
+does without Alembic.
+"""
 
 PATIENCE: Final = 3600.0
 """Seconds that a statement of a migration, or the wait for another node's migration, may take."""
@@ -48,8 +50,9 @@ async def require_current(url: DatabaseUrl) -> None:
 async def migrate(url: DatabaseUrl) -> bool:
     """Bring the schema up to date, in one transaction; whether there was anything to do.
 
-    Safe when several nodes do it at once: one does it, the others wait and find it done. There is no way back; restore a backup for that.
-    Raises `ConfigurationError` if the schema is of a newer version of the service, and else as `current_revision`.
+    Safe when several nodes do it at once: one does it, the others wait and find it done. There is no way
+    back; restore a backup for that. Raises `ConfigurationError` if the schema is of a newer version of the
+    service, and else as `current_revision`.
     """
     if url.path is not None:
         _make_file(url)
