@@ -26,8 +26,8 @@ class Flush:
 
 
 class Opened:
-    def __init__(self, *flushes, max_batch=64, max_queue=1000):
-        self.committer = GroupCommitter(flushes, max_batch=max_batch, max_queue=max_queue)
+    def __init__(self, *flushes, max_batch=64, max_queue=1000, **options):
+        self.committer = GroupCommitter(flushes, max_batch=max_batch, max_queue=max_queue, **options)
 
     async def __aenter__(self):
         self.committer.open()
@@ -227,3 +227,43 @@ async def test_many_callers_of_two_flushes_each_get_their_own_answer():
 
     async with Opened(flush, flush, max_batch=7) as committer:
         assert await asyncio.gather(*submit(committer, range(500))) == [n * 2 for n in range(500)]
+
+
+async def test_a_second_batch_begins_beside_the_first_once_it_has_company():
+    first, second = Flush(held=True), Flush(held=True)
+    async with Opened(first, second, company=3, patience=3600) as committer:
+        alone = submit(committer, "a")
+        await eventually(lambda: first.batches)
+        others = submit(committer, "bc")
+        await asyncio.sleep(0.01)
+        assert not second.batches
+        others += submit(committer, "d")
+        await eventually(lambda: second.batches == [["b", "c", "d"]])
+        first.go.set()
+        second.go.set()
+        assert await asyncio.gather(*alone, *others) == list("abcd")
+
+
+async def test_nobody_waits_for_company_for_long_while_another_batch_is_stuck():
+    first, second = Flush(held=True), Flush()
+    async with Opened(first, second, company=1000, patience=0.001) as committer:
+        stuck = submit(committer, "a")
+        await eventually(lambda: first.batches)
+        async with asyncio.timeout(10):
+            for item in "bcd":  # again and again
+                assert await committer(item) == item
+        first.go.set()
+        assert await stuck[0] == "a"
+
+
+async def test_who_waits_for_company_goes_with_the_batch_that_comes_back():
+    first, second = Flush(held=True), Flush()
+    async with Opened(first, second, company=1000, patience=3600) as committer:
+        stuck = submit(committer, "a")
+        await eventually(lambda: first.batches)
+        others = submit(committer, "bc")
+        await asyncio.sleep(0)
+        first.go.set()
+        assert await asyncio.gather(*stuck, *others) == list("abc")
+        assert first.batches == [["a"], ["b", "c"]]
+        assert await committer("d") == "d"

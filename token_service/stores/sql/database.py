@@ -26,6 +26,10 @@ ATTEMPTS: Final = 5
 MAX_BATCH: Final = 64
 SECOND_WRITER_FROM: Final = 5
 """Connections from which a second batch of writes may be under way while the first one commits."""
+COMPANY: Final = 8
+"""Writes that wait until a second batch begins while the first one commits, ..."""
+PATIENCE: Final = 0.002
+"""... or how long, in seconds, the first of them waits at most."""
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
 
@@ -43,7 +47,11 @@ class Database:
         self._write_lanes: Final = [self._lane(writes=True) for _ in range(writers)]
         self._read_lane: Final = self._lane(writes=False)
         self._writes: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
-            [lane.run for lane in self._write_lanes], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
+            [lane.run for lane in self._write_lanes],
+            max_batch=MAX_BATCH,
+            max_queue=MAX_QUEUE,
+            company=COMPANY,
+            patience=PATIENCE,
         )
         self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
             [self._read_lane.run], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
