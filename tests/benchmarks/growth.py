@@ -23,6 +23,7 @@ import asyncpg
 from tests.benchmarks.duel import Effort, Side, duel
 from tests.benchmarks.load import Load
 from tests.benchmarks.rpcs import (
+    DISTINCT,
     Target,
     access_request,
     refresh_request,
@@ -55,8 +56,6 @@ _CALLERS: dict[str, object] = {"connections": 2, "concurrency": 2}
 """Few enough that what is measured is how long a call takes and not how long it waits for others."""
 _SAMPLE = 10_000
 """Sessions that are refreshed, at random places of the table."""
-_TOKENS = 12_000
-"""Tokens that are validated: more than the service remembers answers for, so that each is looked up among the revocations."""
 _START = 120
 """Seconds a node may take to load a long log."""
 
@@ -164,7 +163,7 @@ def validate_growth(effort: Effort) -> Iterator[Row]:
         env = {"TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256"}
         with ServiceProcess(env=env, data_dir=few_dir) as service:
             replies = Target(service, directory).many(
-                "IssueToken", access_request().SerializeToString(), _TOKENS
+                "IssueToken", access_request().SerializeToString(), DISTINCT
             )
             service.terminate()
         requests = [
