@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import sqlite3
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from token_service.errors import ConfigurationError
 from token_service.stores.sql import SqlStores, migrations, schema
 from token_service.stores.sql.engine import create_engine
 from token_service.stores.sql.migrations import upgrade
+from token_service.stores.sql.sqlite import BUSY_TIMEOUT, connect
 from token_service.stores.sql.url import DatabaseUrl
 
 
@@ -156,6 +159,19 @@ async def test_several_at_once(url):
         return connection.execute(sa.select(schema.log_head.c.id)).scalars().all()
 
     assert await inspected(url, heads) == [1]
+
+
+def test_a_new_file_is_made_by_several_at_once(tmp_path):
+    """SQLite lets one turn on the write-ahead log, and refuses the others without waiting."""
+    start = threading.Barrier(4)
+
+    def make(path):
+        start.wait()
+        connect(path, BUSY_TIMEOUT).close()
+
+    with ThreadPoolExecutor(4) as threads:
+        for n in range(100):
+            list(threads.map(make, [tmp_path / f"{n}.db"] * 4))
 
 
 async def test_several_processes_at_once(url):

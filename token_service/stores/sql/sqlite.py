@@ -23,7 +23,6 @@ BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for the writers of other processes."""
 
 PRAGMAS: Final = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
@@ -32,11 +31,15 @@ PRAGMAS: Final = (
 
 
 def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    """A connection that begins and ends its transactions itself. Raises `sqlite3.Error`."""
+    """A connection that begins and ends its transactions itself; from then on the file has a write-ahead log.
+
+    Blocks: for a thread of its own. Raises `sqlite3.Error`.
+    """
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     try:
+        _to_wal(connection)
         for pragma in PRAGMAS:
             connection.execute(pragma).close()
         connection.execute(f"PRAGMA busy_timeout={busy_timeout * 1000:.0f}").close()
@@ -118,13 +121,23 @@ class SqliteLane:
             connection.close()
 
 
+def _to_wal(connection: sqlite3.Connection) -> None:
+    # Of several that find a new file, those that come second are refused at once: SQLite does not wait where
+    # each could be waiting for the other.
+    _insist(connection, "PRAGMA journal_mode=WAL")
+
+
 def _begin(connection: sqlite3.Connection) -> None:
     # SQLite's own busy handler sleeps up to 100 ms between two tries, which under steady load from another
     # process means never to be next; short sleeps of random length get a fair share.
+    _insist(connection, "BEGIN IMMEDIATE")
+
+
+def _insist(connection: sqlite3.Connection, statement: str) -> None:
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE").close()
+            connection.execute(statement).close()
         except sqlite3.OperationalError as error:
             if classify(error) is not Failure.TRANSIENT or time.monotonic() > deadline:
                 raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -55,7 +57,7 @@ async def migrate(url: DatabaseUrl) -> bool:
     service, and else as `current_revision`.
     """
     if url.path is not None:
-        _make_file(url)
+        await asyncio.to_thread(_make_file, url, url.path)
     if await current_revision(url) == HEAD:
         return False
     async with _transaction(url, writes=True) as connection:
@@ -86,9 +88,7 @@ async def _transaction(url: DatabaseUrl, *, writes: bool) -> AsyncIterator[Async
             raise ConfigurationError(
                 f"the database {url} refused the service: {name_of(error)}; check user, password and database"
             ) from error
-        raise StoreUnavailableError(
-            f"the database {url} is unavailable: {name_of(error)}", retry_after=RETRY_AFTER
-        ) from error
+        raise _unavailable(url, error) from error
     finally:
         await engine.dispose()
 
@@ -101,15 +101,24 @@ async def _revision(connection: AsyncConnection) -> str | None:
     return revision
 
 
-def _make_file(url: DatabaseUrl) -> None:
-    """For its owner only. SQLite gives the files beside it the same mode."""
-    assert url.path is not None
+def _make_file(url: DatabaseUrl, path: Path) -> None:
+    """For its owner only, and with a write-ahead log. SQLite gives the files beside it the same mode."""
     try:
-        os.close(os.open(url.path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        raise ConfigurationError(
-            f"the database file {url.path} can't be written: {error.strerror}"
-        ) from error
+        raise ConfigurationError(f"the database file {path} can't be written: {error.strerror}") from error
+    from token_service.stores.sql import sqlite
+
+    try:
+        sqlite.connect(path, sqlite.BUSY_TIMEOUT).close()
+    except driver_errors(url) as error:
+        raise _unavailable(url, error) from error
+
+
+def _unavailable(url: DatabaseUrl, error: Exception) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"the database {url} is unavailable: {name_of(error)}", retry_after=RETRY_AFTER
+    )
 
 
 def _mismatch(revision: str | None) -> ConfigurationError:
