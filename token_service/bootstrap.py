@@ -41,7 +41,7 @@ from token_service.signers.local import LocalKeys
 from token_service.signers.pkcs11 import Pkcs11Keys
 from token_service.signers.providers import SigningProviders
 from token_service.stores.sql.stores import SqlStores
-from token_service.telemetry import Audit
+from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Cursor, RevocationTarget
@@ -186,7 +186,8 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
     authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
-    audit = Audit()
+    metrics = Metrics(environ, node_id)
+    audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
 
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(
@@ -275,7 +276,20 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             address=str(settings.grpc_address),
             reuse_port=settings.reuse_port,
             tls=_tls(settings),
+            metrics=metrics,
         )
+        metrics.gauge(
+            "token_service.replica.staleness",
+            "How long ago this process knew the head of the revocation log.",
+            lambda: tailer.staleness,
+            "s",
+        )
+        metrics.gauge(
+            "token_service.revocations",
+            "Revocations that are kept because a token they hit could still be valid.",
+            lambda: len(replica.revocations),
+        )
+        metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(grpc_server.feed))
 
         def policies_changed(changed: PolicyDocument) -> None:
             policies.book = changed.book

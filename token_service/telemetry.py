@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Protocol, TextIO
@@ -103,11 +103,15 @@ class JsonFormatter(logging.Formatter):
 class Audit:
     """The audit trail: what happened to which session, token, client or key, by their ids. Implements the port `Audit`."""
 
-    def __init__(self) -> None:
+    def __init__(self, counter: Counter | None = None) -> None:
+        """`counter` counts the events by their names."""
+        self._counter = counter
         self._logger = logging.getLogger(AUDIT_LOGGER)
 
     def record(self, event: str, **fields: object) -> None:
         """Write one event, e.g. `record("session.revoked", session_id=…)`. Give it ids, never a token, a key or a secret."""
+        if self._counter is not None:
+            self._counter.add(1, {"token_service.event": event})
         if self._logger.isEnabledFor(logging.INFO):
             # What `info` would do, but for finding out where it was called from.
             record = logging.LogRecord(AUDIT_LOGGER, logging.INFO, "", 0, event, (), None)
@@ -154,7 +158,7 @@ def _jsonable(value: object) -> object:
 class Counter(Protocol):
     """Something that is counted."""
 
-    def add(self, amount: int, attributes: Mapping[str, str] | None = None) -> None:
+    def add(self, amount: int, attributes: Mapping[str, str]) -> None:
         """Count `amount` more."""
         ...
 
@@ -162,20 +166,20 @@ class Counter(Protocol):
 class Histogram(Protocol):
     """Something that is measured."""
 
-    def record(self, amount: float, attributes: Mapping[str, str] | None = None) -> None:
+    def record(self, amount: float, attributes: Mapping[str, str]) -> None:
         """Add one measurement."""
         ...
 
 
 class Metrics:
-    """Counters and histograms through OpenTelemetry, or nowhere.
+    """What is counted and measured, through OpenTelemetry; nothing unless the environment asks for it.
 
-    OpenTelemetry is imported only where the environment configures it (`OTEL_METRICS_EXPORTER`,
-    `OTEL_EXPORTER_OTLP_ENDPOINT`, …) or the program was started by `opentelemetry-instrument`: it costs more
-    than anything else at start.
+    It does with `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and their like, or by
+    `opentelemetry-instrument`. Only then OpenTelemetry is imported: it costs more than anything else at start.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], instance: str) -> None:
+        """`instance` tells apart the processes of a service that report to one place."""
         self._meter: Any = None
         if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return
@@ -184,38 +188,51 @@ class Metrics:
         exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
         names = [name for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
         if instrumented or names:
-            self._meter = _meter([] if instrumented else names)
+            self._meter = _meter([] if instrumented else names, instance)
 
-    def counter(self, name: str, description: str, unit: str = "1") -> Counter:
-        """A counter; `name` as in `token_service.calls`."""
+    def counter(self, name: str, description: str) -> Counter | None:
+        """A counter; None: nobody asks."""
         if self._meter is None:
-            return _NOWHERE
-        counter: Counter = self._meter.create_counter(name, unit, description)
+            return None
+        counter: Counter = self._meter.create_counter(name, "1", description)
         return counter
 
-    def histogram(self, name: str, description: str, unit: str = "s") -> Histogram:
-        """A histogram."""
+    def histogram(self, name: str, description: str, boundaries: Sequence[float]) -> Histogram | None:
+        """A histogram of seconds; None: nobody asks."""
         if self._meter is None:
-            return _NOWHERE
-        histogram: Histogram = self._meter.create_histogram(name, unit, description)
+            return None
+        histogram: Histogram = self._meter.create_histogram(
+            name, "s", description, explicit_bucket_boundaries_advisory=boundaries
+        )
         return histogram
+
+    def gauge(self, name: str, description: str, read: Callable[[], float], unit: str = "1") -> None:
+        """Something that `read` looks up whenever it is asked for, in another thread."""
+        if self._meter is not None:
+            from opentelemetry.metrics import Observation
+
+            self._meter.create_observable_gauge(name, [lambda _: [Observation(read())]], unit, description)
 
 
 _OTLP_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
 
-def _meter(exporters: Sequence[str]) -> Any:
+def _meter(exporters: Sequence[str], instance: str) -> Any:
     from opentelemetry.metrics import get_meter, set_meter_provider
 
     if exporters:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
         readers: list[MetricReader] = []
         for name in exporters:
             made = _exporter(name)()
             readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
-        set_meter_provider(MeterProvider(metric_readers=readers))
+        resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
+        if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):
+            resource = Resource({SERVICE_INSTANCE_ID: instance})
+        set_meter_provider(MeterProvider(readers, Resource.create().merge(resource)))
     return get_meter("token_service")
 
 
@@ -228,14 +245,3 @@ def _exporter(name: str) -> Any:
         f"OTEL_METRICS_EXPORTER is {name!r}, but there is no such exporter here; install the package that has it "
         f"(`opentelemetry-exporter-{name}`), or set OTEL_METRICS_EXPORTER=none"
     )
-
-
-class _Nowhere:
-    def add(self, amount: int, attributes: Mapping[str, str] | None = None) -> None:
-        pass
-
-    def record(self, amount: float, attributes: Mapping[str, str] | None = None) -> None:
-        pass
-
-
-_NOWHERE: Final = _Nowhere()

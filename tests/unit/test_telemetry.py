@@ -170,18 +170,18 @@ def test_a_log_that_can_not_be_written_fails_nobody() -> None:
     logging.getLogger("x").error("lost")
 
 
-def test_metrics_go_nowhere_unless_configured() -> None:
+def test_without_configuration_there_are_no_metrics() -> None:
     for environ in (
         {},
         {"OTEL_METRICS_EXPORTER": "none"},
         {"OTEL_METRICS_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"},
     ):
-        metrics = Metrics(environ)
-        metrics.counter("token_service.calls", "calls").add(1, {"method": "IssueToken"})
-        metrics.histogram("token_service.duration", "durations").record(0.1)
-        assert metrics._meter is None
+        metrics = Metrics(environ, "node")
+        assert metrics.counter("token_service.events", "events") is None
+        assert metrics.histogram("rpc.server.call.duration", "durations", (1.0,)) is None
+        metrics.gauge("token_service.streams", "streams", lambda: 1 / 0)
 
 
 def test_an_unknown_exporter_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="OTEL_METRICS_EXPORTER is 'fax'"):
-        Metrics({"OTEL_METRICS_EXPORTER": "fax"})
+        Metrics({"OTEL_METRICS_EXPORTER": "fax"}, "node")

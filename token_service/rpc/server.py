@@ -30,15 +30,19 @@ from token_service.rpc.authorizer import Authorizer
 from token_service.rpc.edge import Edge
 from token_service.rpc.feed import Feed
 from token_service.rpc.key_service import KeyService
+from token_service.rpc.metered import metered
 from token_service.rpc.plain import PlainServices
 from token_service.rpc.session_service import SessionService
 from token_service.rpc.tls import ReloadingCredentials, TlsFiles
 from token_service.rpc.token_service import TokenService
+from token_service.telemetry import Metrics
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
 __all__ = ["GrpcLimits", "GrpcServer", "TlsFiles"]
 
 _WATCH_INTERVAL: Final = 0.5
+_DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Upper bounds in seconds, from an answer out of memory to one that waited for the database."""
 
 _TOKEN_SERVICE: Final = token_service_pb2.DESCRIPTOR.services_by_name["TokenService"].full_name
 _SESSION_SERVICE: Final = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
@@ -111,6 +115,7 @@ class GrpcServer:
         address: str,
         reuse_port: bool,
         tls: TlsFiles | None,
+        metrics: Metrics,
     ) -> None:
         """`address`: `host:port` (0: any free port) or `unix:path`. The keyring must be loaded, the replica at some place of the log."""
         self._tailer = tailer
@@ -118,6 +123,9 @@ class GrpcServer:
         self._address = address
         self._reuse_port = reuse_port
         self._tls = tls
+        self._duration = metrics.histogram(
+            "rpc.server.call.duration", "How long calls took, by method and status.", _DURATIONS
+        )
         self._edge = Edge(
             authorizer,
             max_calls=limits.max_concurrent_calls,
@@ -207,7 +215,8 @@ class GrpcServer:
             **options: Any,
         ) -> None:
             path = f"/{service}/{handle.__name__}"
-            methods[path] = edge.unary(path, permission, request_type, handle, **options)
+            handler = edge.unary(path, permission, request_type, handle, **options)
+            methods[path] = handler if self._duration is None else metered(path, handler, self._duration)
 
         unary(_TOKEN_SERVICE, Permission.ISSUE, pb.IssueTokenRequest, tokens.IssueToken)
         unary(

@@ -17,6 +17,7 @@ from tests.unit.core.node import ISSUER, Node
 from token_service.clock import SystemClock
 from token_service.rpc.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server import GrpcLimits, GrpcServer
+from token_service.telemetry import Metrics
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import (
     key_service_pb2_grpc,
@@ -184,6 +185,7 @@ async def serving(
         address=address,
         reuse_port=False,
         tls=tls,
+        metrics=Metrics({}, "test"),
     )
     async with AsyncExitStack() as stack:
         for work in (node.tailer.run(), node.validators.run()):

@@ -1,0 +1,77 @@
+"""What a node reports to OpenTelemetry, as its README says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.integration.calls import Api
+from tests.integration.nodes import Node
+from token_service.v1.token_service_pb2 import (
+    IssueTokenRequest,
+    RevokeTokenRequest,
+    StreamRevocationsRequest,
+)
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def documented() -> set[str]:
+    section = re.search(r"<!-- metrics:begin -->(.*?)<!-- metrics:end -->", README.read_text(), re.DOTALL)
+    assert section
+    return set(re.findall(r"^\| `([a-z_.]+)` ", section[1], re.MULTILINE))
+
+
+def exported(log: str) -> list[dict[str, Any]]:
+    """The last thing the console exporter wrote before the node ended: a JSON document among the lines of the log."""
+    start = log.rindex('{\n    "resource_metrics"')
+    document, _ = json.JSONDecoder().raw_decode(log[start:])
+    (report,) = document["resource_metrics"]
+    assert report["resource"]["attributes"]["service.name"] == "token-service"
+    assert report["resource"]["attributes"]["service.instance.id"]
+    return [metric for scope in report["scope_metrics"] for metric in scope["metrics"]]
+
+
+async def test_calls_events_and_the_state_of_the_node_are_reported() -> None:
+    env = {
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+        "OTEL_METRICS_EXPORTER": "console",
+        "OTEL_METRIC_EXPORT_INTERVAL": "3600000",  # only at the end
+    }
+    async with Node(env=env) as node, Api(node.grpc_address) as api:
+        stream = api.tokens.StreamRevocations(StreamRevocationsRequest())
+        await stream.read()
+        for _ in range(3):
+            await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id="web"))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await api.tokens.IssueToken(IssueTokenRequest(client_id="web"))
+        await api.tokens.RevokeToken(RevokeTokenRequest(subject="alice"))
+        stream.cancel()
+        assert node.terminate() == 0
+        metrics = {metric["name"]: metric for metric in exported(node.log_text())}
+
+    assert set(metrics) == documented()
+    duration = metrics["rpc.server.call.duration"]
+    assert duration["unit"] == "s"
+    calls = {
+        (point["attributes"]["rpc.method"], point["attributes"]["rpc.response.status_code"]): point["count"]
+        for point in duration["data"]["data_points"]
+    }
+    assert calls == {
+        ("token_service.v1.TokenService/IssueToken", "OK"): 3,
+        ("token_service.v1.TokenService/IssueToken", "INVALID_ARGUMENT"): 1,
+        ("token_service.v1.TokenService/RevokeToken", "OK"): 1,
+    }
+    events = {
+        point["attributes"]["token_service.event"]: point["value"]
+        for point in metrics["token_service.events"]["data"]["data_points"]
+    }
+    assert events["token.issued"] == 3
+    assert events["revoked"] == 1
+    (revocations,) = metrics["token_service.revocations"]["data"]["data_points"]
+    assert revocations["value"] == 1
