@@ -40,7 +40,7 @@ class Policy:
     grace_period: int = 10
     """How long a superseded refresh token still gets its successor."""
     max_retries: int = 100
-    """How often, at most, within the grace period."""
+    """How often, at most, within the grace period. 0 only without one: a retry that is put off the first time would count as reuse the second."""
     reuse_response: ReuseResponse = ReuseResponse.SESSION
     binding_required: bool = False
     """Whether tokens must be bound to a key (RFC 7800)."""
@@ -138,6 +138,12 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
             problems.append(f"{path}: no classification {name!r}; known: {', '.join(sorted(policies))}")
             continue
         policies[name] = _override(name, policies[name], {setting: text}, problems)
+    for name, policy in policies.items():
+        if policy.max_retries == 0 < policy.grace_period:
+            problems.append(
+                f"{name}.max_retries: 0 with a grace_period of {policy.grace_period} s would put a retry off until it counts as theft; "
+                'for no retries set grace_period = "0s", otherwise max_retries to 1 or more'
+            )
     clients: dict[str, str] = {}
     for client_id, settings in _table(document, "clients", problems).items():
         classification = _classification(settings, policies)

@@ -107,7 +107,8 @@ EDGES = {
 def test_ranges_at_their_edges(setting: str):
     low, high = EDGES[setting]
     for value in (low, high):
-        book = parse("", **{f"internal.{setting}": str(value)})
+        without_grace = {"internal.grace_period": "0"} if setting == "max_retries" else {}
+        book = parse("", **without_grace, **{f"internal.{setting}": str(value)})
         assert getattr(book.policies["internal"], setting) == value
     for value in (low - 1, high + 1):
         with pytest.raises(ConfigurationError):
@@ -148,6 +149,21 @@ def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
         parse_policy_book({"classifications": {"internal": {setting: value}}})
     (mistake,) = mistakes(error)
     assert mistake.startswith(f"classifications.internal.{setting}: ")
+
+
+def test_no_retries_within_a_grace_period_is_a_contradiction():
+    """The first retry would be told to come later, and when it does be taken for a thief."""
+    for document, overrides in (
+        ("[classifications.machines]\nmax_retries = 0", {}),
+        ("", {"internal.max_retries": "0"}),
+        ("[classifications.internal]\nmax_retries = 0\ngrace_period = 0", {"internal.grace_period": "5s"}),
+    ):
+        with pytest.raises(ConfigurationError, match=r'set grace_period = "0s"') as error:
+            parse(document, **overrides)
+        (mistake,) = mistakes(error)
+        assert mistake.split(":")[0] in {"machines.max_retries", "internal.max_retries"}
+    strict = parse("[classifications.internal]\nmax_retries = 0", **{"internal.grace_period": "0"})
+    assert strict.policies["internal"].max_retries == 0
 
 
 def test_all_mistakes_are_reported_at_once():
