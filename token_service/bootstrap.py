@@ -253,7 +253,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 entropy=secrets.token_bytes,
                 audit=audit,
             ),
-            refresher=Refresher(stores.sessions, minter, keyring, policies, revoker, audit),
+            refresher=Refresher(stores.sessions, minter, keyring, policies, revoker, tailer, audit),
             revoker=revoker,
             introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies),
             sessions=Sessions(stores.sessions, policies),

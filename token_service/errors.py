@@ -45,6 +45,7 @@ class Reason(StrEnum):
     POLICY_VIOLATION = "POLICY_VIOLATION"
     KEY_NOT_ANNOUNCED = "KEY_NOT_ANNOUNCED"
     KEY_STATE = "KEY_STATE"
+    KEYS_STALE = "KEYS_STALE"
 
 
 class InvalidReason(StrEnum):
@@ -310,6 +311,13 @@ class ReplicaStaleError(ServiceError):
 
     reason = Reason.REPLICA_STALE
     default_message = "this node's replica of the revocation log is too far behind"
+
+
+class KeysStaleError(ServiceError):
+    """This node's keys may be older than the one a refresh or session token was made with."""
+
+    reason = Reason.KEYS_STALE
+    default_message = "this node does not know the key of the token yet"
 
 
 class OverloadedError(ServiceError):

@@ -79,6 +79,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.POLICY_VIOLATION: _Code.PERMISSION_DENIED,
         Reason.KEY_NOT_ANNOUNCED: _Code.FAILED_PRECONDITION,
         Reason.KEY_STATE: _Code.FAILED_PRECONDITION,
+        Reason.KEYS_STALE: _Code.UNAVAILABLE,
     }
 )
 """The status of each reason, as `error_reason.proto` documents it."""

@@ -27,6 +27,7 @@ from token_service.errors import (
     ConfigurationError,
     DeadlineExceededError,
     InternalError,
+    KeysStaleError,
     OverloadedError,
     RefreshTokenInvalidError,
     ReplicaStaleError,
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 _TRANSIENT: Final = (
     DeadlineExceededError,
     InternalError,
+    KeysStaleError,
     OverloadedError,
     ReplicaStaleError,
     ShuttingDownError,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from token_service.core.keyring import Keyring
+from token_service.core.opaque_tokens import read_opaque_token
 from token_service.core.policy import Policies
 from token_service.core.ports import SessionStore, Use
 from token_service.core.replica import Replica
@@ -19,7 +20,7 @@ from token_service.core.session import Session, SessionState
 from token_service.core.tailer import Tailer
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens.claims import TokenKind, VerifiedClaims
-from token_service.tokens.opaque_token import OpaqueToken, OpaqueTokenError, looks_opaque, parse_opaque_token
+from token_service.tokens.opaque_token import OpaqueToken, OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import Cursor
 from token_service.tokens.verified_cache import MAX_AGE, CacheEntry, VerifiedCache
 from token_service.tokens.verifier import (
@@ -94,7 +95,7 @@ class Introspector:
         await self._tailer.catch_up()
 
     async def validate(self, query: TokenQuery, now: float, *, asked: float | None = None) -> Introspection:
-        """Judge a token of any kind. Raises `StoreUnavailableError` and `ReplicaStaleError`.
+        """Judge a token of any kind. Raises `StoreUnavailableError`, `ReplicaStaleError` and `KeysStaleError`.
 
         `asked`: when (monotonic) it came, if it came with others.
         """
@@ -102,7 +103,7 @@ class Introspector:
             if len(query.token) > MAX_TOKEN_BYTES:
                 raise InvalidTokenError(InvalidReason.TOO_LARGE)
             if looks_opaque(query.token):
-                return await self._validate_opaque(query, now)
+                return await self._validate_opaque(query, now, asked)
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
         answer = self.validate_jwt(query, now)
@@ -163,9 +164,9 @@ class Introspector:
             self._cache.put(token, entry)
         return entry
 
-    async def _validate_opaque(self, query: TokenQuery, now: float) -> Introspection:
+    async def _validate_opaque(self, query: TokenQuery, now: float, asked: float | None) -> Introspection:
         try:
-            token = parse_opaque_token(query.token, self._keyring.mac_keys)
+            token = await read_opaque_token(query.token, self._keyring, self._tailer, asked=asked)
         except OpaqueTokenError as error:
             reason = InvalidReason.BAD_SIGNATURE if error.forged else InvalidReason.MALFORMED
             raise InvalidTokenError(reason) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -135,7 +135,8 @@ class Keyring:
     @property
     def mac_keys(self) -> MacKeys:
         """The keys of opaque tokens."""
-        return self._loaded().mac_keys
+        keys = self._loaded().mac_keys
+        return keys if self.failure is None else replace(keys, behind=True)
 
     def signing_keys(self) -> Sequence[StoredSigningKey]:
         """All signing keys, newest first."""
@@ -163,14 +164,14 @@ class Keyring:
         stays as it was then.
         """
         if revision is None or revision != self.revision:
-            self.adopt(await self._store.load())
+            self.adopt(await self._load())
 
     async def start_over(self) -> None:
         """Load the keys of another database, or of this one as it was restored from a backup: the revision of the copy says nothing of them.
 
         Raises as `refresh` does.
         """
-        self.adopt(await self._store.load(), anew=True)
+        self.adopt(await self._load(), anew=True)
 
     def adopt(self, stored: StoredKeys, *, anew: bool = False) -> None:
         """Use keys that were just loaded, unless the copy is newer; `anew`: even then. Raises `ConfigurationError` as `refresh` does; it is
@@ -183,9 +184,7 @@ class Keyring:
             try:
                 self._copy = self._open(stored)
             except ConfigurationError as error:
-                if copy is not None and (self.failure is None or self.failure.message != error.message):
-                    logger.error("the keys stay as they were: %s", error.message)  # noqa: TRY400 - it says what to do; a traceback does not
-                self.failure = error
+                self._note(error)
                 raise
         if self.failure is not None and copy is not None:
             logger.info("the keys can be used again")
@@ -193,6 +192,19 @@ class Keyring:
         if self._copy is not copy:
             for listener in self._listeners:
                 listener()
+
+    async def _load(self) -> StoredKeys:
+        try:
+            return await self._store.load()
+        except ConfigurationError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: ConfigurationError) -> None:
+        """What is stored can't be used."""
+        if self._copy is not None and (self.failure is None or self.failure.message != error.message):
+            logger.error("the keys stay as they were: %s", error.message)
+        self.failure = error
 
     def _open(self, stored: StoredKeys) -> _Copy:
         require_keys(stored)

@@ -24,10 +24,12 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.minter import Grant, Minter
+from token_service.core.opaque_tokens import read_opaque_token
 from token_service.core.policy import Policies, Policy, ReuseResponse
 from token_service.core.ports import Audit, Retry, RevocationDraft, Rotation, SessionStore, Use
 from token_service.core.revoker import Revoker
 from token_service.core.session import Session, SessionState
+from token_service.core.tailer import Tailer
 from token_service.errors import (
     OverloadedError,
     RefreshTokenExpiredError,
@@ -46,7 +48,6 @@ from token_service.tokens.opaque_token import (
     MAX_GENERATION,
     OpaqueToken,
     OpaqueTokenError,
-    parse_opaque_token,
 )
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
@@ -64,6 +65,7 @@ class Refresher:
         keyring: Keyring,
         policies: Policies,
         revoker: Revoker,
+        tailer: Tailer,
         audit: Audit,
     ) -> None:
         self._sessions = sessions
@@ -71,6 +73,7 @@ class Refresher:
         self._keyring = keyring
         self._policies = policies
         self._revoker = revoker
+        self._tailer = tailer
         self._audit = audit
 
     async def refresh(self, command: RefreshCommand, now: float) -> IssuedTokens:
@@ -79,17 +82,16 @@ class Refresher:
         Raises one of `RefreshTokenInvalidError`, `RefreshTokenExpiredError`, `SessionIdleError`,
         `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`, `WrongDeviceError`,
         `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`, `StoreUnavailableError`,
-        `SigningUnavailableError`.
+        `SigningUnavailableError`, `KeysStaleError`.
         """
         _check(command)
         # Stores keep whole microseconds. Their statements and what is concluded from a row here must not
         # differ about a moment.
         now = round(now, 6)
-        keys = self._keyring.mac_keys
         # A missing key must fail the call before the token is used up.
         await self._keyring.ready()
         try:
-            presented = parse_opaque_token(command.refresh_token, keys)
+            presented = await read_opaque_token(command.refresh_token, self._keyring, self._tailer)
         except OpaqueTokenError:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from token_service.errors import KeysStaleError
 from token_service.tokens import base64url
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.secret import Secret
@@ -34,6 +35,8 @@ _MAC_BYTES: Final = 16
 _TEXT_LENGTH: Final = -(-(_BODY.size + _MAC_BYTES) * 4 // 3)
 _PREFIXES: Final = {TokenKind.REFRESH: "rt_", TokenKind.SESSION: "st_"}
 _KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+_RETRY_AFTER: Final = 1.0
+"""Seconds after which a token of a key not known yet may be tried again."""
 
 
 class OpaqueTokenError(ValueError):
@@ -42,6 +45,13 @@ class OpaqueTokenError(ValueError):
     def __init__(self, message: str, *, forged: bool) -> None:
         super().__init__(message)
         self.forged = forged
+
+
+class NewerKeyError(OpaqueTokenError):
+    """The token claims to be made with a newer key than any known. Anybody can claim that."""
+
+    def __init__(self) -> None:
+        super().__init__("a newer key than any known", forged=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +63,19 @@ class MacKeys:
 
     keys: Mapping[int, Secret]
     active: int
+    behind: bool = False
+    """Whether there are known to be newer keys than these, or it can't be known."""
 
     def __post_init__(self) -> None:
         if self.active not in self.keys:
             raise ValueError("the active version is not among the keys")
+
+    def key(self, version: int) -> Secret:
+        """The key of a version that is known to be real. Raises `KeysStaleError` if it is not here: other nodes have it."""
+        try:
+            return self.keys[version]
+        except KeyError:
+            raise KeysStaleError(retry_after=_RETRY_AFTER) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +95,27 @@ class OpaqueToken:
         return hashlib.sha256(self.secret.reveal()).digest()
 
     def format(self, keys: MacKeys) -> str:
-        """The token's text."""
+        """The token's text. Raises `KeysStaleError`."""
         body = _BODY.pack(
             _FORMAT, self.key_version, self.session_id.bytes, self.generation, self.secret.reveal()
         )
         prefix = _PREFIXES[self.kind]
-        return prefix + base64url.encode(body + _mac(keys.keys[self.key_version], prefix, body))
+        return prefix + base64url.encode(body + _mac(keys.key(self.key_version), prefix, body))
 
     def successor(self, keys: MacKeys, key_version: int) -> OpaqueToken:
-        """The next token of the family: always the same one for the same token and key version."""
+        """The next token of the family: always the same one for the same token and key version. Raises `KeysStaleError`."""
         generation = self.generation + 1
         material = self.secret.reveal() + self.session_id.bytes + struct.pack(">I", generation)
-        secret = hmac.digest(keys.keys[key_version].reveal(), b"successor" + material, "sha256")
+        secret = hmac.digest(keys.key(key_version).reveal(), b"successor" + material, "sha256")
         return OpaqueToken(self.kind, key_version, self.session_id, generation, Secret(secret))
 
 
 def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
-    """The authentic token in `text`. Raises `OpaqueTokenError`; takes the same time wherever a MAC differs."""
+    """The authentic token in `text`; takes the same time wherever a MAC differs.
+
+    Raises `OpaqueTokenError`, `NewerKeyError` among them, and instead of that one `KeysStaleError` if the keys
+    are behind: there the token may be as good as any.
+    """
     prefix = text[:3]
     kind = _KINDS.get(prefix)
     if kind is None or len(text) != len(prefix) + _TEXT_LENGTH:
@@ -104,6 +127,10 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
     body, mac = data[: _BODY.size], data[_BODY.size :]
     version, key_version, session_id, generation, secret = _BODY.unpack(body)
     key = keys.keys.get(key_version)
+    if version == _FORMAT and key is None and key_version > max(keys.keys):
+        if keys.behind:
+            raise KeysStaleError(retry_after=_RETRY_AFTER)
+        raise NewerKeyError
     if version != _FORMAT or key is None:
         raise OpaqueTokenError("an unknown version", forged=True)
     if not hmac.compare_digest(mac, _mac(key, prefix, body)):
@@ -114,9 +141,9 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
 def derive_first_secret(
     keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str
 ) -> Secret:
-    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same token."""
+    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same token. Raises `KeysStaleError`."""
     material = b"first" + bytes([kind]) + session_id.bytes + request_id.encode()
-    return Secret(hmac.digest(keys.keys[key_version].reveal(), material, "sha256"))
+    return Secret(hmac.digest(keys.key(key_version).reveal(), material, "sha256"))
 
 
 def looks_opaque(text: str) -> bool:

@@ -37,6 +37,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_POLICY_VIOLATION: _ClassVar[ErrorReason]
     ERROR_REASON_KEY_NOT_ANNOUNCED: _ClassVar[ErrorReason]
     ERROR_REASON_KEY_STATE: _ClassVar[ErrorReason]
+    ERROR_REASON_KEYS_STALE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_CALLER_UNAUTHENTICATED: ErrorReason
@@ -68,3 +69,4 @@ ERROR_REASON_KEY_NOT_FOUND: ErrorReason
 ERROR_REASON_POLICY_VIOLATION: ErrorReason
 ERROR_REASON_KEY_NOT_ANNOUNCED: ErrorReason
 ERROR_REASON_KEY_STATE: ErrorReason
+ERROR_REASON_KEYS_STALE: ErrorReason

@@ -207,7 +207,13 @@ class Node:
             audit=self.audit,
         )
         self.refresher = Refresher(
-            self.session_store, self.minter, self.keyring, self.policies, self.revoker, self.audit
+            self.session_store,
+            self.minter,
+            self.keyring,
+            self.policies,
+            self.revoker,
+            self.tailer,
+            self.audit,
         )
         self.introspector = Introspector(
             self.verifier, self.replica, self.tailer, self.session_store, self.keyring, self.policies
