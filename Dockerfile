@@ -13,10 +13,10 @@ FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/token-service
 WORKDIR /src
-COPY pyproject.toml constraints.txt LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY token_service ./token_service
-# Compiled here: nothing is written when it runs.
-RUN /opt/token-service/bin/pip install --compile -c constraints.txt '.[server]' \
+# Compiled here: nothing is written when it runs. The module of an HSM is the vendor's: mount it, or build on this image.
+RUN /opt/token-service/bin/pip install --compile -c constraints.txt '.[server,hsm]' \
     && /opt/token-service/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON_IMAGE} AS runtime
