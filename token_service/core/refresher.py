@@ -4,7 +4,15 @@ Invariants, whatever the load, the number of nodes and the point of a crash:
 - at most one live successor: one compare-and-set statement decides every race;
 - a retry inside the grace period gets the very same successor, as long as nobody has used it;
 - an authentic token of an older generation, or one whose grace is over, revokes its family;
-- a token that is not authentic, or that comes from the wrong client or device, revokes nothing.
+- a token that is not authentic, or that comes from the wrong client or device, revokes nothing;
+- no token is handed out for a session that was revoked before the statement that accepts the refresh token;
+- where signing can fail, all is signed before that statement, so that a failure uses nothing up: the refresh
+  token stays as good as if the call had not been made, however long nothing can be signed.
+
+What is signed first is of the session as it was read before. Nothing it says of that ever changes, but for
+`rev`, the place in the log. It is handed out only if the accepting statement then finds the session live, so
+what was revoked in between did not hit it; and what is revoked later hits it with either `rev`, for its
+sequence is above both.
 """
 
 from __future__ import annotations
@@ -23,7 +31,7 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.minter import Grant, Minter
+from token_service.core.minter import Grant, MintedToken, Minter
 from token_service.core.opaque_tokens import read_opaque_token
 from token_service.core.policy import Policies, Policy, ReuseResponse
 from token_service.core.ports import Audit, Retry, RevocationDraft, Rotation, SessionStore, Use
@@ -67,7 +75,10 @@ class Refresher:
         revoker: Revoker,
         tailer: Tailer,
         audit: Audit,
+        *,
+        signing_may_fail: bool = False,
     ) -> None:
+        """`signing_may_fail`: keys may live where they can be away, now or at any time later. Signing first costs one more read."""
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
@@ -75,6 +86,7 @@ class Refresher:
         self._revoker = revoker
         self._tailer = tailer
         self._audit = audit
+        self._signing_may_fail = signing_may_fail
 
     async def refresh(self, command: RefreshCommand, now: float) -> IssuedTokens:
         """Exchange the refresh token.
@@ -97,13 +109,18 @@ class Refresher:
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
         policy = self._policies.of(command.client_id)
-        if command.scopes or command.audience:
+        signed: tuple[MintedToken, str] | None = None
+        if command.scopes or command.audience or self._signing_may_fail:
             # Scopes and audience never change, so looking before rotating races with nothing.
-            session = await self._sessions.get(presented.session_id)
-            if session is not None:
-                _narrow(command, session)
+            before = await self._sessions.get(presented.session_id)
+            if before is not None:
+                _narrow(command, before)
+            if self._signing_may_fail:
+                before = await self._require_acceptable(command, presented, before, policy, now)
+                signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(command, presented, policy, now)
-        return await self._issue(command, session, current, policy, now)
+        access, id_token = signed or await self._sign(command, session, policy, now)
+        return self._issued(command, session, current, access, id_token)
 
     async def _exchange(
         self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
@@ -119,12 +136,24 @@ class Refresher:
             if accepted is not None:
                 return accepted
             session = await self._sessions.get(presented.session_id)
-            failure = self._diagnose(command, presented, session, policy, now)
-            if isinstance(failure, RefreshTokenReusedError) and session is not None:
-                await self._punish(command, presented, session, policy, now)
-            if failure is not None:
-                raise failure
+            await self._require_acceptable(command, presented, session, policy, now)
         raise OverloadedError("the session kept changing", retry_after=0.1)
+
+    async def _require_acceptable(
+        self,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        session: Session | None,
+        policy: Policy,
+        now: float,
+    ) -> Session:
+        """The row, if a token may be accepted by it. Raises why not, after doing what follows from that."""
+        failure = self._diagnose(command, presented, session, policy, now)
+        if isinstance(failure, RefreshTokenReusedError) and session is not None:
+            await self._punish(command, presented, session, policy, now)
+        if failure is not None or session is None:
+            raise failure or RefreshTokenInvalidError
+        return session
 
     async def _rotate(
         self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
@@ -196,7 +225,7 @@ class Refresher:
         policy: Policy,
         now: float,
     ) -> ServiceError | None:
-        """Why a token was not accepted, from the row as it is now; None: the row has changed, try again."""
+        """Why a token is not accepted by the row as it is now; None: it should be, unless the row changes."""
         if session is None:
             return RefreshTokenInvalidError()
         if session.client_id != command.client_id:
@@ -249,15 +278,15 @@ class Refresher:
     def _draft(target: RevocationTarget, value: str, now: float) -> RevocationDraft:
         return Revoker.draft(target, value, now, reason=RevocationReason.REFRESH_TOKEN_REUSED)
 
-    async def _issue(
-        self, command: RefreshCommand, session: Session, current: OpaqueToken, policy: Policy, now: float
-    ) -> IssuedTokens:
-        scopes = command.scopes or session.scopes
+    async def _sign(
+        self, command: RefreshCommand, session: Session, policy: Policy, now: float
+    ) -> tuple[MintedToken, str]:
+        """The access token, and the ID token where there is one."""
         grant = Grant(
             subject=session.subject,
             client_id=session.client_id,
             audience=command.audience or session.audience,
-            scopes=scopes,
+            scopes=command.scopes or session.scopes,
             session_id=str(session.id),
             revision=session.head,
             auth_context=session.auth_context,
@@ -270,11 +299,21 @@ class Refresher:
         if session.with_id_token:
             minted = await self._minter.id_token(grant, now, ttl, nonce="", access_token=access.token)
             id_token = minted.token
+        return access, id_token
+
+    def _issued(
+        self,
+        command: RefreshCommand,
+        session: Session,
+        current: OpaqueToken,
+        access: MintedToken,
+        id_token: str,
+    ) -> IssuedTokens:
         self._audit.record(
             "token.refreshed",
             subject=session.subject,
             client_id=session.client_id,
-            session_id=grant.session_id,
+            session_id=str(session.id),
             token_id=access.token_id,
             generation=session.generation,
             ip_address=command.client_context.ip_address,
@@ -287,9 +326,9 @@ class Refresher:
             refresh_token=current.format(self._keyring.mac_keys),
             refresh_token_expire_time=session.idle_expire_time,
             id_token=id_token,
-            session_id=grant.session_id,
+            session_id=str(session.id),
             token_id=access.token_id,
-            scopes=scopes,
+            scopes=command.scopes or session.scopes,
         )
 
 

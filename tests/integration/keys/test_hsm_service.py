@@ -6,14 +6,16 @@ import asyncio
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
+import grpc
 import pytest
 from cryptography import x509
 from jwt import get_unverified_header
 
-from tests.integration.calls import ACCESS, Api, refused
+from tests.integration.calls import ACCESS, Api, Failure, refused
 from tests.integration.keys.authorities import Authority
 from tests.integration.keys.operator import Operator
 from tests.integration.nodes import Node
@@ -187,6 +189,51 @@ async def test_away_while_running_and_back(
 
 
 @pytest.mark.slow
+async def test_nobody_is_logged_out_by_a_call_that_was_under_way_when_it_went(
+    node: Node, api: Api, token: SoftHsmToken
+) -> None:
+    """Sessions that are refreshed without a pause. Who gets an error keeps the refresh token, and it is as good as before."""
+    current = [(await api.issue(f"user-{number}")).refresh_token for number in range(40)]
+    exchanged: Counter[int] = Counter()
+    refused_in_turn: Counter[int] = Counter()
+    ended: dict[int, str] = {}
+
+    async def client(number: int) -> None:
+        while number not in ended:
+            try:
+                current[number] = (await api.refresh(current[number])).refresh_token
+                exchanged[number] += 1
+            except grpc.aio.AioRpcError as error:
+                failure = Failure.of(error)
+                refused_in_turn[number] += 1
+                if failure.reason != "SIGNING_UNAVAILABLE":
+                    ended[number] = failure.reason
+                await asyncio.sleep(0.1)
+
+    def all_have(what: Counter[int], times: int) -> bool:
+        return all(what[number] >= times for number in range(len(current))) or bool(ended)
+
+    clients = [asyncio.create_task(client(number)) for number in range(len(current))]
+    try:
+        for _ in range(2):
+            exchanged.clear()
+            refused_in_turn.clear()
+            await eventually(lambda: all_have(exchanged, 2), timeout=60)
+            token.take_away()
+            await eventually(lambda: all_have(refused_in_turn, 1), timeout=60)
+            away = time.monotonic()
+            await eventually(lambda at=away: time.monotonic() > at + 2 * GRACE)
+            token.bring_back()
+            exchanged.clear()
+            await eventually(lambda: all_have(exchanged, 1), timeout=60)
+            assert ended == {}
+    finally:
+        for task in clients:
+            task.cancel()
+        await asyncio.wait(clients)
+
+
+@pytest.mark.slow
 async def test_a_key_that_has_gone_is_gone_from_the_module(
     token: SoftHsmToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,8 +268,6 @@ async def _is_refused(api: Api, token: str) -> bool:
 
 
 async def _issue(api: Api):
-    import grpc
-
     try:
         return await api.issue()
     except grpc.aio.AioRpcError:

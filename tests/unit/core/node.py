@@ -134,7 +134,9 @@ class Node:
         poll_interval: float = 1.0,
         max_staleness: float = 5.0,
         seed: int = 1,
+        signing_may_fail: bool = False,
     ) -> None:
+        self.signing_may_fail = signing_may_fail
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
         self.session_store = sessions if sessions is not None else self.stores.sessions
@@ -214,6 +216,7 @@ class Node:
             self.revoker,
             self.tailer,
             self.audit,
+            signing_may_fail=self.signing_may_fail,
         )
         self.introspector = Introspector(
             self.verifier, self.replica, self.tailer, self.session_store, self.keyring, self.policies

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.core.jwts import claims_of, unpad
-from tests.unit.core.node import Intercepted, Node, raising
+from tests.unit.core.node import Hook, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core import limits
 from token_service.core.issuance import ClientContext, IssuedTokens
@@ -35,6 +35,8 @@ from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import MAX_GENERATION, OpaqueToken, parse_opaque_token
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 from token_service.tokens.secret import Secret
+
+ACCESS_AND_REFRESH = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
 async def a_node(**options: Any) -> Node:
@@ -130,6 +132,117 @@ async def test_without_a_key_to_sign_with_the_token_is_not_used_up():
         await node.refresh(tokens.refresh_token)
     node.keyring.signer = working  # type: ignore[method-assign]
     assert (await node.sessions.get(tokens.session_id)).generation == 0
+
+
+class Module:
+    """A key that is not in this process: it signs with the node's own, but may be away or slow."""
+
+    def __init__(self, node: Node) -> None:
+        self._signer = node.keyring.signer()
+        self.key_id, self.algorithm = self._signer.key_id, self._signer.algorithm
+        self.away = False
+        self.signed = 0
+        self.before: Hook | None = None
+        node.keyring.signer = lambda: self  # type: ignore[method-assign,assign,return-value]
+
+    async def sign(self, signing_input: bytes) -> bytes:
+        if self.before is not None:
+            await self.before()
+        if self.away:
+            raise SigningUnavailableError(retry_after=1.0)
+        self.signed += 1
+        return await self._signer.sign(signing_input)
+
+
+async def a_node_with_a_module(**options: Any) -> tuple[Node, Module, Intercepted]:
+    stores = MemoryStores()
+    sessions = Intercepted(stores.sessions)
+    node = await a_node(stores=stores, sessions=sessions, signing_may_fail=True, **options)
+    return node, Module(node), sessions
+
+
+@virtual_time
+@pytest.mark.parametrize("kinds", [ACCESS_AND_REFRESH, frozenset(TokenKind)])
+async def test_a_token_that_could_not_be_exchanged_for_want_of_a_signature_is_as_good_as_before(
+    kinds: frozenset[TokenKind],
+):
+    node, module, _ = await a_node_with_a_module()
+    tokens = await node.issue(kinds=kinds)
+    for signatures in range(2 if TokenKind.ID in kinds else 1):  # it may go between two of them
+        module.signed = 0
+
+        async def goes(signatures: int = signatures) -> None:
+            module.away = module.signed >= signatures
+
+        module.before = goes
+        with pytest.raises(SigningUnavailableError):
+            await node.refresh(tokens.refresh_token)
+        node.clock.elapsed += 3600  # far beyond any grace period
+    module.before, module.away = None, False
+    again = await node.refresh(tokens.refresh_token)
+    assert (await node.sessions.get(tokens.session_id)).generation == 1
+    assert (await node.validate(again.access_token)).reason is None
+
+
+@virtual_time
+async def test_what_is_signed_first_is_not_handed_out_for_a_session_revoked_meanwhile():
+    for target, value in (
+        (RevocationTarget.SESSION, None),
+        (RevocationTarget.SUBJECT, "alice"),
+        (RevocationTarget.CLIENT, "web"),
+        (RevocationTarget.EVERYTHING, ""),
+    ):
+        for when in ("while it is signed", "just before it is accepted"):
+            node, module, sessions = await a_node_with_a_module()
+            tokens = await node.issue()
+
+            async def revoke(node=node, target=target, value=value, session=tokens.session_id) -> None:
+                await node.revoke(target=target, value=session if value is None else value)
+
+            if when == "while it is signed":
+                module.before = revoke
+            else:
+                sessions.before["rotate"] = revoke
+            with pytest.raises(SessionRevokedError):
+                await node.refresh(tokens.refresh_token)
+
+
+@virtual_time
+async def test_what_is_signed_first_is_hit_by_what_hits_the_session_and_by_nothing_else():
+    node, module, _ = await a_node_with_a_module()
+    tokens = await node.issue()
+
+    async def others_are_revoked() -> None:
+        await node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+
+    module.before = others_are_revoked
+    again = await node.refresh(tokens.refresh_token)
+    assert (await node.validate(again.access_token)).reason is None
+    await node.revoke(target=RevocationTarget.SUBJECT, value="alice")
+    assert (await node.validate(again.access_token)).reason is InvalidReason.REVOKED
+
+
+@virtual_time
+async def test_nothing_is_signed_for_a_token_that_is_not_accepted():
+    node, module, sessions = await a_node_with_a_module()
+    first = await node.issue(scopes=("read",))
+    second = await node.refresh(first.refresh_token)
+    module.signed = 0
+    with pytest.raises(WrongClientError):
+        await node.refresh(second.refresh_token, "app")
+    with pytest.raises(ScopeExceededError):
+        await node.refresh(second.refresh_token, scopes=("write",))
+    node.clock.elapsed += 10
+    with pytest.raises(RefreshTokenReusedError):
+        await node.refresh(first.refresh_token)
+    with pytest.raises(SessionRevokedError):
+        await node.refresh(second.refresh_token)
+    assert module.signed == 0
+    assert node.audit.named("refresh_token.reused")
+    sessions.calls.clear()
+    third = await node.issue()
+    await node.refresh(third.refresh_token)
+    assert sessions.calls == ["create", "get", "rotate"]
 
 
 @virtual_time
@@ -323,9 +436,10 @@ async def test_the_last_generation_is_the_last():
 class OneAfterTheOther:
     """Two nodes whose statements take turns at random."""
 
-    def __init__(self, seed: int, policy: Policy) -> None:
+    def __init__(self, seed: int, policy: Policy, *, signing_may_fail: bool = False) -> None:
         self.seed = seed
         self.policy = policy
+        self.signing_may_fail = signing_may_fail
 
     async def run(self, callers: int) -> tuple[Node, IssuedTokens, list[Any]]:
         import random
@@ -349,6 +463,7 @@ class OneAfterTheOther:
                 policy=self.policy,
                 node_id=f"node-{number}",
                 seed=number,
+                signing_may_fail=self.signing_may_fail,
             ).start()
             for number in range(2)
         ]
@@ -358,9 +473,11 @@ class OneAfterTheOther:
 
 
 @virtual_time
+@pytest.mark.parametrize("signing_may_fail", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-async def test_64_at_once_get_one_successor(seed: int):
-    _, tokens, results = await OneAfterTheOther(seed, Policy()).run(64)
+async def test_64_at_once_get_one_successor(seed: int, signing_may_fail: bool):  # noqa: FBT001
+    race = OneAfterTheOther(seed, Policy(), signing_may_fail=signing_may_fail)
+    _, tokens, results = await race.run(64)
     assert {type(result) for result in results} == {IssuedTokens}
     assert len({result.refresh_token for result in results} - {tokens.refresh_token}) == 1
 
@@ -374,9 +491,11 @@ async def test_with_a_cap_on_retries_the_others_are_told_to_wait(seed: int):
 
 
 @virtual_time
+@pytest.mark.parametrize("signing_may_fail", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-async def test_without_grace_a_race_is_reuse_and_nothing_else(seed: int):
-    _, _, results = await OneAfterTheOther(seed, Policy(grace_period=0)).run(16)
+async def test_without_grace_a_race_is_reuse_and_nothing_else(seed: int, signing_may_fail: bool):  # noqa: FBT001
+    race = OneAfterTheOther(seed, Policy(grace_period=0), signing_may_fail=signing_may_fail)
+    _, _, results = await race.run(16)
     kinds = Counter(map(type, results))
     assert kinds[IssuedTokens] == 1
     assert kinds[RefreshTokenReusedError] >= 1

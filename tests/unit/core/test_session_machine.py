@@ -336,6 +336,7 @@ class SessionMachine(RuleBasedStateMachine):
     @initialize(seed=seeds)
     def begin(self, seed: int) -> None:
         luck = Random(seed)
+        self.node.refresher._signing_may_fail = luck.random() < 0.4  # nothing comes out otherwise
         self.change_policy(a_policy(luck))
         for _ in range(3):
             self.issue(a_login(luck) | {"kinds": ACCESS_AND_REFRESH})
