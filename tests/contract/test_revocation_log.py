@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key
+from tests.support.deadline import eventually
 from token_service.core.ports import SigningKeyState
 from token_service.core.session import SessionState
 from token_service.tokens.revocation import Cursor, Revocation, RevocationReason, RevocationTarget
@@ -319,6 +321,103 @@ class TestCompact:
 
         async with asyncio.timeout(60):
             await asyncio.gather(append(), compact(), follow())
+
+
+class TestRenew:
+    START = 5_000_000_000
+
+    async def renew(self, stores, **changes):
+        head = await stores.log.head()
+        options = {"replaces": head.epoch, "epoch": "another-epoch", "sequence": self.START, **changes}
+        return await stores.log.renew(a_draft(EVERYTHING, comment="restored"), **options)
+
+    async def test_the_log_goes_on_elsewhere_with_an_entry_for_everything(self, pair):
+        await pair[0].log.append([a_draft(TOKEN, 1), a_draft(SUBJECT, "alice")])
+        before = await pair[0].log.head()
+        head = await self.renew(pair[0])
+        assert (head.epoch, head.sequence, head.compacted) == ("another-epoch", self.START, self.START - 1)
+        assert head.key_revision == before.key_revision
+        assert await pair[1].log.head() == head
+        for after in (0, 1, 2, self.START - 1):
+            (entry,) = await pair[1].log.read(after, 10)
+            assert (entry.sequence, entry.target, entry.value) == (self.START, EVERYTHING, "")
+            assert (entry.revoke_time, entry.expire_time) == (NOW + 20, NOW + 3620)
+        assert list(await pair[1].log.read(self.START, 10)) == []
+        _, entries = await pair[1].log.append([a_draft(TOKEN, 2)])
+        assert [entry.sequence for entry in entries] == [self.START + 1]
+
+    async def test_sessions_of_before_are_dead_and_those_of_after_alive(self, stores):
+        old = await created(stores)
+        await self.renew(stores)
+        new = await created(stores)
+        assert await stores.sessions.rotate(a_rotation(old.id)) is None
+        assert (await stores.sessions.get(old.id)).state(NOW) is SessionState.REVOKED
+        assert new.revision == self.START
+        assert await stores.sessions.rotate(a_rotation(new.id)) is not None
+
+    async def test_a_key_that_is_revoked_stays_revoked(self, stores):
+        await stores.keys.save(0, [a_signing_key("k1"), a_signing_key("k2")], [])
+        await stores.log.append([a_draft(TOKEN, 1), a_draft(KEY, "k1", comment="stolen"), a_draft(TOKEN, 2)])
+        (was,) = [entry for entry in await stores.log.read(0, 10) if entry.target is KEY]
+        head = await self.renew(stores)
+        assert head.sequence == self.START + 1
+        entries = await stores.log.read(0, 10)
+        assert [entry.sequence for entry in entries] == [self.START, self.START + 1]
+        assert entries[1] == replace(was, sequence=self.START + 1)
+        keys = await stores.keys.load()
+        assert [key.state for key in keys.signing_keys] == [SigningKeyState.REVOKED, SigningKeyState.ACTIVE]
+        assert (await self.renew(stores, epoch="one-more-epoch", sequence=2 * self.START)).sequence == (
+            2 * self.START + 1
+        )
+
+    async def test_another_log_or_one_that_is_further_is_left_alone(self, stores):
+        await stores.log.append([a_draft(TOKEN, n) for n in range(5)])
+        session = await created(stores)
+        before, entries = await stores.log.head(), await stores.log.read(0, 10)
+        assert await self.renew(stores, replaces="not-its-epoch") is None
+        assert await self.renew(stores, sequence=5) is None
+        assert await stores.log.head() == before
+        assert await stores.log.read(0, 10) == entries
+        assert (await stores.sessions.get(session.id)).floor == 0
+
+    async def test_of_several_at_once_one_does_it(self, pair):
+        head = await pair[0].log.head()
+        answers = await asyncio.gather(
+            *(self.renew(pair[n % 2], replaces=head.epoch, epoch=f"epoch-no-{n}") for n in range(8))
+        )
+        (renewed,) = [answer for answer in answers if answer is not None]
+        assert await pair[1].log.head() == renewed
+
+    async def test_beside_appends_the_sequences_of_each_log_have_no_gap(self, pair):
+        async def append():
+            return [await pair[0].log.append([a_draft(TOKEN, n)]) for n in range(40)]
+
+        appending = asyncio.create_task(append())
+        await eventually(lambda: self.has_begun(pair[1]))
+        renewed = await self.renew(pair[1])
+        appended = await appending
+        by_epoch = {}
+        for head, entries in appended:
+            by_epoch.setdefault(head.epoch, []).extend(entry.sequence for entry in entries)
+        late = by_epoch.get(renewed.epoch, [])
+        assert late == list(range(self.START + 1, self.START + 1 + len(late)))
+        found = [entry.sequence for entry in await pair[1].log.read(0, 1000)]
+        assert found == [self.START, *late]
+
+    @staticmethod
+    async def has_begun(stores):
+        return (await stores.log.head()).sequence > 3
+
+    async def test_what_is_left_of_the_log_before_is_purged_in_batches(self, backend):
+        async with backend.open() as stores:
+            await stores.log.append([a_draft(TOKEN, n, expire_time=NOW + 9000) for n in range(7)])
+            head = await self.renew(stores)
+            if backend.name != "memory":  # which forgets them at once
+                assert [await stores.log.compact(NOW, 3) for _ in range(4)] == [3, 3, 1, 0]
+            assert await stores.log.compact(NOW, 3) == 0
+            assert await stores.log.head() == head
+            assert await stores.log.compact(NOW + 4000, 3) == 1
+            assert (await stores.log.head()).compacted == self.START
 
 
 class TestPurgeFloors:

@@ -339,6 +339,28 @@ async def test_a_gateway_sees_every_kind_of_revocation(redis_url: str, store: Re
         assert await ask(store, Token(jti="x", rev=None, iat=NOW + 1)) is False
 
 
+async def test_a_gateway_that_asks_by_the_log_before_hears_that_it_was_renewed(
+    redis_url: str, store: Redis
+) -> None:
+    start = 1_800_000_000_000_000
+    async with RedisMirror(redis_url) as mirror:
+        await mirror.rebuild(head(41), pages([]))
+        known = layout.prefix(EPOCH) + "head"
+        assert await store.get(known) == "41"
+        await mirror.rebuild(head(start, "epoch-two"), pages([entry(start, T.EVERYTHING, "")]))
+        assert await store.get(known) is None
+        assert await ask(store, Token(rev=41)) is True
+        assert await ask(store, Token(rev=start - 1)) is True
+        assert await ask(store, Token(rev=start)) is False
+        await mirror.publish("epoch-two", [entry(start + 1, T.SUBJECT, "alice")])
+        assert await mirror.position("epoch-two") == start + 1
+        assert await ask(store, Token(rev=start)) is True
+        assert await ask(store, Token(rev=start + 1)) is False
+        # A node that has not heard of it goes on publishing to the log before, which brings it back for nobody.
+        await mirror.publish(EPOCH, [entry(42, T.SUBJECT, "bob")])
+        assert await store.get(known) is None
+
+
 async def test_an_older_entry_never_replaces_a_later_one(redis_url: str, store: Redis) -> None:
     async with RedisMirror(redis_url) as mirror:
         late, early = entry(50, T.SUBJECT, "alice"), entry(9, T.SUBJECT, "alice", revoke_time=NOW - 9)

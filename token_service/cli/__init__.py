@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "migrate": "Bring the database to the current schema.",
     "config": "Show all settings and where they come from.",
     "keys": "Look after the signing keys.",
+    "log": "Look after the revocation log.",
     "version": "Show the version.",
 }
 

@@ -200,7 +200,19 @@ class RevocationLog(Protocol):
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
-        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted ones)."""
+        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted ones, of which it has none)."""
+        ...
+
+    async def renew(
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+    ) -> LogHead | None:
+        """Begin the log anew in one transaction, as `epoch`, at `sequence`; the new head.
+
+        `draft`, which revokes EVERYTHING, becomes the entry `sequence` and raises the floor. The revocations
+        of keys follow it as they were, for what a stolen key signs may say anything about when it was issued.
+        Every other entry is compacted. Changes nothing and returns None if the log is not `replaces` any more
+        or is not below `sequence`.
+        """
         ...
 
     async def compact(self, now: float, limit: int) -> int:

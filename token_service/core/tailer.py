@@ -220,8 +220,19 @@ class Tailer:
         revocations.
         """
         before = self._replica.cursor
-        level = logging.WARNING if before.epoch else logging.INFO
-        logger.log(level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before)
+        if head.epoch == before.epoch:
+            logger.error(
+                "the revocation log is not the one that was followed up to %s, but ends at %d: the database was restored from a "
+                "backup, or failed over to a standby that was behind; run `token-service log renew`, until then tokens issued "
+                "and revocations made since may be judged wrongly",
+                before,
+                head.sequence,
+            )
+        else:
+            level = logging.WARNING if before.epoch else logging.INFO
+            logger.log(
+                level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
+            )
         revocations = RevocationSet()
         at = head.compacted
         while at < head.sequence:

@@ -275,6 +275,22 @@ class MemoryRevocationLog:
         start = bisect.bisect_right(entries, after, key=lambda entry: entry.sequence)
         return entries[start : start + limit]
 
+    async def renew(
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+    ) -> LogHead | None:
+        """See `RevocationLog.renew`."""
+        state = self._state
+        if state.head.epoch != replaces or state.head.sequence >= sequence:
+            return None
+        keys = [entry for entry in state.entries if entry.target is RevocationTarget.KEY]
+        state.entries.clear()
+        state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=sequence - 1)
+        await self.append([draft])
+        for number, entry in enumerate(keys, sequence + 1):
+            state.entries.append(replace(entry, sequence=number))
+        state.head = replace(state.head, sequence=sequence + len(keys))
+        return state.head
+
     async def compact(self, now: float, limit: int) -> int:
         """See `RevocationLog.compact`."""
         state = self._state

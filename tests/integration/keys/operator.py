@@ -1,4 +1,4 @@
-"""An operator at a shell: `token-service keys …` with the settings of a service."""
+"""An operator at a shell: `token-service keys …` or `log …` with the settings of a service."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class Said:
 class Operator:
     """Runs commands in this process, which is much faster than a shell."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], *, group: str = "keys") -> None:
         self.env = dict(env)
+        self._group = group
 
     async def says(self, *args: str, stdin: str | None = None, **env: str) -> Said:
-        """Run `token-service keys` with these arguments; however it ends. `env`: settings, without their prefix."""
+        """Run `token-service keys`, or another group of commands, with these arguments; however it ends. `env`: settings, without their prefix."""
         settings = {**self.env, **{f"TOKEN_SERVICE_{name}": value for name, value in env.items()}}
         # In a thread: the command runs an event loop of its own.
-        return await asyncio.to_thread(_run, ["keys", *args], settings, stdin)
+        return await asyncio.to_thread(_run, [self._group, *args], settings, stdin)
 
     async def migrate(self) -> None:
         """`token-service migrate`."""

@@ -278,7 +278,7 @@ async def test_another_epoch_is_another_log():
 
 
 @virtual_time
-async def test_a_restored_log_that_ends_before_the_replica_is_read_anew():
+async def test_a_restored_log_that_ends_before_the_replica_is_read_anew(caplog: pytest.LogCaptureFixture):
     async with TwoNodes() as nodes:
         await nodes.elsewhere(5)
         await asyncio.sleep(1.01)
@@ -296,6 +296,8 @@ async def test_a_restored_log_that_ends_before_the_replica_is_read_anew():
         await asyncio.sleep(1.01)
         assert (nodes.replica.applied, resets) == (3, ["3"])
         assert nodes.subjects() == {"other-1", "other-2", "other-3"}
+        (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert "run `token-service log renew`" in said.getMessage()
         # A sequence that is used a second time is another entry.
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)

@@ -48,7 +48,7 @@ For a token whose signature and times are good, in one pipeline::
 - Else the token was good as of entry `P:head`.
 
 `client_id` is the claim of that name in an access token, `azp` in an ID token. Read `token_service:epoch` at start and again whenever
-`P:head` is missing.
+`P:head` is missing: a log that is renewed gets another epoch, and the head of the one before is deleted.
 
 Example
 -------

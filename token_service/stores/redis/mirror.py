@@ -160,6 +160,7 @@ class RedisMirror:
         async with _limited():
             keys = [f"{prefix}head", f"{prefix}ahead", guard]
             _demand(await self._finish(keys, [head.sequence, _UNUSED_FOR]))
+            await self._end_other_log(head.epoch)
             await self._redis.set(layout.EPOCH_KEY, head.epoch)
 
     async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
@@ -194,6 +195,12 @@ class RedisMirror:
             arguments += [len(fields), *fields]
         async with _limited():
             _demand(await self._publish(keys, arguments))
+
+    async def _end_other_log(self, epoch: str) -> None:
+        """Tell those who ask for revocations by the log that was here before that its copy is not kept any more."""
+        known: Any = await self._redis.get(layout.EPOCH_KEY)
+        if known is not None and known != epoch.encode():
+            await self._redis.delete(layout.prefix(known.decode(errors="replace")) + "head")
 
     def _is_about(self, epoch: str) -> None:
         self._epoch = epoch

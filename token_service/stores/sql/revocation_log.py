@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,6 +30,10 @@ _Appended = tuple[LogHead, Sequence[Revocation]]
 _HEAD: Final = sa.select(
     log_head.c.epoch, log_head.c.sequence, log_head.c.compacted_sequence, log_head.c.key_revision
 ).where(log_head.c.id == number(1))
+
+_COMPACTED: Final = (
+    sa.select(log_head.c.compacted_sequence).where(log_head.c.id == number(1)).scalar_subquery()
+)
 
 
 class SqlRevocationLog:
@@ -73,7 +77,7 @@ class SqlRevocationLog:
         """See `RevocationLog.read`."""
         statement = (
             sa.select(*REVOCATION_COLUMNS)
-            .where(revocations.c.sequence > after)
+            .where(revocations.c.sequence > after, revocations.c.sequence > _COMPACTED)
             .order_by(revocations.c.sequence)
             .limit(limit)
         )
@@ -82,6 +86,37 @@ class SqlRevocationLog:
             return [revocation_of(row) for row in await connection.execute(statement)]
 
         return await self._database.read(select)
+
+    async def renew(
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+    ) -> LogHead | None:
+        """See `RevocationLog.renew`. Entries that are compacted by it are deleted later, for they may be many."""
+        keys = (
+            sa.select(revocations)
+            .where(revocations.c.target == number(RevocationTarget.KEY), revocations.c.sequence > _COMPACTED)
+            .order_by(revocations.c.sequence)
+        )
+
+        async def work(connection: AsyncConnection) -> LogHead | None:
+            head = await _locked_head(connection)
+            if head.epoch != replaces or head.sequence >= sequence:
+                return None
+            entries = [values_of_draft(draft, sequence)]
+            entries += [
+                {**row, "sequence": sequence + number}
+                for number, row in enumerate((await connection.execute(keys)).mappings(), 1)
+            ]
+            after = LogHead(epoch, sequence + len(entries) - 1, sequence - 1, head.key_revision)
+            await connection.execute(sa.insert(revocations), entries)
+            await connection.execute(
+                sa.update(log_head).values(
+                    epoch=after.epoch, sequence=after.sequence, compacted_sequence=after.compacted
+                )
+            )
+            await connection.execute(self._raise_floor, [_floor_of(entries[0])])
+            return after
+
+        return await self._database.write(work)
 
     async def compact(self, now: float, limit: int) -> int:
         """See `RevocationLog.compact`."""
@@ -94,13 +129,14 @@ class SqlRevocationLog:
 
         async def work(connection: AsyncConnection) -> int:
             head = await _locked_head(connection)
-            last, count = head.compacted, 0
+            last, count = 0, 0
             for sequence, expire_time in await connection.execute(oldest):
-                if expire_time >= moment:
+                if expire_time >= moment and sequence > head.compacted:  # below it are remains of a renewal
                     break
                 last, count = sequence, count + 1
             if count:
                 await connection.execute(sa.delete(revocations).where(revocations.c.sequence <= last))
+            if last > head.compacted:
                 await connection.execute(sa.update(log_head).values(compacted_sequence=last))
             return count
 
@@ -164,14 +200,7 @@ class SqlRevocationLog:
                 entries.append(values)
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
                 if draft.target in _FLOORS:
-                    floors.append(
-                        {
-                            "kind": int(draft.target),
-                            "target": draft.value,
-                            "sequence": sequence,
-                            "raise_time": values["revoke_time"],
-                        }
-                    )
+                    floors.append(_floor_of(values))
             appended.append(mine)
 
         key_revision = head.key_revision + len(revoked_keys)
@@ -186,6 +215,16 @@ class SqlRevocationLog:
 
 async def _locked_head(connection: AsyncConnection) -> LogHead:
     return head_of((await connection.execute(_HEAD.with_for_update())).one())
+
+
+def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The floor that an entry raises."""
+    return {
+        "kind": entry["target"],
+        "target": entry["value"],
+        "sequence": entry["sequence"],
+        "raise_time": entry["revoke_time"],
+    }
 
 
 async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:

@@ -1,0 +1,141 @@
+"""`token-service log`: what an operator does with the revocation log, straight on the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from token_service.cli.settings_options import settings_options
+from token_service.config import Settings
+
+if TYPE_CHECKING:
+    from token_service.core.log_renewal import Renewal
+    from token_service.core.ports import LogHead, RevocationLog
+
+T = TypeVar("T")
+
+_WHAT_IT_ENDS = """\
+The revocation log of {database} is {epoch}, at entry {sequence}.
+Renewing it ends every session and revokes every access and ID token issued until now, also those that the
+database does not know of any more. Everybody logs in again; services get new tokens. It can't be undone."""
+
+_NEXT = """\
+The revocation log {before} goes on as {after}. Everything issued until now is refused.
+
+Running nodes take it up within TOKEN_SERVICE_REPLICA_POLL_INTERVAL, validators with their next message; what
+they know of the log before, they drop.
+
+Next:
+  1. Revoke the signing keys again that were revoked since the backup was made: the database has forgotten it.
+       token-service keys list
+       token-service keys revoke KEY_ID
+  2. See that no node is connected to the database as it was before, such as a PostgreSQL that was the primary.
+"""
+
+
+@click.group("log")
+def command() -> None:
+    """Look after the revocation log.
+
+    These commands work on the database, also while no node runs. Running nodes take a change up by
+    themselves.
+    """
+
+
+@command.command("show")
+@settings_options
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+)
+def show(settings: Settings, format_: str) -> None:
+    """Show the name of the revocation log and where it ends.
+
+    A name (epoch) and a place in it (sequence) make a cursor, as validators and answers have them.
+
+    \b
+    Examples:
+      token-service log show
+      token-service log show --format json
+    """
+
+    async def read(log: RevocationLog) -> LogHead:
+        return await log.head()
+
+    head = _on_log(settings, read)
+    if format_ == "json":
+        click.echo(
+            json.dumps(
+                {"epoch": head.epoch, "sequence": head.sequence, "compacted": head.compacted}, indent=2
+            )
+        )
+    else:
+        click.echo(f"{head.epoch}:{head.sequence}")
+
+
+@command.command("renew")
+@settings_options
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--epoch",
+    metavar="EPOCH",
+    help="Only if this is the name of the log still, as `log show` says it: so that a call that is repeated changes nothing.",
+)
+def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
+    """Renew the revocation log of a database that went back to an earlier state.
+
+    Run this after the database was restored from a backup, or when PostgreSQL has failed over to a standby
+    that was behind, before nodes serve again if you can. Such a database has forgotten revocations and would
+    take tokens for good that were revoked. In one transaction the log gets another name, goes on at a place
+    that no token issued until now can have seen, and revokes everything issued before.
+
+    All sessions end and all tokens are refused, by nodes and by validators, exactly: what is issued a moment
+    later is good. Signing keys stay as they are.
+
+    \b
+    Examples:
+      token-service log renew
+      token-service log renew --yes --epoch 4lu395P5jKpAjfte
+    """
+    from token_service.core.log_renewal import LogChangedError, renew_log
+    from token_service.telemetry import Audit
+
+    async def read(log: RevocationLog) -> LogHead:
+        return await log.head()
+
+    head = _on_log(settings, read)
+    if epoch is not None and epoch != head.epoch:
+        raise click.ClickException(_changed(epoch, head.epoch))
+    if not yes:
+        text = _WHAT_IT_ENDS.format(database=settings.database_url, epoch=head.epoch, sequence=head.sequence)
+        click.echo(text)
+        click.confirm("Renew the log?", abort=True)
+
+    async def change(log: RevocationLog) -> Renewal:
+        return await renew_log(log, head, time.time(), secrets.token_bytes, Audit())
+
+    try:
+        renewal = _on_log(settings, change)
+    except LogChangedError:
+        raise click.ClickException(_changed(head.epoch, "another one")) from None
+    click.echo(_NEXT.format(before=renewal.before, after=renewal.after), nl=False)
+
+
+def _changed(expected: str, found: str) -> str:
+    return f"the log is not {expected} any more, but {found}; nothing was changed"
+
+
+def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:
+    from token_service.stores.sql.stores import SqlStores
+
+    async def run() -> T:
+        async with SqlStores(settings.database_url.reveal()) as stores:
+            await stores.require_current()
+            return await work(stores.log)
+
+    return asyncio.run(run())
