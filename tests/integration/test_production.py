@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from token_service.v1 import key_service_pb2, session_service_pb2, token_service
 
 LOGIN = "spiffe://example.org/login"
 GATEWAY = "gateway.example.org"
+OTHER_GATEWAY = "other-gateway.example.org"
 OPERATOR = "spiffe://example.org/operator"
 
 POLICY = f"""
@@ -27,6 +29,9 @@ POLICY = f"""
 permissions = ["issue", "refresh", "revoke"]
 
 [callers."{GATEWAY}"]
+permissions = ["validate", "subscribe"]
+
+[callers."{OTHER_GATEWAY}"]
 permissions = ["validate", "subscribe"]
 
 [callers."{OPERATOR}"]
@@ -152,6 +157,39 @@ async def test_each_caller_may_do_what_it_is_permitted_and_nothing_else(producti
         # The public keys are for everybody who can connect.
         for api in (login, gateway, operator):
             assert (await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
+
+
+async def test_nobody_confirms_for_the_validator_of_another(production: Production) -> None:
+    """RevokeToken would say of a validator that it knows, although it does not."""
+    async with (
+        production.api(caller(production, LOGIN)) as login,
+        production.api(caller(production, GATEWAY)) as gateway,
+        production.api(caller(production, OTHER_GATEWAY)) as other,
+    ):
+
+        async def confirms_whatever_there_is() -> None:
+            head = ""
+            while True:
+                head = await other.confirm("validator-1", head)
+                await asyncio.sleep(0.02)
+
+        async with Follower(gateway, subscriber_id="validator-1") as follower:
+            await eventually(lambda: follower.caught_up)
+            liar = asyncio.create_task(confirms_whatever_there_is())
+            try:
+                revoked = await login.revoke(subject="zoe", wait=1)
+                assert (revoked.subscribers_connected, revoked.subscribers_applied) == (1, 0)
+                # Its own caller may confirm over another connection, with another certificate of its name.
+                async with production.api(caller(production, GATEWAY)) as renewed:
+                    waiting = asyncio.create_task(login.revoke(subject="zoe", wait=20))
+                    while not waiting.done():
+                        await renewed.confirm("validator-1", follower.cursor)
+                        await asyncio.sleep(0.02)
+                known = await waiting
+                assert (known.subscribers_connected, known.subscribers_applied) == (1, 1)
+            finally:
+                liar.cancel()
+                await asyncio.wait([liar])
 
 
 async def test_a_caller_nobody_has_heard_of_may_do_nothing(production: Production) -> None:

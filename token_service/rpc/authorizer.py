@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from token_service.core.callers import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
+from token_service.tokens import base64url
 
 _MAX_KNOWN: Final = 1024
 
@@ -18,6 +20,12 @@ class Caller:
 
     name: str
     permissions: frozenset[Permission]
+    identity: str = ""
+    """Stands for what the caller has proved to be, whatever that permits now. Of one length; empty: callers can't be told apart."""
+
+    def subscriber(self, subscriber_id: str) -> str:
+        """What a validator of this caller is known by: nobody else can speak for it, whatever name they give."""
+        return f"{self.identity}:{subscriber_id}" if self.identity else subscriber_id
 
     def require(self, permission: Permission) -> None:
         """Raise `PermissionDeniedError` unless the caller has the permission."""
@@ -85,18 +93,18 @@ class CertificateAuthorizer:
             )
         caller = self._known.get(names)
         if caller is None:
-            caller = self._look_up([name.decode("utf-8", "replace") for name in names])
+            caller = self._look_up([name.decode("utf-8", "replace") for name in names], _identity(names))
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[names] = caller
         return caller
 
-    def _look_up(self, names: list[str]) -> Caller:
+    def _look_up(self, names: list[str], identity: str) -> Caller:
         found = [name for name in names if self._permissions(name) is not None]
         if not found:
             raise CallerUnauthenticatedError("the names in the client certificate are not known here")
         permissions = frozenset[Permission]().union(*(self._permissions(name) or () for name in found))
-        return Caller(", ".join(found), permissions)
+        return Caller(", ".join(found), permissions, identity)
 
     def _permissions(self, name: str) -> frozenset[Permission] | None:
         exact = self._callers.get(name)
@@ -108,3 +116,8 @@ class CertificateAuthorizer:
             if identity.endswith("/*") and name.startswith(identity[:-1])
         ]
         return frozenset[Permission]().union(*below) if below else None
+
+
+def _identity(names: Iterable[bytes]) -> str:
+    """All names of a certificate, in whatever order it has them. A renewed certificate has the same ones."""
+    return base64url.encode(hashlib.sha256(repr(sorted(set(names))).encode()).digest())

@@ -146,7 +146,7 @@ class Edge:
         method: str,
         permission: Permission,
         request_type: type[_Request],
-        handle: Callable[[_Request, Context], Awaitable[None]],
+        handle: Callable[[_Request, Context, Caller], Awaitable[None]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a method that answers with a stream. `handle` writes bytes to the context; it limits its streams itself."""
         parse = request_type.FromString
@@ -154,8 +154,9 @@ class Edge:
 
         async def call(data: bytes, context: Context) -> None:
             try:
-                identify(context).require(permission)
-                await handle(parse(data), context)
+                caller = identify(context)
+                caller.require(permission)
+                await handle(parse(data), context, caller)
             except grpc.aio.InternalError:
                 # A message could not be sent: the reader has gone, although its cancellation has not come
                 # through yet.

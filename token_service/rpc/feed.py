@@ -37,6 +37,7 @@ from token_service.errors import (
     ShuttingDownError,
     StreamEndedError,
 )
+from token_service.rpc.authorizer import Caller
 from token_service.rpc.edge import Context
 from token_service.rpc.requests import subscription
 from token_service.rpc.ring import Ring
@@ -219,7 +220,7 @@ class Feed:
 
     # --- One stream ---------------------------------------------------------------------------------------------------
 
-    async def stream(self, request: StreamRevocationsRequest, context: Context) -> None:
+    async def stream(self, request: StreamRevocationsRequest, context: Context, caller: Caller) -> None:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
@@ -233,8 +234,9 @@ class Feed:
         age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
         stream = _Stream(context, self._clock.monotonic() + age)
         self._streams.add(stream)
-        if request.subscriber_id:
-            self._validators.connect(request.subscriber_id)
+        subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
+        if subscriber:
+            self._validators.connect(subscriber)
         try:
             if cursor is not None:
                 await self._resume(stream, cursor)
@@ -247,8 +249,8 @@ class Feed:
                     await self._follow(stream)
         finally:
             self._streams.discard(stream)
-            if request.subscriber_id:
-                self._validators.disconnect(request.subscriber_id)
+            if subscriber:
+                self._validators.disconnect(subscriber)
 
     async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
         """Put a stream where its cursor is, if it can go on from there."""

@@ -156,7 +156,8 @@ class TokenService:
         head = await self._read_index.head()
         if request.subscriber_id and applied is not None and applied.epoch == head.epoch:
             sequence = min(applied.sequence, head.sequence)
-            self._validators.confirm(request.subscriber_id, sequence, request.key_set_revision)
+            subscriber = request.subscriber_id if caller is None else caller.subscriber(request.subscriber_id)
+            self._validators.confirm(subscriber, sequence, request.key_set_revision)
         return pb.ConfirmRevocationsResponse(head_cursor=str(Cursor(head.epoch, head.sequence)))
 
     def _encode(self, answer: Introspection) -> bytes:

@@ -96,3 +96,24 @@ def test_a_missing_permission_is_named() -> None:
     with pytest.raises(PermissionDeniedError) as caught:
         Caller("a", VALIDATE).require(Permission.ADMIN)
     assert caught.value.metadata == {"permission": "admin"}
+
+
+def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
+    authorizer = CertificateAuthorizer({"a": VALIDATE, "b": VALIDATE, "spiffe://x/*": VALIDATE})
+    one = authorizer.identify(Peer(peer_uri=[b"spiffe://x/1"], peer_dns=[b"a", b"b"]))
+    same = authorizer.identify(Peer(peer_uri=[b"spiffe://x/1"], peer_dns=[b"b", b"a", b"a"]))
+    others = [
+        Peer(peer_uri=[b"spiffe://x/2"], peer_dns=[b"a", b"b"]),
+        Peer(peer_dns=[b"a", b"b"]),
+        Peer(peer_dns=[b"a"]),
+        Peer(peer_dns=[b"a, b"], peer_uri=[b"spiffe://x/1"]),
+    ]
+    assert one.subscriber("v") == same.subscriber("v") != one.subscriber("w")
+    assert len({one.subscriber("v"), *(authorizer.identify(peer).subscriber("v") for peer in others)}) == 5
+    authorizer.callers = {"a": ISSUE}
+    again = authorizer.identify(Peer(peer_uri=[b"spiffe://x/1"], peer_dns=[b"a", b"b"]))
+    assert again.subscriber("v") == one.subscriber("v")
+
+
+def test_in_development_all_speak_for_all() -> None:
+    assert TrustingAuthorizer().identify(Peer()).subscriber("v") == "v"

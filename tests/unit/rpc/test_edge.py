@@ -188,7 +188,7 @@ async def test_what_nobody_expected_is_internal_and_one_log_line(
 
 
 async def test_a_defect_in_a_stream_is_internal_too(caplog: pytest.LogCaptureFixture) -> None:
-    async def handle(request: Any, context: Any) -> None:
+    async def handle(request: Any, context: Any, caller: Any) -> None:
         await context.write(b"first")
         raise RuntimeError("secret text")
 
@@ -201,7 +201,7 @@ async def test_a_defect_in_a_stream_is_internal_too(caplog: pytest.LogCaptureFix
 
 
 async def test_a_stream_ends_with_the_status_of_its_error() -> None:
-    async def handle(request: Any, context: Any) -> None:
+    async def handle(request: Any, context: Any, caller: Any) -> None:
         raise StreamEndedError(retry_after=0.0)
 
     async with served(handle) as (call, _):

@@ -28,6 +28,7 @@ from token_service.errors import ConfigurationError
 from token_service.rpc.authorizer import CertificateAuthorizer
 from token_service.rpc.server import TlsFiles
 from token_service.rpc.tls import ReloadingCredentials
+from token_service.tokens.revocation import RevocationTarget
 from token_service.v1 import (
     key_service_pb2,
     key_service_pb2_grpc,
@@ -142,6 +143,50 @@ async def test_callers_are_told_apart_by_their_certificates(
         async with channel(served, client) as connection:  # the keys are for everybody who got this far
             keys: Any = key_service_pb2_grpc.KeyServiceStub(connection)
             assert (await keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
+
+
+async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Path) -> None:
+    subscribe = frozenset({Permission.SUBSCRIBE})
+    authorizer = CertificateAuthorizer({"one.internal": subscribe, "two.internal": subscribe})
+    async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
+        validators = served.node.validators
+
+        async def confirm(client: Pair, cursor: str) -> None:
+            async with channel(served, client) as connection:
+                stub: Any = token_service_pb2_grpc.TokenServiceStub(connection)
+                request = pb.ConfirmRevocationsRequest(
+                    subscriber_id="v-1", applied_cursor=cursor, key_set_revision=7
+                )
+                await stub.ConfirmRevocations(request, timeout=TIMEOUT)
+
+        one, two = (
+            Pair([x509.DNSName(f"{name}.internal"), x509.DNSName("site.internal")], AUTHORITY)
+            for name in ("one", "two")
+        )
+        renewed = Pair([x509.DNSName("site.internal"), x509.DNSName("one.internal")], AUTHORITY)
+        async with (
+            channel(served, one) as connection,
+            served.follow(subscriber_id="v-1", channel=connection) as reader,
+        ):
+            await reader.caught_up()
+            cursor = (await served.node.revoke(target=RevocationTarget.SUBJECT, value="a")).cursor
+            await confirm(two, str(cursor))
+            assert validators.counts(cursor.sequence) == (1, 0)
+            assert validators.key_revision == 0
+            authorizer.callers = {
+                **authorizer.callers,
+                "site.internal": subscribe,
+            }  # it is still the same one
+            await confirm(renewed, str(cursor))
+            assert validators.counts(cursor.sequence) == (1, 1)
+            assert validators.key_revision == 7
+            # Two callers may give the same name: they are two validators.
+            async with (
+                channel(served, two) as other,
+                served.follow(subscriber_id="v-1", channel=other) as second,
+            ):
+                await second.caught_up()
+                assert validators.counts(cursor.sequence) == (2, 1)
 
 
 async def test_only_certificates_of_the_authority_get_in(tmp_path: Path) -> None:
