@@ -19,6 +19,9 @@ from token_service.stores.sql import SqlStores, database, migrations, postgresql
 from token_service.stores.sql.errors import StatementRefusedError
 from token_service.tokens.revocation import RevocationTarget
 
+_FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+GOODBYE = b"E" + (len(_FIELDS) + 4).to_bytes(4) + _FIELDS
+"""What a server sends before it closes a connection."""
 UNSTORABLE = "\ud800"  # half a character has no UTF-8
 
 
@@ -177,6 +180,27 @@ class TestPostgresConnections:
             await eventually(lambda: all_closed(stores))
             for call in every_operation(stores, session).values():
                 await call()
+
+    async def test_one_that_has_said_goodbye_and_not_hung_up_is_replaced_unnoticed(
+        self, postgres_database, monkeypatch
+    ):
+        made = []
+        connect = postgresql.connect
+
+        async def remember(*args, **options):
+            made.append(await connect(*args, **options))
+            return made[-1]
+
+        monkeypatch.setattr(postgresql, "connect", remember)
+        async with SqlStores(postgres_database) as stores:
+            session = await created(stores)
+            for call in every_operation(stores, session).values():
+                await call()
+                still_open = [connection for connection in made if not connection.is_closed()]
+                assert still_open
+                for connection in still_open:
+                    connection._protocol.data_received(GOODBYE)
+                assert not any(connection.is_closed() for connection in still_open)
 
     async def test_one_killed_at_work_fails_its_callers_and_is_replaced(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:

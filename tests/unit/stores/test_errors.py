@@ -31,6 +31,8 @@ def sqlite_error(code):
         (asyncpg.IdleInTransactionSessionTimeoutError("x"), Failure.UNAVAILABLE),
         (asyncpg.InvalidPasswordError("x"), Failure.UNAVAILABLE),
         (asyncpg.InterfaceError("connection is closed"), Failure.UNAVAILABLE),
+        (asyncpg.InternalClientError("cannot switch to state 11; …"), Failure.UNSENT),
+        (asyncpg.InternalClientError("unexpected"), Failure.UNAVAILABLE),
         (asyncpg.UniqueViolationError("x"), Failure.REFUSED),
         (asyncpg.CharacterNotInRepertoireError("x"), Failure.REFUSED),
         (asyncpg.UndefinedTableError("x"), Failure.REFUSED),

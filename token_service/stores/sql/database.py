@@ -32,6 +32,7 @@ PATIENCE: Final = 0.002
 """... or how long, in seconds, the first of them waits at most."""
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
+_REPEATED: Final = frozenset((Failure.TRANSIENT, Failure.UNSENT))
 
 
 class Database:
@@ -112,7 +113,7 @@ class Database:
                             async with connection.begin():
                                 return await work(connection)
                     except self._errors as error:
-                        if attempt == ATTEMPTS or classify(error) is not Failure.TRANSIENT:
+                        if attempt == ATTEMPTS or classify(error) not in _REPEATED:
                             raise
                     await asyncio.sleep(attempt * 0.005)
         except self._errors as error:

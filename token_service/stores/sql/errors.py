@@ -23,6 +23,9 @@ _UNAVAILABLE_STATES: Final = frozenset(("25006", "25P03", "55P03"))
 """A read-only server (a standby after a failover), a transaction idle for too long, a lock not had in time.
 """
 
+_UNSENT: Final = ("cannot switch to state", "not connected")
+"""How asyncpg's words begin when it sends nothing, because the server has said goodbye and not hung up yet."""
+
 _SQLITE_BUSY: Final = sqlite3.SQLITE_BUSY
 _SQLITE_UNAVAILABLE: Final = frozenset(
     (
@@ -51,6 +54,8 @@ class Failure(Enum):
 
     TRANSIENT = "transient"
     """Rolled back for the sake of others; repeat at once."""
+    UNSENT = "unsent"
+    """The connection had ended before anything was sent; repeat at once on another one."""
     UNAVAILABLE = "unavailable"
     """The database is away, too slow or out of something; the outcome is unknown."""
     REFUSED = "refused"
@@ -78,6 +83,8 @@ def classify(error: BaseException) -> Failure:
         return Failure.UNAVAILABLE if primary in _SQLITE_UNAVAILABLE else Failure.REFUSED
     if isinstance(original, ValueError | TypeError | OverflowError):
         return Failure.REFUSED  # asyncpg's DataError among them: a value that can't be encoded
+    if type(original).__name__ == "InternalClientError" and str(original).startswith(_UNSENT):
+        return Failure.UNSENT
     return Failure.UNAVAILABLE  # OSError, TimeoutError, a closed connection, an exhausted pool
 
 

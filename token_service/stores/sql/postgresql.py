@@ -176,7 +176,9 @@ class PostgresLane:
                 raise
             except ERRORS as error:
                 failure = classify(error)
-                if failure is Failure.TRANSIENT and attempt < ATTEMPTS:
+                if failure is Failure.UNSENT:
+                    self._drop()
+                if failure in (Failure.TRANSIENT, Failure.UNSENT) and attempt < ATTEMPTS:
                     continue
                 if failure is not Failure.REFUSED:
                     self._contact.lost(error)
