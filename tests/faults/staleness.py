@@ -141,8 +141,8 @@ class Trial:
         self._tasks = []
 
     async def issue(self, count: int) -> list[tuple[int, pb.IssueTokenResponse]]:
-        """Tokens that every validator knows and accepts."""
-        return [await self._issue() for _ in range(count)]
+        """Tokens that every validator gets to know."""
+        return [await self._issue("hold") for _ in range(count)]
 
     async def revoke(self, number: int, issued: pb.IssueTokenResponse) -> None:
         """Revoke one in any of the ways there are, at whatever node answers, and note when that was acknowledged."""
@@ -178,6 +178,14 @@ class Trial:
 
         await eventually(accepted, timeout=timeout, interval=0.1)
 
+    async def stale(self) -> list[int]:
+        """How many validations of each process had no answer for want of freshness."""
+        return [int((await watchers.report())["stale"]) for watchers in self.watchers]
+
+    async def found_stale(self, before: Sequence[int]) -> bool:
+        """Whether there were more of them in every process."""
+        return all(now > then for now, then in zip(await self.stale(), before, strict=True))
+
     async def violations(self) -> list[str]:
         """What must never be: accepted later than S after the acknowledgement, or refused before the attempt."""
         found: list[str] = []
@@ -192,13 +200,13 @@ class Trial:
                     found.append(f"token {text} refused though nobody revoked it: {report['reasons']}")
         return found
 
-    async def _issue(self) -> tuple[int, pb.IssueTokenResponse]:
+    async def _issue(self, command: str = "token") -> tuple[int, pb.IssueTokenResponse]:
         self._number += 1
         number = self._number
         request = pb.IssueTokenRequest(subject=_subject(number), client_id="web", audience=["api"])
         issued: pb.IssueTokenResponse = await self._anywhere("IssueToken", request)
         for watchers in self.watchers:
-            watchers.tell(f"token {number} {issued.access_token}")
+            watchers.tell(f"{command} {number} {issued.access_token}")
         return number, issued
 
     async def _keep_revoking(self) -> None:

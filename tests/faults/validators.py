@@ -1,7 +1,8 @@
 """Many validators in one process that do nothing but validate, and remember until when they accepted each token.
 
 As a program it takes what it is to be as an argument (JSON) and then commands, one a line: `token <number> <token>` adds a token to what is
-validated all the time, `forget` drops all, `report` asks for what was seen. All times are of CLOCK_BOOTTIME, which all processes of
+validated all the time until many others have come, `hold <number> <token>` until many others are held, `forget` drops all, `report` asks for
+what was seen. All times are of CLOCK_BOOTTIME, which all processes of
 a machine share.
 """
 
@@ -20,7 +21,9 @@ from token_service.client.validator import TokenValidator
 from token_service.errors import InvalidTokenError, ReplicaStaleError
 
 _WINDOW = 120
-"""Tokens validated at a time: those that came last."""
+"""Tokens validated at a time: those that came last, ..."""
+_HELD = 40
+"""... and so many of those that a trial waits for, which must not be pushed out by what comes meanwhile."""
 _PAUSE = 0.03
 
 
@@ -50,6 +53,7 @@ class Plan:
 class _Seen:
     def __init__(self) -> None:
         self.window: OrderedDict[int, str] = OrderedDict()
+        self.held: OrderedDict[int, str] = OrderedDict()
         self.accepted: dict[int, float] = {}
         """By token: when the last validation that accepted it *began*."""
         self.refused: dict[int, float] = {}
@@ -63,10 +67,15 @@ class _Seen:
         if len(self.window) > _WINDOW:
             self.window.popitem(last=False)
 
+    def hold(self, number: int, token: str) -> None:
+        self.held[number] = token
+        if len(self.held) > _HELD:
+            self.held.popitem(last=False)
+
 
 async def _watch(validator: TokenValidator | SyncTokenValidator, seen: _Seen) -> None:
     while True:
-        for number, token in tuple(seen.window.items()):
+        for number, token in (*seen.held.items(), *seen.window.items()):
             began = clock()
             try:
                 if isinstance(validator, TokenValidator):
@@ -121,8 +130,11 @@ async def _main(plan: Plan) -> None:
         command, *arguments = line.split()
         if command == "token":
             seen.add(int(arguments[0]), arguments[1])
+        elif command == "hold":
+            seen.hold(int(arguments[0]), arguments[1])
         elif command == "forget":
             seen.window.clear()
+            seen.held.clear()
         else:
             report = {
                 "fresh": sum(validator.is_fresh for validator in validators),

@@ -37,7 +37,7 @@ class AnyValidator:
     async def close(self) -> None:
         await self._do("close")
 
-    async def wait_ready(self, timeout: float = 10.0) -> bool:
+    async def wait_ready(self, timeout: float = 60.0) -> bool:
         return bool(await self._do("wait_ready", timeout))
 
     async def validate(

@@ -176,19 +176,18 @@ async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site)
         ):
             held = await trial.issue(_HELD)
             await trial.all_accept([number for number, _ in held])
-            stale = [(await watchers.report())["stale"] for watchers in trial.watchers]
+            stale = await trial.stale()
             async with fault():
                 if fault == faults.cursors_compacted:
                     held = await trial.issue(_HELD)
                 for number, issued in held:
                     await trial.revoke(number, issued)
                 await asyncio.sleep(1.5 * S)
+                if makes_stale:
+                    await eventually(lambda stale=stale: trial.found_stale(stale))
             await trial.all_fresh()
             await asyncio.sleep(S / 2)
             assert not await trial.violations(), fault.__name__
-            if makes_stale:
-                now_stale = [(await watchers.report())["stale"] for watchers in trial.watchers]
-                assert all(now > before for now, before in zip(now_stale, stale, strict=True)), fault.__name__
             # Whoever is fresh again accepts what is good and refuses what is not.
             (good,) = await trial.issue(1)
             await trial.all_accept([good[0]])
@@ -200,13 +199,13 @@ async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site)
 
 
 async def test_a_validator_that_trusts_a_proof_for_longer_would_be_found_out(site: Site) -> None:
-    """The same trial with validators whose S is four times the one claimed: the check above can fail."""
+    """The same trial with validators whose S is twenty times the one claimed: the check above can fail."""
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy(node.grpc_address)) for node in site.nodes]
         trial = await stack.enter_async_context(
             Trial(
                 [node.grpc_address for node in site.nodes],
-                plans(either_first(proxies), [("async", 2, False)], 4.0),
+                plans(either_first(proxies), [("async", 2, False)], 20.0),
                 bound=1.0,
             )
         )
@@ -216,4 +215,4 @@ async def test_a_validator_that_trusts_a_proof_for_longer_would_be_found_out(sit
         async with Faults(site, proxies, trial).network_cut():
             for number, issued in held:
                 await trial.revoke(number, issued)
-            await eventually(trial.violations, timeout=20)
+            await eventually(trial.violations)

@@ -150,8 +150,9 @@ async def test_not_there_at_the_start(token: SoftHsmToken) -> None:
 async def impatient(token: SoftHsmToken) -> AsyncIterator[Pkcs11Keys]:
     pin = Secret(token.pin.encode())
     async with Pkcs11Keys(
-        token.module, token.label, pin, threads=2, timeout=0.3, restart_interval=0.01
+        token.module, token.label, pin, threads=2, timeout=30, restart_interval=0.01
     ) as keys:
+        keys._sessions._timeout = 0.3  # now that it has begun, which may take as long as it likes
         yield keys
 
 
@@ -160,12 +161,12 @@ async def test_a_module_that_hangs_delays_nobody_for_longer_than_the_timeout(imp
     signer = impatient.open_signer(new.key_id, Algorithm.ES256)
     verify = verifier_for(load_der_public_key(new.public_key))
     returns = threading.Event()
-    signed = []
+    begun = []
     original = signer._sign
 
     def hang(opened, data):
-        returns.wait(30)
-        signed.append(data)
+        begun.append(data)
+        returns.wait(60)
         return original(opened, data)
 
     signer._sign = hang
@@ -180,7 +181,8 @@ async def test_a_module_that_hangs_delays_nobody_for_longer_than_the_timeout(imp
             return False
 
     await eventually(works)
-    assert signed.count(b"x") == 2  # what nobody waited for any more was not begun
+    # What nobody waited for any more was not begun: each of the two threads hung in one call at most.
+    assert 1 <= begun.count(b"x") <= 2
 
 
 async def test_a_cancelled_caller_takes_nobody_with_it(keys: Pkcs11Keys, signer: Pkcs11Signer) -> None:
