@@ -44,6 +44,25 @@ class TestHead:
             answers = await asyncio.gather(*(stores.log.head() for stores in pair * 8))
             assert all(answer == head for answer in answers)
 
+    async def test_says_what_the_last_entry_is(self, stores):
+        assert (await stores.log.head()).newest is None
+        head, _ = await stores.log.append([a_draft(TOKEN, 1), a_draft(TOKEN, 2, revoke_time=NOW + 21)])
+        assert (head.follows, head.newest) == (None, NOW + 21)
+        answers = await asyncio.gather(
+            *(stores.log.append([a_draft(TOKEN, n, revoke_time=NOW + n)]) for n in range(30, 60)),
+            stores.log.append([a_draft(SESSION, uuid4())]),
+        )
+        times = {2: NOW + 21} | {e.sequence: e.revoke_time for _, entries in answers for e in entries}
+        for head, entries in answers:
+            assert head.newest == times[head.sequence]
+            if entries:
+                assert head.follows == times[entries[0].sequence - 1]
+        head = await stores.log.head()
+        assert head.newest == times[32]
+        await stores.log.compact(NOW + 9000, 100)
+        compacted = await stores.log.head()
+        assert (compacted.newest, compacted.compacted) == (head.newest, 32)
+
 
 class TestAppend:
     async def test_returns_the_head_and_the_entries(self, stores):
@@ -336,6 +355,7 @@ class TestRenew:
         before = await pair[0].log.head()
         head = await self.renew(pair[0])
         assert (head.epoch, head.sequence, head.compacted) == ("another-epoch", self.START, self.START - 1)
+        assert head.newest == NOW + 20
         assert head.key_revision == before.key_revision
         assert await pair[1].log.head() == head
         for after in (0, 1, 2, self.START - 1):

@@ -225,3 +225,32 @@ async def test_a_renewal_asks_before_it_ends_every_session(site: Site, apis: lis
     assert not await apis[0].why(issued.access_token, consistency=STRONG)
     assert "goes on as" in await site.operator.run("renew", stdin="y\n")
     assert await apis[1].why(issued.access_token, consistency=STRONG) == "REVOKED"
+
+
+async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_longer(
+    site: Site, apis: list[Api]
+) -> None:
+    awake, asleep = apis
+    await site.back_up()
+    for number in range(3):
+        await awake.revoke(token_id=f"forgotten-{number}")
+    known = await head(asleep)
+    issued = await awake.issue()
+    assert not await asleep.why(issued.access_token, consistency=STRONG)
+    said = site.nodes[1].log_text().count(WENT_BACK)
+    site.nodes[1].pause()
+    try:
+        await site.restore()
+        again = await awake.issue()
+        await awake.revoke(token_id=again.token_id)
+        for number in range(5):
+            last = await awake.revoke(token_id=f"new-{number}")
+    finally:
+        site.nodes[1].resume()
+    assert sequence(last.cursor) > sequence(known)
+    await eventually(lambda: site.nodes[1].log_text().count(WENT_BACK) > said)
+    await asleep.validate(again.access_token, consistency=STRONG)
+    assert await asleep.why(again.access_token) == "REVOKED"
+    async with Follower(asleep) as follower:
+        await follower.caught_up_to(last.cursor)
+        assert len(follower.fingerprints) >= 6

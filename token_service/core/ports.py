@@ -9,7 +9,7 @@ the microsecond).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 from uuid import UUID
@@ -159,6 +159,12 @@ class LogHead:
     """Entries up to this one are purged; none of them can hit a valid token."""
     key_revision: int
     """Grows whenever the signing keys or the server's secrets change."""
+    newest: float | None = None
+    """`revoke_time` of the last entry: what tells it from another one at the same sequence, in a database that was
+    put back to a backup and has grown again. None: not known.
+    """
+    follows: float | None = field(default=None, compare=False)
+    """As returned by an append: `newest` as it was before the entries of that call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,8 @@ class Replica:
         self.epoch = ""
         self.applied = 0
         """Every entry up to this sequence is in the set, or can't hit a valid token any more."""
+        self.newest: float | None = None
+        """`revoke_time` of that entry; None: not known."""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._listeners: list[ReplicaListener] = []
@@ -49,11 +51,19 @@ class Replica:
         """Tell a listener of every move from now on."""
         self._listeners.append(listener)
 
-    def reset(self, epoch: str, sequence: int, revocations: RevocationSet | None = None) -> None:
+    def reset(
+        self,
+        epoch: str,
+        sequence: int,
+        revocations: RevocationSet | None = None,
+        *,
+        newest: float | None = None,
+    ) -> None:
         """Be at `sequence` of the log `epoch` from now on, with what is live up to there; None: nothing is."""
         self.revocations = RevocationSet() if revocations is None else revocations
         self.epoch = epoch
         self.applied = sequence
+        self.newest = newest
         for listener in self._listeners:
             listener.was_reset()
         # What somebody waits for may never come now.
@@ -65,6 +75,7 @@ class Replica:
     def skip(self, sequence: int) -> None:
         """Move past entries that were purged because none of them can hit a valid token."""
         self.applied = sequence
+        self.newest = None
         for listener in self._listeners:
             listener.was_reset()
         self._wake()
@@ -78,6 +89,7 @@ class Replica:
                 raise ValueError(f"entry {entry.sequence} does not follow {self.applied}")
             self.revocations.apply(entry)
             self.applied = entry.sequence
+            self.newest = entry.revoke_time
         for listener in self._listeners:
             listener.applied(entries)
         self._wake()

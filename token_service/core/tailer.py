@@ -79,11 +79,16 @@ class Tailer:
 
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
         """Entries just committed by this node, with a head that includes them. Applied if they continue what is here."""
-        if head.epoch == self._replica.epoch:
+        replica, before = self._replica, head.follows
+        if head.epoch == replica.epoch:
             for number, entry in enumerate(entries):
-                if entry.sequence == self._replica.applied + 1:
-                    self._replica.apply(_contiguous(entries[number:]))
-        if self._replica.applied < head.sequence or self._keyring.revision != head.key_revision:
+                if entry.sequence == replica.applied + 1:
+                    if _differ(before, replica.newest):
+                        self._wake.set()  # it follows another entry than the one that is here: look at the log
+                        return
+                    replica.apply(_contiguous(entries[number:]))
+                before = entry.revoke_time
+        if replica.applied < head.sequence or self._keyring.revision != head.key_revision:
             self._want(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
@@ -97,9 +102,9 @@ class Tailer:
         """Wait until the replica has everything acknowledged before this call; its cursor then. Raises `StoreUnavailableError`."""
         replica = self._replica
         while True:
-            began, before = self._clock.monotonic(), replica.cursor
+            began, before, newest = self._clock.monotonic(), replica.cursor, replica.newest
             head = await self._read_index.head()
-            if _continues(head, before):
+            if _continues(head, before, newest):
                 cursor = Cursor(head.epoch, head.sequence)
                 if replica.epoch == head.epoch and replica.applied < head.sequence:
                     self._want(head)
@@ -144,9 +149,10 @@ class Tailer:
                 due = self._clock.monotonic() - self._looked >= self._poll_interval
                 if head is None or due or head.epoch != self._replica.epoch:
                     await self._look()
-                else:
-                    await self._advance(head)
+                elif await self._advance(head):
                     await self._refresh_keys(head)
+                else:
+                    await self._look()
                 if failing:
                     logger.info("the revocation log is being followed again")
                 failing = False
@@ -184,11 +190,9 @@ class Tailer:
         last, began = self._looked, self._clock.monotonic()
         self._looked = began
         try:
-            before = self._replica.cursor
+            before, newest = self._replica.cursor, self._replica.newest
             head = await self._read_index.head()
-            if _continues(head, before):
-                await self._advance(head)
-            else:
+            if not _continues(head, before, newest) or not await self._advance(head):
                 await self._change_over(head)
             await self._refresh_keys(head)
         except TokenServiceError:
@@ -201,17 +205,22 @@ class Tailer:
         self._look_failed = False
         self._prove_fresh(began)
 
-    async def _advance(self, head: LogHead) -> None:
+    async def _advance(self, head: LogHead) -> bool:
+        """Follow to a head; False if that is of a log in which what was applied last is another entry."""
         replica = self._replica
         revocations = replica.revocations
         while replica.applied < head.sequence:
-            place, entries = await self._read(replica.applied)
+            try:
+                place, entries = await self._read(replica.applied, replica.newest)
+            except _AnotherLogError:
+                return replica.revocations is not revocations
             if replica.revocations is not revocations:
-                return  # meanwhile the replica went over to another log; these are none of it
+                return True  # meanwhile the replica went over to another log; these are none of it
             # Meanwhile a hint may have brought some of them.
             if place > replica.applied:
                 replica.skip(place)
             replica.apply([entry for entry in entries if entry.sequence > replica.applied])
+        return True
 
     async def _change_over(self, head: LogHead) -> None:
         """Go over to another log, or to this one as a restored database has it.
@@ -234,18 +243,26 @@ class Tailer:
                 level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
             )
         revocations = RevocationSet()
-        at = head.compacted
+        at, newest = head.compacted, head.newest
         while at < head.sequence:
             at, entries = await self._read(at)
             for entry in entries:
                 revocations.apply(entry)
-                at = entry.sequence
-        self._replica.reset(head.epoch, at, revocations)
+                at, newest = entry.sequence, entry.revoke_time
+        self._replica.reset(head.epoch, at, revocations, newest=newest)
         self._keys_of_other_log = bool(before.epoch)
 
-    async def _read(self, after: int) -> tuple[int, Sequence[Revocation]]:
-        """The next page of entries, of which there are some, and the place it follows: further on than `after` if entries were purged."""
-        entries = await self._log.read(after, _PAGE)
+    async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
+        """The next page of entries, of which there are some, and the place it follows: further on than `after` if entries were purged.
+
+        Raises `_AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
+        """
+        # With the one before, to see that it is the one that is known. It costs no more than another row.
+        entries = await self._log.read(after if newest is None else after - 1, _PAGE)
+        if entries and entries[0].sequence == after:
+            if _differ(entries[0].revoke_time, newest):
+                raise _AnotherLogError
+            entries = entries[1:]
         if entries:
             return entries[0].sequence - 1, entries
         head = await self._log.head()
@@ -271,12 +288,23 @@ class Tailer:
             self._replica.revocations.drop_expired(self._time.now())
 
 
-def _continues(head: LogHead, before: Cursor) -> bool:
+class _AnotherLogError(Exception):
+    """What was applied last is another entry there."""
+
+
+def _continues(head: LogHead, before: Cursor, newest: float | None) -> bool:
     """Whether a head is of the log the replica followed before the head was read. Entries don't go away: a log that ends before
-    what was applied is one restored from a backup, in which the same sequences may come to mean other
+    what was applied, or with another entry, is one restored from a backup, in which the same sequences come to mean other
     entries.
     """
-    return head.epoch == before.epoch and head.sequence >= before.sequence
+    if head.epoch != before.epoch or head.sequence < before.sequence:
+        return False
+    return head.sequence > before.sequence or not _differ(head.newest, newest)
+
+
+def _differ(one: float | None, other: float | None) -> bool:
+    """Whether two times are known and not the same."""
+    return one is not None and other is not None and one != other
 
 
 def _contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:

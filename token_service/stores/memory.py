@@ -243,6 +243,7 @@ class MemoryRevocationLog:
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
         """See `RevocationLog.append`."""
         state = self._state
+        follows = state.head.newest
         entries = []
         for draft in drafts:
             if draft.target is RevocationTarget.SESSION and not self._revoke_session(draft):
@@ -258,12 +259,12 @@ class MemoryRevocationLog:
                 reason=draft.reason,
                 token_expire_time=draft.token_expire_time,
             )
-            state.head = replace(state.head, sequence=entry.sequence)
+            state.head = replace(state.head, sequence=entry.sequence, newest=entry.revoke_time)
             state.entries.append(entry)
             if draft.target in _FLOORS:
                 state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
             entries.append(entry)
-        return state.head, entries
+        return replace(state.head, follows=follows), entries
 
     async def head(self) -> LogHead:
         """See `RevocationLog.head`."""
@@ -288,7 +289,7 @@ class MemoryRevocationLog:
         await self.append([draft])
         for number, entry in enumerate(keys, sequence + 1):
             state.entries.append(replace(entry, sequence=number))
-        state.head = replace(state.head, sequence=sequence + len(keys))
+        state.head = replace(state.head, sequence=sequence + len(keys), newest=state.entries[-1].revoke_time)
         return state.head
 
     async def compact(self, now: float, limit: int) -> int:

@@ -25,8 +25,8 @@ from token_service.stores.memory import MemoryStores
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 
-def draft(value: str) -> RevocationDraft:
-    return Revoker.draft(RevocationTarget.SUBJECT, value, START)
+def draft(value: str, now: float = START) -> RevocationDraft:
+    return Revoker.draft(RevocationTarget.SUBJECT, value, now)
 
 
 class TwoNodes:
@@ -68,15 +68,21 @@ class TwoNodes:
     def subjects(self) -> set[str]:
         return {entry.value for entry in self.replica.revocations.entries()}
 
-    async def replace_log(self, entries: int, *, epoch: str | None = None) -> None:
+    async def replace_log(self, entries: int, *, epoch: str | None = None, since: float = START) -> None:
         """Put another log in place of this one: of another epoch, or the same as it once was (a restored backup)."""
         state = self.stores.log._state
         other = MemoryStores(self.clock)
         for number in range(entries):
-            await other.log.append([draft(f"other-{number + 1}")])
+            await other.log.append([draft(f"other-{number + 1}", since + number)])
         state.entries = other.log._state.entries
         state.floors = other.log._state.floors
-        state.head = replace(state.head, epoch=epoch or state.head.epoch, sequence=entries, compacted=0)
+        state.head = replace(
+            state.head,
+            epoch=epoch or state.head.epoch,
+            sequence=entries,
+            compacted=0,
+            newest=other.log._state.head.newest,
+        )
 
 
 # --- What is known at the start -----------------------------------------------------------------------------------------
@@ -302,6 +308,55 @@ async def test_a_restored_log_that_ends_before_the_replica_is_read_anew(caplog: 
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)
         assert nodes.subjects() == {"other-1", "other-2", "other-3", "subject-6", "subject-7"}
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [5, 6, 9])
+async def test_a_restored_log_that_has_grown_again_before_anybody_looked_is_read_anew(
+    grown_to: int, caplog: pytest.LogCaptureFixture
+):
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(1.01)
+        await nodes.replace_log(grown_to, since=START + 100)
+        await asyncio.sleep(1.01)
+        assert nodes.subjects() == {f"other-{number + 1}" for number in range(grown_to)}
+        assert "run `token-service log renew`" in caplog.text
+        nodes.tailer.require_fresh()
+        caplog.clear()
+        await nodes.elsewhere(3)
+        await asyncio.sleep(1.01)
+        assert nodes.replica.applied == grown_to + 3
+        assert not caplog.records
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [4, 5, 6])
+async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: int):
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        await nodes.tailer.catch_up()
+        await nodes.replace_log(grown_to, since=START + 100)
+        _, entries = await nodes.stores.log.append(
+            [draft(f"own-{number}", START + 200) for number in range(2)]
+        )
+        head = replace(await nodes.stores.log.head(), follows=START + 100 + grown_to - 1)
+        nodes.tailer.offer(head, entries)
+        await settle()
+        others = {f"other-{number + 1}" for number in range(grown_to)}
+        assert nodes.subjects() == {*others, "own-0", "own-1"}
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [5, 8])
+async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_again(grown_to: int):
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        await nodes.tailer.catch_up()
+        await nodes.replace_log(grown_to, since=START + 100)
+        async with asyncio.timeout(5):
+            await nodes.tailer.catch_up()
+        assert nodes.subjects() == {f"other-{number + 1}" for number in range(grown_to)}
 
 
 @virtual_time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from token_service.stores.sql.errors import StatementRefusedError, unavailable
 from token_service.stores.sql.expressions import insert, least, number
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Statement
-from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of, values_of_draft
 from token_service.stores.sql.schema import log_head, revocation_floors, revocations, sessions, signing_keys
 from token_service.tokens.revocation import Revocation, RevocationTarget
@@ -28,7 +29,11 @@ _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, R
 _Appended = tuple[LogHead, Sequence[Revocation]]
 
 _HEAD: Final = sa.select(
-    log_head.c.epoch, log_head.c.sequence, log_head.c.compacted_sequence, log_head.c.key_revision
+    log_head.c.epoch,
+    log_head.c.sequence,
+    log_head.c.compacted_sequence,
+    log_head.c.key_revision,
+    log_head.c.newest_time,
 ).where(log_head.c.id == number(1))
 
 _COMPACTED: Final = (
@@ -106,11 +111,17 @@ class SqlRevocationLog:
                 {**row, "sequence": sequence + number}
                 for number, row in enumerate((await connection.execute(keys)).mappings(), 1)
             ]
-            after = LogHead(epoch, sequence + len(entries) - 1, sequence - 1, head.key_revision)
+            newest = entries[-1]["revoke_time"]
+            after = LogHead(
+                epoch, sequence + len(entries) - 1, sequence - 1, head.key_revision, to_seconds(newest)
+            )
             await connection.execute(sa.insert(revocations), entries)
             await connection.execute(
                 sa.update(log_head).values(
-                    epoch=after.epoch, sequence=after.sequence, compacted_sequence=after.compacted
+                    epoch=after.epoch,
+                    sequence=after.sequence,
+                    compacted_sequence=after.compacted,
+                    newest_time=newest,
                 )
             )
             await connection.execute(self._raise_floor, [_floor_of(entries[0])])
@@ -185,13 +196,14 @@ class SqlRevocationLog:
         revoked_keys = await _revoke_keys(connection, drafts)
         kept |= revoked_keys
 
-        sequence = head.sequence
+        sequence, newest = head.sequence, head.newest
         entries: list[dict[str, Any]] = []
         floors: list[dict[str, Any]] = []
-        appended: list[list[Revocation]] = []
+        appended: list[tuple[float | None, list[Revocation]]] = []
         position = itertools.count()
         for item in batch:
             mine: list[Revocation] = []
+            follows = newest
             for draft in item:
                 if next(position) not in kept:
                     continue
@@ -201,16 +213,22 @@ class SqlRevocationLog:
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
                 if draft.target in _FLOORS:
                     floors.append(_floor_of(values))
-            appended.append(mine)
+            if mine:
+                newest = mine[-1].revoke_time
+            appended.append((follows, mine))
 
         key_revision = head.key_revision + len(revoked_keys)
         if entries:
             await connection.execute(sa.insert(revocations), entries)
-            await connection.execute(sa.update(log_head).values(sequence=sequence, key_revision=key_revision))
+            await connection.execute(
+                sa.update(log_head).values(
+                    sequence=sequence, key_revision=key_revision, newest_time=entries[-1]["revoke_time"]
+                )
+            )
         if floors:
             await connection.execute(self._raise_floor, floors)
-        after = LogHead(head.epoch, sequence, head.compacted, key_revision)
-        return [(after, mine) for mine in appended]
+        after = LogHead(head.epoch, sequence, head.compacted, key_revision, newest)
+        return [(replace(after, follows=follows), mine) for follows, mine in appended]
 
 
 async def _locked_head(connection: AsyncConnection) -> LogHead:

@@ -117,6 +117,8 @@ log_head: Final = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("compacted_sequence", BigInteger, nullable=False),
     Column("key_revision", BigInteger, nullable=False),
+    # `revoke_time` of the last entry, also when that is compacted.
+    Column("newest_time", BigInteger),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
