@@ -236,6 +236,36 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
         await eventually(lambda: _denied(api), timeout=20)
 
 
+async def test_open_streams_end_with_the_permission(production: Production) -> None:
+    async with (
+        production.api(caller(production, GATEWAY)) as gateway,
+        production.api(caller(production, OTHER_GATEWAY)) as other,
+        production.api(caller(production, LOGIN)) as login,
+        Follower(other, subscriber_id="v-2") as goes_on,
+    ):
+        policy = production.directory / "policy.toml"
+        for changed in (
+            POLICY.replace(f'"{GATEWAY}"]\npermissions = ["validate", "subscribe"]', f'"{GATEWAY}"]\npermissions = ["validate"]'),
+            POLICY.replace(f'"{GATEWAY}"', '"somebody-else.example.org"'),
+        ):  # fmt: skip
+            assert changed != POLICY
+            async with Follower(gateway, subscriber_id="v-1") as follower:
+                await eventually(lambda follower=follower: follower.caught_up)
+                policy.write_text(changed)
+                assert_denied(await follower.ended(), "subscribe")
+                revoked = await login.revoke(subject="zoe")
+                await goes_on.caught_up_to(revoked.cursor)
+            policy.write_text(POLICY)
+
+            async def permitted_again() -> bool:
+                try:
+                    return bool(await gateway.confirm("v-1", ""))
+                except grpc.aio.AioRpcError:
+                    return False
+
+            await eventually(permitted_again, timeout=20)
+
+
 async def _denied(api: Api) -> bool:
     try:
         await api.issue()

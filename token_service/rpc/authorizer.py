@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,6 +22,8 @@ class Caller:
     permissions: frozenset[Permission]
     identity: str = ""
     """Stands for what the caller has proved to be, whatever that permits now. Of one length; empty: callers can't be told apart."""
+    names: tuple[bytes, ...] = ()
+    """In its certificate."""
 
     def subscriber(self, subscriber_id: str) -> str:
         """What a validator of this caller is known by: nobody else can speak for it, whatever name they give."""
@@ -51,6 +53,14 @@ class Authorizer(Protocol):
         """Who calls. Raises `CallerUnauthenticatedError`."""
         ...
 
+    def permissions(self, caller: Caller) -> frozenset[Permission]:
+        """What a caller identified earlier may do now."""
+        ...
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever somebody's permissions may have changed."""
+        ...
+
 
 class TrustingAuthorizer:
     """Anybody may do anything. For development on a loopback address."""
@@ -60,6 +70,13 @@ class TrustingAuthorizer:
     def identify(self, peer: Peer) -> Caller:
         """Anybody."""
         return self._ANYBODY
+
+    def permissions(self, caller: Caller) -> frozenset[Permission]:
+        """All there are."""
+        return caller.permissions
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Nothing ever changes."""
 
 
 class CertificateAuthorizer:
@@ -72,16 +89,30 @@ class CertificateAuthorizer:
     def __init__(self, callers: Mapping[str, frozenset[Permission]]) -> None:
         self._callers: Mapping[str, frozenset[Permission]] = callers
         self._known: dict[tuple[bytes, ...], Caller] = {}
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def callers(self) -> Mapping[str, frozenset[Permission]]:
-        """The permissions of each identity. May be replaced at any time; calls that come later go by the new ones."""
+        """The permissions of each identity. May be replaced at any time; calls that come later, and streams that are open, go by the new ones."""
         return self._callers
 
     @callers.setter
     def callers(self, callers: Mapping[str, frozenset[Permission]]) -> None:
         self._callers = callers
         self._known = {}
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever the callers were replaced."""
+        self._listeners.append(listener)
+
+    def permissions(self, caller: Caller) -> frozenset[Permission]:
+        """What a caller identified earlier may do now: nothing, if it is not known any more."""
+        try:
+            return self._caller(caller.names).permissions
+        except CallerUnauthenticatedError:
+            return frozenset()
 
     def identify(self, peer: Peer) -> Caller:
         """The caller its certificate names. Raises `CallerUnauthenticatedError` for a peer without one, or one not known."""
@@ -91,20 +122,24 @@ class CertificateAuthorizer:
             raise CallerUnauthenticatedError(
                 "a client certificate with a SPIFFE ID or a DNS name is required"
             )
+        return self._caller(names)
+
+    def _caller(self, names: tuple[bytes, ...]) -> Caller:
         caller = self._known.get(names)
         if caller is None:
-            caller = self._look_up([name.decode("utf-8", "replace") for name in names], _identity(names))
+            caller = self._look_up(names)
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known[names] = caller
         return caller
 
-    def _look_up(self, names: list[str], identity: str) -> Caller:
-        found = [name for name in names if self._permissions(name) is not None]
+    def _look_up(self, names: tuple[bytes, ...]) -> Caller:
+        texts = [name.decode("utf-8", "replace") for name in names]
+        found = [name for name in texts if self._permissions(name) is not None]
         if not found:
             raise CallerUnauthenticatedError("the names in the client certificate are not known here")
         permissions = frozenset[Permission]().union(*(self._permissions(name) or () for name in found))
-        return Caller(", ".join(found), permissions, identity)
+        return Caller(", ".join(found), permissions, _identity(names), names)
 
     def _permissions(self, name: str) -> frozenset[Permission] | None:
         exact = self._callers.get(name)

@@ -24,6 +24,7 @@ from typing import Final
 import grpc
 
 from token_service.clock import Clock
+from token_service.core.callers import Permission
 from token_service.core.keyring import Keyring
 from token_service.core.ports import RevocationLog
 from token_service.core.read_index import ReadIndex
@@ -32,12 +33,13 @@ from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import (
     OverloadedError,
+    PermissionDeniedError,
     ReplicaStaleError,
     ServiceError,
     ShuttingDownError,
     StreamEndedError,
 )
-from token_service.rpc.authorizer import Caller
+from token_service.rpc.authorizer import Authorizer, Caller
 from token_service.rpc.edge import Context
 from token_service.rpc.requests import subscription
 from token_service.rpc.ring import Ring
@@ -63,7 +65,9 @@ class _Stream:
     """One reader. It has everything up to `position`."""
 
     __slots__ = (
+        "aborted",
         "behind",
+        "caller",
         "context",
         "end",
         "keys",
@@ -74,8 +78,9 @@ class _Stream:
         "until",
     )
 
-    def __init__(self, context: Context, until: float) -> None:
+    def __init__(self, context: Context, caller: Caller, until: float) -> None:
         self.context = context
+        self.caller = caller
         self.position = 0
         self.behind = True
         """Whether it was not told yet that it has reached the head."""
@@ -88,6 +93,9 @@ class _Stream:
         self.until = until
         self.sending_since: float | None = None
         self.end: ServiceError | None = None
+        """Why it is to be ended, or is."""
+        self.aborted = False
+        """Whether it was ended although a message of it is unread."""
 
 
 class Feed:
@@ -101,6 +109,7 @@ class Feed:
         tailer: Tailer,
         keyring: Keyring,
         validators: Validators,
+        authorizer: Authorizer,
         clock: Clock,
         *,
         issuer: str,
@@ -116,6 +125,7 @@ class Feed:
         self._tailer = tailer
         self._keyring = keyring
         self._validators = validators
+        self._authorizer = authorizer
         self._clock = clock
         self._issuer = issuer
         self._max_streams = max_streams
@@ -136,6 +146,7 @@ class Feed:
         replica.listen(self)
         keyring.on_change(self._keys_changed)
         validators.on_request(self._wake)
+        authorizer.on_change(self._permissions_changed)
 
     def __len__(self) -> int:
         """How many streams are open."""
@@ -179,14 +190,27 @@ class Feed:
         now = self._clock.monotonic()
         ended = False
         for stream in self._streams:
-            if stream.end is not None:
+            if stream.aborted:
                 continue
             if stream.sending_since is not None and now - stream.sending_since > self._max_stall:
                 self._end_unread(
-                    stream, StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER)
+                    stream,
+                    stream.end or StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER),
                 )
-            elif now > stream.until:
+            elif stream.end is None and now > stream.until:
                 stream.end = StreamEndedError("the stream reached its greatest age", retry_after=0.0)
+                ended = True
+        if ended:
+            self._wake()
+
+    def _permissions_changed(self) -> None:
+        """End the streams of callers that may not have them any more, however quiet they are. One that is being sent a message ends behind it."""
+        ended = False
+        for stream in self._streams:
+            if Permission.SUBSCRIBE not in self._authorizer.permissions(stream.caller):
+                stream.end = stream.end or PermissionDeniedError(
+                    "the permission subscribe was taken away", metadata={"permission": Permission.SUBSCRIBE}
+                )
                 ended = True
         if ended:
             self._wake()
@@ -214,6 +238,7 @@ class Feed:
         call until it has a status.
         """
         stream.end = error
+        stream.aborted = True
         task = asyncio.create_task(_abort(stream.context, error), name="end-unread-stream")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
@@ -224,7 +249,7 @@ class Feed:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
-        `StoreUnavailableError`, `ReplicaStaleError`.
+        `StoreUnavailableError`, `ReplicaStaleError`, and `PermissionDeniedError` once the caller has lost the permission.
         """
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:
@@ -232,7 +257,7 @@ class Feed:
         if len(self._streams) >= self._max_streams:
             raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
         age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
-        stream = _Stream(context, self._clock.monotonic() + age)
+        stream = _Stream(context, caller, self._clock.monotonic() + age)
         self._streams.add(stream)
         subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
         if subscriber:
@@ -358,6 +383,8 @@ class Feed:
         return message
 
     async def _send(self, stream: _Stream, message: bytes) -> None:
+        if stream.end is not None:  # since something else was waited for
+            raise stream.end
         stream.sending_since = self._clock.monotonic()
         await stream.context.write(message)
         stream.sending_since = None

@@ -139,6 +139,7 @@ class GrpcServer:
             tailer,
             keyring,
             validators,
+            authorizer,
             clock,
             issuer=issuer_name,
             max_streams=limits.max_streams,

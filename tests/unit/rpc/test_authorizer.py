@@ -117,3 +117,18 @@ def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
 
 def test_in_development_all_speak_for_all() -> None:
     assert TrustingAuthorizer().identify(Peer()).subscriber("v") == "v"
+
+
+def test_an_open_stream_goes_by_what_its_caller_may_do_now() -> None:
+    authorizer = CertificateAuthorizer({"a": VALIDATE, "spiffe://x/*": VALIDATE})
+    heard: list[bool] = []
+    a, b = authorizer.identify(Peer(peer_dns=[b"a"])), authorizer.identify(Peer(peer_uri=[b"spiffe://x/b"]))
+    authorizer.on_change(
+        lambda: heard.append(Permission.SUBSCRIBE in authorizer.permissions(a) & authorizer.permissions(b))
+    )
+    authorizer.callers = {"a": VALIDATE, "spiffe://x/b": VALIDATE}
+    authorizer.callers = {"a": ISSUE, "spiffe://x/*": VALIDATE}
+    assert (authorizer.permissions(a), authorizer.permissions(b)) == (ISSUE, VALIDATE)
+    authorizer.callers = {}
+    assert (authorizer.permissions(a), authorizer.permissions(b)) == (frozenset(), frozenset())
+    assert heard == [True, False, False]

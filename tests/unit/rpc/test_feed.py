@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -14,9 +14,11 @@ from tests.support.deadline import eventually
 from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, complaints, refused, serving
 from token_service.clock import SystemClock
+from token_service.core.callers import Permission
 from token_service.core.ports import RevocationDraft
 from token_service.errors import StoreUnavailableError
 from token_service.rpc import feed as feed_module
+from token_service.rpc.authorizer import Caller, TrustingAuthorizer
 from token_service.rpc.ring import MAX_BATCH_BYTES
 from token_service.rpc.server import GrpcLimits
 from token_service.stores.memory import MemoryStores
@@ -599,6 +601,90 @@ async def test_a_reader_that_does_not_read_is_ended_and_others_are_not() -> None
             await eventually(lambda: len(served.server.feed) == 1)
             await revoke(served, "after")
             assert ids_in(await reader.next()) == {"after"}
+        await stalled.channel.close()
+
+
+class Changeable(TrustingAuthorizer):
+    """One caller, whose permissions may be taken away."""
+
+    def __init__(self) -> None:
+        self.now = frozenset(Permission)
+        self.listeners: list[Callable[[], None]] = []
+        self.asked = 0
+
+    def permissions(self, caller: Caller) -> frozenset[Permission]:
+        self.asked += 1
+        return self.now
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
+
+    def change(self, *permissions: Permission) -> None:
+        self.now = frozenset(permissions)
+        for listener in self.listeners:
+            listener()
+
+
+async def test_without_the_permission_streams_end_however_quiet_they_are() -> None:
+    authorizer = Changeable()
+    async with serving(authorizer=authorizer) as served:
+        readers = [served.follow(subscriber_id=f"v-{number}") for number in range(20)]
+        for reader in readers:
+            await reader.caught_up()
+        authorizer.change(Permission.SUBSCRIBE)
+        assert authorizer.asked == 20
+        await revoke(served, "a")
+        for reader in readers:
+            assert ids_in(await reader.next()) == {"a"}
+        assert authorizer.asked == 20  # nobody is asked about again until something changes
+        authorizer.change(Permission.VALIDATE)
+        for reader in readers:
+            failure = await reader.ended()
+            assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+            assert failure.metadata == {"permission": "subscribe"}
+        await eventually(lambda: len(served.server.feed) == 0)
+        assert served.node.validators.counts(0) == (0, 0)
+
+
+async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_nothing_more() -> None:
+    authorizer = Changeable()
+    async with serving(authorizer=authorizer) as served:
+        began, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(floor: int) -> Any:
+            began.set()
+            await go_on.wait()
+            return await original(floor)
+
+        snapshots = served.server.feed._snapshots
+        original = snapshots.get
+        snapshots.get = slowly  # type: ignore[method-assign]
+        reader = served.follow()
+        reading = asyncio.create_task(reader.ended())
+        await asyncio.wait_for(began.wait(), 10)
+        authorizer.change()
+        go_on.set()
+        assert (await reading).reason == "PERMISSION_DENIED"
+        assert reader.messages == []
+
+
+@pytest.mark.parametrize("why", ["age", "permission"])
+async def test_a_reader_that_does_not_read_is_ended_though_it_was_to_end_anyway(why: str) -> None:
+    authorizer = Changeable()
+    limits = GrpcLimits(stream_max_stall=1.0, ring_capacity=1_000_000)
+    async with serving(limits=limits, authorizer=authorizer) as served:
+        stalled = Stalled(served)
+        stream = await stall(served, stalled)
+        if why == "age":
+            stream.until = stream.sending_since
+        else:
+            authorizer.change()
+        await eventually(lambda: stream.end is not None)
+        await eventually(stream.context.done)
+        assert (await stalled.reader.ended()).reason == {
+            "age": "STREAM_ENDED",
+            "permission": "PERMISSION_DENIED",
+        }[why]
         await stalled.channel.close()
 
 

@@ -21,7 +21,7 @@ from token_service.errors import (
     SigningUnavailableError,
     StoreUnavailableError,
 )
-from token_service.rpc.authorizer import Caller
+from token_service.rpc.authorizer import Caller, TrustingAuthorizer
 from token_service.stores.memory import MemoryStores
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm
@@ -540,7 +540,7 @@ async def test_waiting_for_validators(served: Served) -> None:
 
 
 async def test_a_key_and_everything_are_for_administrators() -> None:
-    class Operator:
+    class Operator(TrustingAuthorizer):
         def identify(self, peer: Any) -> Caller:
             return Caller("operator", frozenset({Permission.REVOKE}))
 
