@@ -70,7 +70,9 @@ class FakeTokenService:
         """ValidateToken and GetKeySet fail with UNAVAILABLE."""
         self.probe_delay = 0.0
         """Seconds an answer to ConfirmRevocations lies around after the head was read."""
-        self.remote_delay = 0.0
+        self.remote_gate = threading.Event()
+        """While it is not set, ValidateToken does not answer."""
+        self.remote_gate.set()
         self.lose_refreshes = 0
         """So many answers to RefreshToken get lost after the rotation."""
         self.refuse_refreshes: ServiceError | None = None
@@ -286,7 +288,7 @@ class _Tokens(TokenServiceServicer):
         if fake.refuse_unary:
             _abort(context, StoreUnavailableError())
         answer = fake.judge(request)
-        time.sleep(fake.remote_delay)
+        fake.remote_gate.wait(60)
         return answer
 
     def RefreshToken(self, request: Any, context: Any) -> Any:

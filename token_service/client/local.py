@@ -34,7 +34,9 @@ _MAX_CLOCK_STEP: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RefreshKeys:
-    """Get the issuer's key set, unless that was done just now. The outcome: whether it was taken over."""
+    """Get the issuer's key set, unless that was done just now. The outcome: whether it was taken over, or None if the service did not answer
+    when it was asked last.
+    """
 
     issuer: str
 
@@ -188,12 +190,15 @@ class LocalValidator:
         result: VerifiedClaims | Known | IssuerState = missing
         if isinstance(result, IssuerState):
             issuer = result
-            yield RefreshKeys(issuer.config.issuer)
+            taken = yield RefreshKeys(issuer.config.issuer)
             result = self.check(token, audience, required_scopes)
             if isinstance(result, IssuerState):
                 if not issuer.has_keys:
                     self._counters.rejected_stale += 1
                     raise ReplicaStaleError(f"no key set of {issuer.config.issuer} has been received yet")
+                if taken is None:
+                    self._counters.rejected_stale += 1
+                    raise ReplicaStaleError("no key with this kid is known, and the service does not answer")
                 self._counters.rejected[InvalidReason.UNKNOWN_KEY.value] += 1
                 raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
         if isinstance(result, Known):

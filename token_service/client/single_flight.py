@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -63,10 +63,16 @@ class ThreadSingleFlight(Generic[K, T]):
 
     def do(self, key: K, work: Callable[[], T]) -> T:
         """The result of `work`, or of the call for the same key that is under way."""
+        return cast("T", self.do_if(lambda: True, key, work))
+
+    def do_if(self, may_begin: Callable[[], bool], key: K, work: Callable[[], T]) -> T | None:
+        """As `do`; None if nothing is under way and `may_begin` says no. No thread gets between the question and the beginning."""
         with self._lock:
             flight = self._flights.get(key)
             mine = flight is None
             if flight is None:
+                if not may_begin():
+                    return None
                 flight = self._flights[key] = Future()
         if not mine:
             return flight.result()

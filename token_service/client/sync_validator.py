@@ -165,6 +165,7 @@ class _Service:
         self._asking: ThreadSingleFlight[AskService, Answer | None] = ThreadSingleFlight()
         self._refreshing: ThreadSingleFlight[str, bool] = ThreadSingleFlight()
         self._limit = RefreshLimit(issuer.key_refresh_interval, parts.clock)
+        self._unanswered = False
         self._saving: _Repeater | None = None
 
     def start(self) -> None:
@@ -208,15 +209,15 @@ class _Service:
         """The service's answer; None if there is none."""
         if self._follower is not None:
             self._follower.nudge()
-        if len(self._asking) >= self._issuer.max_remote_calls:
-            return None
-        return self._asking.do(question, lambda: self._ask(question))
+        return self._asking.do_if(self._may_ask, question, lambda: self._ask(question))
 
-    def refresh_for_unknown_key(self) -> bool:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it."""
-        if not len(self._refreshing) and not self._limit.allows():
-            return False
-        return self._refreshing.do("", self._refresh)
+    def _may_ask(self) -> bool:
+        return len(self._asking) < self._issuer.max_remote_calls
+
+    def refresh_for_unknown_key(self) -> bool | None:
+        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it. The outcome of `RefreshKeys`."""
+        taken = self._refreshing.do_if(self._limit.allows, "", self._refresh)
+        return None if self._unanswered else bool(taken)
 
     def _ask(self, question: AskService) -> Answer | None:
         self._counters.remote_calls += 1
@@ -239,9 +240,12 @@ class _Service:
         except grpc.RpcError as error:
             self._counters.key_refresh_failures += 1
             logger.debug("the key set was not answered: %s", error_from_rpc(error).reason.value)
+            self._unanswered = True
             return False
         except ValueError:  # as above
+            self._unanswered = True
             return False
+        self._unanswered = False
         assert self._follower is not None
         return self._follower.take_key_set(response.key_set)
 
@@ -280,9 +284,7 @@ class _ForeignKeys:
         self._repeater.close()
 
     def refresh_for_unknown_key(self) -> bool:
-        if not len(self._refreshing) and not self._limit.allows():
-            return False
-        return self._refresh()
+        return bool(self._refreshing.do_if(self._limit.allows, "", self._source.refresh))
 
     def _refresh(self) -> bool:
         return self._refreshing.do("", self._source.refresh)

@@ -168,6 +168,7 @@ class _Service:
         self._asking: SingleFlight[AskService, Answer | None] = SingleFlight()
         self._refreshing: SingleFlight[str, bool] = SingleFlight()
         self._limit = RefreshLimit(issuer.key_refresh_interval, parts.clock)
+        self._unanswered = False
         self._saving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -208,11 +209,12 @@ class _Service:
             return None
         return await self._asking.do(question, lambda: self._ask(question))
 
-    async def refresh_for_unknown_key(self) -> bool:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it."""
-        if not len(self._refreshing) and not self._limit.allows():
-            return False
-        return await self._refreshing.do("", self._refresh)
+    async def refresh_for_unknown_key(self) -> bool | None:
+        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it. The outcome of `RefreshKeys`."""
+        taken = False
+        if len(self._refreshing) or self._limit.allows():
+            taken = await self._refreshing.do("", self._refresh)
+        return None if self._unanswered else taken
 
     async def _ask(self, question: AskService) -> Answer | None:
         self._counters.remote_calls += 1
@@ -233,7 +235,9 @@ class _Service:
         except grpc.RpcError as error:
             self._counters.key_refresh_failures += 1
             logger.debug("the key set was not answered: %s", error_from_rpc(error).reason.value)
+            self._unanswered = True
             return False
+        self._unanswered = False
         return self._replica.take_key_set(response.key_set)
 
     async def _save(self) -> None:

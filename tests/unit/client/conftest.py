@@ -25,12 +25,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 def config_for(
     service: FakeTokenService,
     *,
-    bound: float = 1.0,
+    bound: float = 9.0,
     when_stale: Any = None,
     accept_for: float = 300.0,
     **changes: Any,
 ) -> ValidatorConfig:
-    """A validator of this service that notices everything quickly."""
+    """A validator of this service that notices everything quickly, but for its becoming stale while the machine is busy with something else."""
     of_issuer = {
         name: changes.pop(name)
         for name in (
@@ -44,10 +44,11 @@ def config_for(
         if name in changes
     }
     stale = {} if when_stale is None else {"when_stale": when_stale}
+    of_issuer.setdefault("remote_timeout", 30.0)
     issuer = ServiceIssuer(
         issuer=service.issuer,
         target=service.address,
-        freshness=Freshness(bound=bound, probe_timeout=min(0.5, bound), accept_for=accept_for, **stale),
+        freshness=Freshness(bound=bound, probe_timeout=bound, accept_for=accept_for, **stale),
         reconnect=Backoff(initial=0.02, longest=0.2),
         **of_issuer,
     )

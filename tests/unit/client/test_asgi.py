@@ -58,7 +58,9 @@ async def serving(validator: TokenValidator, **rules: Any) -> AsyncIterator[http
     serving = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: server.started)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False
+        ) as client:
             yield client
     finally:
         server.should_exit = True
@@ -69,7 +71,7 @@ async def serving(validator: TokenValidator, **rules: Any) -> AsyncIterator[http
 @asynccontextmanager
 async def ready(service: FakeTokenService, **options: Any) -> AsyncIterator[TokenValidator]:
     async with TokenValidator(config_for(service, **options)) as validator:
-        assert await validator.wait_ready(10)
+        assert await validator.wait_ready(60)
         yield validator
 
 

@@ -59,7 +59,7 @@ def test_every_call_carries_a_renewed_token(service: FakeTokenService) -> None:
         source = SyncTokenSource(TokenServiceStub(tokens), client_id="web", store=store(service))
         with grpc.secure_channel(address, credentials(TokenCallCredentials(source))) as channel:
             say: Any = channel.unary_unary("/echo.Echo/Say")
-            answers = {say(b"", timeout=10) for _ in range(5)}
+            answers = {say(b"", timeout=60) for _ in range(5)}
         assert answers == {f"Bearer {source.token()}".encode()}
         assert len(service.refresh_calls) == 1
         source.close()
@@ -76,7 +76,7 @@ async def test_in_an_event_loop(service: FakeTokenService, aio_tokens: grpc.aio.
     with echo_server() as address:
         async with grpc.aio.secure_channel(address, credentials(TokenCallCredentials(source))) as channel:
             say: Any = channel.unary_unary("/echo.Echo/Say")
-            answers = await asyncio.gather(*(say(b"", timeout=10) for _ in range(5)))
+            answers = await asyncio.gather(*(say(b"", timeout=60) for _ in range(5)))
         assert set(answers) == {f"Bearer {await source.token()}".encode()}
         assert len(service.refresh_calls) == 1
     await source.close()
@@ -89,5 +89,5 @@ def test_a_call_without_a_token_is_not_made(service: FakeTokenService) -> None:
         with grpc.secure_channel(address, credentials(TokenCallCredentials(source))) as channel:
             say: Any = channel.unary_unary("/echo.Echo/Say")
             with pytest.raises(grpc.RpcError) as caught:
-                say(b"", timeout=10)
+                say(b"", timeout=60)
         assert "session was revoked" in caught.value.details()  # type: ignore[attr-defined]

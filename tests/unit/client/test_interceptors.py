@@ -120,7 +120,7 @@ def call(address: str, method: str, kind: str, *metadata: tuple[str, str]) -> by
     with grpc.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         multi: Any = getattr(channel, kind)(f"/shop.{method}")
         request: Any = iter([b"1", b"2"]) if kind.startswith("stream") else b"1"
-        answer = multi(request, metadata=metadata, timeout=10)
+        answer = multi(request, metadata=metadata, timeout=60)
         if kind.endswith("unary"):
             return bytes(answer)
         answers = set(answer)
@@ -211,7 +211,7 @@ KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 @pytest.mark.parametrize("shape", KINDS)
 def test_sync_server(service: FakeTokenService, shape: str) -> None:
     with SyncTokenValidator(config_for(service)) as validator:
-        assert validator.wait_ready(10)
+        assert validator.wait_ready(60)
         with sync_server(validator, RULES, shape) as address:
             exercise(service, address, shape)
 
@@ -219,7 +219,7 @@ def test_sync_server(service: FakeTokenService, shape: str) -> None:
 @pytest.mark.parametrize("shape", KINDS)
 async def test_aio_server(service: FakeTokenService, shape: str) -> None:
     async with TokenValidator(config_for(service)) as validator:
-        assert await validator.wait_ready(10)
+        assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape) as address:
             await asyncio.to_thread(exercise, service, address, shape)
 
@@ -239,7 +239,7 @@ async def test_not_knowing_is_unavailable_and_no_fault_of_the_token(service: Fak
 
 async def test_claims_do_not_leak_from_call_to_call(service: FakeTokenService) -> None:
     async with TokenValidator(config_for(service)) as validator:
-        assert await validator.wait_ready(10)
+        assert await validator.wait_ready(60)
         async with (
             aio_server(validator, RULES, KINDS[0]) as address,
             grpc.aio.insecure_channel(address) as channel,
@@ -263,7 +263,7 @@ async def test_claims_do_not_leak_from_call_to_call(service: FakeTokenService) -
 
 async def test_a_caller_understands_the_refusal(service: FakeTokenService) -> None:
     async with TokenValidator(config_for(service)) as validator:
-        assert await validator.wait_ready(10)
+        assert await validator.wait_ready(60)
         async with (
             aio_server(validator, RULES, KINDS[0]) as address,
             grpc.aio.insecure_channel(address) as channel,

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.support.deadline import eventually_sync
 from token_service.client.single_flight import SingleFlight, ThreadSingleFlight
 
 
@@ -79,6 +80,35 @@ def test_one_does_it_for_all_threads() -> None:
         thread.join(10)
     assert len(results) == 8
     assert len(flights) == 0
+
+
+def test_a_thread_joins_what_it_may_not_begin() -> None:
+    flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
+    go = threading.Event()
+    allowed = iter([True])
+    results: list[int | None] = []
+
+    def work() -> int:
+        assert go.wait(60)
+        return 1
+
+    def ask() -> None:
+        results.append(flights.do_if(lambda: next(allowed, False), "a", work))
+
+    first = threading.Thread(target=ask)
+    first.start()
+    eventually_sync(lambda: len(flights) == 1)
+    others = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in others:
+        thread.start()
+    assert flights.do_if(lambda: False, "b", work) is None
+    go.set()
+    for thread in (first, *others):
+        thread.join(60)
+    assert flights.do_if(lambda: False, "a", work) is None
+    assert set(results) <= {1, None}  # None: it came when all was over
+    assert 1 in results
+    assert next(allowed, None) is None
 
 
 def test_a_failure_in_a_thread_is_not_remembered() -> None:

@@ -11,6 +11,7 @@ from tests.support.both_validators import AnyValidator
 from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.hostile_tokens import VECTORS, token_of
+from tests.support.manual_clock import ManualClock
 from tests.support.token_mint import AUDIENCE, Mint
 from tests.unit.client.conftest import config_for
 from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig, WhenStale
@@ -97,9 +98,10 @@ async def test_every_revocation_arrives_and_only_where_it_should(
 async def test_expiry_and_not_before_are_checked_on_every_hit_with_leeway(
     service: FakeTokenService, kind: str
 ) -> None:
-    async with AnyValidator(kind, config_for(service, leeway=2.0)) as validator:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service, leeway=2.0), clock) as validator:
         assert await validator.wait_ready()
-        now = time.time()
+        now = clock.wall
         soon = service.mint.token(now, nbf=int(now) + 1)
         late = service.mint.token(now - 10, exp=int(now))
         await validator.validate(soon)
@@ -108,7 +110,7 @@ async def test_expiry_and_not_before_are_checked_on_every_hit_with_leeway(
         # Whoever has just issued it may have a clock that is ahead.
         await validator.validate(service.mint.token(now + 3))
         assert await reason_of(validator, service.mint.token(now - 60, exp=int(now) - 5)) is _R.EXPIRED
-        await eventually(lambda: time.time() > int(now) + 2.05)
+        clock.advance(2.05)
         assert await reason_of(validator, late) is _R.EXPIRED
 
 
@@ -154,6 +156,25 @@ async def test_an_unknown_key_is_asked_for_once_and_not_more_often_than_allowed(
         assert service.key_set_calls == 1
 
 
+async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens_fault(
+    service: FakeTokenService, kind: str
+) -> None:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service, key_refresh_interval=5.0), clock) as validator:
+        assert await validator.wait_ready()
+        service.refuse_unary = True
+        token = Mint("ES256", "other").token(clock.wall)
+        for _ in range(3):  # asked once, which is as often as allowed
+            with pytest.raises(ReplicaStaleError, match="no key with this kid"):
+                await validator.validate(token)
+        assert service.key_set_calls == 1
+        service.refuse_unary = False
+        clock.advance(5.0)
+        assert await reason_of(validator, token) is _R.UNKNOWN_KEY
+        assert await reason_of(validator, token) is _R.UNKNOWN_KEY
+        assert service.key_set_calls == 2
+
+
 async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenService, kind: str) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with AnyValidator(kind, config_for(service)) as validator:
@@ -166,7 +187,8 @@ async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenSer
 
 async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
-    async with AnyValidator(kind, config_for(service, bound=0.5)) as validator:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service), clock) as validator:
         good = service.mint.token(time.time(), jti="good")
         await eventually(lambda: validator.counters.key_sets == 1)
         await validator.validate(good, required_scopes=["read"])
@@ -176,8 +198,9 @@ async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> N
         assert (call.audience, list(call.required_scopes)) == (AUDIENCE, ["read"])
         service.hold_streams = True
         service.revoke(token_id="good")
-        await asyncio.sleep(0.5)
+        clock.advance(9.0)
         assert await reason_of(validator, good) is _R.REVOKED
+        assert len(service.remote_calls) == 2
         assert validator.counters.remote_failures == 0
 
 
@@ -213,23 +236,22 @@ async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) ->
 
 
 async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> None:
-    config = config_for(service, bound=0.3, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=1.5)
-    async with AnyValidator(kind, config) as validator:
-        token = service.mint.token(time.time())
+    config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=20.0)
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config, clock) as validator:
+        token = service.mint.token(clock.wall)
         assert await validator.wait_ready()
         service.refuse_probes = service.refuse_unary = True
-        await eventually(lambda: not validator.is_fresh)
+        clock.advance(9.0)
+        assert not validator.is_fresh
         await validator.validate(token)
         assert validator.counters.accepted_stale == 1
-
-        async def rejected() -> bool:
-            try:
-                await validator.validate(token)
-            except ReplicaStaleError:
-                return True
-            return False
-
-        await eventually(rejected)
+        clock.advance(10.9)
+        await validator.validate(token)
+        assert validator.counters.accepted_stale == 2
+        clock.advance(0.2)
+        with pytest.raises(ReplicaStaleError):
+            await validator.validate(token)
 
 
 async def test_accept_needs_a_proof_to_count_from(service: FakeTokenService, kind: str) -> None:
@@ -256,23 +278,28 @@ async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
 
 async def test_one_remote_call_for_all_who_ask_for_the_same(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
-    service.remote_delay = 0.5
-    async with AnyValidator(kind, config_for(service, remote_timeout=10.0)) as validator:
+    service.remote_gate.clear()
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service), clock) as validator:
         await eventually(lambda: validator.counters.key_sets == 1)
-        token = service.mint.token(time.time())
-        await asyncio.gather(*(validator.validate(token) for _ in range(5)))
+        token = service.mint.token(clock.wall)
+        asking = [asyncio.ensure_future(validator.validate(token)) for _ in range(5)]
+        await eventually(lambda: service.remote_calls)
+        service.remote_gate.set()
+        await asyncio.gather(*asking)
         assert len(service.remote_calls) == 1
 
 
 async def test_remote_calls_are_bounded(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
-    service.remote_delay = 0.5
+    service.remote_gate.clear()
     async with AnyValidator(kind, config_for(service, max_remote_calls=2)) as validator:
         await eventually(lambda: validator.counters.key_sets == 1)
         now = time.time()
-        results = await asyncio.gather(
-            *(validator.validate(service.mint.token(now)) for _ in range(5)), return_exceptions=True
-        )
+        asking = [asyncio.ensure_future(validator.validate(service.mint.token(now))) for _ in range(5)]
+        await eventually(lambda: sum(each.done() for each in asking) == 3)
+        service.remote_gate.set()
+        results = await asyncio.gather(*asking, return_exceptions=True)
         assert sum(isinstance(result, ReplicaStaleError) for result in results) == 3
         assert len(service.remote_calls) == 2
 
@@ -350,7 +377,7 @@ async def test_confirms_what_it_has_applied(service: FakeTokenService, kind: str
 
 
 async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenService, kind: str) -> None:
-    config = config_for(service, bound=20.0)
+    config = config_for(service, bound=600.0)
     async with AnyValidator(kind, config) as validator:
         assert await validator.wait_ready()
         parts = validator.real._parts
@@ -358,7 +385,7 @@ async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenSe
         parts.replica.feed.fresh_until = float("-inf")
         parts.replica._probed_at = float("-inf")
         await validator.validate(service.mint.token(time.time()))
-        await eventually(lambda: validator.is_fresh, timeout=3)  # not only at the next regular one, in 6 s
+        await eventually(lambda: validator.is_fresh)  # not only at the next regular one, in minutes
 
 
 async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService, kind: str) -> None:
@@ -395,11 +422,15 @@ async def test_the_cache_is_bounded(service: FakeTokenService, kind: str) -> Non
 
 
 async def test_a_token_is_remembered_for_no_longer_than_said(service: FakeTokenService, kind: str) -> None:
-    async with AnyValidator(kind, config_for(service, cache_age=0.2)) as validator:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service, bound=600.0, cache_age=200.0), clock) as validator:
         assert await validator.wait_ready()
-        token = service.mint.token(time.time())
+        token = service.mint.token(clock.wall)
         await validator.validate(token)
-        await asyncio.sleep(0.25)
+        clock.advance(199.0)
+        await validator.validate(token)
+        assert validator.counters.verified == 1
+        clock.advance(1.0)
         await validator.validate(token)
         assert validator.counters.verified == 2
 
@@ -485,6 +516,8 @@ async def test_threads_and_tasks_validate_while_revocations_pour_in(
                     except InvalidTokenError as error:
                         if error.reason is not _R.REVOKED or name not in revoked:
                             wrong.append(f"{name}: {error.reason}")
+                    except ReplicaStaleError:
+                        pass  # nothing was proven in time, and the service did not answer either
                     else:
                         if began > known + 2.0:
                             wrong.append(f"{name} accepted {began - known} s after its revocation")
@@ -497,7 +530,7 @@ async def test_threads_and_tasks_validate_while_revocations_pour_in(
             revoked[revoked_now] = service.revoke(token_id=revoked_now)
             if number % 50 == 0:
                 await asyncio.sleep(0.01)
-        await eventually(lambda: validator.counters.revocations == 1500, timeout=30)
+        await eventually(lambda: validator.counters.revocations == 1500)
         stop.set()
         await asyncio.gather(*workers)
         assert wrong == []
