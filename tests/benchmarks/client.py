@@ -39,7 +39,7 @@ from tests.support.token_mint import AUDIENCE, ISSUER, Mint
 from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
-from token_service.tokens import base64url
+from token_service.tokens import base64url, strict_json
 from token_service.tokens.revocation_set import TOKEN_BUCKET_SECONDS
 from token_service.tokens.verified_cache import TokenCache
 from token_service.v1 import token_service_pb2 as pb
@@ -500,11 +500,13 @@ def weigh(count: int) -> None:
         texts.setdefault((now + number % 3600) // TOKEN_BUCKET_SECONDS, set()).add(f"token-{number}")
     looked_for = [
         seal_claims(
-            {
-                **mint.claims(now),
-                "jti": f"{'token' if number % 2 else 'other'}-{number}",
-                "exp": now + number % 3600,
-            },
+            strict_json.encode(
+                {
+                    **mint.claims(now),
+                    "jti": f"{'token' if number % 2 else 'other'}-{number}",
+                    "exp": now + number % 3600,
+                }
+            ),
             TokenKind.ACCESS,
             "kid",
             True,

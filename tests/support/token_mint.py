@@ -76,9 +76,9 @@ class Mint:
             "nbf": int(now),
             "jti": f"token-{self._number}",
             "client_id": "web",
+            "rev": 0,
             "scope": "read write",
             "sid": "0b6f1a0e-5b5c-4f0e-9a53-111111111111",
-            "rev": 0,
             **changes,
         }
         return {name: value for name, value in claims.items() if value is not ...}

@@ -12,6 +12,8 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from token_service.client.clock import ValidatorClock
 from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.client.counters import Counters
@@ -19,7 +21,7 @@ from token_service.client.replica.state import AlwaysFresh, Feed
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.tokens.key_set import KeySet
-from token_service.tokens.verified_cache import CacheEntry, TokenCache
+from token_service.tokens.verified_cache import TokenCache
 from token_service.tokens.verifier import (
     EARLY_LEEWAY,
     IssuerRules,
@@ -80,27 +82,18 @@ class Proof:
         return elapsed - self._elapsed < self._until and -_MAX_CLOCK_STEP <= age < self._until
 
 
-class Known(CacheEntry):
-    """A token verified before."""
+class Known(msgspec.Struct, gc=False, eq=False):
+    """A token verified before, with the last verdicts about it."""
 
-    __slots__ = ("drop_at", "feed", "issuer", "proof")
-
-    def __init__(
-        self,
-        claims: VerifiedClaims,
-        issuer: IssuerState,
-        valid_from: float,
-        valid_until: float,
-        drop_at: float,
-    ) -> None:
-        self.claims = claims
-        self.clean_version = -1
-        self.valid_from = valid_from
-        self.valid_until = valid_until
-        self.drop_at = drop_at
-        self.issuer = issuer
-        self.feed = issuer.feed
-        self.proof: Proof | None = None
+    claims: VerifiedClaims
+    issuer: IssuerState
+    feed: Feed
+    valid_from: float
+    valid_until: float
+    drop_at: float
+    clean_version: int = -1
+    """The version of the revocation set at which it was found not revoked; -1: never."""
+    proof: Proof | None = None
 
 
 class IssuerState:
@@ -228,9 +221,11 @@ class LocalValidator:
                 return self.issuers[issuer]
             self._counters.verified += 1
             begin, issued = claims.not_before, claims.issue_time
+            state = self.issuers[claims.issuer]
             known = Known(
                 claims,
-                self.issuers[claims.issuer],
+                state,
+                state.feed,
                 (begin if begin > issued else issued) - self._early,  # noqa: FURB136  # a call costs more
                 claims.expire_time + self._leeway,
                 elapsed + self._cache_age,

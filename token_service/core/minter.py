@@ -94,6 +94,7 @@ class Minter:
             )
 
     def _access_claims(self, grant: Grant, token_id: str, issued: int, ttl: int) -> dict[str, Any]:
+        # In the order that `VerifiedClaims` are read from fastest.
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": grant.subject,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
 
+import msgspec
+
 from token_service.tokens.claims import VerifiedClaims
 
 MAX_AGE: Final = 300.0
@@ -12,21 +14,16 @@ MAX_KEPT: Final = 4096
 """Bytes of the longest token that is kept: a cache of 20,000 takes 80 MB of texts at the most, not 320."""
 
 
-class CacheEntry:
-    """Verified claims with the last verdicts about them.
+class CacheEntry(msgspec.Struct, gc=False, eq=False):
+    """Verified claims with the last verdicts about them."""
 
-    `clean_version` is the version of the revocation set at which they were found not revoked; -1: never.
-    `encoded` is for whoever answers with these claims again and again: the bytes of the answer, or None.
-    """
-
-    __slots__ = ("claims", "clean_version", "encoded", "valid_from", "valid_until")
-
-    def __init__(self, claims: VerifiedClaims, valid_from: float, valid_until: float) -> None:
-        self.claims = claims
-        self.clean_version = -1
-        self.encoded: bytes | None = None
-        self.valid_from = valid_from
-        self.valid_until = valid_until
+    claims: VerifiedClaims
+    valid_from: float
+    valid_until: float
+    clean_version: int = -1
+    """The version of the revocation set at which they were found not revoked; -1: never."""
+    encoded: bytes | None = None
+    """For whoever answers with these claims again and again: the bytes of the answer."""
 
 
 Entry = TypeVar("Entry")

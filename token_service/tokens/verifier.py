@@ -103,16 +103,15 @@ class Verifier:
             signature = decode(signature_text)
         except (ValueError, TypeError, AttributeError):  # the latter two: not even text
             raise malformed("not a JWS in compact form") from None
-        payload: dict[str, Any] | None = None
         trust = self._only
         if trust is None:
-            payload = _unverified_payload(payload_text)
-            issuer = payload.get("iss")
+            issuer = _unverified_payload(payload_text).get("iss")
             trust = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
             if trust is None:
                 raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "the issuer is not trusted")
         key_set, headers = trust.state
         known = headers.get(header)
+        new = known is None
         if known is None:
             _require_three_parts(payload_text)
             known = _check_header(header, trust.rules, key_set)
@@ -121,13 +120,12 @@ class Verifier:
             _require_three_parts(payload_text)
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
         # Only now, so that nobody without a key decides what is remembered.
-        if header not in headers and len(headers) < _MAX_KNOWN_HEADERS:
+        if new and len(headers) < _MAX_KNOWN_HEADERS:
             headers[header] = known
-        if payload is None:
-            try:
-                payload = decode_object(decode(payload_text))
-            except ValueError:
-                raise malformed("the payload is not a JSON object") from None
+        try:
+            payload = decode(payload_text)
+        except ValueError:
+            raise malformed("the payload is not a JSON object") from None
         claims = seal_claims(payload, kind, key.key_id, profiled)
         if claims.issuer != trust.rules.issuer:
             raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")

@@ -35,7 +35,7 @@ from token_service.errors import (
 )
 from token_service.stores.memory import MemoryStores
 from token_service.tokens.algorithms import Algorithm
-from token_service.tokens.claims import RESERVED_CLAIMS, AuthContext, Confirmation, TokenKind
+from token_service.tokens.claims import RESERVED_CLAIMS, AuthContext, Confirmation, TokenKind, _usual
 from token_service.tokens.revocation import RevocationTarget
 from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
@@ -92,6 +92,23 @@ async def test_an_access_token_says_what_rfc_9068_demands():
     assert tokens.access_token_expire_time == claims["exp"]
     assert (tokens.token_type, tokens.scopes) == ("DPoP", ("read", "write"))
     assert UUID(tokens.session_id).version == 4
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    "custom", [{}, {"tenant": "t-1", "roles": ["admin", {"on": None}]}], ids=["", "custom"]
+)
+async def test_an_access_token_is_written_in_the_order_that_is_read_fastest(custom: dict[str, Any]):
+    node = await a_node()
+    tokens = await node.issue(
+        kinds=frozenset({ACCESS, REFRESH}),
+        audience=("api", "files"),
+        scopes=("read", "write"),
+        auth_context=AuthContext("urn:acr:2", ("pwd", "otp"), 1_700_000_000),
+        confirmation=Confirmation(jkt=THUMBPRINT),
+        custom_claims=custom,
+    )
+    assert _usual(unpad(tokens.access_token.split(".")[1])) is not None
 
 
 @virtual_time

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import random
 import string
@@ -10,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from tests.support.hostile_tokens import NOW, VECTORS, token_of
 from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64
 from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.tokens.key_set import KeySet, VerificationKey
@@ -254,8 +257,90 @@ def test_times_with_leeway() -> None:
 
 
 def test_nobody_else_makes_verified_claims() -> None:
+    claims = verifier().verify(MINT.token(NOW))
+    values = [getattr(claims, name) for name in VerifiedClaims.__struct_fields__]
     with pytest.raises(TypeError, match="Verifier"):
-        VerifiedClaims(object(), MINT.claims(NOW), TokenKind.ACCESS, "kid", True)
+        VerifiedClaims(object(), *values[1:])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Verifier"):
+        VerifiedClaims(None, *values[1:])  # type: ignore[arg-type]
+
+
+def test_claims_can_be_copied_and_are_no_work_for_the_garbage_collector() -> None:
+    claims = verifier().verify(MINT.token(NOW, aud=[AUDIENCE, "other"], custom={"a": []}))
+    assert not gc.is_tracked(claims)
+    copied = copy.deepcopy(claims)
+    assert (copied.subject, copied.payload) == (claims.subject, claims.payload)
+
+
+_USUAL = strict_json.encode(
+    MINT.claims(NOW, auth_ctx={"auth_time": NOW, "acr": "mfa", "amr": ["pwd"]}, cnf={"jkt": "x" * 43})
+)
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b'"sub":"user-1"', b'"sub":"user-2","sub":"user-1"'),
+        (b'"rev":0', b'"rev":9,"rev":0'),
+        (b'"acr":"mfa"', b'"acr":"pwd","acr":"mfa"'),
+        (b'"jkt":', b'"jkt":"","jkt":'),
+        (b'"cnf":', b'"cnf":{},"cnf":'),
+        (b"}}", b'},"sub":"user-2"}'),
+        (b"}}", b'},"sub":"user-1"}'),
+        (b"}}", b'},"azp":"app","azp":"web"}'),
+        (b"}}", b'},"x":1,"sub":"user-2"}'),
+        (b"}}", b'},"x":1,"x":2}'),
+        (b"}}", b'},"x":{"y":1,"y":2}}'),
+        (b"}}", b'},"x":NaN}'),
+        (b"}}", b'},"x":"\xff"}'),
+        (b"}}", b'},"x":' + b"[" * 17 + b"]" * 17 + b"}"),
+        (b"}}", b'},"x":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        (b"}}", b'},"auth_ctx":' + b"[" * 17 + b"]" * 17 + b"}"),
+        (b"}}", b"},}"),
+        (b"}}", b"}} {}"),
+        (b"}}", b'},"exp":1e400}'),
+    ],
+)
+def test_what_another_reader_could_take_another_way_is_malformed(there: bytes, instead: bytes) -> None:
+    assert verifier().verify(MINT.token_of(_USUAL)).revision == 0
+    payload = _USUAL.replace(there, instead)
+    assert payload != _USUAL
+    assert reason_of(verifier(), MINT.token_of(payload)) is InvalidReason.MALFORMED
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from([*MINT.claims(NOW), "azp", "auth_ctx", "cnf"]), _JSON | st.just(...), max_size=2
+    ),
+    st.dictionaries(st.text(max_size=6), _JSON, max_size=2),
+)
+def test_how_a_payload_is_written_changes_nothing(
+    changes: dict[str, object], custom: dict[str, object]
+) -> None:
+    claims = {**MINT.claims(NOW, **changes), **custom}
+    compact = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
+    spaced = json.dumps(dict(reversed(claims.items())), indent=1).encode()
+    try:
+        usual: VerifiedClaims | InvalidReason = verifier().verify(MINT.token_of(compact))
+    except InvalidTokenError as error:
+        usual = error.reason
+    if isinstance(usual, InvalidReason):
+        assert reason_of(verifier(), MINT.token_of(spaced)) is usual
+        return
+    other = verifier().verify(MINT.token_of(spaced))
+    for name in VerifiedClaims.__struct_fields__:
+        if name != "_encoded":
+            assert getattr(usual, name) == getattr(other, name)
+    for name in ("payload", "auth_context", "confirmation", "custom_claims", "token_mark", "session_mark"):
+        assert getattr(usual, name) == getattr(other, name)
 
 
 def test_repr_shows_no_secret_part() -> None:
