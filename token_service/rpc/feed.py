@@ -41,6 +41,7 @@ from token_service.errors import (
 )
 from token_service.rpc.authorizer import Authorizer, Caller
 from token_service.rpc.edge import Context
+from token_service.rpc.gap_pages import GapPages
 from token_service.rpc.requests import subscription
 from token_service.rpc.ring import Ring
 from token_service.rpc.snapshots import Snapshots
@@ -49,8 +50,6 @@ from token_service.tokens.revocation import Cursor, Revocation
 from token_service.v1.token_service_pb2 import StreamRevocationsRequest
 from token_service.wire import error_to_status
 
-_GAP_PAGE: Final = 1000
-_MAX_GAP_PAGES: Final = 16
 _CATCH_UP_TIMEOUT: Final = 10.0
 _RETRY_AFTER: Final = 1.0
 _MAX_TAIL: Final = 1000
@@ -120,7 +119,6 @@ class Feed:
     ) -> None:
         """`max_age`: seconds a stream lives; `max_stall`: seconds a reader may leave a message unread."""
         self._replica = replica
-        self._log = log
         self._read_index = read_index
         self._tailer = tailer
         self._keyring = keyring
@@ -137,8 +135,8 @@ class Feed:
         self._resets = 0
         self._keys = self._encode_keys()
         self._messages: dict[tuple[int, bool, bool], tuple[int, bytes]] = {}
-        self._gap_pages: dict[int, tuple[int, bytes]] = {}
-        self._reading_gap = asyncio.Lock()
+        self._gap_pages = GapPages(log, lambda: self._ring.head)
+        self._gap_pages.reset(self._epoch)
         self._moved = asyncio.Event()
         self._streams: set[_Stream] = set()
         self._endings: set[asyncio.Task[None]] = set()
@@ -166,7 +164,7 @@ class Feed:
             self._validators.forget_progress()
         self._resets += 1
         self._ring.reset(self._replica.applied)
-        self._gap_pages.clear()
+        self._gap_pages.reset(self._epoch)
         self._wake()
 
     def _keys_changed(self) -> None:
@@ -226,6 +224,7 @@ class Feed:
         """Release what is still held. After the server has stopped."""
         self.close()
         await self._snapshots.close()
+        await self._gap_pages.close()
         for task in self._endings:
             task.cancel()
         if self._endings:
@@ -322,28 +321,16 @@ class Feed:
     async def _send_gap(self, stream: _Stream) -> None:
         """Send what the ring does not hold any more, from SQL; give up the place if that is compacted."""
         while stream.position < self._ring.floor and stream.resets == self._resets:
-            async with self._reading_gap:  # readers that come together read the same pages
-                page = self._gap_pages.get(stream.position) or await self._read_gap(stream.position)
+            page = await self._gap_pages.get(stream.position)
+            if stream.resets != self._resets:
+                return
             if page is None:
                 stream.resets = -1
                 return
-            stream.position, message = page
+            message = page.message(stream.position)
+            stream.position = page.last
             stream.behind = True
             await self._send(stream, message)
-
-    async def _read_gap(self, position: int) -> tuple[int, bytes] | None:
-        resets, epoch = self._resets, self._replica.epoch
-        found = await self._log.read(position, _GAP_PAGE)
-        entries = [entry for entry in found if entry.sequence <= self._ring.head]
-        if not entries or entries[0].sequence != position + 1 or resets != self._resets:
-            return None
-        last = entries[-1].sequence
-        parts = [encode_entry(entry) for entry in entries]
-        page = last, b"".join([*parts, encode_position(str(Cursor(epoch, last)), caught_up=False)])
-        while len(self._gap_pages) >= _MAX_GAP_PAGES:
-            del self._gap_pages[next(iter(self._gap_pages))]
-        self._gap_pages[position] = page
-        return page
 
     async def _follow(self, stream: _Stream) -> None:
         """Send what is new, as it comes, until the stream needs something else."""

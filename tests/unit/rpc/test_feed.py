@@ -17,7 +17,7 @@ from token_service.clock import SystemClock
 from token_service.core.callers import Permission
 from token_service.core.ports import RevocationDraft
 from token_service.errors import StoreUnavailableError
-from token_service.rpc import feed as feed_module
+from token_service.rpc import feed as feed_module, gap_pages
 from token_service.rpc.authorizer import Caller, TrustingAuthorizer
 from token_service.rpc.ring import MAX_BATCH_BYTES
 from token_service.rpc.server import GrpcLimits
@@ -200,7 +200,7 @@ async def test_a_cursor_of_another_node_that_is_ahead_is_waited_for() -> None:
 
 
 async def test_what_the_ring_has_forgotten_comes_from_sql(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "_GAP_PAGE", 7)
+    monkeypatch.setattr(gap_pages, "PAGE", 7)
     async with serving(limits=GrpcLimits(ring_capacity=8)) as served:
         await revoke_many(served, 1, 100)
         epoch = served.node.replica.epoch
@@ -216,7 +216,7 @@ async def test_what_the_ring_has_forgotten_comes_from_sql(monkeypatch: pytest.Mo
 
 
 async def test_readers_that_come_together_read_sql_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "_GAP_PAGE", 10)
+    monkeypatch.setattr(gap_pages, "PAGE", 10)
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
@@ -231,8 +231,26 @@ async def test_readers_that_come_together_read_sql_once(monkeypatch: pytest.Monk
             reader.call.cancel()
 
 
+async def test_200_readers_with_as_many_cursors_read_each_page_of_the_gap_once() -> None:
+    """After an outage of a node, say: its ring is empty, and every validator comes back with where it was."""
+    clock = SystemClock()
+    log = Intercepted((stores := MemoryStores(clock)).log)
+    node = Node(clock, stores=stores, log=log, poll_interval=60.0)
+    async with serving(node=node, limits=GrpcLimits(ring_capacity=8)) as served:
+        await revoke_many(served, 1, 10_000)
+        log.calls.clear()
+        starts = [number * 49 for number in range(200)]
+        readers = [served.follow(f"{node.replica.epoch}:{start}") for start in starts]
+        await asyncio.gather(*(reader.caught_up() for reader in readers))
+        for start, reader in zip(starts, readers, strict=True):
+            assert not any(message.reset for message in reader.messages)
+            assert reader.sequences == list(range(start + 1, 10_001))
+            reader.call.cancel()
+        assert log.calls.count("read") <= 15
+
+
 async def test_a_gap_that_is_compacted_meanwhile_becomes_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "_GAP_PAGE", 5)
+    monkeypatch.setattr(gap_pages, "PAGE", 5)
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
