@@ -50,3 +50,20 @@ async def test_one_of_many_gets_it(pair):
             *(pair[n % 2].leases.acquire(f"lease {round_}", f"node {n}", 60) for n in range(16))
         )
         assert sum(answers) == 1
+
+
+async def test_when_a_lease_was_held_last_is_remembered(pair):
+    leases = pair[0].leases
+    assert await leases.last_held("janitor") is None
+    assert await leases.acquire("janitor", "a", 60)
+    until = await leases.last_held("janitor")
+    now = (await pair[1].log.head()).read_time
+    assert now + 50 < until < now + 61
+    await pair[1].leases.release("janitor", "a")
+    released = await leases.last_held("janitor")
+    assert now <= released < until - 50
+    await leases.release("janitor", "a")  # late, and nothing to do with when it was held
+    assert await leases.last_held("janitor") == released
+    assert await leases.acquire("janitor", "b", 60)
+    await leases.release("janitor", "a")
+    assert await leases.last_held("janitor") > released + 50

@@ -1,4 +1,10 @@
-"""Purges what nobody needs any more, in small batches, on one node at a time."""
+"""Purges what nobody needs any more, in small batches, on one node at a time.
+
+What is purged can't be brought back, so it goes by a time that no single clock can put ahead: the earlier one
+of the node's and the database's, neither of which may jump. Where both are one, on a machine with SQLite, a
+clock may still have been wrong from the start. So where nobody has purged for long, by that clock, the janitor
+waits for longer than any revocation matters before it believes it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from typing import Final
 from token_service.clock import Clock
 from token_service.core.policy import MAX_SESSION_TTL
 from token_service.core.ports import LeaseStore, RevocationLog, SessionStore
+from token_service.core.revoker import REMEMBER
 from token_service.core.steady_time import SteadyTime
 from token_service.errors import TokenServiceError
 
@@ -19,6 +26,10 @@ _PAUSE: Final = 0.05
 """Seconds between two batches, so that callers' statements go first."""
 _LOG_MARGIN: Final = 60.0
 """Seconds an entry of the log is kept beyond its expiry, for clocks that differ."""
+_LONG: Final = 24 * 3600.0
+"""Seconds without any purge after which the time is doubted, ..."""
+_DOUBT: Final = 2.0 * REMEMBER
+"""... and for how many seconds it is, by a clock that does not jump."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +51,10 @@ class Janitor:
         self._sessions = sessions
         self._log = log
         self._leases = leases
+        self._clock = clock
         self._time = SteadyTime(clock)
+        self._doubted_since: float | None = None
+        self._trusts = False
         self._node_id = node_id
         self._interval = interval
         self._retention = retention
@@ -66,8 +80,11 @@ class Janitor:
                 pass
 
     async def sweep(self) -> int:
-        """One round; how many rows were purged. Nothing if another node has the lease."""
+        """One round; how many rows were purged. Nothing if another node has the lease, or the time may be wrong."""
+        self._time.bound((await self._log.head()).read_time)
         now = self._time.now()
+        if not self._trusts and not await self._may_trust(now):
+            return 0
         return (
             await self._batches(lambda: self._log.compact(now - _LOG_MARGIN, _BATCH))
             + await self._batches(lambda: self._sessions.purge(now - self._retention, _BATCH))
@@ -75,6 +92,22 @@ class Janitor:
                 lambda: self._log.purge_floors(now - self._retention - MAX_SESSION_TTL, _BATCH)
             )
         )
+
+    async def _may_trust(self, now: float) -> bool:
+        last = await self._leases.last_held(_LEASE)
+        elapsed = self._clock.monotonic()
+        if last is not None and now - last > _LONG:
+            if self._doubted_since is None:
+                self._doubted_since = elapsed
+                logger.warning(
+                    "nothing was purged for %.1f days, or the clock is wrong: nothing will be for %.0f minutes",
+                    (now - last) / 86400,
+                    _DOUBT / 60,
+                )
+            if elapsed - self._doubted_since < _DOUBT:
+                return False
+        self._trusts = True
+        return True
 
     async def _batches(self, purge: Callable[[], Awaitable[int]]) -> int:
         total = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Protocol
 from uuid import UUID
 
@@ -165,6 +166,8 @@ class LogHead:
     """
     follows: float | None = field(default=None, compare=False)
     """As returned by an append: `newest` as it was before the entries of that call."""
+    read_time: float = field(default=inf, compare=False)
+    """When it was read, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +345,10 @@ class LeaseStore(Protocol):
 
     async def release(self, name: str, holder: str) -> None:
         """Give a lease back early; nothing happens if the holder does not have it."""
+        ...
+
+    async def last_held(self, name: str) -> float | None:
+        """Until when anybody has or had a lease; None if nobody ever had it."""
         ...
 
 

@@ -192,6 +192,7 @@ class Tailer:
         try:
             before, newest = self._replica.cursor, self._replica.newest
             head = await self._read_index.head()
+            self._time.bound(head.read_time)  # what is dropped here is in no snapshot that validators get
             if not _continues(head, before, newest) or not await self._advance(head):
                 await self._change_over(head)
             await self._refresh_keys(head)

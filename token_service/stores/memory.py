@@ -39,9 +39,9 @@ class MemoryStores:
     """All of them, sharing one state."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        """`clock`: what leases and reports of nodes go by."""
+        """`clock`: the database's."""
         clock = clock or SystemClock()
-        state = _State()
+        state = _State(clock)
         self.sessions: Final = MemorySessionStore(state)
         self.log: Final = MemoryRevocationLog(state)
         self.keys: Final = MemoryKeyStore(state)
@@ -58,7 +58,8 @@ class MemoryStores:
 
 
 class _State:
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
         self.entries: list[Revocation] = []
         self.floors: dict[tuple[RevocationTarget, str], tuple[int, float]] = {}
@@ -268,7 +269,7 @@ class MemoryRevocationLog:
 
     async def head(self) -> LogHead:
         """See `RevocationLog.head`."""
-        return self._state.head
+        return replace(self._state.head, read_time=self._state.clock.now())
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
         """See `RevocationLog.read`."""
@@ -381,6 +382,7 @@ class MemoryLeaseStore:
     def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
         self._leases: Final[dict[str, tuple[str, float]]] = {}
+        self._held: Final[dict[str, float]] = {}
 
     async def acquire(self, name: str, holder: str, ttl: float) -> bool:
         """See `LeaseStore.acquire`."""
@@ -389,12 +391,19 @@ class MemoryLeaseStore:
         if other != holder and until > now:
             return False
         self._leases[name] = (holder, now + ttl)
+        self._held[name] = self._clock.now() + ttl
         return True
 
     async def release(self, name: str, holder: str) -> None:
         """See `LeaseStore.release`."""
+        now = self._clock.monotonic()
         if self._leases.get(name, ("", 0.0))[0] == holder:
-            del self._leases[name]
+            self._leases[name] = (holder, min(now, self._leases[name][1]))
+            self._held[name] = min(self._clock.now(), self._held[name])
+
+    async def last_held(self, name: str) -> float | None:
+        """See `LeaseStore.last_held`."""
+        return self._held.get(name)
 
 
 class MemoryNodeStore:

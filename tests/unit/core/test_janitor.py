@@ -132,13 +132,14 @@ async def test_a_floor_outlives_every_session_that_is_older():
     await house.node.start()
     tokens = await house.node.issue(kinds=frozenset({TokenKind.SESSION}))
     await house.node.revoke(target=RevocationTarget.SUBJECT, value="alice")
+    janitor = house.janitor()
     while house.clock.now() < START + MAX_SESSION_TTL - 40 * DAY:
         await house.later(40 * DAY)
-        await house.janitor().sweep()
+        await janitor.sweep()
         assert house.stores.sessions._state.floors
         assert (await house.node.validate(tokens.session_token)).reason is InvalidReason.REVOKED
     await house.later(41 * DAY + RETENTION)
-    await house.janitor().sweep()
+    await janitor.sweep()
     assert not house.stores.sessions._state.floors
     assert house.count() == 0
 
@@ -275,3 +276,87 @@ async def test_a_clock_that_jumps_ahead_deletes_nothing_too_early():
     await house.later(REMEMBER + 61)
     assert await janitor.sweep() == 1
     assert house.count() == 1
+
+
+@virtual_time
+async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_early():
+    house = House()
+    await house.node.start()
+    tokens = await house.node.issue()
+    await house.node.revoke(token=tokens.access_token)
+    ahead = LoopClock()
+    ahead.skew = 10 * MAX_SESSION_TTL
+    wrong = Node(ahead, stores=house.stores, node_id="node-2", max_staleness=1e12)
+    janitor = Janitor(
+        house.sessions,
+        house.log,
+        house.leases,
+        ahead,
+        node_id="node-2",
+        interval=60.0,
+        retention=RETENTION,
+    )
+    await wrong.start()
+    for _ in range(35):
+        assert await janitor.sweep() == 0
+        wrong.tailer._sweep()
+        assert len(wrong.replica.revocations) == 1  # validators that begin there get it
+        await house.later(60)
+    assert house.count() == 1
+    await house.later(120)
+    assert await janitor.sweep() == 1  # in time by the other clock
+
+
+@virtual_time
+async def test_a_clock_wrong_everywhere_from_the_start_is_not_believed_at_once(
+    caplog: pytest.LogCaptureFixture,
+):
+    """As on one machine, where the database has no other clock."""
+    house = House()
+    await house.node.start()
+    await house.janitor().sweep()  # the process before
+    tokens = await house.node.issue()
+    await house.node.revoke(token=tokens.access_token)
+    house.clock.skew = 10 * MAX_SESSION_TTL
+    janitor = house.janitor()
+    for _ in range(100):
+        assert await janitor.sweep() == 0
+        await house.later(60)
+    assert len([r for r in caplog.records if "the clock is wrong" in r.getMessage()]) == 1
+    house.clock.skew = 0.0
+    assert await janitor.sweep() == 1  # the revocation, which has expired meanwhile
+    assert house.count() == 1
+
+
+@virtual_time
+async def test_after_a_long_standstill_purging_goes_on():
+    house = House(policy=Policy(idle_timeout=1))
+    await house.node.start()
+    running = asyncio.create_task(house.janitor().run())
+    await settle()
+    await cancelled(running)
+    await house.node.issue()
+    await house.later(30 * DAY)
+    running = asyncio.create_task(house.janitor().run())
+    await house.later(REMEMBER)
+    assert house.count() == 1
+    await house.later(REMEMBER + 61)
+    assert house.count() == 0
+    await cancelled(running)
+
+
+@virtual_time
+async def test_a_restart_does_not_make_the_time_doubtful():
+    house = House(policy=Policy(idle_timeout=1))
+    await house.node.start()
+    await house.node.issue()
+    await house.later(RETENTION + 2)
+    for _ in range(3):
+        running = asyncio.create_task(house.janitor().run())
+        await settle()
+        await cancelled(running)
+        assert house.count() == 0
+        await house.node.issue()
+        await house.later(RETENTION + 2)
+        assert await house.stores.leases.acquire("janitor", "node-2", 30)  # another node purges
+        await house.later(31)

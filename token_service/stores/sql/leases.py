@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.stores.sql.database import Database
 from token_service.stores.sql.expressions import database_now, insert
-from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.schema import leases
 
 
@@ -41,8 +41,22 @@ class SqlLeaseStore:
         """See `LeaseStore.release`."""
 
         async def work(connection: AsyncConnection) -> None:
+            # The row stays: it says when the lease was held last.
             await connection.execute(
-                sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder)
+                sa.update(leases)
+                .where(
+                    leases.c.name == name, leases.c.holder == holder, leases.c.expire_time > database_now()
+                )
+                .values(expire_time=database_now())
             )
 
         await self._database.write(work)
+
+    async def last_held(self, name: str) -> float | None:
+        """See `LeaseStore.last_held`."""
+        statement = sa.select(leases.c.expire_time).where(leases.c.name == name)
+
+        async def select(connection: AsyncConnection) -> float | None:
+            return to_seconds((await connection.execute(statement)).scalar())
+
+        return await self._database.read(select)

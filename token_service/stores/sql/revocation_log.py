@@ -15,7 +15,7 @@ from token_service.core.ports import LogHead, RevocationDraft, SigningKeyState
 from token_service.errors import TokenServiceError
 from token_service.stores.sql.database import MAX_QUEUE, Database
 from token_service.stores.sql.errors import StatementRefusedError, unavailable
-from token_service.stores.sql.expressions import insert, least, number
+from token_service.stores.sql.expressions import database_now, insert, least, number
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Statement
 from token_service.stores.sql.micros import to_micros, to_seconds
@@ -34,6 +34,7 @@ _HEAD: Final = sa.select(
     log_head.c.compacted_sequence,
     log_head.c.key_revision,
     log_head.c.newest_time,
+    database_now(),
 ).where(log_head.c.id == number(1))
 
 _COMPACTED: Final = (
