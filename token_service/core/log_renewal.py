@@ -14,18 +14,19 @@ is told from what is issued after by an exact comparison of sequences, as ever.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from token_service.core.ports import Audit, Entropy, LogHead, RevocationLog
 from token_service.core.revoker import Revoker
 from token_service.errors import ConfigurationError
 from token_service.tokens.base64url import encode
-from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
+from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationReason, RevocationTarget
 
 MAX_SEQUENCE: Final = 2**53 - 1
 """Sequences are numbers of JSON (`rev`) and of Redis, which are exact up to here."""
-SHORTEST_JUMP: Final = 2**32
-"""Entries the log jumps over at least, should its sequence be ahead of the clock."""
+JUMP: Final = 2**32
+"""Entries the log jumps over should its sequence be ahead of the clock."""
 _ROOM: Final = 2**50
 """Entries that must fit behind a renewal: a million a second for 35 years."""
 _EPOCH_BYTES: Final = 12
@@ -46,9 +47,14 @@ class LogChangedError(Exception):
 async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entropy, audit: Audit) -> Renewal:
     """Renew the log that `head` was read from. Everything issued until then is revoked with it, sessions included.
 
-    Raises `LogChangedError` if it was renewed meanwhile, `ConfigurationError` if the clock can't be right,
+    Raises `LogChangedError` if it was renewed meanwhile, `ConfigurationError` if a clock can't be right,
     `StoreUnavailableError` (it may have happened; look at the head).
     """
+    apart = abs(now - head.read_time)
+    if MAX_LEEWAY < apart < inf:
+        raise ConfigurationError(
+            f"the clocks of this machine and of the database are {apart:.0f} s apart; set them, then renew the log"
+        )
     before = Cursor(head.epoch, head.sequence)
     draft = Revoker.draft(
         RevocationTarget.EVERYTHING,
@@ -72,7 +78,11 @@ async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entr
 
 def next_start(sequence: int, now: float) -> int:
     """Where to renew a log that is at `sequence`. Raises `ConfigurationError` if that leaves no room for what follows."""
-    start = max(round(now * 1_000_000), sequence + SHORTEST_JUMP)
+    start = round(now * 1_000_000)
+    if start <= sequence:
+        # By a clock that is behind, or was ahead. (Never without need: what is ahead of the clock is not
+        # beaten by it the next time.)
+        start = sequence + JUMP
     if start > MAX_SEQUENCE - _ROOM:
         raise ConfigurationError(
             f"the log can't be renewed at {start}: the clock, which says {now:.0f} seconds since 1970, or the database is wrong"

@@ -13,8 +13,8 @@ from tests.unit.core.node import Intercepted, Node, RecordingAudit
 from tests.unit.core.virtual_time import START, LoopClock, VirtualTimeLoop, settle, virtual_time
 from token_service.core.issuance import IssuedTokens
 from token_service.core.log_renewal import (
+    JUMP,
     MAX_SEQUENCE,
-    SHORTEST_JUMP,
     LogChangedError,
     Renewal,
     next_start,
@@ -99,6 +99,23 @@ async def test_restored_twice_from_one_backup_the_first_renewal_is_forgotten_and
 
 
 @virtual_time
+async def test_renewed_twice_and_then_put_back_to_before_the_second_time():
+    site = Site()
+    await site.node.start()
+    backup = site.backup()
+    for _ in range(2):
+        await asyncio.sleep(1)
+        await site.renew()
+    await site.node.tailer._look()
+    issued = await site.node.issue()
+    assert await site.is_good(issued)
+    site.restore(backup)
+    await asyncio.sleep(1)
+    await site.renew()
+    assert not await site.is_good(issued)
+
+
+@virtual_time
 async def test_a_key_revoked_before_the_backup_stays_revoked_for_who_only_follows():
     site = Site()
     await site.node.start()
@@ -125,12 +142,25 @@ async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
     assert Cursor(found.epoch, found.sequence) == renewal.after
 
 
+@virtual_time
+@pytest.mark.parametrize("skew", [-400.0, 400.0, 1e9])
+async def test_by_a_clock_that_is_not_the_databases_nothing_is_renewed(skew: float):
+    site = Site()
+    await site.node.start()
+    head = await site.stores.log.head()
+    with pytest.raises(ConfigurationError, match="apart"):
+        await renew_log(site.stores.log, head, site.clock.now() + skew, site.random.randbytes, site.audit)
+    assert await site.stores.log.head() == head
+
+
 def test_where_it_goes_on():
     assert next_start(12, START) == START * 1_000_000
+    renewed = round((START - 1) * 1_000_000)
+    assert next_start(renewed + 999_999, START) == START * 1_000_000
     # By a clock that is behind, or in a log that was renewed by one that was ahead.
-    assert next_start(12, 5.0) == 12 + SHORTEST_JUMP
+    assert next_start(10**7, 5.0) == 10**7 + JUMP
     ahead = round((START + 1e9) * 1_000_000)
-    assert next_start(ahead, START) == ahead + SHORTEST_JUMP
+    assert next_start(ahead, START) == ahead + JUMP
 
 
 @pytest.mark.parametrize(("sequence", "now"), [(0, 1e12), (MAX_SEQUENCE - 1, START)])
