@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.deadline import eventually_sync
 from tests.support.processes import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
@@ -176,11 +177,15 @@ class Tour:
             output = done.stdout
         else:
             output = self._type(code)
+            if match := re.search(r"> (\S+) &$", code.strip()):
+                # What was begun is under way when a person types the next command; this shell is quicker.
+                file = Path(self._directory.name) / match[1]
+                eventually_sync(lambda: file.exists() and file.stat().st_size)
         for written, real in self._addresses.items():
             output = output.replace(real, written)
         return output
 
-    def run_as_shown(self, step: Step, timeout: float = 20) -> str:
+    def run_as_shown(self, step: Step, timeout: float = 60) -> str:
         """As `run`. A step that only looks at a file looks again until it sees what the README shows, or time is up."""
         deadline = time.monotonic() + timeout
         while True:

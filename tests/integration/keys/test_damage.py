@@ -18,13 +18,17 @@ from token_service.v1 import key_service_pb2
 RAISED = "UPDATE log_head SET key_revision = key_revision + 1"
 
 
-def write(database: Path, *statements: str) -> None:
-    """As somebody with a database shell does."""
-    connection = sqlite3.connect(database, timeout=30)
+def write(database: Path, *statements: str) -> bool:
+    """As somebody with a database shell does, in one transaction; False, and nothing happens, if one of them hits no row."""
+    connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     try:
-        with connection:
-            for statement in statements:
-                connection.execute(statement)
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            if connection.execute(statement).rowcount == 0:
+                connection.execute("ROLLBACK")
+                return False
+        connection.execute("COMMIT")
+        return True
     finally:
         connection.close()
 
@@ -82,7 +86,9 @@ async def test_damage_while_running(start_service: StartService, damage: str, me
         await eventually(lambda: operator.keys("prepared"))
         await eventually(lambda: follower.caught_up)
         issued = await api.issue()
-        write(database, "CREATE TABLE backup AS SELECT * FROM signing_keys", damage, RAISED)
+        # Keys rotate all the time: for a moment none may be prepared.
+        backup = "CREATE TABLE backup AS SELECT * FROM signing_keys"
+        await eventually(lambda: write(database, backup, damage, RAISED))
         await eventually(lambda: message in node.log_text())
         # The service goes on with what it has, for longer than a rotation takes.
         for _ in range(12):
@@ -93,16 +99,10 @@ async def test_damage_while_running(start_service: StartService, damage: str, me
             assert keys.key_set.keys
             await asyncio.sleep(0.3)
         issued = await api.refresh(issued.refresh_token)
-        write(
-            database,
-            "DELETE FROM signing_keys",
-            "INSERT INTO signing_keys SELECT * FROM backup",
-            "DROP TABLE backup",
-            RAISED,
-        )
+        write(database, "REPLACE INTO signing_keys SELECT * FROM backup", "DROP TABLE backup", RAISED)
         await eventually(lambda: "the keys can be used again" in node.log_text())
         before = await operator.only("active")
-        await eventually(lambda: _rotated(operator, before), timeout=30)
+        await eventually(lambda: _rotated(operator, before))
         assert not await api.why(issued.access_token)
         assert all(each.keys for each in follower.key_sets)
     assert node.log_text().count("the keys stay as they were") == 1
