@@ -9,8 +9,30 @@ import pytest
 from google.protobuf import struct_pb2
 
 from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, STRONG, Api, refused
-from tests.integration.nodes import Node, assert_clean
+from tests.integration.nodes import SECRETS, Node, assert_clean
 from token_service.v1 import session_service_pb2, token_service_pb2
+
+
+@pytest.mark.parametrize(
+    ("line", "is_secret"),
+    [
+        ("token=eyJ" + "a" * 41, True),
+        ('"eyJ' + "a" * 24, True),
+        ("x_eyJ" + "a" * 10 + "." + "b" * 10, True),
+        ("rt_" + "A" * 92, True),
+        ("(st_" + "A" * 30 + ")", True),
+        ("-rt_" + "A" * 60, True),
+        ("-----BEGIN PRIVATE KEY-----", True),
+        ("token_id=rt_" + "A" * 19, False),
+        ("token_id=AA_st_" + "A" * 16, False),
+        ("token_id=AAAeyJ" + "A" * 16, False),
+        ("key_id=eyJ" + "A" * 40, False),
+        ("key_id=rt_" + "A" * 40 + " state=active", False),
+        ("test_" + "a" * 60, False),
+    ],
+)
+def test_what_a_secret_in_a_log_looks_like(line: str, is_secret: bool) -> None:
+    assert bool(SECRETS.search(line)) == is_secret
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
