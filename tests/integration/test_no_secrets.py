@@ -31,7 +31,7 @@ from token_service.v1 import session_service_pb2, token_service_pb2
         ("test_" + "a" * 60, False),
     ],
 )
-def test_what_a_secret_in_a_log_looks_like(line: str, is_secret: bool) -> None:
+def test_what_a_secret_in_a_log_looks_like(line: str, *, is_secret: bool) -> None:
     assert bool(SECRETS.search(line)) == is_secret
 
 
