@@ -26,7 +26,8 @@ from token_service.v1 import (
     token_service_pb2_grpc,
 )
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
+"""Seconds. Only a hang takes as long."""
 
 
 class Served:

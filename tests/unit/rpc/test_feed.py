@@ -549,11 +549,11 @@ async def test_when_the_server_stops_its_streams_can_be_resumed_elsewhere() -> N
     async with serving() as served:
         reader = served.follow()
         await reader.caught_up()
-        stopping = asyncio.create_task(served.server.stop(5))
+        stopping = asyncio.create_task(served.server.stop(300))
         failure = await reader.ended()
         assert (failure.code, failure.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
         assert failure.retry_after is not None
-        await asyncio.wait_for(stopping, 4)
+        await asyncio.wait_for(stopping, 60)  # it does not wait for its grace to end
 
 
 async def test_no_stream_begins_once_the_server_stops() -> None:
@@ -600,8 +600,8 @@ async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
         await asyncio.sleep(0)
         since = stream.sending_since
         if since is not None:
-            await asyncio.sleep(0.1)
-            if stream.sending_since == since:
+            await asyncio.sleep(0.5)  # for as long a machine is seldom too busy to send
+            if stream.end is not None or stream.sending_since == since:
                 return stream
     raise AssertionError("the reader's windows never were full")
 
@@ -679,7 +679,7 @@ async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_not
         snapshots.get = slowly  # type: ignore[method-assign]
         reader = served.follow()
         reading = asyncio.create_task(reader.ended())
-        await asyncio.wait_for(began.wait(), 10)
+        await asyncio.wait_for(began.wait(), 60)
         authorizer.change()
         go_on.set()
         assert (await reading).reason == "PERMISSION_DENIED"
@@ -689,7 +689,7 @@ async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_not
 @pytest.mark.parametrize("why", ["age", "permission"])
 async def test_a_reader_that_does_not_read_is_ended_though_it_was_to_end_anyway(why: str) -> None:
     authorizer = Changeable()
-    limits = GrpcLimits(stream_max_stall=1.0, ring_capacity=1_000_000)
+    limits = GrpcLimits(stream_max_stall=3.0, ring_capacity=1_000_000)
     async with serving(limits=limits, authorizer=authorizer) as served:
         stalled = Stalled(served)
         stream = await stall(served, stalled)

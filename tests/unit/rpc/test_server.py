@@ -45,6 +45,16 @@ async def status(served: Served, service: str) -> Any:
     ).status
 
 
+async def _is(served: Served, service: str, expected: int) -> bool:
+    return bool(await status(served, service) == expected)
+
+
+async def reads(watch: Any, expected: int) -> None:
+    """Read a watched status until it is that: a node may be behind for a moment on a busy machine."""
+    while (await asyncio.wait_for(watch.read(), TIMEOUT)).status != expected:
+        pass
+
+
 async def test_every_service_is_healthy(served: Served) -> None:
     for service in ("", *SERVICES):
         assert await status(served, service) == SERVING
@@ -59,13 +69,13 @@ async def test_a_node_that_is_behind_says_so() -> None:
         node=Node(clock, stores=stores, log=log, max_staleness=0.3, poll_interval=0.05)
     ) as served:
         watch = health(served).Watch(health_pb2.HealthCheckRequest())
-        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+        await reads(watch, SERVING)
         log.before["head"] = raising(StoreUnavailableError())
-        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == NOT_SERVING
-        assert await status(served, SERVICES[0]) == NOT_SERVING
+        await reads(watch, NOT_SERVING)
+        await eventually(lambda: _is(served, SERVICES[0], NOT_SERVING))
         assert await status(served, SERVICES[2]) == SERVING
         log.before.clear()
-        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+        await reads(watch, SERVING)
         watch.cancel()
 
 
@@ -92,9 +102,9 @@ async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
         writer.write(frame(1, 4, 1, block) + frame(0, 1, 1, bytes(5)))
         await eventually(lambda: served.server._plain._streams == 1)
         watch = health(served).Watch(health_pb2.HealthCheckRequest())
-        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
+        await reads(watch, SERVING)
         log.before["head"] = raising(StoreUnavailableError())
-        assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == NOT_SERVING
+        await reads(watch, NOT_SERVING)
         await asyncio.wait_for(served.server.stop(0.1), TIMEOUT)
         writer.close()
 
@@ -176,7 +186,7 @@ async def test_a_running_call_is_finished_before_the_server_ends() -> None:
         assert (await watch.read()).status == SERVING
         reader = served.follow()
         await reader.caught_up()
-        stopping = asyncio.create_task(served.server.stop(10))
+        stopping = asyncio.create_task(served.server.stop(300))
         assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == NOT_SERVING
         assert (await reader.ended()).reason == "SHUTTING_DOWN"
         failure = await refused(watch.read())
@@ -184,7 +194,7 @@ async def test_a_running_call_is_finished_before_the_server_ends() -> None:
         assert not stopping.done()
         going_on.set()
         assert (await running).refresh_token
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, TIMEOUT)
         assert (await refused(served.validate("x"))).code == "UNAVAILABLE"
 
 
@@ -195,7 +205,7 @@ async def test_a_call_that_does_not_end_is_cut_off_after_the_grace() -> None:
     async with serving(node=Node(clock, stores=stores, sessions=sessions)) as served:
         running = asyncio.ensure_future(served.issue())
         await eventually(lambda: "create" in sessions.calls)
-        await asyncio.wait_for(served.server.stop(0.1), 10)
+        await asyncio.wait_for(served.server.stop(0.1), TIMEOUT)
         assert (await refused(running)).code in {"UNAVAILABLE", "CANCELLED"}
 
 
@@ -204,7 +214,7 @@ async def test_an_open_reflection_stream_does_not_hold_up_the_end() -> None:
         call = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await call.read()).HasField("list_services_response")
-        await asyncio.wait_for(served.server.stop(20), 10)
+        await asyncio.wait_for(served.server.stop(300), TIMEOUT)
 
 
 async def test_more_calls_than_allowed_are_refused() -> None:
