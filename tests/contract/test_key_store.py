@@ -80,5 +80,5 @@ async def test_keys_and_revision_are_of_one_snapshot(pair):
                 return
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         await asyncio.gather(save(), load())

@@ -247,7 +247,7 @@ class TestPostgresConnections:
             assert [row.generation for row in await asyncio.gather(*rotating)] == [1, 1]
 
     async def test_a_lock_that_is_not_let_go_ends_the_wait(self, postgres_database, monkeypatch):
-        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.5)
+        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 2.0)
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
             session = await created(stores)
             async with other.transaction():
@@ -299,9 +299,9 @@ class TestPostgresServer:
                 await call()
 
     async def test_a_queue_does_not_time_out_batch_by_batch(self, private_postgres, monkeypatch):
-        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 0.5)
-        monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT", 0.5)
-        monkeypatch.setattr(database, "DEADLINE", 1.5)
+        monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 2.0)
+        monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT", 2.0)
+        monkeypatch.setattr(database, "DEADLINE", 5.0)
         url = private_postgres.create_database()
         async with SqlStores(url) as stores:
             await stores.migrate()
@@ -309,7 +309,7 @@ class TestPostgresServer:
             await stores.sessions.get(session.id)
             private_postgres.pause()
             try:
-                async with asyncio.timeout(20):  # 30 batches would take 15 s each
+                async with asyncio.timeout(25):  # 31 batches of 2 s in two lanes would take 32 s
                     answers = await asyncio.gather(
                         *(stores.sessions.rotate(a_rotation(session.id)) for _ in range(2000)),
                         return_exceptions=True,
@@ -476,7 +476,7 @@ class TestSqliteLocks:
                         await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, f"{name} {n}")])
                         await stores.leases.acquire(name, name, 1)
 
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(100):
                 await asyncio.gather(
                     *(work(one, f"a{n}") for n in range(4)), *(work(other, f"b{n}") for n in range(4))
                 )

@@ -34,7 +34,7 @@ class Opened:
         return self.committer
 
     async def __aexit__(self, *_):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.committer.aclose()
 
 
@@ -249,7 +249,7 @@ async def test_nobody_waits_for_company_for_long_while_another_batch_is_stuck():
     async with Opened(first, second, company=1000, patience=0.001) as committer:
         stuck = submit(committer, "a")
         await eventually(lambda: first.batches)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for item in "bcd":  # again and again
                 assert await committer(item) == item
         first.go.set()

@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from token_service.errors import ConfigurationError
-from token_service.stores.sql import SqlStores, migrations, schema
+from token_service.stores.sql import SqlStores, migrations, schema, sqlite
 from token_service.stores.sql.engine import create_engine
 from token_service.stores.sql.migrations import upgrade
 from token_service.stores.sql.sqlite import BUSY_TIMEOUT, connect
@@ -174,6 +174,19 @@ def test_a_new_file_is_made_by_several_at_once(tmp_path):
             list(threads.map(make, [tmp_path / f"{n}.db"] * 4))
 
 
+async def test_the_migration_of_another_node_is_waited_for_however_long_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
+    url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/x.db")
+    other = connect(url.path, 1)
+    other.execute("BEGIN IMMEDIATE")
+    migrating = asyncio.create_task(migrations.migrate(url))
+    done, _ = await asyncio.wait([migrating], timeout=0.5)
+    assert not done
+    other.execute("ROLLBACK")
+    other.close()
+    assert await migrating
+
+
 async def test_several_processes_at_once(url):
     program = f"""
 import asyncio
@@ -189,7 +202,7 @@ asyncio.run(main())
         await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
         for _ in range(4)
     ]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         epochs = [(await process.communicate())[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert len(set(epochs)) == 1
@@ -255,7 +268,7 @@ print([name for name in ("alembic", "asyncpg") if name in sys.modules])
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         output, _ = await process.communicate()
     assert (process.returncode, output.strip()) == (0, b"[]")
 

@@ -41,7 +41,7 @@ def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
 def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float | None = None) -> AsyncEngine:
     """An engine with at most `pool_size` connections; connects when first used.
 
-    `statement_timeout` (seconds) is another one than usual, on PostgreSQL.
+    `statement_timeout` (seconds) is another one than usual; on SQLite it is how long a transaction that writes waits for another one.
     """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
@@ -50,7 +50,7 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
         "pool_timeout": POOL_TIMEOUT,
     }
     if url.path is not None:
-        return _sqlite(url, pool)
+        return _sqlite(url, pool, statement_timeout)
     from token_service.stores.sql import postgresql
 
     return create_async_engine(
@@ -64,7 +64,7 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
     )
 
 
-def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
+def _sqlite(url: DatabaseUrl, pool: dict[str, Any], patience: float | None) -> AsyncEngine:
     from token_service.stores.sql import sqlite
 
     engine = create_async_engine(
@@ -86,17 +86,15 @@ def _sqlite(url: DatabaseUrl, pool: dict[str, Any]) -> AsyncEngine:
         # The driver would begin late and deferred, and a transaction that reads first could then not write
         # any more.
         if connection.get_execution_options().get(WRITES, False):
-            _begin_to_write(connection)
+            _begin_to_write(connection, sqlite.BUSY_TIMEOUT if patience is None else patience)
         else:
             connection.exec_driver_sql("BEGIN")
 
     return engine
 
 
-def _begin_to_write(connection: sa.Connection) -> None:
-    from token_service.stores.sql import sqlite
-
-    deadline = time.monotonic() + sqlite.BUSY_TIMEOUT
+def _begin_to_write(connection: sa.Connection, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
