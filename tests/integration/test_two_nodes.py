@@ -17,6 +17,7 @@ from tests.integration.nodes import Node, nodes
 from tests.support.deadline import eventually
 from tests.support.postgres import PostgresDatabases
 from tests.support.redis import RedisServer
+from token_service.client import Freshness, ServiceIssuer, TokenValidator, ValidatorConfig
 
 
 @dataclass
@@ -240,7 +241,7 @@ async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) ->
             answer = await a.revoke(subject="waited-for", wait=10)
             return (answer.subscribers_connected, answer.subscribers_applied) == (3, 3)
 
-        await eventually(all_confirmed, timeout=30)
+        await eventually(all_confirmed)
         deaf = await stack.enter_async_context(Follower(b, "", "wait-deaf"))
 
         async def one_is_missing() -> bool:
@@ -248,7 +249,7 @@ async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) ->
             assert answer.subscribers_applied == 3
             return answer.subscribers_connected == 4
 
-        await eventually(one_is_missing, timeout=30)
+        await eventually(one_is_missing)
         # It was told that somebody waits for it.
         await deaf.caught_up_to(await head(b))
         await deaf.cut()
@@ -257,6 +258,44 @@ async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) ->
             answer = await b.revoke(subject="waited-for", wait=10)
             return (answer.subscribers_connected, answer.subscribers_applied) == (3, 3)
 
-        await eventually(gone, timeout=30)
+        await eventually(gone)
     answer = await a.revoke(subject="not-waited-for")
     assert (answer.subscribers_connected, answer.subscribers_applied) == (0, 0)
+
+
+async def test_validators_of_another_node_are_asked_to_confirm(pair: Pair, apis: tuple[Api, Api]) -> None:
+    """This one proves its freshness only every 20 seconds otherwise, and so would confirm too late."""
+    issuer = ServiceIssuer(
+        issuer="http://127.0.0.1:8080",
+        target=pair.b.grpc_address,
+        subscriber_id="seldom",
+        freshness=Freshness(bound=60),
+    )
+    a, _ = apis
+    async with TokenValidator(ValidatorConfig(issuers=[issuer], audience="api")) as validator:
+        assert await validator.wait_ready(20)
+
+        async def is_known() -> bool:
+            return (await a.revoke(subject="nobody", wait=0.3)).subscribers_connected == 1
+
+        await eventually(is_known)
+        for _ in range(3):
+            answer = await a.revoke(subject="nobody", wait=10)
+            assert (answer.subscribers_connected, answer.subscribers_applied) == (1, 1)
+
+
+async def test_two_hundred_calls_that_wait_at_once(apis: tuple[Api, Api]) -> None:
+    a, b = apis
+    async with AsyncExitStack() as stack:
+        for number, (stream, confirm) in enumerate([(a, a), (b, b), (b, a), (a, b)]):
+            await stack.enter_async_context(Follower(stream, "", f"many-{number}", confirm=confirm))
+
+        async def all_are_known() -> bool:
+            answers = [await api.revoke(subject="known", wait=10) for api in apis]
+            return {(each.subscribers_connected, each.subscribers_applied) for each in answers} == {(4, 4)}
+
+        await eventually(all_are_known)
+        answers = await asyncio.gather(
+            *(apis[number % 2].revoke(subject=f"waited-for-{number}", wait=30) for number in range(200))
+        )
+        assert {(each.subscribers_connected, each.subscribers_applied) for each in answers} == {(4, 4)}

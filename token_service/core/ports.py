@@ -166,6 +166,8 @@ class LogHead:
     """
     follows: float | None = field(default=None, compare=False)
     """As returned by an append: `newest` as it was before the entries of that call."""
+    awaited: int = field(default=0, compare=False)
+    """Up to which entry somebody waits, or has waited, for validators to confirm."""
     read_time: float = field(default=inf, compare=False)
     """When it was read, by the database's clock."""
 
@@ -181,6 +183,8 @@ class RevocationDraft:
     reason: RevocationReason = RevocationReason.UNSPECIFIED
     comment: str = ""
     token_expire_time: int | None = None
+    awaited: bool = False
+    """Whether somebody waits until validators have confirmed it: the head says so from then on."""
 
 
 class RevocationLog(Protocol):
@@ -388,6 +392,10 @@ class NodeStore(Protocol):
 
     async def forget(self, node_id: str) -> None:
         """Delete this node's report."""
+        ...
+
+    async def request(self, sequence: int) -> None:
+        """Let the head of the log say that somebody waits for confirmations of `sequence`, unless it says so of a later one."""
         ...
 
 

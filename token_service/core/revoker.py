@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
@@ -89,6 +89,8 @@ class Revoker:
         self._validators = validators
         self._audit = audit
         self._publish = publish
+        # Whoever waits, and at whichever node: each asks its own validators.
+        tailer.on_head(lambda head: validators.heard(head.awaited))
         self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
@@ -101,6 +103,7 @@ class Revoker:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
         else:
+            draft = replace(draft, awaited=command.wait is not None)
             cursor = await carry_out(draft, self.append, self._key_manager, self._audit)
         if command.wait is None:
             return RevokeOutcome(cursor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -64,6 +64,7 @@ class Tailer:
         self._looking = asyncio.Lock()
         self._keys_of_other_log = False
         self._wanted: LogHead | None = None
+        self._listeners: list[Callable[[LogHead], None]] = []
         self._wake = asyncio.Event()
         self._swept = float("-inf")
 
@@ -71,6 +72,10 @@ class Tailer:
     def staleness(self) -> float:
         """Seconds since the replica last was known to have everything; how far a LOCAL answer may be behind."""
         return self._clock.monotonic() - (self._fresh_until - self._max_staleness)
+
+    def on_head(self, listener: Callable[[LogHead], None]) -> None:
+        """Call `listener` with each head of the log that is followed, as they become known. It must not block or raise."""
+        self._listeners.append(listener)
 
     def require_fresh(self) -> None:
         """Raise `ReplicaStaleError` if the replica may be further behind than is tolerable."""
@@ -81,6 +86,7 @@ class Tailer:
         """Entries just committed by this node, with a head that includes them. Applied if they continue what is here."""
         replica, before = self._replica, head.follows
         if head.epoch == replica.epoch:
+            self._tell(head)
             for number, entry in enumerate(entries):
                 if entry.sequence == replica.applied + 1:
                     if _differ(before, replica.newest):
@@ -171,6 +177,10 @@ class Tailer:
         except TimeoutError:
             pass
 
+    def _tell(self, head: LogHead) -> None:
+        for listener in self._listeners:
+            listener(head)
+
     def _want(self, head: LogHead) -> None:
         wanted = self._wanted
         if wanted is None or wanted.epoch != head.epoch or wanted.sequence < head.sequence:
@@ -193,8 +203,13 @@ class Tailer:
             before, newest = self._replica.cursor, self._replica.newest
             head = await self._read_index.head()
             self._time.bound(head.read_time)  # what is dropped here is in no snapshot that validators get
-            if not _continues(head, before, newest) or not await self._advance(head):
+            continues = _continues(head, before, newest)
+            if continues:
+                self._tell(head)  # before its entries, so that what is asked of validators goes with them
+                continues = await self._advance(head)
+            if not continues:
                 await self._change_over(head)
+                self._tell(head)
             await self._refresh_keys(head)
         except TokenServiceError:
             self._looked = self._clock.monotonic()  # who waited for it need not wait for another failure

@@ -1,4 +1,10 @@
-"""Which validators are connected, here and on other nodes, and what each has confirmed."""
+"""Which validators are connected, here and on other nodes, and what each has confirmed.
+
+Nodes know of each other by reports in the database, which are written when something has changed, at most
+every so often. What somebody waits for hurries it: the head of the log says so to all nodes, each asks its own
+validators, and reports once they have confirmed, in one write for all who confirm at about the same time.
+Whoever waits at a node shares one look at the reports with all others who do.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +12,15 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
 from typing import Final
 
 from token_service.clock import Clock
+from token_service.core.limits import MAX_WAIT
 from token_service.core.ports import NodeReport, NodeStore
 from token_service.errors import TokenServiceError
 
@@ -19,8 +31,22 @@ _REPORT_AGE: Final = 10.0
 """Seconds after which a node that has not reported counts as gone, and its validators as disconnected."""
 _IDLE_INTERVAL: Final = 2.0
 _BUSY_INTERVAL: Final = 0.25
+_HURRY_INTERVAL: Final = 0.05
+"""Seconds between two reports, or two looks at them, however much hurries."""
+_EAGER_INTERVAL: Final = 0.1
+"""Seconds between two looks at the reports while somebody has just begun to wait, ..."""
+_EAGER_FOR: Final = 2.0
+"""... that is, for so many seconds; after them, looks are as far apart as reports usually are."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """Somebody who waits until all have confirmed a sequence: gets how many validators there are."""
+
+    sequence: int
+    done: asyncio.Future[int]
 
 
 class Validators:
@@ -32,12 +58,28 @@ class Validators:
         self._clock = clock
         self._streams: Counter[str] = Counter()
         self._applied: dict[str, int] = {}
+        self._levels: Counter[int] = Counter()
+        """How many of them are at which sequence."""
         self._key_revisions: dict[str, int] = {}
         self._foreign: dict[str, tuple[int, float]] = {}
         self._changed = True
-        self._progress = asyncio.Event()
+        self._hurry = asyncio.Event()
         self.requested = 0
-        """The highest sequence that somebody waits for."""
+        """The highest sequence that somebody waits for, at any node."""
+        self._requested_at = -inf
+        self._announced = 0
+        """Up to where other nodes know, or can know, of it."""
+        self._others: Sequence[NodeReport] = ()
+        self._looked = -inf
+        self._came: list[_Waiter] = []
+        """Those who wait for a look at the reports that begins after they came."""
+        self._waiters: list[tuple[int, int, _Waiter]] = []
+        """Those who have seen one, the lowest sequence first."""
+        self._order = count()
+        self._waiting = 0
+        self._came_last = -inf
+        self._wanted = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def on_request(self, listener: Callable[[], None]) -> None:
@@ -47,7 +89,8 @@ class Validators:
     def connect(self, subscriber_id: str) -> None:
         """A stream of this validator was opened here."""
         self._streams[subscriber_id] += 1
-        self._applied.setdefault(subscriber_id, 0)
+        if subscriber_id not in self._applied:
+            self._put(subscriber_id, 0)
         self._key_revisions.setdefault(subscriber_id, 0)
         self._moved()
 
@@ -56,7 +99,7 @@ class Validators:
         self._streams[subscriber_id] -= 1
         if self._streams[subscriber_id] <= 0:
             del self._streams[subscriber_id]
-            self._applied.pop(subscriber_id, None)
+            self._put(subscriber_id, None)
             self._key_revisions.pop(subscriber_id, None)
         self._moved()
 
@@ -71,16 +114,18 @@ class Validators:
             if len(self._foreign) < _MAX_FOREIGN or subscriber_id in self._foreign:
                 self._foreign[subscriber_id] = (sequence, self._clock.monotonic())
                 self._changed = True
+                if self.requested and sequence >= self.requested:
+                    self._hurry.set()
         elif sequence > known:
-            self._applied[subscriber_id] = sequence
-            self._moved()
+            self._advance(subscriber_id, known, sequence)
 
     def forget_progress(self) -> None:
         """Sequences of another log mean nothing here, nor do revisions of its key set."""
         self._applied = dict.fromkeys(self._applied, 0)
+        self._levels = Counter({0: len(self._applied)} if self._applied else {})
         self._key_revisions = dict.fromkeys(self._key_revisions, 0)
         self._foreign.clear()
-        self.requested = 0
+        self.requested = self._announced = 0
         self._moved()
 
     @property
@@ -100,64 +145,134 @@ class Validators:
     def counts(self, sequence: int, others: Iterable[NodeReport] = ()) -> tuple[int, int]:
         """How many validators are connected, and how many of them have applied `sequence`."""
         connected = len(self._applied)
-        applied = sum(1 for at in self._applied.values() if at >= sequence)
+        applied = sum(count for at, count in self._levels.items() if at >= sequence)
         for report in others:
             if report.node_id != self._node_id:
                 connected += report.connected
                 applied += sum(count for at, count in report.applied if at >= sequence)
         return connected, applied
 
+    def heard(self, sequence: int) -> None:
+        """Somebody waits for `sequence`, as all nodes can know."""
+        self._announced = max(self._announced, sequence)
+        self._request(sequence)
+
     async def wait_applied(self, sequence: int, timeout: float) -> tuple[int, int]:
-        """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at most; the counts then."""
-        if sequence > self.requested:
-            self.requested = sequence
-            for listener in self._listeners:
-                listener()
-        others: Sequence[NodeReport] = ()
-        counts = self.counts(sequence)
+        """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at most; the counts then.
+
+        Raises `StoreUnavailableError`.
+        """
+        self._request(sequence)
+        waiter = _Waiter(sequence, asyncio.get_running_loop().create_future())
+        self._came.append(waiter)
+        self._came_last = self._clock.monotonic()
+        self._wanted.set()
+        self._waiting += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_for_all(), name="look-at-reports")
         try:
             async with asyncio.timeout(timeout):
-                while True:
-                    self._progress.clear()
-                    others = await self._nodes.reports(_REPORT_AGE)
-                    self._take_in(others)
-                    counts = self.counts(sequence, others)
-                    if counts[0] == counts[1]:
-                        return counts
-                    await self._wait_for_progress(sequence, others)
+                everybody = await waiter.done
+                return everybody, everybody
         except TimeoutError:
-            return self.counts(sequence, others)
+            recent = self._clock.monotonic() - self._looked < _REPORT_AGE
+            return self.counts(sequence, self._others if recent else ())
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._looking.cancel()
+                self._looking = None
+                self._came.clear()
+                self._waiters.clear()
 
-    async def _wait_for_progress(self, sequence: int, others: Sequence[NodeReport]) -> None:
-        """Until all validators of this node are done or another node may have reported."""
-        try:
-            async with asyncio.timeout(_BUSY_INTERVAL):
-                while True:
-                    await self._progress.wait()
-                    self._progress.clear()
-                    connected, applied = self.counts(sequence, others)
-                    if connected == applied:
-                        return
-        except TimeoutError:
+    def _request(self, sequence: int) -> None:
+        if sequence > self.requested:
+            self.requested = sequence
+            self._requested_at = self._clock.monotonic()
+            for listener in self._listeners:
+                listener()
+
+    # --- Looking at the reports, once for all who wait -------------------------------------------------------------
+
+    async def _look_for_all(self) -> None:
+        while True:
+            now = self._clock.monotonic()
+            due = self._looked + self._pace(now)
+            if due > now:
+                self._wanted.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(due - now):
+                        await self._wanted.wait()
+                continue
+            self._looked = now
+            came, self._came = self._came, []
+            try:
+                await self._look()
+            except TokenServiceError as error:
+                for waiter in (*came, *(waiter for _, _, waiter in self._waiters)):
+                    if not waiter.done.done():
+                        waiter.done.set_exception(error)
+                self._waiters.clear()
+                continue
+            for waiter in came:
+                heappush(self._waiters, (waiter.sequence, next(self._order), waiter))
+            self._settle()
+
+    def _pace(self, now: float) -> float:
+        if self._came:
+            return _HURRY_INTERVAL
+        return _EAGER_INTERVAL if now - self._came_last < _EAGER_FOR else _BUSY_INTERVAL
+
+    async def _look(self) -> None:
+        requested = self.requested
+        if requested > self._announced:
+            await self._nodes.request(requested)
+            self._announced = max(self._announced, requested)
+        self._others = await self._nodes.reports(_REPORT_AGE)
+        self._take_in(self._others)
+
+    def _settle(self) -> None:
+        """Let those go whose sequence everybody has confirmed."""
+        waiters = self._waiters
+        if not waiters or waiters[0][0] > self._lowest():
             return
+        everybody, reached = len(self._applied), self._lowest()
+        for report in self._others:
+            if report.node_id != self._node_id and report.connected:
+                everybody += report.connected
+                reached = min(reached, min((at for at, count in report.applied if count), default=0))
+        while waiters and waiters[0][0] <= reached:
+            done = heappop(waiters)[2].done
+            if not done.done():
+                done.set_result(everybody)
+
+    def _lowest(self) -> float:
+        """What all validators of this node have confirmed."""
+        return min(self._levels, default=inf)
+
+    # --- Telling the other nodes -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Exchange reports with the other nodes until cancelled."""
         failing = False
-        reported = float("-inf")
+        reported = -inf
         try:
             while True:
                 now = self._clock.monotonic()
-                if self._changed or now - reported >= _IDLE_INTERVAL:
+                due = self._changed or now - reported >= _IDLE_INTERVAL
+                if due or self._misses_confirmations(now):
                     try:
-                        await self._exchange(now)
-                        reported = now
+                        if due:
+                            await self._report(now)
+                            reported = now
+                        if self._applied:
+                            self._take_in(await self._nodes.reports(_REPORT_AGE))
                         failing = False
                     except TokenServiceError as error:
                         if not failing:
                             logger.warning("no exchange with other nodes: %s", error.message)
                         failing = True
-                await asyncio.sleep(_BUSY_INTERVAL)
+                await self._pause()
         finally:
             # A node that leaves in order need not be waited for.
             try:
@@ -166,39 +281,65 @@ class Validators:
             except (TokenServiceError, TimeoutError):
                 pass
 
-    async def _exchange(self, now: float) -> None:
+    async def _pause(self) -> None:
+        """Until it is time to see whether there is something to report: sooner if somebody waits for it, but not for each confirmation."""
+        await asyncio.sleep(_HURRY_INTERVAL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BUSY_INTERVAL - _HURRY_INTERVAL):
+                await self._hurry.wait()
+        self._hurry.clear()
+
+    def _misses_confirmations(self, now: float) -> bool:
+        """Whether somebody may be waiting for validators of this node, whose confirmations other nodes may have."""
+        return self._lowest() < self.requested and now - self._requested_at < MAX_WAIT
+
+    async def _report(self, now: float) -> None:
         self._changed = False
         self._foreign = {name: at for name, at in self._foreign.items() if now - at[1] < _FOREIGN_AGE}
         await self._nodes.report(
             NodeReport(
                 self._node_id,
                 len(self._applied),
-                _pairs(self._applied.values()),
+                _pairs(self._levels),
                 [(name, at[0]) for name, at in self._foreign.items()],
                 self.key_revision,
             )
         )
-        if not self._applied:
-            return
-        self._take_in(await self._nodes.reports(_REPORT_AGE))
 
     def _take_in(self, reports: Iterable[NodeReport]) -> None:
         """What validators of this node have confirmed to others."""
         for report in reports:
             if report.node_id != self._node_id:
                 for name, sequence in report.foreign:
-                    if self._applied.get(name, sequence) < sequence:
-                        self._applied[name] = sequence
-                        self._moved()
+                    known = self._applied.get(name, sequence)
+                    if known < sequence:
+                        self._advance(name, known, sequence)
+
+    def _put(self, name: str, sequence: int | None) -> None:
+        """Where a validator of this node is; None: it is none any more."""
+        known = self._applied.pop(name, None)
+        if known is not None:
+            self._levels[known] -= 1
+            if not self._levels[known]:
+                del self._levels[known]
+        if sequence is not None:
+            self._applied[name] = sequence
+            self._levels[sequence] += 1
+
+    def _advance(self, name: str, known: int, sequence: int) -> None:
+        self._put(name, sequence)
+        if known < self.requested <= sequence:
+            self._hurry.set()
+        self._moved()
 
     def _moved(self) -> None:
         self._changed = True
-        self._progress.set()
+        self._settle()
 
 
-def _pairs(applied: Iterable[int]) -> list[tuple[int, int]]:
+def _pairs(levels: Counter[int]) -> list[tuple[int, int]]:
     """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be further than it is."""
-    pairs = sorted(Counter(applied).items(), reverse=True)
+    pairs = sorted(levels.items(), reverse=True)
     if len(pairs) > _MAX_PAIRS:
         rest = pairs[_MAX_PAIRS - 1 :]
         pairs = [*pairs[: _MAX_PAIRS - 1], (rest[-1][0], sum(count for _, count in rest))]

@@ -46,7 +46,7 @@ class MemoryStores:
         self.log: Final = MemoryRevocationLog(state)
         self.keys: Final = MemoryKeyStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
-        self.nodes: Final = MemoryNodeStore(clock)
+        self.nodes: Final = MemoryNodeStore(clock, state)
 
     async def __aenter__(self) -> Self:
         return self
@@ -260,7 +260,12 @@ class MemoryRevocationLog:
                 reason=draft.reason,
                 token_expire_time=draft.token_expire_time,
             )
-            state.head = replace(state.head, sequence=entry.sequence, newest=entry.revoke_time)
+            state.head = replace(
+                state.head,
+                sequence=entry.sequence,
+                newest=entry.revoke_time,
+                awaited=entry.sequence if draft.awaited else state.head.awaited,
+            )
             state.entries.append(entry)
             if draft.target in _FLOORS:
                 state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
@@ -288,6 +293,7 @@ class MemoryRevocationLog:
         state.entries.clear()
         state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=sequence - 1)
         await self.append([draft])
+        state.head = replace(state.head, awaited=0)
         for number, entry in enumerate(keys, sequence + 1):
             state.entries.append(replace(entry, sequence=number))
         state.head = replace(state.head, sequence=sequence + len(keys), newest=state.entries[-1].revoke_time)
@@ -409,8 +415,9 @@ class MemoryLeaseStore:
 class MemoryNodeStore:
     """See `core.ports.NodeStore`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, state: _State) -> None:
         self._clock: Final = clock
+        self._state: Final = state
         self._reports: Final[dict[str, tuple[float, NodeReport]]] = {}
 
     async def report(self, report: NodeReport) -> None:
@@ -427,3 +434,8 @@ class MemoryNodeStore:
     async def forget(self, node_id: str) -> None:
         """See `NodeStore.forget`."""
         self._reports.pop(node_id, None)
+
+    async def request(self, sequence: int) -> None:
+        """See `NodeStore.request`."""
+        head = self._state.head
+        self._state.head = replace(head, awaited=max(sequence, head.awaited))

@@ -188,12 +188,12 @@ async def test_a_rotation_waits_for_the_validators_of_other_nodes_too() -> None:
     before = (await first.only("active")).key_id
     await first.manager.advance()
     first.clock.true.elapsed += ANNOUNCE
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     await first.manager.advance()
     assert (await first.only("active")).key_id == before
     await second.keyring.refresh()
     second.validators.confirm("elsewhere", 0, second.keyring.revision)
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     await first.manager.advance()
     assert (await first.only("active")).key_id != before
 
@@ -377,7 +377,7 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     second.validators.connect("there")
     key = await first.manager.prepare(None)
     await second.keyring.refresh()
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
 
     async def is_refused() -> bool:
         try:
@@ -390,17 +390,17 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     first.validators.confirm("here", 0, first.keyring.revision)
     assert await is_refused()  # one on another node has not
     second.validators.confirm("there", 0, second.keyring.revision - 1)
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     assert await is_refused()  # it has an older key set
     second.validators.confirm("there", 0, second.keyring.revision)
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     assert not await is_refused()
     # Also where only other nodes have validators: the command line has none of its own.
     another = await second.manager.prepare(None)
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     first.validators.disconnect("here")
     second.validators.confirm("there", 0, second.keyring.revision)
-    await second.validators._exchange(0.0)
+    await second.validators._report(0.0)
     await first.manager.activate(another.key_id, force=False)
 
 

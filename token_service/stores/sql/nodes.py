@@ -13,7 +13,7 @@ from token_service.core.ports import NodeReport
 from token_service.stores.sql.database import Database
 from token_service.stores.sql.expressions import database_now, insert
 from token_service.stores.sql.micros import to_micros
-from token_service.stores.sql.schema import nodes
+from token_service.stores.sql.schema import log_head, nodes
 
 _encode: Final = msgspec.json.Encoder().encode
 _pairs_of_numbers: Final = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -71,6 +71,19 @@ class SqlNodeStore:
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(sa.delete(nodes).where(nodes.c.node_id == node_id))
+
+        await self._database.write(work)
+
+    async def request(self, sequence: int) -> None:
+        """See `NodeStore.request`."""
+        statement = (
+            sa.update(log_head)
+            .where(log_head.c.awaited_sequence < sequence)
+            .values(awaited_sequence=sequence)
+        )
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(statement)
 
         await self._database.write(work)
 

@@ -34,6 +34,7 @@ _HEAD: Final = sa.select(
     log_head.c.compacted_sequence,
     log_head.c.key_revision,
     log_head.c.newest_time,
+    log_head.c.awaited_sequence,
     database_now(),
 ).where(log_head.c.id == number(1))
 
@@ -123,6 +124,7 @@ class SqlRevocationLog:
                     sequence=after.sequence,
                     compacted_sequence=after.compacted,
                     newest_time=newest,
+                    awaited_sequence=0,
                 )
             )
             await connection.execute(self._raise_floor, [_floor_of(entries[0])])
@@ -197,7 +199,7 @@ class SqlRevocationLog:
         revoked_keys = await _revoke_keys(connection, drafts)
         kept |= revoked_keys
 
-        sequence, newest = head.sequence, head.newest
+        sequence, newest, awaited = head.sequence, head.newest, head.awaited
         entries: list[dict[str, Any]] = []
         floors: list[dict[str, Any]] = []
         appended: list[tuple[float | None, list[Revocation]]] = []
@@ -209,6 +211,8 @@ class SqlRevocationLog:
                 if next(position) not in kept:
                     continue
                 sequence += 1
+                if draft.awaited:
+                    awaited = sequence
                 values = values_of_draft(draft, sequence)
                 entries.append(values)
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
@@ -223,12 +227,15 @@ class SqlRevocationLog:
             await connection.execute(sa.insert(revocations), entries)
             await connection.execute(
                 sa.update(log_head).values(
-                    sequence=sequence, key_revision=key_revision, newest_time=entries[-1]["revoke_time"]
+                    sequence=sequence,
+                    key_revision=key_revision,
+                    newest_time=entries[-1]["revoke_time"],
+                    awaited_sequence=awaited,
                 )
             )
         if floors:
             await connection.execute(self._raise_floor, floors)
-        after = LogHead(head.epoch, sequence, head.compacted, key_revision, newest)
+        after = LogHead(head.epoch, sequence, head.compacted, key_revision, newest, awaited=awaited)
         return [(replace(after, follows=follows), mine) for follows, mine in appended]
 
 

@@ -124,8 +124,16 @@ def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
 
 
 def head_of(row: Sequence[Any]) -> LogHead:
-    """From `epoch, sequence, compacted_sequence, key_revision, newest_time` and the database's time."""
-    return LogHead(row[0], row[1], row[2], row[3], to_seconds(row[4]), read_time=to_seconds(row[5]))
+    """From `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence` and the database's time."""
+    return LogHead(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        to_seconds(row[4]),
+        awaited=row[5],
+        read_time=to_seconds(row[6]),
+    )
 
 
 REVOCATION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(

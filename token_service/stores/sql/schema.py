@@ -119,6 +119,7 @@ log_head: Final = Table(
     Column("key_revision", BigInteger, nullable=False),
     # `revoke_time` of the last entry, also when that is compacted.
     Column("newest_time", BigInteger),
+    Column("awaited_sequence", BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
