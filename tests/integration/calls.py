@@ -24,7 +24,7 @@ from token_service.v1 import (
     token_service_pb2_grpc,
 )
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds. Only a hang takes as long."""
 
 ACCESS, REFRESH, ID, SESSION = (
@@ -211,11 +211,11 @@ class Follower:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def caught_up_to(self, cursor: str, timeout: float = 20) -> None:
+    async def caught_up_to(self, cursor: str, timeout: float = 60) -> None:
         """Wait until everything up to a cursor is applied."""
         await eventually(lambda: self._reached(cursor), timeout=timeout)
 
-    async def ended(self, timeout: float = 20) -> Failure:
+    async def ended(self, timeout: float = 60) -> Failure:
         """Wait until the server ends the stream."""
         await eventually(lambda: self._task is not None and self._task.done(), timeout=timeout)
         assert self.end is not None, "the stream ended without a status that asks to resume"

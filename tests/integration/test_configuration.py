@@ -194,7 +194,7 @@ def test_policies_are_read_again_without_a_restart(tmp_path: Path) -> None:
         policy.write_text(
             '[classifications.confidential]\naccess_token_ttl = "1m"\n[clients.web]\nclassification = "confidential"\n'
         )
-        eventually_sync(lambda: asyncio.run(ttl(node.grpc_address)) == 60, timeout=20)
+        eventually_sync(lambda: asyncio.run(ttl(node.grpc_address)) == 60)
         policy.write_text("[classifications.confidential]\naccess_token_ttl = true\n")
-        eventually_sync(lambda: "the policies stay as they were" in node.log_text(), timeout=20)
+        eventually_sync(lambda: "the policies stay as they were" in node.log_text())
         assert asyncio.run(ttl(node.grpc_address)) == 60

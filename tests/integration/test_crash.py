@@ -197,7 +197,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
             try:
                 # Whoever asks hears why, in a bounded time; the node says it is not ready.
                 await eventually(lambda: len(acknowledged.failures) >= 8, timeout=60)
-                await eventually(lambda: http_status(exposed.http_address, "/readyz") == 503, timeout=30)
+                await eventually(lambda: http_status(exposed.http_address, "/readyz") == 503)
                 assert http_status(exposed.http_address, "/healthz") == 200
 
                 async def stale() -> bool:
@@ -209,7 +209,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
                         return True
                     return False
 
-                await eventually(stale, timeout=30)
+                await eventually(stale)
                 failure = await refused(api.validate(local, consistency=STRONG))
                 assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
             finally:
@@ -219,7 +219,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
                     await asyncio.to_thread(own_postgres.start)
             known = len(acknowledged.cursors)
             await eventually(lambda: len(acknowledged.cursors) >= known + 20, timeout=60)
-            await eventually(lambda: http_status(exposed.http_address, "/readyz") == 200, timeout=30)
+            await eventually(lambda: http_status(exposed.http_address, "/readyz") == 200)
             await stop(callers)
             assert {failure.code.name for failure in acknowledged.failures} <= {
                 "UNAVAILABLE",

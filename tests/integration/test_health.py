@@ -31,7 +31,7 @@ def node(own_postgres: PostgresServer) -> Iterator[Node]:
         "TOKEN_SERVICE_DATABASE_URL": own_postgres.create_database(),
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
-        "TOKEN_SERVICE_REPLICA_MAX_AGE": "1s",
+        "TOKEN_SERVICE_REPLICA_MAX_AGE": "4s",
     }
     with Node(env=env) as node:
         yield node
@@ -44,7 +44,7 @@ async def api(node: Node) -> AsyncIterator[Api]:
 
 
 async def check(api: Api, service: str) -> str:
-    answer = await api.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    answer = await api.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
@@ -60,7 +60,7 @@ async def test_reflection_lists_every_service_and_describes_it(api: Api) -> None
     stub = reflection_pb2_grpc.ServerReflectionStub(api.channel)
 
     async def ask(**fields: str) -> reflection_pb2.ServerReflectionResponse:
-        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**fields)]), timeout=10)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**fields)]), timeout=60)
         return await anext(aiter(call))
 
     listed = {each.name for each in (await ask(list_services="")).list_services_response.service}
@@ -81,15 +81,15 @@ async def test_not_ready_without_the_database_and_ready_again_with_it(
     own_postgres: PostgresServer, node: Node, api: Api
 ) -> None:
     await asyncio.to_thread(own_postgres.kill)
-    await eventually(lambda: http_status(node.http_address, "/readyz") == 503, timeout=30)
+    await eventually(lambda: http_status(node.http_address, "/readyz") == 503)
 
     async def all_are(status: str) -> bool:
         return {await check(api, service) for service in ("", SERVICES[0])} == {status}
 
-    await eventually(lambda: all_are("NOT_SERVING"), timeout=30)
+    await eventually(lambda: all_are("NOT_SERVING"))
     # Alive all the same: restarting it would bring no database back. And the keys are public knowledge.
     assert http_status(node.http_address, "/healthz") == 200
     assert http_status(node.http_address, "/.well-known/jwks.json") == 200
     await asyncio.to_thread(own_postgres.start)
-    await eventually(lambda: http_status(node.http_address, "/readyz") == 200, timeout=30)
-    await eventually(lambda: all_are("SERVING"), timeout=30)
+    await eventually(lambda: http_status(node.http_address, "/readyz") == 200)
+    await eventually(lambda: all_are("SERVING"))

@@ -46,7 +46,7 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def published(node: Node) -> dict[str, Any]:
-    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=10)
+    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=60, trust_env=False)
     assert answer.status_code == 200
     assert answer.headers["content-type"].split(";")[0] in ("application/json", "application/jwk-set+json")
     assert "max-age" in answer.headers["cache-control"]

@@ -43,10 +43,10 @@ async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) 
         start = sequence(follower.cursor)
         async with follower, Follower(other, "", "deaf"):
             # A call that takes its time: it waits for a validator that never confirms.
-            await eventually(lambda: _waits_for(one, 2), timeout=30)
+            await eventually(lambda: _waits_for(one, 2))
             waiting = asyncio.create_task(one.revoke(subject="waited-for", wait=3))
             callers = [asyncio.create_task(keep_calling(one)) for _ in range(8)]
-            await eventually(lambda: len(answers) > 30, timeout=30)
+            await eventually(lambda: len(answers) > 30)
             leaving.send_signal(number)
             end = await follower.ended()
             assert end.code.name in {"UNAVAILABLE", "ABORTED"}

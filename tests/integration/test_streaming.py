@@ -149,12 +149,15 @@ async def test_streams_end_at_their_age_and_go_on_without_a_gap() -> None:
     async with Node(env=env) as node, Api(node.grpc_address) as api:
         cursor = start = await api.confirm("", "")
         seen: list[int] = []
-        for _ in range(3):
+        last, rounds = start, 0
+        # The last one may come too late for its stream: then the next one brings it.
+        while rounds < 3 or sequence(cursor) < sequence(last):
             async with Follower(api, cursor) as follower:
-                last = await api.revoke(subject="aged")
+                if (rounds := rounds + 1) <= 3:
+                    last = (await api.revoke(subject="aged")).cursor
                 end = await follower.ended()
             assert (end.code.name, end.reason) == ("ABORTED", "STREAM_ENDED")
             assert not follower.resets
             seen += follower.sequences
             cursor = follower.cursor
-        assert seen == list(range(sequence(start) + 1, sequence(last.cursor) + 1))
+        assert seen == list(range(sequence(start) + 1, sequence(last) + 1))

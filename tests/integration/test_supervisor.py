@@ -86,7 +86,7 @@ class Supervised:
             pids = set()
             for _ in range(40):
                 try:
-                    with socket.create_connection(address, 5) as connection:
+                    with socket.create_connection(address, 60) as connection:
                         pids.add(int(connection.recv(100) or 0))
                 except ConnectionError:  # it was waiting for a worker that died
                     return None
@@ -97,7 +97,7 @@ class Supervised:
         return answer
 
     def ended(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def supervised(mode: Path, **settings: str) -> Iterator[Supervised]:
         "WORKERS": "3",
         "GRPC_ADDRESS": "127.0.0.1:0",
         "HTTP_ADDRESS": "127.0.0.1:0",
-        "SHUTDOWN_GRACE": "1s",
+        "SHUTDOWN_GRACE": "60s",
     }
     environ = {f"TOKEN_SERVICE_{name}": value for name, value in {**given, **settings}.items()}
     process = ManagedProcess(
@@ -135,7 +135,7 @@ def test_all_workers_answer_on_one_port_and_stop_in_good_order(mode: Path) -> No
         pids = service.answering(3)
         assert pids == set(service.process.children())
         assert service.log.count("announced") == 1
-        assert service.process.terminate(30) == 0
+        assert service.process.terminate(60) == 0
         assert service.log.count("worker stops") == 3
         assert gone(pids)
 
@@ -173,7 +173,7 @@ def test_what_does_not_stop_in_time_is_killed(mode: Path, monkeypatch: pytest.Mo
     mode.write_text("stubborn")
     with supervised(mode, SHUTDOWN_GRACE="0s") as service:
         pids = service.answering(3)
-        assert service.process.terminate(30) == 1
+        assert service.process.terminate(60) == 1
         assert service.log.count("did not stop in time") == 3
         assert gone(pids)
 

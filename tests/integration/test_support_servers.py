@@ -42,7 +42,7 @@ STAND_IN = textwrap.dedent("""
 
 
 async def fetchval(url: str, query: str) -> object:
-    connection = await asyncpg.connect(driver_url(url), timeout=10)
+    connection = await asyncpg.connect(driver_url(url), timeout=60)
     try:
         return await connection.fetchval(query)
     finally:
@@ -50,7 +50,7 @@ async def fetchval(url: str, query: str) -> object:
 
 
 async def execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(driver_url(url), timeout=10)
+    connection = await asyncpg.connect(driver_url(url), timeout=60)
     try:
         for statement in statements:
             await connection.execute(statement)
@@ -95,7 +95,7 @@ async def test_paused_postgres_is_silent_until_resumed(private_postgres: Postgre
         done, _ = await asyncio.wait([query], timeout=0.3)
         assert not done
         private_postgres.resume()
-        assert await asyncio.wait_for(query, 10) == 42
+        assert await asyncio.wait_for(query, 60) == 42
     finally:
         private_postgres.resume()
         await connection.close()
@@ -144,7 +144,7 @@ async def test_paused_redis_is_silent_until_resumed(private_redis: RedisServer) 
         done, _ = await asyncio.wait([ping], timeout=0.3)
         assert not done
         private_redis.resume()
-        assert await asyncio.wait_for(ping, 10)
+        assert await asyncio.wait_for(ping, 60)
 
 
 def test_redis_from_the_wheel_when_none_is_on_path(tmp_path: Path) -> None:

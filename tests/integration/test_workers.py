@@ -73,7 +73,7 @@ async def apis(node: Node) -> AsyncIterator[list[Api]]:
             apis.append(api)
             return len(apis) >= 2 * WORKERS and len(await connected_workers(node)) == WORKERS
 
-        await eventually(reaches_all, timeout=30)
+        await eventually(reaches_all)
         yield apis
 
 
@@ -140,7 +140,7 @@ async def test_a_validator_may_follow_one_worker_and_confirm_at_another(apis: li
             answer = await apis[0].revoke(subject="waited-for", wait=10)
             return answer.subscribers_connected == answer.subscribers_applied == len(apis)
 
-        await eventually(all_confirmed, timeout=30)
+        await eventually(all_confirmed)
 
 
 async def test_a_killed_worker_is_replaced_and_the_service_goes_on(node: Node, apis: list[Api]) -> None:
@@ -159,13 +159,13 @@ async def test_a_killed_worker_is_replaced_and_the_service_goes_on(node: Node, a
             return False
 
     for api in apis:
-        await eventually(lambda api=api: serves_again(api), timeout=30)
+        await eventually(lambda api=api: serves_again(api))
 
     def replaced() -> bool:
         children = set(node.children())
         return victim not in children and siblings <= children and len(children) == len(siblings) + 1
 
-    await eventually(replaced, timeout=30)
+    await eventually(replaced)
     replacement = (set(node.children()) - siblings).pop()
 
     async def takes_part() -> bool:
@@ -173,7 +173,7 @@ async def test_a_killed_worker_is_replaced_and_the_service_goes_on(node: Node, a
             await api.issue("newcomer")
             return replacement in await connected_workers(node)
 
-    await eventually(takes_part, timeout=30)
+    await eventually(takes_part)
     assert node.running
 
 
@@ -229,7 +229,6 @@ async def test_workers_that_lose_their_parent_end(node: Node) -> None:
                 if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
             ]
         ),
-        timeout=30,
     )
     await asyncio.to_thread(node.start)
     async with Api(node.grpc_address) as api:

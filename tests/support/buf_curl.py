@@ -102,7 +102,7 @@ def call(
     request: Mapping[str, Any] | None = None,
     *,
     headers: Mapping[str, str] | None = None,
-    timeout: float = 30,
+    timeout: float = 60,
 ) -> Message:
     """One unary call: `method` is a method of TokenService or `package.Service/Method`.
 
@@ -175,7 +175,7 @@ class Stream:
             if pipe is not None:
                 pipe.close()
 
-    def next(self, timeout: float = 15) -> Message:
+    def next(self, timeout: float = 60) -> Message:
         """The next message; `BufCurlError` when the stream ended with a status, `EOFError` when it ended well.
 
         Raises `TimeoutError` if neither happens within `timeout` seconds.
@@ -188,8 +188,8 @@ class Stream:
             return message
         self._messages.put(None)  # the end stays the end
         assert self._process is not None
-        code = self._process.wait(15)
-        self._threads[1].join(15)
+        code = self._process.wait(60)
+        self._threads[1].join(60)
         if code != 0:
             raise _error("".join(self._errors))
         raise EOFError

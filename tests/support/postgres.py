@@ -64,7 +64,7 @@ def _run(coroutine: Coroutine[object, object, T]) -> T:
 
 
 async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(driver_url(url), timeout=10)
+    connection = await asyncpg.connect(driver_url(url), timeout=60)
     try:
         for statement in statements:
             await connection.execute(statement)

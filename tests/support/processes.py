@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HTTP_OK = 200
 
 
-def http_status(address: str, path: str, *, timeout: float = 5) -> int | None:
+def http_status(address: str, path: str, *, timeout: float = 30) -> int | None:
     """Status of `GET path` at `host:port`, None if nobody answers within `timeout` seconds."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
@@ -50,7 +50,7 @@ class ServiceProcess:
         *args: str,
         env: Mapping[str, str] | None = None,
         data_dir: Path | None = None,
-        ready_timeout: float = 30,
+        ready_timeout: float = 60,
         command: Sequence[str] = (sys.executable, "-m", "token_service", "serve"),
     ) -> None:
         self._command = [*command, *args]
@@ -155,7 +155,7 @@ class ServiceProcess:
                 f"not ready within {self._ready_timeout} s:\n{self.log_text()[-8000:]}"
             ) from None
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = 60) -> int:
         """SIGTERM, wait, and return the exit code; `TimeoutError` with the log if it does not end."""
         assert self._process is not None
         return self._process.terminate(timeout)
@@ -170,7 +170,7 @@ class ServiceProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for it to end by itself and return the exit code."""
         assert self._process is not None
         return self._process.wait(timeout)

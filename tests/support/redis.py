@@ -36,7 +36,7 @@ def find_redis(path: str | None = None) -> Path:
 
 def flush(url: str) -> None:
     """Empty the whole server, as FLUSHALL by an operator would."""
-    with redis.Redis.from_url(url, socket_timeout=10) as client:
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
         client.flushall()
 
 
@@ -88,7 +88,7 @@ class RedisServer:
         configuration.touch(mode=0o600)
         configuration.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
         self._process = ManagedProcess([self._binary, configuration], log=self._directory / "log")
-        eventually_sync(self._answers, timeout=30)
+        eventually_sync(self._answers)
 
     def stop(self) -> None:
         """End it in good order; its data is gone."""

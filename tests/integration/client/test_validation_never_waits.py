@@ -85,7 +85,7 @@ def test_threads_go_on_while_the_follower_holds_its_lock(
                 assert pool.submit(validator.counters.as_dict).result(30)["verified"] >= 100
         finally:
             stuck.leave.set()
-        eventually_sync(lambda: refused(validator, known[0]), timeout=30)
+        eventually_sync(lambda: refused(validator, known[0]))
 
 
 async def test_tasks_go_on_while_a_snapshot_is_loaded(
@@ -104,7 +104,7 @@ async def test_tasks_go_on_while_a_snapshot_is_loaded(
                     await validator.validate(token)
         finally:
             stuck.leave.set()
-        await eventually(lambda: validator.counters.revocations == 1, timeout=30)
+        await eventually(lambda: validator.counters.revocations == 1)
         with pytest.raises(InvalidTokenError):
             await validator.validate(known[0])
 

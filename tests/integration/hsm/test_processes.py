@@ -87,7 +87,7 @@ class Signing:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
     def tell(self, message: object) -> None:
         assert self.process.stdin is not None
@@ -98,7 +98,7 @@ class Signing:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise AssertionError(self.process.communicate(timeout=30)[1][-3000:])
+            raise AssertionError(self.process.communicate(timeout=60)[1][-3000:])
         return json.loads(line)
 
     def ask(self, *message: object) -> object:
@@ -107,7 +107,7 @@ class Signing:
 
     def leave(self, how: str) -> int:
         self.tell(["leave", how])
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=60)
         assert errors == ""
         return self.process.returncode
 
