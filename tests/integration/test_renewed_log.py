@@ -52,7 +52,7 @@ class Site:
 
     def _on_sqlite(self, statements: tuple[str, ...]) -> None:
         connection = sqlite3.connect(
-            self.database.removeprefix("sqlite:///"), timeout=30, isolation_level=None
+            self.database.removeprefix("sqlite:///"), timeout=60, isolation_level=None
         )
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -134,11 +134,11 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
 
     async with AsyncExitStack() as stack:
         following = await stack.enter_async_context(validator(site.nodes[0], tmp_path / "following"))
-        assert await following.wait_ready(20)
+        assert await following.wait_ready(60)
         for token in ahead:
             assert await why(following, token) is None
         async with validator(site.nodes[1], tmp_path / "warm") as saved:
-            assert await saved.wait_ready(20)
+            assert await saved.wait_ready(60)
         assert (tmp_path / "warm").exists()
         stream = await stack.enter_async_context(Follower(b, lost))
         await stream.caught_up_to(lost)
@@ -189,7 +189,7 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
         await eventually(lambda: refuses(following, last.access_token))
         await stream.caught_up_to(revoked.cursor)
         warm = await stack.enter_async_context(validator(site.nodes[1], tmp_path / "warm"))
-        assert await warm.wait_ready(20)
+        assert await warm.wait_ready(60)
         for token in (*ahead, last.access_token):
             assert await why(warm, token) is InvalidReason.REVOKED
         assert await why(warm, refreshed.access_token) is None

@@ -273,7 +273,7 @@ async def test_validators_of_another_node_are_asked_to_confirm(pair: Pair, apis:
     )
     a, _ = apis
     async with TokenValidator(ValidatorConfig(issuers=[issuer], audience="api")) as validator:
-        assert await validator.wait_ready(20)
+        assert await validator.wait_ready(60)
 
         async def is_known() -> bool:
             return (await a.revoke(subject="nobody", wait=0.3)).subscribers_connected == 1

@@ -1,7 +1,7 @@
 """Loopback ports that nothing else takes between choosing and binding.
 
 The usual trick, bind to port 0 and close, hands out a port from the range the kernel gives to outgoing
-connections, so any client may grab it first. These come from below that range, and a lock file per port
+connections, so any client may grab it first. These come from outside of that range, and a lock file per port
 keeps parallel test runs apart for as long as this process lives.
 """
 
@@ -14,8 +14,25 @@ import socket
 import tempfile
 from pathlib import Path
 
-_LOWEST = 15_000
-_HIGHEST = 32_000
+_ENOUGH = 1000
+
+
+def _ports() -> range:
+    """Those that are ours: usually some below the range of outgoing connections, which begins at 32768."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+        first, last = (int(word) for word in text.split())
+    except (OSError, ValueError):  # not Linux: there it begins at 49152
+        first, last = 32_768, 65_535
+    candidates = (
+        range(15_000, min(32_000, first)),
+        range(5_000, min(32_000, first)),
+        range(last + 1, 65_536),
+    )
+    return next((ports for ports in candidates if len(ports) >= _ENOUGH), range(15_000, 32_000))
+
+
+_PORTS = _ports()
 _held: dict[int, int] = {}  # port -> descriptor of its locked file
 
 
@@ -44,7 +61,7 @@ def _is_free(port: int) -> bool:
 def free_port() -> int:
     """Return a loopback TCP port that belongs to this process until it ends or calls `release_port`."""
     for _ in range(1000):
-        port = random.randrange(_LOWEST, _HIGHEST)
+        port = random.choice(_PORTS)
         if port in _held:
             continue
         descriptor = _lock(port)
@@ -54,7 +71,7 @@ def free_port() -> int:
             _held[port] = descriptor
             return port
         os.close(descriptor)
-    raise RuntimeError(f"no free port between {_LOWEST} and {_HIGHEST}")
+    raise RuntimeError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def release_port(port: int) -> None:

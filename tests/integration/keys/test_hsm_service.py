@@ -95,7 +95,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
 ) -> None:
     issuer = ServiceIssuer(issuer="http://127.0.0.1:8080", target=node.grpc_address)
     async with TokenValidator(ValidatorConfig(issuers=[issuer], audience="api")) as validator:
-        assert await validator.wait_ready(30)
+        assert await validator.wait_ready(60)
         first = await signs(api)
         issued = await api.issue()
         assert (await validator.validate(issued.access_token)).subject == "alice"
@@ -127,7 +127,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
         await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE, "RS256"), timeout=60)
         changed = await api.issue()
         assert get_unverified_header(changed.access_token)["alg"] == "RS256"
-        assert await validator.wait_ready(30)
+        assert await validator.wait_ready(60)
         assert (await validator.validate(changed.access_token)).subject == "alice"
         assert (await validator.validate(issued.access_token)).subject == "alice"
 
