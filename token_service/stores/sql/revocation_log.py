@@ -15,7 +15,7 @@ from token_service.core.ports import LogHead, RevocationDraft, SigningKeyState
 from token_service.errors import TokenServiceError
 from token_service.stores.sql.database import MAX_QUEUE, Database
 from token_service.stores.sql.errors import StatementRefusedError, unavailable
-from token_service.stores.sql.expressions import database_now, insert, least, number
+from token_service.stores.sql.expressions import database_now, greatest, insert, least, number
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Statement
 from token_service.stores.sql.micros import to_micros, to_seconds
@@ -84,7 +84,8 @@ class SqlRevocationLog:
         """See `RevocationLog.read`."""
         statement = (
             sa.select(*REVOCATION_COLUMNS)
-            .where(revocations.c.sequence > after, revocations.c.sequence > _COMPACTED)
+            # One bound: of two, SQLite may take the lower one to search by, and read all that is between.
+            .where(revocations.c.sequence > greatest(sa.literal(after, sa.BigInteger), _COMPACTED))
             .order_by(revocations.c.sequence)
             .limit(limit)
         )
