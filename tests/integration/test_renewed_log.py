@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 import jwt
 import pytest
 from redis.asyncio import Redis
@@ -20,7 +21,7 @@ from tests.integration.calls import ACCESS, STRONG, Api, Follower, refused, sequ
 from tests.integration.keys.operator import Operator
 from tests.integration.nodes import Node, nodes
 from tests.support.deadline import eventually
-from tests.support.postgres import driver_url
+from tests.support.postgres import PostgresServer, driver_url
 from token_service.client import ServiceIssuer, TokenValidator, ValidatorConfig, WarmStart
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens.secret import Secret
@@ -254,3 +255,45 @@ async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_l
     async with Follower(asleep) as follower:
         await follower.caught_up_to(last.cursor)
         assert len(follower.fingerprints) >= 6
+
+
+async def test_a_postgresql_that_comes_back_with_the_files_of_a_backup(
+    private_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """As restored from a copy of its files, or promoted from a standby that had not heard of the last commits."""
+    url = private_postgres.create_database()
+    operator = Operator({"TOKEN_SERVICE_DATABASE_URL": url}, group="log")
+    with nodes(2, {"TOKEN_SERVICE_DATABASE_URL": url, "TOKEN_SERVICE_ISSUER": ISSUER}) as pair:
+        async with AsyncExitStack() as stack:
+            a, b = [await stack.enter_async_context(Api(node.grpc_address)) for node in pair]
+            await a.revoke(subject="somebody")
+            await asyncio.to_thread(private_postgres.back_up)
+            await eventually(lambda: answers(a))
+            forgotten = await a.issue()
+            await b.revoke(token=forgotten.access_token)
+            await a.revoke(subject="somebody else")
+            ahead = await b.issue()
+            assert unverified(ahead.access_token)["rev"] == 3
+            following = await stack.enter_async_context(validator(pair[1], tmp_path / "following"))
+            assert await following.wait_ready(20)
+            assert await why(following, ahead.access_token) is None
+            await asyncio.to_thread(private_postgres.put_back)
+            for node in pair:
+                await eventually(lambda node=node: WENT_BACK in node.log_text())
+            assert "goes on as" in await operator.run("renew", "--yes")
+            for api in (a, b):
+                for token in (forgotten.access_token, ahead.access_token):
+                    assert await api.why(token, consistency=STRONG) == "REVOKED"
+            await eventually(lambda: refuses(following, ahead.access_token))
+            await eventually(lambda: following.is_fresh)
+            fresh = await b.issue()
+            assert not await a.why(fresh.access_token, consistency=STRONG)
+            assert await why(following, fresh.access_token) is None
+
+
+async def answers(api: Api) -> bool:
+    try:
+        await head(api)
+    except grpc.aio.AioRpcError:
+        return False
+    return True

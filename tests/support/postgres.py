@@ -274,6 +274,18 @@ class PostgresServer(_Databases):
         assert self._process is not None
         self._process.resume()
 
+    def back_up(self) -> None:
+        """Copy its files while it is stopped, for `put_back`."""
+        self.stop()
+        self._copy("data", "backup")
+        self.start()
+
+    def put_back(self) -> None:
+        """Kill it and start it with the files that `back_up` copied."""
+        self.kill()
+        self._copy("backup", "data")
+        self.start()
+
     def close(self) -> None:
         """Kill it and delete the cluster."""
         self.kill()
@@ -285,6 +297,14 @@ class PostgresServer(_Databases):
     def log_text(self) -> str:
         """The server's log."""
         return (self._directory / "log").read_text(errors="replace") if self._directory else ""
+
+    def _copy(self, source: str, target: str) -> None:
+        assert self._directory is not None
+        shutil.rmtree(self._directory / target, ignore_errors=True)
+        # With owners and modes, which PostgreSQL insists on.
+        subprocess.run(
+            ["cp", "-a", self._directory / source, self._directory / target], check=True, timeout=120
+        )
 
     def _initialise(self) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="token-service-postgres-"))
