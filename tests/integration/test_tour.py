@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from tests.integration.nodes import Node
-from tests.integration.tour import README, ROOT, Tour, section, shape, steps
+from tests.integration.tour import GRACE_PERIOD, README, ROOT, SLOWER, Tour, section, shape, steps
 from token_service.core.callers import Permission, parse_callers
 from token_service.core.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
 
@@ -24,6 +24,8 @@ def tour_server() -> Iterator[Node]:
     match = re.search(r"^((?:TOKEN_SERVICE_\w+=\S+ )+)scripts/serve$", text, re.MULTILINE)
     assert match, "the tour does not say how to start the server"
     env = dict(setting.split("=", 1) for setting in match[1].split())
+    assert env[GRACE_PERIOD] == "5s"
+    env[GRACE_PERIOD] = f"{5 * SLOWER}s"
     env["TOKEN_SERVICE_VENV"] = sys.prefix
     node = Node(env=env, command=(str(ROOT / "scripts" / "serve"),), ready_timeout=100)
     assert node.data_dir  # has chosen the ports by now, and the issuer is one of the things shown
