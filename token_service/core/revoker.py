@@ -19,13 +19,14 @@ from token_service.core.limits import (
     MAX_WAIT,
     Checks,
 )
+from token_service.core.opaque_tokens import read_opaque_token
 from token_service.core.ports import Audit, RevocationDraft, RevocationLog
 from token_service.core.read_index import ReadIndex
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
-from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque, parse_opaque_token
+from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import MAX_LEEWAY, Cursor, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.verifier import Verifier
 
@@ -172,7 +173,7 @@ class Revoker:
     async def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
         if looks_opaque(command.token):
             try:
-                opaque = parse_opaque_token(command.token, self._keyring.mac_keys)
+                opaque = await read_opaque_token(command.token, self._keyring, self._tailer)
             except OpaqueTokenError:
                 return None
             session_id = str(opaque.session_id)

@@ -19,6 +19,7 @@ from token_service.errors import (
     InvalidReason,
     KeysStaleError,
     RefreshTokenInvalidError,
+    SessionRevokedError,
     StoreUnavailableError,
 )
 from token_service.stores.memory import MemoryStores
@@ -173,6 +174,16 @@ async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
     assert (await behind.refresh(made.refresh_token)).session_id == made.session_id
     assert counted.keys.calls == ["load"]
     assert (await behind.validate(made.session_token)).reason is None
+
+
+@virtual_time
+async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
+    ahead, behind, _ = await two_nodes()
+    await replace_mac_keys(ahead)
+    made = await ahead.issue(kinds=KINDS)
+    await behind.revoke(token=made.refresh_token)
+    with pytest.raises(SessionRevokedError):
+        await ahead.refresh(made.refresh_token)
 
 
 @virtual_time
