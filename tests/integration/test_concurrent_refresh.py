@@ -28,7 +28,7 @@ def pair(database_url: str) -> Iterator[list[Node]]:
         yield pair
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_all_callers_hold_the_same_successor(pair: list[Node]) -> None:
     async with AsyncExitStack() as stack:
         apis = [await stack.enter_async_context(Api(pair[n % 2].grpc_address)) for n in range(4)]

@@ -98,7 +98,13 @@ def _apt_install() -> str:
 
 def _apt_unpack(cache: Path) -> str:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        problem = _run(["apt-get", "download", *_PACKAGES], Path(scratch))
+        download = ["download", *_PACKAGES]
+        problem = _run(["apt-get", *download], Path(scratch))
+        if problem:  # the machine knows of no packages, as in a fresh container: look for ourselves
+            state = Path(scratch) / "apt"
+            (state / "lists" / "partial").mkdir(parents=True)
+            own = ["apt-get", "-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]
+            problem = _run([*own, "update"]) or _run([*own, *download], Path(scratch))
         for archive in Path(scratch).glob("*.deb"):
             problem = problem or _run(["dpkg", "-x", str(archive), str(cache)])
     return problem

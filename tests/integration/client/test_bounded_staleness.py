@@ -150,7 +150,7 @@ class Faults:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site) -> None:
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy(node.grpc_address)) for node in site.nodes]

@@ -10,7 +10,7 @@ _MEBIBYTE = 2**20
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_crowd_hears_everything_and_costs_the_node_little() -> None:
     trial = Scale(subscribers=100, burst=1000, stalled=5, bound=6.0)
     found = trial.run(revocations=3)

@@ -81,7 +81,7 @@ class Service:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_page() -> None:
     with SoftHsmToken("another") as softhsm:
         env = {

@@ -76,7 +76,7 @@ async def leader_of(table: Table, both: tuple[Node, Node], fleet: Fleet) -> Node
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_the_leader_is_killed_at_each_step_of_a_rotation(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:
@@ -113,7 +113,7 @@ async def _differs(table: Table, state: str, before: set[str]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_the_leader_is_killed_at_each_step_of_a_change_of_algorithm(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:
@@ -137,7 +137,7 @@ async def _is_over(table: Table) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_leader_that_was_away_for_whole_rotations(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:

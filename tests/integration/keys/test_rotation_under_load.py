@@ -25,7 +25,7 @@ async def restart(node: Node, **settings: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_three_rotations_a_change_of_algorithm_and_a_kill(shared_postgres_url: str) -> None:
     with nodes(2, {**SETTINGS, "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url}) as (first, second):
         async with Fleet([first, second]) as fleet:

@@ -814,7 +814,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert raised.type is error, raised.value
 
 
-pytestmark = pytest.mark.timeout(400)  # for finding the shortest history that fails; a good run takes seconds
+pytestmark = pytest.mark.timeout(600)  # for finding the shortest history that fails; a good run takes seconds
 
 SessionMachine.TestCase.settings = settings(
     max_examples=60,
