@@ -190,6 +190,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
     audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
 
     async with AsyncExitStack() as stack:
+        stack.callback(audit.flush)
         stores = await stack.enter_async_context(
             SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
         )

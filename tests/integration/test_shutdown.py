@@ -58,6 +58,8 @@ async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) 
         assert {refusal.code.name for refusal in refusals} <= {"UNAVAILABLE", "CANCELLED"}
         assert await _sessions_of(other, subject) == len(answers)
         assert await asyncio.to_thread(leaving.wait) == 0
+        said = [line for line in leaving.log_text().splitlines() if f"subject={subject} " in line]
+        assert sum(" token.issued " in line for line in said) >= len(answers)
         async with Follower(other, follower.cursor) as resumed:
             last = await other.revoke(subject="gone-on")
             await resumed.caught_up_to(last.cursor)

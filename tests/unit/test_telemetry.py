@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError
 from token_service.telemetry import Audit, Metrics, configure_logging, redact
 from token_service.tokens.claims import TokenKind
@@ -150,6 +151,84 @@ def test_audit_events_have_a_logger_and_fields_of_their_own() -> None:
     }
 
 
+class Writes(io.StringIO):
+    """Remembers each piece that was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+async def test_lines_of_routine_events_are_written_together_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Writes()
+    configure_logging("info", as_json=True, stream=log)
+    audit = Audit()
+    monkeypatch.setattr("token_service.telemetry.time.time", iter([1e9, 1e9 + 0.25]).__next__)
+    audit.record("token.issued", token_id="one")
+    audit.record("token.refreshed", token_id="two")
+    monkeypatch.undo()
+    assert log.pieces == []
+    await eventually(lambda: bool(log.pieces))
+    (piece,) = log.pieces
+    events = [json.loads(line) for line in piece.splitlines()]
+    assert [(event["time"], event["token_id"]) for event in events] == [
+        ("2001-09-09T01:46:40.000Z", "one"),
+        ("2001-09-09T01:46:40.250Z", "two"),
+    ]
+    audit.record("token.issued", token_id="three")
+    assert len(log.pieces) == 1
+    await eventually(lambda: len(log.pieces) == 2)
+
+
+async def test_an_event_that_is_not_routine_waits_for_nothing_and_comes_after_those_that_do() -> None:
+    log = configured()
+    audit = Audit()
+    audit.record("token.issued", token_id="one")
+    assert lines(log) == []
+    audit.record("refresh_token.reused", session_id="two")
+    assert [line.split()[3] for line in lines(log)] == ["token.issued", "refresh_token.reused"]
+
+
+async def test_only_so_many_events_wait() -> None:
+    log = configured()
+    audit = Audit()
+    for number in range(255):
+        audit.record("token.issued", number=number)
+    assert lines(log) == []
+    audit.record("token.issued", number=255)
+    assert [line.rpartition("=")[2] for line in lines(log)] == [str(number) for number in range(256)]
+    audit.record("token.issued", number=256)
+    audit.flush()
+    assert len(lines(log)) == 257
+
+
+def test_without_an_event_loop_no_event_waits() -> None:
+    log = configured()
+    Audit().record("token.issued", token_id="one")
+    assert len(lines(log)) == 1
+
+
+async def test_no_piece_is_larger_than_what_a_pipe_takes_whole() -> None:
+    log = Writes()
+    configure_logging("info", as_json=False, stream=log)
+    audit = Audit()
+    for number in range(100):
+        audit.record("token.issued", subject="\u00e9" * (number * 7 % 150), number=number)
+    audit.record("token.issued", subject="x" * 5000, number=100)
+    audit.record("token.issued", number=101)
+    audit.flush()
+    assert [int(line.rpartition("=")[2]) for line in lines(log)] == list(range(102))
+    assert all(piece.endswith("\n") for piece in log.pieces)
+    *rest, longest = sorted(len(piece.encode()) for piece in log.pieces)
+    assert 5000 < longest < 5100
+    assert all(size <= 4096 for size in rest)
+    assert len(log.pieces) < 20
+
+
 def test_levels() -> None:
     log = configured("error")
     logging.getLogger("x").warning("no")
@@ -168,6 +247,18 @@ def test_a_log_that_can_not_be_written_fails_nobody() -> None:
 
     configure_logging("info", as_json=False, stream=Full())
     logging.getLogger("x").error("lost")
+    Audit().record("token.issued", token_id="lost")
+
+
+def test_a_line_that_can_not_be_made_loses_no_other() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    log = configured()
+    logging.getLogger("x").error("lost", extra={"fields": {"odd": Odd()}})
+    logging.getLogger("x").error("kept")
+    assert len(lines(log)) == 1
 
 
 def test_without_configuration_there_are_no_metrics() -> None:
