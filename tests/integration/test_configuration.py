@@ -157,6 +157,7 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
                 assert done.returncode == 2
                 assert f"TOKEN_SERVICE_{name}" in done.stdout + done.stderr
                 assert address in done.stdout + done.stderr
+                assert f"choose another with --{name.lower().replace('_', '-')}" in done.stderr
                 assert "Traceback" not in done.stderr
 
 

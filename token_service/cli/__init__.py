@@ -65,6 +65,7 @@ def cli() -> None:
       token-service serve
       token-service serve --grpc-address 127.0.0.1:0 --signing-algorithm ES256
       token-service config
+      token-service keys list
     """
 
 

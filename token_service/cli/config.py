@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import ListingCommand, settings_options
 from token_service.config import SETTINGS, Setting, Settings
 
 
-@click.command("config")
+@click.command("config", cls=ListingCommand)
 @settings_options
 @click.option(
     "--format",

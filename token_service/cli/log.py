@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 
 if TYPE_CHECKING:
@@ -44,11 +44,16 @@ def command() -> None:
     """Look after the revocation log.
 
     These commands work on the database, also while no node runs. Running nodes take a change up by
-    themselves.
+    themselves. docs/restore.md says when to do what.
+
+    \b
+    Examples:
+      token-service log show
+      token-service log renew
     """
 
 
-@command.command("show")
+@command.command("show", cls=SettingsCommand)
 @settings_options
 @click.option(
     "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="How to show it."
@@ -78,13 +83,15 @@ def show(settings: Settings, format_: str) -> None:
         click.echo(f"{head.epoch}:{head.sequence}")
 
 
-@command.command("renew")
+@command.command(
+    "renew", cls=SettingsCommand, short_help="Revoke everything, after the database was restored."
+)
 @settings_options
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--epoch",
     metavar="EPOCH",
-    help="Only if this is the name of the log still, as `log show` says it: so that a call that is repeated changes nothing.",
+    help="Renew it only if it still has this name (`log show` says it), so that a call that is repeated changes nothing.",
 )
 def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
     """Renew the revocation log of a database that went back to an earlier state.
@@ -110,7 +117,7 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
 
     head = _on_log(settings, read)
     if epoch is not None and epoch != head.epoch:
-        raise click.ClickException(_changed(epoch, head.epoch))
+        raise _changed(epoch, head.epoch)
     if not yes:
         text = _WHAT_IT_ENDS.format(database=settings.database_url, epoch=head.epoch, sequence=head.sequence)
         click.echo(text)
@@ -122,12 +129,14 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
     try:
         renewal = _on_log(settings, change)
     except LogChangedError:
-        raise click.ClickException(_changed(head.epoch, "another one")) from None
+        raise _changed(head.epoch, "another one") from None
     click.echo(_NEXT.format(before=renewal.before, after=renewal.after), nl=False)
 
 
-def _changed(expected: str, found: str) -> str:
-    return f"the log is not {expected} any more, but {found}; nothing was changed"
+def _changed(expected: str, found: str) -> click.ClickException:
+    return click.ClickException(
+        f"the log is {found}, not {expected}; nothing was changed. Maybe it was renewed already: see `token-service log show`"
+    )
 
 
 def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:

@@ -6,11 +6,11 @@ import asyncio
 
 import click
 
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 
 
-@click.command("migrate")
+@click.command("migrate", cls=SettingsCommand)
 @settings_options
 def command(settings: Settings) -> None:
     """Bring the database to the current schema. Needed in production; in development `serve` does it.

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import click
 
 from token_service import __version__
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import ListingCommand, settings_options
 from token_service.config import Settings
 
 
-@click.command("serve")
+@click.command("serve", cls=ListingCommand)
 @settings_options
 def command(settings: Settings) -> None:
     """Run the service until SIGTERM or Ctrl-C; a second one ends it at once.

@@ -1,4 +1,4 @@
-"""The settings as flags of a command."""
+"""The settings as flags of a command, and apart from its own options in its help."""
 
 from __future__ import annotations
 
@@ -40,11 +40,49 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
+class SettingsCommand(click.Command):
+    """A command with `settings_options`. Its help begins with the options that are its own."""
+
+    lists_settings = False
+    """Whether the help lists the settings, too; if not, it names the command whose help does."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As usual, in two parts."""
+        own: list[tuple[str, str]] = []
+        settings: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                (settings if isinstance(parameter, _SettingOption) else own).append(record)
+        with formatter.section("Options"):
+            formatter.write_dl(own)
+        if self.lists_settings:
+            with formatter.section("Settings"):
+                formatter.write_dl(settings)
+        else:
+            formatter.write_paragraph()
+            formatter.write_text(
+                "Takes every setting as a flag, too; `token-service config --help` lists them."
+            )
+
+
+class ListingCommand(SettingsCommand):
+    """A command whose help lists the settings."""
+
+    lists_settings = True
+
+
+class _SettingOption(click.Option):
+    """The flag of a setting."""
+
+
 def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
     text = f"{setting.help} [{setting.default_help.replace('`', '')}]"
     if setting.switch:
-        return click.option(setting.flag, setting.name, flag_value="true", default=None, help=text)
-    return click.option(setting.flag, setting.name, metavar=_metavar(setting), help=text)
+        return click.option(
+            setting.flag, setting.name, cls=_SettingOption, flag_value="true", default=None, help=text
+        )
+    return click.option(setting.flag, setting.name, cls=_SettingOption, metavar=_metavar(setting), help=text)
 
 
 def _metavar(setting: Setting) -> str:

@@ -83,7 +83,8 @@ def _reserve(address: Address, name: str, stack: ExitStack) -> Address:
         holder.bind(target)
     except OSError as error:
         raise ConfigurationError(
-            f"TOKEN_SERVICE_{name}: can't listen on {address} ({error.strerror})"
+            f"TOKEN_SERVICE_{name}: can't listen on {address} ({error.strerror}); choose another with "
+            f"--{name.lower().replace('_', '-')} HOST:PORT"
         ) from None
     return Address(address.host, holder.getsockname()[1])
 

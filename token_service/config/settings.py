@@ -216,7 +216,7 @@ class Settings:
     key_encryption_key_file: Path = _setting(
         parse_path,
         None,
-        "The same from a file, one key a line. In development it is made if it is not there.",
+        "The key-encryption keys from a file, one a line. In development it is made if it is not there.",
         allowed="a file that only its owner can read",
         default_help=f"`DATA_DIR/{KEY_ENCRYPTION_KEY_FILE}`",
     )

@@ -197,7 +197,7 @@ class GrpcServer:
                 port = server.add_secure_port(self._address, ReloadingCredentials(self._tls).credentials())
         except RuntimeError:  # whose text gives no reason but advice on how to debug gRPC
             raise ConfigurationError(
-                f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}; allowed: an address of this machine that is free"
+                f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}; choose another with --grpc-address HOST:PORT"
             ) from None
         if self._address.startswith("unix:"):
             return self._address

@@ -100,8 +100,8 @@ def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
             raise
     except OSError as error:
         raise ConfigurationError(
-            f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); allowed: an address of this "
-            "machine that is free"
+            f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); choose another with "
+            "--http-address HOST:PORT"
         ) from None
     return listener
 

@@ -22,6 +22,7 @@ from tests.support.deadline import eventually
 from token_service.cli import cli
 from token_service.v1 import key_service_pb2
 
+NO_SUCH_KEY = "Error: there is no such signing key; `token-service keys list` shows all"
 COMMANDS = ["list", "prepare", "activate", "retire", "revoke", "rewrap", "csr", "import-certificate"]
 
 
@@ -115,7 +116,7 @@ async def test_what_is_refused(start_service: StartService) -> None:
         ["csr", "unknown", "--subject", "CN=x"],
         ["import-certificate", "unknown", "-"],
     ):
-        assert await operator.refused(*command) == "Error: there is no such signing key"
+        assert await operator.refused(*command) == NO_SUCH_KEY
     assert "comment: is longer than 512 bytes" in await operator.refused(
         "revoke", active, "--comment", "x" * 600
     )
@@ -140,7 +141,7 @@ async def test_a_key_id_that_begins_like_an_option(start_service: StartService) 
         ["csr", key_id, "--subject", "CN=x"],
         ["import-certificate", key_id, "-"],
     ):
-        assert await operator.refused(*arguments) == "Error: there is no such signing key"
+        assert await operator.refused(*arguments) == NO_SUCH_KEY
 
 
 async def test_a_database_without_keys(tmp_path: Path) -> None:

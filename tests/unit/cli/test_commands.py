@@ -55,8 +55,27 @@ def run(*arguments: str, **environ: str) -> Result:
 def test_every_command_has_help_with_examples(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
-    if command not in (["keys"], ["log"]):
-        assert f"  token-service {' '.join(command)}" in result.stdout
+    assert f"  token-service {' '.join(command)}" in result.stdout
+
+
+def test_help_begins_with_what_is_the_command_s_own() -> None:
+    help_of_one = run("log", "renew", "--help").stdout
+    assert "--yes" in help_of_one
+    assert "--epoch" in help_of_one
+    assert "--grpc-address" not in help_of_one
+    assert "token-service config --help" in help_of_one
+    assert "KEY_ID" not in run("keys", "activate", "--help").stdout.split("Options:")[1]
+
+    own, settings = run("config", "--help").stdout.split("Options:")[1].split("Settings:")
+    assert "--format" in own
+    assert "--grpc-address" not in own
+    assert "--grpc-address" in settings
+
+
+def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
+    for group in ("keys", "log"):
+        commands = run(group, "--help").stdout.split("Commands:")[1]
+        assert "..." not in commands
 
 
 def test_the_first_help_names_every_command() -> None:

@@ -16,7 +16,13 @@ def command() -> None:
 
     These commands work on the database, also while no node runs, and need the settings of the service: its
     database, its key-encryption key, its signing algorithm and, if it has one, its HSM. Running nodes take a
-    change up by themselves.
+    change up by themselves. docs/keys.md says when to do what.
+
+    \b
+    Examples:
+      token-service keys list
+      token-service keys activate --help
+      token-service keys revoke KEY_ID --comment "the disk was stolen"
     """
 
 

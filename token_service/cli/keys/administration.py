@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from token_service.cli.settings_options import SettingsCommand
 from token_service.config import Settings
 from token_service.core.ports import StoredSigningKey
+from token_service.errors import KeyNotFoundError
 
 if TYPE_CHECKING:
     from token_service.bootstrap import Keys
@@ -30,7 +32,7 @@ _KEY_ID_LIKE_AN_OPTION = re.compile(r"-[A-Za-z0-9_-]{42}")
 _MARK = "\0"
 
 
-class KeyCommand(click.Command):
+class KeyCommand(SettingsCommand):
     """A command that takes a key id, of which one in 64 begins with a dash, as options do."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -51,7 +53,10 @@ def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:
         async with administer_keys(settings) as keys:
             return await work(keys)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except KeyNotFoundError as error:
+        raise click.ClickException(f"{error.message}; `token-service keys list` shows all") from None
 
 
 def shown(keys: Sequence[StoredSigningKey], format_: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from token_service.bootstrap import Keys
 
 
-@click.command("csr", cls=KeyCommand)
+@click.command("csr", cls=KeyCommand, short_help="Write a certificate request.")
 @settings_options
 @key_id_argument
 @click.option(
@@ -54,7 +54,7 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
         raise click.ClickException(str(error)) from None
 
 
-@click.command("import-certificate", cls=KeyCommand)
+@click.command("import-certificate", cls=KeyCommand, short_help="Publish a certificate chain with a key.")
 @settings_options
 @format_option
 @key_id_argument

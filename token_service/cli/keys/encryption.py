@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from token_service.cli.keys.administration import administer
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 
 if TYPE_CHECKING:
     from token_service.bootstrap import Keys
 
 
-@click.command("rewrap")
+@click.command(
+    "rewrap", cls=SettingsCommand, short_help="Encrypt all keys with the first key-encryption key."
+)
 @settings_options
 def rewrap(settings: Settings) -> None:
     """Encrypt all keys in the database with the first configured key-encryption key. The others are not needed after it.

@@ -17,7 +17,7 @@ from token_service.cli.keys.administration import (
     show_one,
     shown,
 )
-from token_service.cli.settings_options import settings_options
+from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 from token_service.core.ports import SigningKeyState, StoredSigningKey
 from token_service.tokens.algorithms import Algorithm
@@ -30,7 +30,7 @@ _PUBLIC_KEY_ALGORITHMS = [
 ]
 
 
-@click.command("list")
+@click.command("list", cls=SettingsCommand)
 @settings_options
 @format_option
 @click.option(
@@ -57,7 +57,7 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
         click.echo(text)
 
 
-@click.command("prepare")
+@click.command("prepare", cls=SettingsCommand)
 @settings_options
 @format_option
 @click.option(
@@ -92,7 +92,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     show_one(administer(settings, make), format_)
 
 
-@click.command("activate", cls=KeyCommand)
+@click.command("activate", cls=KeyCommand, short_help="Let a prepared key sign.")
 @settings_options
 @format_option
 @key_id_argument
@@ -139,7 +139,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     show_one(administer(settings, change), format_)
 
 
-@click.command("revoke", cls=KeyCommand)
+@click.command("revoke", cls=KeyCommand, short_help="Refuse a key and all of its tokens.")
 @settings_options
 @format_option
 @key_id_argument
