@@ -164,6 +164,22 @@ def activated(keys: Sequence[StoredSigningKey], key_id: str, now: float) -> list
     return [replace(chosen, state=SigningKeyState.ACTIVE, activate_time=now), *replaced]
 
 
+def successor(
+    keys: Sequence[StoredSigningKey], leaving: StoredSigningKey, algorithm: Algorithm, now: float
+) -> list[StoredSigningKey] | None:
+    """The prepared key that takes over, active, from one that signs; an empty list if there is none, None if none is needed."""
+    if leaving.state is not SigningKeyState.ACTIVE:
+        return None
+    others = [key for key in keys if key.key_id != leaving.key_id]
+    if can_sign(others):
+        return None
+    spares = [key for key in others if key.algorithm is algorithm]
+    spare = oldest(spares, SigningKeyState.PREPARED) or oldest(others, SigningKeyState.PREPARED)
+    if spare is None:
+        return []
+    return [replace(spare, state=SigningKeyState.ACTIVE, activate_time=now)]
+
+
 def retired(key: StoredSigningKey, now: float) -> StoredSigningKey:
     """The key, retired."""
     return replace(key, state=SigningKeyState.RETIRED, retire_time=now)

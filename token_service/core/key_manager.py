@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from typing import Final
 
@@ -27,17 +27,12 @@ from token_service.core.key_lifecycle import (
     announcement_left,
     can_sign,
     is_due,
-    newest,
     next_step,
-    oldest,
     retired,
+    successor,
 )
-from token_service.core.keyring import (
-    Keyring,
-    mac_context,
-    require_keys,
-    signing_context,
-)
+from token_service.core.key_making import DestroyKey, GenerateKey, KeyMaker
+from token_service.core.keyring import Keyring, require_keys
 from token_service.core.ports import (
     Audit,
     Entropy,
@@ -60,43 +55,16 @@ from token_service.errors import (
     TokenServiceError,
 )
 from token_service.tokens.algorithms import Algorithm
-from token_service.tokens.secret import Secret
 
-RSA_SIZES: Final = (2048, 3072, 4096)
-"""Bits an RSA key may have."""
 _LEASE: Final = "keys"
 _LEASE_INTERVALS: Final = 3
 """After so many intervals without a sign of life a leader is replaced."""
 _SHORTEST_LEASE: Final = 1.0
-_MAC_KEY_BYTES: Final = 32
 _SHORTEST_MAC_PERIOD: Final = 24 * 3600.0
 """Seconds. Old MAC keys are kept, for a session may live for long, and a version has 16 bits."""
 _MAX_ATTEMPTS: Final = 20
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key pair just made. `public_key` is DER (SubjectPublicKeyInfo), empty for HS256; `private_key` is PKCS#8 DER, or the HMAC key; None: it
-    stays where it was made.
-    """
-
-    key_id: str
-    public_key: bytes
-    private_key: Secret | None
-    provider: str = "local"
-
-
-GenerateKey = Callable[[Algorithm, int | None], Awaitable[NewKey]]
-"""`generate(algorithm, rsa_bits)`; None: the configured size. Raises `SigningUnavailableError` if the keys
-live in a module that is away.
-"""
-
-DestroyKey = Callable[[str, str], Awaitable[None]]
-"""`destroy(key_id, provider)`: delete a private key where it was made, if there is more to it than its row.
-Raises `SigningUnavailableError`.
-"""
 
 
 class KeyManager:
@@ -122,17 +90,14 @@ class KeyManager:
         """`interval`: seconds between two looks at the keys."""
         self._store = store
         self._keyring = keyring
-        self._wrap = wrap
         self._leases = leases
         self._validators = validators
         self._clock = clock
         self._audit = audit
         self._rules = rules
         self._node_id = node_id
-        self._generate = generate
-        self._entropy = entropy
+        self._maker = KeyMaker(wrap, entropy, generate, destroy)
         self._interval = interval
-        self._destroy = destroy
         self._seen: dict[str, tuple[SigningKeyState, float]] = {}
         """In which state each key is, and since when it was seen in it (monotonic)."""
 
@@ -153,15 +118,15 @@ class KeyManager:
                 require_keys(stored)
             now = self._clock.now()
             first = replace(
-                await self._new_key(self._rules.algorithm, now),
+                await self._maker.signing_key(self._rules.algorithm, now),
                 state=SigningKeyState.ACTIVE,
                 activate_time=now,
             )
-            mac_keys = [self._new_mac_key(version, now) for version in (1, 2)]
+            mac_keys = [self._maker.mac_key(version, now) for version in (1, 2)]
             if await self._save(stored, [first], mac_keys):
                 self._record("signing_key.activated", first)
                 return
-            await self._discard(first)
+            await self._maker.discard(first)
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     async def run(self) -> None:
@@ -194,7 +159,7 @@ class KeyManager:
             now = self._clock.now()
             if self._rotation_of_mac_keys_is_due(stored, now):
                 version = max(key.version for key in stored.mac_keys) + 1
-                if await self._save(stored, mac_keys=[self._new_mac_key(version, now)]):
+                if await self._save(stored, mac_keys=[self._maker.mac_key(version, now)]):
                     self._audit.record("mac_key.prepared", version=version)
                 continue
             step = next_step(stored.signing_keys, now, self._rules, self._watch(stored))
@@ -217,11 +182,11 @@ class KeyManager:
 
         key: StoredSigningKey | None = None
         change(await self._store.load())
-        key = await self._new_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
+        key = await self._maker.signing_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
         try:
             await self._change(change)
         except (KeyStateError, OverloadedError):  # not saved; after any other failure it may have been
-            await self._discard(key)
+            await self._maker.discard(key)
             raise
         self._record("signing_key.prepared", key)
         return key
@@ -262,13 +227,13 @@ class KeyManager:
                 return []
             if key.state is SigningKeyState.REVOKED:
                 raise KeyStateError("the key is revoked")
-            successor = self._successor(stored, key)
-            if successor is None:
+            heir = successor(stored.signing_keys, key, self._rules.algorithm, self._clock.now())
+            if heir is None:
                 return [retired(key, self._clock.now())]
-            if not successor:
+            if not heir:
                 raise KeyStateError("it is the only key that can sign; prepare another one first")
-            self._require_announced(_find(stored, successor[0].key_id), stored, known)
-            return [retired(key, self._clock.now()), *successor]
+            self._require_announced(_find(stored, heir[0].key_id), stored, known)
+            return [retired(key, self._clock.now()), *heir]
 
         known = await self._revision_known_to_all()
         return await self._changed(change, key_id, "signing_key.retired")
@@ -298,31 +263,14 @@ class KeyManager:
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
             self._keyring.adopt(stored)
-            signing = [
-                replace(
-                    key,
-                    private_key=self._rewrapped(
-                        key.private_key, signing_context(key.key_id), key.wrapping_key_id
-                    ),
-                    wrapping_key_id=self._wrap.key_id,
-                )
-                for key in stored.signing_keys
-                if key.private_key and key.wrapping_key_id != self._wrap.key_id
-            ]
-            macs = [
-                replace(
-                    key,
-                    wrapped=self._rewrapped(key.wrapped, mac_context(key.version), key.wrapping_key_id),
-                    wrapping_key_id=self._wrap.key_id,
-                )
-                for key in stored.mac_keys
-                if key.wrapping_key_id != self._wrap.key_id
-            ]
+            signing, macs = self._maker.rewrapped(stored)
             if not signing and not macs:
                 return 0
             if await self._save(stored, signing, macs):
                 self._audit.record(
-                    "keys.rewrapped", wrapping_key_id=self._wrap.key_id, count=len(signing) + len(macs)
+                    "keys.rewrapped",
+                    wrapping_key_id=self._maker.wrapping_key_id,
+                    count=len(signing) + len(macs),
                 )
                 return len(signing) + len(macs)
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
@@ -377,13 +325,13 @@ class KeyManager:
 
     async def _take(self, step: Step, stored: StoredKeys, now: float) -> None:
         if isinstance(step, Prepare):
-            key = await self._new_key(step.algorithm, now)
+            key = await self._maker.signing_key(step.algorithm, now)
             if step.activate:
                 key = replace(key, state=SigningKeyState.ACTIVE, activate_time=now)
             if await self._save(stored, [key]):
                 self._record("signing_key.activated" if step.activate else "signing_key.prepared", key)
             else:
-                await self._discard(key)
+                await self._maker.discard(key)
         elif isinstance(step, Activate):
             changed = activated(stored.signing_keys, step.key_id, now)
             if await self._save(stored, changed):
@@ -395,18 +343,7 @@ class KeyManager:
         elif await self._save(stored, deleted=[step.key_id]):
             key = _find(stored, step.key_id)
             self._record("signing_key.forgotten", key)
-            await self._discard(key)
-
-    async def _discard(self, key: StoredSigningKey) -> None:
-        """Delete what there is of a key outside of the table, which does not have it any more."""
-        if self._destroy is None:
-            return
-        try:
-            await self._destroy(key.key_id, key.provider)
-        except TokenServiceError as error:
-            logger.warning(
-                "signing key %s stays where it was made; delete it there: %s", key.key_id, error.message
-            )
+            await self._maker.discard(key)
 
     async def _replace(self, key_id: str) -> None:
         """See to it that another key signs before a key is revoked."""
@@ -417,16 +354,16 @@ class KeyManager:
                 return
             now = self._clock.now()
             made: StoredSigningKey | None = None
-            successor = self._successor(stored, key)
-            if successor is not None and not successor:
-                made = await self._new_key(self._rules.algorithm, now)
-                successor = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
-            if await self._save(stored, [retired(key, now), *(successor or ())]):
-                for each in successor or ():
+            heir = successor(stored.signing_keys, key, self._rules.algorithm, self._clock.now())
+            if heir is not None and not heir:
+                made = await self._maker.signing_key(self._rules.algorithm, now)
+                heir = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
+            if await self._save(stored, [retired(key, now), *(heir or ())]):
+                for each in heir or ():
                     self._record("signing_key.activated", each)
                 return
             if made is not None:
-                await self._discard(made)
+                await self._maker.discard(made)
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     # --- Changes --------------------------------------------------------------------------------------------------
@@ -474,19 +411,6 @@ class KeyManager:
             await self._keyring.refresh()
         return saved
 
-    def _successor(self, stored: StoredKeys, leaving: StoredSigningKey) -> list[StoredSigningKey] | None:
-        """The prepared key that takes over from a key that signs, if there is one; None: none is needed."""
-        if leaving.state is not SigningKeyState.ACTIVE:
-            return None
-        others = [key for key in stored.signing_keys if key.key_id != leaving.key_id]
-        if newest(others, SigningKeyState.ACTIVE) is not None:
-            return None
-        spares = [key for key in others if key.algorithm is self._rules.algorithm]
-        spare = oldest(spares, SigningKeyState.PREPARED) or oldest(others, SigningKeyState.PREPARED)
-        if spare is None:
-            return []
-        return [replace(spare, state=SigningKeyState.ACTIVE, activate_time=self._clock.now())]
-
     def _require_announced(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
         """Raise `KeyNotAnnouncedError` unless validators can be expected to know a prepared key, or all have confirmed it."""
         if known is not None and known >= stored.revision:
@@ -503,34 +427,9 @@ class KeyManager:
         connected, revision = await self._validators.key_revision_of_all()
         return revision if connected else None
 
-    async def _new_key(
-        self, algorithm: Algorithm, now: float, rsa_bits: int | None = None
-    ) -> StoredSigningKey:
-        new = await self._generate(algorithm, rsa_bits)
-        private = new.private_key
-        return StoredSigningKey(
-            key_id=new.key_id,
-            algorithm=algorithm,
-            state=SigningKeyState.PREPARED,
-            public_key=new.public_key,
-            private_key=b"" if private is None else self._wrap.wrap(private, signing_context(new.key_id)),
-            wrapping_key_id="" if private is None else self._wrap.key_id,
-            provider=new.provider,
-            create_time=now,
-        )
-
-    def _new_mac_key(self, version: int, now: float) -> StoredMacKey:
-        wrapped = self._wrap.wrap(Secret(self._entropy(_MAC_KEY_BYTES)), mac_context(version))
-        return StoredMacKey(
-            version=version, wrapped=wrapped, wrapping_key_id=self._wrap.key_id, create_time=now
-        )
-
     def _rotation_of_mac_keys_is_due(self, stored: StoredKeys, now: float) -> bool:
         spare = max(stored.mac_keys, key=lambda key: key.version)
         return is_due(spare.create_time, now, max(self._rules.period, _SHORTEST_MAC_PERIOD))
-
-    def _rewrapped(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> bytes:
-        return self._wrap.wrap(self._wrap.unwrap(wrapped, context, wrapping_key_id), context)
 
     def _record(self, event: str, key: StoredSigningKey) -> None:
         logger.info("%s: %s (%s)", event, key.key_id, key.algorithm)

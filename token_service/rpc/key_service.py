@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.key_manager import RSA_SIZES, KeyManager
+from token_service.core.key_making import RSA_SIZES
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
 from token_service.core.ports import SigningKeyState, StoredSigningKey

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from token_service.core.key_manager import NewKey
+from token_service.core.key_making import NewKey
 from token_service.core.ports import StoredSigningKey
 from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (

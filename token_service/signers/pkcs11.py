@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from token_service.core.key_manager import NewKey
+from token_service.core.key_making import NewKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.pkcs11_sessions import Pkcs11Sessions, TokenSession, UnfitError
 from token_service.signers.private_key import DEFAULT_RSA_BITS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from token_service.core.key_manager import NewKey
+from token_service.core.key_making import NewKey
 from token_service.core.ports import Signer, StoredSigningKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.local import LocalKeys

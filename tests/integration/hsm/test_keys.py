@@ -15,7 +15,7 @@ from joserfc.jwk import import_key
 from pkcs11 import Attribute, ObjectClass
 
 from tests.support.softhsm import SoftHsmToken
-from token_service.core.key_manager import NewKey
+from token_service.core.key_making import NewKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.pkcs11 import Pkcs11Keys
 from token_service.signers.pkcs11_module import Pkcs11Module

@@ -11,7 +11,8 @@ from typing import Any
 from tests.unit.core.node import PlainWrap, RecordingAudit, open_signer
 from tests.unit.core.virtual_time import START
 from token_service.core.key_lifecycle import RotationRules
-from token_service.core.key_manager import KeyManager, NewKey
+from token_service.core.key_making import NewKey
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring, OpenSigner
 from token_service.core.ports import (
     KeyWrap,

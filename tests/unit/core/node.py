@@ -12,7 +12,8 @@ from token_service.core.introspector import Introspection, Introspector, TokenQu
 from token_service.core.issuance import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuer import Issuer
 from token_service.core.key_lifecycle import RotationRules
-from token_service.core.key_manager import KeyManager, NewKey
+from token_service.core.key_making import NewKey
+from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
 from token_service.core.policy import DAY, Policies, Policy, PolicyBook

@@ -64,7 +64,7 @@ async def two_nodes() -> tuple[Node, Node, Counted]:
 async def encrypt_anew(node: Node) -> None:
     """As an operator does who has given the new key-encryption key to this node alone."""
     wrap = KeyRotatingWrap("kek-2", "kek-1")
-    node.keyring._wrap = node.key_manager._wrap = wrap
+    node.keyring._wrap = node.key_manager._maker._wrap = wrap
     assert await node.key_manager.rewrap()
 
 
