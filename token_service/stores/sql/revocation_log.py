@@ -33,7 +33,7 @@ _HEAD: Final = sa.select(
     log_head.c.sequence,
     log_head.c.compacted_sequence,
     log_head.c.key_revision,
-    log_head.c.newest_time,
+    sa.case((log_head.c.newest_sequence == log_head.c.sequence, log_head.c.newest_time)),
     log_head.c.awaited_sequence,
     database_now(),
 ).where(log_head.c.id == number(1))
@@ -125,6 +125,7 @@ class SqlRevocationLog:
                     sequence=after.sequence,
                     compacted_sequence=after.compacted,
                     newest_time=newest,
+                    newest_sequence=after.sequence,
                     awaited_sequence=0,
                 )
             )
@@ -231,6 +232,7 @@ class SqlRevocationLog:
                     sequence=sequence,
                     key_revision=key_revision,
                     newest_time=entries[-1]["revoke_time"],
+                    newest_sequence=sequence,
                     awaited_sequence=awaited,
                 )
             )
