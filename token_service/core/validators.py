@@ -13,8 +13,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from typing import Final
@@ -37,6 +37,8 @@ _EAGER_INTERVAL: Final = 0.1
 """Seconds between two looks at the reports while somebody has just begun to wait, ..."""
 _EAGER_FOR: Final = 2.0
 """... that is, for so many seconds; after them, looks are as far apart as reports usually are."""
+_MAX_GONE: Final = 64
+"""Of those who wait, how many that have gone are kept beyond as many as are still there."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class _Waiter:
 
     sequence: int
     done: asyncio.Future[int]
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once there was a look at the reports that began after he came, or was to be."""
+    failure: TokenServiceError | None = None
+    """Why there was none, or not another one."""
 
 
 class Validators:
@@ -160,7 +166,8 @@ class Validators:
     async def wait_applied(self, sequence: int, timeout: float) -> tuple[int, int]:
         """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at most; the counts then.
 
-        Raises `StoreUnavailableError`.
+        They are of all nodes, even if it takes longer than that to read once what others report. Raises
+        `StoreUnavailableError`.
         """
         self._request(sequence)
         waiter = _Waiter(sequence, asyncio.get_running_loop().create_future())
@@ -175,8 +182,10 @@ class Validators:
                 everybody = await waiter.done
                 return everybody, everybody
         except TimeoutError:
-            recent = self._clock.monotonic() - self._looked < _REPORT_AGE
-            return self.counts(sequence, self._others if recent else ())
+            await waiter.seen.wait()
+            if waiter.failure is not None:
+                raise waiter.failure from None
+            return self.counts(sequence, self._others)
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -184,6 +193,10 @@ class Validators:
                 self._looking = None
                 self._came.clear()
                 self._waiters.clear()
+            elif len(self._waiters) > 2 * self._waiting + _MAX_GONE:
+                # Those who went unheard would stay for as long as somebody waits.
+                self._waiters[:] = [each for each in self._waiters if not each[2].done.done()]
+                heapify(self._waiters)
 
     def _request(self, sequence: int) -> None:
         if sequence > self.requested:
@@ -210,12 +223,16 @@ class Validators:
                 await self._look()
             except TokenServiceError as error:
                 for waiter in (*came, *(waiter for _, _, waiter in self._waiters)):
+                    waiter.failure = error
+                    waiter.seen.set()
                     if not waiter.done.done():
                         waiter.done.set_exception(error)
                 self._waiters.clear()
                 continue
             for waiter in came:
-                heappush(self._waiters, (waiter.sequence, next(self._order), waiter))
+                waiter.seen.set()
+                if not waiter.done.done():
+                    heappush(self._waiters, (waiter.sequence, next(self._order), waiter))
             self._settle()
 
     def _pace(self, now: float) -> float:

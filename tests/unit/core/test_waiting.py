@@ -230,3 +230,55 @@ async def test_all_who_wait_fail_with_the_store_and_later_ones_do_not(call: str)
     node.confirm("v", 7)
     assert await node.wait_applied(7, 10) == (1, 1)
     await settle()
+
+
+@virtual_time
+async def test_who_waits_for_less_than_a_look_takes_gets_the_numbers_of_all_nodes():
+    """Those of this node alone would say that everybody has confirmed."""
+    clock = LoopClock()
+    stores = MemoryStores(clock)
+    reports = Intercepted(stores.nodes)
+    one, two = Validators("one", reports, clock), Validators("two", stores.nodes, clock)  # type: ignore[arg-type]
+    one.connect("a")
+    one.confirm("a", 5)
+    for name in ("b", "c"):
+        two.connect(name)
+    await two._report(0.0)
+
+    async def slowly() -> None:
+        await asyncio.sleep(0.5)
+
+    reports.before["reports"] = slowly
+    assert await one.wait_applied(5, 0.1) == (3, 1)
+    # Nor is it enough that somebody else had a look, however short a time ago.
+    two.connect("d")
+    await two._report(0.0)
+    assert await one.wait_applied(5, 0.1) == (4, 1)
+
+
+@virtual_time
+async def test_who_waits_for_less_than_a_look_takes_learns_that_it_failed():
+    clock = LoopClock()
+    reports = Intercepted(MemoryStores(clock).nodes)
+    node = Validators("one", reports, clock)  # type: ignore[arg-type]
+
+    async def slowly() -> None:
+        await asyncio.sleep(12)
+        raise StoreUnavailableError
+
+    reports.before["reports"] = slowly
+    results = await asyncio.gather(*(node.wait_applied(5, wait) for wait in (1, 30)), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailableError] * 2
+
+
+@virtual_time
+async def test_those_who_have_gone_are_forgotten_though_others_wait():
+    clock = LoopClock()
+    node = Validators("one", MemoryStores(clock).nodes, clock)
+    node.connect("deaf")
+    patient = asyncio.create_task(node.wait_applied(5, 60))
+    for number in range(500):
+        await asyncio.gather(*(node.wait_applied(5 + number, 0.02) for _ in range(2)))
+    assert len(node._waiters) < 200
+    node.confirm("deaf", 5)
+    assert await patient == (1, 1)
