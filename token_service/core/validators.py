@@ -51,7 +51,7 @@ class _Waiter:
     done: asyncio.Future[int]
     seen: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once there was a look at the reports that began after he came, or was to be."""
-    failure: TokenServiceError | None = None
+    failure: Exception | None = None
     """Why there was none, or not another one."""
 
 
@@ -221,7 +221,7 @@ class Validators:
             came, self._came = self._came, []
             try:
                 await self._look()
-            except TokenServiceError as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits gets it
                 for waiter in (*came, *(waiter for _, _, waiter in self._waiters)):
                     waiter.failure = error
                     waiter.seen.set()

@@ -272,6 +272,16 @@ async def test_who_waits_for_less_than_a_look_takes_learns_that_it_failed():
 
 
 @virtual_time
+async def test_what_nobody_expects_of_a_look_is_not_kept_from_those_who_wait():
+    clock = LoopClock()
+    reports = Intercepted(MemoryStores(clock).nodes)
+    reports.before["reports"] = raising(LookupError())
+    node = Validators("one", reports, clock)  # type: ignore[arg-type]
+    results = await asyncio.gather(*(node.wait_applied(5, wait) for wait in (0, 30)), return_exceptions=True)
+    assert [type(result) for result in results] == [LookupError] * 2
+
+
+@virtual_time
 async def test_those_who_have_gone_are_forgotten_though_others_wait():
     clock = LoopClock()
     node = Validators("one", MemoryStores(clock).nodes, clock)
