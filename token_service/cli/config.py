@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from token_service.cli.settings_options import ListingCommand, settings_options
-from token_service.config import SETTINGS, Setting, Settings
+from token_service.config import SETTINGS, Setting, Settings, duration_text
 
 
 @click.command("config", cls=ListingCommand)
@@ -46,7 +46,7 @@ def _shown(setting: Setting, settings: Settings) -> str:
         return "***"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}s" if isinstance(value, float) else str(value)
+    return duration_text(value) if isinstance(value, float) else str(value)
 
 
 def _markdown() -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from token_service.tokens.algorithms import RSA_SIZES
 from token_service.tokens.secret import Secret
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
@@ -242,9 +243,10 @@ def choice(*values: str) -> Callable[[str], str]:
 
 def parse_rsa_bits(text: str) -> int:
     """A size of RSA keys. Raises `ValueError`."""
-    if text not in ("2048", "3072", "4096"):
-        raise UnusableValueError("no such size")
-    return int(text)
+    for bits in RSA_SIZES:
+        if text == str(bits):
+            return bits
+    raise UnusableValueError("no such size")
 
 
 def parse_secret(text: str) -> Secret:
@@ -281,6 +283,15 @@ def seconds(low: str, high: str) -> dict[str, Any]:
         "parse": parse,
         "allowed": f"a time from {low} to {high}, e.g. `250ms`, `10s`, `5m`, `1h`; a bare number is seconds",
     }
+
+
+def duration_text(seconds: float) -> str:
+    """A time as it is written in a setting, in the largest unit that it is a whole number of."""
+    for unit, factor in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        number = round(seconds / factor)
+        if number and abs(number * factor - seconds) < _UNITS["ms"] / 1000:
+            return f"{number}{unit}"
+    return f"{seconds:g}s"
 
 
 def _duration(text: str) -> float:

@@ -20,8 +20,6 @@ from token_service.errors import TokenServiceError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
-RSA_SIZES: Final = (2048, 3072, 4096)
-"""Bits an RSA key may have."""
 _MAC_KEY_BYTES: Final = 32
 
 logger = logging.getLogger(__name__)

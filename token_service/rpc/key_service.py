@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.key_making import RSA_SIZES
 from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
@@ -17,7 +16,7 @@ from token_service.errors import ConfigurationError
 from token_service.rpc.authorizer import Caller
 from token_service.rpc.responses import key_set, signing_key
 from token_service.tokens import base64url
-from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 from token_service.tokens.revocation import RevocationTarget
 from token_service.v1 import key_service_pb2 as pb
 

@@ -21,6 +21,8 @@ from token_service.tokens.secret import Secret
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 """A larger modulus would make every verification a denial of service."""
+RSA_SIZES = (2048, 3072, 4096)
+"""Bits a new RSA key may have."""
 MIN_HMAC_BYTES = 32
 
 

@@ -131,6 +131,8 @@ def test_config_shows_values_and_sources_but_no_secret() -> None:
     assert lines["TOKEN_SERVICE_DATABASE_URL"] == ["postgresql+asyncpg://me:***@db/t", "environment"]
     assert lines["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] == ["***", "environment"]
     assert lines["TOKEN_SERVICE_POLICY_FILE"] == ["-", "default"]
+    assert lines["TOKEN_SERVICE_KEY_ROTATION_PERIOD"] == ["90d", "default"]
+    assert lines["TOKEN_SERVICE_REPLICA_POLL_INTERVAL"] == ["250ms", "default"]
     assert "hunter2" not in result.output
     assert key not in result.output
 

@@ -20,7 +20,7 @@ from token_service.cli.keys.administration import (
 from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 from token_service.core.ports import SigningKeyState, StoredSigningKey
-from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
 if TYPE_CHECKING:
     from token_service.bootstrap import Keys
@@ -68,7 +68,7 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
 )
 @click.option(
     "--rsa-bits",
-    type=click.Choice(["2048", "3072", "4096"]),
+    type=click.Choice([str(bits) for bits in RSA_SIZES]),
     default=None,
     help="The size of an RS256 key; by default as configured.",
 )
