@@ -49,7 +49,7 @@ def timestamp(seconds: float) -> Timestamp:
 class FakeTokenService:
     """All switches are plain attributes; set them under `changing()` if a stream should see several at once."""
 
-    def __init__(self, *, epoch: str = "epoch-one", address: str | None = None) -> None:
+    def __init__(self, *, epoch: str = "epoch-one") -> None:
         self.mint = Mint("ES256")
         self.epoch = epoch
         self.log: list[token_service_pb2.Revocation] = []
@@ -89,7 +89,6 @@ class FakeTokenService:
         self._ending = 0
         self._open = 0
         self._port = 0
-        self._given_address = address
         self._server: grpc.Server | None = None
 
     def __enter__(self) -> Self:

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
         AuthRules,
         current_claims,
     )
-    from token_service.client.renewal import SyncTokenSource, Tokens, TokenSource
+    from token_service.client.renewal import (
+        MemoryTokenStore,
+        RenewalPolicy,
+        SyncTokenSource,
+        Tokens,
+        TokenSource,
+        TokenStore,
+    )
     from token_service.client.sync_validator import SyncTokenValidator
     from token_service.client.validator import TokenValidator
     from token_service.tokens.claims import VerifiedClaims
@@ -45,12 +52,15 @@ _MODULE_OF = {
     "BearerAuthMiddleware": "client.asgi",
     "ForeignIssuer": "client.config",
     "Freshness": "client.config",
+    "MemoryTokenStore": "client.renewal",
+    "RenewalPolicy": "client.renewal",
     "ServiceIssuer": "client.config",
     "SyncTokenSource": "client.renewal",
     "SyncTokenValidator": "client.sync_validator",
     "TokenAuth": "client.httpx_auth",
     "TokenCallCredentials": "client.call_credentials",
     "TokenSource": "client.renewal",
+    "TokenStore": "client.renewal",
     "TokenValidator": "client.validator",
     "Tokens": "client.renewal",
     "ValidatorConfig": "client.config",
@@ -68,12 +78,15 @@ __all__ = [
     "BearerAuthMiddleware",
     "ForeignIssuer",
     "Freshness",
+    "MemoryTokenStore",
+    "RenewalPolicy",
     "ServiceIssuer",
     "SyncTokenSource",
     "SyncTokenValidator",
     "TokenAuth",
     "TokenCallCredentials",
     "TokenSource",
+    "TokenStore",
     "TokenValidator",
     "Tokens",
     "ValidatorConfig",
