@@ -173,8 +173,12 @@ class Trial:
         """Wait until every process has accepted these tokens."""
 
         async def accepted() -> bool:
-            reports = [await watchers.report() for watchers in self.watchers]
-            return all(str(number) in report["accepted"] for report in reports for number in numbers)
+            for watchers in self.watchers:
+                report = await watchers.report()
+                missing = [number for number in numbers if str(number) not in report["accepted"]]
+                state = {name: report[name] for name in ("fresh", "accepts", "stale", "reasons")}
+                assert not missing, f"{watchers.plan.kind} validators have not accepted {missing}: {state}"
+            return True
 
         await eventually(accepted, timeout=timeout, interval=0.1)
 

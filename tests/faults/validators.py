@@ -20,11 +20,11 @@ from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.errors import InvalidTokenError, ReplicaStaleError
 
-_WINDOW = 120
+_WINDOW = 60
 """Tokens validated at a time: those that came last, ..."""
 _HELD = 40
 """... and so many of those that a trial waits for, which must not be pushed out by what comes meanwhile."""
-_PAUSE = 0.03
+_PAUSE = 0.05
 
 
 def clock() -> float:
@@ -106,7 +106,7 @@ def _config(plan: Plan, number: int) -> ValidatorConfig:
             when_stale=remote if plan.remote and number % 2 else reject,
         ),
         reconnect=Backoff(initial=0.1, longest=0.5),
-        remote_timeout=0.3,
+        remote_timeout=0.5,
         max_remote_calls=4,
     )
     return ValidatorConfig(issuers=[issuer], audience="api")

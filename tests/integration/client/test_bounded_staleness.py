@@ -23,7 +23,7 @@ from tests.support.deadline import eventually
 from tests.support.postgres import PostgresDatabases, driver_url
 from tests.support.redis import RedisServer
 
-S = 1.5
+S = 2.0
 _HELD = 10
 """Tokens that every validator knows and accepts when a fault begins, and that are revoked while it lasts."""
 _ISSUER = "https://tokens.test"
