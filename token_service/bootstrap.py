@@ -98,7 +98,7 @@ class Keys:
     audit: Audit
 
     async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
-        """Revoke a key without a node; a place in the log that includes it.
+        """Revoke a key without a node. Returns a place in the log that is not before its entry.
 
         Raises `KeyNotFoundError`, `InvalidRequestError` and `StoreUnavailableError`.
         """
@@ -347,7 +347,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 
 
 def _settle_memory() -> None:
-    """What a start has made lives as long as the process, and calls leave few cycles behind: collect garbage seldom, and not in there."""
+    """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and calls leave few cycles behind."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)

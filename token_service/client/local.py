@@ -67,19 +67,19 @@ Outcome: TypeAlias = bool | Answer | None
 
 
 class Proof:
-    """Shows for S seconds that a token was not revoked when the proof began. By both clocks, as for `Feed`."""
+    """A proof that a token was not revoked when the service was asked. Good for S seconds by both clocks, as in `Feed`."""
 
-    __slots__ = ("_elapsed", "_now", "_until")
+    __slots__ = ("_bound", "_elapsed", "_now")
 
     def __init__(self, now: float, elapsed: float, bound: float) -> None:
         self._now = now
         self._elapsed = elapsed
-        self._until = bound
+        self._bound = bound
 
     def holds(self, now: float, elapsed: float) -> bool:
-        """Whether it still does."""
+        """Whether it is still good."""
         age = now - self._now
-        return elapsed - self._elapsed < self._until and -_MAX_CLOCK_STEP <= age < self._until
+        return elapsed - self._elapsed < self._bound and -_MAX_CLOCK_STEP <= age < self._bound
 
 
 class Known(msgspec.Struct, gc=False, eq=False):

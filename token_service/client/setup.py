@@ -77,7 +77,7 @@ class KeySource:
 
 
 class RefreshLimit:
-    """Lets an unknown `kid` cause a fetch only so often, however many tokens with one are sent."""
+    """Limits how often unknown `kid`s cause a fetch, however many tokens with one are sent."""
 
     __slots__ = ("_clock", "_interval", "_last")
 

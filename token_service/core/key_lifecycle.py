@@ -117,7 +117,7 @@ def next_step(
 
 
 def is_due(since: float, now: float, period: float) -> bool:
-    """Whether a period is over that began at `since`. If that is in the future, nobody knows: then it is better over."""
+    """Whether a period is over that began at `since`. A beginning in the future was written by a wrong clock; the period counts as over then."""
     return now >= since + period or since > now + _CLOCK_ERROR
 
 

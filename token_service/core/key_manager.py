@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeyManager:
-    """The one place where keys are made and change their state."""
+    """The one place where keys change their state."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class KeyManager:
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     async def run(self) -> None:
-        """Let the schedule have its way, on one node at a time, until cancelled. Every node watches, so that any can take over."""
+        """Carry out the schedule, on one node at a time, until cancelled. Every node watches the keys, so that any can take over."""
         failing = ""
         try:
             while True:
@@ -240,7 +240,8 @@ class KeyManager:
 
     @asynccontextmanager
     async def revoking(self, key_id: str) -> AsyncIterator[None]:
-        """Around the append of a key's revocation to the log: another key signs before, and if that one is revoked meanwhile a third one after.
+        """Goes around the append of a key's revocation to the log. Another key takes over before it; and after it yet another, should that one have
+        been revoked meanwhile.
 
         A compromised key is not kept because the HSM can't make another one now, or because another key is
         damaged: then nothing signs until that is mended. Nothing happens for a key not known.
@@ -315,7 +316,9 @@ class KeyManager:
         return {key_id: now - since for key_id, (_, since) in self._seen.items()}
 
     async def _may(self, step: Step, stored: StoredKeys) -> bool:
-        """A scheduled activation waits for connected validators, too, for as long again, unless nothing else can sign."""
+        """Whether to take a step now. A scheduled activation also waits until connected validators have confirmed the key, for another announce time
+        at most, unless nothing else can sign.
+        """
         if not isinstance(step, Activate) or not can_sign(stored.signing_keys):
             return True
         if self._watch(stored).get(step.key_id, 0.0) >= 2 * self._rules.announce:

@@ -151,7 +151,7 @@ class Keyring:
         raise KeyNotFoundError
 
     def open_signer(self, key_id: str) -> Signer:
-        """Any key that may sign, now or later, for what is no token. Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`."""
+        """A signer with a prepared or active key, for something else than tokens. Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`."""
         key = self.get(key_id)
         if key.state not in _MAY_SIGN:
             raise KeyStateError(f"the key is {key.state.value}")
@@ -270,7 +270,7 @@ class Keyring:
 
 
 def require_keys(stored: StoredKeys) -> None:
-    """Raise `ConfigurationError` unless there are keys of both kinds: what is there once never becomes empty."""
+    """Raise `ConfigurationError` unless there are keys of both kinds: once made there are always some."""
     if stored.revision == 0 and not stored.signing_keys and not stored.mac_keys:
         raise ConfigurationError("the database has no keys yet; the first start of the service makes them")
     for name, keys in (("signing keys", stored.signing_keys), ("MAC keys", stored.mac_keys)):

@@ -18,7 +18,7 @@ class SteadyTime:
         self._offset = float("inf")
 
     def bound(self, time: float) -> None:
-        """It is no later than this, as another clock says: NumericDate, infinite if it says nothing."""
+        """Note that by another clock it is no later than this: a NumericDate, infinite if that clock says nothing."""
         self._offset = min(self._offset, time - self._clock.monotonic())
 
     def now(self) -> float:

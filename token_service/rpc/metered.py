@@ -1,4 +1,4 @@
-"""Measures calls, where somebody wants to know."""
+"""Measures calls where metrics are reported."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """How each service is (grpc.health.v1). To say so waits for nobody who watches."""
+    """The health of each service (grpc.health.v1). Setting it never waits for those who watch."""
 
     def __init__(self) -> None:
         self._status: dict[str, int] = {}
@@ -35,25 +35,25 @@ class Health(health_pb2_grpc.HealthServicer):
         self._closed = False
 
     def set(self, service: str, status: int) -> None:
-        """Say how a service is; empty: the server as a whole."""
+        """Set the health of a service; the empty name is the server as a whole."""
         if not self._closed:
             self._set(service, status)
 
     def close(self) -> None:
-        """Say NOT_SERVING of all, from now on."""
+        """Set all to NOT_SERVING, for good."""
         self._closed = True
         for service in self._status:
             self._set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
-        """How a service is now."""
+        """The health of a service now."""
         status = self._status.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        """How a service is, now and whenever that changes."""
+        """The health of a service now, and whenever it changes."""
         last: int | None = None
         while True:
             status = self._status.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
@@ -166,7 +166,7 @@ class _Registrar:
         self.methods: dict[str, Any] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Left out: the same methods come one by one."""
+        """Ignored: generated code registers the same methods one by one, too."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """The methods of a service."""

@@ -247,7 +247,7 @@ class GrpcServer:
         return methods
 
     async def run(self) -> None:
-        """Hold calls and streams to their limits of time, and say how this node is, until cancelled. The owner of the server runs it."""
+        """Enforce the time limits of calls and streams, and keep this node's health up to date, until cancelled. The owner of the server runs it."""
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
             self._edge.sweep()
@@ -255,7 +255,7 @@ class GrpcServer:
             self._watch_once()
 
     def _watch_once(self) -> None:
-        """Say of TokenService, and of the whole, whether this node knows enough to answer."""
+        """Set the health of TokenService, and of the server as a whole: whether this node knows enough to answer."""
         fresh = True
         try:
             self._tailer.require_fresh()

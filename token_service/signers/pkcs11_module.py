@@ -316,7 +316,7 @@ class Pkcs11Module:
             raise ModuleError(f"C_Initialize: {result:#x}")
 
     def _finalize(self) -> None:
-        """Whatever the module says to it, it is to be initialised next."""
+        """Finalise the module. That it fails does not matter: what comes next, if anything, is to initialise it."""
         from pkcs11 import PKCS11Error
 
         self._initialized = False

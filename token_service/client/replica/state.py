@@ -60,7 +60,7 @@ class Feed:
 
 
 class AlwaysFresh(Feed):
-    """For issuers nothing is known of whose revocations."""
+    """What validations read of an issuer whose revocations nobody reports."""
 
     __slots__ = ()
 

@@ -103,7 +103,7 @@ def name_of(error: BaseException) -> str:
 
 
 def unavailable() -> StoreUnavailableError:
-    """For a call whose outcome is unknown."""
+    """The error of a call that may or may not have taken effect."""
     return StoreUnavailableError(retry_after=RETRY_AFTER)
 
 
