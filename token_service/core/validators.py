@@ -37,6 +37,8 @@ _EAGER_INTERVAL: Final = 0.1
 """Seconds between two looks at the reports while somebody has just begun to wait, ..."""
 _EAGER_FOR: Final = 2.0
 """... that is, for so many seconds; after them, looks are as far apart as reports usually are."""
+_EARLY: Final = 0.001
+"""Seconds a look may come before its time: a timer may, by a hair."""
 _MAX_GONE: Final = 64
 """Of those who wait, how many that have gone are kept beyond as many as are still there."""
 
@@ -211,7 +213,7 @@ class Validators:
         while True:
             now = self._clock.monotonic()
             due = self._looked + self._pace(now)
-            if due > now:
+            if due - now > _EARLY:
                 self._wanted.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(due - now):

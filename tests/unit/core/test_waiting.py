@@ -272,6 +272,25 @@ async def test_who_waits_for_less_than_a_look_takes_learns_that_it_failed():
 
 
 @virtual_time
+async def test_a_timer_that_is_a_hair_early_is_not_set_again_and_again(monkeypatch: pytest.MonkeyPatch):
+    """A loop fires what is due within its resolution, and sums of times are rounded."""
+    clock = LoopClock()
+    node = Validators("one", MemoryStores(clock).nodes, clock)
+    pace, asked = node._pace, 0
+
+    def counted(now: float) -> float:
+        nonlocal asked
+        asked += 1
+        assert asked < 100
+        return pace(now)
+
+    monkeypatch.setattr(node, "_pace", counted)
+    await asyncio.sleep(1000)
+    node._looked = 1000 + 1e-9 - 0.05
+    assert await node.wait_applied(1, 20) == (0, 0)
+
+
+@virtual_time
 async def test_what_nobody_expects_of_a_look_is_not_kept_from_those_who_wait():
     clock = LoopClock()
     reports = Intercepted(MemoryStores(clock).nodes)
