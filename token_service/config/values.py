@@ -81,7 +81,9 @@ class Url:
         return self._text.partition("://")[0]
 
     def __str__(self) -> str:
-        return redact_url(self._text)
+        """As it is written in a setting: without the driver, which is not the reader's business."""
+        scheme, separator, rest = redact_url(self._text).partition("://")
+        return scheme.partition("+")[0] + separator + rest
 
     def __repr__(self) -> str:
         return f"Url({redact_url(self._text)!r})"

@@ -128,7 +128,7 @@ def test_config_shows_values_and_sources_but_no_secret() -> None:
     assert list(lines) == [setting.variable for setting in SETTINGS]
     assert lines["TOKEN_SERVICE_WORKERS"] == ["4", "flag", "--workers"]
     assert lines["TOKEN_SERVICE_ALLOW_HS256"] == ["true", "flag", "--allow-hs256"]
-    assert lines["TOKEN_SERVICE_DATABASE_URL"] == ["postgresql+asyncpg://me:***@db/t", "environment"]
+    assert lines["TOKEN_SERVICE_DATABASE_URL"] == ["postgresql://me:***@db/t", "environment"]
     assert lines["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] == ["***", "environment"]
     assert lines["TOKEN_SERVICE_POLICY_FILE"] == ["-", "default"]
     assert lines["TOKEN_SERVICE_KEY_ROTATION_PERIOD"] == ["90d", "default"]
@@ -188,7 +188,7 @@ def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(token_service.bootstrap, "migrate", migrate)
     result = run("migrate", DATABASE_URL="postgresql://me:hunter2@db/t")
-    assert result.stdout == "postgresql+asyncpg://me:***@db/t is at schema 0007\n"
+    assert result.stdout == "postgresql://me:***@db/t is at schema 0007\n"
 
 
 def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def test_no_secret_is_in_the_repr(production: dict[str, object]) -> None:
         assert "hunter2" not in text
         assert KEY not in text
         assert "0123456789abcdef" not in text
-    assert str(settings.database_url) == "postgresql+asyncpg://service:***@db/tokens"
+    assert str(settings.database_url) == "postgresql://service:***@db/tokens"
 
 
 def test_a_complete_production_configuration_is_accepted(production: dict[str, object]) -> None:
