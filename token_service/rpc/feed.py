@@ -162,6 +162,8 @@ class Feed:
         if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
             self._epoch = self._replica.epoch
             self._validators.forget_progress()
+            for stream in self._streams:
+                stream.requested = 0
         self._resets += 1
         self._ring.reset(self._replica.applied)
         self._gap_pages.reset(self._epoch)

@@ -466,6 +466,23 @@ async def test_a_changed_key_set_is_sent_at_once(monkeypatch: pytest.MonkeyPatch
         assert (message.caught_up, message.cursor) == (True, first.cursor)
 
 
+async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore() -> None:
+    """A log put back to a backup gives the same sequences to other entries."""
+    async with serving() as served, served.follow(subscriber_id="v") as reader:
+        await reader.caught_up()
+        node = served.node
+        await revoke(served, "a", "b", "c")
+        node.validators.heard(3)
+        while not (await reader.next()).confirmation_requested:
+            pass
+        node.replica.reset(node.replica.epoch, 2)
+        node.validators.heard(2)
+        message = await reader.next()
+        while not message.confirmation_requested:
+            message = await reader.next()
+        assert message.cursor.endswith(":2")
+
+
 async def test_validators_are_asked_to_confirm_when_somebody_waits() -> None:
     wait = pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout=Duration(seconds=20))
     async with serving() as served, served.follow(subscriber_id="v") as reader:
