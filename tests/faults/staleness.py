@@ -159,7 +159,7 @@ class Trial:
         await self._anywhere("RevokeToken", pb.RevokeTokenRequest(**target))  # type: ignore[arg-type]
         self.acknowledged[number] = clock()
 
-    async def all_fresh(self, timeout: float = 60) -> None:
+    async def all_fresh(self, timeout: float = 120) -> None:
         """Wait until every validator can prove that it is fresh."""
 
         async def fresh() -> bool:
@@ -169,7 +169,7 @@ class Trial:
 
         await eventually(fresh, timeout=timeout, interval=0.1)
 
-    async def all_accept(self, numbers: Sequence[int], timeout: float = 60) -> None:
+    async def all_accept(self, numbers: Sequence[int], timeout: float = 120) -> None:
         """Wait until every process has accepted these tokens."""
 
         async def accepted() -> bool:

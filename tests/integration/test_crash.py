@@ -93,7 +93,7 @@ async def crash(node: Node) -> None:
 async def load(acknowledged: Acknowledged, api: Api, enough: int) -> list[asyncio.Task[None]]:
     """Callers at work, returned once so many revocations have been acknowledged."""
     callers = [asyncio.create_task(acknowledged.keep_busy(api, f"caller-{n}")) for n in range(8)]
-    await eventually(lambda: len(acknowledged.cursors) >= enough, timeout=60)
+    await eventually(lambda: len(acknowledged.cursors) >= enough)
     return callers
 
 
@@ -109,7 +109,7 @@ async def test_a_crash_under_load_loses_nothing_acknowledged(node: Node) -> None
         acknowledged = Acknowledged()
         callers = await load(acknowledged, api, 100)
         await crash(node)
-        await eventually(lambda: len(acknowledged.cursors) >= 150, timeout=60)
+        await eventually(lambda: len(acknowledged.cursors) >= 150)
         await stop(callers)
         assert acknowledged.failures
         assert {failure.code.name for failure in acknowledged.failures} == {"UNAVAILABLE"}
@@ -196,7 +196,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
                     own_postgres.pause()
             try:
                 # Whoever asks hears why, in a bounded time; the node says it is not ready.
-                await eventually(lambda: len(acknowledged.failures) >= 8, timeout=60)
+                await eventually(lambda: len(acknowledged.failures) >= 8)
                 await eventually(lambda: http_status(exposed.http_address, "/readyz") == 503)
                 assert http_status(exposed.http_address, "/healthz") == 200
 
@@ -218,7 +218,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
                 else:
                     await asyncio.to_thread(own_postgres.start)
             known = len(acknowledged.cursors)
-            await eventually(lambda: len(acknowledged.cursors) >= known + 20, timeout=60)
+            await eventually(lambda: len(acknowledged.cursors) >= known + 20)
             await eventually(lambda: http_status(exposed.http_address, "/readyz") == 200)
             await stop(callers)
             assert {failure.code.name for failure in acknowledged.failures} <= {

@@ -290,7 +290,7 @@ async def test_certificates_are_renewed_without_a_restart(production: Production
                     assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # noqa: PT017
                     return False
 
-        await eventually(taken, timeout=60)
+        await eventually(taken)
         assert (await before.issue()).access_token
     async with production.api(old_caller, new) as late:
         assert (await refused(late.issue())).code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}

@@ -42,7 +42,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
         env["TOKEN_SERVICE_DATABASE_URL"] = request.getfixturevalue("shared_postgres_url")
     with Node("--workers", str(WORKERS), env=env, ready_timeout=60) as node:
         # `/readyz` says yes when the first of them is ready, this when all are.
-        eventually_sync(lambda: "is ready: gRPC" in node.log_text(), timeout=60)
+        eventually_sync(lambda: "is ready: gRPC" in node.log_text())
         yield node
 
 

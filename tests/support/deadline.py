@@ -26,7 +26,7 @@ def _overdue(timeout: float, last: object, failure: AssertionError | None) -> De
 
 
 async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 60, interval: float = 0.02
+    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 120, interval: float = 0.02
 ) -> T:
     """Call `predicate`, plain or async, until it returns something true, and return that.
 
@@ -56,7 +56,7 @@ async def eventually(
     raise _overdue(timeout, value, failure) from failure
 
 
-def eventually_sync(predicate: Callable[[], T], *, timeout: float = 60, interval: float = 0.02) -> T:
+def eventually_sync(predicate: Callable[[], T], *, timeout: float = 120, interval: float = 0.02) -> T:
     """As `eventually`, for code without an event loop."""
     deadline = time.monotonic() + timeout
     value: T | None = None

@@ -244,7 +244,7 @@ class PostgresServer(_Databases):
             user=self._user,
             group=self._group,
         )
-        eventually_sync(self._accepts, timeout=60, interval=0.05)
+        eventually_sync(self._accepts, interval=0.05)
 
     def stop(self) -> None:
         """End it in good order, cutting open connections (the "fast" shutdown)."""

@@ -57,7 +57,7 @@ async def tokens_of_every_algorithm(node: Node) -> list[str]:
         async def is_active(operator: Operator = operator, algorithm: str = algorithm) -> bool:
             return [key["algorithm"] for key in await operator.keys("active")] == [algorithm]
 
-        await eventually(is_active, timeout=60)
+        await eventually(is_active)
         key_id = await operator.only("active")
         request = await operator.run("csr", key_id, "--subject", "CN=tokens")
         chain = Authority("Root").certify(x509.load_pem_x509_csr(request.encode()))

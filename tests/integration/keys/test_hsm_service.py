@@ -124,7 +124,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
         # Another algorithm.
         node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "RS256"
         await asyncio.to_thread(node.restart)
-        await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE, "RS256"), timeout=60)
+        await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE, "RS256"))
         changed = await api.issue()
         assert get_unverified_header(changed.access_token)["alg"] == "RS256"
         assert await validator.wait_ready(60)
@@ -179,7 +179,7 @@ async def test_away_while_running_and_back(
 
     await eventually(lambda: time.monotonic() > away + GRACE)
     token.bring_back()
-    again = await eventually(lambda: _issue(api), timeout=60)
+    again = await eventually(lambda: _issue(api))
     assert get_unverified_header(again.access_token)["kid"] != active
     assert not await api.why(again.access_token)
     # The refresh token was not used up by what could not be signed, however long that lasted.
@@ -218,14 +218,14 @@ async def test_nobody_is_logged_out_by_a_call_that_was_under_way_when_it_went(
         for _ in range(2):
             exchanged.clear()
             refused_in_turn.clear()
-            await eventually(lambda: all_have(exchanged, 2), timeout=60)
+            await eventually(lambda: all_have(exchanged, 2))
             token.take_away()
-            await eventually(lambda: all_have(refused_in_turn, 1), timeout=60)
+            await eventually(lambda: all_have(refused_in_turn, 1))
             away = time.monotonic()
             await eventually(lambda at=away: time.monotonic() > at + 2 * GRACE)
             token.bring_back()
             exchanged.clear()
-            await eventually(lambda: all_have(exchanged, 1), timeout=60)
+            await eventually(lambda: all_have(exchanged, 1))
             assert ended == {}
     finally:
         for task in clients:

@@ -70,7 +70,7 @@ def started(postgres_url: str) -> Iterator[tuple[Node, Node]]:
 
 async def leader_of(table: Table, both: tuple[Node, Node], fleet: Fleet) -> Node:
     fleet.require_health()
-    node = await eventually(lambda: table.leader(list(both)), timeout=60)
+    node = await eventually(lambda: table.leader(list(both)))
     assert node is not None
     return node
 
@@ -88,8 +88,8 @@ async def test_the_leader_is_killed_at_each_step_of_a_rotation(
             (survivor,) = set(started) - {leader}
             # The other one takes over and goes on from there.
             before = await table.of("active")
-            await eventually(lambda: _is(table, started, survivor), timeout=60)
-            await eventually(lambda: _differs(table, "active", before), timeout=60)
+            await eventually(lambda: _is(table, started, survivor))
+            await eventually(lambda: _differs(table, "active", before))
             fleet.require_health()
             await asyncio.to_thread(leader.start)
 
@@ -97,7 +97,7 @@ async def test_the_leader_is_killed_at_each_step_of_a_rotation(
             # As soon as a key has come into this state: prepare, activate and, in the same step, retire.
             before = await table.of(state)
             await eventually(
-                lambda state=state, before=before: _differs(table, state, before), timeout=60, interval=0.005
+                lambda state=state, before=before: _differs(table, state, before), interval=0.005
             )
             await kill_leader()
         await fleet.until(lambda: fleet.verdicts["accepted"] > 300)
@@ -122,11 +122,11 @@ async def test_the_leader_is_killed_at_each_step_of_a_change_of_algorithm(
             node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "EdDSA"
             await asyncio.to_thread(node.restart)
         for state, algorithm in (("prepared", "EdDSA"), ("active", "EdDSA")):
-            await eventually(lambda s=state, a=algorithm: table.of(s, a), timeout=60, interval=0.005)
+            await eventually(lambda s=state, a=algorithm: table.of(s, a), interval=0.005)
             leader = await leader_of(table, started, fleet)
             leader.kill()
             await asyncio.to_thread(leader.start)
-        await eventually(lambda: _is_over(table), timeout=60)
+        await eventually(lambda: _is_over(table))
         fleet.issued.clear()
         await fleet.until(lambda: {number for number, _, used in fleet.issued if used == "EdDSA"} == {0, 1})
         assert not fleet.verdicts["refused"]
@@ -159,7 +159,7 @@ async def test_a_leader_that_was_away_for_whole_rotations(
             await fleet.until(lambda: any(issuer == number for issuer, _, _ in fleet.issued))
         signing = {key for issuer, key, _ in fleet.issued if issuer == number}
         before = await table.of("active")
-        await eventually(lambda: _differs(table, "active", before), timeout=60)
+        await eventually(lambda: _differs(table, "active", before))
         fleet.require_health()
         assert not fleet.verdicts["refused"]
         assert signing

@@ -74,6 +74,7 @@ def foreign(keys: KeyServer, **changes: Any) -> ForeignIssuer:
     known = {
         "refresh_interval": 1.0,
         "unknown_key_interval": 0.0,
+        "timeout": 60.0,
         "retry": Backoff(initial=0.02, longest=0.1),
         **changes,
     }

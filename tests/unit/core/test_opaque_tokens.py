@@ -139,6 +139,19 @@ async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: py
 
 
 @virtual_time
+async def test_it_knows_again_when_the_rows_are_what_they_were():
+    _, behind, counted = await two_nodes()
+    counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
+    with pytest.raises(ConfigurationError):
+        await behind.keyring.refresh()
+    del counted.keys.before["load"]
+    await behind.tailer.start()  # finds the revision it has
+    assert behind.keyring.failure is None
+    with pytest.raises(RefreshTokenInvalidError):
+        await behind.refresh(forged(999))
+
+
+@virtual_time
 async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_look():
     _, behind, counted = await two_nodes()
     tokens = [forged(version, kind) for version in range(100, 200) for kind in KINDS]
