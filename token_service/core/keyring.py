@@ -158,12 +158,12 @@ class Keyring:
         return self._open_signer(key, self._private(key))
 
     async def refresh(self, *, revision: int | None = None) -> None:
-        """Load the keys, unless the copy is of `revision` already.
+        """Load the keys, unless the copy is of `revision` already and nothing is known to be wrong with them.
 
         Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy
         stays as it was then.
         """
-        if revision is None or revision != self.revision:
+        if revision is None or revision != self.revision or self.failure is not None:
             self.adopt(await self._load())
 
     async def start_over(self) -> None:

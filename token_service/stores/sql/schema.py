@@ -119,9 +119,9 @@ log_head: Final = Table(
     Column("key_revision", BigInteger, nullable=False),
     # `revoke_time` of the last entry, also when that is compacted. It is known only where `newest_sequence` is
     # `sequence`: nodes of an earlier version append without it.
+    Column("newest_sequence", BigInteger),
     Column("newest_time", BigInteger),
     Column("awaited_sequence", BigInteger, nullable=False, server_default="0"),
-    Column("newest_sequence", BigInteger),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 

@@ -17,7 +17,7 @@ from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_of
 from token_service.stores.sql.url import DatabaseUrl
 
-HEAD: Final = "0005"
+HEAD: Final = "0003"
 """The revision this version of the service works with. A constant, so that a start on an up-to-date database
 does without Alembic.
 """
