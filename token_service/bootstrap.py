@@ -58,7 +58,8 @@ Ready = Callable[[str, str], None]
 
 
 async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
-    """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end streams.
+    """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end
+    streams.
 
     Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task
     fail.
@@ -115,7 +116,9 @@ class Keys:
 
 @asynccontextmanager
 async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
-    """The keys of the database, loaded, for a command that changes them. Running nodes take a change up by themselves.
+    """The keys of the database, loaded, for a command that changes them.
+
+    Running nodes take a change up by themselves.
 
     An HSM that is away hinders only what needs it.
     """
@@ -177,7 +180,10 @@ def _node_id() -> str:
 
 @asynccontextmanager
 async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
-    """A running node: its gRPC and its HTTP address. Leaving the context stops it; a background task that fails ends it."""
+    """A running node: its gRPC and its HTTP address.
+
+    Leaving the context stops it; a background task that fails ends it.
+    """
     clock = SystemClock()
     node_id = _node_id()
     policy_file = PolicyFile(settings.policy_file, environ)
@@ -347,14 +353,18 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 
 
 def _settle_memory() -> None:
-    """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and calls leave few cycles behind."""
+    """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and
+    calls leave few cycles behind.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
 
 
 def _accepted(settings: Settings) -> frozenset[Algorithm]:
-    """The algorithms tokens are accepted with: all asymmetric ones, so that a change from one to another breaks nothing."""
+    """The algorithms tokens are accepted with: all asymmetric ones, so that a change from one to another
+    breaks nothing.
+    """
     accepted = {Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA}
     if settings.allow_hs256:
         accepted.add(Algorithm.HS256)

@@ -59,7 +59,9 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
-    """Send all log lines at or above `level` to `stream`, by default standard error; what was configured before is replaced."""
+    """Send all log lines at or above `level` to `stream`, by default standard error; what was configured
+    before is replaced.
+    """
     handler = LineHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
@@ -168,11 +170,13 @@ class JsonFormatter(logging.Formatter):
 
 
 class Audit:
-    """The audit trail: what happened to which session, token, client or key, by their ids. Implements the port `Audit`.
+    """The audit trail: what happened to which session, token, client or key, by their ids.
+
+    Implements the port `Audit`.
 
     In an event loop the lines of routine events are written together, up to 20 ms later: one that is made in
-    the middle of a call takes three times as long, for nothing it needs is in the processor's caches then. Any
-    other event is written at once, after those. `flush` writes what waits; only a process that is killed
+    the middle of a call takes three times as long, for nothing it needs is in the processor's caches then.
+    Any other event is written at once, after those. `flush` writes what waits; only a process that is killed
     doesn't get to it.
     """
 
@@ -183,7 +187,10 @@ class Audit:
         self._held: Final[deque[tuple[float, str, dict[str, object]]]] = deque()
 
     def record(self, event: str, **fields: object) -> None:
-        """Write one event, e.g. `record("session.revoked", session_id=…)`. Give it ids, never a token, a key or a secret."""
+        """Write one event, e.g. `record("session.revoked", session_id=…)`.
+
+        Give it ids, never a token, a key or a secret.
+        """
         if self._counter is not None:
             self._counter.add(1, {"token_service.event": event})
         if not self._logger.isEnabledFor(logging.INFO):
@@ -274,7 +281,8 @@ class Metrics:
     """What is counted and measured, through OpenTelemetry; nothing unless the environment asks for it.
 
     It does with `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and their like, or by
-    `opentelemetry-instrument`. Only then OpenTelemetry is imported: it costs more than anything else at start.
+    `opentelemetry-instrument`. Only then OpenTelemetry is imported: it costs more than anything else at
+    start.
     """
 
     def __init__(self, environ: Mapping[str, str], instance: str) -> None:

@@ -291,7 +291,9 @@ class _Supervisor:
 
 
 def _end_with_parent(alive: int, patience: float) -> None:
-    """Stop this process when the parent has ended: nobody can write to `alive` but the parent, and it never does."""
+    """Stop this process when the parent has ended: nobody can write to `alive` but the parent, and it never
+    does.
+    """
     os.read(alive, 1)
     logger.error("the supervisor is gone; stopping")
     os.kill(os.getpid(), signal.SIGTERM)

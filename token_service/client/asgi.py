@@ -36,7 +36,8 @@ _RETRY_AFTER: Final = b"1"
 
 
 class BearerAuthMiddleware:
-    """Admits requests with a good token; answers others 401, 403 or 503 with `WWW-Authenticate` where it belongs.
+    """Admits requests with a good token; answers others 401, 403 or 503 with `WWW-Authenticate` where it
+    belongs.
 
     Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*`
     for it and all below. The longest path that fits decides, one with the method before one without. A path
@@ -57,8 +58,10 @@ class BearerAuthMiddleware:
         realm: str = "",
         allow_bound_tokens: bool = False,
     ) -> None:
-        """`audience`: instead of the validator's. `allow_bound_tokens`: accept tokens bound to a key (`cnf`) from callers who did not show
-        that they have it, for applications that check it themselves.
+        """`audience`: instead of the validator's.
+
+        `allow_bound_tokens`: accept tokens bound to a key (`cnf`) from callers who did not show that they
+        have it, for applications that check it themselves.
         """
         self._app = app
         self._validator = validator

@@ -1,4 +1,6 @@
-"""Bearer tokens in requests: how they are found, who the request is then from, and how it is refused (RFC 6750)."""
+"""Bearer tokens in requests: how they are found, who the request is then from, and how it is refused (RFC
+6750).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def bearer_token(header: str) -> str | None:
 
 
 def require_bearer(claims: VerifiedClaims) -> None:
-    """Raise `InvalidTokenError` for a token bound to a key: presented alone it proves nothing (RFC 9449, section 7.2; RFC 8705, section 3)."""
+    """Raise `InvalidTokenError` for a token bound to a key: presented alone it proves nothing (RFC 9449,
+    section 7.2; RFC 8705, section 3).
+    """
     if claims.confirmation:
         raise InvalidTokenError(InvalidReason.WRONG_TYPE, "the token is bound to a key that was not shown")
 

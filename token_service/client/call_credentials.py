@@ -21,7 +21,9 @@ from token_service.errors import ServiceError
 
 
 class TokenCallCredentials(grpc.AuthMetadataPlugin):
-    """Adds `authorization: Bearer …` to every call. gRPC calls it in a thread of its own, so waiting for a renewal blocks nobody else."""
+    """Adds `authorization: Bearer …` to every call. gRPC calls it in a thread of its own, so waiting for a
+    renewal blocks nobody else.
+    """
 
     def __init__(
         self, source: SyncTokenSource | TokenSource, loop: asyncio.AbstractEventLoop | None = None

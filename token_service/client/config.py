@@ -115,8 +115,10 @@ class ServiceIssuer:
     credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
     """None: TLS with the roots of this system; for a target on this machine no TLS."""
     subscriber_id: str = ""
-    """A name for this validator, stable over its restarts and unique. `RevokeToken` with `wait` waits for named ones. Empty: a
-    random one."""
+    """A name for this validator, stable over its restarts and unique.
+
+    `RevokeToken` with `wait` waits for named ones. Empty: a random one.
+    """
     algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
     freshness: Freshness = Freshness()

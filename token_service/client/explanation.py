@@ -30,7 +30,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All checks of one token. `str()` is a report of a line each; no line holds a part of the token that could be used as one."""
+    """All checks of one token.
+
+    `str()` is a report of a line each; no line holds a part of the token that could be used as one.
+    """
 
     accepted: bool
     """Whether it would be accepted by what is known here, without asking the service."""

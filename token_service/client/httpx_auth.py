@@ -16,7 +16,8 @@ from token_service.errors import ConfigurationError
 
 
 class TokenAuth(httpx.Auth):
-    """Adds `Authorization: Bearer …` and, where that is answered 401 `invalid_token`, tries once more with a new token.
+    """Adds `Authorization: Bearer …` and, where that is answered 401 `invalid_token`, tries once more with a
+    new token.
 
     An `httpx.AsyncClient` takes a `TokenSource`, an `httpx.Client` a `SyncTokenSource`.
     """

@@ -31,7 +31,9 @@ __all__ = ["AioAuthInterceptor", "AuthInterceptor", "AuthRules", "current_claims
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthRules:
-    """What each method needs. Methods are written `/package.Service/Method`, or `/package.Service/*` for all of a service.
+    """What each method needs.
+
+    Methods are written `/package.Service/Method`, or `/package.Service/*` for all of a service.
 
     A method by its name goes before its service; one that is not mentioned needs a good token and
     `default_scopes`.

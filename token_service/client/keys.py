@@ -11,7 +11,10 @@ MAX_KEYS: Final = 200
 
 
 def parse_jwks(data: bytes) -> list[dict[str, Any]]:
-    """The keys of a JWK set. Raises `ValueError` for anything else, one that is too large and one without keys."""
+    """The keys of a JWK set.
+
+    Raises `ValueError` for anything else, one that is too large and one without keys.
+    """
     if len(data) > MAX_JWKS_BYTES:
         raise ValueError("the key set is too large")
     keys = strict_json.decode_object(data).get("keys")
@@ -21,8 +24,10 @@ def parse_jwks(data: bytes) -> list[dict[str, Any]]:
 
 
 def fetch_over_http(url: str, timeout: float) -> bytes:
-    """GET by the standard library. Raises `OSError` or `ValueError`. Follows no redirect: whoever answers for the issuer's URL
-    may not appoint another to answer for it.
+    """GET by the standard library.
+
+    Raises `OSError` or `ValueError`. Follows no redirect: whoever answers for the issuer's URL may not
+    appoint another to answer for it.
     """
     from urllib.request import HTTPRedirectHandler, Request, build_opener
 

@@ -36,8 +36,9 @@ _MAX_CLOCK_STEP: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RefreshKeys:
-    """Get the issuer's key set, unless that was done just now. The outcome: whether it was taken over, or None if the service did not answer
-    when it was asked last.
+    """Get the issuer's key set, unless that was done just now.
+
+    The outcome: whether it was taken over, or None if the service did not answer when it was asked last.
     """
 
     issuer: str
@@ -67,7 +68,10 @@ Outcome: TypeAlias = bool | Answer | None
 
 
 class Proof:
-    """A proof that a token was not revoked when the service was asked. Good for S seconds by both clocks, as in `Feed`."""
+    """A proof that a token was not revoked when the service was asked.
+
+    Good for S seconds by both clocks, as in `Feed`.
+    """
 
     __slots__ = ("_bound", "_elapsed", "_now")
 
@@ -117,7 +121,10 @@ class IssuerState:
 
 
 class LocalValidator:
-    """Everything a validator decides. Any thread may call `check` and `settle`; neither waits for anything."""
+    """Everything a validator decides.
+
+    Any thread may call `check` and `settle`; neither waits for anything.
+    """
 
     def __init__(self, config: ValidatorConfig, clock: ValidatorClock, counters: Counters) -> None:
         self.issuers = {issuer.issuer: IssuerState(issuer) for issuer in config.issuers}
@@ -131,7 +138,9 @@ class LocalValidator:
         self._now, self._elapsed = clock.now, clock.elapsed
 
     def replace_keys(self, issuer: str, jwks: Sequence[Mapping[str, Any]], revision: int) -> bool:
-        """Verify this issuer's tokens with these keys from now on; False, and nothing changes, if none of them is usable."""
+        """Verify this issuer's tokens with these keys from now on; False, and nothing changes, if none of
+        them is usable.
+        """
         key_set = KeySet.from_jwks(jwks, revision)
         if not len(key_set):
             return False

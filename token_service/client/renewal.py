@@ -1,4 +1,5 @@
-"""Access tokens that are always good: renewed ahead of their end, once however many ask, and kept where the caller says.
+"""Access tokens that are always good: renewed ahead of their end, once however many ask, and kept where the
+caller says.
 
     source = TokenSource(TokenServiceStub(channel), client_id="web", store=store)
     token = await source.token()
@@ -62,7 +63,10 @@ _MARGIN: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """An access token and the refresh token that gets the next one. Times are seconds since the Unix epoch."""
+    """An access token and the refresh token that gets the next one.
+
+    Times are seconds since the Unix epoch.
+    """
 
     access_token: str = field(repr=False)
     access_expire_time: float
@@ -169,7 +173,10 @@ class _Renewal:
         self.tokens = tokens
 
     def request(self) -> RefreshTokenRequest:
-        """The call that gets the next tokens. Raises `RefreshTokenInvalidError` if there is no refresh token."""
+        """The call that gets the next tokens.
+
+        Raises `RefreshTokenInvalidError` if there is no refresh token.
+        """
         if self.ended is not None:
             raise self.ended
         if self.tokens is None or not self.tokens.refresh_token:
@@ -227,7 +234,10 @@ class TokenSource:
         policy: RenewalPolicy | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`stub`: a `TokenServiceStub` of a `grpc.aio` channel. `scopes` and `audience` narrow what is asked for."""
+        """`stub`: a `TokenServiceStub` of a `grpc.aio` channel.
+
+        `scopes` and `audience` narrow what is asked for.
+        """
         self._stub = stub
         self._store = store
         self._state = _Renewal(client_id, device_id, scopes, audience, policy or RenewalPolicy(), now)
@@ -235,7 +245,10 @@ class TokenSource:
         self._loading: SingleFlight[str, None] = SingleFlight()
 
     async def token(self) -> str:
-        """An access token that is good for a while. Raises the `ServiceError` that keeps one from being had."""
+        """An access token that is good for a while.
+
+        Raises the `ServiceError` that keeps one from being had.
+        """
         return (await self.tokens()).access_token
 
     async def tokens(self) -> Tokens:
@@ -260,7 +273,10 @@ class TokenSource:
         await self._save(tokens)
 
     def invalidate(self, access_token: str) -> None:
-        """Hand out this access token no more: somebody refused it. Nothing happens if it was replaced already."""
+        """Hand out this access token no more: somebody refused it.
+
+        Nothing happens if it was replaced already.
+        """
         self._state.invalidate(access_token)
 
     async def close(self) -> None:
@@ -315,7 +331,10 @@ class SyncTokenSource:
         policy: RenewalPolicy | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`stub`: a `TokenServiceStub` of a `grpc` channel. `scopes` and `audience` narrow what is asked for."""
+        """`stub`: a `TokenServiceStub` of a `grpc` channel.
+
+        `scopes` and `audience` narrow what is asked for.
+        """
         self._stub = stub
         self._store = store
         self._state = _Renewal(client_id, device_id, scopes, audience, policy or RenewalPolicy(), now)
@@ -325,7 +344,10 @@ class SyncTokenSource:
         self._ahead: threading.Thread | None = None
 
     def token(self) -> str:
-        """An access token that is good for a while. Raises the `ServiceError` that keeps one from being had."""
+        """An access token that is good for a while.
+
+        Raises the `ServiceError` that keeps one from being had.
+        """
         return self.tokens().access_token
 
     def tokens(self) -> Tokens:
@@ -350,7 +372,10 @@ class SyncTokenSource:
         self._save(tokens)
 
     def invalidate(self, access_token: str) -> None:
-        """Hand out this access token no more: somebody refused it. Nothing happens if it was replaced already."""
+        """Hand out this access token no more: somebody refused it.
+
+        Nothing happens if it was replaced already.
+        """
         self._state.invalidate(access_token)
 
     def close(self) -> None:

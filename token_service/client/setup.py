@@ -46,7 +46,10 @@ class Parts:
 
 
 class KeySource:
-    """The HTTP key set of one foreign issuer: fetched again and again, replaced only by a good one. Fetching blocks."""
+    """The HTTP key set of one foreign issuer: fetched again and again, replaced only by a good one.
+
+    Fetching blocks.
+    """
 
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self.issuer = issuer

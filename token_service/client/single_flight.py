@@ -66,7 +66,10 @@ class ThreadSingleFlight(Generic[K, T]):
         return cast("T", self.do_if(lambda: True, key, work))
 
     def do_if(self, may_begin: Callable[[], bool], key: K, work: Callable[[], T]) -> T | None:
-        """As `do`; None if nothing is under way and `may_begin` says no. No thread gets between the question and the beginning."""
+        """As `do`; None if nothing is under way and `may_begin` says no.
+
+        No thread gets between the question and the beginning.
+        """
         with self._lock:
             flight = self._flights.get(key)
             mine = flight is None

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 
 class SyncTokenValidator:
-    """`TokenValidator` for threads: any number of them may call `validate` at once, and none waits for another.
+    """`TokenValidator` for threads: any number of them may call `validate` at once, and none waits for
+    another.
 
     with SyncTokenValidator(config) as validator:
         claims = validator.validate(token, required_scopes=["read"])
@@ -44,7 +45,9 @@ class SyncTokenValidator:
         channel: grpc.Channel | None = None,
         clock: ValidatorClock | None = None,
     ) -> None:
-        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is closed."""
+        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is
+        closed.
+        """
         self._parts = Parts(config, clock)
         self._local = self._parts.local
         self._check = self._local.check
@@ -72,7 +75,10 @@ class SyncTokenValidator:
             keys.start()
 
     def close(self) -> None:
-        """Stop everything that was started. What is known stays; `validate` then treats it as ever more stale."""
+        """Stop everything that was started.
+
+        What is known stays; `validate` then treats it as ever more stale.
+        """
         for keys in self._keys.values():
             keys.close()
         if self._service is not None:
@@ -116,8 +122,9 @@ class SyncTokenValidator:
     def explain(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> Explanation:
-        """Every check with its outcome and what is known, for operators. Asks nobody; shows no part of the token that could be
-        used as one.
+        """Every check with its outcome and what is known, for operators.
+
+        Asks nobody; shows no part of the token that could be used as one.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
@@ -215,7 +222,10 @@ class _Service:
         return len(self._asking) < self._issuer.max_remote_calls
 
     def refresh_for_unknown_key(self) -> bool | None:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it. The outcome of `RefreshKeys`."""
+        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it.
+
+        The outcome of `RefreshKeys`.
+        """
         taken = self._refreshing.do_if(self._limit.allows, "", self._refresh)
         return None if self._unanswered else bool(taken)
 

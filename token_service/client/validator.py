@@ -46,7 +46,9 @@ class TokenValidator:
         channel: grpc.aio.Channel | None = None,
         clock: ValidatorClock | None = None,
     ) -> None:
-        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is closed."""
+        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is
+        closed.
+        """
         self._parts = Parts(config, clock)
         self._local = self._parts.local
         self._check = self._local.check
@@ -74,7 +76,10 @@ class TokenValidator:
             keys.start()
 
     async def close(self) -> None:
-        """Stop everything that was started. What is known stays; `validate` then treats it as ever more stale."""
+        """Stop everything that was started.
+
+        What is known stays; `validate` then treats it as ever more stale.
+        """
         for keys in self._keys.values():
             await keys.close()
         if self._service is not None:
@@ -119,8 +124,9 @@ class TokenValidator:
     def explain(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> Explanation:
-        """Every check with its outcome and what is known, for operators. Asks nobody; shows no part of the token that could be
-        used as one.
+        """Every check with its outcome and what is known, for operators.
+
+        Asks nobody; shows no part of the token that could be used as one.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
@@ -210,7 +216,10 @@ class _Service:
         return await self._asking.do(question, lambda: self._ask(question))
 
     async def refresh_for_unknown_key(self) -> bool | None:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it. The outcome of `RefreshKeys`."""
+        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it.
+
+        The outcome of `RefreshKeys`.
+        """
         taken = False
         if len(self._refreshing) or self._limit.allows():
             taken = await self._refreshing.do("", self._refresh)

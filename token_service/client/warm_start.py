@@ -107,7 +107,10 @@ class Collector:
 
 
 def write(path: Path, mac_key: Secret, content: Content) -> bool:
-    """Write the file in the place of the old one, at once and readable by its owner only. False, and a line in the log, if that fails."""
+    """Write the file in the place of the old one, at once and readable by its owner only.
+
+    False, and a line in the log, if that fails.
+    """
     data = msgspec.msgpack.encode(content)
     data = _mac(mac_key, data) + data
     try:
@@ -130,7 +133,9 @@ def write(path: Path, mac_key: Secret, content: Content) -> bool:
 
 
 def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
-    """Begin with what is in the file; False, and nothing changes, if it is missing, not authentic, of another issuer or too old."""
+    """Begin with what is in the file; False, and nothing changes, if it is missing, not authentic, of another
+    issuer or too old.
+    """
     content = _read(warm_start.path, warm_start.mac_key)
     if content is None or parts.service is None or content.issuer != parts.service.issuer:
         return False

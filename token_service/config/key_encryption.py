@@ -1,4 +1,6 @@
-"""The key-encryption keys: from the environment, from a file, or made on the first start of a development server."""
+"""The key-encryption keys: from the environment, from a file, or made on the first start of a development
+server.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def load_key_encryption_keys(settings: Settings) -> tuple[Secret, ...]:
 
 
 def prepare_data_dir(path: Path) -> None:
-    """Make the data directory, readable by its owner alone, if it is not there. Raises `ConfigurationError`."""
+    """Make the data directory, readable by its owner alone, if it is not there.
+
+    Raises `ConfigurationError`.
+    """
     try:
         if not path.exists():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +87,10 @@ def _exposed(status: os.stat_result) -> str | None:
 
 
 def _generate(path: Path) -> None:
-    """Make a key file. The link decides between processes: a complete file appears at once, and only for one of them."""
+    """Make a key file.
+
+    The link decides between processes: a complete file appears at once, and only for one of them.
+    """
     prepare_data_dir(path.parent)
     try:
         descriptor, scratch = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600

@@ -23,7 +23,10 @@ KEY_ENCRYPTION_KEY_BYTES: Final = 32
 
 
 class UnusableValueError(ValueError):
-    """Why a value can't be used. Its message repeats nothing of the value, unlike those of the standard library."""
+    """Why a value can't be used.
+
+    Its message repeats nothing of the value, unlike those of the standard library.
+    """
 
 
 class Profile(StrEnum):
@@ -51,7 +54,10 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody outside of this machine can connect. A name other than `localhost` is taken for public."""
+        """Whether nobody outside of this machine can connect.
+
+        A name other than `localhost` is taken for public.
+        """
         if self.host == "localhost":
             return True
         try:
@@ -132,7 +138,9 @@ def parse_address(text: str) -> Address:
 
 
 def parse_database_url(text: str) -> Url:
-    """A URL for SQLAlchemy, with the driver the service uses, of any spelling common for SQLite and PostgreSQL."""
+    """A URL for SQLAlchemy, with the driver the service uses, of any spelling common for SQLite and
+    PostgreSQL.
+    """
     url = urlsplit(text)
     _ = url.port  # raises for a port that is no number
     if url.scheme in {"sqlite", "sqlite+aiosqlite"}:

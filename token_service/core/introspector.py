@@ -95,7 +95,9 @@ class Introspector:
         await self._tailer.catch_up()
 
     async def validate(self, query: TokenQuery, now: float, *, asked: float | None = None) -> Introspection:
-        """Judge a token of any kind. Raises `StoreUnavailableError`, `ReplicaStaleError` and `KeysStaleError`.
+        """Judge a token of any kind.
+
+        Raises `StoreUnavailableError`, `ReplicaStaleError` and `KeysStaleError`.
 
         `asked`: when (monotonic) it came, if it came with others.
         """
@@ -140,7 +142,8 @@ class Introspector:
         return self._verifier.generation
 
     def still_active(self, entry: CacheEntry, generation: int, now: float) -> bool:
-        """Whether the answer to a query for which a JWT was found active, at a generation, must be the same now.
+        """Whether the answer to a query for which a JWT was found active, at a generation, must be the same
+        now.
 
         False: judge it anew. What else a query asks can't come out differently. Raises `ReplicaStaleError`.
         """

@@ -2,8 +2,8 @@
 
 What is purged can't be brought back, so it goes by a time that no single clock can put ahead: the earlier one
 of the node's and the database's, neither of which may jump. Where both are one, on a machine with SQLite, a
-clock may still have been wrong from the start. So where nobody has purged for long, by that clock, the janitor
-waits for longer than any revocation matters before it believes it.
+clock may still have been wrong from the start. So where nobody has purged for long, by that clock, the
+janitor waits for longer than any revocation matters before it believes it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class Janitor:
                 pass
 
     async def sweep(self) -> int:
-        """One round; how many rows were purged. Nothing if another node has the lease, or the time may be wrong."""
+        """One round; how many rows were purged.
+
+        Nothing if another node has the lease, or the time may be wrong.
+        """
         self._time.bound((await self._log.head()).read_time)
         now = self._time.now()
         if not self._trusts and not await self._may_trust(now):

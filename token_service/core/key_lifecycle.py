@@ -3,10 +3,11 @@
     prepared -> active -> retired -> gone          any of the first three -> revoked
 
 Invariants that make a rotation cause no outage:
-- a key is published before it signs: it becomes active only after it was announced, unless nothing else can sign;
+- a key is published before it signs: it becomes active only after it was announced, unless nothing else can
+  sign;
 - a key stays published until the last token it signed has expired;
-- each step is one compare-and-set of the whole key table, so a leader that dies between two steps, or two leaders at once, leave
-  a state from which the next step follows.
+- each step is one compare-and-set of the whole key table, so a leader that dies between two steps, or two
+  leaders at once, leave a state from which the next step follows.
 
 Wall clocks jump, so what must not happen too early does not depend on them: a key signs, or goes, after a
 node has watched it in its state for long enough itself. The wall clock only says when it is time for another
@@ -117,7 +118,10 @@ def next_step(
 
 
 def is_due(since: float, now: float, period: float) -> bool:
-    """Whether a period is over that began at `since`. A beginning in the future was written by a wrong clock; the period counts as over then."""
+    """Whether a period is over that began at `since`.
+
+    A beginning in the future was written by a wrong clock; the period counts as over then.
+    """
     return now >= since + period or since > now + _CLOCK_ERROR
 
 
@@ -136,7 +140,10 @@ def _is_over(key: StoredSigningKey, now: float, rules: RotationRules, watched: M
 def announcement_left(
     key: StoredSigningKey, now: float, rules: RotationRules, watched: Mapping[str, float]
 ) -> float:
-    """Seconds until every validator can be expected to know a prepared key; 0: it can be now. For operators, who trust the wall clock, too."""
+    """Seconds until every validator can be expected to know a prepared key; 0: it can be now.
+
+    For operators, who trust the wall clock, too.
+    """
     published = max(min(now - key.create_time, rules.announce), watched.get(key.key_id, 0.0), 0.0)
     return max(0.0, rules.announce - published)
 
@@ -154,7 +161,9 @@ def signing_key(keys: Sequence[StoredSigningKey], algorithm: Algorithm) -> Store
 
 
 def activated(keys: Sequence[StoredSigningKey], key_id: str, now: float) -> list[StoredSigningKey]:
-    """The rows that change when a prepared key is activated: it, and the active keys of its algorithm that it replaces."""
+    """The rows that change when a prepared key is activated: it, and the active keys of its algorithm that it
+    replaces.
+    """
     chosen = next(key for key in keys if key.key_id == key_id)
     replaced = [
         retired(key, now)
@@ -167,7 +176,9 @@ def activated(keys: Sequence[StoredSigningKey], key_id: str, now: float) -> list
 def successor(
     keys: Sequence[StoredSigningKey], leaving: StoredSigningKey, algorithm: Algorithm, now: float
 ) -> list[StoredSigningKey] | None:
-    """The prepared key that takes over, active, from one that signs; an empty list if there is none, None if none is needed."""
+    """The prepared key that takes over, active, from one that signs; an empty list if there is none, None if
+    none is needed.
+    """
     if leaving.state is not SigningKeyState.ACTIVE:
         return None
     others = [key for key in keys if key.key_id != leaving.key_id]

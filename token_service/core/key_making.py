@@ -113,7 +113,10 @@ class KeyMaker:
         return signing_keys, mac_keys
 
     async def discard(self, key: StoredSigningKey) -> None:
-        """Delete what there is of a key outside of the table, which does not have it (any more). If that fails, it is logged."""
+        """Delete what there is of a key outside of the table, which does not have it (any more).
+
+        If that fails, it is logged.
+        """
         if self._destroy is None:
             return
         try:

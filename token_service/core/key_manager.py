@@ -102,7 +102,9 @@ class KeyManager:
         """In which state each key is, and since when it was seen in it (monotonic)."""
 
     async def ensure(self) -> None:
-        """Make the first keys of a new database, and load them. Any number of nodes may start at once: one of them makes the keys.
+        """Make the first keys of a new database, and load them.
+
+        Any number of nodes may start at once: one of them makes the keys.
 
         Raises `ConfigurationError` if the key table is damaged, for a new key would hide that the old ones
         are gone.
@@ -130,7 +132,10 @@ class KeyManager:
         raise OverloadedError("other nodes kept changing the keys", retry_after=1.0)
 
     async def run(self) -> None:
-        """Carry out the schedule, on one node at a time, until cancelled. Every node watches the keys, so that any can take over."""
+        """Carry out the schedule, on one node at a time, until cancelled.
+
+        Every node watches the keys, so that any can take over.
+        """
         failing = ""
         try:
             while True:
@@ -152,7 +157,10 @@ class KeyManager:
                     await self._leases.release(_LEASE, self._node_id)
 
     async def advance(self) -> None:
-        """Take all steps that are due. Raises `ConfigurationError` if this node can't use the keys as they are."""
+        """Take all steps that are due.
+
+        Raises `ConfigurationError` if this node can't use the keys as they are.
+        """
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
             self._keyring.adopt(stored)
@@ -215,7 +223,9 @@ class KeyManager:
         return await self._changed(change, key_id, "signing_key.activated")
 
     async def retire(self, key_id: str) -> StoredSigningKey:
-        """Let a key sign no more; it stays published until its last token has expired. Succeeds if it is retired already.
+        """Let a key sign no more; it stays published until its last token has expired.
+
+        Succeeds if it is retired already.
 
         If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`,
         `KeyNotAnnouncedError`, and `KeyStateError` if nothing could sign then.
@@ -240,8 +250,10 @@ class KeyManager:
 
     @asynccontextmanager
     async def revoking(self, key_id: str) -> AsyncIterator[None]:
-        """Goes around the append of a key's revocation to the log. Another key takes over before it; and after it yet another, should that one have
-        been revoked meanwhile.
+        """Goes around the append of a key's revocation to the log.
+
+        Another key takes over before it; and after it yet another, should that one have been revoked
+        meanwhile.
 
         A compromised key is not kept because the HSM can't make another one now, or because another key is
         damaged: then nothing signs until that is mended. Nothing happens for a key not known.
@@ -260,7 +272,9 @@ class KeyManager:
             logger.warning("the key is revoked, but the others can't be looked after: %s", error.message)
 
     async def rewrap(self) -> int:
-        """Encrypt all keys with the first configured key-encryption key; how many were encrypted with another."""
+        """Encrypt all keys with the first configured key-encryption key; how many were encrypted with
+        another.
+        """
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
             self._keyring.adopt(stored)
@@ -305,7 +319,10 @@ class KeyManager:
             await self.advance()
 
     def _watch(self, stored: StoredKeys) -> Mapping[str, float]:
-        """For how many seconds this node has seen each key in its state. A state, once left, never comes back."""
+        """For how many seconds this node has seen each key in its state.
+
+        A state, once left, never comes back.
+        """
         now = self._clock.monotonic()
         self._seen = {
             key.key_id: seen
@@ -316,8 +333,10 @@ class KeyManager:
         return {key_id: now - since for key_id, (_, since) in self._seen.items()}
 
     async def _may(self, step: Step, stored: StoredKeys) -> bool:
-        """Whether to take a step now. A scheduled activation also waits until connected validators have confirmed the key, for another announce time
-        at most, unless nothing else can sign.
+        """Whether to take a step now.
+
+        A scheduled activation also waits until connected validators have confirmed the key, for another
+        announce time at most, unless nothing else can sign.
         """
         if not isinstance(step, Activate) or not can_sign(stored.signing_keys):
             return True
@@ -379,7 +398,10 @@ class KeyManager:
         return self._keyring.get(key_id)
 
     async def _change(self, change: Callable[[StoredKeys], Sequence[StoredSigningKey]]) -> bool:
-        """Decide on the table as it is, and save; decide anew if it has changed meanwhile. Whether there was anything to save."""
+        """Decide on the table as it is, and save; decide anew if it has changed meanwhile.
+
+        Whether there was anything to save.
+        """
         for _ in range(_MAX_ATTEMPTS):
             stored = await self._store.load()
             self._keyring.adopt(stored)
@@ -415,7 +437,9 @@ class KeyManager:
         return saved
 
     def _require_announced(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
-        """Raise `KeyNotAnnouncedError` unless validators can be expected to know a prepared key, or all have confirmed it."""
+        """Raise `KeyNotAnnouncedError` unless validators can be expected to know a prepared key, or all have
+        confirmed it.
+        """
         if known is not None and known >= stored.revision:
             return
         left = announcement_left(key, self._clock.now(), self._rules, self._watch(stored))
@@ -426,7 +450,9 @@ class KeyManager:
             )
 
     async def _revision_known_to_all(self) -> int | None:
-        """The lowest revision of the keys that the connected validators have confirmed; None: none are connected."""
+        """The lowest revision of the keys that the connected validators have confirmed; None: none are
+        connected.
+        """
         connected, revision = await self._validators.key_revision_of_all()
         return revision if connected else None
 

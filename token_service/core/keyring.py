@@ -114,7 +114,8 @@ class Keyring:
         return signer
 
     async def ready(self) -> None:
-        """Raise `SigningUnavailableError` if a token could not be signed now: before the call uses something up, such as a refresh token.
+        """Raise `SigningUnavailableError` if a token could not be signed now: before the call uses something
+        up, such as a refresh token.
 
         A module that failed the last time is asked first.
         """
@@ -151,7 +152,10 @@ class Keyring:
         raise KeyNotFoundError
 
     def open_signer(self, key_id: str) -> Signer:
-        """A signer with a prepared or active key, for something else than tokens. Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`."""
+        """A signer with a prepared or active key, for something else than tokens.
+
+        Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`.
+        """
         key = self.get(key_id)
         if key.state not in _MAY_SIGN:
             raise KeyStateError(f"the key is {key.state.value}")
@@ -167,15 +171,17 @@ class Keyring:
             self.adopt(await self._load())
 
     async def start_over(self) -> None:
-        """Load the keys of another database, or of this one as it was restored from a backup: the revision of the copy says nothing of them.
+        """Load the keys of another database, or of this one as it was restored from a backup: the revision of
+        the copy says nothing of them.
 
         Raises as `refresh` does.
         """
         self.adopt(await self._load(), anew=True)
 
     def adopt(self, stored: StoredKeys, *, anew: bool = False) -> None:
-        """Use keys that were just loaded, unless the copy is newer; `anew`: even then. Raises `ConfigurationError` as `refresh` does; it is
-        logged once.
+        """Use keys that were just loaded, unless the copy is newer; `anew`: even then.
+
+        Raises `ConfigurationError` as `refresh` does; it is logged once.
         """
         copy = self._copy
         if copy is not None and stored.revision < copy.stored.revision and not anew:
@@ -291,8 +297,10 @@ def mac_context(version: int) -> bytes:
 
 
 def _mac_version(stored: StoredKeys) -> int:
-    """The version new opaque tokens get: the highest but one. The highest is the spare, so that every node has known a version
-    for long when tokens begin to be made with it.
+    """The version new opaque tokens get: the highest but one.
+
+    The highest is the spare, so that every node has known a version for long when tokens begin to be made
+    with it.
     """
     versions = sorted(key.version for key in stored.mac_keys)
     return versions[max(0, len(versions) - 2)]

@@ -45,7 +45,9 @@ class LogChangedError(Exception):
 
 
 async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entropy, audit: Audit) -> Renewal:
-    """Renew the log that `head` was read from. Everything issued until then is revoked with it, sessions included.
+    """Renew the log that `head` was read from.
+
+    Everything issued until then is revoked with it, sessions included.
 
     Raises `LogChangedError` if it was renewed meanwhile, `ConfigurationError` if a clock can't be right,
     `StoreUnavailableError` (it may have happened; look at the head).
@@ -77,7 +79,10 @@ async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entr
 
 
 def next_start(sequence: int, now: float) -> int:
-    """Where to renew a log that is at `sequence`. Raises `ConfigurationError` if that leaves no room for what follows."""
+    """Where to renew a log that is at `sequence`.
+
+    Raises `ConfigurationError` if that leaves no room for what follows.
+    """
     start = round(now * 1_000_000)
     if start <= sequence:
         # By a clock that is behind, or was ahead. (Never without need: what is ahead of the clock is not

@@ -43,7 +43,10 @@ class Mirroring:
         self._wake = asyncio.Event()
 
     def publish(self, entries: Sequence[Revocation]) -> None:
-        """Queue entries this node has committed. What does not fit or can't be published is made up for by a rebuild."""
+        """Queue entries this node has committed.
+
+        What does not fit or can't be published is made up for by a rebuild.
+        """
         epoch = self._replica.epoch
         self._queue.extend((epoch, entry) for entry in entries)
         self._wake.set()
@@ -74,7 +77,10 @@ class Mirroring:
             await self._publish_for(_CHECK_INTERVAL)
 
     async def _publish_for(self, seconds: float) -> None:
-        """Publish what is queued as it comes, or until something fails. Only waiting is cut short at the end, never a publication."""
+        """Publish what is queued as it comes, or until something fails.
+
+        Only waiting is cut short at the end, never a publication.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while loop.time() < end:

@@ -1,4 +1,6 @@
-"""Refresh and session tokens as they are presented to a node, whose keys may be a moment behind those of others."""
+"""Refresh and session tokens as they are presented to a node, whose keys may be a moment behind those of
+others.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ async def read_opaque_token(
     A token of a version newer than all that are known here is invalid only if they are all there are: whoever
     is told that it is throws a session away. But anybody may put any version into a token, so nothing is read
     for one alone: all that came until then share one look at the head of the log, and looks keep their
-    distance (see `Tailer.look_for_keys`). A node that can't use the keys as they are stored does not look at all.
+    distance (see `Tailer.look_for_keys`). A node that can't use the keys as they are stored does not look at
+    all.
 
-    Raises `OpaqueTokenError`; `KeysStaleError` if this node can't know; `StoreUnavailableError` if it could not look.
+    Raises `OpaqueTokenError`; `KeysStaleError` if this node can't know; `StoreUnavailableError` if it could
+    not look.
     """
     try:
         return parse_opaque_token(text, keyring.mac_keys)

@@ -1,4 +1,7 @@
-"""Policies: what a client of each security classification gets. Pure; reading files is `policy_file`'s work."""
+"""Policies: what a client of each security classification gets.
+
+Pure; reading files is `policy_file`'s work.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ class Policy:
     grace_period: int = 10
     """How long a superseded refresh token still gets its successor."""
     max_retries: int = 100
-    """How often, at most, within the grace period. 0 only without one: a retry that is put off the first time would count as reuse the second."""
+    """How often, at most, within the grace period. 0 only without one: a retry that is put off the first time
+    would count as reuse the second.
+    """
     reuse_response: ReuseResponse = ReuseResponse.SESSION
     binding_required: bool = False
     """Whether tokens must be bound to a key (RFC 7800)."""

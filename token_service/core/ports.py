@@ -108,7 +108,8 @@ class SessionStore(Protocol):
         ...
 
     async def rotate(self, command: Rotation) -> Session | None:
-        """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation, current_hash) succeeds.
+        """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation,
+        current_hash) succeeds.
 
         Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
         command's. Then generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time =
@@ -118,7 +119,9 @@ class SessionStore(Protocol):
         ...
 
     async def retry(self, command: Retry) -> Session | None:
-        """Count one retry (`retries` + 1) in one UPDATE, or return None if a condition of the command or liveness fails."""
+        """Count one retry (`retries` + 1) in one UPDATE, or return None if a condition of the command or
+        liveness fails.
+        """
         ...
 
     async def use(self, command: Use) -> Session | None:
@@ -138,11 +141,15 @@ class SessionStore(Protocol):
         limit: int,
         after: SessionPosition | None,
     ) -> Sequence[Session]:
-        """Up to `limit` rows, newest first (create_time, then id, both descending), after a position; `live_at`: only rows live then."""
+        """Up to `limit` rows, newest first (create_time, then id, both descending), after a position;
+        `live_at`: only rows live then.
+        """
         ...
 
     async def purge(self, before: float, limit: int) -> int:
-        """Delete up to `limit` rows that ended (absolute expiry, idle expiry or revocation) before a time; how many."""
+        """Delete up to `limit` rows that ended (absolute expiry, idle expiry or revocation) before a time;
+        how many.
+        """
         ...
 
 
@@ -161,8 +168,8 @@ class LogHead:
     key_revision: int
     """Grows whenever the signing keys or the server's secrets change."""
     newest: float | None = None
-    """`revoke_time` of the last entry: what tells it from another one at the same sequence, in a database that was
-    put back to a backup and has grown again. None: not known.
+    """`revoke_time` of the last entry: what tells it from another one at the same sequence, in a database
+    that was put back to a backup and has grown again. None: not known.
     """
     follows: float | None = field(default=None, compare=False)
     """As returned by an append: `newest` as it was before the entries of that call."""
@@ -188,8 +195,10 @@ class RevocationDraft:
 
 
 class RevocationLog(Protocol):
-    """The truth about revocations. Commit order is sequence order and sequences have no gaps: whoever sees entry n sees, or
-    will never see because they are compacted, all entries below n.
+    """The truth about revocations.
+
+    Commit order is sequence order and sequences have no gaps: whoever sees entry n sees, or will never see
+    because they are compacted, all entries below n.
     """
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
@@ -213,7 +222,9 @@ class RevocationLog(Protocol):
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
-        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted ones, of which it has none)."""
+        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted
+        ones, of which it has none).
+        """
         ...
 
     async def renew(
@@ -229,7 +240,9 @@ class RevocationLog(Protocol):
         ...
 
     async def compact(self, now: float, limit: int) -> int:
-        """Purge up to `limit` of the oldest entries, as long as they expired before `now`; stops at the first one that did not. How many."""
+        """Purge up to `limit` of the oldest entries, as long as they expired before `now`; stops at the first
+        one that did not. How many.
+        """
         ...
 
     async def purge_floors(self, before: float, limit: int) -> int:
@@ -292,10 +305,16 @@ class StoredKeys:
 
 
 class KeyStore(Protocol):
-    """Keys shared by all nodes. Every change is a compare-and-set on the revision, so two nodes never both decide."""
+    """Keys shared by all nodes.
+
+    Every change is a compare-and-set on the revision, so two nodes never both decide.
+    """
 
     async def load(self) -> StoredKeys:
-        """All keys, with the revision of the same snapshot. Raises `ConfigurationError` if a row is none the service wrote."""
+        """All keys, with the revision of the same snapshot.
+
+        Raises `ConfigurationError` if a row is none the service wrote.
+        """
         ...
 
     async def save(
@@ -306,8 +325,8 @@ class KeyStore(Protocol):
         *,
         deleted_key_ids: Sequence[str] = (),
     ) -> bool:
-        """Insert or update these keys and delete others in one transaction, and raise the revision by one, if it is still `expected_revision`;
-        otherwise change nothing and return False.
+        """Insert or update these keys and delete others in one transaction, and raise the revision by one, if
+        it is still `expected_revision`; otherwise change nothing and return False.
         """
         ...
 
@@ -319,7 +338,10 @@ class Signer(Protocol):
     algorithm: Algorithm
 
     async def sign(self, signing_input: bytes) -> bytes:
-        """The JWS signature. Never blocks the event loop for longer than a thread switch. Raises `SigningUnavailableError`."""
+        """The JWS signature.
+
+        Never blocks the event loop for longer than a thread switch. Raises `SigningUnavailableError`.
+        """
         ...
 
 
@@ -333,7 +355,11 @@ class KeyWrap(Protocol):
         ...
 
     def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
-        """Decrypt. Raises `ConfigurationError` if no such key-encryption key is configured, or the text or its context is not authentic."""
+        """Decrypt.
+
+        Raises `ConfigurationError` if no such key-encryption key is configured, or the text or its context is
+        not authentic.
+        """
         ...
 
 
@@ -395,12 +421,16 @@ class NodeStore(Protocol):
         ...
 
     async def request(self, sequence: int) -> None:
-        """Let the head of the log say that somebody waits for confirmations of `sequence`, unless it says so of a later one."""
+        """Let the head of the log say that somebody waits for confirmations of `sequence`, unless it says so
+        of a later one.
+        """
         ...
 
 
 class RevocationMirror(Protocol):
-    """The fast copy of the log outside of SQL (Redis): a hint for other nodes and a set for others to query. May be lost at any time.
+    """The fast copy of the log outside of SQL (Redis): a hint for other nodes and a set for others to query.
+
+    May be lost at any time.
 
     Calls time out quickly and raise `StoreUnavailableError`.
     """
@@ -410,7 +440,9 @@ class RevocationMirror(Protocol):
         ...
 
     async def position(self, epoch: str) -> int | None:
-        """Up to which sequence of this log the mirror misses nothing; None if it is not known, because it has no copy or has lost something."""
+        """Up to which sequence of this log the mirror misses nothing; None if it is not known, because it has
+        no copy or has lost something.
+        """
         ...
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
@@ -418,7 +450,9 @@ class RevocationMirror(Protocol):
         ...
 
     def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
-        """New entries as other nodes publish them, with the epoch of their log: maybe out of order, maybe with gaps. Ends with `StoreUnavailableError`."""
+        """New entries as other nodes publish them, with the epoch of their log: maybe out of order, maybe
+        with gaps. Ends with `StoreUnavailableError`.
+        """
         ...
 
 

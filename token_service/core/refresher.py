@@ -78,7 +78,10 @@ class Refresher:
         *,
         signing_may_fail: bool = False,
     ) -> None:
-        """`signing_may_fail`: keys may live where they can be away, now or at any time later. Signing first costs one more read."""
+        """`signing_may_fail`: keys may live where they can be away, now or at any time later.
+
+        Signing first costs one more read.
+        """
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring

@@ -95,7 +95,9 @@ class Replica:
         self._wake()
 
     async def wait_for(self, cursor: Cursor) -> None:
-        """Return once everything up to `cursor` is applied, or a reset has overtaken it: at once for another epoch."""
+        """Return once everything up to `cursor` is applied, or a reset has overtaken it: at once for another
+        epoch.
+        """
         if self.applied >= cursor.sequence or cursor.epoch != self.epoch:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -95,7 +95,10 @@ class Revoker:
         self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
-        """Revoke. Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section 2.2).
+        """Revoke.
+
+        Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section
+        2.2).
 
         Raises `InvalidRequestError` and `StoreUnavailableError` (it may have taken effect; repeat the call).
         """
@@ -193,7 +196,10 @@ class Revoker:
         )
 
     async def _claims(self, token: str) -> VerifiedClaims | None:
-        """Those of an authentic JWT. Another node may just have made the key of one that can't be verified yet."""
+        """Those of an authentic JWT.
+
+        Another node may just have made the key of one that can't be verified yet.
+        """
         try:
             return self._verifier.verify(token)
         except InvalidTokenError as error:
@@ -211,7 +217,9 @@ async def carry_out(
     key_manager: KeyManager,
     audit: Audit,
 ) -> Cursor:
-    """Append a revocation, with what goes before and after it if it is a key's; a place in the log that includes it."""
+    """Append a revocation, with what goes before and after it if it is a key's; a place in the log that
+    includes it.
+    """
     if draft.target is RevocationTarget.KEY:
         async with key_manager.revoking(draft.value):
             cursor = await append([draft])

@@ -1,4 +1,7 @@
-"""A session: one login of a subject through a client. What its row holds and what may be concluded from it."""
+"""A session: one login of a subject through a client.
+
+What its row holds and what may be concluded from it.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +71,10 @@ class Session:
     revoke_reason: RevocationReason = RevocationReason.UNSPECIFIED
 
     floor: int = 0
-    """The highest sequence at which its subject, its client or everything was revoked; 0: never. Not a column: read from the
-    floors in the same snapshot as the row."""
+    """The highest sequence at which its subject, its client or everything was revoked; 0: never.
+
+    Not a column: read from the floors in the same snapshot as the row.
+    """
     head: int = 0
     """The head of the log in the same snapshot as the row. Not a column."""
 

@@ -58,8 +58,9 @@ class Sessions:
         return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
 
     async def extend(self, session_id: str, idle_timeout: float | None, now: float) -> Session:
-        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has. None, or more than the policy allows, means
-        the policy's.
+        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has.
+
+        None, or more than the policy allows, means the policy's.
 
         Raises `SessionNotFoundError`, `SessionNotActiveError`.
         """

@@ -6,7 +6,8 @@ from token_service.clock import Clock
 
 
 class SteadyTime:
-    """The time of day, as it goes on from the earliest reading: a clock set forward, rightly or not, does not hurry it.
+    """The time of day, as it goes on from the earliest reading: a clock set forward, rightly or not, does not
+    hurry it.
 
     Nor does one that was ahead from the beginning, once a reading of another clock is known. What is deleted
     by it may be kept for longer than necessary, by as much as a clock was set forward since the process
@@ -18,7 +19,9 @@ class SteadyTime:
         self._offset = float("inf")
 
     def bound(self, time: float) -> None:
-        """Note that by another clock it is no later than this: a NumericDate, infinite if that clock says nothing."""
+        """Note that by another clock it is no later than this: a NumericDate, infinite if that clock says
+        nothing.
+        """
         self._offset = min(self._offset, time - self._clock.monotonic())
 
     def now(self) -> float:

@@ -74,7 +74,10 @@ class Tailer:
         return self._clock.monotonic() - (self._fresh_until - self._max_staleness)
 
     def on_head(self, listener: Callable[[LogHead], None]) -> None:
-        """Call `listener` with each head of the log that is followed, as they become known. It must not block or raise."""
+        """Call `listener` with each head of the log that is followed, as they become known.
+
+        It must not block or raise.
+        """
         self._listeners.append(listener)
 
     def require_fresh(self) -> None:
@@ -83,7 +86,10 @@ class Tailer:
             raise ReplicaStaleError(retry_after=1.0)
 
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
-        """Entries just committed by this node, with a head that includes them. Applied if they continue what is here."""
+        """Entries just committed by this node, with a head that includes them.
+
+        Applied if they continue what is here.
+        """
         replica, before = self._replica, head.follows
         if head.epoch == replica.epoch:
             self._tell(head)
@@ -98,14 +104,18 @@ class Tailer:
             self._want(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
-        """Entries of the log seen somewhere: a reason to look into SQL at once. Never more than that, for whoever can write there could put
-        another entry in the place of a real one.
+        """Entries of the log seen somewhere: a reason to look into SQL at once.
+
+        Never more than that, for whoever can write there could put another entry in the place of a real one.
         """
         if epoch == self._replica.epoch and any(entry.sequence > self._replica.applied for entry in entries):
             self._wake.set()
 
     async def catch_up(self) -> Cursor:
-        """Wait until the replica has everything acknowledged before this call; its cursor then. Raises `StoreUnavailableError`."""
+        """Wait until the replica has everything acknowledged before this call; its cursor then.
+
+        Raises `StoreUnavailableError`.
+        """
         replica = self._replica
         while True:
             began, before, newest = self._clock.monotonic(), replica.cursor, replica.newest
@@ -123,7 +133,9 @@ class Tailer:
                 await asyncio.sleep(_CHANGE_OVER_INTERVAL)
 
     async def look_for_keys(self, asked: float | None = None) -> bool:
-        """Whether keys turned up that were not known here. For a token signed with an unknown key: another node may just have made it.
+        """Whether keys turned up that were not known here.
+
+        For a token signed with an unknown key: another node may just have made it.
 
         `asked`: since when (monotonic) the token is here, so that one look does for all that came together;
         None: since now.
@@ -192,7 +204,10 @@ class Tailer:
         self._fresh_until = max(self._fresh_until, began + self._max_staleness)
 
     async def _look(self) -> None:
-        """Read the head and follow to it. One at a time: two that change over to another log would undo each other."""
+        """Read the head and follow to it.
+
+        One at a time: two that change over to another log would undo each other.
+        """
         async with self._looking:
             await self._look_alone()
 
@@ -269,7 +284,8 @@ class Tailer:
         self._keys_of_other_log = bool(before.epoch)
 
     async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
-        """The next page of entries, of which there are some, and the place it follows: further on than `after` if entries were purged.
+        """The next page of entries, of which there are some, and the place it follows: further on than
+        `after` if entries were purged.
 
         Raises `_AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
         """
@@ -287,7 +303,9 @@ class Tailer:
         return head.compacted, ()
 
     async def _refresh_keys(self, head: LogHead) -> None:
-        """Load the keys if they have changed. Keys that can't be used leave the last good ones in force, as the keyring has logged; revocation does
+        """Load the keys if they have changed.
+
+        Keys that can't be used leave the last good ones in force, as the keyring has logged; revocation does
         not depend on them, for that of a key is in the log.
         """
         with suppress(ConfigurationError):
@@ -309,9 +327,10 @@ class _AnotherLogError(Exception):
 
 
 def _continues(head: LogHead, before: Cursor, newest: float | None) -> bool:
-    """Whether a head is of the log the replica followed before the head was read. Entries don't go away: a log that ends before
-    what was applied, or with another entry, is one restored from a backup, in which the same sequences come to mean other
-    entries.
+    """Whether a head is of the log the replica followed before the head was read.
+
+    Entries don't go away: a log that ends before what was applied, or with another entry, is one restored
+    from a backup, in which the same sequences come to mean other entries.
     """
     if head.epoch != before.epoch or head.sequence < before.sequence:
         return False

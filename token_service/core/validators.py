@@ -1,8 +1,8 @@
 """Which validators are connected, here and on other nodes, and what each has confirmed.
 
 Nodes know of each other by reports in the database, which are written when something has changed, at most
-every so often. What somebody waits for hurries it: the head of the log says so to all nodes, each asks its own
-validators, and reports once they have confirmed, in one write for all who confirm at about the same time.
+every so often. What somebody waits for hurries it: the head of the log says so to all nodes, each asks its
+own validators, and reports once they have confirmed, in one write for all who confirm at about the same time.
 Whoever waits at a node shares one look at the reports with all others who do.
 """
 
@@ -138,11 +138,15 @@ class Validators:
 
     @property
     def key_revision(self) -> int:
-        """The lowest revision of the key set that any validator of this node has confirmed; 0 if there are none."""
+        """The lowest revision of the key set that any validator of this node has confirmed; 0 if there are
+        none.
+        """
         return min(self._key_revisions.values(), default=0)
 
     async def key_revision_of_all(self) -> tuple[int, int]:
-        """How many validators are connected to any node, and the lowest revision of the key set that all of them have confirmed."""
+        """How many validators are connected to any node, and the lowest revision of the key set that all of
+        them have confirmed.
+        """
         connected, revisions = len(self._key_revisions), list(self._key_revisions.values())
         for report in await self._nodes.reports(_REPORT_AGE):
             if report.node_id != self._node_id and report.connected:
@@ -166,7 +170,8 @@ class Validators:
         self._request(sequence)
 
     async def wait_applied(self, sequence: int, timeout: float) -> tuple[int, int]:
-        """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at most; the counts then.
+        """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at
+        most; the counts then.
 
         They are of all nodes, even if it takes longer than that to read once what others report. Raises
         `StoreUnavailableError`.
@@ -301,7 +306,9 @@ class Validators:
                 pass
 
     async def _pause(self) -> None:
-        """Until it is time to see whether there is something to report: sooner if somebody waits for it, but not for each confirmation."""
+        """Until it is time to see whether there is something to report: sooner if somebody waits for it, but
+        not for each confirmation.
+        """
         await asyncio.sleep(_HURRY_INTERVAL)
         with suppress(TimeoutError):
             async with asyncio.timeout(_BUSY_INTERVAL - _HURRY_INTERVAL):
@@ -309,7 +316,9 @@ class Validators:
         self._hurry.clear()
 
     def _misses_confirmations(self, now: float) -> bool:
-        """Whether somebody may be waiting for validators of this node, whose confirmations other nodes may have."""
+        """Whether somebody may be waiting for validators of this node, whose confirmations other nodes may
+        have.
+        """
         return self._lowest() < self.requested and now - self._requested_at < MAX_WAIT
 
     async def _report(self, now: float) -> None:
@@ -357,7 +366,9 @@ class Validators:
 
 
 def _pairs(levels: Counter[int]) -> list[tuple[int, int]]:
-    """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be further than it is."""
+    """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be
+    further than it is.
+    """
     pairs = sorted(levels.items(), reverse=True)
     if len(pairs) > _MAX_PAIRS:
         rest = pairs[_MAX_PAIRS - 1 :]

@@ -21,7 +21,10 @@ class Caller:
     name: str
     permissions: frozenset[Permission]
     identity: str = ""
-    """Stands for what the caller has proved to be, whatever that permits now. Of one length; empty: callers can't be told apart."""
+    """Stands for what the caller has proved to be, whatever that permits now.
+
+    Of one length; empty: callers can't be told apart.
+    """
     names: tuple[bytes, ...] = ()
     """In its certificate."""
 
@@ -93,7 +96,10 @@ class CertificateAuthorizer:
 
     @property
     def callers(self) -> Mapping[str, frozenset[Permission]]:
-        """The permissions of each identity. May be replaced at any time; calls that come later, and streams that are open, go by the new ones."""
+        """The permissions of each identity.
+
+        May be replaced at any time; calls that come later, and streams that are open, go by the new ones.
+        """
         return self._callers
 
     @callers.setter
@@ -115,7 +121,10 @@ class CertificateAuthorizer:
             return frozenset()
 
     def identify(self, peer: Peer) -> Caller:
-        """The caller its certificate names. Raises `CallerUnauthenticatedError` for a peer without one, or one not known."""
+        """The caller its certificate names.
+
+        Raises `CallerUnauthenticatedError` for a peer without one, or one not known.
+        """
         properties = peer.auth_context()
         names = (*properties.get("peer_uri", ()), *properties.get("peer_dns", ()))
         if not names:

@@ -64,7 +64,10 @@ class Edge:
         self.running = 0
 
     def sweep(self) -> None:
-        """End calls whose deadline has passed. To be called about once a second: far cheaper than a timer for each call."""
+        """End calls whose deadline has passed.
+
+        To be called about once a second: far cheaper than a timer for each call.
+        """
         now = asyncio.get_running_loop().time()
         for call in self._calls:
             if call.task is not None and now > call.until and not call.overdue:
@@ -148,7 +151,10 @@ class Edge:
         request_type: type[_Request],
         handle: Callable[[_Request, Context, Caller], Awaitable[None]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method that answers with a stream. `handle` writes bytes to the context; it limits its streams itself."""
+        """The handler of a method that answers with a stream.
+
+        `handle` writes bytes to the context; it limits its streams itself.
+        """
         parse = request_type.FromString
         identify = self._authorizer.identify
 
@@ -172,7 +178,10 @@ class Edge:
 
 
 def status_of(error: BaseException, method: str) -> Status:
-    """The status that says `error`. What nobody expected is logged, in one line, and shown as INTERNAL without its text."""
+    """The status that says `error`.
+
+    What nobody expected is logged, in one line, and shown as INTERNAL without its text.
+    """
     if isinstance(error, DecodeError):
         # Its text may quote the request.
         error = InvalidRequestError.of("request", "is not a message of this method's type in valid UTF-8")

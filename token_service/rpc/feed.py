@@ -53,8 +53,11 @@ from token_service.wire import error_to_status
 _CATCH_UP_TIMEOUT: Final = 10.0
 _RETRY_AFTER: Final = 1.0
 _MAX_TAIL: Final = 1000
-"""Entries a new reader may be sent after a snapshot that others were sent, too. Beyond it, and beyond a share of the snapshot, making
-another is cheaper: packed, an entry takes a reader a hundredth of the time."""
+"""Entries a new reader may be sent after a snapshot that others were sent, too.
+
+Beyond it, and beyond a share of the snapshot, making another is cheaper: packed, an entry takes a reader a
+hundredth of the time.
+"""
 _TAIL_SHARE: Final = 8
 _AGE_JITTER: Final = 0.2
 """By which share the age of a stream varies, so that readers that came together do not leave together."""
@@ -204,7 +207,10 @@ class Feed:
             self._wake()
 
     def _permissions_changed(self) -> None:
-        """End the streams of callers that may not have them any more, however quiet they are. One that is being sent a message ends behind it."""
+        """End the streams of callers that may not have them any more, however quiet they are.
+
+        One that is being sent a message ends behind it.
+        """
         ended = False
         for stream in self._streams:
             if Permission.SUBSCRIBE not in self._authorizer.permissions(stream.caller):
@@ -250,7 +256,8 @@ class Feed:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
-        `StoreUnavailableError`, `ReplicaStaleError`, and `PermissionDeniedError` once the caller has lost the permission.
+        `StoreUnavailableError`, `ReplicaStaleError`, and `PermissionDeniedError` once the caller has lost the
+        permission.
         """
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:
@@ -348,7 +355,9 @@ class Feed:
                 await self._send(stream, message)
 
     def _next(self, stream: _Stream) -> bytes | None:
-        """The next message of a stream that is within the ring, and put the stream behind it; None: nothing is new."""
+        """The next message of a stream that is within the ring, and put the stream behind it; None: nothing
+        is new.
+        """
         ring = self._ring
         requested = self._validators.requested
         keys = stream.keys is not self._keys

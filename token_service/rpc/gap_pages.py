@@ -1,4 +1,6 @@
-"""The log from SQL, for readers that are further behind than the ring: each page is read once for all who come to it together."""
+"""The log from SQL, for readers that are further behind than the ring: each page is read once for all who
+come to it together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ PAGE: Final = 1000
 _MAX_PAGES: Final = 32
 """Pages kept for readers that follow."""
 _MAX_SHARED: Final = 4
-"""Messages of a page kept. Most readers want all of it, and those that lost the same node the same part of one."""
+"""Messages of a page kept.
+
+Most readers want all of it, and those that lost the same node the same part of one.
+"""
 
 
 class Page:
@@ -57,8 +62,8 @@ class _Wanted:
 
 
 class GapPages:
-    """Reads the log by pages that begin at multiples of `PAGE`, wherever readers are, one at a time, the lowest first: so those who are
-    behind come up with those who wait, and from there on need the same pages.
+    """Reads the log by pages that begin at multiples of `PAGE`, wherever readers are, one at a time, the
+    lowest first: so those who are behind come up with those who wait, and from there on need the same pages.
     """
 
     def __init__(self, log: RevocationLog, head: Callable[[], int]) -> None:
@@ -76,7 +81,10 @@ class GapPages:
         self._pages = {}
 
     async def get(self, after: int) -> Page | None:
-        """A page with what follows `after`, a sequence below the head; None if that is compacted. Raises `StoreUnavailableError`."""
+        """A page with what follows `after`, a sequence below the head; None if that is compacted.
+
+        Raises `StoreUnavailableError`.
+        """
         number = after // PAGE
         page = self._pages.get(number)
         if page is None or page.last <= after:

@@ -115,7 +115,10 @@ def _key_id(text: str) -> str:
 
 
 def _position(key: StoredSigningKey) -> tuple[int, str]:
-    """Where a key is in the list, in descending order. A page goes on there even if that very key has gone."""
+    """Where a key is in the list, in descending order.
+
+    A page goes on there even if that very key has gone.
+    """
     return round(key.create_time * 1_000_000), key.key_id
 
 

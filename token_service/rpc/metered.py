@@ -15,7 +15,9 @@ from token_service.telemetry import Histogram
 def metered(
     path: str, handler: grpc.RpcMethodHandler[Any, Any], duration: Histogram
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A unary `handler` that records how long each call took, in seconds, and its status, with the attributes of OpenTelemetry's conventions for RPC."""
+    """A unary `handler` that records how long each call took, in seconds, and its status, with the attributes
+    of OpenTelemetry's conventions for RPC.
+    """
     handle: Any = handler.unary_unary  # declared for servers with threads
     method = path.removeprefix("/")
 

@@ -10,7 +10,10 @@ MAX_BATCH_BYTES: Final = 128 * 1024
 
 
 class Ring:
-    """Encoded entries up to `head`; the oldest go when there are too many. Every entry above `floor` is here."""
+    """Encoded entries up to `head`; the oldest go when there are too many.
+
+    Every entry above `floor` is here.
+    """
 
     __slots__ = ("_batches", "_capacity", "_entries", "head")
 
@@ -42,7 +45,10 @@ class Ring:
             del self._entries[:excess]
 
     def batch(self, after: int) -> tuple[int, bytes]:
-        """What follows `after`, as one message's bytes, and the sequence it reaches. The same bytes for everyone who asks."""
+        """What follows `after`, as one message's bytes, and the sequence it reaches.
+
+        The same bytes for everyone who asks.
+        """
         known = self._batches.get(after)
         if known is None:
             at = start = after - self.floor

@@ -117,7 +117,10 @@ class GrpcServer:
         tls: TlsFiles | None,
         metrics: Metrics,
     ) -> None:
-        """`address`: `host:port` (0: any free port) or `unix:path`. The keyring must be loaded, the replica at some place of the log."""
+        """`address`: `host:port` (0: any free port) or `unix:path`.
+
+        The keyring must be loaded, the replica at some place of the log.
+        """
         self._tailer = tailer
         self._limits = limits
         self._address = address
@@ -156,7 +159,10 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> str:
-        """Bind and serve; the address, with the port that was bound. Raises `ConfigurationError` if that is impossible."""
+        """Bind and serve; the address, with the port that was bound.
+
+        Raises `ConfigurationError` if that is impossible.
+        """
         server = grpc.aio.server(options=self._options())
         # One generic handler instead of registered methods: for each call the server waits on every
         # registered method anew.
@@ -168,7 +174,9 @@ class GrpcServer:
         return address
 
     async def stop(self, grace: float) -> None:
-        """Say that it stops, end streams so that they are resumed elsewhere, let running calls finish for `grace` seconds."""
+        """Say that it stops, end streams so that they are resumed elsewhere, let running calls finish for
+        `grace` seconds.
+        """
         if self._server is not None:
             await self._plain.close()
             self.feed.close()
@@ -247,7 +255,9 @@ class GrpcServer:
         return methods
 
     async def run(self) -> None:
-        """Enforce the time limits of calls and streams, and keep this node's health up to date, until cancelled. The owner of the server runs it."""
+        """Enforce the time limits of calls and streams, and keep this node's health up to date, until
+        cancelled. The owner of the server runs it.
+        """
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
             self._edge.sweep()
@@ -255,7 +265,9 @@ class GrpcServer:
             self._watch_once()
 
     def _watch_once(self) -> None:
-        """Set the health of TokenService, and of the server as a whole: whether this node knows enough to answer."""
+        """Set the health of TokenService, and of the server as a whole: whether this node knows enough to
+        answer.
+        """
         fresh = True
         try:
             self._tailer.require_fresh()

@@ -18,7 +18,10 @@ _PAUSE_EVERY: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live set, as bodies of messages. Never empty; holds everything up to `sequence`, and maybe some of what follows."""
+    """The live set, as bodies of messages.
+
+    Never empty; holds everything up to `sequence`, and maybe some of what follows.
+    """
 
     of: RevocationSet
     sequence: int

@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the server's chain, its key and, to require client certificates, the authorities that sign them."""
+    """PEM files: the server's chain, its key and, to require client certificates, the authorities that sign
+    them.
+    """
 
     certificate_chain: Path
     private_key: Path

@@ -86,7 +86,8 @@ class TokenService:
         return issued_tokens(pb.RefreshTokenResponse, tokens)
 
     def validate_at_once(self, data: bytes) -> bytes | None:
-        """The answer to an encoded ValidateTokenRequest where this process knows it; None where that takes I/O.
+        """The answer to an encoded ValidateTokenRequest where this process knows it; None where that takes
+        I/O.
 
         Most requests were seen before, byte for byte; where the token is still good so is the answer, but for
         its cursor.

@@ -52,7 +52,10 @@ def seconds_of_duration(value: Duration, field: str, checks: Checks) -> float:
 
 
 def json_of_struct(struct: Struct, field: str, checks: Checks) -> dict[str, Any]:
-    """The JSON object of a Struct. Whole numbers below 2**53 become integers; NaN and infinities are violations."""
+    """The JSON object of a Struct.
+
+    Whole numbers below 2**53 become integers; NaN and infinities are violations.
+    """
     return {name: _json(value, f"{field}.{name}", checks) for name, value in struct.fields.items()}
 
 

@@ -1,4 +1,5 @@
-"""Certificates of signing keys: the request for one, and whether a chain is fit to be published with a key (`x5c`, RFC 7517, section 4.7).
+"""Certificates of signing keys: the request for one, and whether a chain is fit to be published with a key
+(`x5c`, RFC 7517, section 4.7).
 
 Keys that never leave their module can't be handed to a library that signs, so a request is put together here
 around any signing function, and for keys of this process in the same way.
@@ -59,7 +60,8 @@ _SIGNS_ONLY: Final = x509.KeyUsage(
 
 
 async def make_csr(public_key_der: bytes, sign: Sign, subject: str) -> str:
-    """A certificate request in PEM (RFC 2986) for the key of `sign`, that asks for the key usage digitalSignature.
+    """A certificate request in PEM (RFC 2986) for the key of `sign`, that asks for the key usage
+    digitalSignature.
 
     `subject` is a name as RFC 4514 writes it: `CN=tokens.example.com,O=Example`. Raises `ValueError` for a
     subject that is none, a key that has no certificates (HS256), or a signature that is not the key's; and
@@ -95,7 +97,8 @@ async def make_csr(public_key_der: bytes, sign: Sign, subject: str) -> str:
 
 
 def check_chain(certificates_pem: str | bytes, public_key_der: bytes, now: float) -> tuple[bytes, ...]:
-    """The certificates of a PEM file in DER, if they are a chain for the key; otherwise `ValueError` with the reason.
+    """The certificates of a PEM file in DER, if they are a chain for the key; otherwise `ValueError` with the
+    reason.
 
     The key's own certificate comes first and each is signed by the next (RFC 7517, section 4.7); the last may
     be a root or not. At `now` all are valid; the first may sign and is no authority, the others are

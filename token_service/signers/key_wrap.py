@@ -29,7 +29,9 @@ _KEY_BYTES: Final = 32
 
 
 def key_encryption_key_id(key: Secret) -> str:
-    """A name for a key-encryption key that says nothing of the key: 16 characters of a SHA-256 under a label of its own."""
+    """A name for a key-encryption key that says nothing of the key: 16 characters of a SHA-256 under a label
+    of its own.
+    """
     digest = hashlib.sha256(b"token_service key-encryption key id" + key.reveal()).digest()
     return base64url.encode(digest[:12])
 
@@ -52,7 +54,11 @@ class AesGcmKeyWrap:
         return _FORMAT + nonce + sealed
 
     def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
-        """Decrypt. Raises `ConfigurationError` if the key-encryption key is not here, or the text or its context is not authentic."""
+        """Decrypt.
+
+        Raises `ConfigurationError` if the key-encryption key is not here, or the text or its context is not
+        authentic.
+        """
         key = self._keys.get(wrapping_key_id)
         if key is None:
             raise ConfigurationError(

@@ -1,4 +1,6 @@
-"""Keys made, opened and used in this process, with the private key in memory (RFC 7515; RFC 7518, section 3; RFC 8037)."""
+"""Keys made, opened and used in this process, with the private key in memory (RFC 7515; RFC 7518, section 3;
+RFC 8037).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ class LocalSigner:
     """
 
     def __init__(self, key: PrivateKey, threads: SigningThreads | None = None) -> None:
-        """`threads`: where RSA signs; None: where it is called. Raises `ValueError` for a key that is too weak."""
+        """`threads`: where RSA signs; None: where it is called.
+
+        Raises `ValueError` for a key that is too weak.
+        """
         self.algorithm: Algorithm = key_algorithm(key)
         self.key_id: str = key_id_of(key)
         self._threads = threads if self.algorithm is Algorithm.RS256 else None
@@ -69,7 +74,10 @@ class LocalKeys:
     """
 
     def __init__(self, threads: int | None = None, *, rsa_bits: int = DEFAULT_RSA_BITS) -> None:
-        """`threads`: how many RSA signatures are made at a time; None: one for each processor. `rsa_bits`: of RSA keys where nothing else is said."""
+        """`threads`: how many RSA signatures are made at a time; None: one for each processor.
+
+        `rsa_bits`: of RSA keys where nothing else is said.
+        """
         self._rsa_bits = rsa_bits
         self._threads = SigningThreads(threads or os.cpu_count() or 1)
 
@@ -92,7 +100,10 @@ class LocalKeys:
         return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
     def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
-        """A signer for a key that was made here. Implements `OpenSigner`. Raises `ConfigurationError` if it is not that key."""
+        """A signer for a key that was made here.
+
+        Implements `OpenSigner`. Raises `ConfigurationError` if it is not that key.
+        """
         if private_key is None:
             raise ConfigurationError(f"the private key of signing key {key.key_id} is missing")
         try:

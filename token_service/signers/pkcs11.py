@@ -53,7 +53,10 @@ class Pkcs11Signer:
         self._object_id = _object_id(key_id)
 
     async def sign(self, signing_input: bytes) -> bytes:
-        """The JWS signature. Raises `SigningUnavailableError`; `retry_after` says when the module may be back."""
+        """The JWS signature.
+
+        Raises `SigningUnavailableError`; `retry_after` says when the module may be back.
+        """
         try:
             return await self._sessions.run(lambda opened: self._sign(opened, signing_input))
         except UnfitError as error:
@@ -104,7 +107,9 @@ class Pkcs11Keys:
         generate_timeout: float = 120.0,
         restart_interval: float = 5.0,
     ) -> None:
-        """`rsa_bits`: of RSA keys where nothing else is said. `threads`: how many calls and sessions at a time.
+        """`rsa_bits`: of RSA keys where nothing else is said.
+
+        `threads`: how many calls and sessions at a time.
 
         Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between
         attempts to begin anew with a module that fails.
@@ -117,7 +122,9 @@ class Pkcs11Keys:
         self._generate_timeout = generate_timeout
 
     async def __aenter__(self) -> Self:
-        """Raises `ConfigurationError` for settings that can't work, `SigningUnavailableError` if the module does not work now."""
+        """Raises `ConfigurationError` for settings that can't work, `SigningUnavailableError` if the module
+        does not work now.
+        """
         await self._sessions.open()
         return self
 
@@ -127,11 +134,16 @@ class Pkcs11Keys:
         await self._sessions.close()
 
     def open_signer(self, key_id: str, algorithm: Algorithm) -> Pkcs11Signer:
-        """A signer for a key of the module; it is looked up when it first signs. Raises `ConfigurationError` if there can be none."""
+        """A signer for a key of the module; it is looked up when it first signs.
+
+        Raises `ConfigurationError` if there can be none.
+        """
         return Pkcs11Signer(self._sessions, key_id, algorithm)
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
-        """A new key pair, made in the module and tried once. `private_key` is None: it can't be read, now or later.
+        """A new key pair, made in the module and tried once.
+
+        `private_key` is None: it can't be read, now or later.
 
         Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them
         out, and `SigningUnavailableError`; then the module may keep a key nobody knows of, labelled
@@ -154,7 +166,10 @@ class Pkcs11Keys:
             ) from None
 
     async def delete(self, key_id: str) -> None:
-        """Destroy a key, private and public part; nothing happens if there is none. Raises `SigningUnavailableError`."""
+        """Destroy a key, private and public part; nothing happens if there is none.
+
+        Raises `SigningUnavailableError`.
+        """
         object_id = _object_id(key_id)
         try:
             await self._sessions.run(lambda opened: _delete(opened, object_id))
@@ -163,7 +178,9 @@ class Pkcs11Keys:
 
 
 def _require_alive(session: Session) -> None:
-    """Fail if the token or the session is gone: in the first case a search finds nothing, in the second python-pkcs11 complains twice."""
+    """Fail if the token or the session is gone: in the first case a search finds nothing, in the second
+    python-pkcs11 complains twice.
+    """
     from pkcs11 import FunctionNotSupported, RandomNoRNG
 
     session.token.slot.get_token()

@@ -1,4 +1,5 @@
-"""A PKCS#11 module (a shared library) in this process: initialised for threads, shared by all who use it, begun anew when it was away.
+"""A PKCS#11 module (a shared library) in this process: initialised for threads, shared by all who use it,
+begun anew when it was away.
 
 python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`)
 and releases the interpreter in every call; with threads that corrupts the memory of modules that take it at
@@ -60,7 +61,10 @@ class PinRefusedError(ModuleError):
 
 
 def require_python_pkcs11() -> None:
-    """Raises `ConfigurationError` if python-pkcs11 is not installed. It is imported nowhere before it is needed."""
+    """Raises `ConfigurationError` if python-pkcs11 is not installed.
+
+    It is imported nowhere before it is needed.
+    """
     try:
         import pkcs11._pkcs11  # noqa: F401
     except ImportError:
@@ -130,7 +134,10 @@ class Pkcs11Module:
 
     @contextmanager
     def calls(self) -> Iterator[int]:
-        """Around calls into the module. Gives the generation they belong to. Raises `ModuleError` while it is not initialised."""
+        """Around calls into the module.
+
+        Gives the generation they belong to. Raises `ModuleError` while it is not initialised.
+        """
         with self._condition:
             # A restart waits for other calls with a timeout of its own, so this ends.
             self._condition.wait_for(lambda: not self._restarting)
@@ -174,7 +181,10 @@ class Pkcs11Module:
                 self._condition.notify_all()
 
     def token(self, label: str) -> Token:
-        """The token with this label. Raises `NoSuchTokenError`, `ConfigurationError` if there are several, or an error of python-pkcs11."""
+        """The token with this label.
+
+        Raises `NoSuchTokenError`, `ConfigurationError` if there are several, or an error of python-pkcs11.
+        """
         import pkcs11
 
         failure: pkcs11.PKCS11Error | None = None
@@ -316,7 +326,10 @@ class Pkcs11Module:
             raise ModuleError(f"C_Initialize: {result:#x}")
 
     def _finalize(self) -> None:
-        """Finalise the module. That it fails does not matter: what comes next, if anything, is to initialise it."""
+        """Finalise the module.
+
+        That it fails does not matter: what comes next, if anything, is to initialise it.
+        """
         from pkcs11 import PKCS11Error
 
         self._initialized = False

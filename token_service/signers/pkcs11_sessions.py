@@ -1,4 +1,5 @@
-"""Threads that work with a PKCS#11 token, each in a session of its own, and what they do when the token goes away and comes back.
+"""Threads that work with a PKCS#11 token, each in a session of its own, and what they do when the token goes
+away and comes back.
 
 Sessions are not made for several threads, and a call into the module blocks for as long as the hardware
 likes, so neither is for an event loop. The threads are daemons: one that hangs in the module does not keep
@@ -75,7 +76,10 @@ class Pkcs11Sessions:
         timeout: float,
         restart_interval: float,
     ) -> None:
-        """`timeout`: seconds a caller waits. `restart_interval`: seconds between attempts to begin anew with the module."""
+        """`timeout`: seconds a caller waits.
+
+        `restart_interval`: seconds between attempts to begin anew with the module.
+        """
         self._path = module_path
         self._label = token_label
         self._pin = pin
@@ -111,7 +115,10 @@ class Pkcs11Sessions:
             raise
 
     async def close(self) -> None:
-        """End the threads and let go of the module. Work under way may end; after the timeout its threads are left behind."""
+        """End the threads and let go of the module.
+
+        Work under way may end; after the timeout its threads are left behind.
+        """
         threads, self._threads = self._threads, []
         for _ in threads:
             self._jobs.put(None)

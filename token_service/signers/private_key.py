@@ -34,7 +34,10 @@ DEFAULT_RSA_BITS = 2048
 
 
 def generate_private_key(algorithm: Algorithm, *, rsa_bits: int = DEFAULT_RSA_BITS) -> PrivateKey:
-    """A new key for an algorithm. RSA takes a tenth of a second and more; it releases the interpreter meanwhile."""
+    """A new key for an algorithm.
+
+    RSA takes a tenth of a second and more; it releases the interpreter meanwhile.
+    """
     if algorithm is Algorithm.RS256:
         return rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
     if algorithm is Algorithm.ES256:
@@ -73,7 +76,10 @@ def private_key_bytes(key: PrivateKey) -> Secret:
 
 
 def load_private_key(algorithm: Algorithm, data: Secret) -> PrivateKey:
-    """The key of `private_key_bytes`. Raises `ValueError` if it is none, too weak, or not for this algorithm."""
+    """The key of `private_key_bytes`.
+
+    Raises `ValueError` if it is none, too weak, or not for this algorithm.
+    """
     key: object = data
     if algorithm is not Algorithm.HS256:
         try:

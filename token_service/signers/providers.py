@@ -1,4 +1,7 @@
-"""Where private keys live: in this process, or in a hardware security module. A key stays where it was made."""
+"""Where private keys live: in this process, or in a hardware security module.
+
+A key stays where it was made.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class SigningProviders:
         return await (self._module or self._local).generate(algorithm, rsa_bits)
 
     async def destroy(self, key_id: str, provider: str) -> None:
-        """Delete a private key that the module keeps. Implements `DestroyKey`. Raises `SigningUnavailableError`."""
+        """Delete a private key that the module keeps.
+
+        Implements `DestroyKey`. Raises `SigningUnavailableError`.
+        """
         if provider != PROVIDER:
             return
         if self._module is None:

@@ -1,4 +1,6 @@
-"""The signature algorithms, each bound to one type of key (RFC 7518, section 3; RFC 8037; RFC 8725, section 3.1)."""
+"""The signature algorithms, each bound to one type of key (RFC 7518, section 3; RFC 8037; RFC 8725, section
+3.1).
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ class AuthContext:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The key a token is bound to (RFC 7800): a DPoP key's `jkt` or a certificate's `x5t#S256`. Both empty: a bearer."""
+    """The key a token is bound to (RFC 7800): a DPoP key's `jkt` or a certificate's `x5t#S256`.
+
+    Both empty: a bearer.
+    """
 
     jkt: str = ""
     x5t_s256: str = ""
@@ -106,7 +109,8 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     from the payload when they are asked for.
     """
 
-    # Nothing in it refers back to it, so the garbage collector need not look at the thousands a validator keeps.
+    # Nothing in it refers back to it, so the garbage collector need not look at the thousands a validator
+    # keeps.
 
     _seal: type[_Seal]
     kind: TokenKind

@@ -104,7 +104,9 @@ class FingerprintSet:
             self._rebuild(self._values())
 
     def pack(self) -> Iterator[bytes]:
-        """All fingerprints in ascending order, some thousands at a time, concatenated; of those added meanwhile, some."""
+        """All fingerprints in ascending order, some thousands at a time, concatenated; of those added
+        meanwhile, some.
+        """
         slots, _ = self._table
         step = _PART_SIZE // _SLOT_SIZE
         for at in range(0, len(slots), step):

@@ -26,7 +26,10 @@ class UnusableKeyError(ValueError):
 
 
 def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
-    """The JWK of a public key, with `use`, `alg` and its thumbprint as `kid`. Raises `ValueError` for a secret."""
+    """The JWK of a public key, with `use`, `alg` and its thumbprint as `kid`.
+
+    Raises `ValueError` for a secret.
+    """
     algorithm = algorithm_of(material)
     jwk: dict[str, Any]
     if isinstance(material, RSAPublicKey):

@@ -40,7 +40,10 @@ _RETRY_AFTER: Final = 1.0
 
 
 class OpaqueTokenError(ValueError):
-    """Not an authentic token. `forged` tells a well-formed text with a wrong MAC from one that is no token at all."""
+    """Not an authentic token.
+
+    `forged` tells a well-formed text with a wrong MAC from one that is no token at all.
+    """
 
     def __init__(self, message: str, *, forged: bool) -> None:
         super().__init__(message)
@@ -71,7 +74,10 @@ class MacKeys:
             raise ValueError("the active version is not among the keys")
 
     def key(self, version: int) -> Secret:
-        """The key of a version that is known to be real. Raises `KeysStaleError` if it is not here: other nodes have it."""
+        """The key of a version that is known to be real.
+
+        Raises `KeysStaleError` if it is not here: other nodes have it.
+        """
         try:
             return self.keys[version]
         except KeyError:
@@ -103,7 +109,10 @@ class OpaqueToken:
         return prefix + base64url.encode(body + _mac(keys.key(self.key_version), prefix, body))
 
     def successor(self, keys: MacKeys, key_version: int) -> OpaqueToken:
-        """The next token of the family: always the same one for the same token and key version. Raises `KeysStaleError`."""
+        """The next token of the family: always the same one for the same token and key version.
+
+        Raises `KeysStaleError`.
+        """
         generation = self.generation + 1
         material = self.secret.reveal() + self.session_id.bytes + struct.pack(">I", generation)
         secret = hmac.digest(keys.key(key_version).reveal(), b"successor" + material, "sha256")
@@ -113,8 +122,8 @@ class OpaqueToken:
 def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
     """The authentic token in `text`; takes the same time wherever a MAC differs.
 
-    Raises `OpaqueTokenError`, `NewerKeyError` among them, and instead of that one `KeysStaleError` if the keys
-    are behind: there the token may be as good as any.
+    Raises `OpaqueTokenError`, `NewerKeyError` among them, and instead of that one `KeysStaleError` if the
+    keys are behind: there the token may be as good as any.
     """
     prefix = text[:3]
     kind = _KINDS.get(prefix)
@@ -141,7 +150,9 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
 def derive_first_secret(
     keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str
 ) -> Secret:
-    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same token. Raises `KeysStaleError`."""
+    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same
+    token. Raises `KeysStaleError`.
+    """
     material = b"first" + bytes([kind]) + session_id.bytes + request_id.encode()
     return Secret(hmac.digest(keys.key(key_version).reveal(), material, "sha256"))
 

@@ -60,7 +60,10 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the log: all entries up to `sequence` of the log named `epoch`. Means the same on every node."""
+    """A place in the log: all entries up to `sequence` of the log named `epoch`.
+
+    Means the same on every node.
+    """
 
     epoch: str
     sequence: int

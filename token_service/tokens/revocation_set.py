@@ -3,8 +3,8 @@
 Invariants:
 - whether a token is revoked depends on the entries applied, never on their order;
 - an entry is forgotten only when no token it could hit is valid any more;
-- `version` changes whenever a token that was not revoked may have become so, and no two sets of a process ever have the
-  same: a verdict reached at one version holds for as long as the version does.
+- `version` changes whenever a token that was not revoked may have become so, and no two sets of a process
+  ever have the same: a verdict reached at one version holds for as long as the version does.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ SESSION_BUCKET_SECONDS: Final = 1024
 """Session ids are kept by their entry's expiry, this many seconds a bucket. All are looked in; they are few.
 """
 UNKNOWN_EXPIRY: Final = 0
-"""The number of every bucket of token ids revoked without their token, which are always looked in. They are kept as session
-ids are, so that they expire too."""
+"""The number of every bucket of token ids revoked without their token, which are always looked in.
+
+They are kept as session ids are, so that they expire too.
+"""
 
 _versions: Final = count(1)
 
@@ -185,8 +187,10 @@ class RevocationSet:
             self._everything = None
 
     def blocks(self) -> Iterator[Block]:
-        """The packed ids, a bucket in several blocks if it is large. For the thread that applies, which may go on applying meanwhile:
-        some of what it applies is in the blocks to come.
+        """The packed ids, a bucket in several blocks if it is large.
+
+        For the thread that applies, which may go on applying meanwhile: some of what it applies is in the
+        blocks to come.
         """
         yield from self._tokens.blocks(RevocationTarget.TOKEN_ID)
         yield from self._unknown.blocks(RevocationTarget.TOKEN_ID, UNKNOWN_EXPIRY)
@@ -216,7 +220,10 @@ def _join(named: dict[str, Revocation], entry: Revocation) -> None:
 
 
 def _joined(known: Revocation | None, entry: Revocation) -> Revocation:
-    """The entry that revokes as much as both. Each part on its own: times come from clocks that need not follow the sequence."""
+    """The entry that revokes as much as both.
+
+    Each part on its own: times come from clocks that need not follow the sequence.
+    """
     if known is None:
         return entry
     later, earlier = (entry, known) if known.sequence <= entry.sequence else (known, entry)

@@ -12,7 +12,9 @@ MAX_DEPTH = 16
 
 
 def _object_type(depth: int) -> Any:
-    """The type of an object that nests no deeper than `depth`, itself included: the parser minds it on the way."""
+    """The type of an object that nests no deeper than `depth`, itself included: the parser minds it on the
+    way.
+    """
     scalar = str | int | float | bool | None
     value: Any = scalar
     for _ in range(depth - 1):

@@ -30,7 +30,8 @@ Entry = TypeVar("Entry")
 
 
 class TokenCache(Generic[Entry]):
-    """A bounded map from full token texts to what is known of them; for exactly one generation of the verifier's keys.
+    """A bounded map from full token texts to what is known of them; for exactly one generation of the
+    verifier's keys.
 
     Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any
     thread may use it: each step is one dict operation.

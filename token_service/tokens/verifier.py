@@ -43,8 +43,11 @@ class IssuerRules:
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS, TokenKind.ID})
     """Kinds accepted, told by `typ`."""
     plain_kind: TokenKind = TokenKind.ID
-    """What a token of `typ` `JWT` is. Many issuers mark their access tokens so, or not at all; name ACCESS for them and their
-    ID tokens must be told apart by audience."""
+    """What a token of `typ` `JWT` is.
+
+    Many issuers mark their access tokens so, or not at all; name ACCESS for them and their ID tokens must be
+    told apart by audience.
+    """
     typ_required: bool = True
     """Whether a token without `typ` is refused. Otherwise it is one of `plain_kind`."""
 
@@ -132,7 +135,10 @@ class Verifier:
         return claims
 
     def unverified_issuer(self, token: str) -> str | None:
-        """The trusted issuer whose keys the token would be verified with; None if there is none. Proves nothing."""
+        """The trusted issuer whose keys the token would be verified with; None if there is none.
+
+        Proves nothing.
+        """
         if self._only is not None:
             return self._only.rules.issuer
         try:
@@ -167,8 +173,10 @@ def check_scopes(claims: VerifiedClaims, required: Collection[str] | AbstractSet
 
 
 def _require_three_parts(middle: bytes) -> None:
-    """What lies between the first and the last dot must be one part. Only asked where a token is refused anyway or seldom: no
-    signature verifies over a text with more or fewer parts.
+    """What lies between the first and the last dot must be one part.
+
+    Only asked where a token is refused anyway or seldom: no signature verifies over a text with more or fewer
+    parts.
     """
     if not middle or b"." in middle:
         raise malformed("not a JWS in compact form")

@@ -30,7 +30,10 @@ _MAX_CONNECTION_AGE: Final = 300
 
 
 class HttpServer:
-    """An HTTP server on one address, as an async context manager. Leaving it finishes running requests and closes the port."""
+    """An HTTP server on one address, as an async context manager.
+
+    Leaving it finishes running requests and closes the port.
+    """
 
     def __init__(
         self,
@@ -43,8 +46,9 @@ class HttpServer:
         grace: float = 5.0,
         key_announce_time: float = float("inf"),
     ) -> None:
-        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running requests may take at the end;
-        `key_announce_time`: seconds a key is published before it signs, of which a reader may miss a part.
+        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running
+        requests may take at the end; `key_announce_time`: seconds a key is published before it signs, of
+        which a reader may miss a part.
         """
         self._host = host
         self._port = port

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     help="The file to write; by default standard output.",
 )
 def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
-    """Write a certificate request (PKCS#10, PEM) for a signing key. The private key stays where it is, also in an HSM.
+    """Write a certificate request (PKCS#10, PEM) for a signing key.
+
+    The private key stays where it is, also in an HSM.
 
     \b
     Examples:

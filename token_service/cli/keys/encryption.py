@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 )
 @settings_options
 def rewrap(settings: Settings) -> None:
-    """Encrypt all keys in the database with the first configured key-encryption key. The others are not needed after it.
+    """Encrypt all keys in the database with the first configured key-encryption key.
+
+    The others are not needed after it.
 
     Every node must have that key by then, or it can't read the keys any more: give it to all nodes first.
     Keys in an HSM have nothing to encrypt.

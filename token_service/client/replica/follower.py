@@ -39,7 +39,10 @@ class RevocationStub(Protocol):
 
 
 class Follower:
-    """Follows StreamRevocations and proves freshness until it is closed. Reconnects after any end of the stream."""
+    """Follows StreamRevocations and proves freshness until it is closed.
+
+    Reconnects after any end of the stream.
+    """
 
     def __init__(
         self, replica: Replica, stub: RevocationStub, issuer: ServiceIssuer, name: str, counters: Counters

@@ -1,12 +1,14 @@
 """What a validator knows of the revocations, and since when that is proven. No I/O.
 
 Invariants:
-- `feed.revocations` holds every entry up to `cursor`, and nothing that was once in it is lost while a token it hits is valid. A snapshot is
-  built aside and takes its place in one assignment, never with less than was there: one from a node that is behind waits until
-  it has caught up.
-- `feed` is fresh only for S seconds from the *start* of a probe whose answer, the head of the log, has been applied. An answer that lay in
-  a buffer while the process was stopped proves as much as it did when it was sent.
-- the wall clock may jump. Entries expire by a clock that does not; freshness ends where the two disagree, until a new snapshot.
+- `feed.revocations` holds every entry up to `cursor`, and nothing that was once in it is lost while a token
+  it hits is valid. A snapshot is built aside and takes its place in one assignment, never with less than was
+  there: one from a node that is behind waits until it has caught up.
+- `feed` is fresh only for S seconds from the *start* of a probe whose answer, the head of the log, has been
+  applied. An answer that lay in a buffer while the process was stopped proves as much as it did when it was
+  sent.
+- the wall clock may jump. Entries expire by a clock that does not; freshness ends where the two disagree,
+  until a new snapshot.
 - keys never become fewer than one, nor older than they were.
 """
 
@@ -208,8 +210,8 @@ class Replica:
         return self._elapsed() - self._probed_at > self._bound / 10
 
     def needs_new_stream(self, stall_timeout: float) -> bool:
-        """Whether the current stream should be given up: everything is needed anew, or it stays behind a head known from a probe
-        and brings nothing.
+        """Whether the current stream should be given up: everything is needed anew, or it stays behind a head
+        known from a probe and brings nothing.
         """
         if self._start_over and self._building is None:
             return True
@@ -223,7 +225,10 @@ class Replica:
     # --- keys and warm start ---
 
     def take_key_set(self, key_set: key_service_pb2.KeySet) -> bool:
-        """Use a key set that was asked for, if it is newer than the current one. Whether the keys are as new as it now."""
+        """Use a key set that was asked for, if it is newer than the current one.
+
+        Whether the keys are as new as it now.
+        """
         if key_set.issuer != self._issuer or key_set.revision < self.key_revision:
             self._counters.key_sets_refused += 1
             return False

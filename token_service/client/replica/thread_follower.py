@@ -27,7 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class ThreadFollower:
-    """Follows StreamRevocations and proves freshness until it is closed. Reconnects after any end of the stream."""
+    """Follows StreamRevocations and proves freshness until it is closed.
+
+    Reconnects after any end of the stream.
+    """
 
     def __init__(
         self, replica: Replica, stub: RevocationStub, issuer: ServiceIssuer, name: str, counters: Counters

@@ -1,13 +1,14 @@
 """What is where in Redis: a public contract for gateways that want to ask for revocations without a stream.
 
-Redis holds a copy. The log in SQL is the truth, the copy may be lost at any time and is rebuilt from it, and a reader that can't
-trust the copy (see *How to ask*) asks `ValidateToken`.
+Redis holds a copy. The log in SQL is the truth, the copy may be lost at any time and is rebuilt from it, and
+a reader that can't trust the copy (see *How to ask*) asks `ValidateToken`.
 
 Keys
 ----
-`token_service:epoch` is a string: the epoch of the log, the name in front of the colon of every cursor. All other keys begin with
-`P` = `token_service:{<epoch>}`, braces included, so that a Redis Cluster keeps them in one slot. Times are NumericDates: whole seconds
-(`exp`) or whole microseconds where a name ends in `_us`. `<state>` is `<sequence>:<revoke_time_us>` of the highest entry.
+`token_service:epoch` is a string: the epoch of the log, the name in front of the colon of every cursor. All
+other keys begin with `P` = `token_service:{<epoch>}`, braces included, so that a Redis Cluster keeps them in
+one slot. Times are NumericDates: whole seconds (`exp`) or whole microseconds where a name ends in `_us`.
+`<state>` is `<sequence>:<revoke_time_us>` of the highest entry.
 
 =========================  ======  ================================================================================================
 key                        type    content
@@ -25,12 +26,14 @@ key                        type    content
 `P:rebuild:<nonce>`        string  For nodes: somebody is filling the copy.
 =========================  ======  ================================================================================================
 
-Every key expires when nothing in it can hit a valid token any more: a bucket at its end plus 300 s, the most a validator may allow for clocks
-that differ. Keep the eviction policy at `noeviction`: an evicted key would be a revocation nobody misses.
+Every key expires when nothing in it can hit a valid token any more: a bucket at its end plus 300 s, the most
+a validator may allow for clocks that differ. Keep the eviction policy at `noeviction`: an evicted key would
+be a revocation nobody misses.
 
-Fields of a stream entry, all text: `target` (`token_id`, `session`, `subject`, `client`, `key`, `everything`), `value` (the id; empty for
-`everything`), `revoke_time_us`, `expire_time_us`, `reason` (the number of `RevocationReason` in `token_service.proto`) and, where it is
-known, `token_expire_time` (`exp` of the token).
+Fields of a stream entry, all text: `target` (`token_id`, `session`, `subject`, `client`, `key`,
+`everything`), `value` (the id; empty for `everything`), `revoke_time_us`, `expire_time_us`, `reason` (the
+number of `RevocationReason` in `token_service.proto`) and, where it is known, `token_expire_time` (`exp` of
+the token).
 
 How to ask
 ----------
@@ -43,17 +46,18 @@ For a token whose signature and times are good, in one pipeline::
 
 - `P:head` is missing: don't trust the other answers.
 - The first answer is 1, or the second is not 0: revoked.
-- For each `<sequence>:<revoke_time_us>` of the third: the token is revoked if its `rev` is less than the sequence; if it has no `rev`, if
-  `iat * 1000000` is not greater than the time.
+- For each `<sequence>:<revoke_time_us>` of the third: the token is revoked if its `rev` is less than the
+  sequence; if it has no `rev`, if `iat * 1000000` is not greater than the time.
 - Else the token was good as of entry `P:head`.
 
-`client_id` is the claim of that name in an access token, `azp` in an ID token. Read `token_service:epoch` at start and again whenever
-`P:head` is missing: a log that is renewed gets another epoch, and the head of the one before is deleted.
+`client_id` is the claim of that name in an access token, `azp` in an ID token. Read `token_service:epoch` at
+start and again whenever `P:head` is missing: a log that is renewed gets another epoch, and the head of the
+one before is deleted.
 
 Example
 -------
-The log `k3vX9aQm`, the token `{"jti": "8Zr1", "sid": "0199…", "sub": "alice", "client_id": "web", "exp": 1767230000, "rev": 41}` and, since it was
-issued, `RevokeToken(subject="alice")` as entry 42::
+The log `k3vX9aQm`, the token `{"jti": "8Zr1", "sid": "0199…", "sub": "alice", "client_id": "web", "exp":
+1767230000, "rev": 41}` and, since it was issued, `RevokeToken(subject="alice")` as entry 42::
 
     > GET token_service:epoch                                   "k3vX9aQm"
     > SISMEMBER token_service:{k3vX9aQm}:jti:27612968 8Zr1      (integer) 0
@@ -118,7 +122,10 @@ def key_of(entry: Revocation) -> str:
 
 
 def expiry_of(entry: Revocation) -> int:
-    """When the key of an entry expires: milliseconds since the epoch. The same for all entries of a bucket."""
+    """When the key of an entry expires: milliseconds since the epoch.
+
+    The same for all entries of a bucket.
+    """
     bucket = bucket_of(entry)
     if bucket is None:
         return ceil(entry.expire_time * 1000)

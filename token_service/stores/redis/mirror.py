@@ -100,7 +100,10 @@ logger = logging.getLogger(__name__)
 
 
 class RedisMirror:
-    """Implements `RevocationMirror`. Use it as an async context manager, or call `aclose`. Connects when it is first used."""
+    """Implements `RevocationMirror`.
+
+    Use it as an async context manager, or call `aclose`. Connects when it is first used.
+    """
 
     def __init__(self, url: str) -> None:
         """`url`: `redis://`, `rediss://` or `unix://`, with its password."""
@@ -129,7 +132,9 @@ class RedisMirror:
             await self._add(epoch, entries[at : at + _BATCH], guard=None)
 
     async def position(self, epoch: str) -> int | None:
-        """Up to which sequence nothing is missing; None if that is not known, because there is no copy of this log or it was lost."""
+        """Up to which sequence nothing is missing; None if that is not known, because there is no copy of
+        this log or it was lost.
+        """
         self._is_about(epoch)
         async with _limited(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.get(layout.EPOCH_KEY)
@@ -197,7 +202,9 @@ class RedisMirror:
             _demand(await self._publish(keys, arguments))
 
     async def _end_other_log(self, epoch: str) -> None:
-        """Tell those who ask for revocations by the log that was here before that its copy is not kept any more."""
+        """Tell those who ask for revocations by the log that was here before that its copy is not kept any
+        more.
+        """
         known: Any = await self._redis.get(layout.EPOCH_KEY)
         if known is not None and known != epoch.encode():
             await self._redis.delete(layout.prefix(known.decode(errors="replace")) + "head")

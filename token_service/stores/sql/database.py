@@ -1,4 +1,6 @@
-"""One database: SQLAlchemy's engine for what is rare, lanes for what is hot, and nothing of either's errors outside."""
+"""One database: SQLAlchemy's engine for what is rare, lanes for what is hot, and nothing of either's errors
+outside.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ class Database:
     """Opened with `async with`; the constructor does no I/O."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        """`pool_size`: connections at most, and 3 at least. Raises `ConfigurationError` for a URL it can't read."""
+        """`pool_size`: connections at most, and 3 at least.
+
+        Raises `ConfigurationError` for a URL it can't read.
+        """
         self.url: Final = DatabaseUrl.parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
         self.engine: Final[AsyncEngine] = create_engine(self.url, max(1, pool_size - writers - 1))
@@ -79,7 +84,10 @@ class Database:
             stack.push_async_callback(self._writes.aclose)
 
     async def write_one(self, call: Call) -> Row | None:
-        """Run a statement that writes one row at most and share the commit with others; its row. Durable when it returns."""
+        """Run a statement that writes one row at most and share the commit with others; its row.
+
+        Durable when it returns.
+        """
         return await self._writes(call)
 
     async def read_one(self, call: Call) -> Row | None:
@@ -87,7 +95,9 @@ class Database:
         return await self._reads(call)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of another one."""
+        """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of
+        another one.
+        """
         lock = self._write_lock or nullcontext()
         return await self._run(work, {WRITES: True}, lock)
 

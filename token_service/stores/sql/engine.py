@@ -29,7 +29,10 @@ POOL_TIMEOUT: Final = 5.0
 
 
 def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
-    """Whatever an engine of `create_engine` raises for reasons of the database. `errors.translate` takes it from there."""
+    """Whatever an engine of `create_engine` raises for reasons of the database.
+
+    `errors.translate` takes it from there.
+    """
     if url.path is not None:
         # The last two are for values it can't bind.
         return (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, UnicodeEncodeError, OverflowError)
@@ -41,7 +44,8 @@ def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
 def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float | None = None) -> AsyncEngine:
     """An engine with at most `pool_size` connections; connects when first used.
 
-    `statement_timeout` (seconds) is another one than usual; on SQLite it is how long a transaction that writes waits for another one.
+    `statement_timeout` (seconds) is another one than usual; on SQLite it is how long a transaction that
+    writes waits for another one.
     """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {

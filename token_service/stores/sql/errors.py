@@ -46,7 +46,10 @@ _SQLITE_UNAVAILABLE: Final = frozenset(
 
 
 class StatementRefusedError(TokenServiceError):
-    """The database refused one statement for what it says: a defect here, or a value it can't hold. Trying again is no use."""
+    """The database refused one statement for what it says: a defect here, or a value it can't hold.
+
+    Trying again is no use.
+    """
 
 
 class Failure(Enum):
@@ -89,7 +92,9 @@ def classify(error: BaseException) -> Failure:
 
 
 def is_login_refused(error: BaseException) -> bool:
-    """Whether the server answered and did not let the service in: a matter of configuration rather than of time."""
+    """Whether the server answered and did not let the service in: a matter of configuration rather than of
+    time.
+    """
     state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
     return isinstance(state, str) and state[:2] in {"28", "3D"}
 

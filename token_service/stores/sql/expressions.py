@@ -68,7 +68,9 @@ def number(value: int) -> ColumnElement[int]:
 
 
 def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
-    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases have under one syntax."""
+    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases have under
+    one syntax.
+    """
     if dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
 

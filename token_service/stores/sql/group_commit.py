@@ -74,7 +74,10 @@ class GroupCommitter(Generic[ItemT, ResultT]):
             self._queue.clear()
 
     async def __call__(self, item: ItemT) -> ResultT:
-        """Have an item flushed. Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` unless open."""
+        """Have an item flushed.
+
+        Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` unless open.
+        """
         if self._closed:
             raise unavailable()
         if len(self._queue) >= self._max_queue:

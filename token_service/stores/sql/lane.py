@@ -1,4 +1,6 @@
-"""Statements prepared once and run in batches on a connection that is kept: what a hot path uses instead of SQLAlchemy's engine."""
+"""Statements prepared once and run in batches on a connection that is kept: what a hot path uses instead of
+SQLAlchemy's engine.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,10 @@ class Lane(Protocol):
     """Runs batches one after the other. Used by one task at a time."""
 
     async def run(self, calls: Sequence[Call]) -> Sequence[Outcome]:
-        """Run all calls and commit; the outcomes are in the order of the calls. One that is refused does not affect the others."""
+        """Run all calls and commit; the outcomes are in the order of the calls.
+
+        One that is refused does not affect the others.
+        """
         ...
 
     async def aclose(self) -> None:

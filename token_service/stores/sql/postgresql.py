@@ -166,7 +166,9 @@ class PostgresLane:
         return results
 
     async def _try(self, work: Callable[[Connection], Awaitable[T]]) -> T | Exception:
-        """Do something in one transaction; an error that leaves no connection to use sets `_connection` to None."""
+        """Do something in one transaction; an error that leaves no connection to use sets `_connection` to
+        None.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 connection = await self._connected()

@@ -98,7 +98,10 @@ class SqlRevocationLog:
     async def renew(
         self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
     ) -> LogHead | None:
-        """See `RevocationLog.renew`. Entries that are compacted by it are deleted later, for they may be many."""
+        """See `RevocationLog.renew`.
+
+        Entries that are compacted by it are deleted later, for they may be many.
+        """
         keys = (
             sa.select(revocations)
             .where(revocations.c.target == number(RevocationTarget.KEY), revocations.c.sequence > _COMPACTED)
@@ -257,7 +260,10 @@ def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
-    """Mark the rows; the positions of the drafts whose row was not revoked yet. Locks rows in the order of their ids."""
+    """Mark the rows; the positions of the drafts whose row was not revoked yet.
+
+    Locks rows in the order of their ids.
+    """
     wanted: dict[UUID, int] = {}
     for position, draft in enumerate(drafts):
         if draft.target is RevocationTarget.SESSION:
@@ -297,7 +303,10 @@ async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[Revocat
 
 
 async def _revoke_keys(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
-    """Revoke signing keys; the positions of the drafts whose key was there and not revoked yet. The head is locked, so nobody else changes keys."""
+    """Revoke signing keys; the positions of the drafts whose key was there and not revoked yet.
+
+    The head is locked, so nobody else changes keys.
+    """
     revoked: set[int] = set()
     for position, draft in enumerate(drafts):
         if draft.target is RevocationTarget.KEY:

@@ -117,7 +117,8 @@ log_head: Final = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("compacted_sequence", BigInteger, nullable=False),
     Column("key_revision", BigInteger, nullable=False),
-    # `revoke_time` of the last entry, also when that is compacted. It is known only where `newest_sequence` is
+    # `revoke_time` of the last entry, also when that is compacted. It is known only where `newest_sequence`
+    # is
     # `sequence`: nodes of an earlier version append without it.
     Column("newest_sequence", BigInteger),
     Column("newest_time", BigInteger),

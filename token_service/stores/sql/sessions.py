@@ -25,7 +25,9 @@ _CREATE_ATTEMPTS: Final = 3
 
 
 class SqlSessionStore:
-    """See `core.ports.SessionStore`; `session_statements` has the argument why its statements decide every race."""
+    """See `core.ports.SessionStore`; `session_statements` has the argument why its statements decide every
+    race.
+    """
 
     def __init__(self, database: Database) -> None:
         dialect = database.dialect

@@ -53,7 +53,9 @@ class SqliteLane:
     """One connection, used in one thread. A batch is one transaction, whatever statements are in it."""
 
     def __init__(self, path: Path, *, write_lock: asyncio.Lock | None) -> None:
-        """With `write_lock` the lane writes, and holds the lock meanwhile; without it only reads, each statement in its own snapshot."""
+        """With `write_lock` the lane writes, and holds the lock meanwhile; without it only reads, each
+        statement in its own snapshot.
+        """
         self._path: Final = path
         self._write_lock: Final = write_lock
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="token-service-sqlite")

@@ -26,7 +26,10 @@ class SqlStores:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        """`pool_size`: connections to PostgreSQL at most, and 3 at least. Raises `ConfigurationError` for a URL it can't read."""
+        """`pool_size`: connections to PostgreSQL at most, and 3 at least.
+
+        Raises `ConfigurationError` for a URL it can't read.
+        """
         self._database: Final = Database(url, pool_size=pool_size)
         self.sessions: Final = SqlSessionStore(self._database)
         self.log: Final = SqlRevocationLog(self._database)
@@ -57,5 +60,7 @@ class SqlStores:
         return migrations.HEAD
 
     async def require_current(self) -> None:
-        """Raise `ConfigurationError` unless the schema is the one this version works with; `StoreUnavailableError`."""
+        """Raise `ConfigurationError` unless the schema is the one this version works with;
+        `StoreUnavailableError`.
+        """
         await migrations.require_current(self._database.url)

@@ -43,7 +43,9 @@ async def current_revision(url: DatabaseUrl) -> str | None:
 
 
 async def require_current(url: DatabaseUrl) -> None:
-    """Raise `ConfigurationError` unless the schema is the one this version works with, and else as `current_revision`."""
+    """Raise `ConfigurationError` unless the schema is the one this version works with, and else as
+    `current_revision`.
+    """
     revision = await current_revision(url)
     if revision != HEAD:
         raise _mismatch(revision)
