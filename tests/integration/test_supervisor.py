@@ -52,8 +52,8 @@ PROGRAM = textwrap.dedent("""
     address = outcome.settings.grpc_address
     listener.bind((address.host, address.port))
     listener.listen()
-    if what == "unready":
-        time.sleep(1000)
+    while what == "unready":
+        time.sleep(0.05)  # not for long: a signal that comes just before is seen after it
     outcome.ready()
     while True:
         connection, _ = listener.accept()

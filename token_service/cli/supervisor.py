@@ -223,10 +223,11 @@ class _Supervisor:
 
     def _become_worker(self) -> None:
         self._leave()
-        # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        # Before any signal is let through, so that none goes to this thread, where it would wake nobody.
         patience = self._settings.shutdown_grace + _KILL_AFTER
         threading.Thread(target=_end_with_parent, args=(self._alive_read, patience), daemon=True).start()
+        # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _leave(self) -> None:
         """Let go of everything that only the parent needs."""
