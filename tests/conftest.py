@@ -20,7 +20,8 @@ settings.register_profile(
 )
 settings.load_profile("any-machine")
 
-# All servers are on loopback. A proxy that the machine has for the rest of the world would be asked for them, too.
+# All servers are on loopback. A proxy that the machine has for the rest of the world would be asked for them,
+# too.
 os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC reads no other name; empty means none
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost", "::1")))

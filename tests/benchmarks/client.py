@@ -1,7 +1,8 @@
 """The client library against what else there is, in one run: `scripts/bench client`.
 
-The sides of a row take turns in each of many rounds, and a ratio is the median of those of all rounds: whatever else the machine does
-hits every side. Nothing here uses a network: a validator is handed a snapshot and a proof as the stream would.
+The sides of a row take turns in each of many rounds, and a ratio is the median of those of all rounds:
+whatever else the machine does hits every side. Nothing here uses a network: a validator is handed a snapshot
+and a proof as the stream would.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ Side = Callable[[], float]
 """One round: seconds for each call."""
 
 _clock = time.thread_time
-"""Processor time: nothing that is compared here waits for anything, and what else the machine does is not its fault."""
+"""Processor time: nothing that is compared here waits for anything, and what else the machine does is not its
+fault.
+"""
 
 
 # --- validators without a network ---
@@ -117,7 +120,10 @@ def config() -> ValidatorConfig:
 
 
 def rounds(sides: dict[str, Side], effort: Effort) -> dict[str, list[float]]:
-    """Seconds for each call in each round, the sides taking turns at going first. One round before is not counted."""
+    """Seconds for each call in each round, the sides taking turns at going first.
+
+    One round before is not counted.
+    """
     names = list(sides)
     found: dict[str, list[float]] = {name: [] for name in names}
     for side in sides.values():
@@ -151,7 +157,10 @@ def timed(call: Callable[[], object], calls: int) -> float:
 
 
 class FastJwt:
-    """node's fast-jwt in a process of its own, which waits while others are measured. `missing` says why it is not there."""
+    """node's fast-jwt in a process of its own, which waits while others are measured.
+
+    `missing` says why it is not there.
+    """
 
     _PROGRAM = """
 const { createVerifier } = require('fast-jwt')
@@ -263,7 +272,9 @@ def _joserfc(mint: Mint) -> Callable[[str], object]:
 
 
 def cached(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: FastJwt) -> Iterator[Row]:
-    """A token seen before, with its expiry, audience and scope checked and a hundred thousand revocations known."""
+    """A token seen before, with its expiry, audience and scope checked and a hundred thousand revocations
+    known.
+    """
     messages = snapshot(_REVOCATIONS, mint)
     threads, tasks = SyncTokenValidator(config()), TokenValidator(config())
     for validator in (threads, tasks):

@@ -1,4 +1,6 @@
-"""Two servers under the same load, one after the other and many times over, so that whatever else the machine does hits both."""
+"""Two servers under the same load, one after the other and many times over, so that whatever else the machine
+does hits both.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """Processor time of the servers: what is left of the comparison on a machine that has other things to do."""
+        """Processor time of the servers: what is left of the comparison on a machine that has other things to
+        do.
+        """
         ours, reference = self.processor_times
         return (
             f"server's processor time a call {ours * 1e6:.0f} us, reference {reference * 1e6:.0f} us "
@@ -70,7 +74,10 @@ class Outcome:
 
 
 def duel(ours: Side, reference: Side, *, rounds: int, seconds: float) -> Outcome:
-    """Let both serve for `seconds` in each of `rounds` rounds, taking turns at going first. One round before is not counted."""
+    """Let both serve for `seconds` in each of `rounds` rounds, taking turns at going first.
+
+    One round before is not counted.
+    """
     sides = (ours, reference)
     for side in sides:
         side.run(min(1.0, seconds))

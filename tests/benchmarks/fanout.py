@@ -22,7 +22,9 @@ _LIMIT = 0.250
 
 
 def revoked_everywhere(effort: Effort) -> Iterator[Row]:
-    """From the call of RevokeToken until the last of a thousand validators says no, on this machine, they and the server."""
+    """From the call of RevokeToken until the last of a thousand validators says no, on this machine, they and
+    the server.
+    """
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as ours:
         server = psutil.Process(ours.service.pid)
         before = server.memory_info().rss

@@ -86,7 +86,10 @@ def refresh_growth(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]
 
 
 class _Filled:
-    """A service whose database has `count` sessions. Their refresh tokens are known: each secret is the hash of its number."""
+    """A service whose database has `count` sessions.
+
+    Their refresh tokens are known: each secret is the hash of its number.
+    """
 
     def __init__(self, postgres: PostgresDatabases, directory: Path, count: int) -> None:
         self._count = count
@@ -197,7 +200,9 @@ def validate_growth(effort: Effort) -> Iterator[Row]:
 
 
 def _fill_log(path: Path, count: int) -> None:
-    """Append token ids to the log of a service that is not running, as if they had been revoked with tokens of the last hour."""
+    """Append token ids to the log of a service that is not running, as if they had been revoked with tokens
+    of the last hour.
+    """
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("BEGIN")
         now = int(time.time())

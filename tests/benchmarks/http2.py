@@ -1,7 +1,9 @@
-"""Just enough HTTP/2 (RFC 9113) to load a gRPC server with unary calls for a tenth of what a gRPC client costs.
+"""Just enough HTTP/2 (RFC 9113) to load a gRPC server with unary calls for a tenth of what a gRPC client
+costs.
 
-A load generator that is slower than the servers it compares makes them all look alike, and one that takes their processor makes them
-all slow. This one spends about 15 us a call; a grpc.aio client spends as much as the server.
+A load generator that is slower than the servers it compares makes them all look alike, and one that takes
+their processor makes them all slow. This one spends about 15 us a call; a grpc.aio client spends as much as
+the server.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _literal(index: int, name: bytes, value: bytes) -> bytes:
-    """A header field that goes into no table (RFC 7541, section 6.2.2); `index` names one of the static table."""
+    """A header field that goes into no table (RFC 7541, section 6.2.2); `index` names one of the static
+    table.
+    """
     assert len(value) < 127
     if not index:
         return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
@@ -49,8 +53,8 @@ def _headers(method: str) -> bytes:
 class Connection(asyncio.Protocol):
     """Keeps `concurrency` calls of one method under way while it is `running`.
 
-    `take` gives the next request with whatever belongs to it, or None if there is none now; `give` gets that back with the reply, which is
-    None for a call that failed, and the seconds it took.
+    `take` gives the next request with whatever belongs to it, or None if there is none now; `give` gets that
+    back with the reply, which is None for a call that failed, and the seconds it took.
     """
 
     def __init__(

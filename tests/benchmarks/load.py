@@ -1,7 +1,8 @@
 """The load generator: a process of its own that keeps a server busy with unary calls, in a closed loop.
 
-As a program it reads a job (one line of JSON) and then commands (one line each) from standard input and answers each with a line of
-JSON. Connections stay open between two runs, so that what is measured is never their beginning.
+As a program it reads a job (one line of JSON) and then commands (one line each) from standard input and
+answers each with a line of JSON. Connections stay open between two runs, so that what is measured is never
+their beginning.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _LENGTH = struct.Struct(">I")
 class Job:
     """What to call.
 
-    `replies`: what becomes of them. `drop`; `refresh`: the refresh token in each makes the next request, so that every caller has a chain of
-    its own; `keep`: written to `kept`, one after the other.
+    `replies`: what becomes of them. `drop`; `refresh`: the refresh token in each makes the next request, so
+    that every caller has a chain of its own; `keep`: written to `kept`, one after the other.
     """
 
     address: str

@@ -1,8 +1,8 @@
 """The reference: a grpc.aio server whose methods do nothing but return a message of the same size.
 
-`Noop` is what the generated code makes of a servicer without a body, on uvloop as ours. `barest` is the fastest that can be written:
-bytes in, bytes out without protobuf, and one generic handler, for with generated registration the server waits on every method anew for
-each call.
+`Noop` is what the generated code makes of a servicer without a body, on uvloop as ours. `barest` is the
+fastest that can be written: bytes in, bytes out without protobuf, and one generic handler, for with generated
+registration the server waits on every method anew for each call.
 """
 
 from __future__ import annotations

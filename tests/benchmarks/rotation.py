@@ -20,7 +20,10 @@ _TOKENS = 256
 
 
 def validate_during_rotation(effort: Effort) -> Iterator[Row]:
-    """Each rotation makes a node verify what it had in mind anew. The slowest hundredth of the calls must hardly notice."""
+    """Each rotation makes a node verify what it had in mind anew.
+
+    The slowest hundredth of the calls must hardly notice.
+    """
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", **settings}))

@@ -1,4 +1,6 @@
-"""ValidateToken, IssueToken and RefreshToken over loopback, each against a server that does nothing with messages of the same size."""
+"""ValidateToken, IssueToken and RefreshToken over loopback, each against a server that does nothing with
+messages of the same size.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ _USED = "TokenValidator"
 
 
 def start(effort: Effort) -> Iterator[Row]:
-    """From the start of the process to the first yes of /readyz, on SQLite: with nothing there yet, and again."""
+    """From the start of the process to the first yes of /readyz, on SQLite: with nothing there yet, and
+    again.
+    """
     rounds = max(3, effort.rounds // 3)
     fresh, again = [], []
     for _ in range(rounds):

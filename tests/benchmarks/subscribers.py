@@ -1,7 +1,9 @@
-"""Many validators in one process, each with a connection, a stream and a revocation set of its own, through generated stubs alone.
+"""Many validators in one process, each with a connection, a stream and a revocation set of its own, through
+generated stubs alone.
 
-As a program it opens the streams and then takes commands, one a line: `watch <token>` (JSON: what its claims say) names the token to be
-revoked next, `since <time>` (of `time.monotonic`, when it was) asks how long each took to reject it. Answers are lines of JSON.
+As a program it opens the streams and then takes commands, one a line: `watch <token>` (JSON: what its claims
+say) names the token to be revoked next, `since <time>` (of `time.monotonic`, when it was) asks how long each
+took to reject it. Answers are lines of JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Every suite here runs over every backend of its port: `stores` is one node's view of a fresh one, `pair` two nodes'."""
+"""Every suite here runs over every backend of its port: `stores` is one node's view of a fresh one, `pair`
+two nodes'.
+"""
 
 from __future__ import annotations
 

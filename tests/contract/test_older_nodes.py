@@ -1,4 +1,6 @@
-"""A node of an earlier version that runs on while a migrated database has newer ones beside it: it writes what it knows of."""
+"""A node of an earlier version that runs on while a migrated database has newer ones beside it: it writes
+what it knows of.
+"""
 
 from __future__ import annotations
 

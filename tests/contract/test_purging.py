@@ -1,4 +1,6 @@
-"""The janitor over every backend: what is alive by the database's clock survives a node whose own is years ahead."""
+"""The janitor over every backend: what is alive by the database's clock survives a node whose own is years
+ahead.
+"""
 
 from __future__ import annotations
 

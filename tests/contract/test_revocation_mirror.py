@@ -1,4 +1,6 @@
-"""Every `RevocationMirror` passes this; what only Redis has (its layout, being killed and paused) is at the end."""
+"""Every `RevocationMirror` passes this; what only Redis has (its layout, being killed and paused) is at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -357,7 +359,8 @@ async def test_a_gateway_that_asks_by_the_log_before_hears_that_it_was_renewed(
         assert await mirror.position("epoch-two") == start + 1
         assert await ask(store, Token(rev=start)) is True
         assert await ask(store, Token(rev=start + 1)) is False
-        # A node that has not heard of it goes on publishing to the log before, which brings it back for nobody.
+        # A node that has not heard of it goes on publishing to the log before, which brings it back for
+        # nobody.
         await mirror.publish(EPOCH, [entry(42, T.SUBJECT, "bob")])
         assert await store.get(known) is None
 

@@ -1,4 +1,6 @@
-"""Two nodes on a real database and two hundred calls of RevokeToken that wait: a few statements for all of them, the right numbers for each."""
+"""Two nodes on a real database and two hundred calls of RevokeToken that wait: a few statements for all of
+them, the right numbers for each.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Fleet:
 
     @staticmethod
     def connect(node, name, confirm_at):
-        """A validator that confirms a moment after it was asked to, or after its node has what it is asked for."""
+        """A validator that confirms a moment after it was asked to, or after its node has what it is asked
+        for.
+        """
 
         def ask():
             asyncio.get_running_loop().call_later(0.02, confirm)
@@ -101,7 +105,8 @@ async def test_two_hundred_who_wait(sql_backend) -> None:
             elapsed = loop.time() - began
             assert {(outcome.connected, outcome.applied) for outcome in outcomes} == {(expected, expected)}
             assert max(outcome.cursor.sequence for outcome in outcomes) == CALLS
-            # By the time that it took, whatever the number of calls: twenty looks a second at most for those who
+            # By the time that it took, whatever the number of calls: twenty looks a second at most for those
+            # who
             # wait and twenty for the exchange of reports.
             for statements in counted:
                 reads = statements.counts["SELECT", "nodes"]

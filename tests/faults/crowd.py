@@ -1,9 +1,11 @@
-"""Very many validators in one process, whole ones of the client library, each with a connection, a stream and proofs of its own.
+"""Very many validators in one process, whole ones of the client library, each with a connection, a stream and
+proofs of its own.
 
-As a program it takes `target issuer count bound` and then commands, one a line, each answered with a line of JSON:
-`fresh` waits until all are, `watch <token>` names a good token that is going to be revoked, `refused <time>` waits until all refuse it and
-says how long after that time (of `time.monotonic`) each did, `reached <sequence>` waits until all have applied that, `report` says what
-came of it. A wait that takes too long ends the program.
+As a program it takes `target issuer count bound` and then commands, one a line, each answered with a line of
+JSON: `fresh` waits until all are, `watch <token>` names a good token that is going to be revoked, `refused
+<time>` waits until all refuse it and says how long after that time (of `time.monotonic`) each did, `reached
+<sequence>` waits until all have applied that, `report` says what came of it. A wait that takes too long ends
+the program.
 """
 
 from __future__ import annotations

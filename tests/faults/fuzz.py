@@ -1,7 +1,8 @@
 """Hostile tokens against a validator and against PyJWT with every option explicit.
 
-What must hold for each token: the validator accepts it only if PyJWT does, too, and then both read the same claims; what is built to be
-refused is refused; and nothing comes out but claims or the validator's own errors.
+What must hold for each token: the validator accepts it only if PyJWT does, too, and then both read the same
+claims; what is built to be refused is refused; and nothing comes out but claims or the validator's own
+errors.
 """
 
 from __future__ import annotations

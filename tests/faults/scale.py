@@ -1,5 +1,5 @@
-"""One node and very many validators: how long a revocation takes to all of them, a burst, consumers that stop reading, all
-reconnecting at once; and what memory the node takes for it.
+"""One node and very many validators: how long a revocation takes to all of them, a burst, consumers that stop
+reading, all reconnecting at once; and what memory the node takes for it.
 """
 
 from __future__ import annotations

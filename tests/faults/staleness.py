@@ -1,5 +1,5 @@
-"""Tokens issued and revoked all the time, validators in processes of their own that follow, and the one question: was any
-accepted later than S after its revocation was acknowledged?
+"""Tokens issued and revoked all the time, validators in processes of their own that follow, and the one
+question: was any accepted later than S after its revocation was acknowledged?
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ class Trial:
         return [await self._issue("hold") for _ in range(count)]
 
     async def revoke(self, number: int, issued: pb.IssueTokenResponse) -> None:
-        """Revoke one in any of the ways there are, at whatever node answers, and note when that was acknowledged."""
+        """Revoke one in any of the ways there are, at whatever node answers, and note when that was
+        acknowledged.
+        """
         target: dict[str, str] = random.choice(
             [
                 {"token": issued.access_token},

@@ -1,9 +1,10 @@
-"""Many validators in one process that do nothing but validate, and remember until when they accepted each token.
+"""Many validators in one process that do nothing but validate, and remember until when they accepted each
+token.
 
-As a program it takes what it is to be as an argument (JSON) and then commands, one a line: `token <number> <token>` adds a token to what is
-validated all the time until many others have come, `hold <number> <token>` until many others are held, `forget` drops all, `report` asks for
-what was seen. All times are of CLOCK_BOOTTIME, which all processes of
-a machine share.
+As a program it takes what it is to be as an argument (JSON) and then commands, one a line: `token <number>
+<token>` adds a token to what is validated all the time until many others have come, `hold <number> <token>`
+until many others are held, `forget` drops all, `report` asks for what was seen. All times are of
+CLOCK_BOOTTIME, which all processes of a machine share.
 """
 
 from __future__ import annotations

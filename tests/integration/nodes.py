@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from tests.support.processes import ServiceProcess
 
 SECRETS = re.compile(
-    # A token, or the beginning of one. The ids of tokens (22 characters) and keys (43) are random and may begin like one.
+    # A token, or the beginning of one. The ids of tokens (22 characters) and keys (43) are random and may
+    # begin like one.
     r"(?<![\w-])(?![\w-]{43}(?![\w.-]))(?:eyJ|[rs]t_)[\w-]{24,}"
     # More of it, wherever it stands.
     r"|eyJ[\w-]{8,}\.[\w-]{8,}|(?<![A-Za-z0-9])[rs]t_[\w-]{48,}"

@@ -1,4 +1,6 @@
-"""Bad input of every kind at every method, as raw bytes: a typed error, nothing in the log, and the node still serves."""
+"""Bad input of every kind at every method, as raw bytes: a typed error, nothing in the log, and the node
+still serves.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ async def test_bytes_that_are_no_message(api: Api, path: str) -> None:
 
 @pytest.mark.parametrize("path", METHODS)
 async def test_fields_of_the_wrong_kind(api: Api, path: str) -> None:
-    """Every field with every wire type, and text that is not UTF-8: protobuf skips or refuses it, the service survives."""
+    """Every field with every wire type, and text that is not UTF-8: protobuf skips or refuses it, the service
+    survives.
+    """
     for field in METHODS[path].input_type.fields:
         for data in (
             tag(field.number, 0) + varint(2**63),

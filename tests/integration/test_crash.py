@@ -1,4 +1,6 @@
-"""What was acknowledged survives `kill -9`, of the service and of PostgreSQL; what was not can be asked for again."""
+"""What was acknowledged survives `kill -9`, of the service and of PostgreSQL; what was not can be asked for
+again.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ class Acknowledged:
             assert await api.why(token, consistency=STRONG) == "REVOKED"
         for token in self.revoked_sessions.values():
             assert (await refused(api.refresh(token))).reason == "SESSION_REVOKED"
-        # The token may be superseded by a rotation whose answer was lost: the same call again gets the successor.
+        # The token may be superseded by a rotation whose answer was lost: the same call again gets the
+        # successor.
         for session_id, token in self.sessions.items():
             refreshed = await api.refresh(token)
             assert refreshed.session_id == session_id

@@ -28,7 +28,9 @@ def documented() -> set[str]:
 
 
 def exported(log: str) -> list[dict[str, Any]]:
-    """The last thing the console exporter wrote before the node ended: a JSON document among the lines of the log."""
+    """The last thing the console exporter wrote before the node ended: a JSON document among the lines of the
+    log.
+    """
     start = log.rindex('{\n    "resource_metrics"')
     document, _ = json.JSONDecoder().raw_decode(log[start:])
     (report,) = document["resource_metrics"]

@@ -1,6 +1,7 @@
 """No log line holds a token, a key or a password, whatever is called and however much is logged.
 
-Every node of these tests is looked through in the same way when it ends (`Node.close`); this one is made to talk.
+Every node of these tests is looked through in the same way when it ends (`Node.close`); this one is made to
+talk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A database put back to a backup under running nodes, and `token-service log renew`: nothing of before is good, everything of after is."""
+"""A database put back to a backup under running nodes, and `token-service log renew`: nothing of before is
+good, everything of after is.
+"""
 
 from __future__ import annotations
 
@@ -260,7 +262,9 @@ async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_l
 async def test_a_postgresql_that_comes_back_with_the_files_of_a_backup(
     private_postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """As restored from a copy of its files, or promoted from a standby that had not heard of the last commits."""
+    """As restored from a copy of its files, or promoted from a standby that had not heard of the last
+    commits.
+    """
     url = private_postgres.create_database()
     operator = Operator({"TOKEN_SERVICE_DATABASE_URL": url}, group="log")
     with nodes(2, {"TOKEN_SERVICE_DATABASE_URL": url, "TOKEN_SERVICE_ISSUER": ISSUER}) as pair:

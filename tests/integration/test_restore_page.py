@@ -1,4 +1,6 @@
-"""The operator's page about restored databases is true: its commands are typed into a shell beside a database that was put back."""
+"""The operator's page about restored databases is true: its commands are typed into a shell beside a database
+that was put back.
+"""
 
 from __future__ import annotations
 

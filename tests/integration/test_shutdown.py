@@ -53,7 +53,8 @@ async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) 
             assert end.reason in {"SHUTTING_DOWN", "STREAM_ENDED"}
             assert (await waiting).cursor
             await asyncio.wait_for(asyncio.gather(*callers), 30)
-        # Calls that were under way were answered; what was refused has not happened. (gRPC itself says CANCELLED to a
+        # Calls that were under way were answered; what was refused has not happened. (gRPC itself says
+        # CANCELLED to a
         # call that crosses its notice of leaving.)
         assert {refusal.code.name for refusal in refusals} <= {"UNAVAILABLE", "CANCELLED"}
         assert await _sessions_of(other, subject) == len(answers)

@@ -1,4 +1,6 @@
-"""`--workers 3`: three processes on one port, each correct beside the others, and a parent that keeps them running."""
+"""`--workers 3`: three processes on one port, each correct beside the others, and a parent that keeps them
+running.
+"""
 
 from __future__ import annotations
 

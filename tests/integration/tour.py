@@ -1,6 +1,7 @@
 """The README's tour as a program: its commands, run one after the other, and what they print.
 
-`python -m tests.integration.tour` runs it against a server of its own and writes what was printed into the README.
+`python -m tests.integration.tour` runs it against a server of its own and writes what was printed into the
+README.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ README = ROOT / "README.md"
 GRPC_ADDRESS, HTTP_ADDRESS = "127.0.0.1:50051", "127.0.0.1:8080"
 GRACE_PERIOD = "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD"
 SLOWER = 4
-"""So much longer than in the README are the grace period and the sleep that outlasts it, for machines that take seconds for a call."""
+"""So much longer than in the README are the grace period and the sleep that outlasts it, for machines that
+take seconds for a call.
+"""
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = frozenset({"sh", "python"})
 
@@ -112,7 +115,9 @@ def normalised(value: Any) -> Any:
 
 
 def shape(text: str) -> Any:
-    """What two outputs have to share: their JSON documents without what differs from run to run, or else their lines."""
+    """What two outputs have to share: their JSON documents without what differs from run to run, or else
+    their lines.
+    """
     try:
         return [normalised(document) for document in documents(text.strip())]
     except ValueError:
@@ -120,7 +125,9 @@ def shape(text: str) -> Any:
 
 
 class Tour:
-    """A shell in a directory of its own, with the addresses of the README replaced by those of a server under test."""
+    """A shell in a directory of its own, with the addresses of the README replaced by those of a server under
+    test.
+    """
 
     def __init__(self, node: ServiceProcess) -> None:
         self._addresses = {GRPC_ADDRESS: node.grpc_address, HTTP_ADDRESS: node.http_address}
@@ -191,7 +198,10 @@ class Tour:
         return output
 
     def run_as_shown(self, step: Step, timeout: float = 60) -> str:
-        """As `run`. A step that only looks at a file looks again until it sees what the README shows, or time is up."""
+        """As `run`.
+
+        A step that only looks at a file looks again until it sees what the README shows, or time is up.
+        """
         deadline = time.monotonic() + timeout
         while True:
             output = self.run(step)

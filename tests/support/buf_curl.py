@@ -176,7 +176,8 @@ class Stream:
                 pipe.close()
 
     def next(self, timeout: float = 60) -> Message:
-        """The next message; `BufCurlError` when the stream ended with a status, `EOFError` when it ended well.
+        """The next message; `BufCurlError` when the stream ended with a status, `EOFError` when it ended
+        well.
 
         Raises `TimeoutError` if neither happens within `timeout` seconds.
         """

@@ -1,6 +1,7 @@
 """Polling with a deadline, for everything that becomes true a little later.
 
-The deadline is for what hangs. A machine that is busy with other things may take long, and waiting costs a test that passes nothing.
+The deadline is for what hangs. A machine that is busy with other things may take long, and waiting costs a
+test that passes nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A token service in this process, whose every failing is at the test's command.
 
-It keeps a log and answers as the real one does, from threads, so that event loops and threads can be tested against it:
+It keeps a log and answers as the real one does, from threads, so that event loops and threads can be tested
+against it:
 
     with FakeTokenService() as service:
         token = service.mint.token(time.time())

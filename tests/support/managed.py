@@ -139,7 +139,8 @@ class ManagedProcess:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             self._popen.wait(30)
-            # Orphans are init's to reap, which may take its time; dead ones hold no port and no file any more.
+            # Orphans are init's to reap, which may take its time; dead ones hold no port and no file any
+            # more.
             eventually_sync(
                 lambda: not any(_is_alive(process) for process in tree), timeout=30, interval=0.005
             )

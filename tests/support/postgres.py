@@ -325,7 +325,8 @@ class PostgresServer(_Databases):
                     [
                         self._binaries.initdb,
                         *("-D", data, "-U", "token_service", "--pwfile", password_file),
-                        # A clear password over loopback keeps other users of the machine out and costs nothing.
+                        # A clear password over loopback keeps other users of the machine out and costs
+                        # nothing.
                         *(
                             "--auth=password",
                             "--encoding=UTF8",

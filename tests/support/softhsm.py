@@ -131,7 +131,8 @@ def _run(command: Sequence[str], directory: Path | None = None) -> str:
 class SoftHsmToken:
     """A token in a directory of its own.
 
-    The module reads `SOFTHSM2_CONF` when it is initialised: set `environment` before it is opened, here or in another process.
+    The module reads `SOFTHSM2_CONF` when it is initialised: set `environment` before it is opened, here or in
+    another process.
     """
 
     def __init__(self, label: str = "token-service", *, softhsm: SoftHsm | None = None) -> None:

@@ -1,7 +1,8 @@
-"""A token whose revocation was acknowledged at t is never accepted as fresh after t + S, whatever happens in between.
+"""A token whose revocation was acknowledged at t is never accepted as fresh after t + S, whatever happens in
+between.
 
-t is read after the answer to RevokeToken has come, the time of a validation before it begins, both from one clock that the processes
-share. So what is allowed to the validators is S and not a millisecond more.
+t is read after the answer to RevokeToken has come, the time of a validation before it begins, both from one
+clock that the processes share. So what is allowed to the validators is S and not a millisecond more.
 """
 
 from __future__ import annotations

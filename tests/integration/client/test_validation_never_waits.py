@@ -1,4 +1,6 @@
-"""Validations share nothing with the follower but a pointer: they go on while it is stuck in the middle of its work, and under load."""
+"""Validations share nothing with the follower but a pointer: they go on while it is stuck in the middle of
+its work, and under load.
+"""
 
 from __future__ import annotations
 

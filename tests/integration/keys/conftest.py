@@ -15,7 +15,9 @@ StartService = Callable[..., tuple[Node, Operator]]
 
 @pytest.fixture
 def start_service() -> Iterator[StartService]:
-    """`start_service(NAME="value")` starts a node with these settings, and gives an operator who has the same ones."""
+    """`start_service(NAME="value")` starts a node with these settings, and gives an operator who has the same
+    ones.
+    """
     with ExitStack() as stack:
 
         def start(environment: dict[str, str] | None = None, **settings: str) -> tuple[Node, Operator]:

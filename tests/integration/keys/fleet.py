@@ -1,4 +1,6 @@
-"""Validators that check every token over and over while keys come and go, and remember each verdict that was wrong."""
+"""Validators that check every token over and over while keys come and go, and remember each verdict that was
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ class Fleet:
 
     @asynccontextmanager
     async def left_behind(self) -> AsyncIterator[None]:
-        """While a node is away for longer than keys are announced, who follows it may not know the newest and refuse what they signed."""
+        """While a node is away for longer than keys are announced, who follows it may not know the newest and
+        refuse what they signed.
+        """
         self._left_behind += 1
         yield
         newest = self._tokens[-1]

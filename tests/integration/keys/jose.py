@@ -1,6 +1,8 @@
-"""Does the most used JOSE library of JavaScript take our key sets and tokens? Run by scripts/jose, as it needs node and npm.
+"""Does the most used JOSE library of JavaScript take our key sets and tokens? Run by scripts/jose, as it
+needs node and npm.
 
-One service, three algorithms one after the other: each change leaves the older keys in the set, and tokens of all of them are verified against it.
+One service, three algorithms one after the other: each change leaves the older keys in the set, and tokens of
+all of them are verified against it.
 """
 
 from __future__ import annotations

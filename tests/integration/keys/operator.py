@@ -32,7 +32,10 @@ class Operator:
         self._group = group
 
     async def says(self, *args: str, stdin: str | None = None, **env: str) -> Said:
-        """Run `token-service keys`, or another group of commands, with these arguments; however it ends. `env`: settings, without their prefix."""
+        """Run `token-service keys`, or another group of commands, with these arguments; however it ends.
+
+        `env`: settings, without their prefix.
+        """
         settings = {**self.env, **{f"TOKEN_SERVICE_{name}": value for name, value in env.items()}}
         # In a thread: the command runs an event loop of its own.
         return await asyncio.to_thread(_run, [self._group, *args], settings, stdin)

@@ -1,4 +1,6 @@
-"""A chain of three from an offline root to the key set, checked by programs that know nothing of this service."""
+"""A chain of three from an offline root to the key set, checked by programs that know nothing of this
+service.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ async def test_jumps_lose_no_token_and_stop_no_rotation(url: str, skews: tuple[f
         known: set[str] = set()
 
         async def pass_time(seconds: float) -> None:
-            """Both nodes look at the keys, each believes to lead; what validators have cached for the announcement still suffices."""
+            """Both nodes look at the keys, each believes to lead; what validators have cached for the
+            announcement still suffices.
+            """
             for step in (ANNOUNCE / 2,) * 2 + (seconds - ANNOUNCE,):
                 before = published(await nodes[0].stored())
                 for node in nodes:

@@ -1,4 +1,6 @@
-"""Every `token-service keys` command on the database of a running node: what it does, says and refuses, and what the node makes of it."""
+"""Every `token-service keys` command on the database of a running node: what it does, says and refuses, and
+what the node makes of it.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +218,9 @@ def reported(node: Node) -> int:
 
 
 async def test_the_key_encryption_key_changes_while_the_service_runs(start_service: StartService) -> None:
-    """As the operator's page says: both keys everywhere, the new one first, then everything anew, then the old one goes."""
+    """As the operator's page says: both keys everywhere, the new one first, then everything anew, then the
+    old one goes.
+    """
     old, new = key_encryption_key(), key_encryption_key()
     node, operator = start_service(KEY_ENCRYPTION_KEY=old)
     await eventually(lambda: operator.keys("prepared"))

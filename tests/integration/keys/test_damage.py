@@ -19,7 +19,9 @@ RAISED = "UPDATE log_head SET key_revision = key_revision + 1"
 
 
 def write(database: Path, *statements: str) -> bool:
-    """As somebody with a database shell does, in one transaction; False, and nothing happens, if one of them hits no row."""
+    """As somebody with a database shell does, in one transaction; False, and nothing happens, if one of them
+    hits no row.
+    """
     connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,6 @@
-"""A service whose keys are made in an HSM and never leave it: SoftHSM, from the first start over rotations to its absence."""
+"""A service whose keys are made in an HSM and never leave it: SoftHSM, from the first start over rotations to
+its absence.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +194,10 @@ async def test_away_while_running_and_back(
 async def test_nobody_is_logged_out_by_a_call_that_was_under_way_when_it_went(
     node: Node, api: Api, token: SoftHsmToken
 ) -> None:
-    """Sessions that are refreshed without a pause. Who gets an error keeps the refresh token, and it is as good as before."""
+    """Sessions that are refreshed without a pause.
+
+    Who gets an error keeps the refresh token, and it is as good as before.
+    """
     current = [(await api.issue(f"user-{number}")).refresh_token for number in range(40)]
     exchanged: Counter[int] = Counter()
     refused_in_turn: Counter[int] = Counter()

@@ -1,4 +1,6 @@
-"""Everything the operator's page shows is true: its commands are typed into a shell, one after the other, beside a service that runs."""
+"""Everything the operator's page shows is true: its commands are typed into a shell, one after the other,
+beside a service that runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The node that leads is killed, stopped and doubled at every step of a rotation, while tokens are issued and validated."""
+"""The node that leads is killed, stopped and doubled at every step of a rotation, while tokens are issued and
+validated.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is in the database and in the logs after a life with every kind of key: no private key, no MAC key, no key-encryption key, no PIN."""
+"""What is in the database and in the logs after a life with every kind of key: no private key, no MAC key, no
+key-encryption key, no PIN.
+"""
 
 from __future__ import annotations
 

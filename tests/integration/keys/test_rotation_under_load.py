@@ -1,4 +1,6 @@
-"""Keys rotate, change their algorithm and are killed while tokens are issued and validated all the time: nobody notices, but for the killed key."""
+"""Keys rotate, change their algorithm and are killed while tokens are issued and validated all the time:
+nobody notices, but for the killed key.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ async def test_three_rotations_a_change_of_algorithm_and_a_kill(shared_postgres_
             # Three rotations.
             await fleet.until(lambda: len(fleet.keys_of("RS256")) >= 4)
 
-            # Another algorithm, one node after the other; in between the nodes disagree, and keys rotate all the same.
+            # Another algorithm, one node after the other; in between the nodes disagree, and keys rotate all
+            # the same.
             await restart(first, SIGNING_ALGORITHM="ES256")
             before = len(fleet.keys_of("RS256") | fleet.keys_of("ES256"))
             await fleet.until(lambda: len(fleet.keys_of("RS256") | fleet.keys_of("ES256")) > before)

@@ -30,7 +30,9 @@ def config_for(
     accept_for: float = 300.0,
     **changes: Any,
 ) -> ValidatorConfig:
-    """A validator of this service that notices everything quickly, but for its becoming stale while the machine is busy with something else."""
+    """A validator of this service that notices everything quickly, but for its becoming stale while the
+    machine is busy with something else.
+    """
     of_issuer = {
         name: changes.pop(name)
         for name in (

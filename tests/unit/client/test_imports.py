@@ -6,7 +6,8 @@ import sys
 
 from token_service import client
 
-# grpc_health, grpc_reflection and what they load are left out: grpc itself imports them where they are installed.
+# grpc_health, grpc_reflection and what they load are left out: grpc itself imports them where they are
+# installed.
 SERVER_ONLY = {
     "sqlalchemy",
     "asyncpg",

@@ -413,7 +413,9 @@ def test_every_target_is_understood() -> None:
 
 
 class NeverStale(RuleBasedStateMachine):
-    """Against everything that can happen, in any order: if it is fresh at v, it knows everything acknowledged before v - S."""
+    """Against everything that can happen, in any order: if it is fresh at v, it knows everything acknowledged
+    before v - S.
+    """
 
     @initialize()
     def begin(self) -> None:

@@ -1,4 +1,6 @@
-"""Nodes that share a key table: the part of each that looks after keys, with keys that cost nothing and clocks a test moves."""
+"""Nodes that share a key table: the part of each that looks after keys, with keys that cost nothing and
+clocks a test moves.
+"""
 
 from __future__ import annotations
 

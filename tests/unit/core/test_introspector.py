@@ -97,7 +97,8 @@ async def test_the_claims_are_those_that_were_signed():
 
 # --- The order of the reasons -----------------------------------------------------------------------------------------------------
 
-# Each step breaks one thing more, from the last that is looked at to the first; the first that fails is what is said.
+# Each step breaks one thing more, from the last that is looked at to the first; the first that fails is what
+# is said.
 STEPS: list[tuple[InvalidReason, str]] = [
     (InvalidReason.INSUFFICIENT_SCOPE, "scope"),
     (InvalidReason.REVOKED, "revocation"),

@@ -1,4 +1,6 @@
-"""Any sequence of looks, operators, restarts, stops and jumping clocks, on several nodes: what must always be true of the keys."""
+"""Any sequence of looks, operators, restarts, stops and jumping clocks, on several nodes: what must always be
+true of the keys.
+"""
 
 from __future__ import annotations
 

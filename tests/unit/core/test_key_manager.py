@@ -1,4 +1,6 @@
-"""The keeper of the keys over a real key table: first start, schedule, operators, several nodes, and whatever may be wrong."""
+"""The keeper of the keys over a real key table: first start, schedule, operators, several nodes, and whatever
+may be wrong.
+"""
 
 from __future__ import annotations
 
@@ -613,7 +615,9 @@ async def test_a_change_that_is_always_overtaken_ends() -> None:
 
 
 async def test_killed_at_any_point_of_a_rotation_the_next_node_goes_on() -> None:
-    """A node is cut off before or after every single call it makes, over and over, and another one takes over."""
+    """A node is cut off before or after every single call it makes, over and over, and another one takes
+    over.
+    """
     for when, number in itertools.product(("before", "after"), range(1, 30)):
         true, factory = TrueTime(), KeyFactory()
         stores = MemoryStores(NodeClock(true))
@@ -673,7 +677,9 @@ async def test_a_caller_that_hangs_up_does_not_leave_the_node_behind_its_own_dec
 
 
 async def test_a_change_of_algorithm_while_nodes_are_configured_differently() -> None:
-    """Nodes are restarted one by one with another algorithm, and whoever leads, nothing unknown is ever signed with."""
+    """Nodes are restarted one by one with another algorithm, and whoever leads, nothing unknown is ever
+    signed with.
+    """
     old_node, new_config = pair(algorithm=ES256)
     await old_node.start()
     await old_node.manager.advance()

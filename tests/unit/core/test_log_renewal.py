@@ -1,4 +1,6 @@
-"""A log that is renewed is beyond what any token has seen, whatever its database has forgotten, and however often."""
+"""A log that is renewed is beyond what any token has seen, whatever its database has forgotten, and however
+often.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,9 @@ def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_is_forgotten_what_was_issued_before_a_renewal_is_refused_after_it(data: st.DataObject):
-    """Backups, restores, revocations and renewals in any order: what was ever issued before the last renewal stays refused."""
+    """Backups, restores, revocations and renewals in any order: what was ever issued before the last renewal
+    stays refused.
+    """
 
     async def scenario() -> None:
         site = Site()

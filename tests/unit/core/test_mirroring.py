@@ -1,4 +1,6 @@
-"""The mirror is kept in step with the log, made whole when it lost something, and is in nobody's way when it is gone."""
+"""The mirror is kept in step with the log, made whole when it lost something, and is in nobody's way when it
+is gone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def draft(value: str, *, lives: float = 9000) -> RevocationDraft:
 
 
 class FakeMirror:
-    """As a mirror in Redis is: it counts up to where nothing is missing, and forgets everything when it is emptied."""
+    """As a mirror in Redis is: it counts up to where nothing is missing, and forgets everything when it is
+    emptied.
+    """
 
     def __init__(self) -> None:
         self.away = False

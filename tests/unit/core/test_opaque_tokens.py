@@ -1,4 +1,6 @@
-"""Tokens made with a MAC key that a node does not know: another node is a step ahead, or somebody made the number up."""
+"""Tokens made with a MAC key that a node does not know: another node is a step ahead, or somebody made the
+number up.
+"""
 
 from __future__ import annotations
 

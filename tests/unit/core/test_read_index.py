@@ -1,4 +1,6 @@
-"""A call gets a head that was read after it arrived, and shares that read with the calls it can be shared with."""
+"""A call gets a head that was read after it arrived, and shares that read with the calls it can be shared
+with.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from token_service.errors import StoreUnavailableError
 
 
 class SlowLog:
-    """A log whose reads take as long as the test says. A read returns the number of the moment it began at."""
+    """A log whose reads take as long as the test says.
+
+    A read returns the number of the moment it began at.
+    """
 
     def __init__(self) -> None:
         self.moment = 0

@@ -1,4 +1,6 @@
-"""Single histories of refresh tokens, each with a reason of its own; `test_session_machine` has all the others."""
+"""Single histories of refresh tokens, each with a reason of its own; `test_session_machine` has all the
+others.
+"""
 
 from __future__ import annotations
 
@@ -272,7 +274,8 @@ async def test_an_idle_session_is_over():
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "grace"])
 async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: str):
-    # Stores keep whole microseconds and round what they are given. Decided on a finer time here, a moment just before the end would be
+    # Stores keep whole microseconds and round what they are given. Decided on a finer time here, a moment
+    # just before the end would be
     # after it for the one and before it for the other.
     node = await a_node(policy=Policy(idle_timeout=100, grace_period=10))
     tokens = await node.issue()

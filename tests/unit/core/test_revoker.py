@@ -1,4 +1,6 @@
-"""A revocation is durable before it is acknowledged, hits what it names and nothing else, and succeeds where there is nothing to hit."""
+"""A revocation is durable before it is acknowledged, hits what it names and nothing else, and succeeds where
+there is nothing to hit.
+"""
 
 from __future__ import annotations
 

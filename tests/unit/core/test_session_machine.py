@@ -1,7 +1,7 @@
 """Sessions in any order of events, held against a model that is told in a page what the service may do.
 
-The model knows nothing of stores, statements or caches. It has rows and a log, and says for each call which tokens come back or which
-error, and after each step which of all the tokens ever given out are good.
+The model knows nothing of stores, statements or caches. It has rows and a log, and says for each call which
+tokens come back or which error, and after each step which of all the tokens ever given out are good.
 """
 
 from __future__ import annotations
@@ -341,7 +341,8 @@ class SessionMachine(RuleBasedStateMachine):
         for _ in range(3):
             self.issue(a_login(luck) | {"kinds": ACCESS_AND_REFRESH})
 
-    # One rule for all, with a seed: among rules of its own choice and with arguments drawn one by one the machine spends nearly
+    # One rule for all, with a seed: among rules of its own choice and with arguments drawn one by one the
+    # machine spends nearly
     # all histories on the same few steps, most of them with sessions long dead.
     @rule(seed=seeds)
     def step(self, seed: int) -> None:
@@ -486,7 +487,9 @@ class SessionMachine(RuleBasedStateMachine):
     # --- Refresh -----------------------------------------------------------------------------------------------------------
 
     def row(self, which: int, generation: int = -1) -> Row:
-        """Any session, but mostly one that lives, or nearly all steps would be about the dead; `generation`: with as many rotations."""
+        """Any session, but mostly one that lives, or nearly all steps would be about the dead; `generation`:
+        with as many rotations.
+        """
         rows = [row for row in self.rows if row.generation >= generation] or self.rows
         live = [row for row in rows if self.model.is_live(row)]
         chosen = live if live and which % 8 else rows

@@ -69,7 +69,9 @@ class TwoNodes:
         return {entry.value for entry in self.replica.revocations.entries()}
 
     async def replace_log(self, entries: int, *, epoch: str | None = None, since: float = START) -> None:
-        """Put another log in place of this one: of another epoch, or the same as it once was (a restored backup)."""
+        """Put another log in place of this one: of another epoch, or the same as it once was (a restored
+        backup).
+        """
         state = self.stores.log._state
         other = MemoryStores(self.clock)
         for number in range(entries):

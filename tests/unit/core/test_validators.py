@@ -346,7 +346,9 @@ def test_merged_pairs_never_overstate_and_lose_nobody(applied: list[int], sequen
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_whatever_happens_no_node_overstates(data: st.DataObject):
-    """Connections, confirmations anywhere and lost reports: what a node says was true of validators that are connected."""
+    """Connections, confirmations anywhere and lost reports: what a node says was true of validators that are
+    connected.
+    """
     names = ["a", "b", "c"]
 
     async def scenario() -> None:

@@ -1,4 +1,6 @@
-"""RevokeToken with `wait` on several nodes: soon, right, and at a price that does not grow with those who wait."""
+"""RevokeToken with `wait` on several nodes: soon, right, and at a price that does not grow with those who
+wait.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ EVERYTHING = RevocationTarget.EVERYTHING
 
 
 class Fleet:
-    """Two nodes that run, and validators that confirm as soon as they are asked to, at the node they are connected to or at another one."""
+    """Two nodes that run, and validators that confirm as soon as they are asked to, at the node they are
+    connected to or at another one.
+    """
 
     def __init__(self) -> None:
         self.clock = LoopClock()

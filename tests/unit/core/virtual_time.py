@@ -1,4 +1,6 @@
-"""An event loop whose time jumps to the next timer, so that a test of timeouts takes no time and always runs the same."""
+"""An event loop whose time jumps to the next timer, so that a test of timeouts takes no time and always runs
+the same.
+"""
 
 from __future__ import annotations
 

@@ -143,7 +143,8 @@ async def refused(call: Any) -> Failure:
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was logged, but for debugging.
 
-    gRPC may find an event of a loop that is closed, that of the test before, and complains to the loop there is: no server has two.
+    gRPC may find an event of a loop that is closed, that of the test before, and complains to the loop there
+    is: no server has two.
     """
     return [
         record.getMessage()

@@ -1,4 +1,6 @@
-"""Bytes that are no request, at every method there is, those of gRPC's own services included: a typed error, and nothing in the log."""
+"""Bytes that are no request, at every method there is, those of gRPC's own services included: a typed error,
+and nothing in the log.
+"""
 
 from __future__ import annotations
 
