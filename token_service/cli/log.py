@@ -68,11 +68,7 @@ def show(settings: Settings, format_: str) -> None:
       token-service log show
       token-service log show --format json
     """
-
-    async def read(log: RevocationLog) -> LogHead:
-        return await log.head()
-
-    head = _on_log(settings, read)
+    head = _head(settings)
     if format_ == "json":
         click.echo(
             json.dumps(
@@ -112,10 +108,7 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
     from token_service.core.log_renewal import LogChangedError, renew_log
     from token_service.telemetry import Audit
 
-    async def read(log: RevocationLog) -> LogHead:
-        return await log.head()
-
-    head = _on_log(settings, read)
+    head = _head(settings)
     if epoch is not None and epoch != head.epoch:
         raise _changed(epoch, head.epoch)
     if not yes:
@@ -137,6 +130,10 @@ def _changed(expected: str, found: str) -> click.ClickException:
     return click.ClickException(
         f"the log is {found}, not {expected}; nothing was changed. Maybe it was renewed already: see `token-service log show`"
     )
+
+
+def _head(settings: Settings) -> LogHead:
+    return _on_log(settings, lambda log: log.head())
 
 
 def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:

@@ -376,7 +376,7 @@ class KeyManager:
                 return
             now = self._clock.now()
             made: StoredSigningKey | None = None
-            heir = successor(stored.signing_keys, key, self._rules.algorithm, self._clock.now())
+            heir = successor(stored.signing_keys, key, self._rules.algorithm, now)
             if heir is not None and not heir:
                 made = await self._maker.signing_key(self._rules.algorithm, now)
                 heir = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]

@@ -114,8 +114,8 @@ class SqlRevocationLog:
                 return None
             entries = [values_of_draft(draft, sequence)]
             entries += [
-                {**row, "sequence": sequence + number}
-                for number, row in enumerate((await connection.execute(keys)).mappings(), 1)
+                {**row, "sequence": sequence + place}
+                for place, row in enumerate((await connection.execute(keys)).mappings(), 1)
             ]
             newest = entries[-1]["revoke_time"]
             after = LogHead(
