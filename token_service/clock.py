@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -14,12 +16,27 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean anything."""
+        """Seconds on a clock that never goes back and counts the time the machine was suspended.
+
+        Only differences mean anything.
+        """
         ...
+
+
+def monotonic_clock() -> Callable[[], float]:
+    """The clock that freshness is measured with.
+
+    On Linux CLOCK_MONOTONIC stands still while the machine is suspended: a process that wakes up after a
+    night would take the set of the evening before for a second old. CLOCK_BOOTTIME goes on. On macOS
+    CLOCK_MONOTONIC does, and `time.monotonic` does not. A process that is stopped (SIGSTOP) stops none of
+    them.
+    """
+    identifier: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic if identifier is None else partial(time.clock_gettime, identifier)
 
 
 class SystemClock:
     """The clocks of this machine."""
 
     now = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(monotonic_clock())

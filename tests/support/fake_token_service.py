@@ -72,7 +72,7 @@ class FakeTokenService:
         self.probe_delay = 0.0
         """Seconds an answer to ConfirmRevocations lies around after the head was read."""
         self.remote_gate = threading.Event()
-        """While it is not set, ValidateToken does not answer."""
+        """While it is not set, answers of ValidateToken lie around after the token was judged."""
         self.remote_gate.set()
         self.lose_refreshes = 0
         """So many answers to RefreshToken get lost after the rotation."""
@@ -83,6 +83,7 @@ class FakeTokenService:
         self.stream_requests: list[token_service_pb2.StreamRevocationsRequest] = []
         self.probes: list[token_service_pb2.ConfirmRevocationsRequest] = []
         self.remote_calls: list[token_service_pb2.ValidateTokenRequest] = []
+        """Calls of ValidateToken whose token was judged."""
         self.key_set_calls = 0
         self.refresh_calls: list[token_service_pb2.RefreshTokenRequest] = []
         self.generation = 0
@@ -284,10 +285,10 @@ class _Tokens(TokenServiceServicer):
 
     def ValidateToken(self, request: Any, context: Any) -> Any:
         fake = self._fake
+        answer = fake.judge(request)
         fake.remote_calls.append(request)
         if fake.refuse_unary:
             _abort(context, StoreUnavailableError())
-        answer = fake.judge(request)
         fake.remote_gate.wait(60)
         return answer
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from token_service.clock import monotonic_clock
 
 
 class ValidatorClock(Protocol):
@@ -22,16 +24,17 @@ class ValidatorClock(Protocol):
         ...
 
 
-def _elapsed() -> Callable[[], float]:
-    """The clock that freshness is measured with.
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment by both clocks."""
 
-    On Linux CLOCK_MONOTONIC stands still while the machine is suspended: a validator that wakes up after a
-    night would take what it knew the evening before for a second old. CLOCK_BOOTTIME goes on. On macOS
-    CLOCK_MONOTONIC does, and `time.monotonic` does not. A process that is stopped (SIGSTOP) stops none of
-    them.
-    """
-    identifier: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
-    return time.monotonic if identifier is None else partial(time.clock_gettime, identifier)
+    now: float
+    elapsed: float
+
+    @classmethod
+    def of(cls, clock: ValidatorClock) -> Self:
+        """Read both clocks."""
+        return cls(clock.now(), clock.elapsed())
 
 
 class SystemValidatorClock:
@@ -39,4 +42,4 @@ class SystemValidatorClock:
 
     def __init__(self) -> None:
         self.now: Callable[[], float] = time.time
-        self.elapsed: Callable[[], float] = _elapsed()
+        self.elapsed: Callable[[], float] = monotonic_clock()

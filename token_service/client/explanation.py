@@ -78,12 +78,11 @@ def explain(parts: Parts, token: str, audience: str | None, required_scopes: Col
         said = f"{audience!r} wanted, the token is for {_shown(verified.audience)}"
         checks.append(_attempt("audience", lambda: check_audience(verified, audience), said))
     state = parts.local.issuers[verified.issuer]
-    checks.append(_revoked(state, verified))
+    revoked, fresh = _revoked_and_fresh(parts, state, verified)
     missing = sorted(set(required_scopes) - verified.scopes)
     said = f"missing {_shown(missing)}" if missing else f"has {_shown(sorted(verified.scopes))}"
-    checks.extend(
-        (_attempt("scope", lambda: check_scopes(verified, required_scopes), said), _fresh(parts, state))
-    )
+    scope = _attempt("scope", lambda: check_scopes(verified, required_scopes), said)
+    checks.extend((revoked, scope, fresh))
     return Explanation(accepted=all(check.ok is not False for check in checks), checks=tuple(checks))
 
 
@@ -94,6 +93,19 @@ def _header(token: str) -> Check:
         return Check("header", ok=False, detail="not a JWS header")
     said = ", ".join(f"{name}={_shown(header.get(name))}" for name in ("typ", "alg", "kid"))
     return Check("header", ok=None, detail=f"{said} (unverified)")
+
+
+def _revoked_and_fresh(parts: Parts, state: IssuerState, claims: VerifiedClaims) -> tuple[Check, Check]:
+    """Look into the set and at its freshness, as `LocalValidator.check` does.
+
+    Both are of one version of the set: a proof that came after the look-up says nothing about it.
+    """
+    feed = state.feed
+    while True:
+        version = feed.revocations.version
+        revoked, fresh = _revoked(state, claims), _fresh(parts, state)
+        if feed.revocations.version == version:
+            return revoked, fresh
 
 
 def _revoked(state: IssuerState, claims: VerifiedClaims) -> Check:

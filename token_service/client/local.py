@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from token_service.client.clock import ValidatorClock
+from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.client.counters import Counters
 from token_service.client.replica.state import AlwaysFresh, Feed
@@ -58,9 +58,12 @@ class AskService:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service said of a token: None is active."""
+    """The service's verdict on a token, and when it was asked for."""
 
     reason: InvalidReason | None
+    """None: the token is active."""
+    asked: Instant
+    """Read before the question was sent: validations that share an answer share its age, too."""
 
 
 Request: TypeAlias = RefreshKeys | AskService
@@ -73,17 +76,16 @@ class Proof:
     Good for S seconds by both clocks, as in `Feed`.
     """
 
-    __slots__ = ("_bound", "_elapsed", "_now")
+    __slots__ = ("_asked", "_bound")
 
-    def __init__(self, now: float, elapsed: float, bound: float) -> None:
-        self._now = now
-        self._elapsed = elapsed
+    def __init__(self, asked: Instant, bound: float) -> None:
+        self._asked = asked
         self._bound = bound
 
     def holds(self, now: float, elapsed: float) -> bool:
         """Whether it is still good."""
-        age = now - self._now
-        return elapsed - self._elapsed < self._bound and -_MAX_CLOCK_STEP <= age < self._bound
+        age = now - self._asked.now
+        return elapsed - self._asked.elapsed < self._bound and -_MAX_CLOCK_STEP <= age < self._bound
 
 
 class Known(msgspec.Struct, gc=False, eq=False):
@@ -165,14 +167,15 @@ class LocalValidator:
         if entry is not None:
             claims, feed = entry.claims, entry.feed
             if (
-                entry.clean_version == feed.revocations.version
-                and (audience is None or audience in claims.audience)
+                (audience is None or audience in claims.audience)
                 and (not required_scopes or claims.scopes.issuperset(required_scopes))
                 and entry.valid_from <= (now := self._now()) < entry.valid_until
-                # The clocks last: a process stopped in between must not come back with a verdict of before.
                 and feed.fresh_from <= now < feed.fresh_to
                 and (elapsed := self._elapsed()) < feed.fresh_until
                 and elapsed < entry.drop_at
+                # The version last: a proof read above vouches for the set of that moment or an earlier one, so
+                # a token that is clean in the set of now was clean in the one that the proof is about.
+                and entry.clean_version == feed.revocations.version
             ):
                 return claims
         try:
@@ -191,10 +194,15 @@ class LocalValidator:
         """Decide what `check` could not. Raises `InvalidTokenError` or `ReplicaStaleError`."""
         result: VerifiedClaims | Known | IssuerState = missing
         if isinstance(result, IssuerState):
-            issuer = result
-            taken = yield RefreshKeys(issuer.config.issuer)
-            result = self.check(token, audience, required_scopes)
-            if isinstance(result, IssuerState):
+            issuer, taken = result, None
+            # Twice: the first outcome may be that of a fetch that began before this token, and its key, came. The
+            # limit of fetches makes the second one an empty question where the first was asked for this token.
+            for _ in range(2):
+                taken = yield RefreshKeys(issuer.config.issuer)
+                result = self.check(token, audience, required_scopes)
+                if not isinstance(result, IssuerState):
+                    break
+            else:
                 if not issuer.has_keys:
                     self._counters.rejected_stale += 1
                     raise ReplicaStaleError(f"no key set of {issuer.config.issuer} has been received yet")
@@ -241,28 +249,38 @@ class LocalValidator:
             )
             cache.put(token, known)
         claims, feed = known.claims, known.feed
-        now = self._now()
-        if not known.valid_from <= now < known.valid_until:
-            check_times(claims, now, self._leeway)
+        self._check_times(known, self._now())
         if audience is not None and audience not in claims.audience:
             check_audience(claims, audience)
-        revocations = feed.revocations
-        version = revocations.version  # before looking: what comes meanwhile belongs to a later one
-        if known.clean_version != version:
-            if revocations.find(claims) is not None:
+        while True:
+            version = feed.revocations.version
+            if known.clean_version != version and feed.revocations.find(claims) is not None:
                 raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
-            known.clean_version = version
+            now, elapsed = self._now(), self._elapsed()
+            fresh = feed.fresh_from <= now < feed.fresh_to and elapsed < feed.fresh_until
+            # A proof that came after the look-up vouches for the entries that came with it, not for a verdict
+            # without them. Each set has versions of its own, so this notices another set, too.
+            if feed.revocations.version == version:
+                break
+        # Again: had the process been stopped before the look-up, the entry might have been forgotten by then
+        # because the token had expired.
+        self._check_times(known, now)
+        known.clean_version = version
         if required_scopes:
             if isinstance(required_scopes, str):
                 raise TypeError("required_scopes is a collection of scopes, not one text")
             check_scopes(claims, required_scopes)
-        if feed.fresh_from <= self._now() < feed.fresh_to and self._elapsed() < feed.fresh_until:
+        if fresh:
             return claims
         self._counters.unproven += 1
         proof = known.proof
-        if proof is not None and proof.holds(self._now(), self._elapsed()):
+        if proof is not None and proof.holds(now, elapsed):
             return claims
         return known
+
+    def _check_times(self, known: Known, now: float) -> None:
+        if not known.valid_from <= now < known.valid_until:
+            check_times(known.claims, now, self._leeway)
 
     def _settle_stale(
         self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
@@ -271,26 +289,42 @@ class LocalValidator:
         assert freshness is not None
         for policy in freshness.when_stale:
             if policy is WhenStale.REMOTE:
-                # Twice: the process may have been stopped while the first answer was on its way.
+                # Twice: the answer may have been asked for long ago by another validation, or the process may
+                # have been stopped while it was on its way.
                 for _ in range(2):
-                    if known.proof is not None and known.proof.holds(self._now(), self._elapsed()):
-                        return known.claims  # another thread asked meanwhile
-                    proof = Proof(self._now(), self._elapsed(), freshness.bound)
                     answer = yield AskService(token, audience, frozenset(required_scopes))
                     if not isinstance(answer, Answer):
                         break
                     if answer.reason is not None:
                         self._counters.rejected[answer.reason.value] += 1
-                        raise InvalidTokenError(answer.reason, "by the word of the service")
-                    known.proof = proof
+                        raise InvalidTokenError(answer.reason, "rejected by the token service")
+                    proof = known.proof = Proof(answer.asked, freshness.bound)
                     again = self.check(token, audience, required_scopes)
                     if isinstance(again, VerifiedClaims):
                         return again
+                    # A token too large for the cache has no entry in which the check could find the proof.
+                    if isinstance(again, Known) and proof.holds(self._now(), self._elapsed()):
+                        return again.claims
             elif policy is WhenStale.ACCEPT:
-                if self._elapsed() - known.feed.proven_at <= freshness.accept_for:
+                again, proven_at = self._check_with_age(known, token, audience, required_scopes)
+                if isinstance(again, VerifiedClaims):
+                    return again
+                if isinstance(again, Known) and self._elapsed() - proven_at <= freshness.accept_for:
                     self._counters.accepted_stale += 1
-                    return known.claims
+                    return again.claims
             else:
                 break
         self._counters.rejected_stale += 1
         raise ReplicaStaleError("it can't be proven now that the token was not revoked")
+
+    def _check_with_age(
+        self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> tuple[VerifiedClaims | Known | IssuerState, float]:
+        """`check` again, with the elapsed time at which the set it looked into was last proven."""
+        feed = known.feed
+        while True:
+            version = feed.revocations.version
+            result = self.check(token, audience, required_scopes)
+            proven_at = feed.proven_at
+            if feed.revocations.version == version:
+                return result, proven_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from token_service.client.clock import Instant
 from token_service.client.local import Answer, AskService
 from token_service.errors import InvalidReason
 from token_service.v1.token_service_pb2 import (
@@ -24,11 +25,12 @@ def validate_request(question: AskService) -> ValidateTokenRequest:
     )
 
 
-def answer_of(response: ValidateTokenResponse) -> Answer:
-    """What the service said. A reason not known here is one all the same."""
+def answer_of(response: ValidateTokenResponse, asked: Instant) -> Answer:
+    """The verdict in a response to a question sent at `asked`. A reason unknown to this version is REVOKED."""
     if response.active:
-        return Answer(None)
+        return Answer(None, asked)
     try:
-        return Answer(InvalidReason(InvalidReasonPb.Name(response.reason).removeprefix(_PREFIX)))
+        reason = InvalidReason(InvalidReasonPb.Name(response.reason).removeprefix(_PREFIX))
     except ValueError:
-        return Answer(InvalidReason.REVOKED)
+        reason = InvalidReason.REVOKED
+    return Answer(reason, asked)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 
 from token_service.client.channel import open_sync_channel
-from token_service.client.clock import ValidatorClock
+from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
@@ -231,6 +231,7 @@ class _Service:
 
     def _ask(self, question: AskService) -> Answer | None:
         self._counters.remote_calls += 1
+        asked = Instant.of(self._parts.clock)
         try:
             response = self._stub.ValidateToken(
                 validate_request(question), timeout=self._issuer.remote_timeout
@@ -241,7 +242,7 @@ class _Service:
             return None
         except ValueError:  # the channel was closed meanwhile
             return None
-        return answer_of(response)
+        return answer_of(response, asked)
 
     def _refresh(self) -> bool:
         self._counters.key_refreshes += 1

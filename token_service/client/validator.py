@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 
 from token_service.client.channel import open_channel
-from token_service.client.clock import ValidatorClock
+from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
@@ -227,6 +227,7 @@ class _Service:
 
     async def _ask(self, question: AskService) -> Answer | None:
         self._counters.remote_calls += 1
+        asked = Instant.of(self._parts.clock)
         try:
             response = await self._stub.ValidateToken(
                 validate_request(question), timeout=self._issuer.remote_timeout
@@ -235,7 +236,7 @@ class _Service:
             self._counters.remote_failures += 1
             logger.debug("the service did not answer: %s", error_from_rpc(error).reason.value)
             return None
-        return answer_of(response)
+        return answer_of(response, asked)
 
     async def _refresh(self) -> bool:
         self._counters.key_refreshes += 1

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from token_service.client.clock import Instant
 from token_service.client.config import WarmStart
 from token_service.client.replica.state import Replica
 from token_service.client.setup import Parts
@@ -83,10 +84,13 @@ class Collector:
         self._revocations = replica.feed.revocations
         if cursor is None or not replica.jwks or parts.service is None:
             return
-        proof = parts.clock.elapsed() - replica.feed.proven_at
+        saved = Instant.of(
+            parts.clock
+        )  # a process stopped between the clocks makes the proof older, not younger
+        proof = saved.elapsed - replica.feed.proven_at
         self.content = Content(
             parts.service.issuer,
-            parts.clock.now(),
+            saved.now,
             proof if proof < float("inf") else None,
             str(cursor),
             replica.key_revision,
@@ -139,6 +143,8 @@ def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
     content = _read(warm_start.path, warm_start.mac_key)
     if content is None or parts.service is None or content.issuer != parts.service.issuer:
         return False
+    # In this order a process stopped between the clocks takes the proof for older than it is.
+    elapsed = parts.clock.elapsed()
     age = parts.clock.now() - content.saved_at
     if not -_CLOCK_SLACK <= age <= warm_start.max_age:
         logger.warning("the snapshot of the revocations is %.0f s old and not used", age)
@@ -155,7 +161,7 @@ def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
     if not replica.restore_keys(content.jwks, content.key_revision):
         return False
     proof_age = float("inf") if content.proof_age is None else content.proof_age + max(age, 0.0)
-    replica.restore(revocations, cursor, proof_age)
+    replica.restore(revocations, cursor, elapsed - proof_age)
     return True
 
 

@@ -107,6 +107,27 @@ async def test_an_unknown_key_is_fetched(keys: KeyServer, kind: str) -> None:
         assert len(keys.requests) == 2
 
 
+async def test_a_key_published_after_the_fetch_under_way_began_is_found(kind: str) -> None:
+    mint = Mint("ES256", issuer=FOREIGN)
+    read, answer = threading.Event(), threading.Event()
+    published: list[dict[str, Any]] = [Mint("ES256", "second", FOREIGN).jwk]
+
+    def fetch(url: str, timeout: float) -> bytes:
+        body = json.dumps({"keys": published}).encode()
+        read.set()
+        answer.wait(60)
+        return body
+
+    issuer = ForeignIssuer(issuer=FOREIGN, jwks_url="https://foreign.test/jwks", fetch=fetch)
+    async with AnyValidator(kind, ValidatorConfig(issuers=[issuer], audience=AUDIENCE)) as validator:
+        await eventually(read.is_set)
+        published.append(mint.jwk)
+        validation = asyncio.create_task(validator.validate(mint.token(time.time())))
+        await asyncio.sleep(0.1)  # it joins the fetch, most of the time; it must be accepted in any case
+        answer.set()
+        assert (await validation).issuer == FOREIGN
+
+
 async def test_unknown_keys_do_not_make_it_fetch_more_often_than_allowed(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)

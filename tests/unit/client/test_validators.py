@@ -254,6 +254,71 @@ async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> 
             await validator.validate(token)
 
 
+async def test_an_answer_shared_with_an_earlier_validation_is_as_old_as_its_question(
+    service: FakeTokenService, kind: str
+) -> None:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REMOTE,)), clock) as validator:
+        token = service.mint.token(clock.wall)
+        assert await validator.wait_ready()
+        service.refuse_probes = service.hold_streams = True
+        clock.advance(9.0)
+        service.remote_gate.clear()
+        first = asyncio.create_task(reason_of(validator, token))
+        await eventually(lambda: len(service.remote_calls) == 1)
+        clock.advance(8.0)
+        joined = asyncio.create_task(reason_of(validator, token))
+        await eventually(lambda: validator.counters.unproven == 2)
+        service.revoke(subject="user-1")
+        clock.advance(2.0)  # the answer is 10 s old now, but only 2 s have passed since the second one came
+        service.remote_gate.set()
+        assert await asyncio.gather(first, joined) == [_R.REVOKED, _R.REVOKED]
+
+
+async def test_a_shared_answer_holds_for_s_from_its_question(service: FakeTokenService, kind: str) -> None:
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REMOTE,)), clock) as validator:
+        token = service.mint.token(clock.wall)
+        assert await validator.wait_ready()
+        service.refuse_probes = service.hold_streams = True
+        clock.advance(9.0)
+        service.remote_gate.clear()
+        first = asyncio.create_task(validator.validate(token))
+        await eventually(lambda: len(service.remote_calls) == 1)
+        clock.advance(6.0)
+        joined = asyncio.create_task(validator.validate(token))
+        await eventually(lambda: validator.counters.unproven == 2)
+        service.remote_gate.set()
+        await asyncio.gather(first, joined)
+        calls = len(service.remote_calls)
+        clock.advance(2.9)
+        await validator.validate(token)
+        assert len(service.remote_calls) == calls
+        service.revoke(subject="user-1")
+        clock.advance(0.1)
+        assert await reason_of(validator, token) is _R.REVOKED
+
+
+async def test_a_revocation_that_arrives_while_the_service_is_asked_in_vain_is_heeded(
+    service: FakeTokenService, kind: str
+) -> None:
+    config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=600.0)
+    clock = ManualClock(time.time())
+    async with AnyValidator(kind, config, clock) as validator:
+        token = service.mint.token(clock.wall)
+        assert await validator.wait_ready()
+        service.refuse_probes = True
+        clock.advance(9.0)
+        service.remote_gate.clear()
+        validation = asyncio.create_task(reason_of(validator, token))
+        await eventually(lambda: len(service.remote_calls) == 1)
+        service.revoke(subject="user-1")
+        await eventually(lambda: validator.counters.revocations == 1)
+        service.stop()  # the question gets no answer
+        service.remote_gate.set()
+        assert await validation is _R.REVOKED
+
+
 async def test_accept_needs_a_proof_to_count_from(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.ACCEPT,))) as validator:

@@ -246,10 +246,10 @@ class Replica:
         self._counters.key_sets += 1
         return True
 
-    def restore(self, revocations: RevocationSet, cursor: Cursor, proof_age: float) -> None:
-        """Begin with what was saved: not fresh, but resumable. `proof_age`: seconds since the last proof."""
+    def restore(self, revocations: RevocationSet, cursor: Cursor, proven_at: float) -> None:
+        """Begin with a saved set: not fresh, but resumable. `proven_at`: elapsed time of its last proof."""
         self.feed.revocations = revocations
-        self.feed.proven_at = self._elapsed() - proof_age
+        self.feed.proven_at = proven_at
         self.cursor = cursor
         self._offset = self._now() - self._elapsed()
 
