@@ -305,6 +305,11 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             "Revocations that are kept because a token they hit could still be valid.",
             lambda: len(replica.revocations),
         )
+        metrics.gauge(
+            "token_service.policy_file.failing",
+            "1 while the policy file can't be used and the policies read before stay in force.",
+            lambda: int(policy_file.is_failing),
+        )
         metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(grpc_server.feed))
 
         def policies_changed(changed: PolicyDocument) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from token_service.errors import ConfigurationError
+from token_service.files import read_regular
 
 logger = logging.getLogger(__name__)
 
