@@ -9,12 +9,13 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from token_service.clock import SystemClock
-from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
+from token_service.config import Address, Settings, load_key_encryption_keys, prepare_data_dir
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
@@ -46,10 +47,13 @@ from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verifier import IssuerRules, Verifier
-from token_service.web.server import HttpServer
+from token_service.web.server import HttpServer, bind as bind_http
 
 _SESSION_RETENTION = 7 * 24 * 3600
 """Seconds an ended session stays visible to GetSession and ListSessions."""
+
+_KILL_AFTER = 5.0
+"""Seconds beyond the grace until a process that does not stop is ended."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +69,52 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     fail.
     """
     stop = asyncio.Event()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def heed() -> None:
+        if stop.is_set():
+            logger.error("a second signal: ending at once")
+            os._exit(1)
+        stop.set()
+        _end_late(settings.shutdown_grace + _KILL_AFTER)
+        if is_starting:
+            # Whatever it waits for, such as a database or the migration of another node.
+            starting.cancel()
+
+    is_starting = True
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, heed)
     try:
         async with node(settings, environ) as (grpc_address, http_address):
+            is_starting = False
             _settle_memory()
             ready(grpc_address, http_address)
             await stop.wait()
             logger.info("stopping")
+    except asyncio.CancelledError:
+        if not (is_starting and stop.is_set()):
+            raise
+        starting.uncancel()
+        logger.info("stopped before the start was complete")
     except ExceptionGroup as failures:
         # A node runs in a task group; what ended it is one of its tasks, or its start.
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
+
+
+def _end_late(seconds: float) -> None:
+    """End this process if it is still there after so many seconds, whatever holds it."""
+
+    def end() -> None:
+        logger.error("not stopped within %g s; ending at once", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def migrate(settings: Settings) -> str:
@@ -184,6 +220,22 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 
     Leaving the context stops it; a background task that fails ends it.
     """
+    async with AsyncExitStack() as stack:
+        http_address = settings.http_address
+        bound = bind_http(http_address.host, http_address.port, reuse_port=settings.reuse_port)
+        for listener in bound:
+            stack.callback(listener.close)
+        # Only now the port is known, and with it the issuer that nobody has set.
+        settings = settings.listening(
+            settings.grpc_address, Address(http_address.host, bound[0].getsockname()[1])
+        )
+        yield await stack.enter_async_context(_node(settings, environ, bound))
+
+
+@asynccontextmanager
+async def _node(
+    settings: Settings, environ: Mapping[str, str], http_listeners: Sequence[socket.socket]
+) -> AsyncIterator[tuple[str, str]]:
     clock = SystemClock()
     node_id = _node_id()
     policy_file = PolicyFile(settings.policy_file, environ)
@@ -192,10 +244,11 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
     authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
-    metrics = Metrics(environ, node_id)
-    audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
 
     async with AsyncExitStack() as stack:
+        metrics = Metrics(environ, node_id)
+        stack.callback(metrics.close)
+        audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
         stack.callback(audit.flush)
         stores = await stack.enter_async_context(
             SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
@@ -340,9 +393,9 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 settings.http_address.port,
                 jwks=lambda: strict_json.encode({"keys": keyring.jwks}),
                 readiness=problems,
-                reuse_port=settings.reuse_port,
                 grace=settings.shutdown_grace,
                 key_announce_time=settings.key_announce_time,
+                bound=http_listeners,
             )
             async with http_server:
                 grpc_address = await grpc_server.start()

@@ -2,7 +2,7 @@
 
 from token_service.config.key_encryption import load_key_encryption_keys, prepare_data_dir
 from token_service.config.settings import SETTINGS, Setting, Settings, load_settings
-from token_service.config.values import Address, LogFormat, Profile, Url, duration_text
+from token_service.config.values import Address, LogFormat, Profile, UnixSocket, Url, duration_text
 
 __all__ = [
     "SETTINGS",
@@ -11,6 +11,7 @@ __all__ = [
     "Profile",
     "Setting",
     "Settings",
+    "UnixSocket",
     "Url",
     "duration_text",
     "load_key_encryption_keys",
