@@ -290,14 +290,9 @@ class Metrics:
         """`instance` tells apart the processes of a service that report to one place."""
         self._meter: Any = None
         self._provider: Any = None
-        if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-            return
-        instrumented = "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
-        endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
-        exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
-        names = [name for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
-        if instrumented or names:
-            self._meter, self._provider = _meter([] if instrumented else names, instance)
+        exporters = find_exporters(environ)
+        if exporters or (_is_enabled(environ) and _is_instrumented()):
+            self._meter, self._provider = _meter(exporters, instance)
 
     def close(self) -> None:
         """Report for the last time, for a second at most: an exporter that is away is not waited for.
@@ -339,6 +334,26 @@ class Metrics:
             self._meter.create_observable_gauge(name, [lambda _: [Observation(read())]], unit, description)
 
 
+def find_exporters(environ: Mapping[str, str]) -> list[Any]:
+    """The classes of the exporters that the environment asks for, if they are ours to set up.
+
+    Raises `ConfigurationError` for one that is not installed.
+    """
+    if not _is_enabled(environ) or _is_instrumented():
+        return []
+    endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
+    exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
+    return [_exporter(name) for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
+
+
+def _is_enabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+
+
+def _is_instrumented() -> bool:
+    return "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
+
+
 _OTLP_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
 
@@ -346,7 +361,7 @@ _LAST_REPORT: Final = 1
 """Seconds the last export may take."""
 
 
-def _meter(exporters: Sequence[str], instance: str) -> tuple[Any, Any]:
+def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
     """A meter, and its provider if it is ours to shut down."""
     from opentelemetry.metrics import get_meter, set_meter_provider
 
@@ -357,8 +372,8 @@ def _meter(exporters: Sequence[str], instance: str) -> tuple[Any, Any]:
         from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
         readers: list[MetricReader] = []
-        for name in exporters:
-            made = _exporter(name)()
+        for exporter in exporters:
+            made = exporter()
             readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
         resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
         if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):

@@ -96,7 +96,7 @@ def starting(
     ],
 )
 def test_a_signal_before_the_command_line_is_loaded_ends_it(
-    tmp_path: Path, first: bool, number: signal.Signals, code: int
+    tmp_path: Path, *, first: bool, number: signal.Signals, code: int
 ) -> None:
     with starting(tmp_path, first=first, blocked="click") as service:
         eventually_sync(service.is_blocked)
@@ -108,7 +108,7 @@ def test_a_signal_before_the_command_line_is_loaded_ends_it(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_while_the_service_is_loaded_ends_it(
-    tmp_path: Path, first: bool, number: signal.Signals, workers: int
+    tmp_path: Path, *, first: bool, number: signal.Signals, workers: int
 ) -> None:
     with starting(tmp_path, first=first, blocked="uvloop", workers=workers) as service:
         eventually_sync(service.is_blocked)
@@ -120,7 +120,7 @@ def test_a_signal_while_the_service_is_loaded_ends_it(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_while_it_waits_for_a_silent_database_ends_it(
-    tmp_path: Path, first: bool, number: signal.Signals, workers: int
+    tmp_path: Path, *, first: bool, number: signal.Signals, workers: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)

@@ -10,6 +10,7 @@ import pytest
 from token_service import listening
 from token_service.listening import bind_all
 
+
 class Family6Lacking(socket.socket):
     def __init__(self, family: int, kind: int) -> None:
         if family == socket.AF_INET6:
@@ -40,7 +41,9 @@ def test_a_port_taken_in_one_family_is_another_one_or_refused(monkeypatch: pytes
 
         def bind(self: socket.socket, address: Any) -> None:
             tried.append(address[0])
-            if len(tried) == 2:  # as if the kernel had chosen a port for the first that is taken in the second
+            if (
+                len(tried) == 2
+            ):  # as if the kernel had chosen a port for the first that is taken in the second
                 raise OSError(errno.EADDRINUSE, "Address already in use")
             real(self, address)
 

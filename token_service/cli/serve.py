@@ -33,7 +33,6 @@ def command(settings: Settings) -> None:
       TOKEN_SERVICE_DATABASE_URL=postgresql://user:password@host/tokens token-service serve
       token-service serve --config /etc/token-service.toml
     """
-
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end_in_order)
     forbid_core_dumps(also_to_programs=settings.is_production)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from token_service.core.callers import Permission, parse_callers
 from token_service.core.policy import PolicyBook, parse_policy_book

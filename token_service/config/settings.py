@@ -394,7 +394,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
                 f"allowed: {setting.allowed}"
             )
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
 
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
@@ -408,11 +408,12 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     settings = Settings(**values, sources=sources, warnings=tuple(_misspelt(environ)))
     problems = [*_contradictions(settings), *_unsafe(settings)]
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return settings
 
 
-def _refusal(problems: list[str]) -> ConfigurationError:
+def refusal(problems: list[str]) -> ConfigurationError:
+    """One error with all problems."""
     if len(problems) == 1:
         return ConfigurationError(problems[0])
     return ConfigurationError(
@@ -458,7 +459,9 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
             and not _OF_OTHERS.fullmatch(name)
             and not (name.endswith("_PORT") and _LINK.match(environ[name]))
         ):
-            yield f"{name} is not a setting and has no effect{did_you_mean(name, known)}"
+            # Without the prefix: it alone makes any two names look alike.
+            near = did_you_mean(name.removeprefix(PREFIX), (each.removeprefix(PREFIX) for each in known))
+            yield f"{name} is not a setting and has no effect{near.replace('mean ', f'mean {PREFIX}')}"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:

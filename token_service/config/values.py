@@ -132,7 +132,7 @@ def redact_url(text: str) -> str:
     text = f"{head}{at}{tail}"
     base, question, query = text.partition("?")
     parts = (
-        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***"
+        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***" if "=" in part else "***"
         for part in query.split("&")
     )
     return f"{base}{question}{'&'.join(parts)}"
@@ -147,7 +147,8 @@ def redact_refused(text: str) -> str:
         return redact_url(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        scheme, rest = "", text
+        is_plain = ":" not in text or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
+        return text if is_plain else "***"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host, colon, port = authority.partition(":")
     if colon and not authority.startswith("[") and not (host and re.fullmatch(r"[0-9]{0,5}", port)):

@@ -142,7 +142,9 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         name, _, setting = path.partition(".")
         if name not in policies:
             known = ", ".join(sorted(policies))
-            problems.append(f"{path}: no classification {name!r}; known: {known}{did_you_mean(name, policies)}")
+            problems.append(
+                f"{path}: no classification {name!r}; known: {known}{did_you_mean(name, policies)}"
+            )
             continue
         policies[name] = _override(name, policies[name], {setting: text}, problems)
     for name, policy in policies.items():

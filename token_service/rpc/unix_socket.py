@@ -51,6 +51,22 @@ class UnixSocketPath:
             self._close()
             raise
 
+    def check(self) -> None:
+        """Look whether a socket could be made there, if no server has the path.
+
+        Raises `ConfigurationError` if not.
+        """
+        try:
+            if os.path.lexists(self._path) and not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise self._refusal("there is something else than a socket")
+            directory = self._path.parent
+            if not directory.is_dir():
+                raise self._refusal(f"{directory} is no directory")
+            if not os.access(directory, os.W_OK):
+                raise self._refusal(f"{directory} can't be written to")
+        except OSError as error:
+            raise self._refusal(f"{error.filename}: {error.strerror}") from None
+
     def share(self) -> None:
         """Let owner and group connect, and nobody else, whatever the umask is."""
         self._path.chmod(_MODE)

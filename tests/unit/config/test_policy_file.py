@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240  # the files are small and on a local disk
 """A policy file may be anything: at the start that is an error, later a line in the log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240  # the files are small and on a local disk
 """Where gRPC listens: every address of a name, and unix sockets."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ async def test_localhost_is_served_on_every_loopback_address() -> None:
     async with serving(address="localhost:0") as served:
         port = served.address.rpartition(":")[2]
         assert await answers(f"127.0.0.1:{port}")
-        if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110, ASYNC240
+        if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110
             assert await answers(f"[::1]:{port}")
 
 
@@ -107,4 +108,6 @@ async def test_calls_over_a_unix_socket_are_as_any_others(tmp_path: Path) -> Non
     async with serving(address=f"unix:{tmp_path}/socket") as served:
         issued = await served.issue()
         assert (await served.validate(issued.access_token)).active
-        assert (await refused(served.tokens.RefreshToken(pb.RefreshTokenRequest()))).code == "INVALID_ARGUMENT"
+        assert (
+            await refused(served.tokens.RefreshToken(pb.RefreshTokenRequest()))
+        ).code == "INVALID_ARGUMENT"
