@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parents[2] / "token_service"
 
-FOUNDATION = {"tokens", "errors", "clock"}
+FOUNDATION = {"tokens", "errors", "clock", "files"}
 ADAPTERS = {"rpc", "web", "stores", "signers"}
 
 # A part of the package (module or directory directly in it) -> the parts it may import besides itself.
@@ -29,6 +29,8 @@ ADAPTERS = {"rpc", "web", "stores", "signers"}
 ALLOWED: dict[str, set[str]] = {
     "clock": set(),
     "errors": set(),
+    "files": set(),
+    "listening": set(),
     "v1": set(),
     "tokens": {"errors", "clock"},
     "wire": {*FOUNDATION, "v1"},
@@ -38,10 +40,10 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": {*FOUNDATION, "core"},
     "stores": {*FOUNDATION, "core", "telemetry"},
     "signers": {*FOUNDATION, "core", "telemetry"},
-    "rpc": {*FOUNDATION, "core", "telemetry", "wire", "v1"},
-    "web": {*FOUNDATION, "core", "telemetry", "wire", "v1"},
-    "bootstrap": {*FOUNDATION, *ADAPTERS, "core", "config", "telemetry", "wire", "v1"},
-    "cli": {*FOUNDATION, *ADAPTERS, "core", "config", "telemetry", "wire", "v1", "bootstrap"},
+    "rpc": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1"},
+    "web": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1"},
+    "bootstrap": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1"},
+    "cli": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1", "bootstrap"},
     "__main__": {"cli"},
 }
 
@@ -51,6 +53,8 @@ GRPC = {"grpc", "grpc_status", "google"}
 OUTSIDE: dict[str, set[str]] = {
     "clock": set(),
     "errors": set(),
+    "files": set(),
+    "listening": set(),
     "tokens": CRYPTO,
     "core": CRYPTO,
     "v1": GRPC,

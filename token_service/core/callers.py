@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from token_service.core.suggestions import did_you_mean, listed, shown
 from token_service.errors import ConfigurationError
 
 
@@ -31,15 +32,31 @@ def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission
     table = document.get("callers", {})
     if not isinstance(table, dict):
         raise ConfigurationError("callers: must be a table")
-    allowed = ", ".join(Permission)
     callers: dict[str, frozenset[Permission]] = {}
     problems: list[str] = []
     for identity, settings in table.items():
-        names = settings.get("permissions") if isinstance(settings, dict) and len(settings) == 1 else None
-        if not isinstance(names, list) or not all(name in tuple(Permission) for name in names):
-            problems.append(f"callers.{identity}: must have a list `permissions` of {allowed}")
-        else:
-            callers[identity] = frozenset(Permission(name) for name in names)
+        try:
+            callers[identity] = _permissions(settings)
+        except ValueError as error:
+            problems.append(f"callers.{identity}: {error}")
     if problems:
-        raise ConfigurationError("the callers are invalid:\n  " + "\n  ".join(problems))
+        raise ConfigurationError(listed("the callers are invalid:", problems))
     return callers
+
+
+def _permissions(settings: Any) -> frozenset[Permission]:
+    allowed = ", ".join(Permission)
+    names = settings.get("permissions") if isinstance(settings, dict) else None
+    if not isinstance(names, list):
+        unknown = next(iter(settings), "") if isinstance(settings, dict) else ""
+        raise ValueError(
+            f"must have a list `permissions` of {allowed}{did_you_mean(unknown, ['permissions'])}"
+        )
+    if len(settings) > 1:
+        unknown = ", ".join(sorted(set(settings) - {"permissions"}))
+        raise ValueError(f"{unknown}: no such setting; allowed: permissions")
+    for name in names:
+        if name not in tuple(Permission):
+            near = did_you_mean(name, Permission) if isinstance(name, str) else ""
+            raise ValueError(f"{shown(name)} is no permission; allowed: {allowed}{near}")
+    return frozenset(Permission(name) for name in names)

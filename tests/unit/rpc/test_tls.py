@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,60 @@ def test_files_that_can_not_be_used_are_refused_at_start(tmp_path: Path, damage:
         files.client_ca.write_bytes(b"")
     with pytest.raises(ConfigurationError, match="the TLS files can't be used"):
         ReloadingCredentials(files).credentials()
+
+
+def dated(pair: Pair, start: dt.timedelta, end: dt.timedelta) -> bytes:
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(pair.certificate.subject)
+        .issuer_name(pair.certificate.subject)
+        .public_key(pair.key.public_key())
+        .serial_number(1)
+        .not_valid_before(now + start)
+        .not_valid_after(now + end)
+        .sign(pair.key, SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [(-2, -1, "expired at"), (1, 2, "valid only from"), (-1, 1, None)],
+)
+def test_a_certificate_out_of_its_time_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, start: int, end: int, says: str | None
+) -> None:
+    pair = server_pair()
+    files = write(tmp_path, pair)
+    chain = dated(pair, dt.timedelta(days=start), dt.timedelta(days=end))
+    files.certificate_chain.write_bytes(chain)
+    ReloadingCredentials(files).load()
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (says is not None)
+    if says is not None:
+        assert says in warnings[0]
+        assert f"{files.certificate_chain} (TOKEN_SERVICE_TLS_CERT_FILE)" in warnings[0]
+
+
+@pytest.mark.parametrize("which", ["certificate_chain", "private_key", "client_ca"])
+@pytest.mark.parametrize("what", ["pipe", "directory", "missing", "large"])
+def test_tls_files_that_are_none_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
+    files = write(tmp_path, server_pair(), AUTHORITY)
+    path = getattr(files, which)
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    elif what == "large":
+        path.write_bytes(b"#" * (1024 * 1024 + 1))
+    says = {
+        "pipe": "not a regular file",
+        "directory": "Is a directory",
+        "missing": "No such file or directory",
+        "large": "larger than 1048576 bytes",
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        ReloadingCredentials(files).load()
+    assert caught.value.message == f"the TLS files can't be used: {path}: {says[what]}"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
-from token_service.web.server import HttpServer
+from token_service.web.server import HttpServer, bind
 
 
 class Node:
@@ -204,3 +204,23 @@ async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTT")
         assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:
+    async with HttpServer("localhost", 0, jwks=node.jwks, readiness=node.readiness) as server:
+        assert server.address.startswith("localhost:")
+        port = server.address.rpartition(":")[2]
+        hosts = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            for host in hosts:
+                assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_nobody_connects_to_what_is_only_bound(node: Node) -> None:
+    listeners = bind("127.0.0.1", 0)
+    port = listeners[0].getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    made = HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, bound=listeners)
+    async with made as server:
+        assert server.address == f"127.0.0.1:{port}"
