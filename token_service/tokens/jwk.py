@@ -15,6 +15,7 @@ from jwt.exceptions import PyJWTError
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
 from token_service.tokens.base64url import encode
+from token_service.tokens.weak_rsa import weakness_of
 
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -23,6 +24,10 @@ _MAX_MEMBER = 16 * 1024
 
 class UnusableKeyError(ValueError):
     """A JWK that must not verify tokens; the message says why."""
+
+
+class WeakKeyError(UnusableKeyError):
+    """A JWK that was meant to verify tokens and is too weak for it."""
 
 
 def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
@@ -54,7 +59,8 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
     """The `kid`, the algorithm and the key of a JWK that may verify tokens.
 
     Raises `UnusableKeyError` for a JWK without `kid`, meant for encryption or anything but verifying, with
-    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key.
+    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key, and
+    `WeakKeyError` for an RSA key that anybody can break.
     """
     for name, value in jwk.items():
         if isinstance(value, str) and len(value) > _MAX_MEMBER:
@@ -76,6 +82,8 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
         raise UnusableKeyError(str(error)) from None
     if jwk.get("alg", algorithm.value) != algorithm.value:
         raise UnusableKeyError(f"alg is not {algorithm.value}")
+    if isinstance(material, RSAPublicKey) and (weakness := weakness_of(material.public_numbers())):
+        raise WeakKeyError(weakness)
     return kid, algorithm, material
 
 
