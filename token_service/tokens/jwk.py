@@ -8,9 +8,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
+from jwt.utils import from_base64url_uint
 
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
@@ -82,8 +83,6 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
         raise UnusableKeyError(str(error)) from None
     if jwk.get("alg", algorithm.value) != algorithm.value:
         raise UnusableKeyError(f"alg is not {algorithm.value}")
-    if isinstance(material, RSAPublicKey) and (weakness := weakness_of(material.public_numbers())):
-        raise WeakKeyError(weakness)
     return kid, algorithm, material
 
 
@@ -91,7 +90,7 @@ def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:
     kty = jwk.get("kty")
     try:
         if kty == "RSA":
-            key: object = RSAAlgorithm.from_jwk(dict(jwk))
+            key: object = _rsa_key(jwk["n"], jwk["e"])
         elif kty == "EC":
             key = ECAlgorithm.from_jwk(dict(jwk))
         elif kty == "OKP":
@@ -105,3 +104,12 @@ def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:
     if isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
         return key
     raise UnusableKeyError("is not a supported public key")
+
+
+def _rsa_key(modulus: str, exponent: str) -> RSAPublicKey:
+    numbers = RSAPublicNumbers(from_base64url_uint(exponent), from_base64url_uint(modulus))
+    # First, for it says what is wrong where the library only finds the numbers invalid.
+    weakness = weakness_of(numbers)
+    if weakness is not None:
+        raise WeakKeyError(weakness)
+    return numbers.public_key()
