@@ -23,7 +23,10 @@ PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algo
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Fetch = Callable[[str, float], bytes]
-"""`fetch(url, timeout)`: the body of a GET. Raises any `OSError` or `ValueError` if there is none. May block.
+"""`fetch(url, timeout)`: the body of a GET. May block, and is called in a thread of its own.
+
+Any exception, anything but `bytes` and an answer after `timeout` seconds are failed fetches. One that never
+returns keeps its thread; four such threads of one issuer are the most.
 """
 
 
@@ -168,6 +171,7 @@ class ForeignIssuer:
     """At most once in this time an unknown `kid` makes the validator fetch it earlier."""
     retry: Backoff = Backoff(initial=1.0, longest=60.0)
     timeout: float = 5.0
+    """How long one fetch may take in all: to connect, send and receive. What comes later is dropped."""
 
     def __post_init__(self) -> None:
         _issuer(self.issuer)

@@ -17,11 +17,12 @@ from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
+from token_service.client.key_source import Fetch, KeySource
 from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
 from token_service.client.remote import answer_of, validate_request
 from token_service.client.replica.state import Replica
 from token_service.client.replica.thread_follower import ThreadFollower
-from token_service.client.setup import KeySource, Parts, RefreshLimit
+from token_service.client.setup import Parts, RefreshLimit
 from token_service.client.single_flight import ThreadSingleFlight
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
@@ -283,29 +284,32 @@ class _ForeignKeys:
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
         self._source = KeySource(issuer, parts)
-        self._limit = RefreshLimit(issuer.unknown_key_interval, parts.clock)
-        self._refreshing: ThreadSingleFlight[str, bool] = ThreadSingleFlight()
         self._failures = 0
         self._repeater = _Repeater("keep-keys", self._keep)
 
     def start(self) -> None:
+        self._source.open()
         self._repeater.start()
 
     def close(self) -> None:
+        self._source.close()  # first: it releases the thread of the repeater
         self._repeater.close()
 
-    def refresh_for_unknown_key(self) -> bool:
-        return bool(self._refreshing.do_if(self._limit.allows, "", self._source.refresh))
+    def refresh_for_unknown_key(self) -> bool | None:
+        """The outcome of `RefreshKeys`."""
+        fetch = self._source.begin_for_unknown_key()
+        taken = fetch is not None and self._wait(fetch)
+        return taken if self._source.answers else None
 
-    def _refresh(self) -> bool:
-        return self._refreshing.do("", self._source.refresh)
+    def _wait(self, fetch: Fetch) -> bool:
+        try:
+            return fetch.done.result(fetch.left)
+        except TimeoutError:
+            self._source.give_up(fetch)
+            return fetch.done.result()
 
     def _keep(self) -> float:
-        try:
-            good = self._refresh()
-        except Exception:  # nobody waits for this thread; a fetch given by the caller may raise anything
-            logger.exception("fetching the key set of %s failed", self._issuer.issuer)
-            good = False
+        good = self._wait(self._source.begin())
         self._failures = 0 if good else self._failures + 1
         spread = random.random()  # noqa: S311  # spreads load
         if self._failures:

@@ -16,11 +16,12 @@ from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
+from token_service.client.key_source import Fetch, KeySource
 from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
 from token_service.client.remote import answer_of, validate_request
 from token_service.client.replica.follower import Follower
 from token_service.client.replica.state import Replica
-from token_service.client.setup import KeySource, Parts, RefreshLimit
+from token_service.client.setup import Parts, RefreshLimit
 from token_service.client.single_flight import SingleFlight
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
@@ -274,35 +275,36 @@ class _ForeignKeys:
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
         self._source = KeySource(issuer, parts)
-        self._limit = RefreshLimit(issuer.unknown_key_interval, parts.clock)
-        self._refreshing: SingleFlight[str, bool] = SingleFlight()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._source.open()
         self._task = asyncio.create_task(self._keep(), name="keep-keys")
 
     async def close(self) -> None:
+        self._source.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._refreshing.close()
 
-    async def refresh_for_unknown_key(self) -> bool:
-        if not len(self._refreshing) and not self._limit.allows():
-            return False
-        return await self._refresh()
+    async def refresh_for_unknown_key(self) -> bool | None:
+        """The outcome of `RefreshKeys`."""
+        fetch = self._source.begin_for_unknown_key()
+        taken = fetch is not None and await self._wait(fetch)
+        return taken if self._source.answers else None
 
-    async def _refresh(self) -> bool:
-        return await self._refreshing.do("", lambda: asyncio.to_thread(self._source.refresh))
+    async def _wait(self, fetch: Fetch) -> bool:
+        try:
+            async with asyncio.timeout(fetch.left):
+                await asyncio.wrap_future(fetch.done)
+        except TimeoutError:
+            self._source.give_up(fetch)
+        return await asyncio.wrap_future(fetch.done)
 
     async def _keep(self) -> None:
         failures = 0
         while True:
-            try:
-                good = await self._refresh()
-            except Exception:  # nobody awaits this task; a fetch given by the caller may raise anything
-                logger.exception("fetching the key set of %s failed", self._issuer.issuer)
-                good = False
+            good = await self._wait(self._source.begin())
             failures = 0 if good else failures + 1
             spread = random.random()  # noqa: S311  # spreads load
             delay = self._issuer.refresh_interval * (0.9 + spread / 10)

@@ -192,7 +192,7 @@ class Revoker:
             now,
             reason=command.reason,
             comment=command.comment,
-            token_expire_time=claims.expire_time,
+            token_expire_time=int(claims.expire_time),
         )
 
     async def _claims(self, token: str) -> VerifiedClaims | None:

@@ -76,10 +76,10 @@ def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenRespons
     message.audience.extend(claims.audience)
     message.client_id = claims.client_id
     message.scopes.extend(sorted(claims.scopes))
-    message.issue_time.seconds = claims.issue_time
-    message.expire_time.seconds = claims.expire_time
+    set_timestamp(message.issue_time, claims.issue_time)
+    set_timestamp(message.expire_time, claims.expire_time)
     if claims.not_before:
-        message.not_before.seconds = claims.not_before
+        set_timestamp(message.not_before, claims.not_before)
     _add_context(message, claims.auth_context, claims.confirmation)
     _add_custom_claims(message, claims.custom_claims)
     return response
