@@ -130,6 +130,12 @@ async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenSe
             "/static//x",
             "/static/..",
             "/static/%5c..%5cadmin",
+            "/admin%0A",
+            "/orders%0a",
+            "/orders%00",
+            "/admin%2Fusers",
+            "/admin%3Fx",
+            "/%2561dmin",
         ):
             assert (path, await asyncio.to_thread(raw_status, client.base_url.port, path, headers)) == (
                 path,
