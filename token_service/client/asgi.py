@@ -32,6 +32,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _RULE: Final = re.compile(r"(?:(?P<method>[A-Z]+) )?(?P<path>/[^*\s]*)(?P<all>\*)?")
 _NEVER_IN_A_RULE: Final = re.compile(r"[{};?#]|%[0-9A-Fa-f]{2}")
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+")  # RFC 6749, section 3.3
 _POLICY_VIOLATION: Final = 1008  # RFC 6455, section 7.4.1
 _TRY_AGAIN_LATER: Final = 1013
 _RETRY_AFTER: Final = b"1"
@@ -189,6 +190,9 @@ class _AmbiguousRequestError(Exception):
 def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
     if isinstance(scopes, str):
         raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+    for scope in scopes:
+        if _SCOPE.fullmatch(scope) is None:
+            raise ConfigurationError(f"the scope {scope!r} of {name} has characters a scope may not have")
     return scopes
 
 
