@@ -77,6 +77,9 @@ class FakeTokenService:
         self.lose_refreshes = 0
         """So many answers to RefreshToken get lost after the rotation."""
         self.refuse_refreshes: ServiceError | None = None
+        self.refresh_gate = threading.Event()
+        """While it is not set, RefreshToken does not answer."""
+        self.refresh_gate.set()
         self.access_ttl = 900.0
         self.scripted: list[token_service_pb2.StreamRevocationsResponse] = []
         """Sent on the next stream before anything else."""
@@ -295,6 +298,7 @@ class _Tokens(TokenServiceServicer):
     def RefreshToken(self, request: Any, context: Any) -> Any:
         fake = self._fake
         fake.refresh_calls.append(request)
+        fake.refresh_gate.wait(60)
         if fake.refuse_refreshes is not None:
             _abort(context, fake.refuse_refreshes)
         name, _, generation = request.refresh_token.partition("-")
