@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from cryptography.x509 import Certificate
+
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
 from token_service.config.policy_file import PolicyDocument, PolicyFile
@@ -35,6 +37,7 @@ from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import SigningUnavailableError
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.client_authorities import ClientAuthorities
 from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
@@ -189,7 +192,12 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
     policy_file = PolicyFile(settings.policy_file, environ)
     document = policy_file.load()
     policies = Policies(document.book)
-    authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
+    authorizer: CertificateAuthorizer | TrustingAuthorizer = TrustingAuthorizer()
+    authorities: ClientAuthorities | None = None
+    if settings.is_production:
+        assert settings.tls_client_ca_file is not None  # the settings require it
+        authorities = ClientAuthorities(settings.tls_client_ca_file)
+        authorizer = CertificateAuthorizer(document.callers, authorities.load(), clock)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
     metrics = Metrics(environ, node_id)
@@ -312,6 +320,10 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             if isinstance(authorizer, CertificateAuthorizer):
                 authorizer.callers = changed.callers
 
+        def authorities_changed(changed: Sequence[Certificate]) -> None:
+            assert isinstance(authorizer, CertificateAuthorizer)
+            authorizer.authorities = changed
+
         listening = False
 
         def problems() -> list[str]:
@@ -328,6 +340,10 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(policy_file.watch(policies_changed), name="policy-file"),
             ]
+            if authorities is not None:
+                tasks.append(
+                    group.create_task(authorities.watch(authorities_changed), name="client-authorities")
+                )
             if mirroring is not None:
                 tasks.append(group.create_task(mirroring.run(), name="mirroring"))
             http_server = HttpServer(

@@ -1,4 +1,4 @@
-"""Who may call what."""
+"""What there is to permit, and to whom a policy file permits it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from token_service.core.access.names import problem_of_pattern
 from token_service.errors import ConfigurationError
 
 
@@ -35,6 +36,10 @@ def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission
     callers: dict[str, frozenset[Permission]] = {}
     problems: list[str] = []
     for identity, settings in table.items():
+        problem = problem_of_pattern(identity)
+        if problem is not None:
+            problems.append(f"callers.{identity}: {problem}")
+            continue
         names = settings.get("permissions") if isinstance(settings, dict) and len(settings) == 1 else None
         if not isinstance(names, list) or not all(name in tuple(Permission) for name in names):
             problems.append(f"callers.{identity}: must have a list `permissions` of {allowed}")
