@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cryptography.x509 import Certificate
+
 from token_service.clock import SystemClock
 from token_service.config import (
     Address,
@@ -46,6 +48,7 @@ from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.listening import bind_all
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.client_authorities import ClientAuthorities
 from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
 from token_service.rpc.tls import ReloadingCredentials
 from token_service.rpc.unix_socket import UnixSocketPath
@@ -325,7 +328,12 @@ async def _node(
     policy_file = PolicyFile(settings.policy_file, environ)
     document = policy_file.load()
     policies = Policies(document.book)
-    authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
+    authorizer: CertificateAuthorizer | TrustingAuthorizer = TrustingAuthorizer()
+    authorities: ClientAuthorities | None = None
+    if settings.is_production:
+        assert settings.tls_client_ca_file is not None  # the settings require it
+        authorities = ClientAuthorities(settings.tls_client_ca_file)
+        authorizer = CertificateAuthorizer(document.callers, authorities.load(), clock)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
 
@@ -452,6 +460,10 @@ async def _node(
             if isinstance(authorizer, CertificateAuthorizer):
                 authorizer.callers = changed.callers
 
+        def authorities_changed(changed: Sequence[Certificate]) -> None:
+            assert isinstance(authorizer, CertificateAuthorizer)
+            authorizer.authorities = changed
+
         listening = False
 
         def problems() -> list[str]:
@@ -468,6 +480,10 @@ async def _node(
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(policy_file.watch(policies_changed), name="policy-file"),
             ]
+            if authorities is not None:
+                tasks.append(
+                    group.create_task(authorities.watch(authorities_changed), name="client-authorities")
+                )
             if mirroring is not None:
                 tasks.append(group.create_task(mirroring.run(), name="mirroring"))
             http_server = HttpServer(

@@ -16,7 +16,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.errors import (
     DeadlineExceededError,
     InternalError,
@@ -24,7 +25,7 @@ from token_service.errors import (
     OverloadedError,
     ServiceError,
 )
-from token_service.rpc.authorizer import Authorizer, Caller
+from token_service.rpc.authorizer import Authorizer
 from token_service.wire import error_to_status
 
 _RETRY_AFTER: Final = 0.5

@@ -130,6 +130,18 @@ def session_message(session: Session, now: float) -> session_service_pb2.Session
     return message
 
 
+def extended_session(session: Session, now: float) -> session_service_pb2.Session:
+    """The part of a session that ExtendSession answers: for a caller that knows only its id and client."""
+    return session_service_pb2.Session(
+        session_id=str(session.id),
+        state=_SESSION_STATES[session.state(now)],
+        create_time=timestamp(session.create_time),
+        last_use_time=timestamp(session.last_use_time),
+        idle_expire_time=timestamp(session.idle_expire_time),
+        absolute_expire_time=timestamp(session.absolute_expire_time),
+    )
+
+
 def key_set(jwks: Iterable[Mapping[str, Any]], revision: int, issuer: str) -> key_service_pb2.KeySet:
     """The keys to publish."""
     return key_service_pb2.KeySet(revision=revision, keys=[_jwk(jwk) for jwk in jwks], issuer=issuer)

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from token_service.clock import Clock
-from token_service.core.callers import Permission
+from token_service.core.access.permissions import Permission
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.key_manager import KeyManager

@@ -1,4 +1,4 @@
-"""Who may call what."""
+"""What there is to permit, and to whom a policy file permits it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from token_service.core.access.names import problem_of_pattern
 from token_service.core.suggestions import did_you_mean, listed, shown
 from token_service.errors import ConfigurationError
 
@@ -35,6 +36,10 @@ def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission
     callers: dict[str, frozenset[Permission]] = {}
     problems: list[str] = []
     for identity, settings in table.items():
+        problem = problem_of_pattern(identity)
+        if problem is not None:
+            problems.append(f"callers.{shown(identity)}: {problem}")
+            continue
         try:
             callers[identity] = _permissions(settings)
         except ValueError as error:
