@@ -37,25 +37,31 @@ class Authority:
         """The authority's own certificate, PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server(self) -> Certificate:
-        """For a server on loopback."""
+    def server(self, dns_name: str | None = None) -> Certificate:
+        """For a server on loopback, or for one that is known by a name only."""
+        if dns_name is not None:
+            return self._issue("server", [x509.DNSName(dns_name)])
         return self._issue(
             "server", [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         )
 
-    def caller(self, *, spiffe_id: str | None = None, dns_name: str | None = None) -> Certificate:
-        """For a caller, who is known by a SPIFFE ID or a DNS name."""
+    def caller(
+        self, *, spiffe_id: str | None = None, dns_name: str | None = None, expired: bool = False
+    ) -> Certificate:
+        """For a caller, who is known by a SPIFFE ID or a DNS name; `expired`: until a minute ago."""
         names: list[x509.GeneralName] = []
         if spiffe_id is not None:
             names.append(x509.UniformResourceIdentifier(spiffe_id))
         if dns_name is not None:
             names.append(x509.DNSName(dns_name))
-        return self._issue("caller", names)
+        return self._issue("caller", names, timedelta(minutes=-1) if expired else timedelta(hours=1))
 
-    def _issue(self, name: str, names: list[x509.GeneralName]) -> Certificate:
+    def _issue(
+        self, name: str, names: list[x509.GeneralName], lifetime: timedelta = timedelta(hours=1)
+    ) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(subject, key.public_key()).add_extension(
+        builder = self._builder(subject, key.public_key(), lifetime).add_extension(
             x509.BasicConstraints(ca=False, path_length=None), critical=True
         )
         if names:
@@ -69,7 +75,9 @@ class Authority:
             ),
         )
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta = timedelta(hours=1)
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
@@ -78,5 +86,5 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
+            .not_valid_after(now + lifetime)
         )
