@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.integration.certificates import Authority
 
 from tests.integration.nodes import Node, key_encryption_key
+from tests.support.certificates import Authority
 from tests.support.deadline import eventually_sync
 
 

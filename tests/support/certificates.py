@@ -73,8 +73,10 @@ class Authority:
         """The authority's own certificate, PEM."""
         return self.x509.public_bytes(serialization.Encoding.PEM)
 
-    def server(self) -> Certificate:
-        """For a server on loopback."""
+    def server(self, dns_name: str | None = None) -> Certificate:
+        """For a server on loopback, or for one that is known by a name only."""
+        if dns_name is not None:
+            return self.issue([x509.DNSName(dns_name)])
         return self.issue([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
 
     def caller(

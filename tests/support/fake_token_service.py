@@ -50,7 +50,11 @@ def timestamp(seconds: float) -> Timestamp:
 class FakeTokenService:
     """All switches are plain attributes; set them under `changing()` if a stream should see several at once."""
 
-    def __init__(self, *, epoch: str = "epoch-one") -> None:
+    def __init__(
+        self, *, epoch: str = "epoch-one", credentials: grpc.ServerCredentials | None = None
+    ) -> None:
+        self.credentials = credentials
+        """TLS from the next `start` on; None: none."""
         self.mint = Mint("ES256")
         self.epoch = epoch
         self.log: list[token_service_pb2.Revocation] = []
@@ -121,7 +125,10 @@ class FakeTokenService:
         server = grpc.server(ThreadPoolExecutor(max_workers=64))
         add_TokenServiceServicer_to_server(_Tokens(self), server)
         add_KeyServiceServicer_to_server(_Keys(self), server)
-        server.add_insecure_port(self.address)
+        if self.credentials is None:
+            server.add_insecure_port(self.address)
+        else:
+            server.add_secure_port(self.address, self.credentials)
         server.start()
         self._server = server
 

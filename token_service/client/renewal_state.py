@@ -28,6 +28,7 @@ from token_service.errors import (
     StoreUnavailableError,
     StreamEndedError,
     TooManyRetriesError,
+    UnreachableError,
 )
 from token_service.v1.token_service_pb2 import RefreshTokenRequest, RefreshTokenResponse
 
@@ -42,6 +43,7 @@ _TRANSIENT: Final = (
     StoreUnavailableError,
     StreamEndedError,
     TooManyRetriesError,
+    UnreachableError,
 )
 """After these another try may help; after any other the user must log in again."""
 _MARGIN: Final = 5.0

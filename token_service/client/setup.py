@@ -6,6 +6,7 @@ import uuid
 
 from token_service.client.clock import SystemValidatorClock, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.contact import Contact
 from token_service.client.counters import Counters
 from token_service.client.local import LocalValidator
 from token_service.client.replica.state import Replica
@@ -22,6 +23,8 @@ class Parts:
         self.service = next((i for i in config.issuers if isinstance(i, ServiceIssuer)), None)
         self.foreign = [i for i in config.issuers if isinstance(i, ForeignIssuer)]
         self.replica: Replica | None = None
+        self.contact: Contact | None = None
+        self.forked = False
         self.name = ""
         if self.service is not None:
             issuer = self.service.issuer
@@ -33,13 +36,14 @@ class Parts:
                 lambda jwks, revision: self.local.replace_keys(issuer, jwks, revision),
                 self.counters,
             )
+            self.contact = Contact(self.service, self.clock.elapsed, self.replica)
             self.local.issuers[issuer].feed = self.replica.feed
 
     @property
     def is_ready(self) -> bool:
         """Whether every issuer has keys and what is known is proven fresh."""
         now, elapsed = self.clock.now(), self.clock.elapsed()
-        return all(
+        return not self.forked and all(
             state.has_keys and state.feed.is_fresh(now, elapsed) for state in self.local.issuers.values()
         )
 
