@@ -22,6 +22,7 @@ from token_service.errors import (
     SessionRevokedError,
     StoreUnavailableError,
     TooManyRetriesError,
+    UnreachableError,
 )
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
@@ -311,7 +312,7 @@ async def test_no_call_is_made_after_the_source_gave_up_even_if_the_process_was_
 
     store.load = stand_still  # type: ignore[method-assign]
     async with source:
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(UnreachableError):
             await source.token()
         assert len(service.refresh_calls) == 1
 

@@ -135,7 +135,7 @@ def test_a_certificate_has_the_permissions_of_its_names(
         (Peer(raw_names=subject_alt_names((URI, b"spiffe://example.org:1/login"))), "not a valid SPIFFE ID"),
         (Peer(raw_names=subject_alt_names((URI, b"spiffe://u@example.org/login"))), "not a valid SPIFFE ID"),
         (Peer(raw_names=subject_alt_names((URI, b"SPIFFE://example.org/login"))), "not a valid SPIFFE ID"),
-        (Peer(uri=["spiffe://example.org/login"], begins=60), "not valid yet"),
+        (Peer(uri=["spiffe://example.org/login"], begins=3000), "not valid yet"),
         (Peer(uri=["spiffe://example.org/login"], authority=Authority("stranger")), "not accepted any more"),
     ],
     ids=lambda value: "" if isinstance(value, Peer) else value,
