@@ -28,6 +28,7 @@ from token_service.config import (
     refusal,
 )
 from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.core.failover_log import FailoverLog
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.janitor import Janitor
@@ -352,10 +353,11 @@ async def _node(
         keys = await stack.enter_async_context(_keys(settings, stores, audit, node_id))
         keyring, key_manager, validators = keys.keyring, keys.manager, keys.validators
         await key_manager.ensure()
+        log = FailoverLog(stores.log, clock, secrets.token_bytes, audit)
         replica = Replica()
-        read_index = ReadIndex(stores.log)
+        read_index = ReadIndex(log)
         tailer = Tailer(
-            stores.log,
+            log,
             replica,
             read_index,
             keyring,
@@ -370,10 +372,10 @@ async def _node(
         if settings.redis_url is not None:
             mirror = _redis_mirror(settings.redis_url)
             stack.push_async_callback(mirror.aclose)
-            mirroring = Mirroring(mirror, stores.log, read_index, replica, tailer)
+            mirroring = Mirroring(mirror, log, read_index, replica, tailer)
         minter = Minter(settings.issuer, keyring, secrets.token_bytes)
         revoker = Revoker(
-            stores.log,
+            log,
             tailer,
             read_index,
             verifier,
@@ -385,7 +387,7 @@ async def _node(
         )
         janitor = Janitor(
             stores.sessions,
-            stores.log,
+            log,
             stores.leases,
             clock,
             node_id=node_id,
@@ -419,7 +421,7 @@ async def _node(
             keyring=keyring,
             key_manager=key_manager,
             replica=replica,
-            log=stores.log,
+            log=log,
             read_index=read_index,
             tailer=tailer,
             validators=validators,
@@ -469,7 +471,7 @@ async def _node(
         def problems() -> list[str]:
             found = [] if listening else ["gRPC does not listen yet, or any more"]
             if tailer.staleness > settings.replica_max_age:
-                found.append("the database can't be reached: the revocation log is not being followed")
+                found.append(f"the revocation log is not being followed: {tailer.trouble}")
             return found
 
         async with asyncio.TaskGroup() as group:

@@ -16,8 +16,7 @@ class Proxy:
     """Forwards connections to `host:port` as long as it is told to."""
 
     def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.rpartition(":")
-        self._upstream = (host, int(port))
+        self.lead_to(upstream)
         self._port = free_port()
         self._open = True
         self._flowing = asyncio.Event()
@@ -46,6 +45,11 @@ class Proxy:
     def address(self) -> str:
         """`host:port` to connect to."""
         return f"127.0.0.1:{self._port}"
+
+    def lead_to(self, upstream: str) -> None:
+        """Forward connections made from now on to this `host:port`; those that exist stay where they are."""
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
 
     def cut(self) -> None:
         """Reset what is connected and refuse what comes."""
