@@ -18,7 +18,7 @@ from tests.unit.core.node import RecordingAudit
 from token_service.clock import SystemClock
 from token_service.core.failover_log import FailoverLog
 from token_service.core.log_renewal import renew_log
-from token_service.core.ports import LogMovedError
+from token_service.core.ports import LogMovedError, NodeReport
 from token_service.errors import StoreUnavailableError
 from token_service.stores.sql import SqlStores
 from token_service.tokens.revocation import RevocationTarget
@@ -111,6 +111,27 @@ class TestStandby:
             await stores.require_current()
             await stores.log.append([a_draft(TOKEN, "t")])
             assert (await stores.log.head()).sequence == 1
+
+
+class TestSynchronousStandby:
+    @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+    async def test_a_commit_that_no_longer_waits_for_the_standby_is_not_acknowledged(self, cluster, end):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            await created(stores)
+            await stores.log.append([a_draft(TOKEN, "t")])
+            await asyncio.to_thread(standby.stop_following)
+            for write in (
+                lambda: created(stores),
+                lambda: stores.log.append([a_draft(TOKEN, "u")]),
+                lambda: stores.nodes.report(NodeReport("node", 1, [], [])),
+            ):
+                writing = asyncio.create_task(write())
+                ended = f"SELECT count({end}(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                await eventually(lambda ended=ended: asyncio.to_thread(primary.query, ended))
+                with pytest.raises(StoreUnavailableError):
+                    await writing
 
 
 class TestReadOnly:

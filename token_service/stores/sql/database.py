@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
-from token_service.stores.sql.errors import Failure, classify, translate, unavailable
+from token_service.stores.sql.errors import Failure, UnusableServerError, classify, translate, unavailable
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Lane, Row
 from token_service.stores.sql.url import DatabaseUrl
@@ -132,7 +132,10 @@ class Database:
                         async with lock, self.engine.connect() as connection:
                             await connection.execution_options(**options)
                             async with connection.begin():
-                                return await work(connection)
+                                result = await work(connection)
+                            if self.url.path is None:
+                                await _require_replicated(connection)
+                            return result
                     except self._errors as error:
                         if attempt == ATTEMPTS or classify(error) not in _REPEATED:
                             raise
@@ -150,3 +153,14 @@ class Database:
         from token_service.stores.sql.postgresql import PostgresLane
 
         return PostgresLane(self.url)
+
+
+async def _require_replicated(connection: AsyncConnection) -> None:
+    from token_service.stores.sql.postgresql import require_replicated
+
+    raw = await connection.get_raw_connection()
+    try:
+        require_replicated(raw.driver_connection)
+    except UnusableServerError:
+        await connection.invalidate()
+        raise

@@ -63,10 +63,36 @@ ERRORS: Final = (
 )
 """Whatever the driver or `connect` raises."""
 
+_DOUBT: Final = frozenset(("01000", "57P01"))
+"""What the server warns with when it no longer waits for the synchronous standby: cancelled, or shut down. It then
+reports the commit as done, although a failover might lose it.
+"""
+NOT_REPLICATED: Final = "a commit may be missing on the synchronous standby"
+
 Connection = Any
 """`asyncpg.Connection`; the driver has no types."""
 
 T = TypeVar("T")
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that knows whether the server warned of a commit that is not on the standby."""
+
+    __slots__ = ("in_doubt",)
+
+    def note(self, _: Connection, message: Any) -> None:
+        """Listen to what the server says besides answers; called before the answer is there."""
+        if message.severity_en == "WARNING" and message.sqlstate in _DOUBT:
+            self.in_doubt = True
+
+
+def require_replicated(connection: Connection) -> None:
+    """Raise `UnusableServerError` if what was committed on this connection may be missing on the standby.
+
+    It is not acknowledged then: its outcome is unknown, as when an answer got lost.
+    """
+    if connection.in_doubt:
+        raise UnusableServerError(NOT_REPLICATED)
 
 
 async def connect(
@@ -83,11 +109,17 @@ async def connect(
     )  # several servers to choose from
     try:
         connection = await asyncpg.connect(
-            url.dsn, timeout=CONNECT_TIMEOUT, command_timeout=timeout, **options
+            url.dsn,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=timeout,
+            connection_class=_Connection,
+            **options,
         )
     except (asyncpg.ClientConfigurationError, ValueError):
         # From nothing: the message of the cause may quote the URL.
         raise ConfigurationError(f"the database URL {url} is not understood") from None
+    connection.in_doubt = False
+    connection.add_log_listener(connection.note)
     try:
         await _prepare(
             connection,
@@ -260,6 +292,7 @@ class PostgresLane:
             try:
                 connection = await self._connected()
                 result = await work(connection)
+                require_replicated(connection)
             except asyncio.CancelledError:
                 self._drop()
                 raise
