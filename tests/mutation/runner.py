@@ -18,8 +18,6 @@ from hypothesis import Phase, settings
 
 from tests.mutation.operators import Mutant
 
-_FAILED = frozenset({pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED})
-
 
 class _Replacement:
     """Imports one module from a changed program."""
@@ -69,28 +67,26 @@ def survivors(
     """
     waiting, running = iter(changes), dict[int, tuple[Mutant, float]]()
     more = True
-    while more or running:
-        while more and len(running) < parallel:
-            mutant = next(waiting, None)
-            more = mutant is not None
-            if mutant is not None:
-                running[_fork(mutant, module, path, tests)] = mutant, time.monotonic() + timeout
-        for child, (mutant, deadline) in list(running.items()):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if not done and time.monotonic() < deadline:
-                continue
-            if not done:
-                os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-            del running[child]
-            yield mutant, bool(done) and _passed(mutant, os.waitstatus_to_exitcode(status))
-        time.sleep(0.02)
-
-
-def _passed(mutant: Mutant, code: int) -> bool:
-    if code not in _FAILED and code not in {pytest.ExitCode.OK, pytest.ExitCode.INTERNAL_ERROR} and code >= 0:
-        raise RuntimeError(f"pytest ended with {code} for {mutant.name}")
-    return code == pytest.ExitCode.OK
+    try:
+        while more or running:
+            while more and len(running) < parallel:
+                mutant = next(waiting, None)
+                more = mutant is not None
+                if mutant is not None:
+                    running[_fork(mutant, module, path, tests)] = mutant, time.monotonic() + timeout
+            for child, (mutant, deadline) in list(running.items()):
+                done, status = os.waitpid(child, os.WNOHANG)
+                if not done and time.monotonic() < deadline:
+                    continue
+                if not done:
+                    os.killpg(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                del running[child]
+                yield mutant, bool(done) and os.waitstatus_to_exitcode(status) == pytest.ExitCode.OK
+            time.sleep(0.02)
+    finally:
+        for child in running:
+            os.killpg(child, signal.SIGKILL)
 
 
 def _fork(mutant: Mutant | None, module: str, path: Path, tests: Sequence[str]) -> int:
