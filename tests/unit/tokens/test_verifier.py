@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.support.hostile_tokens import NOW, VECTORS, token_of
-from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64
+from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64, sign
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
@@ -487,3 +487,37 @@ def test_a_verifier_needs_issuers_and_each_once() -> None:
         Verifier([])
     with pytest.raises(ValueError, match="twice"):
         Verifier([(RULES, KEYS), (RULES, KEYS)])
+
+
+def test_a_token_may_have_16_kib() -> None:
+    assert reason_of(verifier(), "x" * 16384) is InvalidReason.MALFORMED
+    assert reason_of(verifier(), "x" * 16385) is InvalidReason.TOO_LARGE
+
+
+def test_a_remembered_header_does_not_hide_a_part_too_many() -> None:
+    check = verifier()
+    token = MINTS["ES256"].token(NOW)
+    check.verify(token)
+    header, payload, signature = token.split(".")
+    assert reason_of(check, f"{header}.{payload}.{payload}.{signature}") is InvalidReason.MALFORMED
+    assert reason_of(check, f"{header}..{signature}") is InvalidReason.MALFORMED
+
+
+def test_a_signed_payload_that_is_no_base64url_is_malformed() -> None:
+    mint = MINTS["ES256"]
+    signed = f"{mint.token(NOW).partition('.')[0]}.a"
+    signature = b64(sign(mint.key, signed.encode()))
+    assert reason_of(verifier(), f"{signed}.{signature}") is InvalidReason.MALFORMED
+
+
+def test_the_issuer_whose_keys_a_token_would_be_verified_with() -> None:
+    one = verifier()
+    assert one.unverified_issuer("no token at all") == ISSUER
+    other = "https://other.test"
+    two = Verifier([(RULES, KEYS), (IssuerRules(other, frozenset(Algorithm)), KEYS)])
+    mint = MINTS["ES256"]
+    assert two.unverified_issuer(mint.token(NOW)) == ISSUER
+    assert two.unverified_issuer(mint.token(NOW, iss=other)) == other
+    assert two.unverified_issuer(mint.token(NOW, iss="https://else.test")) is None
+    for token in (mint.token(NOW, iss=[ISSUER]), "no token", "a.a.a", "a.\u00e4.a", 5, None):
+        assert two.unverified_issuer(token) is None
