@@ -22,6 +22,9 @@ from tests.faults.campaign.site import Process, Site
 from tests.support.processes import http_status
 
 _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
+_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
+_HUNG_UP = re.compile("ExecuteBatchError raised in core by servicer method")
+"""What gRPC itself logs, with a traceback, when a caller hangs up while it is being answered."""
 _SETTLE = 2.0
 
 Faults = Callable[[Site, random.Random], Sequence[Fault]]
@@ -165,10 +168,9 @@ class Campaign:
         text = self._site.log_of(process)
         start = self._read.get(process.name, 0)
         new = text[start : text.rfind("\n") + 1]
-        found = _DEFECT.search(new)
-        if found:
-            around = new[max(0, found.start() - 500) : found.start() + 3000]
-            self._site.journal.write("log", p=process.name, at=clock(), text=around)
+        for entry in _ENTRY.split(new):
+            if _DEFECT.search(entry) and not _HUNG_UP.search(entry):
+                self._site.journal.write("log", p=process.name, at=clock(), text=entry[:3000])
         self._read[process.name] = start + len(new)
 
     async def _finish(self) -> None:
