@@ -85,7 +85,7 @@ class Campaign:
             await self._rest()
             began = clock()
             rounds = 0
-            while (spent := clock() - began) < options.minutes * 60 and not self._found():
+            while (spent := clock() - began) < options.minutes * 60 and not await self._found():
                 planned = schedule.next()
                 rounds += 1
                 options.say(
@@ -95,8 +95,9 @@ class Campaign:
                 )
                 await self._round(planned)
                 await self._rest()
-                self._judge.forget(clock() if not self._found() else 0.0)
-            if not self._found():
+                if not await self._found():
+                    self._judge.forget(clock())
+            if not await self._found():
                 await self._finish()
         finally:
             keeping.cancel()
@@ -105,9 +106,13 @@ class Campaign:
         notes = [site.without_clocks] if site.without_clocks else []
         return Outcome(options, self._judge.findings(), self._judge, clock() - began, notes)
 
-    def _found(self) -> list[Finding]:
-        self._judge.feed(self._history.new())
-        return self._judge.findings()
+    async def _listen(self) -> None:
+        """Tell the judge what is new; in a thread, for the network between the processes is in this loop."""
+        await asyncio.to_thread(lambda: self._judge.feed(self._history.new()))
+
+    async def _found(self) -> list[Finding]:
+        await self._listen()
+        return await asyncio.to_thread(self._judge.findings)
 
     async def _round(self, planned: Sequence[Planned]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -135,7 +140,7 @@ class Campaign:
         await asyncio.sleep(_SETTLE)
 
     async def _missing(self, began: float) -> list[str]:
-        self._judge.feed(self._history.new())
+        await self._listen()
         missing = []
         for node in self._site.nodes:
             status = await asyncio.to_thread(http_status, node.http_address, "/readyz", timeout=5)
@@ -179,10 +184,10 @@ class Campaign:
         site.held.add(site.load.name)
         await asyncio.to_thread(site.load.kill)
         await asyncio.sleep(self._options.bound + 1)
-        self._judge.feed(self._history.new())
+        await self._listen()
         await audit(site, self._judge)
         await asyncio.to_thread(self._read_logs)
-        self._judge.feed(self._history.new())
+        await self._listen()
 
 
 def _minutes(seconds: float) -> str:
