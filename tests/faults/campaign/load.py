@@ -94,7 +94,8 @@ class Load:
         elif chosen < 0.65:
             began = clock()
             await self._calls.until_answered(
-                "ExtendSession", sessions_pb.ExtendSessionRequest(session_id=session.id)
+                "ExtendSession",
+                sessions_pb.ExtendSessionRequest(session_id=session.id, client_id=session.client),
             )
             self._journal.write("extended", session=session.id, b=began, e=clock())
         else:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from tests.faults.campaign.checks.processes import MEMORY_LIMIT, RECOVERY_LIMIT
 from tests.faults.campaign.conductor import Outcome
-from tests.faults.campaign.plan import SIZES
 
 _HEAD = """\
 # Reliability
@@ -38,7 +37,6 @@ def render(outcomes: Sequence[Outcome]) -> str:
 
 def _section(outcome: Outcome) -> str:
     options, judge = outcome.options, outcome.judge
-    size = SIZES[options.size]
     counts = judge.surroundings.count()
     memory = judge.processes.memory
     kinds = judge.kinds
@@ -58,7 +56,7 @@ def _section(outcome: Outcome) -> str:
     lines = [
         f"## {outcome.seconds / 60:.1f} minutes, seed {options.seed}",
         "",
-        f"S is {options.bound} s; {size.validators} validators in 4 processes, {size.cells} sessions under way at a time.",
+        f"S is {options.bound} s.",
         "",
         "| judged | count |",
         "| --- | ---: |",

@@ -9,7 +9,7 @@ MEMORY_LIMIT = 400.0
 """MB of resident memory that a node or a process of validators may have."""
 RECOVERY_LIMIT = 90.0
 """Seconds after the last of several faults in which every process must be ready and fresh."""
-_DEFINITE = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"})
+_DEFINITE = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", "INVALID_ARGUMENT"})
 
 
 class Processes:
