@@ -53,6 +53,7 @@ class Outcome:
     judge: Judge
     seconds: float
     notes: list[str]
+    title: str = "Everything"
 
 
 async def run(options: Options) -> Outcome:

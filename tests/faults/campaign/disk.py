@@ -99,6 +99,7 @@ async def run_disk(options: Options) -> Outcome:
     """Fill the disk until the time is over or something was found."""
     async with DiskSite(Size(2, 4, 60), bound=options.bound, seed=options.seed, defect="") as site:
         outcome = await Campaign(options, site, _faults).run()
+        outcome.title = "SQLite on a full disk"
         if not site.mounted:
             outcome.notes.append(
                 "No file system could be mounted: the node's files were not allowed to grow instead."

@@ -54,7 +54,7 @@ def _section(outcome: Outcome) -> str:
         ("sessions audited at the end", kinds["audited"]),
     ]
     lines = [
-        f"## {outcome.seconds / 60:.1f} minutes, seed {options.seed}",
+        f"## {outcome.title}: {outcome.seconds / 60:.1f} minutes, seed {options.seed}",
         "",
         f"S is {options.bound} s.",
         "",
