@@ -212,7 +212,7 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
         ]
 
     async def cut_while_answers_travel() -> None:
-        front.slow(0.45 * site.bound)
+        front.slow(0.5 * site.bound)
         await asyncio.sleep(
             1.5 * site.bound
         )  # until validators ask about single tokens, and the node has answered

@@ -124,7 +124,8 @@ class Ledger:
 
 
 def _could_hit(token: Record, revocation: Revocation, by: float) -> bool:
-    return revocation.at <= by and revocation.until >= token["b"]
+    # A node that has not heard of it yet may go on signing with a revoked key.
+    return revocation.at <= by and (revocation.target == "key_id" or revocation.until >= token["b"])
 
 
 def _flat(lists: Iterable[list[Revocation]]) -> Iterable[Revocation]:
