@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+from tests.faults.campaign import command as campaign
+
 
 def main() -> int:
     """Run one of them; 1 if something was found."""
@@ -30,6 +32,7 @@ def main() -> int:
     scale.add_argument("--subscribers", type=int, default=1000, help="default 1000")
     scale.add_argument("--burst", type=int, default=10_000, help="revocations at once (default 10000)")
     scale.set_defaults(run=_scale)
+    campaign.add(commands)
     arguments = parser.parse_args()
     status: int = arguments.run(arguments)
     return status
