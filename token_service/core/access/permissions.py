@@ -38,7 +38,7 @@ def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission
     for identity, settings in table.items():
         problem = problem_of_pattern(identity)
         if problem is not None:
-            problems.append(f"callers.{shown(identity)}: {problem}")
+            problems.append(f"callers.{identity}: {problem}")
             continue
         try:
             callers[identity] = _permissions(settings)
