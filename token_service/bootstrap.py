@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
+from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
@@ -35,7 +36,8 @@ from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import SigningUnavailableError
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
-from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
+from token_service.rpc.grpc_limits import GrpcLimits
+from token_service.rpc.server import GrpcServer, TlsFiles
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
 from token_service.signers.pkcs11 import Pkcs11Keys
@@ -184,6 +186,9 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 
     Leaving the context stops it; a background task that fails ends it.
     """
+    connections = share_connections(
+        raise_descriptor_limit(), pool_size=settings.database_pool_size, max_streams=settings.max_streams
+    )
     clock = SystemClock()
     node_id = _node_id()
     policy_file = PolicyFile(settings.policy_file, environ)
@@ -282,12 +287,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             validators=validators,
             clock=clock,
             issuer_name=settings.issuer,
-            limits=GrpcLimits(
-                max_message_bytes=settings.max_message_bytes,
-                max_concurrent_calls=settings.max_concurrent_calls,
-                max_streams=settings.max_streams,
-                stream_max_age=settings.stream_max_age,
-            ),
+            limits=_grpc_limits(settings, connections.grpc),
             authorizer=authorizer,
             address=str(settings.grpc_address),
             reuse_port=settings.reuse_port,
@@ -350,6 +350,19 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                     await grpc_server.stop(settings.shutdown_grace)
             for task in tasks:
                 task.cancel()
+
+
+def _grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
+    return GrpcLimits(
+        max_message_bytes=settings.max_message_bytes,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_calls_per_caller=settings.max_calls_per_caller or (settings.max_concurrent_calls + 1) // 2,
+        max_streams=settings.max_streams,
+        max_streams_per_caller=settings.max_streams_per_caller or (settings.max_streams + 1) // 2,
+        stream_max_age=settings.stream_max_age,
+        max_connections=connections,
+        connection_max_age=settings.connection_max_age,
+    )
 
 
 def _settle_memory() -> None:
