@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -10,7 +11,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from token_service.clock import SystemClock
@@ -52,6 +53,10 @@ from token_service.web.server import HttpServer
 
 _SESSION_RETENTION = 7 * 24 * 3600
 """Seconds an ended session stays visible to GetSession and ListSessions."""
+
+_M_MMAP_THRESHOLD = -3
+"""From malloc.h."""
+_LARGE_BLOCK = 128 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -368,10 +373,15 @@ def _grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
 def _settle_memory() -> None:
     """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and
     calls leave few cycles behind.
+
+    Large blocks go back to the system when they are freed. Left alone, glibc raises the threshold with the first one
+    it frees, and then keeps the memory of every large request and answer there ever was at a time.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+    with suppress(OSError, AttributeError):  # another C library has no such threshold
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _accepted(settings: Settings) -> frozenset[Algorithm]:

@@ -98,36 +98,42 @@ class Edge:
         identify = self._authorizer.identify
         read = self._reception.read
 
+        async def work(context: Context) -> bytes:
+            caller: Caller | None = None
+            if permission is not None:
+                caller = identify(context)
+                caller.require(permission)
+            key = key_of(caller, context)
+            self._enter(key)
+            entered = True
+            try:
+                data = await read(context, key)
+                answer: Message | bytes | None = None
+                require_few_fields(data, shape)
+                if at_once is not None:
+                    answer = at_once(data)
+                if answer is None:
+                    request = parse(data)
+                    if waits is None or not waits(request):
+                        answer = await self._in_time(handle(request, caller), context)
+                    else:
+                        with self._waiting(key):
+                            self._leave(key)
+                            entered = False
+                            answer = await self._in_time(handle(request, caller), context, patient=True)
+            finally:
+                if entered:
+                    self._leave(key)
+            encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
+            if len(encoded) > _SMALL_ANSWER:
+                self._hold_unread(key, len(encoded), context)
+            return encoded
+
+        # gRPC keeps the exception that ends a call, hence this frame, until a garbage collection. So the request is
+        # in another one.
         async def call(_: object, context: Context) -> bytes:
             try:
-                caller: Caller | None = None
-                if permission is not None:
-                    caller = identify(context)
-                    caller.require(permission)
-                key = key_of(caller, context)
-                self._enter(key)
-                entered = True
-                try:
-                    data = await read(context, key)
-                    answer: Message | bytes | None = None
-                    require_few_fields(data, shape)
-                    if at_once is not None:
-                        answer = at_once(data)
-                    if answer is None:
-                        request = parse(data)
-                        if waits is None or not waits(request):
-                            answer = await self._in_time(handle(request, caller), context)
-                        else:
-                            with self._waiting(key):
-                                self._leave(key)
-                                entered = False
-                                answer = await self._in_time(handle(request, caller), context, patient=True)
-                finally:
-                    if entered:
-                        self._leave(key)
-                encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
-                if len(encoded) > _SMALL_ANSWER:
-                    self._hold_unread(key, len(encoded), context)
+                return await work(context)
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)
             except asyncio.CancelledError as error:
@@ -137,8 +143,6 @@ class Edge:
                 if task is None or task.cancelling():
                     raise
                 status = status_of(error, method)
-            else:
-                return encoded
             return await end(context, status)
 
         return grpc.stream_unary_rpc_method_handler(call)
@@ -202,18 +206,21 @@ class Edge:
         identify = self._authorizer.identify
         read = self._reception.read
 
+        async def work(context: Context) -> None:
+            caller = identify(context)
+            caller.require(permission)
+            key = key_of(caller, context)
+            self._enter(key)
+            try:
+                data = await read(context, key)
+            finally:
+                self._leave(key)
+            require_few_fields(data, shape)
+            await handle(parse(data), context, caller)
+
         async def call(_: object, context: Context) -> None:
             try:
-                caller = identify(context)
-                caller.require(permission)
-                key = key_of(caller, context)
-                self._enter(key)
-                try:
-                    data = await read(context, key)
-                finally:
-                    self._leave(key)
-                require_few_fields(data, shape)
-                await handle(parse(data), context, caller)
+                await work(context)
             except grpc.aio.InternalError:
                 # A message could not be sent: the reader has gone, although its cancellation has not come
                 # through yet.

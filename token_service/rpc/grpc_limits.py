@@ -11,6 +11,8 @@ _MAX_PENDING: Final = 20_000
 """Calls that have arrived and are not taken up yet, of all connections. gRPC refuses others at random beyond it, those
 of honest callers as well: more than a connection may have by far, at 20 KiB each.
 """
+_ENDED_STREAMS: Final = 300
+"""Streams of a connection that have ended, or were reset, and are not cleaned up yet."""
 _LONGEST_STREAM: Final = 1.2
 """By which factor a stream may be older than its age limit says: the limit varies."""
 
@@ -74,6 +76,9 @@ class GrpcLimits:
             ("grpc.max_send_message_length", _MAX_SEND_BYTES),
             ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
             ("grpc.max_concurrent_streams", self.connection_streams),
+            # Streams that have ended count for as long as gRPC has not cleaned up after them. Without headroom, a
+            # burst on a connection that is within its limit is refused in part.
+            ("grpc.http2.max_deallocating_streams", _ENDED_STREAMS),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_connection_age_ms", _milliseconds(self.connection_max_age)),
             ("grpc.max_connection_age_grace_ms", _milliseconds(self.connection_grace)),
