@@ -49,6 +49,7 @@ from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verifier import IssuerRules, Verifier
+from token_service.web.connections import ConnectionLimits
 from token_service.web.server import HttpServer
 
 _SESSION_RETENTION = 7 * 24 * 3600
@@ -343,6 +344,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 reuse_port=settings.reuse_port,
                 grace=settings.shutdown_grace,
                 key_announce_time=settings.key_announce_time,
+                connections=ConnectionLimits(most=connections.http),
             )
             async with http_server:
                 grpc_address = await grpc_server.start()
