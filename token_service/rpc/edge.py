@@ -188,7 +188,7 @@ class Edge:
         Raises `OverloadedError`.
         """
         self._unread.take(key, size)
-        context.add_done_callback(lambda _: self._unread.give_back(key, size))
+        context.add_done_callback(lambda _: self._unread.give_back(key, size))  # type: ignore[arg-type]  # any callable will do
 
     def stream(
         self,

@@ -6,7 +6,7 @@ parse, and 500 MB. No honest request has many.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -22,7 +22,7 @@ Shape = dict[int, "Shape | str"]
 """What a field with a length holds, by its number: a message, or packed numbers. Texts are not in it."""
 
 
-def shape_of(descriptor: Descriptor) -> Shape:
+def shape_of(descriptor: Any) -> Shape:
     """The shape of a message type. A type that holds itself has a shape that holds itself."""
     return _shape_of(descriptor, {})
 

@@ -88,7 +88,8 @@ class Connection(H11Protocol):
     @property
     def idle(self) -> bool:
         """Whether no request is running."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: Any = self.cycle  # none before the first request, whatever it is declared as
+        return cycle is None or cycle.response_complete
 
     def close(self) -> None:
         """Close an idle connection at once."""
