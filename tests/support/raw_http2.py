@@ -117,6 +117,11 @@ class RawConnection:
         """How many calls are not over."""
         return sum(not answer.over.is_set() for answer in self.answers.values())
 
+    def ignore_max_streams(self) -> None:
+        """Open as many streams as one likes from now on."""
+        self._h2.remote_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: 2**31 - 1})
+        self._h2.remote_settings.acknowledge()
+
     def begin(self, path: str, *, end: bool = False, headers: Iterable[tuple[str, str]] = ()) -> int:
         """Send the headers of a call; its stream."""
         stream = self._h2.get_next_available_stream_id()
