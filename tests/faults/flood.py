@@ -105,7 +105,9 @@ async def _waits(grpc_address: str, _: str) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(10):
             options = [("grpc.use_local_subchannel_pool", 1)]
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(grpc_address, options=options))
+            channel = await stack.enter_async_context(
+                grpc.aio.insecure_channel(grpc_address, options=options)
+            )
             stub: Any = token_service_pb2_grpc.TokenServiceStub(channel)
             await stub.StreamRevocations(pb.StreamRevocationsRequest(subscriber_id="deaf")).read()
             waiting = pb.RevokeTokenRequest(subject="flood")
@@ -179,7 +181,9 @@ class _Honest:
         except grpc.aio.AioRpcError as failure:
             error = error_from_rpc(failure)
             typed = isinstance(error, OverloadedError) and error.retry_after is not None
-            self.outcomes["RESOURCE_EXHAUSTED" if typed else f"{failure.code().name}: {failure.details()}"] += 1
+            self.outcomes[
+                "RESOURCE_EXHAUSTED" if typed else f"{failure.code().name}: {failure.details()}"
+            ] += 1
         else:
             self.outcomes["OK"] += 1
         self.latencies.append(time.monotonic() - began)
@@ -220,7 +224,9 @@ _ALLOWED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 
 async def _main(seconds: float) -> int:
     async with ServiceProcess(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as service:
-        await _Honest(service.grpc_address).call_for(seconds)  # what a node grows to in ordinary use is not held against it
+        await _Honest(service.grpc_address).call_for(
+            seconds
+        )  # what a node grows to in ordinary use is not held against it
         memory = psutil.Process(service.pid).memory_info
         before = memory().rss
         found: list[str] = []

@@ -60,7 +60,11 @@ class CallLimits:
 
 
 class Edge:
-    """Wraps handlers. `running` is how many unary calls are being worked on, `waiting` how many wait for others."""
+    """Wraps handlers.
+
+    `receiving` is how many calls have no request yet, `running` how many unary calls are being worked on, `waiting` how
+    many wait for others.
+    """
 
     def __init__(
         self, authorizer: Authorizer, reception: Reception, deadlines: Deadlines, limits: CallLimits
@@ -74,6 +78,7 @@ class Edge:
         self._unread = Quota(
             "bytes of unread answers", limits.unread_bytes_per_caller, retry_after=_RETRY_AFTER
         )
+        self.receiving = 0
         self.running = 0
         self.waiting = 0
 
@@ -96,7 +101,6 @@ class Edge:
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
         identify = self._authorizer.identify
-        read = self._reception.read
 
         async def work(context: Context) -> bytes:
             caller: Caller | None = None
@@ -104,12 +108,12 @@ class Edge:
                 caller = identify(context)
                 caller.require(permission)
             key = key_of(caller, context)
+            data = await self._receive(context, key)
+            require_few_fields(data, shape)
             self._enter(key)
             entered = True
             try:
-                data = await read(context, key)
                 answer: Message | bytes | None = None
-                require_few_fields(data, shape)
                 if at_once is not None:
                     answer = at_once(data)
                 if answer is None:
@@ -146,6 +150,18 @@ class Edge:
             return await end(context, status)
 
         return grpc.stream_unary_rpc_method_handler(call)
+
+    async def _receive(self, context: Context, key: Hashable) -> bytes:
+        """The request of a call. Until it is there the call counts against its caller, but is no running call: calls
+        that never have one must not keep those of others from running.
+        """
+        self._calls.take(key)
+        self.receiving += 1
+        try:
+            return await self._reception.read(context, key)
+        finally:
+            self.receiving -= 1
+            self._calls.give_back(key)
 
     def _enter(self, key: Hashable) -> None:
         """Take a place among the running calls. Raises `OverloadedError`."""
@@ -204,17 +220,12 @@ class Edge:
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
         identify = self._authorizer.identify
-        read = self._reception.read
 
         async def work(context: Context) -> None:
             caller = identify(context)
             caller.require(permission)
             key = key_of(caller, context)
-            self._enter(key)
-            try:
-                data = await read(context, key)
-            finally:
-                self._leave(key)
+            data = await self._receive(context, key)
             require_few_fields(data, shape)
             await handle(parse(data), context, caller)
 

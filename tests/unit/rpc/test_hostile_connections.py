@@ -63,8 +63,18 @@ async def test_calls_without_a_message_are_few_and_end(method: str) -> None:
             }
             whole = await hostile.over(await hostile.call(ISSUE, REQUEST))
             assert whole.status == 0
-        assert served.server._edge.running == 0
+        assert served.server._edge.receiving == 0
         assert len(served.server._deadlines) == 0
+
+
+async def test_calls_without_a_message_are_no_running_calls() -> None:
+    limits = GrpcLimits(max_concurrent_calls=1, request_timeout=300)
+    async with serving(limits=limits) as served, RawConnection(served.address) as hostile:
+        for _ in range(50):
+            hostile.begin(ISSUE)
+        hostile.flush()
+        await eventually(lambda: served.server._edge.receiving == 50)
+        assert (await served.issue()).access_token
 
 
 async def test_streams_beyond_the_limit_of_a_connection_are_reset_and_others_untouched() -> None:
@@ -107,7 +117,7 @@ async def test_messages_without_their_last_byte_are_read_few_at_a_time() -> None
         sending = [asyncio.create_task(hostile.send(stream, unfinished)) for stream in streams]
         await asyncio.wait(sending[:2])
         assert [task.done() for task in sending] == [True, True, False, False, False, False]
-        await eventually(lambda: served.server._edge.running == 6)
+        await eventually(lambda: served.server._edge.receiving == 6)
         window = [hostile._h2.local_flow_control_window(stream) for stream in streams]
         assert window[2:] == [0] * 4
         # Honest callers are not delayed, and the turns go on as messages are completed.
@@ -125,12 +135,12 @@ async def test_client_that_goes_away_amid_its_message_leaves_nothing_behind() ->
         async with RawConnection(served.address) as hostile:
             streams = [hostile.begin(ISSUE) for _ in range(8)]
             hostile.flush()
-            await eventually(lambda: served.server._edge.running == 8)
+            await eventually(lambda: served.server._edge.receiving == 8)
             for stream in streams[::2]:
                 hostile.reset(stream)
             hostile.flush()
-            await eventually(lambda: served.server._edge.running == 4)
-        await eventually(lambda: served.server._edge.running == 0)
+            await eventually(lambda: served.server._edge.receiving == 4)
+        await eventually(lambda: served.server._edge.receiving == 0)
         assert len(served.server._deadlines) == 0
         assert not served.server._edge._reception._callers
 
@@ -317,8 +327,13 @@ async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on() -> 
                 await asyncio.wait_for(three.closed.wait(), TIMEOUT)
             assert (await served.issue()).access_token
             assert not one.closed.is_set()
-        async with RawConnection(served.address) as later:
-            await connected(later, 100)
+
+        async def admitted() -> bool:
+            async with RawConnection(served.address) as later:
+                await eventually(lambda: later.max_streams == 100 or later.closed.is_set())
+                return not later.closed.is_set()
+
+        await eventually(admitted)  # once the server has noticed that the others are gone
 
 
 async def test_connection_that_never_begins_http2_is_closed() -> None:
