@@ -10,14 +10,27 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.x509 import Certificate
 
 from token_service.clock import SystemClock
-from token_service.config import Settings, load_key_encryption_keys, prepare_data_dir
+from token_service.config import (
+    Address,
+    Settings,
+    UnixSocket,
+    Url,
+    load_key_encryption_keys,
+    prepare_data_dir,
+    refusal,
+)
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.core.failover_log import FailoverLog
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.janitor import Janitor
@@ -35,22 +48,29 @@ from token_service.core.revoker import RevokeCommand, Revoker, carry_out, check_
 from token_service.core.sessions import Sessions
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
-from token_service.errors import SigningUnavailableError
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.listening import bind_all
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.client_authorities import ClientAuthorities
 from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.rpc.server import GrpcServer, TlsFiles
+from token_service.rpc.tls import ReloadingCredentials
+from token_service.rpc.unix_socket import UnixSocketPath
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
 from token_service.signers.pkcs11 import Pkcs11Keys
 from token_service.signers.providers import SigningProviders
 from token_service.stores.sql.stores import SqlStores
-from token_service.telemetry import Audit, Metrics
+from token_service.telemetry import Audit, Metrics, find_exporters
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verifier import IssuerRules, Verifier
 from token_service.web.connections import ConnectionLimits
-from token_service.web.server import HttpServer
+from token_service.web.server import HttpServer, bind as bind_http
+
+if TYPE_CHECKING:
+    from token_service.stores.redis.mirror import RedisMirror
 
 _SESSION_RETENTION = 7 * 24 * 3600
 """Seconds an ended session stays visible to GetSession and ListSessions."""
@@ -58,6 +78,8 @@ _SESSION_RETENTION = 7 * 24 * 3600
 _M_MMAP_THRESHOLD = -3
 """From malloc.h."""
 _LARGE_BLOCK = 128 * 1024
+_KILL_AFTER = 5.0
+"""Seconds beyond the grace until a process that does not stop is ended."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,20 +95,52 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     fail.
     """
     stop = asyncio.Event()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def heed() -> None:
+        if stop.is_set():
+            logger.error("a second signal: ending at once")
+            os._exit(1)
+        stop.set()
+        _end_late(settings.shutdown_grace + _KILL_AFTER)
+        if is_starting:
+            # Whatever it waits for, such as a database or the migration of another node.
+            starting.cancel()
+
+    is_starting = True
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, heed)
     try:
         async with node(settings, environ) as (grpc_address, http_address):
+            is_starting = False
             _settle_memory()
             ready(grpc_address, http_address)
             await stop.wait()
             logger.info("stopping")
+    except asyncio.CancelledError:
+        if not (is_starting and stop.is_set()):
+            raise
+        starting.uncancel()
+        logger.info("stopped before the start was complete")
     except ExceptionGroup as failures:
         # A node runs in a task group; what ended it is one of its tasks, or its start.
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
+
+
+def _end_late(seconds: float) -> None:
+    """End this process if it is still there after so many seconds, whatever holds it."""
+
+    def end() -> None:
+        logger.error("not stopped within %g s; ending at once", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def migrate(settings: Settings) -> str:
@@ -145,14 +199,8 @@ async def _keys(
     wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(LocalKeys(rsa_bits=settings.signing_rsa_bits))
-        module: Pkcs11Keys | None = None
-        if settings.pkcs11_module is not None and settings.pkcs11_pin is not None:
-            module = Pkcs11Keys(
-                str(settings.pkcs11_module),
-                settings.pkcs11_token,
-                settings.pkcs11_pin,
-                rsa_bits=settings.signing_rsa_bits,
-            )
+        module = _pkcs11_keys(settings)
+        if module is not None:
             try:
                 await stack.enter_async_context(module)
             except SigningUnavailableError as error:
@@ -182,6 +230,81 @@ async def _keys(
         yield Keys(keyring, manager, validators, stores.log, audit)
 
 
+def _pkcs11_keys(settings: Settings) -> Pkcs11Keys | None:
+    if settings.pkcs11_module is None or settings.pkcs11_pin is None:
+        return None
+    return Pkcs11Keys(
+        str(settings.pkcs11_module),
+        settings.pkcs11_token,
+        settings.pkcs11_pin,
+        rsa_bits=settings.signing_rsa_bits,
+    )
+
+
+def _redis_mirror(url: Url) -> RedisMirror:
+    """Raises `ConfigurationError` for a URL that the driver does not take."""
+    from token_service.stores.redis.mirror import RedisMirror
+
+    try:
+        return RedisMirror(url.reveal())
+    except (ValueError, TypeError):  # whose text may repeat a part of the URL
+        raise ConfigurationError(f"TOKEN_SERVICE_REDIS_URL: {url} has an option that can't be used") from None
+
+
+async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Try what `serve` needs of its surroundings, with the code that `serve` uses.
+
+    Changes nothing, and asks neither the database nor Redis. An HSM is logged in to. Raises
+    `ConfigurationError` with everything that is wrong.
+    """
+    problems: list[str] = []
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        try:
+            yield
+        except (ConfigurationError, SigningUnavailableError) as error:
+            problems.append(error.message)
+
+    with noting():
+        PolicyFile(settings.policy_file, environ).load()
+    with noting():
+        if (tls := _tls(settings)) is not None:
+            ReloadingCredentials(tls).load()
+    with noting():
+        # In development a missing file is made.
+        if settings.is_production or settings.key_encryption_key_file.exists():
+            load_key_encryption_keys(settings)
+    with noting():
+        SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
+    with noting():
+        if settings.redis_url is not None:
+            await _redis_mirror(settings.redis_url).aclose()
+    with noting():
+        find_exporters(environ)
+    with noting():
+        if not settings.is_production and settings.data_dir.exists():
+            prepare_data_dir(settings.data_dir)
+    for name, address in (("GRPC", settings.grpc_address), ("HTTP", settings.http_address)):
+        try:
+            if isinstance(address, UnixSocket):
+                UnixSocketPath(str(address)).check()
+            else:
+                # Any port: this one may be that of the node that runs.
+                for probe in bind_all(address.host, 0):
+                    probe.close()
+        except ConfigurationError as error:
+            problems.append(error.message)
+        except OSError as error:
+            problems.append(f"TOKEN_SERVICE_{name}_ADDRESS: can't listen on {address} ({error.strerror})")
+    with noting():
+        if (module := _pkcs11_keys(settings)) is not None:
+            async with module:
+                pass
+    if problems:
+        raise refusal(problems)
+
+
 def _node_id() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -192,6 +315,22 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 
     Leaving the context stops it; a background task that fails ends it.
     """
+    async with AsyncExitStack() as stack:
+        http_address = settings.http_address
+        bound = bind_http(http_address.host, http_address.port, reuse_port=settings.reuse_port)
+        for listener in bound:
+            stack.callback(listener.close)
+        # Only now the port is known, and with it the issuer that nobody has set.
+        settings = settings.listening(
+            settings.grpc_address, Address(http_address.host, bound[0].getsockname()[1])
+        )
+        yield await stack.enter_async_context(_node(settings, environ, bound))
+
+
+@asynccontextmanager
+async def _node(
+    settings: Settings, environ: Mapping[str, str], http_listeners: Sequence[socket.socket]
+) -> AsyncIterator[tuple[str, str]]:
     connections = share_connections(
         raise_descriptor_limit(), pool_size=settings.database_pool_size, max_streams=settings.max_streams
     )
@@ -200,13 +339,19 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
     policy_file = PolicyFile(settings.policy_file, environ)
     document = policy_file.load()
     policies = Policies(document.book)
-    authorizer = CertificateAuthorizer(document.callers) if settings.is_production else TrustingAuthorizer()
+    authorizer: CertificateAuthorizer | TrustingAuthorizer = TrustingAuthorizer()
+    authorities: ClientAuthorities | None = None
+    if settings.is_production:
+        assert settings.tls_client_ca_file is not None  # the settings require it
+        authorities = ClientAuthorities(settings.tls_client_ca_file)
+        authorizer = CertificateAuthorizer(document.callers, authorities.load(), clock)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
-    metrics = Metrics(environ, node_id)
-    audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
 
     async with AsyncExitStack() as stack:
+        metrics = Metrics(environ, node_id)
+        stack.callback(metrics.close)
+        audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
         stack.callback(audit.flush)
         stores = await stack.enter_async_context(
             SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
@@ -218,10 +363,11 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
         keys = await stack.enter_async_context(_keys(settings, stores, audit, node_id))
         keyring, key_manager, validators = keys.keyring, keys.manager, keys.validators
         await key_manager.ensure()
+        log = FailoverLog(stores.log, clock, secrets.token_bytes, audit)
         replica = Replica()
-        read_index = ReadIndex(stores.log)
+        read_index = ReadIndex(log)
         tailer = Tailer(
-            stores.log,
+            log,
             replica,
             read_index,
             keyring,
@@ -234,14 +380,12 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
         keyring.on_change(lambda: verifier.replace_key_set(settings.issuer, keyring.key_set))
         mirroring: Mirroring | None = None
         if settings.redis_url is not None:
-            from token_service.stores.redis.mirror import RedisMirror
-
-            mirror = RedisMirror(settings.redis_url.reveal())
+            mirror = _redis_mirror(settings.redis_url)
             stack.push_async_callback(mirror.aclose)
-            mirroring = Mirroring(mirror, stores.log, read_index, replica, tailer)
+            mirroring = Mirroring(mirror, log, read_index, replica, tailer)
         minter = Minter(settings.issuer, keyring, secrets.token_bytes)
         revoker = Revoker(
-            stores.log,
+            log,
             tailer,
             read_index,
             verifier,
@@ -253,7 +397,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
         )
         janitor = Janitor(
             stores.sessions,
-            stores.log,
+            log,
             stores.leases,
             clock,
             node_id=node_id,
@@ -287,7 +431,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             keyring=keyring,
             key_manager=key_manager,
             replica=replica,
-            log=stores.log,
+            log=log,
             read_index=read_index,
             tailer=tailer,
             validators=validators,
@@ -311,6 +455,11 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             "Revocations that are kept because a token they hit could still be valid.",
             lambda: len(replica.revocations),
         )
+        metrics.gauge(
+            "token_service.policy_file.failing",
+            "1 while the policy file can't be used and the policies read before stay in force.",
+            lambda: int(policy_file.is_failing),
+        )
         metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(grpc_server.feed))
 
         def policies_changed(changed: PolicyDocument) -> None:
@@ -318,12 +467,16 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
             if isinstance(authorizer, CertificateAuthorizer):
                 authorizer.callers = changed.callers
 
+        def authorities_changed(changed: Sequence[Certificate]) -> None:
+            assert isinstance(authorizer, CertificateAuthorizer)
+            authorizer.authorities = changed
+
         listening = False
 
         def problems() -> list[str]:
             found = [] if listening else ["gRPC does not listen yet, or any more"]
             if tailer.staleness > settings.replica_max_age:
-                found.append("the database can't be reached: the revocation log is not being followed")
+                found.append(f"the revocation log is not being followed: {tailer.trouble}")
             return found
 
         async with asyncio.TaskGroup() as group:
@@ -334,6 +487,10 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(policy_file.watch(policies_changed), name="policy-file"),
             ]
+            if authorities is not None:
+                tasks.append(
+                    group.create_task(authorities.watch(authorities_changed), name="client-authorities")
+                )
             if mirroring is not None:
                 tasks.append(group.create_task(mirroring.run(), name="mirroring"))
             http_server = HttpServer(
@@ -341,10 +498,10 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
                 settings.http_address.port,
                 jwks=lambda: strict_json.encode({"keys": keyring.jwks}),
                 readiness=problems,
-                reuse_port=settings.reuse_port,
                 grace=settings.shutdown_grace,
                 key_announce_time=settings.key_announce_time,
                 connections=ConnectionLimits(most=connections.http),
+                bound=http_listeners,
             )
             async with http_server:
                 grpc_address = await grpc_server.start()

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     KEY_NOT_ANNOUNCED = "KEY_NOT_ANNOUNCED"
     KEY_STATE = "KEY_STATE"
     KEYS_STALE = "KEYS_STALE"
+    UNREACHABLE = "UNREACHABLE"
 
 
 class InvalidReason(StrEnum):
@@ -90,6 +91,16 @@ class TokenServiceError(Exception):
 
 class ConfigurationError(TokenServiceError):
     """The service can't start as configured; the message names the setting, its value and what is allowed."""
+
+
+class ValidatorForkedError(TokenServiceError):
+    """The validator was started before this process was forked; nothing updates it here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the validator was started before this process was forked, and nothing updates it here: start it after "
+            "the fork, e.g. in post_worker_init of gunicorn"
+        )
 
 
 class InvalidTokenError(TokenServiceError):
@@ -318,6 +329,13 @@ class KeysStaleError(ServiceError):
 
     reason = Reason.KEYS_STALE
     default_message = "this node does not know the key of the token yet"
+
+
+class UnreachableError(ServiceError):
+    """The client library got no answer of any node; the message is gRPC's. The call may have taken effect."""
+
+    reason = Reason.UNREACHABLE
+    default_message = "the token service can't be reached"
 
 
 class OverloadedError(ServiceError):

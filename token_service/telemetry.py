@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -288,14 +289,26 @@ class Metrics:
     def __init__(self, environ: Mapping[str, str], instance: str) -> None:
         """`instance` tells apart the processes of a service that report to one place."""
         self._meter: Any = None
-        if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-            return
-        instrumented = "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
-        endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
-        exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
-        names = [name for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
-        if instrumented or names:
-            self._meter = _meter([] if instrumented else names, instance)
+        self._provider: Any = None
+        exporters = find_exporters(environ)
+        if exporters or (_is_enabled(environ) and _is_instrumented()):
+            self._meter, self._provider = _meter(exporters, instance)
+
+    def close(self) -> None:
+        """Report for the last time, for a second at most: an exporter that is away is not waited for.
+
+        Blocks the event loop; call it when nothing else is left to do.
+        """
+        if self._provider is not None:
+            # A daemon: the end of the process does not wait for it either.
+            last = threading.Thread(target=self._provider.shutdown, args=(_LAST_REPORT * 1000,), daemon=True)
+            last.start()
+            last.join(_LAST_REPORT)
+            if last.is_alive():
+                logging.getLogger(__name__).warning(
+                    "the last metrics were not exported within %d s and are lost", _LAST_REPORT
+                )
+            self._provider = None
 
     def counter(self, name: str, description: str) -> Counter | None:
         """A counter; None: nobody asks."""
@@ -321,26 +334,54 @@ class Metrics:
             self._meter.create_observable_gauge(name, [lambda _: [Observation(read())]], unit, description)
 
 
+def find_exporters(environ: Mapping[str, str]) -> list[Any]:
+    """The classes of the exporters that the environment asks for, if they are ours to set up.
+
+    Raises `ConfigurationError` for one that is not installed.
+    """
+    if not _is_enabled(environ) or _is_instrumented():
+        return []
+    endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
+    exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
+    return [_exporter(name) for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
+
+
+def _is_enabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+
+
+def _is_instrumented() -> bool:
+    return "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
+
+
 _OTLP_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
 
-def _meter(exporters: Sequence[str], instance: str) -> Any:
+_LAST_REPORT: Final = 1
+"""Seconds the last export may take."""
+
+
+def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
+    """A meter, and its provider if it is ours to shut down."""
     from opentelemetry.metrics import get_meter, set_meter_provider
 
+    provider = None
     if exporters:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
         readers: list[MetricReader] = []
-        for name in exporters:
-            made = _exporter(name)()
+        for exporter in exporters:
+            made = exporter()
             readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
         resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
         if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = Resource({SERVICE_INSTANCE_ID: instance})
-        set_meter_provider(MeterProvider(readers, Resource.create().merge(resource)))
-    return get_meter("token_service")
+        # At exit it would wait for the exporters for as long as they like.
+        provider = MeterProvider(readers, Resource.create().merge(resource), shutdown_on_exit=False)
+        set_meter_provider(provider)
+    return get_meter("token_service"), provider
 
 
 def _exporter(name: str) -> Any:

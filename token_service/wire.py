@@ -29,8 +29,8 @@ from token_service.errors import (
     Reason,
     ServiceError,
     ShuttingDownError,
-    StoreUnavailableError,
     StreamEndedError,
+    UnreachableError,
 )
 
 DOMAIN: Final = "token_service"
@@ -80,6 +80,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.KEY_NOT_ANNOUNCED: _Code.FAILED_PRECONDITION,
         Reason.KEY_STATE: _Code.FAILED_PRECONDITION,
         Reason.KEYS_STALE: _Code.UNAVAILABLE,
+        Reason.UNREACHABLE: _Code.UNAVAILABLE,
     }
 )
 """The status of each reason, as `error_reason.proto` documents it."""
@@ -113,7 +114,7 @@ _ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
     _Code.PERMISSION_DENIED: PermissionDeniedError,
     _Code.RESOURCE_EXHAUSTED: OverloadedError,
     _Code.DEADLINE_EXCEEDED: DeadlineExceededError,
-    _Code.UNAVAILABLE: StoreUnavailableError,
+    _Code.UNAVAILABLE: UnreachableError,
     _Code.ABORTED: StreamEndedError,
     _Code.CANCELLED: ShuttingDownError,  # the caller's own cancellation never gets here
 }

@@ -366,6 +366,27 @@ class TestRenew:
         _, entries = await pair[1].log.append([a_draft(TOKEN, 2)])
         assert [entry.sequence for entry in entries] == [self.START + 1]
 
+    async def test_with_all_it_has_the_log_goes_on_behind_a_gap(self, pair):
+        session = await created(pair[0])
+        _, entries = await pair[0].log.append([a_draft(TOKEN, 1), a_draft(SUBJECT, "bob")])
+        head = await pair[0].log.renew(
+            a_draft(TOKEN, "none"),
+            replaces=(await pair[0].log.head()).epoch,
+            epoch="another-epoch",
+            sequence=self.START,
+            keep=True,
+        )
+        assert (head.epoch, head.sequence, head.compacted) == ("another-epoch", self.START, 0)
+        assert await pair[1].log.head() == head
+        kept = await pair[1].log.read(0, 10)
+        assert list(kept[:2]) == list(entries)
+        assert [entry.sequence for entry in kept] == [1, 2, self.START]
+        found = await pair[1].sessions.get(session.id)
+        assert (found.floor, found.head) == (0, self.START)
+        _, (entry,) = await pair[1].log.append([a_draft(SUBJECT, "alice")])
+        assert entry.sequence == self.START + 1
+        assert (await pair[0].sessions.get(session.id)).floor == self.START + 1
+
     async def test_sessions_of_before_are_dead_and_those_of_after_alive(self, stores):
         old = await created(stores)
         await self.renew(stores)

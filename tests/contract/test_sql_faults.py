@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key, a_use, digest
 from tests.support.deadline import eventually
-from tests.support.postgres import driver_url
+from tests.support.postgres import database_name, driver_url
 from token_service.core.ports import NodeReport, SessionFilter
 from token_service.errors import ConfigurationError, StoreUnavailableError, TokenServiceError
 from token_service.stores.sql import SqlStores, database, migrations, postgresql, sqlite
@@ -232,6 +232,28 @@ class TestPostgresConnections:
                 assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
             head, _ = await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
             assert head.sequence == 1
+
+    async def test_one_that_the_pool_can_not_even_give_up_is_a_line_in_the_log(
+        self, postgres_database, monkeypatch, caplog
+    ):
+        """As after a process was stopped for so long that the server gave the connection up."""
+
+        def fail(dialect, connection):
+            connection.driver_connection.terminate()
+            raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+
+        async with SqlStores(postgres_database) as stores:
+            await stores.leases.acquire("lease", "node", 60)
+            monkeypatch.setattr(type(stores._database.dialect), "do_terminate", fail)
+            async with connection_to(postgres_database) as admin:
+                await admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND pid <> pg_backend_pid()"
+                )
+            assert await stores.leases.acquire("lease", "node", 60)
+        (record,) = [record for record in caplog.records if record.name.startswith("sqlalchemy.pool")]
+        assert record.exc_info is None
+        assert record.getMessage().endswith(": InterfaceError")
 
     async def test_a_deadlock_is_repeated(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
@@ -482,6 +504,24 @@ class TestSqliteLocks:
                 )
             assert (await one.log.head()).sequence == 8 * 12
 
+    async def test_a_full_disk_is_named_and_over_once_there_is_room(self, sqlite_database, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "PRAGMA max_page_count=1"))
+            async with SqlStores(sqlite_database) as stores:
+                subject = "x" * 8192  # more than a page
+                for call in (
+                    lambda: created(stores, subject=subject),
+                    lambda: stores.log.append([a_draft(RevocationTarget.SUBJECT, subject)]),
+                ):
+                    with pytest.raises(StoreUnavailableError, match="the disk of the database is full"):
+                        await asyncio.gather(*(call() for _ in range(50)))
+                head = await stores.log.head()
+                assert len(await stores.log.read(0, 100)) == head.sequence
+        async with SqlStores(sqlite_database) as stores:
+            await created(stores)
+            after, _ = await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
+            assert after.sequence == head.sequence + 1
+
     async def test_every_connection_is_durable(self, sqlite_database):
         async with SqlStores(sqlite_database) as stores:
             session = await created(stores)
@@ -513,6 +553,26 @@ class TestAtTheStart:
             await stores.require_current()
             assert await stores.migrate() == migrations.HEAD
             assert (await stores.log.head()).sequence == 0
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    async def test_another_encoding_than_utf8(self, postgres_server, encoding):
+        url = postgres_server.create_database()
+        name = f"{database_name(url)}_{encoding.lower()}"
+        async with connection_to(url) as admin:
+            await admin.execute(
+                f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            )
+        other = url.replace(database_name(url), name)
+        try:
+            async with SqlStores(other) as stores:
+                for look in (stores.migrate, stores.require_current):
+                    with pytest.raises(
+                        ConfigurationError, match=f"the encoding {encoding}, the service needs UTF8"
+                    ):
+                        await look()
+        finally:
+            postgres_server.drop_database(other)
+            postgres_server.drop_database(url)
 
     async def test_a_wrong_password_is_not_shown(self, postgres_database):
         wrong = postgres_database.replace("token_service:", "token_service:SECRETPART")

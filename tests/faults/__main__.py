@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+from tests.faults.campaign import command as campaign
+
 
 def main() -> int:
     """Run one of them; 1 if something was found."""
@@ -35,6 +37,7 @@ def main() -> int:
     )
     flood.add_argument("--seconds", type=float, default=10.0, help="how long each flood lasts (default 10)")
     flood.set_defaults(run=_flood)
+    campaign.add(commands)
     arguments = parser.parse_args()
     status: int = arguments.run(arguments)
     return status

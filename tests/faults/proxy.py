@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -16,10 +17,10 @@ class Proxy:
     """Forwards connections to `host:port` as long as it is told to."""
 
     def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.rpartition(":")
-        self._upstream = (host, int(port))
+        self.lead_to(upstream)
         self._port = free_port()
         self._open = True
+        self._delay = 0.0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -47,19 +48,33 @@ class Proxy:
         """`host:port` to connect to."""
         return f"127.0.0.1:{self._port}"
 
+    def lead_to(self, upstream: str) -> None:
+        """Forward connections made from now on to this `host:port`; those that exist stay where they are."""
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+
     def cut(self) -> None:
         """Reset what is connected and refuse what comes."""
         self._open = False
-        for writer in tuple(self._writers):
-            writer.transport.abort()
+        self.reset()
 
     def hold(self) -> None:
         """Connections stay, nothing arrives; it is not lost, but delivered after `heal`."""
         self._flowing.clear()
 
+    def reset(self) -> None:
+        """Reset what is connected, and take what comes."""
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    def slow(self, seconds: float) -> None:
+        """Let everything arrive, each piece so much later."""
+        self._delay = seconds
+
     def heal(self) -> None:
         """Forward everything again, what was held first."""
         self._open = True
+        self._delay = 0.0
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,7 +112,16 @@ class Proxy:
             their_writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        late: deque[bytes] = deque()
+        due = 0.0
         while data := await reader.read(_CHUNK):
             await self._flowing.wait()
-            writer.write(data)
-            await writer.drain()
+            if self._delay or late:
+                # Never before what came earlier, even if the delay has changed since.
+                late.append(data)
+                due = max(loop.time() + self._delay, due)
+                loop.call_at(due, lambda: writer.write(late.popleft()))
+            else:
+                writer.write(data)
+                await writer.drain()

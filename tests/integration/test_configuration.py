@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.nodes import Node, key_encryption_key
+from tests.support.certificates import Authority
 from tests.support.deadline import eventually_sync
 
 
@@ -79,14 +80,119 @@ def test_a_bad_setting_is_refused_with_its_name_its_value_and_what_is_allowed(
 ) -> None:
     change, expected = REFUSED[what]
     env = {f"TOKEN_SERVICE_{name}": value for name, value in change.items()}
-    done = run("serve", env=env, cwd=tmp_path)
+    for command in ("serve", "config"):
+        done = run(command, env=env, cwd=tmp_path)
+        assert done.returncode == 2
+        said = done.stdout + done.stderr
+        for text in expected:
+            assert text in said
+        assert "hunter2" not in said
+        assert "Traceback" not in said
+        assert not list(tmp_path.iterdir()), "something was made before the refusal"
+
+
+FILES = {
+    "policy.toml": b"[classifications.internl]\nacess_token_ttl = '5m'\n[clients.web]\nclasification = 'public'\n"
+    b"[callers.x]\npermissions = ['isue']\n",
+    "callers.toml": b"[callers.x]\npermissions = ['isue']\n[callers.y]\npermission = []\n",
+    "deep.toml": b"x = " + b"[" * 3000,
+    "garbage": b"\0\xff",
+    "key.txt": b"hunter2",
+}
+AUTHORITY = Authority()
+OTHER = AUTHORITY.server()
+SERVER = AUTHORITY.server()
+FILES_REFUSED = {
+    "policy": (
+        {"POLICY_FILE": "policy.toml"},
+        ["internl.acess_token_ttl: no such setting", "mean access_token_ttl?", "mean classification?"],
+    ),
+    "callers": ({"POLICY_FILE": "callers.toml"}, ["callers.x: 'isue'", "mean issue?", "mean permissions?"]),
+    "deep policy": ({"POLICY_FILE": "deep.toml"}, ["deep.toml is not TOML"]),
+    "no certificate": (
+        {"TLS_CERT_FILE": "garbage", "TLS_KEY_FILE": "key.pem"},
+        ["garbage (TOKEN_SERVICE_TLS_CERT_FILE) holds no certificate"],
+    ),
+    "no key": (
+        {"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "garbage"},
+        ["garbage (TOKEN_SERVICE_TLS_KEY_FILE) holds no private key"],
+    ),
+    "another key": (
+        {"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "other.pem"},
+        ["other.pem (TOKEN_SERVICE_TLS_KEY_FILE) is not that of the certificate in", "cert.pem"],
+    ),
+    "no authorities": (
+        {"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem", "TLS_CLIENT_CA_FILE": "garbage"},
+        ["garbage (TOKEN_SERVICE_TLS_CLIENT_CA_FILE) holds no certificates"],
+    ),
+    "key-encryption key": (
+        {"KEY_ENCRYPTION_KEY_FILE": "key.txt"},
+        ["TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE", "key.txt", "base64"],
+    ),
+    "PKCS#11 module": (
+        {"PKCS11_MODULE": "garbage", "PKCS11_PIN": "hunter2"},
+        ["garbage can't be loaded as a PKCS#11 module"],
+    ),
+    "Redis option": (
+        {"REDIS_URL": "redis://:hunter2@127.0.0.1/0?socket_timeout=soon"},
+        ["TOKEN_SERVICE_REDIS_URL: redis://:***@127.0.0.1/0?socket_timeout=soon"],
+    ),
+    "exporter": ({"OTEL": "fax"}, ["OTEL_METRICS_EXPORTER is 'fax'"]),
+    "no socket": ({"GRPC_ADDRESS": "unix:garbage"}, ["unix:garbage (there is something else than a socket)"]),
+    "not of this machine": (
+        {"GRPC_ADDRESS": "127.0.0.1:0", "HTTP_ADDRESS": "[::1%nowhere]:0"},
+        ["TOKEN_SERVICE_HTTP_ADDRESS"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FILES_REFUSED)
+def test_config_refuses_the_surroundings_that_serve_refuses(what: str, tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    for name, pem in (
+        ("cert.pem", SERVER.certificate),
+        ("key.pem", SERVER.key),
+        ("other.pem", OTHER.key),
+    ):
+        (tmp_path / name).write_bytes(pem)
+    change, expected = FILES_REFUSED[what]
+    given = {"GRPC_ADDRESS": "127.0.0.1:0", "HTTP_ADDRESS": "127.0.0.1:0", **change}
+    env = {f"TOKEN_SERVICE_{name}": value for name, value in given.items() if name != "OTEL"}
+    if "OTEL" in change:
+        env["OTEL_METRICS_EXPORTER"] = change["OTEL"]
+    for command in ("config", "serve"):
+        done = run(command, env=env, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        for text in expected:
+            assert text in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_config_names_everything_that_is_wrong_at_once(tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    env = {
+        "TOKEN_SERVICE_POLICY_FILE": "deep.toml",
+        "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": "key.txt",
+        "TOKEN_SERVICE_GRPC_ADDRESS": "unix:garbage",
+    }
+    done = run("config", env=env, cwd=tmp_path)
     assert done.returncode == 2
-    said = done.stdout + done.stderr
-    for text in expected:
-        assert text in said
-    assert "hunter2" not in said
-    assert "Traceback" not in said
-    assert not list(tmp_path.iterdir()), "something was made before the refusal"
+    assert "3 settings are wrong:" in done.stderr
+    for text in ("deep.toml is not TOML", "key.txt", "unix:garbage"):
+        assert text in done.stderr
+
+
+def test_config_is_content_while_a_node_runs(tmp_path: Path) -> None:
+    with Node(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as node:
+        env = {
+            "TOKEN_SERVICE_GRPC_ADDRESS": node.grpc_address,
+            "TOKEN_SERVICE_HTTP_ADDRESS": node.http_address,
+        }
+        assert run("config", env=env, cwd=tmp_path).returncode == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_names_every_command_and_every_setting(tmp_path: Path) -> None:
@@ -199,3 +305,61 @@ def test_policies_are_read_again_without_a_restart(tmp_path: Path) -> None:
         policy.write_text("[classifications.confidential]\naccess_token_ttl = true\n")
         eventually_sync(lambda: "the policies stay as they were" in node.log_text())
         assert asyncio.run(ttl(node.grpc_address)) == 60
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_tokens_name_the_http_address_that_is_really_used(tmp_path: Path, workers: str) -> None:
+    import asyncio
+
+    from tests.integration.calls import Api
+    from tests.support.managed import ManagedProcess
+
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+    addresses = ("--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
+    process = ManagedProcess(
+        [sys.executable, "-m", "token_service", "serve", "--workers", workers, *addresses],
+        log=tmp_path / "log",
+        env={**inherited, "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", "PYTHONUNBUFFERED": "1"},
+        cwd=tmp_path,
+    )
+
+    async def issuer(address: str) -> str:
+        async with Api(address) as api:
+            claims = (await api.validate((await api.issue()).access_token)).claims
+            return str(claims.issuer)
+
+    try:
+        said = eventually_sync(
+            lambda: re.search(r"is ready: gRPC on (\S+), HTTP on (http://\S+)", process.log_text())
+        )
+        for _ in range(4):
+            assert asyncio.run(issuer(said[1])) == said[2]
+    finally:
+        process.kill()
+
+
+def test_a_node_on_a_unix_socket_dumps_no_core(tmp_path: Path) -> None:
+    import asyncio
+
+    import psutil
+
+    from tests.integration.calls import Api
+
+    env = {
+        "TOKEN_SERVICE_GRPC_ADDRESS": f"unix:{tmp_path}/s",
+        "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+    }
+
+    async def issued() -> str:
+        async with Api(f"unix:{tmp_path}/s") as api:
+            return (await api.issue()).access_token
+
+    with Node(env=env) as node:
+        assert psutil.Process(node.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert asyncio.run(issued())
+        node.kill()
+        node.start()  # in the place of the socket that is left
+        assert asyncio.run(issued())
+        assert node.terminate() == 0
+        assert not (tmp_path / "s").exists()
+        assert f"--unix-socket {tmp_path}/s" in node.log_text()

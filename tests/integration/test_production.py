@@ -12,10 +12,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
 from tests.integration.calls import Api, Failure, Follower, refused
-from tests.integration.certificates import Authority, Certificate
 from tests.integration.nodes import Node, key_encryption_key
+from tests.support.certificates import Authority, Certificate, subject_alt_names
 from tests.support.deadline import eventually
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
@@ -144,7 +145,7 @@ async def test_each_caller_may_do_what_it_is_permitted_and_nothing_else(producti
         assert_denied(await refused(operator.issue()), "issue")
         assert_denied(await refused(login.confirm("", "")), "subscribe")
         assert_denied(await refused(login.sessions.GetSession(request)), "admin")
-        extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id)
+        extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
         assert_denied(await refused(gateway.sessions.ExtendSession(extend)), "refresh")
         # Two targets hit more than a caller who may revoke should be able to hit.
         assert_denied(await refused(login.revoke(everything=True)), "admin")
@@ -275,7 +276,7 @@ async def _denied(api: Api) -> bool:
 
 
 async def test_certificates_are_renewed_without_a_restart(production: Production) -> None:
-    """Another authority altogether: new connections are held to it; the one that is open goes on."""
+    """Another authority altogether: new connections are held to it, and so are those that are open."""
     new = Authority("Next Authority")
     old_caller = caller(production, LOGIN)
     async with production.api(old_caller) as before:
@@ -287,11 +288,26 @@ async def test_certificates_are_renewed_without_a_restart(production: Production
                 try:
                     return bool((await api.issue()).access_token)
                 except grpc.aio.AioRpcError as error:
-                    assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # noqa: PT017
+                    assert error.code().name in {"UNAVAILABLE", "UNAUTHENTICATED"}, error  # noqa: PT017
                     return False
 
         await eventually(taken)
-        assert (await before.issue()).access_token
+        failure = await refused(before.issue())
+        assert (failure.code.name, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
     async with production.api(old_caller, new) as late:
         assert (await refused(late.issue())).code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}
     production.authority = new
+
+
+async def test_certificates_of_an_authority_below_the_accepted_one_count(production: Production) -> None:
+    constraints = x509.NameConstraints([x509.DNSName("lab.test")], None)
+    lab = Authority("Lab", parent=production.authority, constraints=constraints)
+    middle = Authority("Middle", parent=production.authority)
+    async with production.api(middle.caller(spiffe_id=LOGIN)) as login:
+        assert (await login.issue()).access_token
+    # A name that the constraint allows as far as its NUL, and one it forbids.
+    for raw in (GATEWAY.encode() + b"\0.lab.test", GATEWAY.encode()):
+        forged = lab.issue(raw_names=subject_alt_names((2, raw)))
+        async with production.api(forged) as api:
+            failure = await refused(api.confirm("v-1", ""))
+            assert failure.code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}

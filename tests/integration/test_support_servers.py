@@ -20,6 +20,7 @@ from tests.support.ports import free_port, release_port
 from tests.support.postgres import PostgresBinaries, PostgresServer, database_name, driver_url
 from tests.support.processes import ServiceProcess
 from tests.support.redis import RedisServer, find_redis
+from tests.support.standby import StandbyServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,3 +249,24 @@ async def test_eventually_returns_the_value_or_says_what_was_last_seen() -> None
         eventually_sync(fails, timeout=0.05)
     with pytest.raises(ZeroDivisionError):
         await eventually(lambda: 1 // 0)
+
+
+def test_standby_follows_and_is_promoted() -> None:
+    with PostgresServer() as primary, StandbyServer(primary) as standby:
+        url = primary.create_database()
+        name = database_name(url)
+        asyncio.run(execute(url, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)"))
+        standby.make_synchronous()
+        asyncio.run(execute(url, "INSERT INTO t VALUES (2)"))
+        standby.catch_up()
+        theirs = standby.admin_url.replace("/postgres", f"/{name}")
+        assert asyncio.run(fetchval(theirs, "SELECT count(*) FROM t")) == 2
+        assert standby.query("SELECT pg_is_in_recovery()") is True
+
+        primary.configure(synchronous_standby_names=None)
+        standby.stop_following()
+        asyncio.run(execute(url, "INSERT INTO t VALUES (3)"))
+        primary.kill()
+        standby.promote()
+        asyncio.run(execute(theirs, "INSERT INTO t VALUES (4)"))
+        assert asyncio.run(fetchval(theirs, "SELECT sum(n)::int FROM t")) == 1 + 2 + 4

@@ -104,7 +104,7 @@ async def test_every_call_is_served_by_every_worker(apis: list[Api]) -> None:
         refreshed = await one.refresh(issued.refresh_token)
         assert (await another.refresh(issued.refresh_token)).refresh_token == refreshed.refresh_token
         extended = await another.sessions.ExtendSession(
-            session_service_pb2.ExtendSessionRequest(session_id=issued.session_id)
+            session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
         )
         assert extended.session.idle_expire_time.seconds >= session.idle_expire_time.seconds
         listed = await one.sessions.ListSessions(session_service_pb2.ListSessionsRequest(subject="walker"))

@@ -11,6 +11,7 @@ from token_service.client.clock import ValidatorClock
 from token_service.client.config import ValidatorConfig
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation
+from token_service.client.status import ValidatorStatus
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.tokens.claims import VerifiedClaims
@@ -37,8 +38,11 @@ class AnyValidator:
     async def close(self) -> None:
         await self._do("close")
 
-    async def wait_ready(self, timeout: float = 60.0) -> bool:
-        return bool(await self._do("wait_ready", timeout))
+    async def wait_ready(self, timeout: float = 60.0, **options: bool) -> bool:
+        return bool(await self._do("wait_ready", timeout, **options))
+
+    def status(self) -> ValidatorStatus:
+        return self.real.status()
 
     async def validate(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()

@@ -50,7 +50,11 @@ def timestamp(seconds: float) -> Timestamp:
 class FakeTokenService:
     """All switches are plain attributes; set them under `changing()` if a stream should see several at once."""
 
-    def __init__(self, *, epoch: str = "epoch-one") -> None:
+    def __init__(
+        self, *, epoch: str = "epoch-one", credentials: grpc.ServerCredentials | None = None
+    ) -> None:
+        self.credentials = credentials
+        """TLS from the next `start` on; None: none."""
         self.mint = Mint("ES256")
         self.epoch = epoch
         self.log: list[token_service_pb2.Revocation] = []
@@ -77,6 +81,9 @@ class FakeTokenService:
         self.lose_refreshes = 0
         """So many answers to RefreshToken get lost after the rotation."""
         self.refuse_refreshes: ServiceError | None = None
+        self.refresh_gate = threading.Event()
+        """While it is not set, RefreshToken does not answer."""
+        self.refresh_gate.set()
         self.access_ttl = 900.0
         self.scripted: list[token_service_pb2.StreamRevocationsResponse] = []
         """Sent on the next stream before anything else."""
@@ -118,7 +125,10 @@ class FakeTokenService:
         server = grpc.server(ThreadPoolExecutor(max_workers=64))
         add_TokenServiceServicer_to_server(_Tokens(self), server)
         add_KeyServiceServicer_to_server(_Keys(self), server)
-        server.add_insecure_port(self.address)
+        if self.credentials is None:
+            server.add_insecure_port(self.address)
+        else:
+            server.add_secure_port(self.address, self.credentials)
         server.start()
         self._server = server
 
@@ -295,6 +305,7 @@ class _Tokens(TokenServiceServicer):
     def RefreshToken(self, request: Any, context: Any) -> Any:
         fake = self._fake
         fake.refresh_calls.append(request)
+        fake.refresh_gate.wait(60)
         if fake.refuse_refreshes is not None:
             _abort(context, fake.refuse_refreshes)
         name, _, generation = request.refresh_token.partition("-")

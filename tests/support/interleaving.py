@@ -1,16 +1,18 @@
-"""Two threads at every possible switch between them, without threads.
+"""Two threads at every possible switch between them.
 
 A trace function counts the points of a call at which the interpreter could switch to another thread, and runs
-the other thread's steps at chosen ones. So each order is tried once, and a failure names its points.
+the other thread's steps at chosen ones. So each order is tried once, and a failure names its points. `Stopped`
+stops a second call at a point, so that both are under way at once.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations_with_replacement
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
 _PLACES = (
@@ -37,6 +39,34 @@ def interleave(
     """The result of `call`, with each step run at its point; steps whose point never comes run afterwards."""
     result: _T = _run(call, steps, points, opcodes=opcodes)[0]
     return result
+
+
+class Stopped(Generic[_T]):
+    """A call in a thread of its own that stops before one of its lines."""
+
+    def __init__(self, call: Callable[[], _T], point: int) -> None:
+        self._stopped = threading.Event()
+        self._go_on = threading.Event()
+        self._results: list[_T] = []
+        self._thread = threading.Thread(target=self._run, args=(call, point), daemon=True)
+        self._thread.start()
+        assert self._stopped.wait(60)
+
+    def finish(self) -> _T:
+        """Let it go on; its result."""
+        self._go_on.set()
+        self._thread.join(60)
+        return self._results[0]
+
+    def _run(self, call: Callable[[], _T], point: int) -> None:
+        try:
+            self._results.append(interleave(call, (self._stop,), (point,)))
+        finally:
+            self._stopped.set()
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        assert self._go_on.wait(60)
 
 
 def orders(points: int, steps: int) -> Iterator[tuple[int, ...]]:

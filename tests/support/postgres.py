@@ -26,7 +26,7 @@ from tests.support.managed import ManagedProcess, as_user
 from tests.support.ports import free_port, release_port
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
     from types import TracebackType
 
 EXTERNAL_URL = "TOKEN_SERVICE_TEST_POSTGRES_URL"
@@ -61,6 +61,14 @@ def _run(coroutine: Coroutine[object, object, T]) -> T:
     # In a thread of its own, so that it also works while this thread runs an event loop.
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, coroutine).result()
+
+
+async def _fetchval(url: str, query: str) -> object:
+    connection = await asyncpg.connect(driver_url(url), timeout=60)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
 
 
 async def _execute(url: str, *statements: str) -> None:
@@ -286,6 +294,18 @@ class PostgresServer(_Databases):
         self._copy("backup", "data")
         self.start()
 
+    def configure(self, **settings: str | None) -> None:
+        """Change settings of the running server (`ALTER SYSTEM`); None takes one back."""
+        changes = [
+            f"ALTER SYSTEM RESET {name}" if value is None else f"ALTER SYSTEM SET {name} = '{value}'"
+            for name, value in settings.items()
+        ]
+        _run(_execute(self.admin_url, *changes, "SELECT pg_reload_conf()"))
+
+    def query(self, query: str) -> object:
+        """The one value that a query of the administrator returns."""
+        return _run(_fetchval(self.admin_url, query))
+
     def close(self) -> None:
         """Kill it and delete the cluster."""
         self.kill()
@@ -314,47 +334,56 @@ class PostgresServer(_Databases):
                 self._user, self._group = nobody.pw_uid, nobody.pw_gid
                 self._binaries = self._binaries.readable_by(nobody.pw_uid, directory)
                 directory.chmod(0o711)
-            data, password_file = directory / "data", directory / "password"
-            data.mkdir(mode=0o700)
-            password_file.write_text(self._password)
-            if self._user is not None and self._group is not None:
-                os.chown(data, self._user, self._group)
-                os.chown(password_file, self._user, self._group)
-            done = subprocess.run(
-                as_user(
-                    [
-                        self._binaries.initdb,
-                        *("-D", data, "-U", "token_service", "--pwfile", password_file),
-                        # A clear password over loopback keeps other users of the machine out and costs
-                        # nothing.
-                        *(
-                            "--auth=password",
-                            "--encoding=UTF8",
-                            "--locale=C",
-                            "--no-sync",
-                            "--no-instructions",
-                        ),
-                    ],
-                    self._user,
-                    self._group,
-                ),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-                env=self._environment(),
-                cwd=directory,
-            )
-            if done.returncode != 0:
-                raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
-            password_file.unlink()
+            self._fill(directory)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self._directory = directory
         self.port = free_port()
         return directory
+
+    def _fill(self, directory: Path) -> None:
+        """Make the cluster in `directory / "data"`."""
+        data, password_file = directory / "data", directory / "password"
+        self._make_data(data)
+        password_file.write_text(self._password)
+        if self._user is not None and self._group is not None:
+            os.chown(password_file, self._user, self._group)
+        # A clear password over loopback keeps other users of the machine out and costs nothing.
+        options = ("--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+        self._run_program(
+            [
+                self._binaries.initdb,
+                "-D",
+                data,
+                "-U",
+                "token_service",
+                "--pwfile",
+                password_file,
+                *options,
+            ],
+            directory,
+        )
+        password_file.unlink()
+
+    def _make_data(self, data: Path) -> None:
+        data.mkdir(mode=0o700)
+        if self._user is not None and self._group is not None:
+            os.chown(data, self._user, self._group)
+
+    def _run_program(self, command: Sequence[str | Path], directory: Path, **env: str) -> None:
+        done = subprocess.run(
+            as_user(command, self._user, self._group),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=self._environment() | env,
+            cwd=directory,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
 
     @staticmethod
     def _environment() -> dict[str, str]:

@@ -140,6 +140,7 @@ class ServiceProcess:
                 "TOKEN_SERVICE_GRPC_ADDRESS": self.grpc_address,
                 "TOKEN_SERVICE_HTTP_ADDRESS": self.http_address,
                 "TOKEN_SERVICE_DATA_DIR": str(self.data_dir),
+                "TOKEN_SERVICE_ISSUER": "http://127.0.0.1:8080",  # nodes that share a database share it
                 **self._settings,
             },
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -12,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support import debian
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
 MODULE_VARIABLE = "TOKEN_SERVICE_TEST_PKCS11_MODULE"
 _UTIL = "softhsm2-util"
 _PACKAGES = ("softhsm2", "libsofthsm2", "softhsm2-common")
+_CACHE = "softhsm"
 _PLACES = (
     "usr/lib/softhsm/libsofthsm2.so",
     "usr/lib/*/softhsm/libsofthsm2.so",
@@ -52,7 +53,7 @@ class SoftHsm:
                     f"{MODULE_VARIABLE}={named}: no such file, or no {_UTIL} on PATH beside it"
                 )
             return cls(Path(named), Path(util))
-        for root in (Path("/"), _cache()):
+        for root in (Path("/"), debian.cache(_CACHE)):
             for place in _PLACES:
                 for module in sorted(root.glob(place)):
                     beside = root / "usr" / "bin" / _UTIL
@@ -64,68 +65,15 @@ class SoftHsm:
     @classmethod
     def _install(cls) -> SoftHsm:
         """With apt: as a package where we may, unpacked into a directory of our own where we may not."""
-        problem = "apt-get is not here"
-        if shutil.which("apt-get") is not None:
-            cache = _cache()
-            cache.mkdir(parents=True, exist_ok=True)
-            with (cache / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if (found := cls._present()) is not None:
-                    return found
-                problem = _apt_install() if os.geteuid() == 0 else ""
-                if problem or os.geteuid() != 0:
-                    problem = _apt_unpack(cache) or problem
-                if (found := cls._present()) is not None:
-                    return found
+        found, problem = debian.fetch(_CACHE, _PACKAGES[0], _PACKAGES, cls._present)
+        if found is not None:
+            return found
         raise RuntimeError(
-            "SoftHSM 2 is needed for the tests of keys in an HSM and could not be installed "
-            f"({problem.strip() or 'it is not where it was expected'}). Install it, for example: "
+            f"SoftHSM 2 is needed for the tests of keys in an HSM and could not be installed ({problem}). "
+            "Install it, for example: "
             "apt-get install softhsm2 | dnf install softhsm | brew install softhsm, or set "
             f"{MODULE_VARIABLE} to its libsofthsm2.so and put {_UTIL} on PATH."
         )
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "token-service-tests" / "softhsm"
-
-
-def _apt_install() -> str:
-    """What went wrong, or nothing."""
-    install = ["apt-get", "install", "-y", "--no-install-recommends", "softhsm2"]
-    return _run(install) and (_run(["apt-get", "update"]) or _run(install))
-
-
-def _apt_unpack(cache: Path) -> str:
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        download = ["download", *_PACKAGES]
-        problem = _run(["apt-get", *download], Path(scratch))
-        if problem:  # the machine knows of no packages, as in a fresh container: look for ourselves
-            state = Path(scratch) / "apt"
-            (state / "lists" / "partial").mkdir(parents=True)
-            own = ["apt-get", "-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]
-            problem = _run([*own, "update"]) or _run([*own, *download], Path(scratch))
-        for archive in Path(scratch).glob("*.deb"):
-            problem = problem or _run(["dpkg", "-x", str(archive), str(cache)])
-    return problem
-
-
-def _run(command: Sequence[str], directory: Path | None = None) -> str:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return "" if done.returncode == 0 else f"{' '.join(command)}: {done.stderr.strip()[-500:]}"
 
 
 class SoftHsmToken:

@@ -3,8 +3,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -278,3 +282,39 @@ def test_without_configuration_there_are_no_metrics() -> None:
 def test_an_unknown_exporter_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="OTEL_METRICS_EXPORTER is 'fax'"):
         Metrics({"OTEL_METRICS_EXPORTER": "fax"}, "node")
+
+
+def test_an_exporter_that_is_away_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
+    """Its last report never ends here; in the real world it is tried again and again."""
+    (tmp_path / "away.py").write_text(
+        "import threading\n"
+        "from opentelemetry.sdk.metrics.export import MetricExporter\n"
+        "class Away(MetricExporter):\n"
+        "    def export(self, *_, **__): threading.Event().wait()\n"
+        "    def shutdown(self, *_, **__): threading.Event().wait()\n"
+        "    def force_flush(self, *_, **__): threading.Event().wait()\n"
+    )
+    info = tmp_path / "away-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: away\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[opentelemetry_metrics_exporter]\naway = away:Away\n")
+    program = (
+        "import logging, os; from token_service.telemetry import Metrics; logging.basicConfig();"
+        "metrics = Metrics(os.environ, 'node'); metrics.counter('x', 'x').add(1, {});"
+        "metrics.close(); metrics.close(); print('closed')"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}",
+            "OTEL_METRICS_EXPORTER": "away",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "closed\n"
+    assert done.stderr.count("the last metrics were not exported within 1 s and are lost") == 1

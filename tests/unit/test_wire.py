@@ -59,6 +59,7 @@ PINNED = {
     "KEY_NOT_ANNOUNCED": ("FAILED_PRECONDITION", 400),
     "KEY_STATE": ("FAILED_PRECONDITION", 400),
     "KEYS_STALE": ("UNAVAILABLE", 503),
+    "UNREACHABLE": ("UNAVAILABLE", 503),
 }
 
 
@@ -177,7 +178,7 @@ def test_a_huge_error_fits_into_trailers(filler: str) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (grpc.StatusCode.UNAVAILABLE, Reason.STORE_UNAVAILABLE),
+        (grpc.StatusCode.UNAVAILABLE, Reason.UNREACHABLE),
         (grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED),
         (grpc.StatusCode.UNAUTHENTICATED, Reason.CALLER_UNAUTHENTICATED),
@@ -219,7 +220,7 @@ def test_the_reason_of_another_domain_means_nothing() -> None:
     status.details.add().Pack(ErrorInfo(reason="SESSION_REVOKED", domain="example.com"))
     trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
     error = wire.error_from_rpc(FailedCall(grpc.StatusCode.UNAVAILABLE, "no", trailers))
-    assert error.reason is Reason.STORE_UNAVAILABLE
+    assert error.reason is Reason.UNREACHABLE
     assert error.metadata == {"grpc_code": "UNAVAILABLE"}
 
 
@@ -229,4 +230,4 @@ def test_damaged_details_are_left_out() -> None:
     status.details.add().Pack(RetryInfo())
     trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
     error = wire.error_from_rpc(FailedCall(grpc.StatusCode.UNAVAILABLE, "no", trailers))
-    assert (error.reason, error.retry_after) == (Reason.STORE_UNAVAILABLE, 0.0)
+    assert (error.reason, error.retry_after) == (Reason.UNREACHABLE, 0.0)

@@ -67,8 +67,3 @@ def cli() -> None:
       token-service config
       token-service keys list
     """
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    cli.main(prog_name="token-service")

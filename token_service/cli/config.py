@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import click
 
 from token_service.cli.settings_options import ListingCommand, settings_options
@@ -18,7 +20,10 @@ from token_service.config import SETTINGS, Setting, Settings, duration_text
     help="`text` shows the values in effect, `markdown` the table of the documentation.",
 )
 def command(settings: Settings, format_: str) -> None:
-    """Show all settings and where they come from. Fails if one is wrong, as `serve` would. Shows no secret.
+    """Show all settings and where they come from, without secrets.
+
+    Fails if `serve` would: for a wrong setting, a policy or TLS file that can't be used, an address that is not
+    this machine's, an HSM that does not let the service in. Asks neither the database nor Redis.
 
     \b
     Examples:
@@ -27,7 +32,13 @@ def command(settings: Settings, format_: str) -> None:
       token-service config --config service.toml
       token-service config --format markdown
     """
-    click.echo("\n".join(_markdown() if format_ == "markdown" else _text(settings)))
+    if format_ == "markdown":
+        click.echo("\n".join(_markdown()))
+        return
+    from token_service.bootstrap import check
+
+    asyncio.run(check(settings))
+    click.echo("\n".join(_text(settings)))
 
 
 def _text(settings: Settings) -> list[str]:

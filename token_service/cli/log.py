@@ -25,6 +25,15 @@ The revocation log of {database} is {epoch}, at entry {sequence}.
 Renewing it ends every session and revokes every access and ID token issued until now, also those that the
 database does not know of any more. Everybody logs in again; services get new tokens. It can't be undone."""
 
+_WHAT_IT_KEEPS = """\
+The revocation log of {database} is {epoch}, at entry {sequence}.
+Renewing it with --nothing-lost revokes nothing. If the database lacks a revocation that was acknowledged, what
+was revoked by it is good again."""
+
+_KEPT = """\
+The revocation log {before} goes on as {after}. Nothing was revoked.
+"""
+
 _NEXT = """\
 The revocation log {before} goes on as {after}. Everything issued until now is refused.
 
@@ -89,7 +98,12 @@ def show(settings: Settings, format_: str) -> None:
     metavar="EPOCH",
     help="Renew it only if it still has this name (`log show` says it), so that a call that is repeated changes nothing.",
 )
-def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
+@click.option(
+    "--nothing-lost",
+    is_flag=True,
+    help="Revoke nothing: every commit that was acknowledged is in the database, as after a planned failover.",
+)
+def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: bool) -> None:
     """Renew the revocation log of a database that went back to an earlier state.
 
     Run this after the database was restored from a backup, or when PostgreSQL has failed over to a standby
@@ -100,10 +114,14 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
     All sessions end and all tokens are refused, by nodes and by validators, exactly: what is issued a moment
     later is good. Signing keys stay as they are.
 
+    With --nothing-lost the log gets another name and revokes nothing. That is for a database that has been
+    moved or failed over, and of which you know that it has every commit.
+
     \b
     Examples:
       token-service log renew
       token-service log renew --yes --epoch 4lu395P5jKpAjfte
+      token-service log renew --nothing-lost
     """
     from token_service.core.log_renewal import LogChangedError, renew_log
     from token_service.telemetry import Audit
@@ -112,18 +130,23 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None) -> None:
     if epoch is not None and epoch != head.epoch:
         raise _changed(epoch, head.epoch)
     if not yes:
-        text = _WHAT_IT_ENDS.format(database=settings.database_url, epoch=head.epoch, sequence=head.sequence)
+        text = (_WHAT_IT_KEEPS if nothing_lost else _WHAT_IT_ENDS).format(
+            database=settings.database_url, epoch=head.epoch, sequence=head.sequence
+        )
         click.echo(text)
         click.confirm("Renew the log?", abort=True)
 
     async def change(log: RevocationLog) -> Renewal:
-        return await renew_log(log, head, time.time(), secrets.token_bytes, Audit())
+        return await renew_log(
+            log, head, time.time(), secrets.token_bytes, Audit(), nothing_lost=nothing_lost
+        )
 
     try:
         renewal = _on_log(settings, change)
     except LogChangedError:
         raise _changed(head.epoch, "another one") from None
-    click.echo(_NEXT.format(before=renewal.before, after=renewal.after), nl=False)
+    text = _KEPT if nothing_lost else _NEXT
+    click.echo(text.format(before=renewal.before, after=renewal.after), nl=False)
 
 
 def _changed(expected: str, found: str) -> click.ClickException:
@@ -133,7 +156,16 @@ def _changed(expected: str, found: str) -> click.ClickException:
 
 
 def _head(settings: Settings) -> LogHead:
-    return _on_log(settings, lambda log: log.head())
+    from token_service.core.ports import LogMovedError
+
+    async def look(log: RevocationLog) -> LogHead:
+        try:
+            return await log.head()
+        except LogMovedError as moved:
+            click.echo(f"Warning: {moved.message}", err=True)
+            return moved.head
+
+    return _on_log(settings, look)
 
 
 def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 
 import click
 
 from token_service import __version__
+from token_service.cli.core_dumps import forbid_core_dumps
 from token_service.cli.settings_options import ListingCommand, settings_options
 from token_service.config import Settings
 
@@ -29,6 +33,9 @@ def command(settings: Settings) -> None:
       TOKEN_SERVICE_DATABASE_URL=postgresql://user:password@host/tokens token-service serve
       token-service serve --config /etc/token-service.toml
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_in_order)
+    forbid_core_dumps(also_to_programs=settings.is_production)
 
     def announce(grpc_address: str, http_address: str) -> None:
         click.echo(hint(settings, grpc_address, http_address))
@@ -46,6 +53,11 @@ def command(settings: Settings) -> None:
         sys.exit(outcome)
 
 
+def _end_in_order(_number: int, _frame: object) -> None:
+    """End this process, which has begun nothing yet."""
+    os._exit(0)
+
+
 def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
     import uvloop
 
@@ -60,15 +72,21 @@ def hint(settings: Settings, grpc_address: str, http_address: str) -> str:
     ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on http://{http_address}"
     if settings.is_production:
         return ready
+    calls = f"http://{grpc_address}/token_service.v1.TokenService/IssueToken"
+    options, target = "", grpc_address
+    if grpc_address.startswith("unix:"):
+        path = shlex.quote(grpc_address.removeprefix("unix:"))
+        calls = "http://localhost/token_service.v1.TokenService/IssueToken"
+        options, target = f" --unix-socket {path}", f"-unix {path}"
     request = '{"subject": "alice", "client_id": "web", "audience": ["api"], "scopes": ["read"]}'
     return f"""\
 {ready}
 Development: every caller is trusted. Data is in {settings.database_url}. Ctrl-C stops it.
 
 Issue tokens, in another terminal, with either of
-  buf curl --protocol grpc --http2-prior-knowledge -d '{request}' \\
-    http://{grpc_address}/token_service.v1.TokenService/IssueToken
-  grpcurl -plaintext -d '{request}' {grpc_address} token_service.v1.TokenService/IssueToken
+  buf curl --protocol grpc --http2-prior-knowledge{options} -d '{request}' \\
+    {calls}
+  grpcurl -plaintext -d '{request}' {target} token_service.v1.TokenService/IssueToken
 and see the keys that verify them:
   curl http://{http_address}/.well-known/jwks.json
 """

@@ -14,7 +14,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Final
 
 from token_service.config import Address, Settings
 from token_service.errors import ConfigurationError
+from token_service.listening import bind_all
 
 MAX_FAILED_STARTS: Final = 5
 """So many workers in a row that ended before they were ready, and the service gives up if none is left."""
@@ -58,9 +58,10 @@ def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worke
     `ConfigurationError` if a port is taken.
     """
     with ExitStack() as ports:
+        assert isinstance(settings.grpc_address, Address), "workers can't share a unix socket"
         grpc_address = _reserve(settings.grpc_address, "GRPC_ADDRESS", ports)
         http_address = _reserve(settings.http_address, "HTTP_ADDRESS", ports)
-        settings = replace(settings, grpc_address=grpc_address, http_address=http_address, reuse_port=True)
+        settings = replace(settings.listening(grpc_address, http_address), reuse_port=True)
         try:
             return _Supervisor(settings, announce).run()
         except _InWorkerError as born:
@@ -70,23 +71,19 @@ def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worke
 def _reserve(address: Address, name: str, stack: ExitStack) -> Address:
     """Bind without listening: the port is ours, but connections only come to those who listen."""
     try:
-        family, kind, protocol, _, target = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
         if address.port:
             # Whoever listens there already would share the port with us, and its calls.
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(target)
-        holder = stack.enter_context(socket.socket(family, kind, protocol))
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(target)
+            for probe in bind_all(address.host, address.port):
+                probe.close()
+        holders = bind_all(address.host, address.port, reuse_port=True)
     except OSError as error:
         raise ConfigurationError(
             f"TOKEN_SERVICE_{name}: can't listen on {address} ({error.strerror}); choose another with "
             f"--{name.lower().replace('_', '-')} HOST:PORT"
         ) from None
-    return Address(address.host, holder.getsockname()[1])
+    for holder in holders:
+        stack.enter_context(holder)
+    return Address(address.host, holders[0].getsockname()[1])
 
 
 class _InWorkerError(BaseException):

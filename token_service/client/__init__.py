@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         WarmStart,
         WhenStale,
     )
+    from token_service.client.credentials import CredentialFiles, TlsCredentials
     from token_service.client.httpx_auth import TokenAuth
     from token_service.client.interceptors import (
         AioAuthInterceptor,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         TokenSource,
         TokenStore,
     )
+    from token_service.client.status import ValidatorStatus
     from token_service.client.sync_validator import SyncTokenValidator
     from token_service.client.validator import TokenValidator
     from token_service.tokens.claims import VerifiedClaims
@@ -50,6 +52,7 @@ _MODULE_OF = {
     "AuthRules": "client.interceptors",
     "Backoff": "client.config",
     "BearerAuthMiddleware": "client.asgi",
+    "CredentialFiles": "client.credentials",
     "ForeignIssuer": "client.config",
     "Freshness": "client.config",
     "MemoryTokenStore": "client.renewal",
@@ -57,6 +60,7 @@ _MODULE_OF = {
     "ServiceIssuer": "client.config",
     "SyncTokenSource": "client.renewal",
     "SyncTokenValidator": "client.sync_validator",
+    "TlsCredentials": "client.credentials",
     "TokenAuth": "client.httpx_auth",
     "TokenCallCredentials": "client.call_credentials",
     "TokenSource": "client.renewal",
@@ -64,6 +68,7 @@ _MODULE_OF = {
     "TokenValidator": "client.validator",
     "Tokens": "client.renewal",
     "ValidatorConfig": "client.config",
+    "ValidatorStatus": "client.status",
     "VerifiedClaims": "tokens.claims",
     "WarmStart": "client.config",
     "WhenStale": "client.config",
@@ -76,6 +81,7 @@ __all__ = [
     "AuthRules",
     "Backoff",
     "BearerAuthMiddleware",
+    "CredentialFiles",
     "ForeignIssuer",
     "Freshness",
     "MemoryTokenStore",
@@ -83,6 +89,7 @@ __all__ = [
     "ServiceIssuer",
     "SyncTokenSource",
     "SyncTokenValidator",
+    "TlsCredentials",
     "TokenAuth",
     "TokenCallCredentials",
     "TokenSource",
@@ -90,6 +97,7 @@ __all__ = [
     "TokenValidator",
     "Tokens",
     "ValidatorConfig",
+    "ValidatorStatus",
     "VerifiedClaims",
     "WarmStart",
     "WhenStale",

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any, Final, TypeAlias
 
 from token_service.client.bearer import CLAIMS, bearer_token, current_claims, require_bearer
+from token_service.client.request_path import is_plain, readings
 from token_service.client.validator import TokenValidator
 from token_service.errors import (
     CallerUnauthenticatedError,
@@ -30,6 +31,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _RULE: Final = re.compile(r"(?:(?P<method>[A-Z]+) )?(?P<path>/[^*\s]*)(?P<all>\*)?")
+_NEVER_IN_A_RULE: Final = re.compile(r"[{};?#]|%[0-9A-Fa-f]{2}")
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+")  # RFC 6749, section 3.3
 _POLICY_VIOLATION: Final = 1008  # RFC 6455, section 7.4.1
 _TRY_AGAIN_LATER: Final = 1013
 _RETRY_AFTER: Final = b"1"
@@ -40,10 +43,18 @@ class BearerAuthMiddleware:
     belongs.
 
     Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*`
-    for it and all below. The longest path that fits decides, one with the method before one without. A path
-    that is not mentioned needs a good token and `default_scopes`. A path with `.`, `..` or empty segments is
-    answered 400: what it means to the application can't be known. WebSockets are closed before they are
-    accepted; the method of their rules is GET.
+    for it and all below, written decoded and without placeholders. The longest path that fits decides, one
+    with the method before one without. A path that is not mentioned needs a good token and `default_scopes`.
+
+    A path that a router could read differently is answered 400: one with control characters, backslashes,
+    `.`, `..` or empty segments, an encoded slash, or a `raw_path` that is not `path`; and one that would need
+    other scopes if it were decoded twice, cut at a decoded `?` or `#`, or freed of `;parameters`. So is a
+    method that is not in upper case. WebSockets are closed before they are accepted; the method of their
+    rules is GET. A scope of a type that is not known is refused with an exception, as ASGI demands.
+
+    Rules are for paths as this middleware gets them. An application that has a `root_path` of its own, such
+    as `FastAPI(root_path="/api")`, strips it from paths afterwards: add the middleware with
+    `app.add_middleware`, inside of that, and do not wrap the application in it.
     """
 
     def __init__(
@@ -80,14 +91,23 @@ class BearerAuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] not in {"http", "websocket"}:
+        kind = scope["type"]
+        if kind == "lifespan":
             await self._app(scope, receive, send)
             return
-        path = _path(scope)
-        if path is None:
-            await _answer(scope, receive, send, 400, [], b"ambiguous path")
+        if kind not in {"http", "websocket"}:
+            raise ConfigurationError(
+                f"a connection of type {kind!r} can't be checked for a token; serve http and websocket only"
+            )
+        method = str(scope["method"]) if kind == "http" else "GET"
+        if method != method.upper():
+            await _answer(scope, receive, send, 400, [], b"the method is not in upper case")
             return
-        required = self._required(str(scope.get("method", "GET")), path)
+        needed = {self._required(method, path) for path in readings(scope)}
+        if len(needed) != 1:
+            await _answer(scope, receive, send, 400, [], b"the path can be read in more than one way")
+            return
+        required = needed.pop()
         if required is None:
             await self._app(scope, receive, send)
             return
@@ -125,6 +145,11 @@ class BearerAuthMiddleware:
         match = _RULE.fullmatch(rule)
         if match is None or (match["all"] and not match["path"].endswith("/")):
             raise ConfigurationError(f"{rule!r} is not `/path`, `/path/*` or one of them after `METHOD `")
+        if not is_plain(match["path"]) or _NEVER_IN_A_RULE.search(match["path"]):
+            raise ConfigurationError(
+                f"{rule!r} fits no request: write the path decoded, without empty or dot segments, placeholders,"
+                " `;`, `?` and `#`; `/path/*` stands for all below"
+            )
         table = self._below if match["all"] else self._exact
         key = (match["method"] or "", match["path"].rstrip("/"))
         if key in table:
@@ -165,23 +190,10 @@ class _AmbiguousRequestError(Exception):
 def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
     if isinstance(scopes, str):
         raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+    for scope in scopes:
+        if _SCOPE.fullmatch(scope) is None:
+            raise ConfigurationError(f"the scope {scope!r} of {name} has characters a scope may not have")
     return scopes
-
-
-def _path(scope: Scope) -> str | None:
-    """The path within the application; None if it could mean more than one thing."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    if root and (path == root or path.startswith(root.rstrip("/") + "/")):
-        path = path[len(root.rstrip("/")) :] or "/"
-    segments = path.split("/")[1:]
-    if (
-        not path.startswith("/")
-        or "\\" in path
-        or any(s in {".", ".."} for s in segments)
-        or "" in segments[:-1]
-    ):
-        return None
-    return path
 
 
 def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -7,9 +7,10 @@ from typing import Final
 import grpc
 
 from token_service.client.config import ServiceIssuer
+from token_service.client.credentials import TlsCredentials
 from token_service.errors import ConfigurationError
 
-_OPTIONS: Final = (
+_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # A dead peer is noticed within 15 s; the service allows pings this often.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -29,26 +30,52 @@ _OPTIONS: Final = (
 )
 
 
-def open_channel(issuer: ServiceIssuer) -> grpc.aio.Channel:
-    """A channel to the service. Raises `ConfigurationError` if there is no target."""
-    credentials = _credentials(issuer)
+def open_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.aio.Channel:
+    """A channel to the service. Raises `ConfigurationError` if there is no target.
+
+    `tls`: what `read_credentials` returned.
+    """
+    credentials, options = _credentials(issuer, tls), _options(issuer)
     if credentials is None:
-        return grpc.aio.insecure_channel(issuer.target, options=_OPTIONS)
-    return grpc.aio.secure_channel(issuer.target, credentials, options=_OPTIONS)
+        return grpc.aio.insecure_channel(issuer.target, options=options)
+    return grpc.aio.secure_channel(issuer.target, credentials, options=options)
 
 
-def open_sync_channel(issuer: ServiceIssuer) -> grpc.Channel:
+def open_sync_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.Channel:
     """As `open_channel`, for threads."""
-    credentials = _credentials(issuer)
+    credentials, options = _credentials(issuer, tls), _options(issuer)
     if credentials is None:
-        return grpc.insecure_channel(issuer.target, options=_OPTIONS)
-    return grpc.secure_channel(issuer.target, credentials, options=_OPTIONS)
+        return grpc.insecure_channel(issuer.target, options=options)
+    return grpc.secure_channel(issuer.target, credentials, options=options)
 
 
-def _credentials(issuer: ServiceIssuer) -> grpc.ChannelCredentials | None:
+def read_credentials(issuer: ServiceIssuer) -> TlsCredentials | None:
+    """What `ServiceIssuer.credentials` returns now; None if it is nothing to call. May block.
+
+    Raises `ConfigurationError` if it fails.
+    """
+    read = issuer.credentials
+    if read is None or isinstance(read, grpc.ChannelCredentials):
+        return None
+    try:
+        return read()
+    except Exception as error:  # it is the user's
+        raise ConfigurationError(f"ServiceIssuer.credentials can't be read: {error}") from error
+
+
+def _options(issuer: ServiceIssuer) -> tuple[tuple[str, int | str], ...]:
+    if not issuer.server_name:
+        return _OPTIONS
+    name = issuer.server_name
+    return (*_OPTIONS, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
+
+
+def _credentials(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.ChannelCredentials | None:
     if not issuer.target:
         raise ConfigurationError("ServiceIssuer.target is empty and no channel was given")
-    if issuer.credentials is not None:
+    if tls is not None:
+        return tls.for_grpc()
+    if isinstance(issuer.credentials, grpc.ChannelCredentials):
         return issuer.credentials
     return None if _is_local(issuer.target) else grpc.ssl_channel_credentials()
 

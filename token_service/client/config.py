@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from token_service.client.credentials import TlsCredentials
 from token_service.errors import ConfigurationError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
@@ -23,8 +25,21 @@ PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algo
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Fetch = Callable[[str, float], bytes]
-"""`fetch(url, timeout)`: the body of a GET. Raises any `OSError` or `ValueError` if there is none. May block.
+"""`fetch(url, timeout)`: the body of a GET. May block, and is called in a thread of its own.
+
+Any exception, anything but `bytes` and an answer after `timeout` seconds are failed fetches. One that never
+returns keeps its thread; four such threads of one issuer are the most.
 """
+
+
+ReadCredentials = Callable[[], TlsCredentials]
+"""Returns what the next connection is made with; `CredentialFiles` is one.
+
+Called at the start, and again where a call fails as it does without good credentials, at most once a second. May
+block for a moment, and raise anything.
+"""
+
+_AUTHORITY: Final = re.compile(r"(?:[^/@]*@)?(?P<host>\[[^\]/]+\]|[^\[\]:/@]+)(?::(?P<port>[0-9]+))?(?:/|$)")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
@@ -35,6 +50,17 @@ def _between(name: str, value: float, low: float, high: float) -> None:
 def _issuer(value: str) -> None:
     if not value or len(value) > 512:
         raise ConfigurationError("an issuer must have 1 to 512 characters")
+
+
+def _target(value: str) -> None:
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme.lower() not in {"http", "https", "grpc", "grpcs"}:
+        return
+    found = _AUTHORITY.match(rest)
+    host, port = (found["host"], found["port"] or "PORT") if found else ("HOST", "PORT")
+    raise ConfigurationError(
+        f"ServiceIssuer.target is a gRPC target, not a URL: write 'dns:///{host}:{port}', with the port of gRPC"
+    )
 
 
 class WhenStale(Enum):
@@ -109,11 +135,16 @@ class ServiceIssuer:
     issuer: str
     """`iss` of its tokens, compared exactly."""
     target: str = ""
-    """gRPC target, e.g. `dns:///tokens.internal:50051` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Not needed if
-    a channel is given.
+    """gRPC target: `dns:///tokens.internal:50051`, or several addresses `ipv4:10.0.0.1:50051,10.0.0.2:50051`
+    with `server_name`. Not needed if a channel is given.
     """
-    credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
-    """None: TLS with the roots of this system; for a target on this machine no TLS."""
+    server_name: str = ""
+    """The name in the service's certificate, if the target does not have it: a list of addresses, a tunnel."""
+    credentials: grpc.ChannelCredentials | ReadCredentials | None = field(default=None, repr=False)
+    """What gRPC makes, or `CredentialFiles` for certificates that are replaced while the validator runs.
+
+    None: TLS with the roots of this system; for a target on this machine no TLS.
+    """
     subscriber_id: str = ""
     """A name for this validator, stable over its restarts and unique.
 
@@ -138,6 +169,9 @@ class ServiceIssuer:
 
     def __post_init__(self) -> None:
         _issuer(self.issuer)
+        _target(self.target)
+        if any(character in self.server_name for character in "/:, "):
+            raise ConfigurationError("ServiceIssuer.server_name must be a host name without scheme and port")
         _between("ServiceIssuer.stall_timeout", self.stall_timeout, 0.1, 3600)
         _between("ServiceIssuer.key_refresh_interval", self.key_refresh_interval, 0, 3600)
         _between("ServiceIssuer.remote_timeout", self.remote_timeout, 0.01, 60)
@@ -168,6 +202,7 @@ class ForeignIssuer:
     """At most once in this time an unknown `kid` makes the validator fetch it earlier."""
     retry: Backoff = Backoff(initial=1.0, longest=60.0)
     timeout: float = 5.0
+    """How long one fetch may take in all: to connect, send and receive. What comes later is dropped."""
 
     def __post_init__(self) -> None:
         _issuer(self.issuer)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from token_service.client.local import IssuerState
 from token_service.client.setup import Parts
-from token_service.errors import InvalidTokenError
+from token_service.errors import InvalidTokenError, ValidatorForkedError
 from token_service.tokens import base64url, strict_json
 from token_service.tokens.claims import VerifiedClaims
 from token_service.tokens.verifier import check_audience, check_scopes, check_times
@@ -61,6 +61,7 @@ def explain(parts: Parts, token: str, audience: str | None, required_scopes: Col
             detail += f"; keys known of {issuer}: {', '.join(known) or 'none yet'}"
         checks.append(Check("signature", ok=False, detail=detail))
     if claims is None:
+        checks.extend(_connection(parts))
         return Explanation(accepted=False, checks=tuple(checks))
     verified = claims
     now, leeway = parts.clock.now(), parts.config.leeway
@@ -83,6 +84,7 @@ def explain(parts: Parts, token: str, audience: str | None, required_scopes: Col
     said = f"missing {_shown(missing)}" if missing else f"has {_shown(sorted(verified.scopes))}"
     scope = _attempt("scope", lambda: check_scopes(verified, required_scopes), said)
     checks.extend((revoked, scope, fresh))
+    checks.extend(_connection(parts))
     return Explanation(accepted=all(check.ok is not False for check in checks), checks=tuple(checks))
 
 
@@ -127,6 +129,19 @@ def _fresh(parts: Parts, state: IssuerState) -> Check:
     age = "never proven" if proven == float("-inf") else f"proven {elapsed - proven:.2f} s ago"
     detail = f"{age}, bound {state.freshness.bound:g} s, applied up to {cursor or 'nothing'}"
     return Check("freshness", ok=state.feed.is_fresh(parts.clock.now(), elapsed), detail=detail)
+
+
+def _connection(parts: Parts) -> list[Check]:
+    if parts.forked:
+        return [Check("connection", ok=False, detail=ValidatorForkedError().message)]
+    if parts.contact is None or parts.service is None:
+        return []
+    cause = parts.contact.cause()
+    if cause is not None:
+        return [Check("connection", ok=None, detail=cause.message)]
+    if not parts.contact.streaming:
+        return [Check("connection", ok=None, detail="the revocation stream has brought nothing yet")]
+    return [Check("connection", ok=True, detail=f"follows {parts.service.target or 'the given channel'}")]
 
 
 def _attempt(name: str, check: Callable[[], None], detail: str) -> Check:

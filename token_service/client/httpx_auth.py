@@ -9,15 +9,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 
-import httpx
-
+from token_service.client.challenges import parse_challenges
 from token_service.client.renewal import SyncTokenSource, TokenSource
 from token_service.errors import ConfigurationError
+
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    if error.name != "httpx":
+        raise
+    raise ModuleNotFoundError("TokenAuth needs httpx; install it: pip install httpx", name="httpx") from None
 
 
 class TokenAuth(httpx.Auth):
     """Adds `Authorization: Bearer …` and, where that is answered 401 `invalid_token`, tries once more with a
     new token.
+
+    A streamed body (an iterator, a file, a multipart form) can't be sent twice: the caller gets the 401, and
+    the next request carries a new token.
 
     An `httpx.AsyncClient` takes a `TokenSource`, an `httpx.Client` a `SyncTokenSource`.
     """
@@ -31,9 +40,10 @@ class TokenAuth(httpx.Auth):
             raise ConfigurationError("httpx.Client needs a SyncTokenSource")
         token = self._source.token()
         response = yield _with(request, token)
-        if _refused(response):
+        if _was_sent(response, token) and _refused(response):
             self._source.invalidate(token)
-            yield _with(request, self._source.token())
+            if _can_be_repeated(request):
+                yield _with(request, self._source.token())
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """For `httpx.AsyncClient`."""
@@ -41,9 +51,10 @@ class TokenAuth(httpx.Auth):
             raise ConfigurationError("httpx.AsyncClient needs a TokenSource")
         token = await self._source.token()
         response = yield _with(request, token)
-        if _refused(response):
+        if _was_sent(response, token) and _refused(response):
             self._source.invalidate(token)
-            yield _with(request, await self._source.token())
+            if _can_be_repeated(request):
+                yield _with(request, await self._source.token())
 
 
 def _with(request: httpx.Request, token: str) -> httpx.Request:
@@ -51,8 +62,18 @@ def _with(request: httpx.Request, token: str) -> httpx.Request:
     return request
 
 
+def _was_sent(response: httpx.Response, token: str) -> bool:
+    """Whether the server that answered was sent the token: a redirect to another host is followed without."""
+    return bool(response.request.headers.get("Authorization") == f"Bearer {token}")
+
+
 def _refused(response: httpx.Response) -> bool:
-    return (
-        response.status_code == httpx.codes.UNAUTHORIZED
-        and 'error="invalid_token"' in response.headers.get("www-authenticate", "")
+    return response.status_code == httpx.codes.UNAUTHORIZED and any(
+        scheme == "bearer" and parameters.get("error") == "invalid_token"
+        for scheme, parameters in parse_challenges(response.headers.get("WWW-Authenticate", ""))
     )
+
+
+def _can_be_repeated(request: httpx.Request) -> bool:
+    """Whether the whole body is in memory."""
+    return isinstance(request.stream, httpx.ByteStream)

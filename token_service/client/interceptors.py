@@ -8,6 +8,7 @@ on for longer than its token lives is the handler's to end.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 import grpc
 
 from token_service.client.bearer import CLAIMS, bearer_token, current_claims, refusal_status, require_bearer
+from token_service.client.handlers import in_context_of_call, preceded_by
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.errors import (
@@ -138,15 +140,30 @@ class AioAuthInterceptor(grpc.aio.ServerInterceptor):
                 return _refuse_async(refused)
             except (InvalidTokenError, ReplicaStaleError) as error:
                 return _refuse_async(_RefusedError(error))
-        return await continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
+        return handler if required is None or handler is None else in_context_of_call(handler)
 
 
 class AuthInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`."""
+    """For `grpc.server`.
 
-    def __init__(self, validator: SyncTokenValidator, rules: AuthRules | None = None) -> None:
+    gRPC intercepts all calls of a server in one thread, so nothing waits for the network there: what is known
+    here decides at once, and other tokens are settled in the handler's thread, before the handler. (In that
+    case interceptors behind this one see the call before it is settled.)
+    """
+
+    def __init__(
+        self, validator: SyncTokenValidator, rules: AuthRules | None = None, *, max_waiting: int = 8
+    ) -> None:
+        """`max_waiting`: threads of the server that may wait for the token service at a time; more calls are
+        refused UNAVAILABLE at once. Less than the server has threads, so that while the token service does
+        not answer some are left for calls that need not wait.
+        """
+        if max_waiting < 1:
+            raise ConfigurationError(f"AuthInterceptor.max_waiting is {max_waiting}; it must be at least 1")
         self._validator = validator
         self._gate = _Gate(rules or AuthRules())
+        self._waiting = threading.BoundedSemaphore(max_waiting)
 
     def intercept_service(
         self,
@@ -156,17 +173,42 @@ class AuthInterceptor(grpc.ServerInterceptor):
         """Let the call through, or answer it with its refusal."""
         gate = self._gate
         required = gate.required(handler_call_details.method)
-        if required is not None:
+        if required is None:
+            return continuation(handler_call_details)
+        try:
+            token = gate.token(handler_call_details.invocation_metadata)
+            claims = self._validator.validate_locally(
+                token, audience=gate.rules.audience, required_scopes=required
+            )
+            if claims is not None:
+                gate.admit(claims)
+        except _RefusedError as refused:
+            return _refuse(refused)
+        except InvalidTokenError as error:
+            return _refuse(_RefusedError(error))
+        handler = continuation(handler_call_details)
+        if claims is not None:
+            return handler
+        if handler is None:
+            handler = grpc.stream_stream_rpc_method_handler(_not_found)  # said to good tokens only
+
+        def settle(context: grpc.ServicerContext) -> None:
             try:
-                token = gate.token(handler_call_details.invocation_metadata)
-                gate.admit(
-                    self._validator.validate(token, audience=gate.rules.audience, required_scopes=required)
-                )
-            except _RefusedError as refused:
-                return _refuse(refused)
+                gate.admit(self._settle(token, required))
             except (InvalidTokenError, ReplicaStaleError) as error:
-                return _refuse(_RefusedError(error))
-        return continuation(handler_call_details)
+                _abort(_RefusedError(error), context)
+
+        return preceded_by(settle, handler)
+
+    def _settle(self, token: str, required: frozenset[str]) -> VerifiedClaims:
+        if not self._waiting.acquire(blocking=False):
+            raise ReplicaStaleError("too many calls wait for the token service already")
+        try:
+            return self._validator.validate(
+                token, audience=self._gate.rules.audience, required_scopes=required
+            )
+        finally:
+            self._waiting.release()
 
 
 # A handler for streams on both sides answers callers of every kind: it ends the call before it reads
@@ -174,13 +216,17 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
 
 def _refuse(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.stream_stream_rpc_method_handler(lambda _, context: _abort(refused, context))
+
+
+def _abort(refused: _RefusedError, context: grpc.ServicerContext) -> NoReturn:
     code, details, trailers = refused.status
+    context.set_trailing_metadata(trailers)
+    context.abort(code, details)
 
-    def abort(_: Any, context: grpc.ServicerContext) -> NoReturn:
-        context.set_trailing_metadata(trailers)
-        context.abort(code, details)
 
-    return grpc.stream_stream_rpc_method_handler(abort)
+def _not_found(_: Any, context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
 def _refuse_async(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:

@@ -1,13 +1,17 @@
-"""Where key sets come from besides the stream: HTTP (RFC 7517) and GetKeySet."""
+"""Reads key sets (RFC 7517)."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from token_service.tokens import strict_json
+from token_service.tokens.key_set import KeySet
 
 MAX_JWKS_BYTES: Final = 1024 * 1024
 MAX_KEYS: Final = 200
+
+logger = logging.getLogger(__name__)
 
 
 def parse_jwks(data: bytes) -> list[dict[str, Any]]:
@@ -23,23 +27,11 @@ def parse_jwks(data: bytes) -> list[dict[str, Any]]:
     return [key for key in keys if isinstance(key, dict)]
 
 
-def fetch_over_http(url: str, timeout: float) -> bytes:
-    """GET by the standard library.
+def log_refused_keys(issuer: str, key_set: KeySet) -> None:
+    """Say which keys of a new key set are not used.
 
-    Raises `OSError` or `ValueError`. Follows no redirect: whoever answers for the issuer's URL may not
-    appoint another to answer for it.
+    That a key is for something else is no news to an operator; that one is too weak is.
     """
-    from urllib.request import HTTPRedirectHandler, Request, build_opener
-
-    class Refuse(HTTPRedirectHandler):
-        def redirect_request(self, *_: Any, **__: Any) -> None:
-            return None
-
-    if not url.startswith(("https://", "http://")):
-        raise ValueError("not an HTTP URL")
-    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  # checked above
-    with build_opener(Refuse).open(request, timeout=timeout) as response:
-        data = response.read(MAX_JWKS_BYTES + 1)
-    if not isinstance(data, bytes):
-        raise ValueError("no body")
-    return data
+    for key in key_set.refused:
+        level = logging.WARNING if key.weak else logging.INFO
+        logger.log(level, "key %s of %s verifies no tokens here: %s", key.key_id, issuer, key.why)

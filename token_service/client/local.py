@@ -17,6 +17,7 @@ import msgspec
 from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.client.counters import Counters
+from token_service.client.keys import log_refused_keys
 from token_service.client.replica.state import AlwaysFresh, Feed
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import VerifiedClaims
@@ -144,6 +145,7 @@ class LocalValidator:
         them is usable.
         """
         key_set = KeySet.from_jwks(jwks, revision)
+        log_refused_keys(issuer, key_set)
         if not len(key_set):
             return False
         self.verifier.replace_key_set(issuer, key_set)

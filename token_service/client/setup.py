@@ -6,8 +6,8 @@ import uuid
 
 from token_service.client.clock import SystemValidatorClock, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.contact import Contact
 from token_service.client.counters import Counters
-from token_service.client.keys import fetch_over_http, parse_jwks
 from token_service.client.local import LocalValidator
 from token_service.client.replica.state import Replica
 
@@ -23,6 +23,8 @@ class Parts:
         self.service = next((i for i in config.issuers if isinstance(i, ServiceIssuer)), None)
         self.foreign = [i for i in config.issuers if isinstance(i, ForeignIssuer)]
         self.replica: Replica | None = None
+        self.contact: Contact | None = None
+        self.forked = False
         self.name = ""
         if self.service is not None:
             issuer = self.service.issuer
@@ -34,49 +36,16 @@ class Parts:
                 lambda jwks, revision: self.local.replace_keys(issuer, jwks, revision),
                 self.counters,
             )
+            self.contact = Contact(self.service, self.clock.elapsed, self.replica)
             self.local.issuers[issuer].feed = self.replica.feed
 
     @property
     def is_ready(self) -> bool:
         """Whether every issuer has keys and what is known is proven fresh."""
         now, elapsed = self.clock.now(), self.clock.elapsed()
-        return all(
+        return not self.forked and all(
             state.has_keys and state.feed.is_fresh(now, elapsed) for state in self.local.issuers.values()
         )
-
-
-class KeySource:
-    """The HTTP key set of one foreign issuer: fetched again and again, replaced only by a good one.
-
-    Fetching blocks.
-    """
-
-    def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
-        self.issuer = issuer
-        self._local = parts.local
-        self._counters = parts.counters
-        self._last = b""
-        self._revision = 0
-
-    def refresh(self) -> bool:
-        """Fetch it now; whether it was fetched and has a usable key."""
-        self._counters.key_refreshes += 1
-        fetch = self.issuer.fetch or fetch_over_http
-        try:
-            data = fetch(self.issuer.jwks_url, self.issuer.timeout)
-            if data == self._last:
-                return True
-            jwks = parse_jwks(data)
-        except (OSError, ValueError):
-            self._counters.key_refresh_failures += 1
-            return False
-        if not self._local.replace_keys(self.issuer.issuer, jwks, self._revision + 1):
-            self._counters.key_sets_refused += 1
-            return False
-        self._revision += 1
-        self._last = data
-        self._counters.key_sets += 1
-        return True
 
 
 class RefreshLimit:

@@ -8,24 +8,27 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
-from token_service.client.channel import open_sync_channel
 from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.connection import SyncConnection
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
+from token_service.client.fork import ended, refuse, started
+from token_service.client.key_source import Fetch, KeySource
 from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
 from token_service.client.remote import answer_of, validate_request
 from token_service.client.replica.state import Replica
 from token_service.client.replica.thread_follower import ThreadFollower
-from token_service.client.setup import KeySource, Parts, RefreshLimit
+from token_service.client.setup import Parts, RefreshLimit
 from token_service.client.single_flight import ThreadSingleFlight
+from token_service.client.status import ValidatorStatus, status_of, why_not_ready
+from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
-from token_service.wire import error_from_rpc
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class SyncTokenValidator:
         self._audience = config.audience
         self._given_channel = channel
         self._service: _Service | None = None
+        self._abandoned: _Service | None = None
         self._keys = {issuer.issuer: _ForeignKeys(issuer, self._parts) for issuer in self._parts.foreign}
 
     def __enter__(self) -> Self:
@@ -66,11 +70,18 @@ class SyncTokenValidator:
         self.close()
 
     def start(self) -> None:
-        """Begin to follow the service and to fetch foreign key sets."""
+        """Begin to follow the service and to fetch foreign key sets.
+
+        Raises `ConfigurationError` if `ServiceIssuer.credentials` can't be read.
+        """
         parts = self._parts
+        if parts.forked:
+            raise ValidatorForkedError
+        started(self)
         if parts.service is not None and parts.replica is not None:
-            self._service = _Service(parts.service, parts.replica, parts, self._given_channel)
-            self._service.start()
+            service = _Service(parts.service, parts.replica, parts, self._given_channel)
+            service.start()
+            self._service = service
         for keys in self._keys.values():
             keys.start()
 
@@ -84,12 +95,17 @@ class SyncTokenValidator:
         if self._service is not None:
             self._service.close()
             self._service = None
+        ended(self)
 
-    def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until every issuer has keys and what is known is proven fresh; False after `timeout` seconds."""
+    def wait_ready(self, timeout: float | None = None, *, raise_on_timeout: bool = False) -> bool:
+        """As `TokenValidator.wait_ready`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._parts.is_ready:
+            if self._parts.forked:
+                raise ValidatorForkedError
             if deadline is not None and time.monotonic() >= deadline:
+                if raise_on_timeout:
+                    raise why_not_ready(self._parts)
                 return False
             time.sleep(0.01)
         return True
@@ -104,13 +120,18 @@ class SyncTokenValidator:
         """Whether what is known is proven fresh right now."""
         return self._parts.is_ready
 
+    def status(self) -> ValidatorStatus:
+        """How this validator is doing, and what is wrong if it is not ready. Asks nobody."""
+        return status_of(self._parts)
+
     def validate(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> VerifiedClaims:
         """The claims of a token that is good now.
 
         `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
-        good, `ReplicaStaleError` if that can't be known well enough now.
+        good, `ReplicaStaleError` if that can't be known well enough now, `ValidatorForkedError` if this
+        process was forked after `start`.
         """
         if audience is None:
             audience = self._audience
@@ -118,6 +139,16 @@ class SyncTokenValidator:
         if type(result) is VerifiedClaims:
             return result
         return self._settle(result, token, audience, required_scopes)
+
+    def validate_locally(
+        self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
+    ) -> VerifiedClaims | None:
+        """As `validate`, without waiting for the network: None where it would be asked.
+
+        For threads that must not wait. Raises `InvalidTokenError`.
+        """
+        result = self._check(token, self._audience if audience is None else audience, required_scopes)
+        return result if type(result) is VerifiedClaims else None
 
     def explain(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
@@ -127,6 +158,13 @@ class SyncTokenValidator:
         Asks nobody; shows no part of the token that could be used as one.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
+
+    def abandon(self) -> None:
+        """Refuse everything from now on, for `fork`: what keeps this validator up to date is in the parent."""
+        self._parts.forked = True
+        self._check = refuse
+        self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
+        self._keys = {}
 
     def _settle(
         self,
@@ -160,14 +198,12 @@ class _Service:
     def __init__(
         self, issuer: ServiceIssuer, replica: Replica, parts: Parts, channel: grpc.Channel | None
     ) -> None:
+        assert parts.contact is not None
         self._issuer = issuer
         self._replica = replica
         self._parts = parts
         self._counters = parts.counters
-        self._channel = channel
-        self._owned: grpc.Channel | None = None
-        self._stub: Any = None
-        self._key_stub: Any = None
+        self._connection = SyncConnection(issuer, parts.contact, channel)
         self._follower: ThreadFollower | None = None
         self._asking: ThreadSingleFlight[AskService, Answer | None] = ThreadSingleFlight()
         self._refreshing: ThreadSingleFlight[str, bool] = ThreadSingleFlight()
@@ -176,20 +212,14 @@ class _Service:
         self._saving: _Repeater | None = None
 
     def start(self) -> None:
-        from token_service.v1.key_service_pb2_grpc import KeyServiceStub
-        from token_service.v1.token_service_pb2_grpc import TokenServiceStub
-
         warm = self._issuer.warm_start
         if warm is not None:
             from token_service.client.warm_start import restore
 
             restore(warm, self._replica, self._parts)
-        channel = self._channel
-        if channel is None:
-            channel = self._owned = open_sync_channel(self._issuer)
-        self._stub, self._key_stub = TokenServiceStub(channel), KeyServiceStub(channel)
+        self._connection.open()
         self._follower = ThreadFollower(
-            self._replica, self._stub, self._issuer, self._parts.name, self._counters
+            self._replica, self._connection, self._issuer, self._parts.name, self._counters
         )
         self._follower.start()
         if warm is not None:
@@ -209,8 +239,7 @@ class _Service:
             self._follower.close()
         if self._issuer.warm_start is not None:
             self._save()
-        if self._owned is not None:
-            self._owned.close()
+        self._connection.close()
 
     def ask(self, question: AskService) -> Answer | None:
         """The service's answer; None if there is none."""
@@ -233,12 +262,12 @@ class _Service:
         self._counters.remote_calls += 1
         asked = Instant.of(self._parts.clock)
         try:
-            response = self._stub.ValidateToken(
-                validate_request(question), timeout=self._issuer.remote_timeout
+            response = self._connection.call(
+                "ValidateToken", validate_request(question), self._issuer.remote_timeout
             )
-        except grpc.RpcError as error:
+        except ServiceError as error:
             self._counters.remote_failures += 1
-            logger.debug("the service did not answer: %s", error_from_rpc(error).reason.value)
+            logger.debug("the service did not answer: %s", error.reason.value)
             return None
         except ValueError:  # the channel was closed meanwhile
             return None
@@ -247,10 +276,10 @@ class _Service:
     def _refresh(self) -> bool:
         self._counters.key_refreshes += 1
         try:
-            response = self._key_stub.GetKeySet(GetKeySetRequest(), timeout=self._issuer.remote_timeout)
-        except grpc.RpcError as error:
+            response = self._connection.call("GetKeySet", GetKeySetRequest(), self._issuer.remote_timeout)
+        except ServiceError as error:
             self._counters.key_refresh_failures += 1
-            logger.debug("the key set was not answered: %s", error_from_rpc(error).reason.value)
+            logger.debug("the key set was not answered: %s", error.reason.value)
             self._unanswered = True
             return False
         except ValueError:  # as above
@@ -283,29 +312,32 @@ class _ForeignKeys:
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
         self._source = KeySource(issuer, parts)
-        self._limit = RefreshLimit(issuer.unknown_key_interval, parts.clock)
-        self._refreshing: ThreadSingleFlight[str, bool] = ThreadSingleFlight()
         self._failures = 0
         self._repeater = _Repeater("keep-keys", self._keep)
 
     def start(self) -> None:
+        self._source.open()
         self._repeater.start()
 
     def close(self) -> None:
+        self._source.close()  # first: it releases the thread of the repeater
         self._repeater.close()
 
-    def refresh_for_unknown_key(self) -> bool:
-        return bool(self._refreshing.do_if(self._limit.allows, "", self._source.refresh))
+    def refresh_for_unknown_key(self) -> bool | None:
+        """The outcome of `RefreshKeys`."""
+        fetch = self._source.begin_for_unknown_key()
+        taken = fetch is not None and self._wait(fetch)
+        return taken if self._source.answers else None
 
-    def _refresh(self) -> bool:
-        return self._refreshing.do("", self._source.refresh)
+    def _wait(self, fetch: Fetch) -> bool:
+        try:
+            return fetch.done.result(fetch.left)
+        except TimeoutError:
+            self._source.give_up(fetch)
+            return fetch.done.result()
 
     def _keep(self) -> float:
-        try:
-            good = self._refresh()
-        except Exception:  # nobody waits for this thread; a fetch given by the caller may raise anything
-            logger.exception("fetching the key set of %s failed", self._issuer.issuer)
-            good = False
+        good = self._wait(self._source.begin())
         self._failures = 0 if good else self._failures + 1
         spread = random.random()  # noqa: S311  # spreads load
         if self._failures:

@@ -7,24 +7,27 @@ import logging
 import random
 from collections.abc import Collection
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
-from token_service.client.channel import open_channel
 from token_service.client.clock import Instant, ValidatorClock
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
+from token_service.client.connection import Connection
 from token_service.client.counters import Counters
 from token_service.client.explanation import Explanation, explain
+from token_service.client.fork import ended, refuse, started
+from token_service.client.key_source import Fetch, KeySource
 from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
 from token_service.client.remote import answer_of, validate_request
 from token_service.client.replica.follower import Follower
 from token_service.client.replica.state import Replica
-from token_service.client.setup import KeySource, Parts, RefreshLimit
+from token_service.client.setup import Parts, RefreshLimit
 from token_service.client.single_flight import SingleFlight
+from token_service.client.status import ValidatorStatus, status_of, why_not_ready
+from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
-from token_service.wire import error_from_rpc
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class TokenValidator:
         self._audience = config.audience
         self._given_channel = channel
         self._service: _Service | None = None
+        self._abandoned: _Service | None = None
         self._keys = {issuer.issuer: _ForeignKeys(issuer, self._parts) for issuer in self._parts.foreign}
 
     async def __aenter__(self) -> Self:
@@ -67,11 +71,18 @@ class TokenValidator:
         await self.close()
 
     async def start(self) -> None:
-        """Begin to follow the service and to fetch foreign key sets."""
+        """Begin to follow the service and to fetch foreign key sets.
+
+        Raises `ConfigurationError` if `ServiceIssuer.credentials` can't be read.
+        """
         parts = self._parts
+        if parts.forked:
+            raise ValidatorForkedError
+        started(self)
         if parts.service is not None and parts.replica is not None:
-            self._service = _Service(parts.service, parts.replica, parts, self._given_channel)
-            await self._service.start()
+            service = _Service(parts.service, parts.replica, parts, self._given_channel)
+            await service.start()
+            self._service = service
         for keys in self._keys.values():
             keys.start()
 
@@ -85,14 +96,24 @@ class TokenValidator:
         if self._service is not None:
             await self._service.close()
             self._service = None
+        ended(self)
 
-    async def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until every issuer has keys and what is known is proven fresh; False after `timeout` seconds."""
+    async def wait_ready(self, timeout: float | None = None, *, raise_on_timeout: bool = False) -> bool:
+        """Wait until every issuer has keys and what is known is proven fresh; False after `timeout` seconds.
+
+        With `raise_on_timeout` it raises what `status().problem` says instead: `UnreachableError` if the service
+        can't be reached, another `ServiceError` if it refuses, `ConfigurationError` if it has another issuer,
+        `ReplicaStaleError` if something is only not there yet. Raises `ValidatorForkedError` at once.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while not self._parts.is_ready:  # noqa: ASYNC110  # readiness comes with time as well as by events
+                while not self._parts.is_ready:
+                    if self._parts.forked:
+                        raise ValidatorForkedError
                     await asyncio.sleep(0.01)
         except TimeoutError:
+            if raise_on_timeout:
+                raise why_not_ready(self._parts) from None
             return False
         return True
 
@@ -106,13 +127,18 @@ class TokenValidator:
         """Whether what is known is proven fresh right now."""
         return self._parts.is_ready
 
+    def status(self) -> ValidatorStatus:
+        """How this validator is doing, and what is wrong if it is not ready. Asks nobody."""
+        return status_of(self._parts)
+
     async def validate(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> VerifiedClaims:
         """The claims of a token that is good now.
 
         `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
-        good, `ReplicaStaleError` if that can't be known well enough now.
+        good, `ReplicaStaleError` if that can't be known well enough now, `ValidatorForkedError` if this
+        process was forked after `start`.
         """
         if audience is None:
             audience = self._audience
@@ -129,6 +155,13 @@ class TokenValidator:
         Asks nobody; shows no part of the token that could be used as one.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
+
+    def abandon(self) -> None:
+        """Refuse everything from now on, for `fork`: what keeps this validator up to date is in the parent."""
+        self._parts.forked = True
+        self._check = refuse
+        self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
+        self._keys = {}
 
     async def _settle(
         self,
@@ -162,14 +195,12 @@ class _Service:
     def __init__(
         self, issuer: ServiceIssuer, replica: Replica, parts: Parts, channel: grpc.aio.Channel | None
     ) -> None:
+        assert parts.contact is not None
         self._issuer = issuer
         self._replica = replica
         self._parts = parts
         self._counters = parts.counters
-        self._channel = channel
-        self._owned: grpc.aio.Channel | None = None
-        self._stub: Any = None
-        self._key_stub: Any = None
+        self._connection = Connection(issuer, parts.contact, channel)
         self._follower: Follower | None = None
         self._asking: SingleFlight[AskService, Answer | None] = SingleFlight()
         self._refreshing: SingleFlight[str, bool] = SingleFlight()
@@ -178,18 +209,14 @@ class _Service:
         self._saving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        from token_service.v1.key_service_pb2_grpc import KeyServiceStub
-        from token_service.v1.token_service_pb2_grpc import TokenServiceStub
-
         if self._issuer.warm_start is not None:
             from token_service.client.warm_start import restore
 
             restore(self._issuer.warm_start, self._replica, self._parts)
-        channel = self._channel
-        if channel is None:
-            channel = self._owned = open_channel(self._issuer)
-        self._stub, self._key_stub = TokenServiceStub(channel), KeyServiceStub(channel)
-        self._follower = Follower(self._replica, self._stub, self._issuer, self._parts.name, self._counters)
+        await self._connection.open()
+        self._follower = Follower(
+            self._replica, self._connection, self._issuer, self._parts.name, self._counters
+        )
         await self._follower.start()
         if self._issuer.warm_start is not None:
             self._saving = asyncio.create_task(self._save(), name="save-revocations")
@@ -204,8 +231,7 @@ class _Service:
             await self._follower.close()
         if self._issuer.warm_start is not None:
             await self._save_once()
-        if self._owned is not None:
-            await self._owned.close()
+        await self._connection.close()
 
     async def ask(self, question: AskService) -> Answer | None:
         """The service's answer; None if there is none."""
@@ -229,22 +255,24 @@ class _Service:
         self._counters.remote_calls += 1
         asked = Instant.of(self._parts.clock)
         try:
-            response = await self._stub.ValidateToken(
-                validate_request(question), timeout=self._issuer.remote_timeout
+            response = await self._connection.call(
+                "ValidateToken", validate_request(question), self._issuer.remote_timeout
             )
-        except grpc.RpcError as error:
+        except ServiceError as error:
             self._counters.remote_failures += 1
-            logger.debug("the service did not answer: %s", error_from_rpc(error).reason.value)
+            logger.debug("the service did not answer: %s", error.reason.value)
             return None
         return answer_of(response, asked)
 
     async def _refresh(self) -> bool:
         self._counters.key_refreshes += 1
         try:
-            response = await self._key_stub.GetKeySet(GetKeySetRequest(), timeout=self._issuer.remote_timeout)
-        except grpc.RpcError as error:
+            response = await self._connection.call(
+                "GetKeySet", GetKeySetRequest(), self._issuer.remote_timeout
+            )
+        except ServiceError as error:
             self._counters.key_refresh_failures += 1
-            logger.debug("the key set was not answered: %s", error_from_rpc(error).reason.value)
+            logger.debug("the key set was not answered: %s", error.reason.value)
             self._unanswered = True
             return False
         self._unanswered = False
@@ -274,35 +302,36 @@ class _ForeignKeys:
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
         self._source = KeySource(issuer, parts)
-        self._limit = RefreshLimit(issuer.unknown_key_interval, parts.clock)
-        self._refreshing: SingleFlight[str, bool] = SingleFlight()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._source.open()
         self._task = asyncio.create_task(self._keep(), name="keep-keys")
 
     async def close(self) -> None:
+        self._source.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._refreshing.close()
 
-    async def refresh_for_unknown_key(self) -> bool:
-        if not len(self._refreshing) and not self._limit.allows():
-            return False
-        return await self._refresh()
+    async def refresh_for_unknown_key(self) -> bool | None:
+        """The outcome of `RefreshKeys`."""
+        fetch = self._source.begin_for_unknown_key()
+        taken = fetch is not None and await self._wait(fetch)
+        return taken if self._source.answers else None
 
-    async def _refresh(self) -> bool:
-        return await self._refreshing.do("", lambda: asyncio.to_thread(self._source.refresh))
+    async def _wait(self, fetch: Fetch) -> bool:
+        try:
+            async with asyncio.timeout(fetch.left):
+                await asyncio.wrap_future(fetch.done)
+        except TimeoutError:
+            self._source.give_up(fetch)
+        return await asyncio.wrap_future(fetch.done)
 
     async def _keep(self) -> None:
         failures = 0
         while True:
-            try:
-                good = await self._refresh()
-            except Exception:  # nobody awaits this task; a fetch given by the caller may raise anything
-                logger.exception("fetching the key set of %s failed", self._issuer.issuer)
-                good = False
+            good = await self._wait(self._source.begin())
             failures = 0 if good else failures + 1
             spread = random.random()  # noqa: S311  # spreads load
             delay = self._issuer.refresh_interval * (0.9 + spread / 10)

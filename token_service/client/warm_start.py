@@ -26,6 +26,7 @@ from token_service.client.clock import Instant
 from token_service.client.config import WarmStart
 from token_service.client.replica.state import Replica
 from token_service.client.setup import Parts
+from token_service.files import read_regular
 from token_service.tokens.revocation import Cursor, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.revocation_set import Block, RevocationSet
 from token_service.tokens.secret import Secret
@@ -33,6 +34,8 @@ from token_service.tokens.secret import Secret
 _MAGIC: Final = b"token-service warm start 1\n"
 _MAC_BYTES: Final = 32
 _CLOCK_SLACK: Final = 60.0
+_MAX_BYTES: Final = 1 << 30
+"""Of the file. A revocation takes about 15 bytes in it."""
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +170,7 @@ def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
 
 def _read(path: Path, mac_key: Secret) -> Content | None:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

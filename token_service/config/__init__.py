@@ -1,8 +1,8 @@
 """Configuration: what can be set, where a value comes from, and what is refused."""
 
 from token_service.config.key_encryption import load_key_encryption_keys, prepare_data_dir
-from token_service.config.settings import SETTINGS, Setting, Settings, load_settings
-from token_service.config.values import Address, LogFormat, Profile, Url, duration_text
+from token_service.config.settings import SETTINGS, Setting, Settings, load_settings, refusal
+from token_service.config.values import Address, LogFormat, Profile, UnixSocket, Url, duration_text
 
 __all__ = [
     "SETTINGS",
@@ -11,9 +11,11 @@ __all__ = [
     "Profile",
     "Setting",
     "Settings",
+    "UnixSocket",
     "Url",
     "duration_text",
     "load_key_encryption_keys",
     "load_settings",
     "prepare_data_dir",
+    "refusal",
 ]

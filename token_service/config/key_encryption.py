@@ -15,6 +15,7 @@ from tempfile import mkstemp
 from token_service.config.settings import PREFIX, Settings
 from token_service.config.values import KEY_ENCRYPTION_KEY_BYTES, parse_key_encryption_keys
 from token_service.errors import ConfigurationError
+from token_service.files import read_regular_with_status
 from token_service.tokens.secret import Secret
 
 _VARIABLE = f"{PREFIX}KEY_ENCRYPTION_KEY_FILE"
@@ -55,9 +56,8 @@ def prepare_data_dir(path: Path) -> None:
 
 def _read(path: Path, *, strict: bool) -> tuple[Secret, ...]:
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            text = file.read(_MAX_BYTES).decode("ascii", errors="replace")
+        content, status = read_regular_with_status(path, _MAX_BYTES)
+        text = content.decode("ascii", errors="replace")
     except OSError as error:
         raise ConfigurationError(
             f"{_VARIABLE}: {path} can't be read ({error.strerror}); "

@@ -8,11 +8,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from token_service.core.callers import Permission, parse_callers
+from token_service.core.access.permissions import Permission, parse_callers
 from token_service.core.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
+from token_service.files import read_regular
 
 PREFIX: Final = "TOKEN_SERVICE_POLICY__"
 """`TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD=5s` overrides `grace_period` of the classification
@@ -20,6 +21,8 @@ PREFIX: Final = "TOKEN_SERVICE_POLICY__"
 """
 
 _INTERVAL: Final = 1.0
+_MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of the file: 100,000 clients fit."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,32 +46,64 @@ class PolicyFile:
             if name.startswith(PREFIX)
         }
         self._seen: bytes | None = None
+        self._is_usable = False
+        """Whether the content in `_seen` could be used."""
+        self._complaint: str | None = None
 
     def load(self) -> PolicyDocument:
-        """Read everything. Raises `ConfigurationError`."""
-        document: dict[str, Any] = {}
-        if self._path is not None:
-            try:
-                self._seen = self._path.read_bytes()
-                document = tomllib.loads(self._seen.decode())
-            except OSError as error:
-                raise ConfigurationError(f"{self._path} can't be read: {error.strerror}") from None
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
-        return PolicyDocument(parse_policy_book(document, self._overrides), parse_callers(document))
+        """Read everything. Raises `ConfigurationError`, whatever the file is and holds."""
+        content = self._read()
+        self._seen, self._is_usable = content, False
+        try:
+            document = tomllib.loads(content.decode())
+        except (ValueError, RecursionError) as error:
+            # Besides its own error the parser lets those of bad UTF-8, of numbers with thousands of digits
+            # and of thousands of nested brackets through.
+            raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
+        try:
+            read = PolicyDocument(parse_policy_book(document, self._overrides), parse_callers(document))
+        except ConfigurationError as error:
+            where = f"{self._path}: " if self._path is not None else ""
+            raise ConfigurationError(f"{where}{error.message}") from None
+        self._is_usable = True
+        return read
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the policies in force are older than a file that can't be used."""
+        return self._complaint is not None
 
     async def watch(self, changed: Callable[[PolicyDocument], None]) -> None:
-        """Call `changed` whenever the file has another valid content, until cancelled."""
+        """Call `changed` whenever the file has another valid content, until cancelled.
+
+        A file that can't be used leaves the last good content in force, and is logged once.
+        """
         while self._path is not None:
             await asyncio.sleep(_INTERVAL)
             try:
-                if await asyncio.to_thread(self._path.read_bytes) == self._seen:
+                if await asyncio.to_thread(self._read) == self._seen:
+                    if self._is_usable and self._complaint is not None:
+                        self._complaint = None
+                        logger.info("%s can be read again", self._path)
                     continue
                 document = await asyncio.to_thread(self.load)
-            except OSError:
-                continue  # being replaced; the old content stays in force
-            except ConfigurationError as error:
-                logger.error("the policies stay as they were: %s", error.message)  # noqa: TRY400 - no traceback for a typing mistake
+            except Exception as error:  # noqa: BLE001 - no file may end a node
+                self._complain(error)
                 continue
+            self._complaint = None
             logger.info("policies read again from %s", self._path)
             changed(document)
+
+    def _read(self) -> bytes:
+        if self._path is None:
+            return b""
+        try:
+            return read_regular(self._path, _MAX_BYTES)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} can't be read: {error.strerror}") from None
+
+    def _complain(self, error: Exception) -> None:
+        complaint = error.message if isinstance(error, ConfigurationError) else repr(error)
+        if complaint != self._complaint:
+            self._complaint = complaint
+            logger.error("the policies stay as they were: %s", complaint)

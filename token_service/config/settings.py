@@ -9,17 +9,20 @@ where it may be secret) and what is allowed.
 # ruff: noqa: RUF009 - each field is a row of the table; `_setting` is `field` with that row as its metadata
 from __future__ import annotations
 
+import errno
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from token_service.config.values import (
     Address,
     LogFormat,
     Profile,
+    UnixSocket,
     UnusableValueError,
     Url,
     choice,
@@ -28,17 +31,20 @@ from token_service.config.values import (
     parse_database_url,
     parse_file,
     parse_flag,
+    parse_grpc_address,
     parse_issuer,
     parse_key_encryption_keys,
     parse_path,
     parse_redis_url,
     parse_rsa_bits,
     parse_secret,
-    redact_url,
+    redact_refused,
     seconds,
     whole,
 )
+from token_service.core.suggestions import did_you_mean, shown
 from token_service.errors import ConfigurationError
+from token_service.files import read_regular
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
@@ -46,6 +52,15 @@ PREFIX: Final = "TOKEN_SERVICE_"
 DATABASE_FILE: Final = "token_service.db"
 KEY_ENCRYPTION_KEY_FILE: Final = "key-encryption.key"
 _FLAG_VALUES: Final = "true or false"
+_MAX_FILE_BYTES: Final = 1024 * 1024
+_OF_OTHERS: Final = re.compile(
+    r"TOKEN_SERVICE_(POLICY__.+|VENV|PYTHON|TEST_.+"
+    # What Kubernetes sets for a service whose name is or begins with token-service.
+    r"|(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?))"
+)
+"""Variables that are no settings and yet no mistakes."""
+_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+"""How the value of `<SERVICE>_PORT` begins, which Kubernetes sets, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +87,11 @@ class Setting:
         """The environment variable."""
         return PREFIX + self.name.upper()
 
-    def show(self, text: str) -> str:
-        """The value as it may be shown."""
-        return "***" if self.secret else redact_url(text)
+    def show_refused(self, text: str) -> str:
+        """A value that can't be used as it may be shown."""
+        if self.secret:
+            return "***"
+        return redact_refused(text) if self.name.endswith("_url") or "://" in text or "@" in text else text
 
 
 def _setting(
@@ -105,11 +122,11 @@ def _setting(
 class Settings:
     """All settings, valid and safe together. Times in seconds. Its `repr` shows no secret."""
 
-    grpc_address: Address = _setting(
-        parse_address,
+    grpc_address: Address | UnixSocket = _setting(
+        parse_grpc_address,
         "127.0.0.1:50051",
         "Where gRPC listens.",
-        allowed="`host:port`; port 0 takes a free one",
+        allowed="`host:port`; port 0 takes a free one; `unix:/path` for programs of this machine",
     )
     http_address: Address = _setting(
         parse_address,
@@ -133,9 +150,10 @@ class Settings:
     )
     issuer: str = _setting(
         parse_issuer,
-        "http://127.0.0.1:8080",
+        None,
         "The `iss` of all tokens: the base URL of the published key set.",
         allowed="an `https://` URL without query and fragment; `http://` in development only",
+        default_help="`http://` and `HTTP_ADDRESS`, in development",
     )
     profile: Profile = _setting(
         one_of(Profile),
@@ -322,6 +340,11 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """What is allowed but likely not meant."""
 
+    def listening(self, grpc_address: Address | UnixSocket, http_address: Address) -> Settings:
+        """These settings with the addresses that were bound. An issuer that was not set follows them."""
+        issuer = default_issuer(http_address) if self.sources.get("issuer") == "default" else self.issuer
+        return replace(self, grpc_address=grpc_address, http_address=http_address, issuer=issuer)
+
     @property
     def is_production(self) -> bool:
         """Whether the profile is production."""
@@ -339,6 +362,11 @@ def _table() -> Iterator[Setting]:
             row = dict(each.metadata["setting"])
             row["flag"] = row["flag"] or f"--{each.name.replace('_', '-')}"
             yield Setting(name=each.name, **row)
+
+
+def default_issuer(http_address: Address) -> str:
+    """The issuer where none is set: where the key set is published."""
+    return f"http://{http_address}"
 
 
 SETTINGS: Final[tuple[Setting, ...]] = tuple(_table())
@@ -379,26 +407,30 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
         except ValueError as error:
             cause = str(error) if isinstance(error, UnusableValueError) else "malformed"
             problems.append(
-                f"{setting.variable} ({sources[setting.name]}): {setting.show(given)!r} can't be used ({cause}); "
+                f"{setting.variable} ({sources[setting.name]}): {setting.show_refused(given)!r} can't be used ({cause}); "
                 f"allowed: {setting.allowed}"
             )
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
 
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
     if values["database_url"] is None:
-        values["database_url"] = Url(f"sqlite+aiosqlite:///{data_dir / DATABASE_FILE}")
+        path = quote(str(data_dir / DATABASE_FILE), errors="surrogateescape")
+        values["database_url"] = Url(f"sqlite+aiosqlite:///{path}")
+    if values["issuer"] is None:
+        values["issuer"] = default_issuer(values["http_address"])
     if values["key_encryption_key_file"] is None:
         values["key_encryption_key_file"] = data_dir / KEY_ENCRYPTION_KEY_FILE
     settings = Settings(**values, sources=sources, warnings=tuple(_misspelt(environ)))
     problems = [*_contradictions(settings), *_unsafe(settings)]
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return settings
 
 
-def _refusal(problems: list[str]) -> ConfigurationError:
+def refusal(problems: list[str]) -> ConfigurationError:
+    """One error with all problems."""
     if len(problems) == 1:
         return ConfigurationError(problems[0])
     return ConfigurationError(
@@ -408,23 +440,26 @@ def _refusal(problems: list[str]) -> ConfigurationError:
 
 def _read_file(path: str, problems: list[str]) -> dict[str, str]:
     try:
-        with parse_path(path).open("rb") as file:
-            content = tomllib.load(file)
-    except OSError:
-        return {}  # reported by the setting's own check
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_regular(parse_path(path), _MAX_FILE_BYTES).decode())
+    except OSError as error:
+        if error.errno == errno.EFBIG:  # the others are reported by the setting's own check
+            problems.append(f"{PREFIX}CONFIG_FILE: {path} is {error.strerror}")
+        return {}
+    except UnusableValueError:
+        return {}  # likewise
+    except (ValueError, RecursionError) as error:
         problems.append(f"{PREFIX}CONFIG_FILE: {path} is not TOML: {error}")
         return {}
     found: dict[str, str] = {}
     for name, value in content.items():
         if name not in _BY_NAME or name == "config_file":
-            close = get_close_matches(name.lower(), _BY_NAME, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            problems.append(f"{PREFIX}CONFIG_FILE: {path} has the unknown key {name}{hint}")
+            problems.append(
+                f"{PREFIX}CONFIG_FILE: {path} has the unknown key {name}{did_you_mean(name, _BY_NAME)}"
+            )
         elif isinstance(value, bool):
             found[name] = str(value).lower()
         elif isinstance(value, str | int | float):
-            found[name] = str(value)
+            found[name] = value if isinstance(value, str) else shown(value)
         else:
             problems.append(
                 f"{PREFIX}CONFIG_FILE: {name} in {path} is a {type(value).__name__}; allowed: {_BY_NAME[name].allowed}"
@@ -433,14 +468,17 @@ def _read_file(path: str, problems: list[str]) -> dict[str, str]:
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
-    # Only what is nearly a setting: Kubernetes itself sets TOKEN_SERVICE_PORT and others for a service of
-    # this name.
     known = {setting.variable for setting in SETTINGS}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, 1, cutoff=0.93)
-            if close:
-                yield f"{name} is not a setting and has no effect; did you mean {close[0]}?"
+        if (
+            name.startswith(PREFIX)
+            and name not in known
+            and not _OF_OTHERS.fullmatch(name)
+            and not (name.endswith("_PORT") and _LINK.match(environ[name]))
+        ):
+            # Without the prefix: it alone makes any two names look alike.
+            near = did_you_mean(name.removeprefix(PREFIX), (each.removeprefix(PREFIX) for each in known))
+            yield f"{name} is not a setting and has no effect{near.replace('mean ', f'mean {PREFIX}')}"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
@@ -462,7 +500,13 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
     if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
         yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys are not kept in an HSM; allowed: RS256, ES256, EdDSA"
-    if settings.grpc_address == settings.http_address and settings.grpc_address.port:
+    if isinstance(settings.grpc_address, UnixSocket):
+        if settings.workers > 1:
+            yield (
+                f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "
+                f"set {PREFIX}WORKERS=1, or {PREFIX}GRPC_ADDRESS to `host:port`"
+            )
+    elif settings.grpc_address == settings.http_address and settings.grpc_address.port:
         yield f"{PREFIX}GRPC_ADDRESS and {PREFIX}HTTP_ADDRESS are both {settings.grpc_address}; allowed: two ports"
 
 
@@ -472,7 +516,7 @@ def _unsafe(settings: Settings) -> Iterator[str]:
             ("GRPC_ADDRESS", settings.grpc_address),
             ("HTTP_ADDRESS", settings.http_address),
         ):
-            if not address.is_loopback:
+            if isinstance(address, Address) and not address.is_loopback:
                 yield (
                     f"{PREFIX}{name} is {address}, but the development profile trusts every caller and listens on loopback "
                     f"only; set {PREFIX}{name}=127.0.0.1:{address.port}, or {PREFIX}PROFILE=production"

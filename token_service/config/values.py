@@ -7,6 +7,8 @@ value.
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
@@ -14,12 +16,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from token_service.core.suggestions import did_you_mean
+from token_service.files import open_regular
 from token_service.tokens.algorithms import RSA_SIZES
 from token_service.tokens.secret import Secret
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
+_LONGEST_SOCKET_PATH: Final = 107
+"""Bytes: `sun_path` of Linux without the NUL."""
 
 
 class UnusableValueError(ValueError):
@@ -69,6 +75,21 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """Where to listen for programs of this machine."""
+
+    path: Path
+
+    @property
+    def is_loopback(self) -> bool:
+        """Always: nothing outside of this machine can connect."""
+        return True
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
 class Url:
     """A URL that hides its password wherever it is shown. Read it with `reveal()`."""
 
@@ -111,15 +132,35 @@ def redact_url(text: str) -> str:
     text = f"{head}{at}{tail}"
     base, question, query = text.partition("?")
     parts = (
-        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***"
+        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***" if "=" in part else "***"
         for part in query.split("&")
     )
     return f"{base}{question}{'&'.join(parts)}"
 
 
+def redact_refused(text: str) -> str:
+    """`text`, which may be a broken URL, without whatever in it may be a password.
+
+    Without a host the password stands where the port is expected, so only a host with a number is shown.
+    """
+    if "@" in text:
+        return redact_url(text)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        is_plain = ":" not in text or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
+        return text if is_plain else "***"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    host, colon, port = authority.partition(":")
+    if colon and not authority.startswith("[") and not (host and re.fullmatch(r"[0-9]{0,5}", port)):
+        return f"{scheme}{separator}{host}:***"
+    shown, hash_, _ = redact_url(text).partition("#")
+    return shown + ("#***" if hash_ else "")
+
+
 def _is_secret_parameter(part: str) -> bool:
-    name = part.partition("=")[0].lower()
-    return any(word in name for word in ("pass", "pwd", "secret"))
+    name, equals, _ = part.partition("=")
+    name = unquote(name).lower()
+    return bool(part and not equals) or any(word in name for word in ("pass", "pwd", "secret", "token"))
 
 
 def parse_address(text: str) -> Address:
@@ -137,17 +178,48 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def parse_grpc_address(text: str) -> Address | UnixSocket:
+    """`host:port` or `unix:path`."""
+    scheme, colon, path = text.partition(":")
+    if scheme != "unix" or not colon:
+        return parse_address(text)
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+        if not path.startswith("/"):
+            raise UnusableValueError("unix:// is followed by an absolute path")
+    if not path or path.endswith("/"):
+        raise UnusableValueError("no path")
+    socket = parse_path(path)
+    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+        raise UnusableValueError(f"the path of a socket has at most {_LONGEST_SOCKET_PATH} bytes")
+    return UnixSocket(socket)
+
+
+def _split(text: str) -> SplitResult:
+    url = urlsplit(text)
+    try:
+        _ = url.port
+    except ValueError:
+        raise UnusableValueError(
+            "the port is no number; in a password write / ? # and @ as %2F %3F %23 and %40"
+        ) from None
+    if "#" in text:
+        raise UnusableValueError("write # as %23")
+    return url
+
+
 def parse_database_url(text: str) -> Url:
     """A URL for SQLAlchemy, with the driver the service uses, of any spelling common for SQLite and
     PostgreSQL.
     """
-    url = urlsplit(text)
-    _ = url.port  # raises for a port that is no number
+    url = _split(text)
     if url.scheme in {"sqlite", "sqlite+aiosqlite"}:
         path = url.path.removeprefix("/")
         if url.netloc or not path or path == ":memory:":
             raise UnusableValueError("no file")
-        return Url(f"sqlite+aiosqlite:///{path}" + (f"?{url.query}" if url.query else ""))
+        if "?" in text:
+            raise UnusableValueError("write ? in the name of a file as %3F")
+        return Url(f"sqlite+aiosqlite:///{path}")
     if url.scheme in {"postgres", "postgresql", "postgresql+asyncpg"}:
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         if not url.path.strip("/") or not (url.hostname or "host" in query):
@@ -161,8 +233,7 @@ def parse_database_url(text: str) -> Url:
 
 def parse_redis_url(text: str) -> Url:
     """A URL for redis-py."""
-    url = urlsplit(text)
-    _ = url.port
+    url = _split(text)
     if url.scheme not in {"redis", "rediss", "unix"} or not (
         url.hostname or (url.scheme == "unix" and url.path)
     ):
@@ -219,10 +290,10 @@ def parse_path(text: str) -> Path:
 
 
 def parse_file(text: str) -> Path:
-    """The path of a file that can be read now."""
+    """The path of a regular file that can be read now."""
     path = parse_path(text)
     try:
-        with path.open("rb"):
+        with open_regular(path):
             return path
     except OSError as error:
         raise UnusableValueError(error.strerror) from None
@@ -235,7 +306,7 @@ def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
         for member in kind:
             if member.value.lower() == text.lower():
                 return member
-        raise UnusableValueError("unknown")
+        raise UnusableValueError(f"unknown{did_you_mean(text, kind)}")
 
     return parse
 
@@ -245,7 +316,7 @@ def choice(*values: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text.lower() not in values:
-            raise UnusableValueError("unknown")
+            raise UnusableValueError(f"unknown{did_you_mean(text, values)}")
         return text.lower()
 
     return parse

@@ -9,6 +9,10 @@ since the Unix epoch. A log that grows by fewer than a million entries a second,
 renewal, is below that at any time, in whatever part of its history that was forgotten; also in one in which
 it was renewed before. There the log begins with an entry that revokes everything, and what was issued before
 is told from what is issued after by an exact comparison of sequences, as ever.
+
+Where nothing was lost that had been acknowledged, the log goes on in the same way and keeps its entries. What
+may be lost then is an entry that was seen before its commit was acknowledged; a sequence must not come to
+mean another entry for whoever saw it.
 """
 
 from __future__ import annotations
@@ -44,10 +48,19 @@ class LogChangedError(Exception):
     """The log is not the one that was to be renewed."""
 
 
-async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entropy, audit: Audit) -> Renewal:
+async def renew_log(
+    log: RevocationLog,
+    head: LogHead,
+    now: float,
+    entropy: Entropy,
+    audit: Audit,
+    *,
+    nothing_lost: bool = False,
+) -> Renewal:
     """Renew the log that `head` was read from.
 
-    Everything issued until then is revoked with it, sessions included.
+    Everything issued until then is revoked with it, sessions included. With `nothing_lost` nothing is: the
+    entries of the log stay in force under its new name.
 
     Raises `LogChangedError` if it was renewed meanwhile, `ConfigurationError` if a clock can't be right,
     `StoreUnavailableError` (it may have happened; look at the head).
@@ -59,8 +72,8 @@ async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entr
         )
     before = Cursor(head.epoch, head.sequence)
     draft = Revoker.draft(
-        RevocationTarget.EVERYTHING,
-        "",
+        RevocationTarget.TOKEN_ID if nothing_lost else RevocationTarget.EVERYTHING,
+        encode(entropy(_EPOCH_BYTES)) if nothing_lost else "",  # the id of no token
         now,
         reason=RevocationReason.ADMINISTRATIVE,
         comment=f"the log was renewed; it was {before}",
@@ -70,11 +83,14 @@ async def renew_log(log: RevocationLog, head: LogHead, now: float, entropy: Entr
         replaces=head.epoch,
         epoch=encode(entropy(_EPOCH_BYTES)),
         sequence=next_start(head.sequence, now),
+        keep=nothing_lost,
     )
     if after is None:
         raise LogChangedError
     renewal = Renewal(before, Cursor(after.epoch, after.sequence))
-    audit.record("log.renewed", before=str(renewal.before), after=str(renewal.after))
+    audit.record(
+        "log.renewed", before=str(renewal.before), after=str(renewal.after), nothing_lost=nothing_lost
+    )
     return renewal
 
 

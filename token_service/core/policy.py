@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from token_service.core.suggestions import did_you_mean, listed, shown
 from token_service.errors import ConfigurationError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 
@@ -76,6 +77,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
+_TOP: Final = ("default", "classifications", "clients", "callers")
 _SPANS: Final = frozenset({"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"})
 _SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
 _UNITS: Final = {None: 1, "s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
@@ -128,10 +130,9 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
     """
     problems: list[str] = []
     policies = dict(_BUILT_IN)
-    unknown = set(document) - {"default", "classifications", "clients", "callers"}
     problems += [
-        f"{name}: no such setting; allowed: default, classifications, clients, callers"
-        for name in sorted(unknown)
+        f"{name}: no such setting; allowed: {', '.join(_TOP)}{did_you_mean(name, _TOP)}"
+        for name in sorted(set(document) - set(_TOP))
     ]
     for name, settings in _table(document, "classifications", problems).items():
         policies[name] = _override(
@@ -140,7 +141,10 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
     for path, text in (overrides or {}).items():
         name, _, setting = path.partition(".")
         if name not in policies:
-            problems.append(f"{path}: no classification {name!r}; known: {', '.join(sorted(policies))}")
+            known = ", ".join(sorted(policies))
+            problems.append(
+                f"{path}: no classification {name!r}; known: {known}{did_you_mean(name, policies)}"
+            )
             continue
         policies[name] = _override(name, policies[name], {setting: text}, problems)
     for name, policy in policies.items():
@@ -151,18 +155,16 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
             )
     clients: dict[str, str] = {}
     for client_id, settings in _table(document, "clients", problems).items():
-        classification = _classification(settings, policies)
-        if classification is not None:
-            clients[client_id] = classification
-        else:
-            problems.append(
-                f"clients.{client_id}: must have a classification, one of {', '.join(sorted(policies))}"
-            )
+        try:
+            clients[client_id] = _classification(settings, policies)
+        except ValueError as error:
+            problems.append(f"clients.{client_id}: {error}")
     default = document.get("default", "internal")
     if not isinstance(default, str) or default not in policies:
-        problems.append(f"default: {default!r} is none of {', '.join(sorted(policies))}")
+        near = did_you_mean(default, policies) if isinstance(default, str) else ""
+        problems.append(f"default: {shown(default)} is none of {', '.join(sorted(policies))}{near}")
     if problems:
-        raise ConfigurationError("the policies are invalid:\n  " + "\n  ".join(problems))
+        raise ConfigurationError(listed("the policies are invalid:", problems))
     return PolicyBook(policies, clients, default)
 
 
@@ -174,9 +176,21 @@ def _table(document: Mapping[str, Any], name: str, problems: list[str]) -> Mappi
     return {}
 
 
-def _classification(settings: Any, policies: Mapping[str, Policy]) -> str | None:
-    name = settings.get("classification") if isinstance(settings, dict) and len(settings) == 1 else None
-    return name if isinstance(name, str) and name in policies else None
+def _classification(settings: Any, policies: Mapping[str, Policy]) -> str:
+    known = ", ".join(sorted(policies))
+    if not isinstance(settings, dict) or "classification" not in settings:
+        unknown = next(iter(settings), "") if isinstance(settings, dict) else ""
+        raise ValueError(
+            f"must have a classification, one of {known}{did_you_mean(unknown, ['classification'])}"
+        )
+    if len(settings) > 1:
+        unknown = ", ".join(sorted(set(settings) - {"classification"}))
+        raise ValueError(f"{unknown}: no such setting; allowed: classification")
+    name = settings["classification"]
+    if not isinstance(name, str) or name not in policies:
+        near = did_you_mean(name, policies) if isinstance(name, str) else ""
+        raise ValueError(f"{shown(name)} is no classification; it must be one of {known}{near}")
+    return name
 
 
 def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> Policy:
@@ -187,18 +201,20 @@ def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> 
     changes: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            problems.append(f"{path}.{name}: no such setting; allowed: {', '.join(sorted(known))}")
+            allowed = ", ".join(sorted(known))
+            problems.append(f"{path}.{name}: no such setting; allowed: {allowed}{did_you_mean(name, known)}")
             continue
         try:
             changes[name] = _value(name, value)
         except ValueError as error:
-            problems.append(f"{path}.{name}: {value!r} {error}")
+            problems.append(f"{path}.{name}: {shown(value)} {error}")
     return replace(policy, **changes)
 
 
 def _value(name: str, value: Any) -> Any:
     if name in ("rotate", "binding_required"):
-        truth = {"true": True, "false": False}.get(str(value).lower())
+        text = str(value).lower() if isinstance(value, str | bool) else ""
+        truth = {"true": True, "false": False}.get(text)
         if truth is None:
             raise ValueError("is neither true nor false")
         return truth
@@ -211,7 +227,8 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
             raise ValueError("is not a list of names")
         return tuple(items)
-    match = _SPAN.fullmatch(str(value)) if not isinstance(value, bool) else None
+    is_text = isinstance(value, str | int) and not isinstance(value, bool)
+    match = _SPAN.fullmatch(str(value)) if is_text else None
     if match is None or (match[2] and name not in _SPANS):
         raise ValueError(
             'is not a number of seconds, or a span like "90s", "15m", "8h", "7d"'

@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import UUID
 
 from token_service.core.session import Session
+from token_service.errors import StoreUnavailableError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.secret import Secret
@@ -179,6 +180,24 @@ class LogHead:
     """When it was read, by the database's clock."""
 
 
+class LogMovedError(StoreUnavailableError):
+    """The log was written on another server, or before a failover: this one may lack its last entries.
+
+    Nothing is read from it or appended until it is renewed.
+    """
+
+    default_message = (
+        "the database server was promoted or replaced since the revocation log was written: run "
+        "`token-service log renew`, with `--nothing-lost` if no commit was lost"
+    )
+
+    def __init__(self, head: LogHead, *, nothing_lost: bool) -> None:
+        """`nothing_lost`: a synchronous standby has every entry that was acknowledged."""
+        super().__init__(retry_after=1.0)
+        self.head = head
+        self.nothing_lost = nothing_lost
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationDraft:
     """An entry to be: everything but its sequence."""
@@ -202,7 +221,7 @@ class RevocationLog(Protocol):
     """
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
-        """Append in one transaction, with what goes with each target:
+        """Append, unless that raises `LogMovedError`, in one transaction, with what goes with each target:
 
         - SESSION: sets revoke_time and revoke_reason of the row; if there is no such row or it is revoked
           already, the draft is left out;
@@ -218,23 +237,27 @@ class RevocationLog(Protocol):
         ...
 
     async def head(self) -> LogHead:
-        """The head, read after the call began."""
+        """The head, read after the call began from a server that can write. Raises `LogMovedError`."""
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
         """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted
-        ones, of which it has none).
+        ones, of which it has none, and before a renewal that kept them).
         """
         ...
 
     async def renew(
-        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False
     ) -> LogHead | None:
         """Begin the log anew in one transaction, as `epoch`, at `sequence`; the new head.
 
         `draft`, which revokes EVERYTHING, becomes the entry `sequence` and raises the floor. The revocations
         of keys follow it as they were, for what a stolen key signs may say anything about when it was issued.
-        Every other entry is compacted. Changes nothing and returns None if the log is not `replaces` any more
+        Every other entry is compacted.
+
+        With `keep` all entries stay as they are, before a gap in the sequences, and `draft` is a TOKEN_ID.
+
+        Works where `head` and `append` raise `LogMovedError`. Changes nothing and returns None if the log is not `replaces` any more
         or is not below `sequence`.
         """
         ...

@@ -114,12 +114,12 @@ class Refresher:
         policy = self._policies.of(command.client_id)
         signed: tuple[MintedToken, str] | None = None
         if command.scopes or command.audience or self._signing_may_fail:
-            # Scopes and audience never change, so looking before rotating races with nothing.
+            # The token first: one that was used before ends its family, whatever else the request asks for. What a
+            # session may be narrowed to never changes, so looking before rotating races with nothing.
             before = await self._sessions.get(presented.session_id)
-            if before is not None:
-                _narrow(command, before)
+            before = await self._require_acceptable(command, presented, before, policy, now)
+            _narrow(command, before)
             if self._signing_may_fail:
-                before = await self._require_acceptable(command, presented, before, policy, now)
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(command, presented, policy, now)
         access, id_token = signed or await self._sign(command, session, policy, now)
@@ -336,8 +336,6 @@ class Refresher:
 
 
 def _narrow(command: RefreshCommand, session: Session) -> None:
-    if session.client_id != command.client_id:
-        raise WrongClientError
     for field, asked, has in (
         ("scopes", command.scopes, session.scopes),
         ("audience", command.audience, session.audience),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from token_service.core.limits import DEFAULT_PAGE, MAX_PAGE, MAX_SUBJECT, Checks
+from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_PAGE, MAX_SUBJECT, Checks
 from token_service.core.policy import Policies
 from token_service.core.ports import SessionFilter, SessionPosition, SessionStore, Use
 from token_service.core.session import Session
@@ -57,18 +57,23 @@ class Sessions:
         page = rows[:size]
         return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
 
-    async def extend(self, session_id: str, idle_timeout: float | None, now: float) -> Session:
+    async def extend(
+        self, session_id: str, client_id: str, idle_timeout: float | None, now: float
+    ) -> Session:
         """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has.
 
         None, or more than the policy allows, means the policy's.
 
-        Raises `SessionNotFoundError`, `SessionNotActiveError`.
+        Raises `SessionNotFoundError`, also for the session of another client, and `SessionNotActiveError`.
         """
         key = parse_session_id(session_id)
+        checks = Checks()
+        checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)
         if idle_timeout is not None and not idle_timeout >= 1:  # NaN is not either
-            raise InvalidRequestError.of("idle_timeout", "is shorter than a second")
+            checks.add("idle_timeout", "is shorter than a second")
+        checks.done()
         session = await self._store.get(key)
-        if session is None:
+        if session is None or session.client_id != client_id:
             raise SessionNotFoundError
         longest = float(self._policies.of(session.client_id).idle_timeout)
         span = longest if idle_timeout is None else min(idle_timeout, longest)

@@ -61,6 +61,7 @@ class Tailer:
         self._fresh_until = float("-inf")
         self._looked = float("-inf")
         self._look_failed = False
+        self._trouble = "it can't be read in time"
         self._looking = asyncio.Lock()
         self._keys_of_other_log = False
         self._wanted: LogHead | None = None
@@ -72,6 +73,11 @@ class Tailer:
     def staleness(self) -> float:
         """Seconds since the replica last was known to have everything; how far a LOCAL answer may be behind."""
         return self._clock.monotonic() - (self._fresh_until - self._max_staleness)
+
+    @property
+    def trouble(self) -> str:
+        """Why the log could not be followed when that failed last."""
+        return self._trouble
 
     def on_head(self, listener: Callable[[LogHead], None]) -> None:
         """Call `listener` with each head of the log that is followed, as they become known.
@@ -178,6 +184,7 @@ class Tailer:
                 if not failing:
                     logger.warning("the revocation log can't be followed: %s", error.message)
                 failing = True
+                self._trouble = error.message
             self._sweep()
             if self._wanted is None:
                 await self._sleep()
@@ -296,7 +303,8 @@ class Tailer:
                 raise _AnotherLogError
             entries = entries[1:]
         if entries:
-            return entries[0].sequence - 1, entries
+            # Up to a gap, which a renewal leaves that keeps the entries before it.
+            return entries[0].sequence - 1, _contiguous(entries)
         head = await self._log.head()
         if head.compacted <= after:
             raise StoreUnavailableError("the revocation log ends before its head", retry_after=1.0)

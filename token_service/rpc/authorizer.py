@@ -1,44 +1,30 @@
-"""Who calls, and what that caller may do."""
+"""Tells callers apart."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from token_service.core.callers import Permission
-from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
+from cryptography import x509
+
+from token_service.certificates.client import (
+    CertificateError,
+    CertificateNames,
+    load_chain,
+    names_of,
+    vouched_until,
+)
+from token_service.clock import Clock
+from token_service.core.access.caller import Caller, Proof
+from token_service.core.access.names import is_dns_name, is_spiffe_id, matches
+from token_service.core.access.permissions import Permission
+from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens import base64url
 
 _MAX_KNOWN: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Somebody who calls. `name` is for logs."""
-
-    name: str
-    permissions: frozenset[Permission]
-    identity: str = ""
-    """Stands for what the caller has proved to be, whatever that permits now.
-
-    Of one length; empty: callers can't be told apart.
-    """
-    names: tuple[bytes, ...] = ()
-    """In its certificate."""
-
-    def subscriber(self, subscriber_id: str) -> str:
-        """What a validator of this caller is known by: nobody else can speak for it, whatever name they give."""
-        return f"{self.identity}:{subscriber_id}" if self.identity else subscriber_id
-
-    def require(self, permission: Permission) -> None:
-        """Raise `PermissionDeniedError` unless the caller has the permission."""
-        if permission not in self.permissions:
-            raise PermissionDeniedError(
-                f"this call needs the permission {permission.value}",
-                metadata={"permission": permission.value},
-            )
+_EXPIRED: Final = "the client certificate has expired; renew it and connect again"
 
 
 class Peer(Protocol):
@@ -57,22 +43,22 @@ class Authorizer(Protocol):
         ...
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """What a caller identified earlier may do now."""
+        """What a caller identified earlier may do now; nothing if its proof counts no more."""
         ...
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever somebody's permissions may have changed."""
+        """Call `listener` whenever the permissions of a caller may have changed."""
         ...
 
 
 class TrustingAuthorizer:
-    """Anybody may do anything. For development on a loopback address."""
+    """Every caller may do everything. For development on a loopback address."""
 
-    _ANYBODY: Final = Caller("anybody", frozenset(Permission))
+    _CALLER: Final = Caller("anybody", frozenset(Permission))
 
     def identify(self, peer: Peer) -> Caller:
-        """Anybody."""
-        return self._ANYBODY
+        """The same caller for every peer."""
+        return self._CALLER
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
         """All there are."""
@@ -82,16 +68,34 @@ class TrustingAuthorizer:
         """Nothing ever changes."""
 
 
+@dataclass(frozen=True, slots=True)
+class CertificateCaller(Caller):
+    """A caller known by a client certificate."""
+
+    chain: bytes = b""
+    """PEM, the certificate first: what the caller is identified by once more."""
+
+
 class CertificateAuthorizer:
     """Callers are who their client certificate says: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
 
-    A certificate with several names has the permissions of all of them. An identity in `callers` is compared
-    exactly; one that ends in `/*` stands for every SPIFFE ID below it.
+    A certificate with several names has the permissions of all of them. It counts from when it is valid to its
+    `notAfter`, and while one of the authorities of now vouches for it, at every call: a connection or a TLS session
+    begun earlier gives no more. An identity in `callers` is compared exactly; one that ends in `/*` stands for every
+    SPIFFE ID below it.
     """
 
-    def __init__(self, callers: Mapping[str, frozenset[Permission]]) -> None:
-        self._callers: Mapping[str, frozenset[Permission]] = callers
-        self._known: dict[tuple[bytes, ...], Caller] = {}
+    def __init__(
+        self,
+        callers: Mapping[str, frozenset[Permission]],
+        authorities: Sequence[x509.Certificate],
+        clock: Clock,
+    ) -> None:
+        self._callers = callers
+        self._authorities = authorities
+        self._clock = clock
+        self._known: dict[bytes, tuple[CertificateCaller, float] | str] = {}
+        """By chain: the caller and when its certificate begins, or why there is none."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -105,63 +109,98 @@ class CertificateAuthorizer:
     @callers.setter
     def callers(self, callers: Mapping[str, frozenset[Permission]]) -> None:
         self._callers = callers
-        self._known = {}
-        for listener in self._listeners:
-            listener()
+        self._changed()
+
+    @property
+    def authorities(self) -> Sequence[x509.Certificate]:
+        """Whose certificates count. May be replaced like `callers`."""
+        return self._authorities
+
+    @authorities.setter
+    def authorities(self, authorities: Sequence[x509.Certificate]) -> None:
+        self._authorities = authorities
+        self._changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever the callers were replaced."""
+        """Call `listener` whenever callers or authorities were replaced."""
         self._listeners.append(listener)
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """What a caller identified earlier may do now: nothing, if it is not known any more."""
+        """What a caller identified earlier may do now: nothing, if it would not be identified now."""
+        if not isinstance(caller, CertificateCaller):
+            return frozenset()
         try:
-            return self._caller(caller.names).permissions
+            return self._identified(caller.chain).permissions
         except CallerUnauthenticatedError:
             return frozenset()
 
     def identify(self, peer: Peer) -> Caller:
         """The caller its certificate names.
 
-        Raises `CallerUnauthenticatedError` for a peer without one, or one not known.
+        Raises `CallerUnauthenticatedError` for a peer without one, or one that does not count now or is not known.
         """
         properties = peer.auth_context()
-        names = (*properties.get("peer_uri", ()), *properties.get("peer_dns", ()))
-        if not names:
+        # gRPC's chain is that of the other certificates the peer sent.
+        chain = b"".join((*properties.get("x509_pem_cert", ()), *properties.get("x509_pem_cert_chain", ())))
+        if not chain:
             raise CallerUnauthenticatedError(
                 "a client certificate with a SPIFFE ID or a DNS name is required"
             )
-        return self._caller(names)
+        return self._identified(chain)
 
-    def _caller(self, names: tuple[bytes, ...]) -> Caller:
-        caller = self._known.get(names)
-        if caller is None:
-            caller = self._look_up(names)
+    def _identified(self, chain: bytes) -> CertificateCaller:
+        known = self._known.get(chain)
+        if known is None:
+            try:
+                known = self._look_up(chain)
+            except CertificateError as error:
+                known = str(error)
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[names] = caller
+            self._known[chain] = known
+        if isinstance(known, str):
+            raise CallerUnauthenticatedError(known)
+        caller, begins = known
+        now = self._clock.now()
+        if now >= caller.expire_time:
+            raise CallerUnauthenticatedError(_EXPIRED)
+        if now < begins:
+            raise CallerUnauthenticatedError("the client certificate is not valid yet")
         return caller
 
-    def _look_up(self, names: tuple[bytes, ...]) -> Caller:
-        texts = [name.decode("utf-8", "replace") for name in names]
-        found = [name for name in texts if self._permissions(name) is not None]
+    def _look_up(self, pem: bytes) -> tuple[CertificateCaller, float]:
+        """Raise `CertificateError` if the certificate names no caller known here."""
+        chain = load_chain(pem)
+        expire_time = vouched_until(chain, self._authorities)
+        if expire_time is None:
+            raise CertificateError("the authority of the client certificate is not accepted any more")
+        names = _valid(names_of(chain[0]))
+        found = {name: several for name in names if (several := matches(self._callers, name))}
         if not found:
-            raise CallerUnauthenticatedError("the names in the client certificate are not known here")
-        permissions = frozenset[Permission]().union(*(self._permissions(name) or () for name in found))
-        return Caller(", ".join(found), permissions, _identity(names), names)
+            raise CertificateError("the names in the client certificate are not known here")
+        permissions = frozenset[Permission]().union(*(each for several in found.values() for each in several))
+        caller = CertificateCaller(
+            ", ".join(found), permissions, Proof.CERTIFICATE, _identity(names), expire_time, pem
+        )
+        return caller, chain[0].not_valid_before_utc.timestamp()
 
-    def _permissions(self, name: str) -> frozenset[Permission] | None:
-        exact = self._callers.get(name)
-        if exact is not None or not name.startswith("spiffe://"):
-            return exact
-        below = [
-            permissions
-            for identity, permissions in self._callers.items()
-            if identity.endswith("/*") and name.startswith(identity[:-1])
-        ]
-        return frozenset[Permission]().union(*below) if below else None
+    def _changed(self) -> None:
+        self._known = {}
+        for listener in self._listeners:
+            listener()
 
 
-def _identity(names: Iterable[bytes]) -> str:
+def _valid(names: CertificateNames) -> list[str]:
+    if names.spiffe_id is not None and not is_spiffe_id(names.spiffe_id):
+        raise CertificateError("the URI in the client certificate is not a valid SPIFFE ID")
+    if not all(map(is_dns_name, names.dns_names)):
+        raise CertificateError("a DNS name in the client certificate is not a valid one")
+    valid = [*([names.spiffe_id] if names.spiffe_id is not None else []), *names.dns_names]
+    if not valid:
+        raise CertificateError("the client certificate has neither a SPIFFE ID nor a DNS name")
+    return valid
+
+
+def _identity(names: Iterable[str]) -> str:
     """All names of a certificate, in whatever order it has them. A renewed certificate has the same ones."""
     return base64url.encode(hashlib.sha256(repr(sorted(set(names))).encode()).digest())

@@ -18,7 +18,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.core.quotas import Quota
 from token_service.errors import (
     InternalError,
@@ -26,7 +27,7 @@ from token_service.errors import (
     OverloadedError,
     ServiceError,
 )
-from token_service.rpc.authorizer import Authorizer, Caller
+from token_service.rpc.authorizer import Authorizer
 from token_service.rpc.deadlines import Deadlines
 from token_service.rpc.reception import Context, Reception
 from token_service.rpc.request_size import require_few_fields, shape_of

@@ -24,7 +24,8 @@ from typing import Final
 import grpc
 
 from token_service.clock import Clock
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.core.keyring import Keyring
 from token_service.core.ports import RevocationLog
 from token_service.core.quotas import Quota
@@ -33,6 +34,7 @@ from token_service.core.replica import Replica
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import (
+    CallerUnauthenticatedError,
     OverloadedError,
     PermissionDeniedError,
     ReplicaStaleError,
@@ -40,7 +42,7 @@ from token_service.errors import (
     ShuttingDownError,
     StreamEndedError,
 )
-from token_service.rpc.authorizer import Authorizer, Caller
+from token_service.rpc.authorizer import Authorizer
 from token_service.rpc.edge import key_of
 from token_service.rpc.gap_pages import GapPages
 from token_service.rpc.reception import Context
@@ -193,8 +195,11 @@ class Feed:
     # --- What ends streams --------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """End streams that are too old or whose reader does not read. To be called about once a second."""
-        now = self._clock.monotonic()
+        """End streams that are too old, whose reader does not read, or whose caller's proof counts no more.
+
+        To be called about once a second.
+        """
+        now, time = self._clock.monotonic(), self._clock.now()
         ended = False
         for stream in self._streams:
             if stream.aborted:
@@ -206,6 +211,11 @@ class Feed:
                 )
             elif stream.end is None and now > stream.until:
                 stream.end = StreamEndedError("the stream reached its greatest age", retry_after=0.0)
+                ended = True
+            elif stream.end is None and time >= stream.caller.expire_time:
+                stream.end = CallerUnauthenticatedError(
+                    "the proof of the caller, such as its certificate, has expired"
+                )
                 ended = True
         if ended:
             self._wake()
@@ -260,8 +270,8 @@ class Feed:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
-        `StoreUnavailableError`, `ReplicaStaleError`, and `PermissionDeniedError` once the caller has lost the
-        permission.
+        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` once the caller has lost the
+        permission, and `CallerUnauthenticatedError` once its proof has expired.
         """
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:

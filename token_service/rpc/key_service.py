@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
+from token_service.core.access.caller import Caller
 from token_service.core.key_manager import KeyManager
 from token_service.core.keyring import Keyring
 from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
 from token_service.core.ports import SigningKeyState, StoredSigningKey
 from token_service.core.revoker import RevokeCommand, Revoker
 from token_service.errors import ConfigurationError
-from token_service.rpc.authorizer import Caller
 from token_service.rpc.responses import key_set, signing_key
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm

@@ -76,10 +76,10 @@ def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenRespons
     message.audience.extend(claims.audience)
     message.client_id = claims.client_id
     message.scopes.extend(sorted(claims.scopes))
-    message.issue_time.seconds = claims.issue_time
-    message.expire_time.seconds = claims.expire_time
+    set_timestamp(message.issue_time, claims.issue_time)
+    set_timestamp(message.expire_time, claims.expire_time)
     if claims.not_before:
-        message.not_before.seconds = claims.not_before
+        set_timestamp(message.not_before, claims.not_before)
     _add_context(message, claims.auth_context, claims.confirmation)
     _add_custom_claims(message, claims.custom_claims)
     return response
@@ -128,6 +128,18 @@ def session_message(session: Session, now: float) -> session_service_pb2.Session
     if session.confirmation:
         message.confirmation.CopyFrom(_confirmation(session.confirmation))
     return message
+
+
+def extended_session(session: Session, now: float) -> session_service_pb2.Session:
+    """The part of a session that ExtendSession answers: for a caller that knows only its id and client."""
+    return session_service_pb2.Session(
+        session_id=str(session.id),
+        state=_SESSION_STATES[session.state(now)],
+        create_time=timestamp(session.create_time),
+        last_use_time=timestamp(session.last_use_time),
+        idle_expire_time=timestamp(session.idle_expire_time),
+        absolute_expire_time=timestamp(session.absolute_expire_time),
+    )
 
 
 def key_set(jwks: Iterable[Mapping[str, Any]], revision: int, issuer: str) -> key_service_pb2.KeySet:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from token_service.clock import Clock
-from token_service.core.callers import Permission
+from token_service.core.access.permissions import Permission
 from token_service.core.introspector import Introspector
 from token_service.core.issuer import Issuer
 from token_service.core.key_manager import KeyManager
@@ -25,6 +25,7 @@ from token_service.core.sessions import Sessions
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError, ReplicaStaleError
+from token_service.listening import bind_all
 from token_service.rpc.authorizer import Authorizer
 from token_service.rpc.deadlines import Deadlines
 from token_service.rpc.edge import CallLimits, Edge
@@ -38,6 +39,7 @@ from token_service.rpc.requests import is_waiting
 from token_service.rpc.session_service import SessionService
 from token_service.rpc.tls import ReloadingCredentials, TlsFiles
 from token_service.rpc.token_service import TokenService
+from token_service.rpc.unix_socket import UnixSocketPath
 from token_service.telemetry import Metrics
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
@@ -103,6 +105,7 @@ class GrpcServer:
         self._tailer = tailer
         self._limits = limits
         self._address = address
+        self._unix_path = UnixSocketPath(address) if address.startswith("unix:") else None
         self._reuse_port = reuse_port
         self._tls = tls
         self._duration = metrics.histogram(
@@ -161,9 +164,14 @@ class GrpcServer:
         # One generic handler instead of registered methods: for each call the server waits on every
         # registered method anew.
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
-        address = self._bind(server)
-        self._watch_once()
-        await server.start()
+        try:
+            address = self._bind(server)
+            self._watch_once()
+            await server.start()
+        except BaseException:
+            if self._unix_path is not None:
+                self._unix_path.release()
+            raise
         self._server = server
         return address
 
@@ -175,21 +183,39 @@ class GrpcServer:
             await self._plain.close()
             self.feed.close()
             await self._server.stop(grace)
+            if self._unix_path is not None:
+                self._unix_path.release()
         await self.feed.aclose()
 
     def _bind(self, server: grpc.aio.Server) -> str:
+        if self._unix_path is not None:
+            self._unix_path.take()
+            self._add_port(server, self._unix_path.target)
+            self._unix_path.share()
+            return self._address
+        host, _, port = self._address.rpartition(":")
+        if int(port) and not self._reuse_port:
+            # gRPC is content with one of several addresses of a name and says of none why it failed.
+            try:
+                for probe in bind_all(host.strip("[]"), int(port)):
+                    probe.close()
+            except OSError as error:
+                raise self._refusal(f" ({error.strerror})") from None
+        return f"{host}:{self._add_port(server, self._address)}"
+
+    def _add_port(self, server: grpc.aio.Server, target: str) -> int:
         try:
             if self._tls is None:
-                port = server.add_insecure_port(self._address)
-            else:
-                port = server.add_secure_port(self._address, ReloadingCredentials(self._tls).credentials())
+                return server.add_insecure_port(target)
+            return server.add_secure_port(target, ReloadingCredentials(self._tls).credentials())
         except RuntimeError:  # whose text gives no reason but advice on how to debug gRPC
-            raise ConfigurationError(
-                f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}; choose another with --grpc-address HOST:PORT"
-            ) from None
-        if self._address.startswith("unix:"):
-            return self._address
-        return f"{self._address.rpartition(':')[0]}:{port}"
+            raise self._refusal() from None
+
+    def _refusal(self, why: str = "") -> ConfigurationError:
+        return ConfigurationError(
+            f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}{why}; choose another with "
+            "--grpc-address HOST:PORT"
+        )
 
     def _methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         edge, tokens, sessions, keys = self._edge, self._tokens, self._sessions, self._keys

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from token_service.clock import Clock
+from token_service.core.access.caller import Caller
 from token_service.core.sessions import Sessions
-from token_service.rpc.authorizer import Caller
 from token_service.rpc.requests import idle_timeout, session_filter
-from token_service.rpc.responses import session_message
+from token_service.rpc.responses import extended_session, session_message
 from token_service.v1 import session_service_pb2 as pb
 
 
@@ -43,7 +43,9 @@ class SessionService:
     async def ExtendSession(
         self, request: pb.ExtendSessionRequest, caller: Caller | None
     ) -> pb.ExtendSessionResponse:
-        """Move a session's idle expiry."""
+        """Move a session's idle expiry. The answer says nothing that the caller need not know for that."""
         now = self._clock.now()
-        session = await self._sessions.extend(request.session_id, idle_timeout(request), now)
-        return pb.ExtendSessionResponse(session=session_message(session, now))
+        session = await self._sessions.extend(
+            request.session_id, request.client_id, idle_timeout(request), now
+        )
+        return pb.ExtendSessionResponse(session=extended_session(session, now))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from token_service.errors import ConfigurationError
+from token_service.files import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +47,19 @@ class ReloadingCredentials:
     def credentials(self) -> grpc.ServerCredentials:
         """The credentials. TLS 1.2 or later. Raises `ConfigurationError` if the files can't be used now."""
         self._seen = self._state()
-        try:
-            initial = self._load()
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigurationError(f"the TLS files can't be used: {error}") from None
+        initial = self.load()
         return grpc.dynamic_ssl_server_credentials(
             initial,
             self._fetch,  # type: ignore[arg-type]  # None means no change, as its documentation says
             require_client_authentication=self._files.client_ca is not None,
         )
+
+    def load(self) -> grpc.ServerCertificateConfiguration:
+        """What is in the files now. Raises `ConfigurationError` if they can't be used."""
+        try:
+            return self._load()
+        except _UNUSABLE as error:
+            raise ConfigurationError(f"the TLS files can't be used: {_text(error)}") from None
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """The configuration if it has changed. Called by gRPC, on its own threads, before each handshake."""
@@ -62,8 +69,10 @@ class ReloadingCredentials:
         self._seen = state
         try:
             configuration = self._load()
-        except (OSError, ValueError, TypeError) as error:
-            logger.error("the changed TLS files can't be used, the previous ones stay in force: %s", error)  # noqa: TRY400
+        except _UNUSABLE as error:
+            logger.error(  # noqa: TRY400
+                "the changed TLS files can't be used, the previous ones stay in force: %s", _text(error)
+            )
             return None
         logger.info("the TLS files have changed and are used from now on")
         return configuration
@@ -77,17 +86,64 @@ class ReloadingCredentials:
         return paths if files.client_ca is None else (*paths, files.client_ca)
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
-        chain, key, *authorities = (path.read_bytes() for path in self._paths())
+        chain, key, *authorities = (read_regular(path, _MAX_BYTES) for path in self._paths())
         # gRPC says nothing of a pair it can't use until a client fails, so it is looked at here; in the
         # middle of a replacement key and certificate do not match.
-        certificate = x509.load_pem_x509_certificate(chain)
-        if _public_bytes(load_pem_private_key(key, None).public_key()) != _public_bytes(
-            certificate.public_key()
-        ):
-            raise ValueError("the private key is not the certificate's")
+        files = self._files
+        cert_setting = f"{files.certificate_chain} (TOKEN_SERVICE_TLS_CERT_FILE)"
+        key_setting = f"{files.private_key} (TOKEN_SERVICE_TLS_KEY_FILE)"
+        try:
+            certificate = x509.load_pem_x509_certificates(chain)[0]
+            public_key = _public_bytes(certificate.public_key())
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise ValueError(
+                f"{cert_setting} holds no certificate in PEM that can be used ({error})"
+            ) from None
+        try:
+            own_public_key = _public_bytes(load_pem_private_key(key, None).public_key())
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError(
+                f"{key_setting} holds no private key in PEM, without a passphrase, that can be used ({error})"
+            ) from None
+        if own_public_key != public_key:
+            raise ValueError(
+                f"the private key in {key_setting} is not that of the certificate in {cert_setting}"
+            )
         for authority in authorities:
-            x509.load_pem_x509_certificates(authority)
+            try:
+                x509.load_pem_x509_certificates(authority)
+            except (ValueError, UnsupportedAlgorithm) as error:
+                raise ValueError(
+                    f"{files.client_ca} (TOKEN_SERVICE_TLS_CLIENT_CA_FILE) holds no certificates in PEM ({error})"
+                ) from None
+        _warn_of_dates(certificate, cert_setting)
         return grpc.ssl_server_certificate_configuration([(key, chain)], *authorities)
+
+
+_MAX_BYTES: Final = 1024 * 1024
+"""Of each file."""
+_UNUSABLE: Final = (OSError, ValueError)
+
+
+def _text(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
+def _warn_of_dates(certificate: x509.Certificate, where: str) -> None:
+    """Not an error: a node that starts before the renewed file is there takes it up when it comes."""
+    now = datetime.now(UTC)
+    if now > certificate.not_valid_after_utc:
+        logger.warning(
+            "the certificate in %s expired at %s: clients refuse it; renew it",
+            where,
+            certificate.not_valid_after_utc,
+        )
+    elif now < certificate.not_valid_before_utc:
+        logger.warning(
+            "the certificate in %s is valid only from %s on: clients refuse it; look at the clock of this machine",
+            where,
+            certificate.not_valid_before_utc,
+        )
 
 
 _MISSING: Final = object()

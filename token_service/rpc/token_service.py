@@ -6,7 +6,8 @@ import asyncio
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.core.introspector import Introspection, Introspector, OpaqueClaims
 from token_service.core.issuer import Issuer
 from token_service.core.limits import MAX_BATCH
@@ -16,7 +17,6 @@ from token_service.core.replica import Replica
 from token_service.core.revoker import Revoker
 from token_service.core.validators import Validators
 from token_service.errors import InvalidReason, InvalidRequestError
-from token_service.rpc.authorizer import Caller
 from token_service.rpc.requests import (
     is_local,
     issue_command,

@@ -69,7 +69,7 @@ def require_python_pkcs11() -> None:
         import pkcs11._pkcs11  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            "keys in an HSM need python-pkcs11; install it with: pip install 'token-service[hsm]'"
+            "keys in an HSM need python-pkcs11; install the package with its [hsm] extra"
         ) from None
 
 

@@ -283,15 +283,19 @@ class MemoryRevocationLog:
         return entries[start : start + limit]
 
     async def renew(
-        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False
     ) -> LogHead | None:
         """See `RevocationLog.renew`."""
         state = self._state
         if state.head.epoch != replaces or state.head.sequence >= sequence:
             return None
-        keys = [entry for entry in state.entries if entry.target is RevocationTarget.KEY]
-        state.entries.clear()
-        state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=sequence - 1)
+        keys: list[Revocation] = []
+        compacted = state.head.compacted
+        if not keep:
+            keys = [entry for entry in state.entries if entry.target is RevocationTarget.KEY]
+            state.entries.clear()
+            compacted = sequence - 1
+        state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=compacted)
         await self.append([draft])
         state.head = replace(state.head, awaited=0)
         for number, entry in enumerate(keys, sequence + 1):

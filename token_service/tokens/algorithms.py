@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -77,6 +77,14 @@ def verifier_for(material: VerificationKeyMaterial) -> Verify:
     if isinstance(material, Ed25519PublicKey):
         return _eddsa(material)
     return _hs256(material)
+
+
+def verifier_for_any(materials: Sequence[VerificationKeyMaterial]) -> Verify:
+    """A function that verifies signatures of any of these keys, tried in their order."""
+    verifiers = tuple(map(verifier_for, materials))
+    if len(verifiers) == 1:
+        return verifiers[0]
+    return lambda signature, signing_input: any(verify(signature, signing_input) for verify in verifiers)
 
 
 def _rs256(key: RSAPublicKey) -> Verify:

@@ -1,6 +1,8 @@
 """What a verified token says (RFC 7519, RFC 9068, OpenID Connect Core 1.0).
 
-All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section 2).
+All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section 2). A whole number is an
+`int`, however the token writes it (`1.7e9` too); one with a fraction is a `float`. This service issues whole
+numbers only.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class AuthContext:
     acr: str = ""
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
+    """A NumericDate in whole seconds: a fraction is cut off, so that it is never later than what the token says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class _Seal:
     """Whoever has it may make `VerifiedClaims`. A class, so that copies of claims keep theirs."""
 
 
-_Date: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMERIC_DATE)]
+_InRange: Final = msgspec.Meta(ge=0, le=MAX_NUMERIC_DATE)
+_WholeDate: TypeAlias = Annotated[int, _InRange]
+_Date: TypeAlias = _WholeDate | Annotated[float, _InRange]
 
 
 class _Payload(msgspec.Struct, gc=False):
@@ -92,6 +97,9 @@ class _Payload(msgspec.Struct, gc=False):
 class _UsualPayload(_Payload, gc=False, omit_defaults=True):
     """An access token's claims in the order this service writes them. Custom ones come after them."""
 
+    exp: _WholeDate  # redefined where they are: the order stays
+    iat: _WholeDate
+    nbf: _WholeDate = 0
     auth_ctx: dict[str, str | int | list[str]] | msgspec.UnsetType = msgspec.UNSET
     cnf: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
@@ -123,11 +131,11 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     scopes: frozenset[str]
     token_id: str
     session_id: str
-    issue_time: int
+    issue_time: int | float
     """`iat`."""
-    not_before: int
+    not_before: int | float
     """`nbf`; 0 if the token has none."""
-    expire_time: int
+    expire_time: int | float
     """`exp`."""
     revision: int | None
     """`rev`: the revocation sequence the issuer had seen; None in a token of another issuer."""
@@ -169,11 +177,13 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
         source = self.payload.get("auth_ctx") if self.kind is TokenKind.ACCESS else self.payload
         if not isinstance(source, dict):
             return None
-        acr, amr, auth_time = source.get("acr", ""), source.get("amr", []), source.get("auth_time")
+        acr, amr, auth_time = source.get("acr", ""), source.get("amr", []), source.get("auth_time", -1)
         context = AuthContext(
             acr if isinstance(acr, str) else "",
             tuple(a for a in amr if isinstance(a, str)) if isinstance(amr, list) else (),
-            auth_time if type(auth_time) is int else None,
+            int(auth_time)
+            if type(auth_time) in {int, float} and 0 <= auth_time <= MAX_NUMERIC_DATE
+            else None,
         )
         return context if context != _NO_AUTH_CONTEXT else None
 
@@ -253,11 +263,18 @@ def _usual(data: bytes) -> _Payload | None:
 
 def _typed(data: bytes) -> _Payload:
     try:
-        return _convert(decode_object(data), _Payload)
+        typed = _convert(decode_object(data), _Payload)
     except msgspec.ValidationError as error:
         raise malformed(str(error)) from None  # names the claim and the types, never a value
     except ValueError:
         raise malformed("the payload is not a JSON object") from None
+    typed.exp, typed.iat, typed.nbf = _whole(typed.exp), _whole(typed.iat), _whole(typed.nbf)
+    return typed
+
+
+def _whole(date: float) -> int | float:
+    """An `int` where there is no fraction."""
+    return int(date) if date == int(date) else date
 
 
 def malformed(message: str) -> InvalidTokenError:

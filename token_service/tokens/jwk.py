@@ -8,13 +8,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
+from jwt.utils import from_base64url_uint
 
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
 from token_service.tokens.base64url import encode
+from token_service.tokens.weak_rsa import weakness_of
 
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -23,6 +25,10 @@ _MAX_MEMBER = 16 * 1024
 
 class UnusableKeyError(ValueError):
     """A JWK that must not verify tokens; the message says why."""
+
+
+class WeakKeyError(UnusableKeyError):
+    """A JWK that was meant to verify tokens and is too weak for it."""
 
 
 def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
@@ -54,7 +60,8 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
     """The `kid`, the algorithm and the key of a JWK that may verify tokens.
 
     Raises `UnusableKeyError` for a JWK without `kid`, meant for encryption or anything but verifying, with
-    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key.
+    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key, and
+    `WeakKeyError` for an RSA key that anybody can break.
     """
     for name, value in jwk.items():
         if isinstance(value, str) and len(value) > _MAX_MEMBER:
@@ -83,7 +90,7 @@ def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:
     kty = jwk.get("kty")
     try:
         if kty == "RSA":
-            key: object = RSAAlgorithm.from_jwk(dict(jwk))
+            key: object = _rsa_key(jwk["n"], jwk["e"])
         elif kty == "EC":
             key = ECAlgorithm.from_jwk(dict(jwk))
         elif kty == "OKP":
@@ -97,3 +104,12 @@ def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:
     if isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
         return key
     raise UnusableKeyError("is not a supported public key")
+
+
+def _rsa_key(modulus: str, exponent: str) -> RSAPublicKey:
+    numbers = RSAPublicNumbers(from_base64url_uint(exponent), from_base64url_uint(modulus))
+    # First, for it says what is wrong where the library only finds the numbers invalid.
+    weakness = weakness_of(numbers)
+    if weakness is not None:
+        raise WeakKeyError(weakness)
+    return numbers.public_key()

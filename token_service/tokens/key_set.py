@@ -4,59 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, Verify, verifier_for
-from token_service.tokens.jwk import UnusableKeyError, parse_public_jwk
+from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, Verify, verifier_for_any
+from token_service.tokens.jwk import UnusableKeyError, WeakKeyError, parse_public_jwk
+
+MAX_KEYS_OF_ONE_NAME: Final = 4
+"""Keys with the same `kid` and algorithm that are tried for one signature. It bounds what a token that
+verifies with none of them costs.
+"""
+_MAX_SHOWN: Final = 80
+_NO_KEYS: Final[Mapping[str, VerificationKey]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A key that verifies with exactly one algorithm."""
+    """What verifies one algorithm's signatures under one `kid`: one key, or a few that share the name."""
 
     key_id: str
     algorithm: Algorithm
     verify: Verify
 
     @classmethod
-    def of(cls, key_id: str, algorithm: Algorithm, material: VerificationKeyMaterial) -> VerificationKey:
+    def of(cls, key_id: str, algorithm: Algorithm, *materials: VerificationKeyMaterial) -> VerificationKey:
         """The verification key for key material."""
-        return cls(key_id, algorithm, verifier_for(material))
+        return cls(key_id, algorithm, verifier_for_any(materials))
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    """A JWK that was left out of a key set."""
+
+    key_id: str
+    """Its `kid` as Python writes it, shortened: it may be anything."""
+    why: str
+    weak: bool
+    """Whether it was meant to verify tokens and is too weak for it."""
 
 
 class KeySet:
-    """The keys of one issuer, by `kid`, and the revision of the set."""
+    """The keys of one issuer, by `kid` and algorithm, and the revision of the set."""
 
-    __slots__ = ("_keys", "revision")
+    __slots__ = ("_keys", "refused", "revision")
 
-    def __init__(self, keys: Iterable[VerificationKey], revision: int = 0) -> None:
-        self._keys: Mapping[str, VerificationKey] = {key.key_id: key for key in keys}
+    def __init__(
+        self, keys: Iterable[VerificationKey], revision: int = 0, refused: tuple[RefusedKey, ...] = ()
+    ) -> None:
+        self._keys: dict[str, dict[str, VerificationKey]] = {}
+        for key in keys:
+            self._keys.setdefault(key.key_id, {})[key.algorithm] = key
         self.revision = revision
+        self.refused = refused
 
     @classmethod
     def from_jwks(cls, jwks: Iterable[Mapping[str, Any]], revision: int = 0) -> KeySet:
         """The usable keys among `jwks`. A key that must not verify is left out (RFC 7517, section 5).
 
-        Of two keys with one `kid` neither is usable: which of them signed can't be told.
+        Keys of different types may share a `kid` (RFC 7517, section 4.5): the token's `alg` chooses. A
+        signature under a `kid` that several keys of one type share is good if any of them made it, for each is
+        a key of this issuer; those beyond `MAX_KEYS_OF_ONE_NAME` are left out. One key listed twice is one key.
         """
-        keys: dict[str, VerificationKey] = {}
-        ambiguous: set[str] = set()
+        materials: dict[tuple[str, Algorithm], list[VerificationKeyMaterial]] = {}
+        refused: list[RefusedKey] = []
         for jwk in jwks:
             try:
                 kid, algorithm, material = parse_public_jwk(jwk)
-            except UnusableKeyError:
-                continue
-            if kid in keys:
-                ambiguous.add(kid)
-            keys[kid] = VerificationKey.of(kid, algorithm, material)
-        return cls((key for kid, key in keys.items() if kid not in ambiguous), revision)
+                alike = materials.setdefault((kid, algorithm), [])
+                if material in alike:
+                    continue
+                if len(alike) == MAX_KEYS_OF_ONE_NAME:
+                    raise UnusableKeyError(
+                        f"{MAX_KEYS_OF_ONE_NAME} other {algorithm.value} keys have this kid"
+                    )
+                alike.append(material)
+            except UnusableKeyError as error:
+                shown = repr(jwk.get("kid"))[:_MAX_SHOWN]
+                refused.append(RefusedKey(shown, str(error), isinstance(error, WeakKeyError)))
+        keys = [VerificationKey.of(*name, *alike) for name, alike in materials.items()]
+        return cls(keys, revision, tuple(refused))
 
-    def get(self, key_id: str) -> VerificationKey | None:
-        """The key with this `kid`, if it is in the set."""
-        return self._keys.get(key_id)
+    def get(self, key_id: str) -> Mapping[str, VerificationKey]:
+        """The keys with this `kid`, by algorithm; empty if none is in the set."""
+        return self._keys.get(key_id, _NO_KEYS)
 
     def __iter__(self) -> Iterator[VerificationKey]:
-        return iter(self._keys.values())
+        return (key for keys in self._keys.values() for key in keys.values())
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return sum(map(len, self._keys.values()))

@@ -135,7 +135,7 @@ class RevocationSet:
         """By what the token is revoked; None if it is not."""
         tokens = self._tokens.by_number
         if tokens:
-            ids = tokens.get(claims.expire_time // TOKEN_BUCKET_SECONDS)
+            ids = tokens.get(claims.expire_time // TOKEN_BUCKET_SECONDS)  # type: ignore[arg-type]  # 7.0 finds 7
             if ids is not None and ids.has(claims.token_mark):
                 return RevocationTarget.TOKEN_ID
         for ids in self._unknown.all:

@@ -199,10 +199,11 @@ def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> _Known:
         raise InvalidTokenError(InvalidReason.WRONG_TYPE, "typ is none of the expected ones")
     if not isinstance(kid, str) or not isinstance(alg, str):
         raise malformed("the header lacks alg or kid")
-    key = key_set.get(kid)
-    if key is None:
+    keys = key_set.get(kid)
+    if not keys:
         raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
-    if key.algorithm != alg or key.algorithm not in rules.algorithms:
+    key = keys.get(alg)
+    if key is None or key.algorithm not in rules.algorithms:
         raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the key is not for this algorithm")
     return key, kind, profiled
 

@@ -38,6 +38,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_KEY_NOT_ANNOUNCED: _ClassVar[ErrorReason]
     ERROR_REASON_KEY_STATE: _ClassVar[ErrorReason]
     ERROR_REASON_KEYS_STALE: _ClassVar[ErrorReason]
+    ERROR_REASON_UNREACHABLE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_CALLER_UNAUTHENTICATED: ErrorReason
@@ -70,3 +71,4 @@ ERROR_REASON_POLICY_VIOLATION: ErrorReason
 ERROR_REASON_KEY_NOT_ANNOUNCED: ErrorReason
 ERROR_REASON_KEY_STATE: ErrorReason
 ERROR_REASON_KEYS_STALE: ErrorReason
+ERROR_REASON_UNREACHABLE: ErrorReason

@@ -73,7 +73,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtendSession(self, request, context):
-        """Moves a session's idle expiry, as using it would, never past its absolute expiry.
+        """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import uvicorn
 
 from token_service.errors import ConfigurationError
+from token_service.listening import bind_all
 from token_service.web.app import KEY_SET_MAX_AGE, make_app
 from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
 
@@ -39,10 +40,11 @@ class HttpServer:
         grace: float = 5.0,
         key_announce_time: float = float("inf"),
         connections: ConnectionLimits | None = None,
+        bound: Sequence[socket.socket] | None = None,
     ) -> None:
         """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running
         requests may take at the end; `key_announce_time`: seconds a key is published before it signs, of
-        which a reader may miss a part.
+        which a reader may miss a part; `bound`: what `bind` has bound already.
         """
         self._host = host
         self._port = port
@@ -52,19 +54,26 @@ class HttpServer:
             jwks, readiness, key_set_max_age=int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
         )
         self.connections = Connections(connections or ConnectionLimits())
+        self._bound = bound
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Bind and serve. Raises `ConfigurationError` if the address can't be bound."""
-        listener = _bind(self._host, self._port, reuse_port=self._reuse_port)
-        self._port = listener.getsockname()[1]
+        listeners = self._bound or bind(self._host, self._port, reuse_port=self._reuse_port)
+        self._port = listeners[0].getsockname()[1]
+        try:
+            for listener in listeners:
+                listener.listen(128)
+        except OSError as error:
+            raise _refusal(self._host, self._port, error) from None
         self._server = _Server(_config(self._app, self.connections, self._grace))
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if self._task.done():
-            listener.close()
+            for listener in listeners:
+                listener.close()
             self._task.result()
         return self
 
@@ -82,27 +91,22 @@ class HttpServer:
         return f"{host}:{self._port}"
 
 
-def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Bind every address of the host; nobody can connect before a server listens there.
+
+    Raises `ConfigurationError`.
+    """
     try:
-        family, kind, protocol, _, target = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(target)
-            listener.listen(128)
-        except OSError:
-            listener.close()
-            raise
+        return bind_all(host, port, reuse_port=reuse_port)
     except OSError as error:
-        raise ConfigurationError(
-            f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); choose another with "
-            "--http-address HOST:PORT"
-        ) from None
-    return listener
+        raise _refusal(host, port, error) from None
+
+
+def _refusal(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"TOKEN_SERVICE_HTTP_ADDRESS: can't listen on {host}:{port} ({error.strerror}); choose another with "
+        "--http-address HOST:PORT"
+    )
 
 
 def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Config:

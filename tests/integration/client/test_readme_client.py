@@ -20,7 +20,7 @@ def tour() -> Iterator[Tour]:
 
 
 def test_the_examples(tour: Tour) -> None:
-    assert len(_STEPS) == 5
+    assert len(_STEPS) == 6
     for step in _STEPS:
         output = tour.run(step)
         assert step.shown is not None

@@ -20,6 +20,7 @@ from tests.support.fake_token_service import FakeTokenService
 from tests.support.ports import free_port, release_port
 from tests.unit.client.conftest import config_for
 from token_service.client.asgi import BearerAuthMiddleware, current_claims
+from token_service.client.challenges import parse_challenges
 from token_service.client.validator import TokenValidator
 from token_service.errors import ConfigurationError
 
@@ -130,6 +131,12 @@ async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenSe
             "/static//x",
             "/static/..",
             "/static/%5c..%5cadmin",
+            "/admin%0A",
+            "/orders%0a",
+            "/orders%00",
+            "/admin%2Fusers",
+            "/admin%3Fx",
+            "/%2561dmin",
         ):
             assert (path, await asyncio.to_thread(raw_status, client.base_url.port, path, headers)) == (
                 path,
@@ -183,6 +190,8 @@ async def test_challenges_as_in_rfc_6750(service: FakeTokenService) -> None:
             response = await client.get("/", headers=headers)
             assert (response.status_code, response.headers["www-authenticate"]) == (status, challenge)
             assert response.headers["cache-control"] == "no-store"
+            [(scheme, parameters)] = parse_challenges(challenge)
+            assert (scheme, parameters["realm"]) == ("bearer", "shop")
         twice = [("Authorization", bearer(service)["Authorization"])] * 2
         response = await client.get("/", headers=twice)
         assert response.status_code == 400
@@ -286,10 +295,13 @@ async def test_the_lifespan_is_the_applications_business(service: FakeTokenServi
         {"public": ["/x"], "scopes": {"/x": ["a"]}},
         {"scopes": {"/x": "read"}},
         {"default_scopes": "read"},
+        {"default_scopes": ["read write"]},
+        {"scopes": {"/x": ['a"b']}},
+        {"scopes": {"/x": [""]}},
         {"realm": 'a"b'},
         {"realm": "a\r\nb"},
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_rules_that_say_nothing_clear_are_refused(service: FakeTokenService, rules: Any) -> None:
     with pytest.raises(ConfigurationError):

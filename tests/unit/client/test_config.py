@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,57 @@ def test_refused_with_its_name(make: Any, named: str) -> None:
         make()
 
 
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://tokens.internal:50051", "dns:///tokens.internal:50051"),
+        ("https://tokens.internal:50051/", "dns:///tokens.internal:50051"),
+        ("HTTPS://tokens.internal", "dns:///tokens.internal:PORT"),
+        ("grpc://10.0.0.1:50051", "dns:///10.0.0.1:50051"),
+        ("grpcs://[::1]:50051", "dns:///[::1]:50051"),
+        ("http://[::1]", "dns:///[::1]:PORT"),
+        ("http://", "dns:///HOST:PORT"),
+        ("http://[broken", "dns:///HOST:PORT"),
+    ],
+)
+def test_a_url_as_target_is_refused_with_what_to_write_instead(url: str, target: str) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=re.escape(f"ServiceIssuer.target is a gRPC target, not a URL: write '{target}'"),
+    ):
+        ServiceIssuer(issuer="i", target=url)
+
+
+def test_a_password_in_a_url_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ServiceIssuer(issuer="i", target="http://user:hidden@tokens:1/path")
+    assert "dns:///tokens:1" in caught.value.message
+    assert "hidden" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "tokens:50051",
+        "http:50051",
+        "dns:///tokens:50051",
+        "dns://10.0.0.53/tokens:50051",
+        "ipv4:10.0.0.1:1,10.0.0.2:1",
+        "unix:///run/tokens.sock",
+        "xds:///tokens",
+    ],
+)
+def test_every_target_of_grpc_is_allowed(target: str) -> None:
+    assert ServiceIssuer(issuer="i", target=target).target == target
+
+
+@pytest.mark.parametrize("name", ["https://tokens.test", "tokens.test:50051", "a.test,b.test", "a b"])
+def test_a_server_name_is_a_host_name(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"ServiceIssuer\.server_name"):
+        ServiceIssuer(issuer="i", server_name=name)
+
+
 def test_what_is_allowed() -> None:
     ForeignIssuer(issuer="i", jwks_url="https://keys.test/jwks")
     ForeignIssuer(issuer="i", jwks_url="http://127.0.0.1:8080/jwks")
@@ -98,9 +150,9 @@ def test_credentials_go_before_everything(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(grpc, "secure_channel", channel("secure"))
     monkeypatch.setattr(grpc, "insecure_channel", channel("insecure"))
-    open_sync_channel(ServiceIssuer(issuer="i", target="127.0.0.1:1"))
-    open_sync_channel(ServiceIssuer(issuer="i", target="tokens:1"))
+    open_sync_channel(ServiceIssuer(issuer="i", target="127.0.0.1:1"), None)
+    open_sync_channel(ServiceIssuer(issuer="i", target="tokens:1"), None)
     open_sync_channel(
-        ServiceIssuer(issuer="i", target="127.0.0.1:1", credentials=grpc.ssl_channel_credentials())
+        ServiceIssuer(issuer="i", target="127.0.0.1:1", credentials=grpc.ssl_channel_credentials()), None
     )
     assert made == ["insecure", "secure", "secure"]

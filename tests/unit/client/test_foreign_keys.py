@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ import pytest
 from tests.support.both_validators import AnyValidator
 from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
+from tests.support.manual_clock import ManualClock
 from tests.support.token_mint import AUDIENCE, Mint
 from tests.unit.client.conftest import config_for
 from token_service.client.config import Backoff, ForeignIssuer, ServiceIssuer, ValidatorConfig
-from token_service.client.keys import MAX_JWKS_BYTES, fetch_over_http, parse_jwks
+from token_service.client.keys import MAX_JWKS_BYTES, parse_jwks
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import TokenKind
 
 FOREIGN = "https://foreign.test"
+WEAK_EXPONENT = "not an odd number of 3 or more with at most 64 bits"
 
 
 class KeyServer:
@@ -264,13 +267,70 @@ async def test_several_issuers_keep_to_themselves(
         service.start()
 
 
-def test_no_redirect_is_followed_and_no_other_scheme_fetched(keys: KeyServer) -> None:
-    keys.status, keys.headers = 302, {"Location": keys.url}
-    with pytest.raises(OSError, match="302"):
-        fetch_over_http(keys.url, 5)
-    for url in ("file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x"):
-        with pytest.raises(ValueError, match="HTTP"):
-            fetch_over_http(url, 1)
+async def test_keys_of_two_types_with_one_kid(keys: KeyServer, kind: str) -> None:
+    rsa, ec = Mint("RS256", issuer=FOREIGN), Mint("ES256", issuer=FOREIGN)
+    keys.publish({**rsa.jwk, "kid": "k"}, {**ec.jwk, "kid": "k"}, {**rsa.jwk, "kid": "k"})
+    async with AnyValidator(kind, only(keys)) as validator:
+        assert await validator.wait_ready()
+        for mint in (rsa, ec):
+            assert (await validator.validate(mint.token(time.time(), {"kid": "k"}))).key_id == "k"
+        with pytest.raises(InvalidTokenError) as caught:
+            await validator.validate(Mint("RS256", "other", FOREIGN).token(time.time(), {"kid": "k"}))
+        assert caught.value.reason is InvalidReason.BAD_SIGNATURE
+
+
+async def test_keys_that_are_not_used_are_named_once(
+    keys: KeyServer, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mint = Mint("RS256", issuer=FOREIGN)
+    keys.publish({**mint.jwk, "kid": "one", "e": "AQ"}, {**mint.jwk, "kid": "box", "use": "enc"})
+    with caplog.at_level(logging.INFO, "token_service.client.keys"):
+        async with AnyValidator(kind, only(keys)) as validator:
+            await eventually(lambda: validator.counters.key_sets_refused >= 3)
+            for _ in range(2):
+                with pytest.raises(ReplicaStaleError):
+                    await validator.validate(mint.token(time.time(), {"kid": "one"}))
+            keys.publish(mint.jwk)
+            assert await validator.wait_ready()
+    said = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "token_service.client.keys"]
+    assert said == [
+        ("WARNING", f"key 'one' of {FOREIGN} verifies no tokens here: its exponent is {WEAK_EXPONENT}"),
+        ("INFO", f"key 'box' of {FOREIGN} verifies no tokens here: use is not sig"),
+    ]
+
+
+async def test_times_with_a_fraction(keys: KeyServer, kind: str) -> None:
+    mint = Mint("ES256", issuer=FOREIGN)
+    keys.publish(mint.jwk)
+    clock = ManualClock(1_800_000_000.0)
+    async with AnyValidator(kind, only(keys), clock) as validator:
+        assert await validator.wait_ready()
+        token = mint.token(
+            clock.wall, iat=clock.wall + 5.25, nbf=clock.wall + 5.25, exp=clock.wall + 20.75, jti="x"
+        )
+
+        async def verdict() -> InvalidReason | None:
+            try:
+                claims = await validator.validate(token)
+            except InvalidTokenError as error:
+                return error.reason
+            assert (claims.not_before, claims.expire_time) == (1_800_000_005.25, 1_800_000_020.75)
+            return None
+
+        for advance, expected in (
+            (0.0, InvalidReason.NOT_YET_VALID),  # a token may come 5 seconds early, and this one comes 5.25
+            (0.2, InvalidReason.NOT_YET_VALID),
+            (0.1, None),
+            (20.2, None),
+            (0.2, None),
+            (0.1, InvalidReason.EXPIRED),
+        ):
+            clock.advance(advance)
+            for _ in range(2):  # the second time from the cache
+                assert await verdict() is expected
+        whole = mint.token(clock.wall, exp=float(int(clock.wall) + 900), iat=1.8e9)
+        claims = await validator.validate(whole)
+        assert type(claims.expire_time) is type(claims.issue_time) is int
 
 
 def test_a_key_set_is_read_strictly() -> None:

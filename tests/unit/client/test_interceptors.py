@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.support.deadline import eventually_sync
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.ports import free_port, release_port
 from tests.unit.client.conftest import config_for
+from token_service.client.handlers import preceded_by
 from token_service.client.interceptors import AioAuthInterceptor, AuthInterceptor, AuthRules, current_claims
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
@@ -38,24 +40,21 @@ def _subject() -> bytes:
 
 
 def sync_handlers(kind: str) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    def drain(requests: Any) -> None:
+        if not isinstance(requests, bytes):
+            list(requests)
+
     def unary(request: Any, context: Any) -> bytes:
+        drain(request)
         return _subject()
 
     def stream(request: Any, context: Any) -> Iterator[bytes]:
+        drain(request)
         yield _subject()
         yield _subject()
 
-    make = {
-        "unary_unary": lambda: grpc.unary_unary_rpc_method_handler(unary),
-        "unary_stream": lambda: grpc.unary_stream_rpc_method_handler(stream),
-        "stream_unary": lambda: grpc.stream_unary_rpc_method_handler(
-            lambda requests, c: unary(list(requests), c)
-        ),
-        "stream_stream": lambda: grpc.stream_stream_rpc_method_handler(
-            lambda requests, c: stream(list(requests), c)
-        ),
-    }[kind]
-    return {method: make() for method in METHODS}
+    make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+    return {method: make(unary if kind.endswith("unary") else stream) for method in METHODS}
 
 
 def aio_handlers(kind: str) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -89,9 +88,9 @@ def _add(server: Any, handlers: dict[str, Any]) -> None:
 
 
 @contextmanager
-def sync_server(validator: SyncTokenValidator, rules: AuthRules, kind: str) -> Iterator[str]:
+def sync_server(validator: SyncTokenValidator, rules: AuthRules, kind: str, **options: Any) -> Iterator[str]:
     port = free_port()
-    server = grpc.server(ThreadPoolExecutor(8), interceptors=[AuthInterceptor(validator, rules)])
+    server = grpc.server(ThreadPoolExecutor(8), interceptors=[AuthInterceptor(validator, rules, **options)])
     _add(server, sync_handlers(kind))
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
@@ -103,10 +102,12 @@ def sync_server(validator: SyncTokenValidator, rules: AuthRules, kind: str) -> I
 
 
 @asynccontextmanager
-async def aio_server(validator: TokenValidator, rules: AuthRules, kind: str) -> AsyncIterator[str]:
+async def aio_server(
+    validator: TokenValidator, rules: AuthRules, kind: str, handlers: Any = None, pool: Any = None
+) -> AsyncIterator[str]:
     port = free_port()
-    server = grpc.aio.server(interceptors=[AioAuthInterceptor(validator, rules)])
-    _add(server, aio_handlers(kind))
+    server = grpc.aio.server(pool, interceptors=[AioAuthInterceptor(validator, rules)])
+    _add(server, handlers or aio_handlers(kind))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
@@ -222,6 +223,136 @@ async def test_aio_server(service: FakeTokenService, shape: str) -> None:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape) as address:
             await asyncio.to_thread(exercise, service, address, shape)
+
+
+@pytest.mark.parametrize("shape", KINDS)
+async def test_aio_server_with_plain_handlers(service: FakeTokenService, shape: str) -> None:
+    """gRPC runs them in a thread; there is one only, so that claims would leak from call to call."""
+    async with TokenValidator(config_for(service)) as validator:
+        assert await validator.wait_ready(60)
+        with ThreadPoolExecutor(1) as pool:
+            async with aio_server(validator, RULES, shape, sync_handlers(shape), pool) as address:
+                await asyncio.to_thread(exercise, service, address, shape)
+
+
+@pytest.mark.parametrize("shape", KINDS)
+async def test_plain_handlers_without_a_pool_of_their_own(service: FakeTokenService, shape: str) -> None:
+    async with TokenValidator(config_for(service)) as validator:
+        assert await validator.wait_ready(60)
+        async with aio_server(validator, RULES, shape, sync_handlers(shape)) as address:
+            good = ("authorization", f"Bearer {service.mint.token(time.time())}")
+            answer = await asyncio.to_thread(call, address, "Orders/List", shape, good)
+            assert answer == b"user-1"
+
+
+async def test_a_plain_stream_that_is_not_a_generator_has_the_claims_and_is_closed(
+    service: FakeTokenService,
+) -> None:
+    class Answers:
+        def __init__(self) -> None:
+            self.left = 2
+            self.closed: list[bytes] = []
+
+        def __iter__(self) -> Answers:
+            return self
+
+        def __next__(self) -> bytes:
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return _subject()
+
+        def close(self) -> None:
+            self.closed.append(_subject())
+
+    answers = Answers()
+    handlers = {"Orders/List": grpc.unary_stream_rpc_method_handler(lambda *_: answers)}
+    async with TokenValidator(config_for(service)) as validator:
+        assert await validator.wait_ready(60)
+        async with aio_server(validator, RULES, "unary_stream", handlers) as address:
+            good = ("authorization", f"Bearer {service.mint.token(time.time())}")
+            assert await asyncio.to_thread(call, address, "Orders/List", "unary_stream", good) == b"user-1"
+    assert answers.closed == [b"user-1"]
+
+
+@pytest.mark.parametrize("shape", KINDS)
+def test_only_calls_that_need_the_token_service_wait_for_it(service: FakeTokenService, shape: str) -> None:
+    service.refuse_streams = True  # so nothing is proven fresh here, and the service is asked
+    service.remote_gate.clear()
+    now = time.time()
+
+    def bearer(**claims: Any) -> tuple[str, str]:
+        return "authorization", f"Bearer {service.mint.token(now, **claims)}"
+
+    with (
+        SyncTokenValidator(config_for(service, remote_timeout=60.0)) as validator,
+        sync_server(validator, RULES, shape, max_waiting=4) as address,
+        ThreadPoolExecutor(4) as callers,
+    ):
+        waiting = [
+            callers.submit(call, address, "Orders/List", shape, bearer(sub=f"waits-{n}")) for n in range(4)
+        ]
+        eventually_sync(lambda: len(service.remote_calls) == 4)
+        try:
+            code = grpc.StatusCode
+            assert call(address, "Health/Check", shape) == b"nobody"
+            assert refusal(address, "Orders/List", shape)[1] == "CALLER_UNAUTHENTICATED"
+            for refused, reason in (
+                (bearer(exp=int(now) - 5, iat=int(now) - 50, nbf=...), "EXPIRED"),
+                (bearer(aud="other"), "WRONG_AUDIENCE"),
+                (("authorization", "Bearer a.b.c"), "MALFORMED"),
+            ):
+                assert refusal(address, "Orders/List", shape, refused) == (code.UNAUTHENTICATED, reason)
+            for method in ("Orders/List", "Orders/Missing"):
+                assert refusal(address, method, shape, bearer()) == (code.UNAVAILABLE, "REPLICA_STALE")
+            assert [future.done() for future in waiting] == [False] * 4
+        finally:
+            service.remote_gate.set()
+        assert [future.result() for future in waiting] == [f"waits-{n}".encode() for n in range(4)]
+
+
+@pytest.mark.parametrize("shape", KINDS)
+def test_what_the_token_service_decides_is_decided_before_the_handler(
+    service: FakeTokenService, shape: str
+) -> None:
+    service.refuse_streams = True
+    service.revoke(subject="eve")
+    now = time.time()
+
+    def bearer(**claims: Any) -> tuple[str, str]:
+        return "authorization", f"Bearer {service.mint.token(now, **claims)}"
+
+    with (
+        SyncTokenValidator(config_for(service)) as validator,
+        sync_server(validator, RULES, shape, max_waiting=1) as address,
+    ):
+        code = grpc.StatusCode
+        for _ in range(3):  # a place that is not given back would be missed
+            assert call(address, "Orders/List", shape, bearer(sub="alice")) == b"alice"
+        assert refusal(address, "Orders/List", shape, bearer(sub="eve")) == (code.UNAUTHENTICATED, "REVOKED")
+        assert refusal(address, "Orders/Missing", shape, bearer(sub="eve"))[0] == code.UNAUTHENTICATED
+        assert refusal(address, "Orders/Missing", shape, bearer())[0] == code.UNIMPLEMENTED
+        bound = bearer(cnf={"jkt": "x" * 43})
+        assert refusal(address, "Orders/List", shape, bound) == (code.UNAUTHENTICATED, "WRONG_TYPE")
+        lacks = refusal(address, "Orders/Cancel", shape, bearer())
+        assert lacks == (code.PERMISSION_DENIED, "INSUFFICIENT_SCOPE")
+
+
+def test_handlers_with_a_thread_pool_of_their_own_keep_it(service: FakeTokenService) -> None:
+    with ThreadPoolExecutor(1, thread_name_prefix="own") as own:
+
+        def where(request: Any, context: Any) -> bytes:
+            return threading.current_thread().name.encode()
+
+        where.experimental_thread_pool = own  # type: ignore[attr-defined]
+        handler = preceded_by(lambda _: None, grpc.unary_unary_rpc_method_handler(where))
+        assert handler.unary_unary.experimental_thread_pool is own  # type: ignore[union-attr]
+        assert handler.unary_unary(b"", None) == threading.current_thread().name.encode()
+
+
+def test_no_thread_may_wait_is_no_setting(service: FakeTokenService) -> None:
+    with pytest.raises(ConfigurationError, match="max_waiting is 0"):
+        AuthInterceptor(SyncTokenValidator(config_for(service)), max_waiting=0)
 
 
 async def test_not_knowing_is_unavailable_and_no_fault_of_the_token(service: FakeTokenService) -> None:

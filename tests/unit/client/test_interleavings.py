@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.interleaving import count_points, interleave, orders
+from tests.support.interleaving import Stopped, count_points, interleave, orders
 from tests.support.manual_clock import ManualClock
 from tests.support.token_mint import AUDIENCE, Mint
+from token_service.client.clock import Instant
 from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.client.explanation import explain
-from token_service.client.local import Known
+from token_service.client.local import Answer, Known
 from token_service.client.setup import Parts
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import VerifiedClaims
@@ -222,3 +223,72 @@ def test_an_explanation_is_of_one_moment(target: str) -> None:
         site = stale_site(never_seen)
         steps = (lambda s=site: s.revoke(target), site.prove)
         assert not interleave(lambda: explained(site), steps, order), f"accepted: {order}"  # noqa: B023
+
+
+@pytest.mark.parametrize("path", [seen, never_seen], ids=lambda path: path.__name__)
+def test_two_checks_that_share_what_is_known_about_a_token(path: Callable[[Site], None]) -> None:
+    points = count_points(stale_site(path).check)
+    for first in range(points):
+        for second in range(points):
+            site = stale_site(path)
+            other = Stopped(site.check, first)
+
+            def steps(site: Site = site) -> None:
+                site.revoke("session_id")
+                site.prove()
+
+            result = interleave(site.check, (steps,), (second,))
+            for outcome in (result, other.finish(), site.check()):
+                assert outcome is InvalidReason.REVOKED or isinstance(outcome, Known), f"{first}, {second}"
+
+
+def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> None:
+    def settle(site: Site, answers: list[Answer]) -> object:
+        result = site.check()
+        if not isinstance(result, Known):
+            return result
+        steps = site.parts.local.settle(result, site.token, AUDIENCE, ())
+        try:
+            steps.send(None)
+            while True:
+                steps.send(answers.pop(0))
+        except StopIteration as accepted:
+            return accepted.value
+        except InvalidTokenError as error:
+            return error.reason
+
+    def remote_site() -> tuple[Site, Answer]:
+        site = stale_site(seen, (WhenStale.REMOTE,))
+        return site, Answer(None, Instant.of(site.clock))
+
+    site, active = remote_site()
+    points = count_points(lambda: settle(site, [active]))
+    assert points > 20
+    revoked = InvalidReason.REVOKED
+    for point in range(points):
+        site, active = remote_site()
+        # The service answers, and acknowledges a revocation: what begins S later may not accept.
+        other = Stopped(lambda s=site, a=active: settle(s, [a, Answer(revoked, Instant.of(s.clock))]), point)
+        site.clock.advance(S)
+        joined = [active, Answer(revoked, Instant.of(site.clock))]
+        assert settle(site, joined) is revoked, f"accepted while the other stood at {point}"
+        other.finish()
+        joined = [active, Answer(revoked, Instant.of(site.clock))]
+        assert settle(site, joined) is revoked, f"accepted after the other stood at {point}"
+
+
+def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_come() -> None:
+    points = count_points(stale_site(seen).check)
+    for order in orders(points, 2):
+        for entry_first in (True, False):
+            site = stale_site(seen)
+            probe = site.replica.begin_probe()
+            site.clock.advance(S)
+            steps = [
+                lambda s=site: s.revoke("session_id"),
+                lambda s=site, p=probe: s.replica.answer(p, "epoch-one:0"),
+            ]
+            result = interleave(site.check, steps if entry_first else steps[::-1], order)
+            # The head was read before the revocation, S ago: the answer proves nothing any more.
+            assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {order}"
+            assert site.check() is InvalidReason.REVOKED

@@ -279,6 +279,29 @@ def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
     assert not bench.replica.needs_new_stream(10)
 
 
+def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
+    bench.replica.receive(snapshot(3))
+    bench.prove(3)
+    bench.prove(2)
+    assert not bench.fresh
+    bench.prove(3)  # its third entry is another one
+    assert not bench.fresh
+    bench.replica.receive(snapshot(3))
+    bench.prove(3)
+    assert bench.fresh
+
+
+def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    overtaken = bench.replica.begin_probe()
+    bench.clock.advance(1.0)
+    bench.prove(1)
+    bench.replica.answer(overtaken, f"{EPOCH}:1")
+    bench.clock.advance(S - 0.5)
+    assert bench.fresh
+    assert bench.replica.feed.proven_at == bench.clock.elapsed() - (S - 0.5)
+
+
 def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
     bench.replica.receive(snapshot(1))
     bench.prove(2)

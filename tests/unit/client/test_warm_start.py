@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import stat
 import time
 from pathlib import Path
@@ -182,3 +184,27 @@ async def test_is_written_again_and_again(service: FakeTokenService, path: Path,
         await eventually(path.exists)
         first = path.stat().st_mtime_ns
         await eventually(lambda: path.stat().st_mtime_ns > first)
+
+
+@pytest.mark.parametrize("what", ["pipe", "directory", "device", "huge file", "socket"])
+async def test_a_path_that_is_no_snapshot_hangs_and_breaks_nothing(
+    service: FakeTokenService, path: Path, kind: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # no disk is used for it
+    async with AnyValidator(kind, warm_config(service, path)) as validator:
+        assert await validator.wait_ready()
+        await validator.validate(service.mint.token(time.time(), jti="good"))
+    assert "the snapshot of the revocations can't be read" in caplog.text
+    # What is no directory has been replaced by a snapshot at the end.
+    assert path.is_dir() if what == "directory" else path.read_bytes().startswith(b"token-service warm start")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from token_service.config import SETTINGS, Address, Profile, Settings, load_settings
+from token_service.config import SETTINGS, Address, Profile, Settings, UnixSocket, load_settings
 from token_service.errors import ConfigurationError
+from token_service.stores.sql.url import DatabaseUrl
 from token_service.tokens.algorithms import Algorithm
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -78,6 +80,26 @@ def test_flags_beat_the_environment_and_that_the_file_and_that_the_default(tmp_p
     assert load_settings({"config_file": str(file)}, {}).workers == 2
 
 
+def test_the_issuer_that_is_not_set_follows_the_http_address() -> None:
+    assert load().issuer == "http://127.0.0.1:8080"
+    settings = load(HTTP_ADDRESS="[::1]:0")
+    assert settings.issuer == "http://[::1]:0"
+    bound = settings.listening(settings.grpc_address, Address("::1", 1234))
+    assert (bound.issuer, str(bound.http_address)) == ("http://[::1]:1234", "[::1]:1234")
+    settings = load(HTTP_ADDRESS="localhost:0", ISSUER="http://issuer.example")
+    bound = settings.listening(Address("127.0.0.1", 1), Address("localhost", 2))
+    assert bound.issuer == "http://issuer.example"
+    assert (str(bound.grpc_address), str(bound.http_address)) == ("127.0.0.1:1", "localhost:2")
+
+
+@pytest.mark.parametrize("name", ["a b", "100%20", "what?", "a#b", "$(x)", "quote'\"", "\u00e9", "a&b=c"])
+def test_a_data_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
+    settings = load(DATA_DIR=tmp_path / name)
+    url = DatabaseUrl.parse(settings.database_url.reveal())
+    assert url.path == tmp_path / name / "token_service.db"
+    assert settings.key_encryption_key_file == tmp_path / name / "key-encryption.key"
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert load(WORKERS="", REDIS_URL=" ", KEY_ENCRYPTION_KEY="").workers == 1
 
@@ -93,6 +115,9 @@ def test_files_move_with_the_data_directory(tmp_path: Path) -> None:
     [
         ("GRPC_ADDRESS", "[::1]:0", Address("::1", 0)),
         ("GRPC_ADDRESS", "localhost:50052", Address("localhost", 50052)),
+        ("GRPC_ADDRESS", "unix:/run/a b", UnixSocket(Path("/run/a b"))),
+        ("GRPC_ADDRESS", "unix:///run/a", UnixSocket(Path("/run/a"))),
+        ("GRPC_ADDRESS", "unix:a", UnixSocket(Path("a"))),
         ("PROFILE", "Development", Profile.DEVELOPMENT),
         ("SIGNING_ALGORITHM", "eddsa", Algorithm.EDDSA),
         ("ALLOW_HS256", "YES", True),
@@ -137,7 +162,16 @@ def test_a_database_url_gets_the_driver_in_use(text: str, url: str) -> None:
         ("DATABASE_URL", "sqlite://", "sqlite:///path/to/file"),
         ("DATABASE_URL", "sqlite:///:memory:", "sqlite:///path/to/file"),
         ("DATABASE_URL", "postgresql://h", "postgresql://"),
-        ("DATABASE_URL", "postgresql://h:port/d", "postgresql://"),
+        ("DATABASE_URL", "sqlite:///a?b=c", "write ? in the name of a file as %3F"),
+        ("DATABASE_URL", "sqlite:///a?", "write ? in the name of a file as %3F"),
+        ("GRPC_ADDRESS", "unix:", "unix:/path"),
+        ("GRPC_ADDRESS", "unix:a/", "unix:/path"),
+        ("GRPC_ADDRESS", "unix://a/b", "followed by an absolute path"),
+        ("GRPC_ADDRESS", "unix:/" + "a" * 107, "at most 107 bytes"),
+        ("HTTP_ADDRESS", "unix:/a", "host:port"),
+        ("PROFILE", "prodution", "did you mean production?"),
+        ("LOG_LEVEL", "warn", "did you mean warning?"),
+        ("SIGNING_ALGORITHM", "ES265", "did you mean ES256?"),
         ("REDIS_URL", "localhost:6379", "redis://"),
         ("REDIS_URL", "redis://", "redis://"),
         ("ISSUER", "tokens.example", "https://"),
@@ -211,12 +245,57 @@ def test_a_bad_secret_is_refused_without_showing_it(text: str) -> None:
         "user:hunter2@host",
         "user:x@host?password=hunter2",
         "redis://:hunter2/@host",
+        "redis://:hunter2",
+        "redis://user:hunter2",
+        "redis://:hunter2/0",
+        "postgresql://user:hunter2",
+        "postgresql://user:hunter2/db",
+        "postgresql://user:p#hunter2",
+        "postgresql://user:p/hunter2",
+        "postgresql://user:p?hunter2",
+        "postgresql://:5432hunter2/db",
+        "postgresql://host:5432?hunter2",
+        "postgresql://host:5432#hunter2",
+        "postgresql://host:x/db?%70assword=hunter2",
+        "postgresql:/user:hunter2/db",
+        "postgresql:user:hunter2",
+        "user:hunter2",
+        ":hunter2",
     ],
 )
 def test_no_password_is_shown_in_a_refused_url(url: str) -> None:
     message = refusal(DATABASE_URL=url, REDIS_URL=url.replace("redis", "redos"))
     assert "hunter2" not in message
     assert "***" in message
+
+
+@pytest.mark.parametrize("name", ["ISSUER", "GRPC_ADDRESS", "HTTP_ADDRESS", "POLICY_FILE", "LOG_FORMAT"])
+def test_no_password_is_shown_in_a_url_in_the_wrong_place(name: str) -> None:
+    for url in ("https://user:hunter2/", "redis://:hunter2@host", "postgresql://user:hunter2@host/db"):
+        assert "hunter2" not in refusal(**{name: url})
+
+
+def test_workers_can_not_share_a_unix_socket() -> None:
+    assert "workers can't share" in refusal(GRPC_ADDRESS="unix:/run/a", WORKERS="2")
+    assert load(GRPC_ADDRESS="unix:/run/a").grpc_address == UnixSocket(Path("/run/a"))
+
+
+def test_a_settings_file_may_be_anything(tmp_path: Path) -> None:
+    file = tmp_path / "service.toml"
+    for content, says in (
+        (b"x = " + b"[" * 3000, "is not TOML"),
+        (b"workers = " + b"9" * 5000, "is not TOML"),
+        (b"workers = 0x" + b"f" * 5000, "TOKEN_SERVICE_WORKERS (file)"),
+        (b"#" * (1024 * 1024 + 1), "larger than 1048576 bytes"),
+    ):
+        file.write_bytes(content)
+        assert says in refusal(CONFIG_FILE=file)
+    file.unlink()
+    os.mkfifo(file)
+    for name in ("CONFIG_FILE", "POLICY_FILE", "TLS_CERT_FILE", "PKCS11_MODULE"):
+        assert f"TOKEN_SERVICE_{name} (environment): '{file}' can't be used (not a regular file)" in refusal(
+            **{name: file}
+        )
 
 
 def test_no_secret_is_in_the_repr(production: dict[str, object]) -> None:
@@ -284,16 +363,29 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     assert load(SIGNING_ALGORITHM="HS256", ALLOW_HS256="true").signing_algorithm is Algorithm.HS256
 
 
-def test_a_misspelt_variable_is_warned_of_but_not_what_kubernetes_sets() -> None:
+def test_an_unknown_variable_is_warned_of_but_not_what_kubernetes_sets() -> None:
     settings = load(
         DATABSE_URL="x",
+        GRPC_PORT="50051",
+        XYZZY="x",
         PORT="tcp://10.0.0.1:80",
         SERVICE_HOST="10.0.0.1",
+        SERVICE_PORT="80",
+        SERVICE_PORT_HTTP="80",
+        PORT_80_TCP="tcp://10.0.0.1:80",
         PORT_80_TCP_ADDR="10.0.0.1",
+        EDGE_SERVICE_HOST="10.0.0.1",
+        EDGE_PORT="tcp://10.0.0.1:80",
+        POLICY__INTERNAL__GRACE_PERIOD="5s",
+        TEST_POSTGRES_URL="x",
         VENV="x",
+        PYTHON="x",
     )
-    assert len(settings.warnings) == 1
-    assert "did you mean TOKEN_SERVICE_DATABASE_URL?" in settings.warnings[0]
+    assert settings.warnings == (
+        "TOKEN_SERVICE_DATABSE_URL is not a setting and has no effect; did you mean TOKEN_SERVICE_DATABASE_URL?",
+        "TOKEN_SERVICE_GRPC_PORT is not a setting and has no effect",
+        "TOKEN_SERVICE_XYZZY is not a setting and has no effect",
+    )
 
 
 def test_the_table_is_complete_and_its_defaults_are_valid() -> None:

@@ -46,9 +46,16 @@ class Site:
     def restore(self, backup: dict[str, object]) -> None:
         vars(self.stores.log._state).update(copy.deepcopy(backup))
 
-    async def renew(self) -> Renewal:
+    async def renew(self, *, nothing_lost: bool = False) -> Renewal:
         log = self.stores.log
-        return await renew_log(log, await log.head(), self.clock.now(), self.random.randbytes, self.audit)
+        return await renew_log(
+            log,
+            await log.head(),
+            self.clock.now(),
+            self.random.randbytes,
+            self.audit,
+            nothing_lost=nothing_lost,
+        )
 
     async def is_good(self, tokens: IssuedTokens) -> bool:
         await self.node.tailer._look()
@@ -228,3 +235,51 @@ async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
     head = await site.stores.log.head()
     assert node.replica.cursor == Cursor(head.epoch, head.sequence)
     assert (await node.validate((await node.issue()).access_token)).reason is None
+
+
+@virtual_time
+async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
+    site = Site()
+    await site.node.start()
+    revoked = await site.node.issue(subject="bob", kinds=BOTH)
+    await site.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+    good = await site.node.issue(subject="bob", kinds=BOTH)
+    renewal = await site.renew(nothing_lost=True)
+    assert renewal.before.epoch != renewal.after.epoch
+
+    other = await Node(site.clock, stores=site.stores, node_id="node-2").start()
+    for node in (site.node, other):
+        await node.tailer._look()
+        assert node.replica.cursor == renewal.after
+        assert (await node.validate(revoked.access_token)).reason is InvalidReason.REVOKED
+        assert (await node.validate(good.access_token)).reason is None
+    assert await site.is_good(await site.node.refresh(good.refresh_token))
+    await site.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+    assert not await site.is_good(good)
+    assert await site.is_good(await site.node.issue(subject="bob"))
+
+
+@virtual_time
+async def test_a_node_that_reads_on_while_a_log_that_lost_nothing_is_renewed_follows_over_the_gap():
+    """Entries of before and after the renewal are in one page."""
+    site = Site()
+    log = Intercepted(site.stores.log)
+    node = await Node(site.clock, stores=site.stores, log=log, node_id="node-2").start()
+    await site.node.start()
+    good = await site.node.issue()
+    revoked = await site.node.issue(subject="bob")
+    await site.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+
+    async def renew() -> None:
+        del log.after["head"]
+        await site.renew(nothing_lost=True)
+        await site.node.tailer._look()
+        await site.node.revoke(target=RevocationTarget.SUBJECT, value="carol")
+
+    log.after["head"] = renew
+    for _ in range(2):
+        await node.tailer._look()
+        assert (await node.validate(revoked.access_token)).reason is InvalidReason.REVOKED
+        assert (await node.validate(good.access_token)).reason is None
+    head = await site.stores.log.head()
+    assert node.replica.cursor == Cursor(head.epoch, head.sequence)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from token_service.core.callers import Permission, parse_callers
+from token_service.core.access.permissions import Permission, parse_callers
 from token_service.core.policy import (
     DAY,
     MAX_SESSION_TTL,

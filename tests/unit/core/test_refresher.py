@@ -318,6 +318,33 @@ async def test_reuse_kills_the_family_at_once_and_says_so():
 
 
 @virtual_time
+@pytest.mark.parametrize("excess", [{"scopes": ("admin",)}, {"audience": ("elsewhere",)}], ids=str)
+async def test_a_superseded_token_revokes_its_family_whatever_is_asked_for(
+    excess: dict[str, tuple[str, ...]],
+):
+    node = await a_node()
+    first = await node.issue(scopes=("read",))
+    second = await node.refresh(first.refresh_token)
+    node.clock.elapsed += 10
+    with pytest.raises(RefreshTokenReusedError):
+        await node.refresh(first.refresh_token, **excess)
+    assert (await node.validate(second.access_token)).reason is InvalidReason.REVOKED
+    assert len(node.audit.named("refresh_token.reused")) == 1
+
+
+@virtual_time
+@pytest.mark.parametrize("back", [0, 1])
+async def test_asking_for_too_much_uses_up_nothing(back: int):
+    node = await a_node()
+    tokens = [await node.issue(scopes=("read",))]
+    tokens.append(await node.refresh(tokens[0].refresh_token))
+    presented = tokens[1 - back].refresh_token
+    with pytest.raises(ScopeExceededError):
+        await node.refresh(presented, scopes=("admin",))
+    assert (await node.refresh(tokens[1].refresh_token)).session_id == tokens[0].session_id
+
+
+@virtual_time
 async def test_reuse_may_end_all_sessions_of_the_subject():
     node = await a_node(policy=Policy(reuse_response=ReuseResponse.SUBJECT))
     first = await node.issue("alice")

@@ -207,6 +207,15 @@ async def test_an_expired_token_is_revoked_as_long_as_somebody_may_take_it():
 
 
 @virtual_time
+async def test_token_that_is_expired_only_by_the_clock_of_the_node_is_revoked():
+    node = await a_node()
+    tokens = await node.issue(access_token_ttl=60)
+    ahead = node.clock.now() + 3600  # the database's clock has not moved
+    await node.revoker.revoke(RevokeCommand(token=tokens.access_token), ahead)
+    assert (await node.stores.log.head()).sequence == 1
+
+
+@virtual_time
 async def test_a_token_of_a_revoked_key_needs_no_entry_of_its_own():
     node = await a_node()
     tokens = await node.issue()

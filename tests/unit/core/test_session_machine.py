@@ -242,12 +242,18 @@ class Model:
         self, row: Row, generation: int, client: str, device: str, scopes: tuple[str, ...]
     ) -> type[ServiceError] | str:
         """What presenting the token of a generation comes to: an error, or "rotate", "keep" or "repeat"."""
+        verdict = self.verdict_of_token(row, generation, client, device)
+        if isinstance(verdict, str) and not set(scopes) <= set(row.scopes):
+            return ScopeExceededError
+        return verdict
+
+    def verdict_of_token(
+        self, row: Row, generation: int, client: str, device: str
+    ) -> type[ServiceError] | str:
         if row.purged:
             return RefreshTokenInvalidError
         if client != row.client:
             return WrongClientError
-        if not set(scopes) <= set(row.scopes):
-            return ScopeExceededError
         if row.device not in {"", device}:
             return WrongDeviceError
         if self.is_revoked(row):
@@ -719,7 +725,7 @@ class SessionMachine(RuleBasedStateMachine):
     def extend_a_session(self, which: int, span: float | None) -> None:
         row = self.row(which)
         model = self.model
-        call = self.node.sessions.extend(row.id, span, model.now)
+        call = self.node.sessions.extend(row.id, row.client, span, model.now)
         if row.purged:
             self.expect_error(call, SessionNotFoundError)
         elif not model.is_live(row):

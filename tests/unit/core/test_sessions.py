@@ -70,7 +70,7 @@ async def test_a_session_is_found_dead_or_alive():
 )
 async def test_what_is_no_uuid_is_a_bad_request(text: str):
     node = await a_node()
-    for call in (node.sessions.get(text), node.sessions.extend(text, None, START)):
+    for call in (node.sessions.get(text), node.sessions.extend(text, "web", None, START)):
         with pytest.raises(InvalidRequestError) as error:
             await call
         assert error.value.violations[0].field == "session_id"
@@ -208,7 +208,7 @@ async def test_a_session_is_extended_up_to_what_the_policy_allows(asked: float |
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
     tokens = await node.issue()
     node.clock.elapsed = 80
-    session = await node.sessions.extend(tokens.session_id, asked, node.clock.now())
+    session = await node.sessions.extend(tokens.session_id, "web", asked, node.clock.now())
     assert session.idle_expire_time == START + 80 + gets
     assert session.last_use_time == START + 80
     assert session.absolute_expire_time == START + 1000
@@ -219,7 +219,7 @@ async def test_no_session_is_extended_beyond_its_absolute_end():
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=150))
     tokens = await node.issue()
     node.clock.elapsed = 90
-    session = await node.sessions.extend(tokens.session_id, None, node.clock.now())
+    session = await node.sessions.extend(tokens.session_id, "web", None, node.clock.now())
     assert session.idle_expire_time == START + 150
 
 
@@ -239,9 +239,9 @@ async def test_a_session_that_has_ended_stays_so(end: str):
         }[end]
         await node.revoke(target=target[0], value=target[1])
     with pytest.raises(SessionNotActiveError):
-        await node.sessions.extend(tokens.session_id, None, node.clock.now())
+        await node.sessions.extend(tokens.session_id, "web", None, node.clock.now())
     with pytest.raises(SessionNotFoundError):
-        await node.sessions.extend("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57", None, node.clock.now())
+        await node.sessions.extend("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57", "web", None, node.clock.now())
 
 
 @virtual_time
@@ -250,5 +250,5 @@ async def test_an_extension_is_at_least_a_second(span: float):
     node = await a_node()
     tokens = await node.issue()
     with pytest.raises(InvalidRequestError) as error:
-        await node.sessions.extend(tokens.session_id, span, START)
+        await node.sessions.extend(tokens.session_id, "web", span, START)
     assert error.value.violations[0].field == "idle_timeout"

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.deadline import eventually
 from tests.unit.rpc.serving import complaints, refused
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.errors import (
     CallerUnauthenticatedError,
     ConfigurationError,
@@ -22,7 +23,7 @@ from token_service.errors import (
     SessionNotFoundError,
     StreamEndedError,
 )
-from token_service.rpc.authorizer import Authorizer, Caller, TrustingAuthorizer
+from token_service.rpc.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.deadlines import Deadlines
 from token_service.rpc.edge import CallLimits, Edge
 from token_service.rpc.reception import Reception

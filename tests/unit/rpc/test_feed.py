@@ -14,11 +14,12 @@ from tests.support.deadline import eventually
 from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, complaints, refused, serving
 from token_service.clock import SystemClock
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.core.ports import RevocationDraft
 from token_service.errors import StoreUnavailableError
 from token_service.rpc import feed as feed_module, gap_pages
-from token_service.rpc.authorizer import Caller, TrustingAuthorizer
+from token_service.rpc.authorizer import TrustingAuthorizer
 from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.rpc.ring import MAX_BATCH_BYTES
 from token_service.stores.memory import MemoryStores

@@ -14,9 +14,10 @@ from tests.support.raw_http2 import RawConnection, message
 from tests.unit.core.node import Intercepted, Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
 from token_service.clock import SystemClock
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.errors import CallerUnauthenticatedError
-from token_service.rpc.authorizer import Caller, TrustingAuthorizer
+from token_service.rpc.authorizer import TrustingAuthorizer
 from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.stores.memory import MemoryStores
 from token_service.v1 import token_service_pb2 as pb

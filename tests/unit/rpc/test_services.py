@@ -16,12 +16,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
-from token_service.core.callers import Permission
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.errors import (
     SigningUnavailableError,
     StoreUnavailableError,
 )
-from token_service.rpc.authorizer import Caller, TrustingAuthorizer
+from token_service.rpc.authorizer import TrustingAuthorizer
 from token_service.stores.memory import MemoryStores
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm
@@ -641,12 +642,14 @@ async def test_a_session_is_extended_up_to_the_policy(served: Served) -> None:
         await served.sessions.GetSession(session_service_pb2.GetSessionRequest(session_id=issued.session_id))
     ).session
     request = session_service_pb2.ExtendSessionRequest(
-        session_id=issued.session_id, idle_timeout=Duration(seconds=60)
+        session_id=issued.session_id, client_id="web", idle_timeout=Duration(seconds=60)
     )
     session = (await served.sessions.ExtendSession(request)).session
     assert session.idle_expire_time == before.idle_expire_time  # never an earlier one
     for timeout in (None, Duration(seconds=315_576_000_000)):
-        request = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, idle_timeout=timeout)
+        request = session_service_pb2.ExtendSessionRequest(
+            session_id=issued.session_id, client_id="web", idle_timeout=timeout
+        )
         session = (await served.sessions.ExtendSession(request)).session
         idle = session.idle_expire_time.seconds - session.last_use_time.seconds
         assert idle == served.node.policy.idle_timeout
@@ -664,7 +667,13 @@ async def test_a_session_is_extended_up_to_the_policy(served: Served) -> None:
         ("ListSessions", {"subject": "a", "page_size": 201}, "INVALID_ARGUMENT", "page_size"),
         ("ListSessions", {"subject": "a", "page_token": "é"}, "INVALID_ARGUMENT", "page_token"),
         ("ListSessions", {"subject": "a", "page_token": "AAAA"}, "INVALID_ARGUMENT", "page_token"),
-        ("ExtendSession", {"session_id": UNKNOWN_SESSION}, "NOT_FOUND", "SESSION_NOT_FOUND"),
+        (
+            "ExtendSession",
+            {"session_id": UNKNOWN_SESSION, "client_id": "web"},
+            "NOT_FOUND",
+            "SESSION_NOT_FOUND",
+        ),
+        ("ExtendSession", {"session_id": UNKNOWN_SESSION}, "INVALID_ARGUMENT", "client_id"),
         ("ExtendSession", {"session_id": "x"}, "INVALID_ARGUMENT", "session_id"),
         (
             "ExtendSession",
@@ -690,10 +699,35 @@ async def test_what_can_be_wrong_with_sessions(
     assert what in (failure.reason, *failure.fields)
 
 
+async def test_a_session_of_another_client_is_not_found_and_not_extended(served: Served) -> None:
+    issued = await served.issue()
+    get = session_service_pb2.GetSessionRequest(session_id=issued.session_id)
+    before = (await served.sessions.GetSession(get)).session
+    request = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="another")
+    failure = await refused(served.sessions.ExtendSession(request))
+    assert (failure.code, failure.reason) == ("NOT_FOUND", "SESSION_NOT_FOUND")
+    after = (await served.sessions.GetSession(get)).session
+    assert (after.idle_expire_time, after.last_use_time) == (before.idle_expire_time, before.last_use_time)
+
+
+async def test_an_extension_answers_only_the_state_and_the_times(served: Served) -> None:
+    issued = await served.issue(device_id="phone", scopes=["read"], auth_context={"acr": "gold"})
+    request = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
+    session = (await served.sessions.ExtendSession(request)).session
+    assert {field.name for field, _ in session.ListFields()} == {
+        "session_id",
+        "state",
+        "create_time",
+        "last_use_time",
+        "idle_expire_time",
+        "absolute_expire_time",
+    }
+
+
 async def test_a_session_that_has_ended_is_not_extended(served: Served) -> None:
     issued = await served.issue()
     await served.revoke(session_id=issued.session_id)
-    request = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id)
+    request = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
     failure = await refused(served.sessions.ExtendSession(request))
     assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "SESSION_NOT_ACTIVE")
 

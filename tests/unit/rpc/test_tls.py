@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import logging
+import os
+import socket
+import ssl
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +27,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
-from token_service.core.callers import Permission
-from token_service.errors import ConfigurationError
-from token_service.rpc.authorizer import CertificateAuthorizer
+from tests.unit.core.node import Node
+from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
+from token_service.clock import SystemClock
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
+from token_service.errors import CallerUnauthenticatedError, ConfigurationError
+from token_service.rpc.authorizer import CertificateAuthorizer, Peer
 from token_service.rpc.server import TlsFiles
 from token_service.rpc.tls import ReloadingCredentials
+from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 from token_service.v1 import (
     key_service_pb2,
@@ -134,7 +143,9 @@ async def test_callers_are_told_apart_by_their_certificates(
             "spiffe://example.org/gateway": frozenset({Permission.VALIDATE}),
             "gateway.internal": frozenset({Permission.VALIDATE}),
             "spiffe://example.org/login": frozenset({Permission.ISSUE}),
-        }
+        },
+        [AUTHORITY.certificate],
+        SystemClock(),
     )
     async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
         client = Pair(names, AUTHORITY, common_name="gateway.internal")
@@ -147,7 +158,9 @@ async def test_callers_are_told_apart_by_their_certificates(
 
 async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Path) -> None:
     subscribe = frozenset({Permission.SUBSCRIBE})
-    authorizer = CertificateAuthorizer({"one.internal": subscribe, "two.internal": subscribe})
+    authorizer = CertificateAuthorizer(
+        {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
+    )
     async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
         validators = served.node.validators
 
@@ -236,3 +249,201 @@ def test_files_that_can_not_be_used_are_refused_at_start(tmp_path: Path, damage:
         files.client_ca.write_bytes(b"")
     with pytest.raises(ConfigurationError, match="the TLS files can't be used"):
         ReloadingCredentials(files).credentials()
+
+
+def dated(pair: Pair, start: dt.timedelta, end: dt.timedelta) -> bytes:
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(pair.certificate.subject)
+        .issuer_name(pair.certificate.subject)
+        .public_key(pair.key.public_key())
+        .serial_number(1)
+        .not_valid_before(now + start)
+        .not_valid_after(now + end)
+        .sign(pair.key, SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [(-2, -1, "expired at"), (1, 2, "valid only from"), (-1, 1, None)],
+)
+def test_a_certificate_out_of_its_time_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, start: int, end: int, says: str | None
+) -> None:
+    pair = server_pair()
+    files = write(tmp_path, pair)
+    chain = dated(pair, dt.timedelta(days=start), dt.timedelta(days=end))
+    files.certificate_chain.write_bytes(chain)
+    ReloadingCredentials(files).load()
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (says is not None)
+    if says is not None:
+        assert says in warnings[0]
+        assert f"{files.certificate_chain} (TOKEN_SERVICE_TLS_CERT_FILE)" in warnings[0]
+
+
+@pytest.mark.parametrize("which", ["certificate_chain", "private_key", "client_ca"])
+@pytest.mark.parametrize("what", ["pipe", "directory", "missing", "large"])
+def test_tls_files_that_are_none_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
+    files = write(tmp_path, server_pair(), AUTHORITY)
+    path = getattr(files, which)
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    elif what == "large":
+        path.write_bytes(b"#" * (1024 * 1024 + 1))
+    says = {
+        "pipe": "not a regular file",
+        "directory": "Is a directory",
+        "missing": "No such file or directory",
+        "large": "larger than 1048576 bytes",
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        ReloadingCredentials(files).load()
+    assert caught.value.message == f"the TLS files can't be used: {path}: {says[what]}"
+
+
+# --- Proofs that count no more ----------------------------------------------------------------------------------------
+
+GATEWAY = [x509.DNSName("gateway.internal")]
+
+
+class AheadClock:
+    """The clocks of this machine, the wall clock set ahead by some seconds."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class RecordingAuthorizer(CertificateAuthorizer):
+    """Notes of each call whether its TLS session was resumed, and what it was taken for."""
+
+    def __init__(self, clock: AheadClock) -> None:
+        permissions = frozenset({Permission.VALIDATE, Permission.SUBSCRIBE})
+        super().__init__({"gateway.internal": permissions}, [AUTHORITY.certificate], clock)
+        self.seen: list[tuple[bool, str]] = []
+
+    def identify(self, peer: Peer) -> Caller:
+        resumed = peer.auth_context().get("ssl_session_reused") == [b"true"]
+        try:
+            caller = super().identify(peer)
+        except CallerUnauthenticatedError as error:
+            self.seen.append((resumed, error.message))
+            raise
+        self.seen.append((resumed, caller.name))
+        return caller
+
+
+class RawClient:
+    """Calls ValidateToken over TLS sessions that are kept and resumed, which no client of gRPC does on demand."""
+
+    def __init__(self, address: str, directory: Path, version: ssl.TLSVersion) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = host, int(port)
+        client = Pair(GATEWAY, AUTHORITY)
+        (directory / "client.pem").write_bytes(client.chain + client.private_key)
+        self._context = ssl.create_default_context(cadata=AUTHORITY.chain.decode())
+        self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self._context.load_cert_chain(directory / "client.pem")
+        self._context.set_alpn_protocols(["h2"])
+        self._context.minimum_version = self._context.maximum_version = version
+
+    def call(self, session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
+        """Make one call on a new connection; its TLS session."""
+        with (
+            socket.create_connection(self._address, TIMEOUT) as plain,
+            self._context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+        ):
+            assert connection.session_reused is (session is not None)
+            fields = {
+                b":path": b"/token_service.v1.TokenService/ValidateToken",
+                b":authority": b"localhost",
+                b"content-type": b"application/grpc",
+                b"te": b"trailers",
+            }
+            literals = b"".join(
+                b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+                for name, value in fields.items()
+            )
+            headers = b"\x83\x87" + literals  # :method POST, :scheme https
+            connection.sendall(
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+                + _frame(4, 0, 0, b"")
+                + _frame(1, 4, 1, headers)
+                + _frame(0, 1, 1, b"\0" + (0).to_bytes(4))
+            )  # fmt: skip
+            received = b""
+            while not _has_ended(received):
+                received += connection.recv(65536)
+            return connection.session
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
+
+
+def _has_ended(data: bytes) -> bool:
+    """Whether HTTP/2 frames end stream 1: END_STREAM, or RST_STREAM."""
+    at = 0
+    while len(data) - at >= 9:
+        kind, flags, stream = data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9])
+        if stream == 1 and (kind == 3 or (kind in {0, 1} and flags & 1)):
+            return True
+        at += 9 + int.from_bytes(data[at : at + 3])
+    return False
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=lambda v: v.name)
+async def test_a_resumed_tls_session_gives_no_more_than_its_certificate(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    clock = AheadClock()
+    authorizer = RecordingAuthorizer(clock)
+    async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
+        client = RawClient(served.address, tmp_path, version)
+        session = await asyncio.to_thread(client.call)
+        session = await asyncio.to_thread(client.call, session)
+        clock.ahead = 3601
+        await asyncio.to_thread(client.call, session)
+        clock.ahead = 0
+        authorizer.authorities = [STRANGER.certificate]
+        await asyncio.to_thread(client.call, session)
+    assert [resumed for resumed, _ in authorizer.seen] == [False, True, True, True]
+    said = [what for _, what in authorizer.seen]
+    assert said[:2] == ["gateway.internal", "gateway.internal"]
+    assert "has expired" in said[2]
+    assert "not accepted any more" in said[3]
+
+
+@pytest.mark.parametrize("change", ["certificate", "authority"])
+async def test_an_open_connection_and_its_streams_end_with_the_proof(tmp_path: Path, change: str) -> None:
+    clock = AheadClock()
+    authorizer = RecordingAuthorizer(clock)
+    node = Node(clock, algorithm=Algorithm.ES256)
+    tls = write(tmp_path, server_pair(), AUTHORITY)
+    async with (
+        serving(node=node, tls=tls, authorizer=authorizer) as served,
+        channel(served, Pair(GATEWAY, AUTHORITY)) as connection,
+        served.follow(subscriber_id="v-1", channel=connection) as reader,
+    ):
+        await reader.caught_up()
+        stub: Any = token_service_pb2_grpc.TokenServiceStub(connection)
+        assert (await stub.ValidateToken(pb.ValidateTokenRequest(token="x"), timeout=TIMEOUT)).cursor
+        if change == "certificate":
+            clock.ahead = 3601
+        else:
+            authorizer.authorities = [STRANGER.certificate]
+        failure = await refused(stub.ValidateToken(pb.ValidateTokenRequest(token="x"), timeout=TIMEOUT))
+        assert (failure.code, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
+        ended = await reader.ended()
+        assert ended.reason in {"CALLER_UNAUTHENTICATED", "PERMISSION_DENIED"}

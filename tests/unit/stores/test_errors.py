@@ -27,7 +27,7 @@ def sqlite_error(code):
         (asyncpg.QueryCanceledError("x"), Failure.UNAVAILABLE),
         (asyncpg.TooManyConnectionsError("x"), Failure.UNAVAILABLE),
         (asyncpg.DiskFullError("x"), Failure.UNAVAILABLE),
-        (asyncpg.ReadOnlySQLTransactionError("x"), Failure.UNAVAILABLE),
+        (asyncpg.ReadOnlySQLTransactionError("x"), Failure.UNSENT),
         (asyncpg.IdleInTransactionSessionTimeoutError("x"), Failure.UNAVAILABLE),
         (asyncpg.InvalidPasswordError("x"), Failure.UNAVAILABLE),
         (asyncpg.InterfaceError("connection is closed"), Failure.UNAVAILABLE),

@@ -12,7 +12,7 @@ from tests.support.token_mint import Mint, b64, jwk_of, private_key, sign
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of, verifier_for
 from token_service.tokens.jwk import UnusableKeyError, parse_public_jwk, public_jwk, thumbprint
-from token_service.tokens.key_set import KeySet
+from token_service.tokens.key_set import MAX_KEYS_OF_ONE_NAME, KeySet, RefusedKey
 from token_service.tokens.secret import Secret
 
 _VECTORS = Path(__file__).parents[2] / "vectors"
@@ -133,11 +133,42 @@ def test_a_jwk_of_nonsense_is_unusable_and_nothing_worse(changes: dict[str, Any]
         KeySet.from_jwks([{**start, **changes}])
 
 
-def test_two_keys_with_one_kid_are_both_unusable() -> None:
-    other = {**jwk_of(private_key("ES256", "other")), "kid": GOOD["kid"]}
-    keys = KeySet.from_jwks([GOOD, other, jwk_of(private_key("EdDSA"))], revision=4)
-    assert [key.algorithm for key in keys] == [Algorithm.EDDSA]
-    assert (len(keys), keys.revision) == (1, 4)
+@pytest.mark.parametrize("again", [GOOD, {n: v for n, v in GOOD.items() if n not in {"alg", "use"}}])
+def test_one_key_listed_twice_is_one_key(again: dict[str, Any]) -> None:
+    keys = KeySet.from_jwks([GOOD, again, jwk_of(private_key("EdDSA"))], revision=4)
+    assert [key.algorithm for key in keys] == [Algorithm.ES256, Algorithm.EDDSA]
+    assert (len(keys), keys.revision, keys.refused) == (2, 4, ())
+    assert keys.get(GOOD["kid"])["ES256"].verify(sign(private_key("ES256"), b"data"), b"data")
+
+
+def test_no_more_than_four_keys_are_tried_for_one_signature() -> None:
+    names = [f"key-{number}" for number in range(MAX_KEYS_OF_ONE_NAME + 2)]
+    jwks = [{**jwk_of(private_key("ES256", name)), "kid": "one"} for name in names]
+    keys = KeySet.from_jwks([*jwks, jwks[0], {**jwk_of(private_key("EdDSA")), "kid": "one"}])
+    verify = keys.get("one")["ES256"].verify
+    good = [verify(sign(private_key("ES256", name), b"data"), b"data") for name in names]
+    assert good == [True, True, True, True, False, False]
+    assert sorted(keys.get("one")) == ["ES256", "EdDSA"]
+    assert keys.refused == (RefusedKey("'one'", "4 other ES256 keys have this kid", weak=False),) * 2
+
+
+def test_what_was_refused_is_named() -> None:
+    rsa_jwk = jwk_of(private_key("RS256"))
+    keys = KeySet.from_jwks(
+        [
+            GOOD,
+            {**GOOD, "kid": "for encryption", "use": "enc"},
+            {**GOOD, "kid": ["x" * 500]},
+            {**rsa_jwk, "kid": "slow", "e": b64(b"\x01" * 9)},
+        ]
+    )
+    assert [(key.key_id, key.weak) for key in keys.refused] == [
+        ("'for encryption'", False),
+        ("['" + "x" * 78, False),
+        ("'slow'", True),
+    ]
+    assert keys.refused[0].why == "use is not sig"
+    assert "exponent" in keys.refused[2].why
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,17 @@ def test_a_million_ids_load_in_blocks_of_their_buckets() -> None:
     assert len(revocations) == 56 * 18_000
     revocations.drop_expired(NOW + 55 * 64)
     assert len(revocations) == 0
+
+
+def test_buckets_are_numbered_as_every_reader_of_a_snapshot_numbers_them() -> None:
+    expiry = NOW + 900
+    revocations = the_set(
+        entry(RevocationTarget.TOKEN_ID, "a", token_expire_time=expiry, expire_time=expiry + 60),
+        entry(RevocationTarget.TOKEN_ID, "b", token_expire_time=None),
+        entry(RevocationTarget.SESSION, "s1"),
+    )
+    assert list(revocations.blocks()) == [
+        Block(RevocationTarget.TOKEN_ID, expiry // 64, fingerprint("a"), expiry + 60),
+        Block(RevocationTarget.TOKEN_ID, 0, fingerprint("b"), NOW + 3900),
+        Block(RevocationTarget.SESSION, (NOW + 3900) // 1024, fingerprint("s1"), NOW + 3900),
+    ]

@@ -5,16 +5,17 @@ import gc
 import json
 import random
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.support.hostile_tokens import NOW, VECTORS, token_of
-from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64
+from tests.support.token_mint import AUDIENCE, ISSUER, Mint, b64, sign
 from token_service.errors import InvalidReason, InvalidTokenError
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
-from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.tokens.claims import MAX_NUMERIC_DATE, TokenKind, VerifiedClaims
 from token_service.tokens.key_set import KeySet, VerificationKey
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import (
@@ -148,8 +149,9 @@ def test_signed_nonsense_is_either_typed_right_or_refused(changes: dict[str, obj
         claims = verifier().verify(token)
     except InvalidTokenError:
         return
-    assert type(claims.expire_time) is int
-    assert type(claims.issue_time) is int
+    for time in (claims.expire_time, claims.issue_time, claims.not_before):
+        assert 0 <= time <= MAX_NUMERIC_DATE
+        assert type(time) is (int if time == int(time) else float)
     assert all(type(a) is str for a in claims.audience)
     assert all(type(t) is str for t in (claims.subject, claims.token_id, claims.session_id, claims.client_id))
     _ = claims.auth_context, claims.confirmation, claims.custom_claims, repr(claims)
@@ -193,7 +195,7 @@ def test_hs256_only_with_a_key_given_by_hand() -> None:
     good = MINT.raw(header, payload, secret)
     assert verifier(keys=keys).verify(good).key_id == "shared"
     assert reason_of(verifier(keys=keys), MINT.raw(header, payload, b"t" * 32)) is InvalidReason.BAD_SIGNATURE
-    assert KeySet.from_jwks([{"kty": "oct", "kid": "shared", "k": b64(secret)}]).get("shared") is None
+    assert not KeySet.from_jwks([{"kty": "oct", "kid": "shared", "k": b64(secret)}]).get("shared")
 
 
 def test_each_issuer_has_its_own_keys() -> None:
@@ -254,6 +256,136 @@ def test_times_with_leeway() -> None:
     check_times(claims, NOW + 929, 30)
     check_times(claims, NOW - 30, 30)
     check_times(claims, NOW - 5)  # the clock of who issued it may be ahead
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "JWT"])
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1700000000", 1700000000),
+        ("1700000000.0", 1700000000),
+        ("1.7e9", 1700000000),
+        ("17E+8", 1700000000),
+        ("1700000000.25", 1700000000.25),
+        ("170000000025e-2", 1700000000.25),
+        ("0.0", 0),
+        ("-0.0", 0),
+        ("1e-400", 0),
+        ("0.5", 0.5),
+        ("253402300799.0", MAX_NUMERIC_DATE),
+    ],
+)
+def test_a_time_is_any_json_number(typ: str, claim: str, written: str, read: float) -> None:
+    members = json.dumps(MINT.claims(NOW, **{claim: ...}), separators=(",", ":"))
+    token = MINT.token_of(f'{members[:-1]},"{claim}":{written}}}'.encode(), {"typ": typ})
+    claims = verifier().verify(token)
+    time = {"exp": claims.expire_time, "iat": claims.issue_time, "nbf": claims.not_before}[claim]
+    assert (time, type(time)) == (read, type(read))
+    assert claims.payload[claim] == read
+
+
+@pytest.mark.parametrize("typ", ["at+jwt", "JWT"])
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "-1e400",
+        "1e300",
+        "1e12",
+        "253402300799.5",
+        "253402300800",
+        "-0.5",
+        "-1",
+        "1" * 400,
+        "true",
+        "null",
+        '"1700000000.5"',
+        "[1700000000.5]",
+        "1700000000.",
+        ".5",
+        "+1",
+        "01",
+        "0x6553F100",
+    ],
+)
+def test_what_is_no_time_is_malformed(typ: str, claim: str, written: str) -> None:
+    members = json.dumps(MINT.claims(NOW, **{claim: ...}), separators=(",", ":"))
+    token = MINT.token_of(f'{members[:-1]},"{claim}":{written}}}'.encode(), {"typ": typ})
+    assert reason_of(verifier(), token) is InvalidReason.MALFORMED
+
+
+def test_fractions_of_seconds_count() -> None:
+    claims = verifier().verify(MINT.token(NOW, iat=NOW + 0.25, nbf=NOW + 0.5, exp=NOW + 900.75))
+    check_times(claims, NOW + 900.5)
+    check_times(claims, NOW - 4.5)
+    check_times(claims, NOW + 930.5, 30)
+    for now, leeway, reason in (
+        (NOW + 900.75, 0, InvalidReason.EXPIRED),
+        (NOW + 930.75, 30, InvalidReason.EXPIRED),
+        (NOW - 4.75, 0, InvalidReason.NOT_YET_VALID),
+        (NOW - 29.75, 30, InvalidReason.NOT_YET_VALID),
+    ):
+        with pytest.raises(InvalidTokenError) as caught:
+            check_times(claims, now, leeway)
+        assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (1700000000, 1700000000),
+        (1700000000.75, 1700000000),
+        (0, 0),
+        (-0.5, None),
+        (-1, None),
+        (1e300, None),
+        (10**30, None),
+        (True, None),
+        ("1", None),
+    ],
+)
+def test_when_the_subject_was_authenticated(written: object, read: int | None) -> None:
+    claims = verifier().verify(MINT.token(NOW, auth_ctx={"acr": "mfa", "auth_time": written}))
+    assert claims.auth_context is not None
+    assert (claims.auth_context.auth_time, type(claims.auth_context.auth_time)) == (read, type(read))
+
+
+def both_kinds(kid: str) -> list[dict[str, Any]]:
+    """An RSA and an EC key with one kid, as in RFC 7517, section 4.5."""
+    return [{**MINTS["RS256"].jwk, "kid": kid}, {**MINT.jwk, "kid": kid}]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("without_alg", [False, True])
+def test_keys_of_two_types_share_a_kid(order: int, without_alg: bool) -> None:  # noqa: FBT001
+    jwks = [{n: v for n, v in jwk.items() if not (without_alg and n == "alg")} for jwk in both_kinds("one")]
+    check = verifier(keys=KeySet.from_jwks(jwks[::order]))
+    for algorithm in ("RS256", "ES256"):
+        claims = check.verify(MINTS[algorithm].token(NOW, {"kid": "one"}))
+        assert (claims.key_id, claims.subject) == ("one", "user-1")
+    # The kid is known, but not for this algorithm; and one key's signature does not count as the other's.
+    assert reason_of(check, MINTS["EdDSA"].token(NOW, {"kid": "one"})) is InvalidReason.BAD_SIGNATURE
+    for algorithm, pretended in (("RS256", "ES256"), ("ES256", "RS256")):
+        token = MINTS[algorithm].token(NOW, {"kid": "one", "alg": pretended})
+        assert reason_of(check, token) is InvalidReason.BAD_SIGNATURE
+    only_rsa = verifier(IssuerRules(ISSUER, frozenset({Algorithm.RS256})), KeySet.from_jwks(jwks))
+    only_rsa.verify(MINTS["RS256"].token(NOW, {"kid": "one"}))
+    assert reason_of(only_rsa, MINT.token(NOW, {"kid": "one"})) is InvalidReason.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("algorithm", MINTS)
+def test_a_few_keys_of_one_type_share_a_kid(algorithm: str) -> None:
+    mints = [Mint(algorithm, name) for name in ("first", "other", "third")]
+    check = verifier(keys=KeySet.from_jwks([{**mint.jwk, "kid": "one"} for mint in mints]))
+    for mint in mints:
+        assert check.verify(mint.token(NOW, {"kid": "one"})).key_id == "one"
+    forged = Mint(algorithm, "forged").token(NOW, {"kid": "one"})
+    assert reason_of(check, forged) is InvalidReason.BAD_SIGNATURE
 
 
 def test_nobody_else_makes_verified_claims() -> None:
@@ -355,3 +487,37 @@ def test_a_verifier_needs_issuers_and_each_once() -> None:
         Verifier([])
     with pytest.raises(ValueError, match="twice"):
         Verifier([(RULES, KEYS), (RULES, KEYS)])
+
+
+def test_a_token_may_have_16_kib() -> None:
+    assert reason_of(verifier(), "x" * 16384) is InvalidReason.MALFORMED
+    assert reason_of(verifier(), "x" * 16385) is InvalidReason.TOO_LARGE
+
+
+def test_a_remembered_header_does_not_hide_a_part_too_many() -> None:
+    check = verifier()
+    token = MINTS["ES256"].token(NOW)
+    check.verify(token)
+    header, payload, signature = token.split(".")
+    assert reason_of(check, f"{header}.{payload}.{payload}.{signature}") is InvalidReason.MALFORMED
+    assert reason_of(check, f"{header}..{signature}") is InvalidReason.MALFORMED
+
+
+def test_a_signed_payload_that_is_no_base64url_is_malformed() -> None:
+    mint = MINTS["ES256"]
+    signed = f"{mint.token(NOW).partition('.')[0]}.a"
+    signature = b64(sign(mint.key, signed.encode()))
+    assert reason_of(verifier(), f"{signed}.{signature}") is InvalidReason.MALFORMED
+
+
+def test_the_issuer_whose_keys_a_token_would_be_verified_with() -> None:
+    one = verifier()
+    assert one.unverified_issuer("no token at all") == ISSUER
+    other = "https://other.test"
+    two = Verifier([(RULES, KEYS), (IssuerRules(other, frozenset(Algorithm)), KEYS)])
+    mint = MINTS["ES256"]
+    assert two.unverified_issuer(mint.token(NOW)) == ISSUER
+    assert two.unverified_issuer(mint.token(NOW, iss=other)) == other
+    assert two.unverified_issuer(mint.token(NOW, iss="https://else.test")) is None
+    for token in (mint.token(NOW, iss=[ISSUER]), "no token", "a.a.a", "a.\u00e4.a", 5, None):
+        assert two.unverified_issuer(token) is None

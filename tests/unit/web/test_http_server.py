@@ -11,7 +11,7 @@ import pytest
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.web.connections import Connection, ConnectionLimits, Connections
-from token_service.web.server import HttpServer
+from token_service.web.server import HttpServer, bind
 
 
 class Node:
@@ -296,3 +296,23 @@ def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() 
     others = [added(f"c{number}", idle=False)[1] for number in range(40)]
     assert others.index(False) == 35
     assert (other.closed, busy.closed) == (True, False)
+
+
+async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:
+    async with HttpServer("localhost", 0, jwks=node.jwks, readiness=node.readiness) as server:
+        assert server.address.startswith("localhost:")
+        port = server.address.rpartition(":")[2]
+        hosts = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            for host in hosts:
+                assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_nobody_connects_to_what_is_only_bound(node: Node) -> None:
+    listeners = bind("127.0.0.1", 0)
+    port = listeners[0].getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    made = HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, bound=listeners)
+    async with made as server:
+        assert server.address == f"127.0.0.1:{port}"

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import grpc
 
 from token_service.client.config import ServiceIssuer
+from token_service.client.connection import Connection
 from token_service.client.counters import Counters
 from token_service.client.replica.state import Replica, StreamProtocolError
+from token_service.errors import ServiceError
 from token_service.v1.token_service_pb2 import (
     ConfirmRevocationsRequest,
     ConfirmRevocationsResponse,
@@ -31,13 +33,6 @@ LARGE: Final = 64 * 1024
 logger = logging.getLogger(__name__)
 
 
-class RevocationStub(Protocol):
-    """The two calls a follower makes: a `TokenServiceStub`."""
-
-    StreamRevocations: Any
-    ConfirmRevocations: Any
-
-
 class Follower:
     """Follows StreamRevocations and proves freshness until it is closed.
 
@@ -45,17 +40,22 @@ class Follower:
     """
 
     def __init__(
-        self, replica: Replica, stub: RevocationStub, issuer: ServiceIssuer, name: str, counters: Counters
+        self,
+        replica: Replica,
+        connection: Connection,
+        issuer: ServiceIssuer,
+        name: str,
+        counters: Counters,
     ) -> None:
         """`name`: the subscriber id."""
         self._replica = replica
-        self._stub = stub
+        self._connection = connection
+        self._contact = connection.contact
         self._issuer = issuer
         self._name = name
         self._counters = counters
         self._tasks: list[asyncio.Task[None]] = []
         self._call: Any = None
-        self._gave_up = False
         self._nudged = asyncio.Event()
         self._came_back = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,11 +89,11 @@ class Follower:
         attempt = 0
         while True:
             try:
-                spoke = await self._read_stream()
+                soon = await self._read_stream()
             except Exception:  # nobody awaits this task, and without it nothing would ever be fresh again
                 logger.exception("following the revocations failed")
-                spoke = False
-            attempt = 0 if spoke else attempt + 1
+                soon = False
+            attempt = 0 if soon else attempt + 1
             self._came_back.clear()
             delay = self._issuer.reconnect.delay(attempt, random.random())  # noqa: S311  # spreads load
             with suppress(TimeoutError):
@@ -103,14 +103,14 @@ class Follower:
                     await asyncio.sleep(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     async def _read_stream(self) -> bool:
-        """One stream to its end; whether it said anything."""
+        """One stream to its end; whether the next one should follow soon."""
         replica = self._replica
-        spoke = False
+        spoke = renewed = False
         ended = "OK"
-        self._gave_up = False
         request = StreamRevocationsRequest(cursor=replica.connect(), subscriber_id=self._name)
         self._counters.streams += 1
-        self._call = call = self._stub.StreamRevocations(request)
+        stubs = self._connection.stubs
+        self._call = call = stubs.StreamRevocations(request)
         try:
             message: StreamRevocationsResponse
             async for message in call:
@@ -122,25 +122,31 @@ class Follower:
                 replica.apply(message)
                 if message.confirmation_requested or (message.caught_up and not spoke):
                     self._nudged.set()
-                spoke = True
+                spoke = self._contact.streaming = True
+                self._contact.answered("StreamRevocations")
         except StreamProtocolError as error:
             ended = "PROTOCOL"
             replica.distrust()
             logger.warning("the revocation stream will begin anew: %s", error)
-        except grpc.RpcError as error:
-            ended = error_from_rpc(error).reason.value
+        except grpc.RpcError as rpc_error:
+            failure = error_from_rpc(rpc_error)
+            ended = failure.reason.value
             logger.debug("the revocation stream ended: %s", ended)
+            renewed = await self._connection.renew(failure, stubs)
+            if not renewed:
+                self._contact.failed("StreamRevocations", failure)
         except asyncio.CancelledError:
-            # gRPC raises this for a call cancelled here as well as for a task that is.
+            # gRPC raises this for a call that was cancelled, by itself or with its channel, as well.
             task = asyncio.current_task()
-            if not self._gave_up or (task is not None and task.cancelling()):
+            if task is not None and task.cancelling():
                 raise
             ended = "GIVEN_UP"
         finally:
             call.cancel()
             self._call = None
+            self._contact.streaming = False
         self._counters.stream_ends[ended] += 1
-        return spoke
+        return spoke or renewed
 
     async def _probe(self) -> None:
         interval = self._issuer.freshness.bound / PROBES_PER_BOUND
@@ -173,7 +179,6 @@ class Follower:
 
     def _give_up(self) -> None:
         if self._call is not None:
-            self._gave_up = True
             self._call.cancel()
 
     async def _probe_once(self) -> bool:
@@ -186,12 +191,12 @@ class Follower:
             key_set_revision=max(0, replica.key_revision),
         )
         try:
-            answer: ConfirmRevocationsResponse = await self._stub.ConfirmRevocations(
-                request, timeout=self._issuer.freshness.probe_timeout
+            answer: ConfirmRevocationsResponse = await self._connection.call(
+                "ConfirmRevocations", request, self._issuer.freshness.probe_timeout
             )
             replica.answer(probe, answer.head_cursor)
-        except grpc.RpcError as error:
-            logger.debug("a freshness probe failed: %s", error_from_rpc(error).reason.value)
+        except ServiceError as error:
+            logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:
             logger.warning("a freshness probe was answered with something else: %s", error)
         else:

@@ -93,6 +93,8 @@ class Replica:
         self.key_revision = -1
         self.jwks: list[dict[str, str]] = []
         """The key set in use, with its revision."""
+        self.issuer_seen: str | None = None
+        """The issuer of the last key set that came, whether it was used or not."""
         self._issuer = issuer
         self._bound = bound
         self._now, self._elapsed = clock.now, clock.elapsed
@@ -229,6 +231,7 @@ class Replica:
 
         Whether the keys are as new as it now.
         """
+        self.issuer_seen = key_set.issuer
         if key_set.issuer != self._issuer or key_set.revision < self.key_revision:
             self._counters.key_sets_refused += 1
             return False

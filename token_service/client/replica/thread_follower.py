@@ -11,14 +11,15 @@ from typing import Any
 import grpc
 
 from token_service.client.config import ServiceIssuer
+from token_service.client.connection import SyncConnection
 from token_service.client.counters import Counters
 from token_service.client.replica.follower import (
     PROBES_PER_BOUND,
     SHORTEST_GAP,
     SWEEP_INTERVAL,
-    RevocationStub,
 )
 from token_service.client.replica.state import Replica, StreamProtocolError
+from token_service.errors import ServiceError
 from token_service.v1.key_service_pb2 import KeySet
 from token_service.v1.token_service_pb2 import ConfirmRevocationsRequest, StreamRevocationsRequest
 from token_service.wire import error_from_rpc
@@ -33,11 +34,17 @@ class ThreadFollower:
     """
 
     def __init__(
-        self, replica: Replica, stub: RevocationStub, issuer: ServiceIssuer, name: str, counters: Counters
+        self,
+        replica: Replica,
+        connection: SyncConnection,
+        issuer: ServiceIssuer,
+        name: str,
+        counters: Counters,
     ) -> None:
         """`name`: the subscriber id."""
         self._replica = replica
-        self._stub = stub
+        self._connection = connection
+        self._contact = connection.contact
         self._issuer = issuer
         self._name = name
         self._counters = counters
@@ -82,13 +89,13 @@ class ThreadFollower:
         attempt = 0
         while not self._stopping.is_set():
             try:
-                spoke = self._read_stream()
+                soon = self._read_stream()
             except (
                 Exception
             ):  # nobody waits for this thread, and without it nothing would ever be fresh again
                 logger.exception("following the revocations failed")
-                spoke = False
-            attempt = 0 if spoke else attempt + 1
+                soon = False
+            attempt = 0 if soon else attempt + 1
             self._came_back.clear()
             if self._stopping.is_set():
                 return
@@ -97,14 +104,15 @@ class ThreadFollower:
                 self._stopping.wait(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     def _read_stream(self) -> bool:
-        """One stream to its end; whether it said anything."""
+        """One stream to its end; whether the next one should follow soon."""
         replica = self._replica
-        spoke = False
+        spoke = renewed = False
         ended = "OK"
         with self.writing:
             request = StreamRevocationsRequest(cursor=replica.connect(), subscriber_id=self._name)
         self._counters.streams += 1
-        self._call = call = self._stub.StreamRevocations(request)
+        stubs = self._connection.stubs
+        self._call = call = stubs.StreamRevocations(request)
         if self._stopping.is_set():
             call.cancel()
         try:
@@ -116,20 +124,26 @@ class ThreadFollower:
                     replica.apply(message)
                 if message.confirmation_requested or (message.caught_up and not spoke):
                     self._nudged.set()
-                spoke = True
+                spoke = self._contact.streaming = True
+                self._contact.answered("StreamRevocations")
         except StreamProtocolError as error:
             ended = "PROTOCOL"
             with self.writing:
                 replica.distrust()
             logger.warning("the revocation stream will begin anew: %s", error)
-        except grpc.RpcError as error:
-            ended = error_from_rpc(error).reason.value
+        except grpc.RpcError as rpc_error:
+            failure = error_from_rpc(rpc_error)
+            ended = failure.reason.value
             logger.debug("the revocation stream ended: %s", ended)
+            renewed = self._connection.renew(failure, stubs)
+            if not renewed:
+                self._contact.failed("StreamRevocations", failure)
         finally:
             call.cancel()
             self._call = None
+            self._contact.streaming = False
         self._counters.stream_ends[ended] += 1
-        return spoke
+        return spoke or renewed
 
     def _probe(self) -> None:
         interval = self._issuer.freshness.bound / PROBES_PER_BOUND
@@ -175,11 +189,13 @@ class ThreadFollower:
             key_set_revision=max(0, replica.key_revision),
         )
         try:
-            answer = self._stub.ConfirmRevocations(request, timeout=self._issuer.freshness.probe_timeout)
+            answer = self._connection.call(
+                "ConfirmRevocations", request, self._issuer.freshness.probe_timeout
+            )
             with self.writing:
                 replica.answer(probe, answer.head_cursor)
-        except grpc.RpcError as error:
-            logger.debug("a freshness probe failed: %s", error_from_rpc(error).reason.value)
+        except ServiceError as error:
+            logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:
             logger.warning("a freshness probe was answered with something else: %s", error)
         else:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
-from token_service.stores.sql.errors import Failure, classify, translate
+from token_service.stores.sql.errors import Failure, UnusableServerError, classify, translate, unavailable
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Lane, Row
 from token_service.stores.sql.url import DatabaseUrl
@@ -48,6 +48,7 @@ class Database:
         self.url: Final = DatabaseUrl.parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
         self.engine: Final[AsyncEngine] = create_engine(self.url, max(1, pool_size - writers - 1))
+        self._suspended = False
         self._errors: Final = driver_errors(self.url)
         self._write_lock: Final = asyncio.Lock() if self.url.path is not None else None
         self._write_lanes: Final = [self._lane(writes=True) for _ in range(writers)]
@@ -62,6 +63,14 @@ class Database:
         self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
             [self._read_lane.run], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
         )
+
+    def suspend(self) -> None:
+        """Refuse `write_one`: the log must be renewed first."""
+        self._suspended = True
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -88,6 +97,8 @@ class Database:
 
         Durable when it returns.
         """
+        if self._suspended:
+            raise unavailable()
         return await self._writes(call)
 
     async def read_one(self, call: Call) -> Row | None:
@@ -121,7 +132,10 @@ class Database:
                         async with lock, self.engine.connect() as connection:
                             await connection.execution_options(**options)
                             async with connection.begin():
-                                return await work(connection)
+                                result = await work(connection)
+                            if self.url.path is None:
+                                await _require_replicated(connection)
+                            return result
                     except self._errors as error:
                         if attempt == ATTEMPTS or classify(error) not in _REPEATED:
                             raise
@@ -139,3 +153,14 @@ class Database:
         from token_service.stores.sql.postgresql import PostgresLane
 
         return PostgresLane(self.url)
+
+
+async def _require_replicated(connection: AsyncConnection) -> None:
+    from token_service.stores.sql.postgresql import require_replicated
+
+    raw = await connection.get_raw_connection()
+    try:
+        require_replicated(raw.driver_connection)
+    except UnusableServerError:
+        await connection.invalidate()
+        raise

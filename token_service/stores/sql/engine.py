@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from token_service.stores.sql.errors import Failure, classify
+from token_service.stores.sql.errors import Failure, classify, name_of
 from token_service.stores.sql.url import DatabaseUrl
 
 WRITES: Final = "token_service_writes"
@@ -53,19 +54,45 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
         "max_overflow": pool_size - kept,
         "pool_timeout": POOL_TIMEOUT,
     }
-    if url.path is not None:
-        return _sqlite(url, pool, statement_timeout)
+    engine = (
+        _postgresql(url, pool, statement_timeout)
+        if url.path is None
+        else _sqlite(url, pool, statement_timeout)
+    )
+    engine.sync_engine.pool.logger.addFilter(_in_one_line)  # type: ignore[union-attr]
+    return engine
+
+
+def _postgresql(url: DatabaseUrl, pool: dict[str, Any], statement_timeout: float | None) -> AsyncEngine:
     from token_service.stores.sql import postgresql
 
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=lambda: postgresql.connect(url, statement_timeout=statement_timeout),
-        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every
-        # restart of the server.
-        pool_pre_ping=True,
         hide_parameters=True,
         **pool,
     )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def verify(connection: AdaptedConnection, record: object, proxy: object) -> None:
+        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every
+        # restart of the server, and reads of a server that has been replaced.
+        try:
+            connection.run_async(postgresql.require_writable)
+        except postgresql.ERRORS as error:
+            raise InvalidatePoolError from error
+
+    return engine
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shorten what the pool logs of a broken connection that it failed to give up: no one can do anything
+    about it.
+    """
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()}: {name_of(record.exc_info[1])}", ()
+        record.exc_info = None
+    return True
 
 
 def _sqlite(url: DatabaseUrl, pool: dict[str, Any], patience: float | None) -> AsyncEngine:

@@ -19,9 +19,13 @@ _UNAVAILABLE_CLASSES: Final = frozenset(("08", "28", "3D", "53", "57", "58"))
 system.
 """
 
-_UNAVAILABLE_STATES: Final = frozenset(("25006", "25P03", "55P03"))
-"""A read-only server (a standby after a failover), a transaction idle for too long, a lock not had in time.
-"""
+_UNAVAILABLE_STATES: Final = frozenset(("25P03", "55P03"))
+"""A transaction idle for too long, a lock not had in time."""
+
+_DISK_FULL: Final = "53100"
+
+_READ_ONLY: Final = "25006"
+"""The server is a standby, or was told to be read-only; another connection may lead to another one."""
 
 _UNSENT: Final = ("cannot switch to state", "not connected")
 """How asyncpg's words begin when it sends nothing, because the server has said goodbye and not hung up yet."""
@@ -52,13 +56,19 @@ class StatementRefusedError(TokenServiceError):
     """
 
 
+class UnusableServerError(Exception):
+    """The server that a connection leads to is not the one to ask; the message says why."""
+
+
 class Failure(Enum):
     """What an error of a driver means."""
 
     TRANSIENT = "transient"
     """Rolled back for the sake of others; repeat at once."""
     UNSENT = "unsent"
-    """The connection had ended before anything was sent; repeat at once on another one."""
+    """Nothing was done, for the connection had ended or its server can't write; repeat at once on another
+    one.
+    """
     UNAVAILABLE = "unavailable"
     """The database is away, too slow or out of something; the outcome is unknown."""
     REFUSED = "refused"
@@ -72,6 +82,8 @@ def classify(error: BaseException) -> Failure:
     if isinstance(state, str):
         if state in _TRANSIENT_STATES:
             return Failure.TRANSIENT
+        if state == _READ_ONLY:
+            return Failure.UNSENT
         if state[:2] in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
             return Failure.UNAVAILABLE
         return Failure.REFUSED
@@ -102,6 +114,8 @@ def is_login_refused(error: BaseException) -> bool:
 def name_of(error: BaseException) -> str:
     """What kind of error it is, in the driver's words and without its message: that may hold values of a row."""
     original = getattr(error, "orig", None) or error
+    if isinstance(original, UnusableServerError):
+        return str(original)
     kind = type(original.__cause__ or original).__name__
     code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
     return f"{kind} ({code})" if code else kind
@@ -114,13 +128,21 @@ def unavailable() -> StoreUnavailableError:
 
 def unavailable_because(cause: BaseException | None) -> StoreUnavailableError:
     """`unavailable`, with what is behind it for the log."""
-    error = unavailable()
+    message = "the disk of the database is full" if _is_disk_full(cause) else None
+    error = StoreUnavailableError(message, retry_after=RETRY_AFTER)
     error.__cause__ = cause
     return error
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    original = getattr(error, "orig", None) or error
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(original, "sqlstate", None) == _DISK_FULL
 
 
 def translate(error: BaseException) -> TokenServiceError:
     """The error to raise from `error`."""
     if classify(error) is Failure.REFUSED:
         return StatementRefusedError(f"the database refused a statement: {name_of(error)}")
-    return unavailable()
+    return unavailable_because(error)

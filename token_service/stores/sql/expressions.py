@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+
+IDENTITY_SETTING: Final = "log.server"
+"""The setting of a PostgreSQL session that holds the identity of its server."""
 
 
 class least(FunctionElement[int]):  # noqa: N801 - named like the SQL function
@@ -35,6 +38,33 @@ class database_now(FunctionElement[int]):  # noqa: N801 - named like a SQL funct
     inherit_cache = True
 
 
+class writable(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
+    """Whether the server takes writes: not as a standby, nor when it is told to be read-only."""
+
+    type = sa.Boolean()
+    name = "writable"
+    inherit_cache = True
+
+
+class server_identity(FunctionElement[str]):  # noqa: N801 - named like a SQL function
+    """Which history of which database cluster the connection writes; null where that is not known.
+
+    A promoted standby and another cluster with the same data have another identity.
+    """
+
+    type = sa.Text()
+    name = "server_identity"
+    inherit_cache = True
+
+
+class replicated(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
+    """Whether a commit of this transaction is on a synchronous standby before it is acknowledged."""
+
+    type = sa.Boolean()
+    name = "replicated"
+    inherit_cache = True
+
+
 @compiles(least, "sqlite")
 def _least(element: least, compiler: SQLCompiler, **options: Any) -> str:
     return f"min({compiler.process(element.clauses, **options)})"
@@ -49,6 +79,35 @@ def _greatest(element: greatest, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(greatest)
 def _as_named(element: least | greatest, compiler: SQLCompiler, **options: Any) -> str:
     return f"{element.name}({compiler.process(element.clauses, **options)})"
+
+
+@compiles(writable)
+def _writable(element: writable, compiler: SQLCompiler, **options: Any) -> str:
+    return "(current_setting('transaction_read_only') = 'off')"  # it is on in recovery, too
+
+
+@compiles(server_identity)
+def _identity(element: server_identity, compiler: SQLCompiler, **options: Any) -> str:
+    return f"nullif(current_setting('{IDENTITY_SETTING}', true), '')"
+
+
+@compiles(replicated)
+def _replicated(element: replicated, compiler: SQLCompiler, **options: Any) -> str:
+    return (
+        "(current_setting('synchronous_standby_names') <> '' "
+        "AND current_setting('synchronous_commit') IN ('on', 'remote_apply'))"
+    )
+
+
+@compiles(writable, "sqlite")
+def _always(element: writable, compiler: SQLCompiler, **options: Any) -> str:
+    return "1"
+
+
+@compiles(server_identity, "sqlite")
+@compiles(replicated, "sqlite")
+def _not_known(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:
+    return "NULL"
 
 
 @compiles(database_now)

@@ -20,10 +20,18 @@ ITEM: Final = "item"
 """The parameter that numbers the calls of a batch; a statement returns it as its last column."""
 
 
-class Statement:
-    """A SQLAlchemy construct, compiled once. It affects or finds one row at most and returns that row."""
+EVIDENCE: Final = "evidence"
+"""Label of the column that says whether the server that answers can write."""
 
-    __slots__ = ("has_parameters", "names", "sql")
+
+class Statement:
+    """A SQLAlchemy construct, compiled once. It affects or finds one row at most and returns that row.
+
+    Without parameters it may have a column named `EVIDENCE`: where that is false, the row is not returned,
+    and the connection not used again.
+    """
+
+    __slots__ = ("evidence", "has_parameters", "names", "sql")
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
         if dialect.name == "sqlite":
@@ -34,6 +42,9 @@ class Statement:
         self.names: Final[tuple[str, ...]] = tuple(compiled.positiontup or compiled.params)
         """The parameters: in order where the database numbers them."""
         self.has_parameters: Final = bool(self.names)
+        columns = [column.key for column in getattr(construct, "selected_columns", ())]
+        self.evidence: Final = columns.index(EVIDENCE) if EVIDENCE in columns else None
+        """The column that says whether the server can prove anything."""
         unset = [name for name, value in compiled.params.items() if value is not None]
         assert not unset, f"constants belong into the text of a statement: {unset}"
 

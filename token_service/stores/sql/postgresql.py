@@ -1,7 +1,7 @@
 """PostgreSQL: how to connect, and the lane that pipelines a batch into one transaction.
 
 Connections carry settings and prepared statements, so a pooler in between has to give each one a server
-connection of its own (session mode).
+connection of its own (session mode). `require_suitable` refuses another one at the start.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from token_service.errors import ConfigurationError
-from token_service.stores.sql.errors import Failure, classify, translate, unavailable
+from token_service.stores.sql.errors import Failure, UnusableServerError, classify, translate, unavailable
+from token_service.stores.sql.expressions import IDENTITY_SETTING
 from token_service.stores.sql.lane import ITEM, Call, Contact, Outcome, Row, Statement, each_its_own
 from token_service.stores.sql.url import DatabaseUrl
 
 CONNECT_TIMEOUT: Final = 5.0
 STATEMENT_TIMEOUT: Final = 5.0
 """Seconds for one statement, or one batch of a lane."""
+_ENCODING: Final = "UTF8"
+_POOLER_LOOKS: Final = 5
 ATTEMPTS: Final = 5
 """How often a transaction is tried that the server rolled back for the sake of another one."""
 
@@ -39,14 +42,32 @@ _LANE_SETTINGS: Final[Mapping[str, str]] = {
     "jit": "off",
 }
 
+NOT_WRITABLE: Final = "the server is a standby or read-only"
+_WRITABLE: Final = "current_setting('transaction_read_only') = 'off'"
+"""It is on in recovery, too."""
+_IDENTITY: Final = f"""SELECT set_config('{IDENTITY_SETTING}',
+    (pg_control_system()).system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8), false)"""
+"""The cluster and its timeline, as hexadecimal digits. Neither changes while a connection lives: a server that
+has left recovery does not go back to it, nor to another timeline, without a restart.
+"""
+_UNKNOWN_FUNCTION: Final = frozenset(("0A000", "42501", "42883"))
+"""Not supported, not permitted, not there: as some that speak PostgreSQL's protocol say."""
+
 ERRORS: Final = (
+    UnusableServerError,
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""Whatever the driver raises."""
+"""Whatever the driver or `connect` raises."""
+
+_DOUBT: Final = frozenset(("01000", "57P01"))
+"""What the server warns with when it no longer waits for the synchronous standby: cancelled, or shut down. It then
+reports the commit as done, although a failover might lose it.
+"""
+NOT_REPLICATED: Final = "a commit may be missing on the synchronous standby"
 
 Connection = Any
 """`asyncpg.Connection`; the driver has no types."""
@@ -54,40 +75,136 @@ Connection = Any
 T = TypeVar("T")
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that knows whether the server warned of a commit that is not on the standby."""
+
+    __slots__ = ("in_doubt",)
+
+    def note(self, _: Connection, message: Any) -> None:
+        """Listen to what the server says besides answers; called before the answer is there."""
+        if message.severity_en == "WARNING" and message.sqlstate in _DOUBT:
+            self.in_doubt = True
+
+
+def require_replicated(connection: Connection) -> None:
+    """Raise `UnusableServerError` if what was committed on this connection may be missing on the standby.
+
+    It is not acknowledged then: its outcome is unknown, as when an answer got lost.
+    """
+    if connection.in_doubt:
+        raise UnusableServerError(NOT_REPLICATED)
+
+
 async def connect(
     url: DatabaseUrl, settings: Mapping[str, str] = _SETTINGS, *, statement_timeout: float | None = None
 ) -> Connection:
-    """A new connection whose commits are durable.
+    """A new connection to a server that can write, and whose commits are durable.
 
     `statement_timeout` (seconds) is another one than `STATEMENT_TIMEOUT`. Raises `ERRORS`, and
     `ConfigurationError` for a URL it can't read.
     """
     timeout = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
+    options = (
+        {"target_session_attrs": "read-write"} if "," in url.dsn else {}
+    )  # several servers to choose from
     try:
         connection = await asyncpg.connect(
             url.dsn,
             timeout=CONNECT_TIMEOUT,
             command_timeout=timeout,
-            server_settings={
+            connection_class=_Connection,
+            **options,
+        )
+    except (asyncpg.ClientConfigurationError, ValueError):
+        # From nothing: the message of the cause may quote the URL.
+        raise ConfigurationError(f"the database URL {url} is not understood") from None
+    connection.in_doubt = False
+    connection.add_log_listener(connection.note)
+    try:
+        await _prepare(
+            connection,
+            {
                 **settings,
                 # The server gives up at the same time, so that nothing goes on for nobody.
                 "statement_timeout": f"{timeout * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{timeout * 2000:.0f}",
             },
         )
-    except (asyncpg.ClientConfigurationError, ValueError):
-        # From nothing: the message of the cause may quote the URL.
-        raise ConfigurationError(f"the database URL {url} is not understood") from None
-    try:
-        # An acknowledged write survives a crash, also where somebody traded that for speed; stronger settings
-        # stay.
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-        )
     except BaseException:
         connection.terminate()
         raise
     return connection
+
+
+async def require_suitable(url: DatabaseUrl) -> None:
+    """Raise `ConfigurationError` if the service can't work with this database, however long it waits.
+
+    Raises `ERRORS` if it can't find out.
+    """
+    try:
+        connection = await connect(url)
+        try:
+            encoding, backend = await connection.fetchrow(
+                "SELECT current_setting('server_encoding'), pg_backend_pid()"
+            )
+            if encoding != _ENCODING:
+                raise ConfigurationError(
+                    f"the database {url} has the encoding {encoding}, the service needs {_ENCODING}: make another one with "
+                    f"CREATE DATABASE ... ENCODING '{_ENCODING}' TEMPLATE template0"
+                )
+            pooled = backend != connection.get_server_pid()
+            if pooled and not await _keeps_backends(url, connection):
+                raise _wrong_pooling(url)
+        finally:
+            connection.terminate()
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        # A statement was prepared on another connection of the server than it was then used on.
+        raise _wrong_pooling(url) from None
+
+
+async def _keeps_backends(url: DatabaseUrl, one: Connection) -> bool:
+    """Whether a pooler gives each connection a backend of its own.
+
+    One that does not has the idle backend of the first connection serve the second one, unless a third one
+    takes it in between.
+    """
+    other = await connect(url)
+    try:
+        seen: list[set[int]] = [set(), set()]
+        for _ in range(_POOLER_LOOKS):
+            for backends, connection in zip(seen, (one, other), strict=True):
+                backends.add(await connection.fetchval("SELECT pg_backend_pid()"))
+    finally:
+        other.terminate()
+    return len(seen[0]) == len(seen[1]) == 1 and seen[0] != seen[1]
+
+
+def _wrong_pooling(url: DatabaseUrl) -> ConfigurationError:
+    return ConfigurationError(
+        f"the database {url} is behind a pooler that changes server connections between transactions; "
+        "set it to session mode (PgBouncer: pool_mode = session), or name the server itself"
+    )
+
+
+async def require_writable(connection: Connection) -> None:
+    """Raise `UnusableServerError` if the server is a standby or read-only by now, `ERRORS` if it is away."""
+    if not await connection.fetchval(f"SELECT {_WRITABLE}"):
+        raise UnusableServerError(NOT_WRITABLE)
+
+
+async def _prepare(connection: Connection, settings: Mapping[str, str]) -> None:
+    # As a statement, because poolers refuse most settings when a connection begins.
+    changes = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    # An acknowledged write survives a crash, also where that was traded for speed; stronger settings stay.
+    durable = "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)"
+    row = await connection.fetchrow(f"SELECT {_WRITABLE}, {durable}, {changes}")
+    if not row[0]:
+        raise UnusableServerError(NOT_WRITABLE)
+    try:
+        await connection.execute(_IDENTITY)
+    except asyncpg.PostgresError as error:
+        if error.sqlstate not in _UNKNOWN_FUNCTION:
+            raise
 
 
 class PostgresLane:
@@ -134,6 +251,8 @@ class PostgresLane:
     async def _shared(self, statement: Statement) -> Outcome:
         async def fetch(connection: Connection) -> Row | None:
             row: Row | None = await connection.fetchrow(statement.sql)
+            if row is not None and statement.evidence is not None and not row[statement.evidence]:
+                raise UnusableServerError(NOT_WRITABLE)
             return row
 
         return await self._try(fetch)
@@ -173,6 +292,7 @@ class PostgresLane:
             try:
                 connection = await self._connected()
                 result = await work(connection)
+                require_replicated(connection)
             except asyncio.CancelledError:
                 self._drop()
                 raise

@@ -11,13 +11,22 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import LogHead, RevocationDraft, SigningKeyState
+from token_service.core.ports import LogHead, LogMovedError, RevocationDraft, SigningKeyState
 from token_service.errors import TokenServiceError
 from token_service.stores.sql.database import MAX_QUEUE, Database
 from token_service.stores.sql.errors import StatementRefusedError, unavailable
-from token_service.stores.sql.expressions import database_now, greatest, insert, least, number
+from token_service.stores.sql.expressions import (
+    database_now,
+    greatest,
+    insert,
+    least,
+    number,
+    replicated,
+    server_identity,
+    writable,
+)
 from token_service.stores.sql.group_commit import GroupCommitter
-from token_service.stores.sql.lane import Call, Statement
+from token_service.stores.sql.lane import EVIDENCE, Call, Row, Statement
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of, values_of_draft
 from token_service.stores.sql.schema import log_head, revocation_floors, revocations, sessions, signing_keys
@@ -36,7 +45,12 @@ _HEAD: Final = sa.select(
     sa.case((log_head.c.newest_sequence == log_head.c.sequence, log_head.c.newest_time)),
     log_head.c.awaited_sequence,
     database_now(),
+    log_head.c.server,
+    server_identity(),
+    sa.func.coalesce(log_head.c.replicated_sequence == log_head.c.sequence, sa.false()),
 ).where(log_head.c.id == number(1))
+_SERVER: Final = slice(7, 10)
+"""The last three of it."""
 
 _COMPACTED: Final = (
     sa.select(log_head.c.compacted_sequence).where(log_head.c.id == number(1)).scalar_subquery()
@@ -53,7 +67,7 @@ class SqlRevocationLog:
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
-        self._head: Final = Statement(_HEAD, database.dialect)
+        self._head: Final = Statement(_HEAD.add_columns(writable().label(EVIDENCE)), database.dialect)
         self._raise_floor: Final = _raise_floor(database.dialect)
         self._appends: Final[GroupCommitter[Sequence[RevocationDraft], _Appended]] = GroupCommitter(
             [self._flush], max_batch=_MAX_BATCH, max_queue=MAX_QUEUE
@@ -78,7 +92,14 @@ class SqlRevocationLog:
         row = await self._database.read_one(Call(self._head, {}))
         if row is None:
             raise unavailable()  # somebody emptied the table
-        return head_of(row)
+        head = head_of(row)
+        try:
+            _require_same_server(row, head)
+        except LogMovedError:
+            self._database.suspend()
+            raise
+        self._database.resume()
+        return head
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
         """See `RevocationLog.read`."""
@@ -96,11 +117,11 @@ class SqlRevocationLog:
         return await self._database.read(select)
 
     async def renew(
-        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False
     ) -> LogHead | None:
         """See `RevocationLog.renew`.
 
-        Entries that are compacted by it are deleted later, for they may be many.
+        Also on a server that the log was not written on. Entries that are compacted by it are deleted later, for they may be many.
         """
         keys = (
             sa.select(revocations)
@@ -109,18 +130,19 @@ class SqlRevocationLog:
         )
 
         async def work(connection: AsyncConnection) -> LogHead | None:
-            head = await _locked_head(connection)
+            head = head_of(await _locked_row(connection))
             if head.epoch != replaces or head.sequence >= sequence:
                 return None
             entries = [values_of_draft(draft, sequence)]
-            entries += [
-                {**row, "sequence": sequence + place}
-                for place, row in enumerate((await connection.execute(keys)).mappings(), 1)
-            ]
+            if not keep:
+                entries += [
+                    {**row, "sequence": sequence + place}
+                    for place, row in enumerate((await connection.execute(keys)).mappings(), 1)
+                ]
             newest = entries[-1]["revoke_time"]
-            after = LogHead(
-                epoch, sequence + len(entries) - 1, sequence - 1, head.key_revision, to_seconds(newest)
-            )
+            compacted = head.compacted if keep else sequence - 1
+            last = sequence + len(entries) - 1
+            after = LogHead(epoch, last, compacted, head.key_revision, to_seconds(newest))
             await connection.execute(sa.insert(revocations), entries)
             await connection.execute(
                 sa.update(log_head).values(
@@ -130,12 +152,16 @@ class SqlRevocationLog:
                     newest_time=newest,
                     newest_sequence=after.sequence,
                     awaited_sequence=0,
+                    **_written_here(after.sequence),
                 )
             )
-            await connection.execute(self._raise_floor, [_floor_of(entries[0])])
+            if draft.target in _FLOORS:
+                await connection.execute(self._raise_floor, [_floor_of(entries[0])])
             return after
 
-        return await self._database.write(work)
+        renewed = await self._database.write(work)
+        self._database.resume()
+        return renewed
 
     async def compact(self, now: float, limit: int) -> int:
         """See `RevocationLog.compact`."""
@@ -157,6 +183,14 @@ class SqlRevocationLog:
                 await connection.execute(sa.delete(revocations).where(revocations.c.sequence <= last))
             if last > head.compacted:
                 await connection.execute(sa.update(log_head).values(compacted_sequence=last))
+            # Also while nothing is appended: a standby may have been added or taken away.
+            written = _written_here(head.sequence)
+            place = written["replicated_sequence"]
+            await connection.execute(
+                sa.update(log_head)
+                .where(log_head.c.replicated_sequence.is_distinct_from(place))
+                .values(**written)
+            )
             return count
 
         return await self._database.write(work)
@@ -237,6 +271,7 @@ class SqlRevocationLog:
                     newest_time=entries[-1]["revoke_time"],
                     newest_sequence=sequence,
                     awaited_sequence=awaited,
+                    **_written_here(sequence),
                 )
             )
         if floors:
@@ -245,8 +280,30 @@ class SqlRevocationLog:
         return [(replace(after, follows=follows), mine) for follows, mine in appended]
 
 
+async def _locked_row(connection: AsyncConnection) -> Row:
+    return tuple((await connection.execute(_HEAD.with_for_update())).one())
+
+
 async def _locked_head(connection: AsyncConnection) -> LogHead:
-    return head_of((await connection.execute(_HEAD.with_for_update())).one())
+    """Raises `LogMovedError`."""
+    row = await _locked_row(connection)
+    head = head_of(row)
+    _require_same_server(row, head)
+    return head
+
+
+def _require_same_server(row: Row, head: LogHead) -> None:
+    written_on, server, replicated_there = row[_SERVER]
+    if written_on is not None and server is not None and written_on != server:
+        raise LogMovedError(head, nothing_lost=bool(replicated_there))
+
+
+def _written_here(sequence: int) -> dict[str, Any]:
+    """What the head says of a log that this server writes up to `sequence`."""
+    return {
+        "server": server_identity(),
+        "replicated_sequence": sa.case((replicated(), number(sequence))),
+    }
 
 
 def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
 
 def head_of(row: Sequence[Any]) -> LogHead:
     """From `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence` and the
-    database's time.
+    database's time; further columns are ignored.
     """
     return LogHead(
         row[0],

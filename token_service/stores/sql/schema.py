@@ -123,6 +123,10 @@ log_head: Final = Table(
     Column("newest_sequence", BigInteger),
     Column("newest_time", BigInteger),
     Column("awaited_sequence", BigInteger, nullable=False, server_default="0"),
+    # Which history of which cluster the log was last appended to in; null where that is not known.
+    Column("server", Text),
+    # `sequence` if the last entry was acknowledged by a synchronous standby, and with it all before.
+    Column("replicated_sequence", BigInteger),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 

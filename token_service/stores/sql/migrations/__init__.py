@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_of
 from token_service.stores.sql.url import DatabaseUrl
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The revision this version of the service works with. A constant, so that a start on an up-to-date database
 does without Alembic.
 """
@@ -34,10 +34,16 @@ _version_table: Final = sa.table("alembic_version", sa.column("version_num", sa.
 async def current_revision(url: DatabaseUrl) -> str | None:
     """The revision of the database's schema; None if it has none.
 
-    Raises `ConfigurationError` if the database does not let the service in, `StoreUnavailableError`.
+    Raises `ConfigurationError` if the database does not let the service in or is not suitable,
+    `StoreUnavailableError`.
     """
     if url.path is not None and not url.path.exists():
         return None  # looking would make an empty file
+    if url.path is None:
+        from token_service.stores.sql.postgresql import require_suitable
+
+        with _explained(url):
+            await require_suitable(url)
     async with _transaction(url, writes=False) as connection:
         return await _revision(connection)
 
@@ -80,10 +86,19 @@ async def migrate(url: DatabaseUrl) -> bool:
 async def _transaction(url: DatabaseUrl, *, writes: bool) -> AsyncIterator[AsyncConnection]:
     engine = create_engine(url, 1, statement_timeout=PATIENCE if writes else None)
     try:
-        async with engine.connect() as connection:
-            await connection.execution_options(**{WRITES: writes})
-            async with connection.begin():
-                yield connection
+        with _explained(url):
+            async with engine.connect() as connection:
+                await connection.execution_options(**{WRITES: writes})
+                async with connection.begin():
+                    yield connection
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def _explained(url: DatabaseUrl) -> Iterator[None]:
+    try:
+        yield
     except driver_errors(url) as error:
         # Shown to who starts the service, and so with the place and the kind of trouble.
         if is_login_refused(error):
@@ -91,8 +106,6 @@ async def _transaction(url: DatabaseUrl, *, writes: bool) -> AsyncIterator[Async
                 f"the database {url} refused the service: {name_of(error)}; check user, password and database"
             ) from error
         raise _unavailable(url, error) from error
-    finally:
-        await engine.dispose()
 
 
 async def _revision(connection: AsyncConnection) -> str | None:

@@ -1,0 +1,369 @@
+"""What the SQL stores make of a server that is a standby, that is read-only, or that was promoted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract.builders import a_draft, a_session
+from tests.contract.test_sql_faults import all_fail, connection_to, created, every_operation
+from tests.faults.proxy import Proxy
+from tests.support.deadline import eventually
+from tests.support.postgres import PostgresServer
+from tests.support.standby import StandbyServer
+from tests.unit.core.node import RecordingAudit
+from token_service.clock import SystemClock
+from token_service.core.failover_log import FailoverLog
+from token_service.core.log_renewal import renew_log
+from token_service.core.ports import LogMovedError, NodeReport
+from token_service.errors import StoreUnavailableError
+from token_service.stores.sql import SqlStores
+from token_service.tokens.revocation import RevocationTarget
+
+TOKEN, SUBJECT = RevocationTarget.TOKEN_ID, RevocationTarget.SUBJECT
+
+
+def address(server):
+    return f"127.0.0.1:{server.port}"
+
+
+def through(proxy, url):
+    """The same database, reached through a proxy."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{proxy.address}").geturl()
+
+
+def on(server, url):
+    """The same database on a copy of its server."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{server.port}").geturl()
+
+
+@pytest.fixture
+async def cluster():
+    with PostgresServer(fsync=False) as primary, StandbyServer(primary) as standby:
+        url = primary.create_database()
+        async with SqlStores(url) as stores:
+            await stores.migrate()
+        await asyncio.to_thread(standby.start)
+        yield primary, standby, url
+
+
+@pytest.fixture
+def cluster_server():
+    with PostgresServer(fsync=False) as server:
+        yield server
+
+
+def a_failover_log(stores):
+    return FailoverLog(stores.log, SystemClock(), secrets.token_bytes, RecordingAudit())
+
+
+async def fail_over(primary, standby):
+    await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(standby.promote)
+
+
+class TestStandby:
+    async def test_is_not_asked_and_the_primary_is_once_it_can_be_reached(self, cluster):
+        primary, standby, url = cluster
+        async with Proxy(address(standby)) as proxy, SqlStores(through(proxy, url)) as stores:
+            await asyncio.to_thread(standby.catch_up)
+            await all_fail(every_operation(stores, a_session()))
+            proxy.lead_to(address(primary))
+            assert (await stores.log.head()).sequence == 0
+            session = await created(stores)
+            for name, call in every_operation(stores, session).items():
+                assert await call() is not NotImplemented, name
+
+    async def test_is_left_when_a_connection_was_led_there_for_a_while(self, cluster):
+        primary, standby, url = cluster
+        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+            session = await created(stores)
+            await asyncio.to_thread(standby.catch_up)
+            proxy.lead_to(address(standby))
+            proxy.cut()
+            proxy.heal()
+            await eventually(lambda: fails(stores.log.head))
+            await all_fail(every_operation(stores, session))
+            proxy.lead_to(address(primary))
+            head, _ = await stores.log.append([a_draft(TOKEN, "t")])
+            assert await stores.log.head() == head
+            assert (await stores.sessions.get(session.id)).id == session.id
+
+    async def test_is_named_when_the_schema_is_looked_for(self, cluster):
+        _, standby, url = cluster
+        await asyncio.to_thread(standby.catch_up)
+        async with SqlStores(on(standby, url)) as stores:
+            for look in (stores.migrate, stores.require_current):
+                with pytest.raises(StoreUnavailableError, match="is a standby or read-only"):
+                    await look()
+
+    async def test_of_several_servers_the_primary_is_asked(self, cluster):
+        primary, standby, url = cluster
+        parts = urlsplit(url)
+        both = f"{parts.netloc.rpartition('@')[0]}@{address(standby)},{address(primary)}"
+        await asyncio.to_thread(standby.catch_up)
+        async with SqlStores(parts._replace(netloc=both).geturl()) as stores:
+            await stores.require_current()
+            await stores.log.append([a_draft(TOKEN, "t")])
+            assert (await stores.log.head()).sequence == 1
+
+
+class TestSynchronousStandby:
+    @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+    async def test_a_commit_that_no_longer_waits_for_the_standby_is_not_acknowledged(self, cluster, end):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            await created(stores)
+            await stores.log.append([a_draft(TOKEN, "t")])
+            await asyncio.to_thread(standby.stop_following)
+            for write in (
+                lambda: created(stores),
+                lambda: stores.log.append([a_draft(TOKEN, "u")]),
+                lambda: stores.nodes.report(NodeReport("node", 1, [], [])),
+            ):
+                writing = asyncio.create_task(write())
+                ended = f"SELECT count({end}(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                await eventually(lambda ended=ended: asyncio.to_thread(primary.query, ended))
+                with pytest.raises(StoreUnavailableError):
+                    await writing
+
+
+class TestReadOnly:
+    async def test_what_it_says_is_no_head_and_no_connection_to_it_is_kept(self, cluster):
+        primary, standby, url = cluster
+        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+            session = await created(stores)
+            operations = every_operation(stores, session)
+            for call in operations.values():
+                await call()
+            before = await stores.log.head()
+            await asyncio.to_thread(primary.configure, default_transaction_read_only="on")
+            await eventually(lambda: fails(stores.log.head))
+            await all_fail(operations)
+
+            await asyncio.to_thread(standby.catch_up)
+            # The one that is read-only lives on, and so would connections to it.
+            await asyncio.to_thread(standby.promote)
+            await asyncio.to_thread(standby.configure, default_transaction_read_only=None)
+            proxy.lead_to(address(standby))
+            with pytest.raises(LogMovedError) as moved:
+                await stores.log.head()
+            assert moved.value.head == before
+
+    async def test_that_writes_again_is_used_again(self, cluster_server):
+        url = cluster_server.create_database()
+        async with SqlStores(url) as stores:
+            await stores.migrate()
+            session = await created(stores)
+            await asyncio.to_thread(cluster_server.configure, default_transaction_read_only="on")
+            await eventually(lambda: fails(stores.log.head))
+            await asyncio.to_thread(cluster_server.configure, default_transaction_read_only=None)
+            await eventually(lambda: succeeds(stores.log.head))
+            for call in every_operation(stores, session).values():
+                await call()
+
+    async def test_a_write_that_is_refused_costs_the_pool_its_connections(self, cluster):
+        """Nothing but writes through the engine, which no head is read before."""
+        primary, standby, url = cluster
+        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+            assert await stores.leases.acquire("lease", "node", 60)
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(standby.promote)
+            await asyncio.to_thread(primary.configure, default_transaction_read_only="on")
+            proxy.lead_to(address(standby))
+            await eventually(lambda: succeeds(lambda: stores.leases.acquire("lease", "node", 60)))
+            async with connection_to(on(standby, url)) as other:
+                assert await other.fetchval("SELECT count(*) FROM leases WHERE name = 'lease'") == 1
+
+
+class TestPromoted:
+    async def test_a_synchronous_standby_goes_on_with_all_of_the_log_under_another_name(self, cluster):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+            log = a_failover_log(stores)
+            session = await created(stores)
+            before, entries = await log.append([a_draft(TOKEN, "t"), a_draft(SUBJECT, "bob")])
+            await fail_over(primary, standby)
+            proxy.lead_to(address(standby))
+
+            after = await eventually(lambda: unless_unavailable(log.head))
+            assert after.epoch != before.epoch
+            assert after.sequence > 2**40 > before.sequence
+            assert (await log.read(0, 10))[:2] == entries
+            later, (entry,) = await log.append([a_draft(TOKEN, "later")])
+            assert (later.epoch, entry.sequence) == (after.epoch, after.sequence + 1)
+            alive = await stores.sessions.get(session.id)
+            assert (alive.floor, alive.head) == (0, later.sequence)  # nothing was revoked
+
+    async def test_of_several_nodes_one_renews_the_log(self, cluster):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            await stores.log.append([a_draft(TOKEN, "t")])
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as one, SqlStores(on(standby, url)) as other:
+            logs = [a_failover_log(stores) for stores in (one, other)] * 4
+            heads = await asyncio.gather(*(log.head() for log in logs))
+            assert {head.epoch for head in heads} == {(await one.log.head()).epoch}
+            assert len(await one.log.read(0, 10)) == 2
+
+    async def test_an_append_goes_on_too(self, cluster):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            before, _ = await stores.log.append([a_draft(TOKEN, "t")])
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            head, (entry,) = await a_failover_log(stores).append([a_draft(SUBJECT, "bob")])
+            assert head.epoch != before.epoch
+            assert entry.sequence == head.sequence > 2**40
+
+    async def test_one_that_lacks_entries_says_so_to_nodes_that_never_saw_them(self, cluster):
+        primary, standby, url = cluster
+        async with SqlStores(url) as stores:
+            await stores.log.append([a_draft(TOKEN, "known")])
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(standby.stop_following)
+            await stores.log.append([a_draft(TOKEN, "lost")])
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            log = a_failover_log(stores)
+            for call in (log.head, lambda: log.append([a_draft(TOKEN, "another")])):
+                with pytest.raises(LogMovedError, match="token-service log renew") as moved:
+                    await call()
+                assert not moved.value.nothing_lost
+            with pytest.raises(StoreUnavailableError):  # and its sessions may be as old
+                await created(stores)
+            assert [entry.value for entry in await stores.log.read(0, 10)] == ["known"]
+
+    @pytest.mark.parametrize("nothing_lost", [True, False])
+    async def test_an_operator_renews_the_log(self, cluster, nothing_lost):
+        primary, standby, url = cluster
+        async with SqlStores(url) as stores:
+            session = await created(stores)
+            await stores.log.append([a_draft(TOKEN, "t")])
+            await asyncio.to_thread(standby.catch_up)
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            with pytest.raises(LogMovedError) as moved:
+                await stores.log.head()
+            clock = SystemClock()
+            await renew_log(
+                stores.log,
+                moved.value.head,
+                clock.now(),
+                secrets.token_bytes,
+                RecordingAudit(),
+                nothing_lost=nothing_lost,
+            )
+            head = await stores.log.head()
+            assert head.epoch != moved.value.head.epoch
+            alive = await stores.sessions.get(session.id)
+            assert (alive.revision >= alive.floor) is nothing_lost
+            await created(stores)
+
+    async def test_what_a_node_knew_and_the_standby_does_not_is_lost(self, cluster):
+        """Also where the standby was synchronous when it fell behind."""
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+            log = a_failover_log(stores)
+            await log.append([a_draft(TOKEN, "known")])
+            await asyncio.to_thread(primary.configure, synchronous_standby_names=None)
+            await asyncio.to_thread(standby.stop_following)
+            await log.append([a_draft(TOKEN, "lost")])
+            await fail_over(primary, standby)
+            proxy.lead_to(address(standby))
+            moved = await eventually(lambda: why_moved(log.head))
+            assert moved.head.sequence == 1
+
+    async def test_a_commit_that_no_standby_has_is_no_proof(self, cluster):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            await stores.log.append([a_draft(TOKEN, 1)])
+            await asyncio.to_thread(primary.configure, synchronous_standby_names=None)
+            await stores.log.append([a_draft(TOKEN, 2)])
+            await asyncio.to_thread(standby.catch_up)
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            with pytest.raises(LogMovedError) as moved:
+                await stores.log.head()
+            assert not moved.value.nothing_lost
+
+    async def test_the_janitor_notes_a_standby_that_was_added(self, cluster):
+        primary, standby, url = cluster
+        async with SqlStores(url) as stores:
+            await stores.log.append([a_draft(TOKEN, 1)])
+            await asyncio.to_thread(standby.make_synchronous)
+            await stores.log.compact(0, 10)
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            with pytest.raises(LogMovedError) as moved:
+                await stores.log.head()
+            assert moved.value.nothing_lost
+
+    async def test_an_entry_of_an_older_node_is_no_proof(self, cluster):
+        primary, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as stores:
+            await stores.log.append([a_draft(TOKEN, 1)])
+            async with stores._database.engine.begin() as connection:
+                await connection.exec_driver_sql("UPDATE log_head SET sequence = 2")
+        await fail_over(primary, standby)
+        async with SqlStores(on(standby, url)) as stores:
+            with pytest.raises(LogMovedError) as moved:
+                await stores.log.head()
+            assert not moved.value.nothing_lost
+
+
+async def test_a_role_without_privileges_knows_its_server(cluster_server):
+    url = cluster_server.create_database()
+    async with SqlStores(url) as stores:
+        await stores.migrate()
+    async with connection_to(url) as admin:
+        await admin.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+        await admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
+    parts = urlsplit(url)
+    plain = parts._replace(netloc=f"plain:plain@{parts.netloc.rpartition('@')[2]}").geturl()
+    async with SqlStores(plain) as stores:
+        await stores.log.append([a_draft(TOKEN, "t")])
+    async with connection_to(url) as admin:
+        system = await admin.fetchval("SELECT system_identifier FROM pg_control_system()")
+        assert await admin.fetchval("SELECT server FROM log_head") == f"{system}/00000001"
+
+
+async def fails(call):
+    try:
+        await call()
+    except StoreUnavailableError:
+        return True
+    return False
+
+
+async def succeeds(call):
+    return not await fails(call)
+
+
+async def unless_unavailable(call):
+    try:
+        return await call()
+    except StoreUnavailableError:
+        return None
+
+
+async def why_moved(call):
+    try:
+        await call()
+    except LogMovedError as error:
+        return error
+    except StoreUnavailableError:
+        pass
+    return None

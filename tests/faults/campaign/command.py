@@ -1,0 +1,113 @@
+"""The command line of the campaign."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from tests.faults.campaign.conductor import Options, run
+from tests.faults.campaign.defects import DEFECTS
+from tests.faults.campaign.disk import run_disk
+from tests.faults.campaign.plan import SIZES
+from tests.faults.campaign.report import render
+
+_EXAMPLES = """\
+examples:
+  scripts/faults campaign --minutes 10 --seed 7
+  scripts/faults campaign --minutes 60 --write-report docs/reliability.md
+  scripts/faults campaign --minutes 2 --size small --defect cache-unchecked
+  scripts/faults campaign --self-test
+"""
+_SHOWN = 3
+_DISK_MINUTES = 0.5
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `campaign` to the commands of `scripts/faults`."""
+    parser = commands.add_parser(
+        "campaign",
+        help="the whole service under load while everything fails: nothing is accepted after t + S, nothing is lost",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long to break things (default 10)")
+    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: from the time")
+    parser.add_argument("--size", choices=SIZES, default="full", help="default full: 20 validators")
+    parser.add_argument("--bound", type=float, default=2.0, metavar="S", help="S in seconds (default 2)")
+    parser.add_argument(
+        "--write-report", type=Path, metavar="FILE", help="write what was done and found, as Markdown"
+    )
+    parser.add_argument(
+        "--defect", choices=DEFECTS, help="put a known defect into the processes; the judge must find it"
+    )
+    parser.add_argument(
+        "--self-test",
+        action="store_true",
+        help="all known defects, one after the other, 2 minutes each at most",
+    )
+    parser.set_defaults(run=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run what was asked for; 1 if something was found, or a defect was not."""
+    try:
+        if arguments.self_test:
+            return _self_test(arguments)
+        return _campaign(arguments)
+    except KeyboardInterrupt:
+        print("faults: campaign: interrupted; everything that was started has ended", file=sys.stderr)
+        return 130
+
+
+def _campaign(arguments: argparse.Namespace) -> int:
+    defect = arguments.defect or ""
+    outcomes = [asyncio.run(run(_options(arguments, arguments.minutes, arguments.size, defect)))]
+    if not defect and not outcomes[0].findings:
+        print("faults: campaign: SQLite on a full disk", file=sys.stderr, flush=True)
+        minutes = min(_DISK_MINUTES, arguments.minutes)
+        outcomes.append(asyncio.run(run_disk(_options(arguments, minutes, arguments.size, ""))))
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    for finding in findings[:_SHOWN]:
+        print(finding)
+    if len(findings) > _SHOWN:
+        print(f"and {len(findings) - _SHOWN} more")
+    if arguments.write_report is not None:
+        arguments.write_report.write_text(render(outcomes))
+    judges = [outcome.judge for outcome in outcomes]
+    print(
+        f"seed {arguments.seed}: {sum(sum(judge.surroundings.count().values()) for judge in judges)} faults in "
+        f"{sum(outcome.seconds for outcome in outcomes):.0f} s, "
+        f"{sum(judge.freshness.accepted for judge in judges):,} acceptances and "
+        f"{sum(judge.kinds['revoked'] for judge in judges):,} revocations judged, {len(findings) or 'no'} findings"
+    )
+    return 1 if findings else 0
+
+
+def _options(arguments: argparse.Namespace, minutes: float, size: str, defect: str) -> Options:
+    return Options(
+        minutes=minutes,
+        seed=arguments.seed,
+        size=size,
+        bound=arguments.bound,
+        defect=defect,
+        kinds=DEFECTS[defect].kinds if defect else (),
+    )
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    """Each defect must be found; without one, nothing may be."""
+    rows = []
+    for name in ("", *DEFECTS):
+        title = DEFECTS[name].summary if name else "no defect"
+        print(f"faults: self-test: {title}", file=sys.stderr, flush=True)
+        outcome = asyncio.run(run(_options(arguments, 2.0 if name else 1.0, "small", name)))
+        good = bool(outcome.findings) == bool(name)
+        said = outcome.findings[0].kind if outcome.findings else "nothing"
+        rows.append((title, good, said, outcome.seconds))
+    width = max(len(row[0]) for row in rows)
+    for title, good, said, seconds in rows:
+        print(f"{title:<{width}}  {'as it must be' if good else 'WRONG':<13}  {seconds:4.0f} s  {said}")
+    return 0 if all(row[1] for row in rows) else 1

@@ -1,0 +1,195 @@
+"""Runs a campaign: starts everything, breaks things, lets everything come back, and asks the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tests.faults.campaign.audit import audit
+from tests.faults.campaign.checks.finding import Finding
+from tests.faults.campaign.checks.processes import RECOVERY_LIMIT
+from tests.faults.campaign.faults import Fault, catalog
+from tests.faults.campaign.history import History, clock
+from tests.faults.campaign.judge import Judge
+from tests.faults.campaign.plan import SIZES
+from tests.faults.campaign.schedule import Planned, Schedule
+from tests.faults.campaign.site import Process, Site
+from tests.support.processes import http_status
+
+_DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
+_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
+_HUNG_UP = re.compile("ExecuteBatchError raised in core by servicer method")
+"""What gRPC itself logs, with a traceback, when a caller hangs up while it is being answered."""
+_SETTLE = 2.0
+
+Faults = Callable[[Site, random.Random], Sequence[Fault]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    minutes: float
+    seed: int
+    size: str = "full"
+    bound: float = 2.0
+    defect: str = ""
+    kinds: tuple[str, ...] = ()
+    """Kinds of faults; none: all there are."""
+    say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    options: Options
+    findings: list[Finding]
+    judge: Judge
+    seconds: float
+    notes: list[str]
+    title: str = "Everything"
+
+
+async def run(options: Options) -> Outcome:
+    """Run until the time is over or something was found."""
+    async with Site(
+        SIZES[options.size], bound=options.bound, seed=options.seed, defect=options.defect
+    ) as site:
+        return await Campaign(options, site, catalog).run()
+
+
+class Campaign:
+    """One campaign at a site that runs."""
+
+    def __init__(self, options: Options, site: Site, faults: Faults) -> None:
+        self._faults = faults
+        self._options = options
+        self._site = site
+        self._history = History(site.root)
+        self._judge = Judge(options.bound)
+        self._fault = 0
+        self._read: dict[str, int] = {}
+
+    async def run(self) -> Outcome:
+        """Run until the time is over or something was found."""
+        options, site = self._options, self._site
+        rng = random.Random(options.seed)
+        schedule = Schedule(self._faults(site, rng), rng, options.bound, options.kinds)
+        keeping = asyncio.create_task(self._keep())
+        try:
+            await self._rest()
+            began = clock()
+            rounds = 0
+            while (spent := clock() - began) < options.minutes * 60 and not await self._found():
+                planned = schedule.next()
+                rounds += 1
+                options.say(
+                    f"faults: campaign: {_minutes(spent)} of {_minutes(options.minutes * 60)}, "
+                    f"{self._judge.freshness.accepted:,} acceptances judged, round {rounds}: "
+                    + ", ".join(f"{each.fault.kind} ({each.fault.target})" for each in planned)
+                )
+                await self._round(planned)
+                await self._rest()
+                if not await self._found():
+                    self._judge.forget(clock())
+            if not await self._found():
+                await self._finish()
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+        notes = [site.without_clocks] if site.without_clocks else []
+        return Outcome(options, self._judge.findings(), self._judge, clock() - began, notes)
+
+    async def _listen(self) -> None:
+        """Tell the judge what is new; in a thread, for the network between the processes is in this loop."""
+        await asyncio.to_thread(lambda: self._judge.feed(self._history.new()))
+
+    async def _found(self) -> list[Finding]:
+        await self._listen()
+        return await asyncio.to_thread(self._judge.findings)
+
+    async def _round(self, planned: Sequence[Planned]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in planned:
+                group.create_task(self._break(each))
+
+    async def _break(self, planned: Planned) -> None:
+        await asyncio.sleep(planned.after)
+        self._fault += 1
+        number, fault = self._fault, planned.fault
+        self._site.journal.write("fault", id=number, kind=fault.kind, target=fault.target, at=clock())
+        try:
+            await fault.begin()
+            await asyncio.sleep(planned.lasts)
+        finally:
+            await fault.end()
+            self._site.journal.write("fault_end", id=number, at=clock())
+
+    async def _rest(self) -> None:
+        """Without any fault, wait until everything is ready and fresh; then a moment longer."""
+        began = clock()
+        while (missing := await self._missing(began)) and clock() - began < RECOVERY_LIMIT:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        self._site.journal.write("rest", b=began, at=clock(), missing=missing)
+        await asyncio.sleep(_SETTLE)
+
+    async def _missing(self, began: float) -> list[str]:
+        await self._listen()
+        missing = []
+        for node in self._site.nodes:
+            status = await asyncio.to_thread(http_status, node.http_address, "/readyz", timeout=5)
+            if status != 200:
+                missing.append(f"{node.name} is not ready ({status})")
+        for program in self._site.validators:
+            beat = self._judge.beats.get(program.name)
+            fresh = len(beat["fresh"]) if beat is not None and beat["at"] >= began else 0
+            count = self._site.size.validators // len(self._site.validators)
+            if fresh < count:
+                missing.append(f"{fresh} of {count} in {program.name} are fresh")
+        return missing
+
+    async def _keep(self) -> None:
+        """Start again what has ended, measure memory, look through logs."""
+        beats = 0
+        while True:
+            await asyncio.sleep(0.25)
+            await asyncio.to_thread(self._site.restart_what_ended)
+            beats += 1
+            if beats % 8 == 0:
+                await asyncio.to_thread(self._site.sample_memory)
+                await asyncio.to_thread(self._read_logs)
+
+    def _read_logs(self) -> None:
+        for process in self._site.processes:
+            self._read_log(process)
+
+    def _read_log(self, process: Process) -> None:
+        text = self._site.log_of(process)
+        start = self._read.get(process.name, 0)
+        new = text[start : text.rfind("\n") + 1]
+        for entry in _ENTRY.split(new):
+            if _DEFECT.search(entry) and not _HUNG_UP.search(entry):
+                self._site.journal.write("log", p=process.name, at=clock(), text=entry[:3000])
+        self._read[process.name] = start + len(new)
+
+    async def _finish(self) -> None:
+        """End the load, see what validators say of the last revocations, and whether anything was lost."""
+        site = self._site
+        site.held.add(site.load.name)
+        await asyncio.to_thread(site.load.kill)
+        await asyncio.sleep(self._options.bound + 1)
+        await self._listen()
+        await audit(site, self._judge)
+        await asyncio.to_thread(self._read_logs)
+        await self._listen()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"

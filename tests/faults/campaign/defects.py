@@ -1,0 +1,228 @@
+"""Defects that the campaign puts into its own processes, to show that the judge finds them.
+
+The product has no switch for them: what is replaced is replaced here, in processes that the harness starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One of them."""
+
+    name: str
+    summary: str
+    in_node: Callable[[], None] = _nothing
+    in_validator: Callable[[], None] = _nothing
+    kinds: tuple[str, ...] = ()
+    """Kinds of faults under which it shows; none: it shows under any."""
+
+
+def _verdict_of_the_old_set() -> None:
+    """Look the token up, be held up, and then ask whether that is fresh."""
+    from token_service.client.local import LocalValidator
+
+    check = LocalValidator.check
+
+    def defective(self: Any, token: str, audience: Any, required_scopes: Any) -> Any:
+        entry = self.cache.get(token)
+        if entry is not None and threading.current_thread() is not threading.main_thread():
+            clean = entry.feed.revocations.find(entry.claims) is None
+            if random.random() < 0.2:
+                time.sleep(0.05)
+            now = self._now()
+            if clean and now < entry.valid_until and entry.feed.is_fresh(now, self._elapsed()):
+                return entry.claims
+        return check(self, token, audience, required_scopes)
+
+    LocalValidator.check = defective  # type: ignore[method-assign]
+
+
+def _shared_answer_taken_for_new() -> None:
+    """A validation that joins a call under way takes the answer for one to a question it asked itself."""
+    from dataclasses import replace
+
+    from token_service.client import sync_validator, validator
+    from token_service.client.clock import Instant
+
+    ask = validator._Service.ask
+    ask_in_thread = sync_validator._Service.ask
+
+    async def defective(self: Any, question: Any) -> Any:
+        joined = Instant.of(self._parts.clock)
+        answer = await ask(self, question)
+        return answer and replace(answer, asked=joined)
+
+    def defective_in_thread(self: Any, question: Any) -> Any:
+        joined = Instant.of(self._parts.clock)
+        answer = ask_in_thread(self, question)
+        return answer and replace(answer, asked=joined)
+
+    validator._Service.ask = defective  # type: ignore[method-assign]
+    sync_validator._Service.ask = defective_in_thread  # type: ignore[method-assign]
+
+
+def _standby_taken_for_primary() -> None:
+    """Every server says that it can be written to, and which timeline it is on."""
+    import asyncpg
+
+    lies = {
+        "current_setting('transaction_read_only') = 'off'": "true",
+        "left(pg_walfile_name(pg_current_wal_lsn()), 8)": (
+            "lpad(upper(to_hex((SELECT timeline_id FROM pg_control_checkpoint()))), 8, '0')"
+        ),
+    }
+
+    def twisted(query: str) -> str:
+        for truth, lie in lies.items():
+            query = query.replace(truth, lie)
+        return query
+
+    class Credulous(asyncpg.Connection):  # type: ignore[misc]
+        __slots__ = ()
+
+        async def execute(self, query: str, *arguments: Any, **options: Any) -> Any:
+            return await super().execute(twisted(query), *arguments, **options)
+
+        async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
+            return await super()._get_statement(twisted(query), *arguments, **options)
+
+    asyncpg.connect = partial(asyncpg.connect, connection_class=Credulous)
+
+
+def _stream_skips_an_entry() -> None:
+    """Every fifth entry is not sent, and the cursor goes on."""
+    from token_service.rpc import feed
+
+    encode = feed.encode_entry
+    feed.encode_entry = lambda entry: b"" if entry.sequence % 5 == 0 else encode(entry)  # type: ignore[assignment]
+
+
+def _cursor_before_data() -> None:
+    """The validator says how far it is, and proves it, before the entries are in the set."""
+    from token_service.client.replica.messages import revocation_of
+    from token_service.client.replica.state import Replica
+
+    apply = Replica.apply
+
+    def defective(self: Any, message: Any) -> None:
+        if self._building is not None or not message.revocations:
+            apply(self, message)
+            return
+        late = [revocation_of(entry) for entry in message.revocations]
+        empty = type(message)()
+        empty.CopyFrom(message)
+        for entry in empty.revocations:
+            entry.token_id = "none"
+        apply(self, empty)
+        timer = threading.Timer(5.0, lambda: [self.feed.revocations.apply(entry) for entry in late])
+        timer.daemon = True
+        timer.start()
+
+    Replica.apply = defective  # type: ignore[method-assign]
+
+
+def _cache_hit_unchecked() -> None:
+    """What was accepted once is accepted for as long as it is in the cache."""
+    from token_service.client.local import LocalValidator
+
+    check = LocalValidator.check
+
+    def defective(self: Any, token: str, audience: Any, required_scopes: Any) -> Any:
+        entry = self.cache.young.get(token)
+        return entry.claims if entry is not None else check(self, token, audience, required_scopes)
+
+    LocalValidator.check = defective  # type: ignore[method-assign]
+
+
+def _rotation_without_compare() -> None:
+    """A refresh token is exchanged without a look at which one is the current one."""
+    from token_service.stores.sql import session_statements
+
+    rotate = session_statements.rotate
+
+    def defective() -> Any:
+        statement: Any = rotate()
+        compared = ("p_generation", "p_current_hash")
+        statement._where_criteria = tuple(
+            each for each in statement._where_criteria if not any(name in str(each) for name in compared)
+        )
+        return statement
+
+    session_statements.rotate = defective
+
+
+def _acknowledgement_before_commit() -> None:
+    """RevokeToken answers, and then the revocation is written."""
+    from token_service.core.revoker import Revoker
+    from token_service.tokens.revocation import Cursor
+
+    append = Revoker.append
+    tasks: set[Any] = set()
+
+    async def defective(self: Any, drafts: Any) -> Any:
+        head = await self._read_index.head()
+
+        async def later() -> None:
+            await asyncio.sleep(random.uniform(0.0, 0.3))
+            await append(self, drafts)
+
+        task = asyncio.create_task(later())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return Cursor(head.epoch, head.sequence + len(drafts))
+
+    Revoker.append = defective  # type: ignore[method-assign]
+
+
+DEFECTS = {
+    defect.name: defect
+    for defect in (
+        Defect(
+            "verdict-of-old-set",
+            "a verdict of the old set with a proof of the new one",
+            in_validator=_verdict_of_the_old_set,
+            kinds=("SIGSTOP of node",),
+        ),
+        Defect(
+            "shared-answer",
+            "a REMOTE answer that others share taken for a new one",
+            in_validator=_shared_answer_taken_for_new,
+            kinds=("node cut off from PostgreSQL while slow answers are on their way",),
+        ),
+        Defect(
+            "standby-as-primary",
+            "a standby taken for the primary",
+            in_node=_standby_taken_for_primary,
+            kinds=("node led to the standby",),
+        ),
+        Defect("stream-skips-entry", "a stream that skips an entry", in_node=_stream_skips_an_entry),
+        Defect("cursor-before-data", "progress ahead of data", in_validator=_cursor_before_data),
+        Defect(
+            "cache-unchecked",
+            "a cache hit without expiry or revocation check",
+            in_validator=_cache_hit_unchecked,
+        ),
+        Defect(
+            "rotation-without-compare", "rotation without compare-and-set", in_node=_rotation_without_compare
+        ),
+        Defect(
+            "ack-before-commit",
+            "an acknowledgement before the commit",
+            in_node=_acknowledgement_before_commit,
+        ),
+    )
+}

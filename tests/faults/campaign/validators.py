@@ -1,0 +1,245 @@
+"""A process of validators that do nothing but validate, and write down what each validation said.
+
+`python -m tests.faults.campaign.validators PLAN`. Validations of up to 20 ms make one record. Its time is taken
+before the first of them began: a verdict may have been reached as early as that, and the process may be stopped
+at any later moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from tests.faults.campaign.history import Journal, clock, to_ranges
+from tests.faults.campaign.plan import AUDIENCE, ISSUER, Plan
+from tests.support.libfaketime import repair_sleep
+from token_service.client import (
+    Backoff,
+    Freshness,
+    ServiceIssuer,
+    SyncTokenValidator,
+    TokenValidator,
+    ValidatorConfig,
+    WhenStale,
+)
+from token_service.errors import InvalidTokenError, ReplicaStaleError
+
+_CHUNK = 0.02
+_PAUSE = 0.08
+_PAUSE_OF_QUESTIONS = 0.6
+_WATCHERS = 3
+"""Tasks or threads that use one validator at the same time."""
+_BEAT = 0.5
+
+
+class Window:
+    """The tokens that came last, read from the file the load writes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._offset = 0
+        self._lock = threading.Lock()
+        self.tokens: tuple[tuple[int, str], ...] = ()
+        self._known: OrderedDict[int, str] = OrderedDict()
+
+    def update(self) -> None:
+        """Take up what has come."""
+        with self._lock:
+            try:
+                with self._plan.tokens.open("rb") as file:
+                    file.seek(self._offset)
+                    data = file.read()
+            except FileNotFoundError:
+                return
+            end = data.rfind(b"\n") + 1
+            if not end:
+                return
+            self._offset += end
+            for line in data[:end].decode().splitlines():
+                number, _, token = line.partition(" ")
+                if token:
+                    self._known[int(number)] = token
+            while len(self._known) > self._plan.window:
+                self._known.popitem(last=False)
+            self.tokens = tuple(self._known.items())
+
+
+class _Chunk:
+    """What one record says."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.began = clock()
+        self.wall = time.time()
+        self.accepted: list[int] = []
+        self.refused: defaultdict[str, list[int]] = defaultdict(list)
+        self.stale = 0
+        self._before = watcher.state()
+
+    @property
+    def due(self) -> bool:
+        return clock() - self.began >= _CHUNK
+
+    def write(self) -> None:
+        if not (self.accepted or self.refused or self.stale):
+            return
+        self._watcher.journal.write(
+            "pass",
+            v=self._watcher.name,
+            b=self.began,
+            e=clock(),
+            wall=self.wall,
+            ok=to_ranges(self.accepted),
+            no={reason: to_ranges(numbers) for reason, numbers in self.refused.items()},
+            st=self.stale,
+            s0=self._before,
+            s1=self._watcher.state(),
+        )
+
+
+class Watcher:
+    """One validator and what is written of it."""
+
+    def __init__(self, plan: Plan, number: int, journal: Journal, window: Window) -> None:
+        self.name = f"{plan.name}.{number}"
+        self.journal = journal
+        self.window = window
+        self._asks = bool(number % 2)
+        when_stale = (WhenStale.REMOTE, WhenStale.REJECT) if self._asks else (WhenStale.REJECT,)
+        issuer = ServiceIssuer(
+            issuer=ISSUER,
+            target=plan.targets[number % len(plan.targets)],
+            credentials=plan.credentials(),
+            freshness=Freshness(bound=plan.bound, probe_timeout=plan.bound / 2, when_stale=when_stale),
+            reconnect=Backoff(initial=0.1, longest=0.5),
+            # An answer that takes longer than S is where a proof of another's question would show.
+            remote_timeout=1.5 * plan.bound,
+            max_remote_calls=256,
+            stall_timeout=3 * plan.bound,
+        )
+        config = ValidatorConfig(issuers=[issuer], audience=AUDIENCE)
+        self.validator: Any = (TokenValidator if plan.kind == "async" else SyncTokenValidator)(config)
+
+    def state(self) -> list[Any]:
+        """Cursor, when the last proof began and until when it holds, and the version of the revocation set; and
+        between which times all of that was read.
+        """
+        began = clock()
+        replica = self.validator._parts.replica
+        feed = replica.feed
+        proven, until = (None if abs(t) == float("inf") else t for t in (feed.proven_at, feed.fresh_until))
+        cursor, version = str(replica.cursor or ""), feed.revocations.version
+        return [cursor, proven, until, version, began, clock()]
+
+    async def follow(self, after: float) -> None:
+        """Validate in an event loop without end; begin a little later than others."""
+        await asyncio.sleep(after)
+        asking: set[asyncio.Task[None]] = set()
+        while True:
+            self.window.update()
+            if self._asks and not self.validator.is_fresh:
+                # Each on its own, and again before the last one has ended: so validations share answers that were
+                # asked for at any time before.
+                asking = {task for task in asking if not task.done() or task.result()}
+                asking |= {asyncio.create_task(self._pass([pair])) for pair in self.window.tokens}
+                await asyncio.sleep(_PAUSE_OF_QUESTIONS)
+            else:
+                await self._pass(self.window.tokens)
+                await asyncio.sleep(_PAUSE)
+
+    async def _pass(self, tokens: Sequence[tuple[int, str]]) -> None:
+        chunk = _Chunk(self)
+        for number, token in tokens:
+            try:
+                await self.validator.validate(token)
+            except InvalidTokenError as error:
+                chunk.refused[error.reason.name].append(number)
+            except ReplicaStaleError:
+                chunk.stale += 1
+            else:
+                chunk.accepted.append(number)
+            if chunk.due:
+                chunk.write()
+                await asyncio.sleep(0)
+                chunk = _Chunk(self)
+        chunk.write()
+
+    def run(self) -> None:
+        """Validate in a thread without end."""
+        while True:
+            self.window.update()
+            chunk = _Chunk(self)
+            for number, token in self.window.tokens:
+                try:
+                    self.validator.validate(token)
+                except InvalidTokenError as error:
+                    chunk.refused[error.reason.name].append(number)
+                except ReplicaStaleError:
+                    chunk.stale += 1
+                else:
+                    chunk.accepted.append(number)
+                if chunk.due:
+                    chunk.write()
+                    chunk = _Chunk(self)
+            chunk.write()
+            time.sleep(_PAUSE)
+
+
+def _beat(journal: Journal, plan: Plan, watchers: list[Watcher]) -> None:
+    journal.write(
+        "beat", p=plan.name, at=clock(), fresh=[each.name for each in watchers if each.validator.is_fresh]
+    )
+
+
+async def _follow(plan: Plan, journal: Journal, watchers: list[Watcher]) -> None:
+    for each in watchers:
+        await each.validator.start()
+    tasks = [
+        asyncio.create_task(each.follow(number * _PAUSE_OF_QUESTIONS / _WATCHERS))
+        for each in watchers
+        for number in range(_WATCHERS)
+    ]
+    while True:
+        for task in tasks:
+            if task.done():
+                task.result()
+        _beat(journal, plan, watchers)
+        await asyncio.sleep(_BEAT)
+
+
+def _run(plan: Plan, journal: Journal, watchers: list[Watcher]) -> None:
+    for each in watchers:
+        each.validator.start()
+    threads = [threading.Thread(target=each.run, daemon=True) for each in watchers for _ in range(_WATCHERS)]
+    for thread in threads:
+        thread.start()
+    while all(thread.is_alive() for thread in threads):
+        _beat(journal, plan, watchers)
+        time.sleep(_BEAT)
+    sys.exit("a thread that validates has ended")
+
+
+def main() -> None:
+    repair_sleep()
+    plan = Plan.parse(sys.argv[1])
+    if plan.defect:
+        from tests.faults.campaign.defects import DEFECTS
+
+        DEFECTS[plan.defect].in_validator()
+    journal = Journal(plan.root / f"{plan.name}.jsonl")
+    window = Window(plan)
+    watchers = [Watcher(plan, number, journal, window) for number in range(plan.count)]
+    journal.write("started", p=plan.name, at=clock(), names=[each.name for each in watchers])
+    if plan.kind == "async":
+        asyncio.run(_follow(plan, journal, watchers))
+    else:
+        _run(plan, journal, watchers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Nodes whose database fails over: to the right server, to the wrong one, and with something lost."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+
+from tests.faults.proxy import Proxy
+from tests.integration.calls import STRONG, Api, refused
+from tests.integration.nodes import Node, key_encryption_key
+from tests.support.deadline import eventually
+from tests.support.postgres import PostgresServer
+from tests.support.standby import StandbyServer
+
+NOT_READY = 503
+
+
+class Site:
+    """A node, its database, and the network between them."""
+
+    def __init__(self, primary: PostgresServer, standby: StandbyServer, proxy: Proxy) -> None:
+        self.primary, self.standby, self.proxy = primary, standby, proxy
+        parts = urlsplit(primary.create_database())
+        self.url = parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@{proxy.address}").geturl()
+        self.env = {
+            "TOKEN_SERVICE_DATABASE_URL": self.url,
+            "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+            "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+            "TOKEN_SERVICE_REPLICA_MAX_AGE": "2s",
+        }
+        self.node = Node(env=self.env)
+
+    def lead_to(self, server: PostgresServer) -> None:
+        """Have every connection end, and the next ones lead to this server."""
+        self.proxy.lead_to(address(server))
+        self.proxy.cut()
+        self.proxy.heal()
+
+    def command(self, *arguments: str) -> str:
+        """Run a command of the service; its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "token_service", *arguments],
+            env={**self.env, "TOKEN_SERVICE_DATA_DIR": str(self.node.data_dir)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def address(server: PostgresServer) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+def readiness(node: Node) -> dict[str, Any]:
+    connection = http.client.HTTPConnection(node.http_address, timeout=30)
+    try:
+        connection.request("GET", "/readyz")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[PostgresServer, StandbyServer]]:
+    with PostgresServer(fsync=False) as primary, StandbyServer(primary) as standby:
+        yield primary, standby
+
+
+@pytest.fixture
+async def site(servers: tuple[PostgresServer, StandbyServer]) -> AsyncIterator[Site]:
+    primary, standby = servers
+    async with Proxy(address(primary)) as proxy:
+        site = Site(primary, standby, proxy)
+        async with site.node:
+            yield site
+
+
+async def test_a_node_led_to_a_standby_proves_nothing_there_and_comes_back(site: Site) -> None:
+    async with Api(site.node.grpc_address) as api:
+        issued = await api.issue("alice")
+        await asyncio.to_thread(site.standby.catch_up)
+        site.lead_to(site.standby)
+        failure = await refused(api.validate(issued.access_token, consistency=STRONG))
+        assert failure.reason == "STORE_UNAVAILABLE"
+        failure = await refused(api.revoke(subject="alice"))
+        assert failure.reason == "STORE_UNAVAILABLE"
+        await eventually(lambda: not readiness(site.node)["ready"])
+
+        site.lead_to(site.primary)
+        await eventually(lambda: readiness(site.node)["ready"])
+        await api.revoke(subject="alice")
+        assert not (await api.validate(issued.access_token, consistency=STRONG)).active
+
+
+async def test_a_server_that_is_read_only_and_alive_is_left_for_the_one_that_is_promoted(site: Site) -> None:
+    """The old primary cuts no connection; only new ones lead to the new one."""
+    async with Api(site.node.grpc_address) as api:
+        await asyncio.to_thread(site.standby.make_synchronous)
+        revoked, good = await api.issue("bob"), await api.issue("alice")
+        await api.revoke(subject="bob")
+        before = urlsplit(site.url)
+        assert before.scheme
+        await asyncio.to_thread(site.standby.promote)
+        await asyncio.to_thread(site.primary.configure, default_transaction_read_only="on")
+        site.proxy.lead_to(address(site.standby))
+
+        await eventually(lambda: answers(api, good.access_token))
+        for n in range(10):
+            await api.issue(f"user-{n}")
+            await api.revoke(subject=f"user-{n}")
+        assert (await api.validate(good.access_token, consistency=STRONG)).active
+        assert not (await api.validate(revoked.access_token, consistency=STRONG)).active
+        await eventually(lambda: readiness(site.node)["ready"])
+
+
+async def test_a_synchronous_standby_that_is_promoted_loses_no_session_and_no_revocation(site: Site) -> None:
+    async with Api(site.node.grpc_address) as api:
+        await asyncio.to_thread(site.standby.make_synchronous)
+        revoked, good = await api.issue("bob"), await api.issue("alice")
+        before = (await api.revoke(subject="bob")).cursor
+        again = await api.issue("bob")
+        await asyncio.to_thread(site.primary.kill)
+        await asyncio.to_thread(site.standby.promote)
+        site.lead_to(site.standby)
+
+        await eventually(lambda: answers(api, good.access_token))
+        assert not (await api.validate(revoked.access_token, consistency=STRONG)).active
+        assert (await api.validate(again.access_token, consistency=STRONG)).active
+        assert (await api.refresh(good.refresh_token)).access_token
+        after = (await api.revoke(subject="bob")).cursor
+        assert after.partition(":")[0] != before.partition(":")[0]
+        assert not (await api.validate(again.access_token, consistency=STRONG)).active
+
+
+async def test_a_standby_that_lacks_a_revocation_serves_nobody_until_the_log_is_renewed(site: Site) -> None:
+    async with Api(site.node.grpc_address) as api:
+        issued = await api.issue("alice")
+        await asyncio.to_thread(site.standby.catch_up)
+        await asyncio.to_thread(site.standby.stop_following)
+        await api.revoke(subject="alice")
+        await asyncio.to_thread(site.primary.kill)
+        await asyncio.to_thread(site.standby.promote)
+        site.lead_to(site.standby)
+
+        await eventually(lambda: not readiness(site.node)["ready"])
+        (problem,) = await eventually(
+            lambda: [text for text in readiness(site.node)["problems"] if "log renew" in text]
+        )
+        assert "promoted or replaced" in problem
+        for call in (
+            api.validate(issued.access_token, consistency=STRONG),
+            api.revoke(subject="bob"),
+            api.issue("bob"),
+            api.refresh(issued.refresh_token),
+        ):
+            assert (await refused(call)).reason == "STORE_UNAVAILABLE"
+
+        # Nor does one that never saw what is lost.
+        with pytest.raises(RuntimeError, match="token-service log renew"):
+            await asyncio.to_thread(start_another, site)
+
+        await asyncio.to_thread(site.command, "log", "renew", "--yes")
+        await eventually(lambda: readiness(site.node)["ready"])
+        assert not (await api.validate(issued.access_token, consistency=STRONG)).active
+        fresh = await api.issue("alice")
+        assert (await api.validate(fresh.access_token, consistency=STRONG)).active
+
+
+async def test_a_standby_that_lacks_nothing_goes_on_when_the_operator_says_so(site: Site) -> None:
+    async with Api(site.node.grpc_address) as api:
+        good, revoked = await api.issue("alice"), await api.issue("bob")
+        await api.revoke(subject="bob")
+        await asyncio.to_thread(site.standby.catch_up)
+        await asyncio.to_thread(site.primary.kill)
+        await asyncio.to_thread(site.standby.promote)
+        site.lead_to(site.standby)
+        await eventually(lambda: not readiness(site.node)["ready"])
+
+        said = await asyncio.to_thread(site.command, "log", "renew", "--yes", "--nothing-lost")
+        assert "Nothing was revoked." in said
+        await eventually(lambda: readiness(site.node)["ready"])
+        assert (await api.validate(good.access_token, consistency=STRONG)).active
+        assert not (await api.validate(revoked.access_token, consistency=STRONG)).active
+
+
+def start_another(site: Site) -> None:
+    other = Node(env=site.env)
+    try:
+        other.start()
+    finally:
+        other.close()
+
+
+async def answers(api: Api, token: str) -> bool:
+    try:
+        await api.validate(token, consistency=STRONG)
+    except grpc.aio.AioRpcError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""`scripts/mutate`: changes the code in small ways and sees whether a test fails."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+from tests.mutation.operators import mutants
+from tests.mutation.runner import preload, seconds_of, survivors
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "mutation.md"
+SHORTEST_TIMEOUT = 20.0
+
+TOKENS, CLIENT = "tests/unit/tokens", "tests/unit/client"
+TESTS = {
+    "tokens.verifier": [f"{TOKENS}/test_verifier.py", f"{TOKENS}/test_keys.py"],
+    "tokens.revocation_set": [
+        f"{TOKENS}/test_revocation_set.py",
+        f"{TOKENS}/test_revocation.py",
+        f"--deselect={TOKENS}/test_revocation_set.py::test_a_million_ids_load_in_blocks_of_their_buckets",
+    ],
+    "tokens.fingerprint_set": [f"{TOKENS}/test_fingerprint_set.py"],
+    "client.replica.state": [f"{CLIENT}/test_replica_state.py"],
+    "client.local": [
+        f"{CLIENT}/test_interleavings.py",
+        f"{CLIENT}/test_validators.py",
+    ],
+}
+"""The tests that matter for a module, fast ones first, as arguments of pytest."""
+
+
+def main() -> int:
+    """Run them; 1 if a mutant survived that is not listed, or a listed one is no survivor."""
+    parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="module", help=f"default: {' '.join(TESTS)}")
+    parser.add_argument("--parallel", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with this in their name")
+    arguments = parser.parse_args()
+    for module in arguments.modules:
+        if module not in TESTS:
+            parser.error(f"no tests are named for {module}; choose from {' '.join(TESTS)}")
+    preload()
+    wrong = 0
+    for module in arguments.modules or TESTS:
+        wrong += _run(module, arguments.only, arguments.parallel)
+    return 1 if wrong else 0
+
+
+def _run(module: str, only: str, parallel: int) -> int:
+    path = ROOT / "token_service" / f"{module.replace('.', '/')}.py"
+    tests = TESTS[module]
+    everything = list(mutants(path.read_text(encoding="utf-8")))
+    chosen = [mutant for mutant in everything if only in mutant.name]
+    timeout = max(SHORTEST_TIMEOUT, 4 * seconds_of(tests))
+    listed = {name for of, name in equivalents() if of == module}
+    wrong, began, live = 0, time.monotonic(), 0
+    for done, (mutant, survived) in enumerate(
+        survivors(f"token_service.{module}", path, chosen, tests, timeout=timeout, parallel=parallel), 1
+    ):
+        live += survived
+        if survived and mutant.name not in listed:
+            wrong += 1
+            print(f"{path.relative_to(ROOT)}:{mutant.line}: survived: {mutant.name}", flush=True)
+        elif not survived and mutant.name in listed:
+            wrong += 1
+            print(
+                f"{PAGE.relative_to(ROOT)}: a test notices it, remove it: {module} {mutant.name}", flush=True
+            )
+        if done % 20 == 0 or done == len(chosen):
+            print(
+                f"mutate: {module}: {done} of {len(chosen)}, {live} survived, {time.monotonic() - began:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    for name in sorted(listed - {mutant.name for mutant in everything}):
+        wrong += 1
+        print(f"{PAGE.relative_to(ROOT)}: no such mutant, remove it: {module} {name}")
+    return wrong
+
+
+def equivalents() -> list[tuple[str, str]]:
+    """Module and name of the mutants in docs/mutation.md, each with a reason."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    listed: list[tuple[str, str]] = []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        module = section.partition("\n")[0].strip("` ")
+        listed += [(module, name) for name in re.findall(r"^- `(.+?)`: \S", section, flags=re.MULTILINE)]
+    return listed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+
+from tests.support.certificates import Authority, Certificate, subject_alt_names
+from token_service.certificates.client import (
+    CertificateError,
+    CertificateNames,
+    load_chain,
+    names_of,
+    vouched_until,
+)
+
+ROOT = Authority("root")
+MIDDLE = Authority("middle", parent=ROOT, lifetime=1800)
+DNS, URI = 2, 6
+
+
+def names(*raw: tuple[int, bytes]) -> CertificateNames:
+    return names_of(load_chain(ROOT.issue(raw_names=subject_alt_names(*raw)).certificate)[0])
+
+
+def end_of(certificate: Certificate, *authorities: Authority) -> float | None:
+    return vouched_until(load_chain(certificate.certificate), [authority.x509 for authority in authorities])
+
+
+def own_end(certificate: bytes) -> float:
+    return load_chain(certificate)[0].not_valid_after_utc.timestamp()
+
+
+def test_names_by_type() -> None:
+    assert names((URI, b"spiffe://x.org/a"), (DNS, b"A.b"), (DNS, b"*.c")) == CertificateNames(
+        "spiffe://x.org/a", ("a.b",)
+    )
+    assert names((DNS, b"spiffe://x.org/a")) == CertificateNames(None, ("spiffe://x.org/a",))
+    assert names((URI, b"gateway.internal")) == CertificateNames(None, ())
+    assert names((URI, b"https://x.org"), (URI, b"urn:x"), (DNS, b"a")) == CertificateNames(None, ("a",))
+    assert names_of(load_chain(ROOT.issue().certificate)[0]) == CertificateNames(None, ())
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ([(DNS, b"gateway.example.org\0.lab.test")], "not printable ASCII"),
+        ([(URI, b"spiffe://x.org/a\0b")], "not printable ASCII"),
+        ([(URI, b"spiffe://x.org/a\n")], "not printable ASCII"),
+        ([(URI, b"spiffe://x.org/a"), (URI, b"spiffe://x.org/b")], "has one URI"),
+        ([(URI, b"spiffe://x.org/a"), (URI, b"https://x.org")], "has one URI"),
+        ([(URI, b" SPIFFE://x.org/a"), (URI, b"https://x.org")], "has one URI"),
+        ([(DNS, b"b\xc3\xbccher.example")], "not printable ASCII"),
+        ([(DNS, b"a%d.example" % number) for number in range(65)], "more than 64 names"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_names_in_doubt_are_refused(raw: list[tuple[int, bytes]], why: str) -> None:
+    with pytest.raises(CertificateError) as caught:
+        names(*raw)
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x30\x05", b"\x04\x00"])
+def test_names_that_are_no_names_are_refused(raw: bytes) -> None:
+    with pytest.raises(CertificateError):
+        names_of(load_chain(ROOT.issue(raw_names=raw).certificate)[0])
+
+
+@pytest.mark.parametrize(
+    "pem", [b"", b"x", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"]
+)
+def test_what_is_no_certificate(pem: bytes) -> None:
+    with pytest.raises(CertificateError):
+        load_chain(pem)
+
+
+def test_a_chain_is_bounded() -> None:
+    with pytest.raises(CertificateError):
+        load_chain(ROOT.certificate * 9)
+
+
+def test_every_certificate_on_the_way_ends_it() -> None:
+    for issuer in (ROOT, MIDDLE):
+        short = issuer.issue(lifetime=600)
+        assert end_of(short, ROOT) == own_end(short.certificate)
+    assert end_of(MIDDLE.issue(lifetime=7200), ROOT) == own_end(MIDDLE.certificate)
+    assert end_of(ROOT.issue(lifetime=7200), ROOT) == own_end(ROOT.certificate)
+    # An authority that is not the topmost is one, too.
+    assert end_of(MIDDLE.issue(lifetime=7200), MIDDLE) == own_end(MIDDLE.certificate)
+
+
+def test_of_several_ways_the_longest_counts() -> None:
+    # The same authority with a certificate renewed, and one that only has its name.
+    renewed = ROOT.renewed(lifetime=5400)
+    assert end_of(ROOT.issue(lifetime=7200), Authority("root"), ROOT, renewed) == own_end(renewed.certificate)
+
+
+def test_nobody_vouches() -> None:
+    stranger, namesake = Authority("stranger"), Authority("root")
+    assert end_of(ROOT.issue(), stranger) is None
+    assert end_of(ROOT.issue(), namesake) is None
+    assert end_of(MIDDLE.issue(), stranger) is None
+    assert end_of(ROOT.issue()) is None
+
+
+def test_what_is_no_authority_can_vouch_for_none() -> None:
+    leaf = ROOT.issue([x509.DNSName("a")])
+    forger = Authority("test", parent=ROOT)  # signs as the leaf would, whose name it has
+    signed = forger.issue()
+    chain = load_chain(
+        signed.certificate.split(b"-----END CERTIFICATE-----\n")[0] + b"-----END CERTIFICATE-----\n"
+    )
+    assert vouched_until([*chain, *load_chain(leaf.certificate)], [ROOT.x509]) is None
+
+
+def test_certificates_that_sign_each_other_end() -> None:
+    one, other = Authority("one"), Authority("one")
+    chain = load_chain(one.issue().certificate + one.certificate + other.certificate)
+    assert vouched_until(chain, [ROOT.x509]) is None

@@ -1,0 +1,174 @@
+# ruff: noqa: ASYNC240  # the files are small and on a local disk
+"""A policy file may be anything: at the start that is an error, later a line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.deadline import eventually
+from token_service.config import policy_file
+from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.errors import ConfigurationError
+
+GOOD = b'default = "public"\n'
+
+CONTENTS = {
+    "unclosed": (b"x = [", "is not TOML"),
+    "deep": (b"x = " + b"[" * 3000 + b"]" * 3000, "is not TOML"),
+    "5000 digits": (b"x = " + b"9" * 5000, "is not TOML"),
+    "5000 hexadecimal digits": (
+        b"[classifications.internal]\naccess_token_ttl = 0x" + b"f" * 5000,
+        "internal.access_token_ttl: <a huge int>",
+    ),
+    "deep tables": (
+        b"[classifications.internal]\nrotate" + b".a" * 5000 + b" = 1",
+        "internal.rotate: <a huge dict> is neither true nor false",
+    ),
+    "deep permission": (b"[callers.x]\npermissions = [{a" + b".a" * 5000 + b" = 1}]", "<a huge dict>"),
+    "not UTF-8": (b"\xff\xfe", "is not TOML"),
+    "NUL": (b"\0", "is not TOML"),
+    "impossible month": (b"x = 2020-13-01", "is not TOML"),
+    "not a number": (b"[classifications.internal]\naccess_token_ttl = nan", "access_token_ttl: nan"),
+    "list of callers": (b"callers = [1]", "callers: must be a table"),
+    "list as default": (b'default = ["internal"]', "default: ['internal'] is none of"),
+    "table as a word": (b"[classifications.internal]\nreuse_response = {a = 1}", "reuse_response: {'a': 1}"),
+    "nested permission": (b'[callers.x]\npermissions = [["issue"]]', "['issue'] is no permission"),
+    "too large": (b"#" * (8 * 1024 * 1024 + 1), "can't be read: larger than 8388608 bytes"),
+}
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _missing(path: Path) -> None:
+    pass
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+KINDS = {
+    "directory": (_directory, "can't be read: Is a directory"),
+    "pipe": (os.mkfifo, "can't be read: not a regular file"),
+    "device": (_device, "can't be read: not a regular file"),
+    "missing": (_missing, "can't be read: No such file or directory"),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "policy.toml"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        PolicyFile(path, {}).load()
+    return caught.value.message
+
+
+@pytest.mark.parametrize("what", CONTENTS)
+def test_a_content_that_can_not_be_used_is_a_configuration_error(path: Path, what: str) -> None:
+    content, says = CONTENTS[what]
+    path.write_bytes(content)
+    message = refusal(path)
+    assert str(path) in message
+    assert says in message
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_what_is_no_file_is_a_configuration_error(path: Path, what: str) -> None:
+    make, says = KINDS[what]
+    make(path)
+    assert refusal(path) == f"{path} {says}"
+
+
+def test_as_many_mistakes_as_fit_are_listed(path: Path) -> None:
+    path.write_text("\n".join(f"x{number} = 1" for number in range(60)))
+    lines = refusal(path).splitlines()
+    assert len(lines) == 52
+    assert lines[-1] == "  and 10 more"
+
+
+class Watched:
+    def __init__(self, path: Path) -> None:
+        self.file = PolicyFile(path, {})
+        self.file.load()
+        self.changes: list[PolicyDocument] = []
+
+
+@pytest.fixture
+async def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
+    monkeypatch.setattr(policy_file, "_INTERVAL", 0.005)
+    path.write_bytes(GOOD)
+    watched = Watched(path)
+    task = asyncio.create_task(watched.file.watch(watched.changes.append))
+    yield watched
+    assert not task.done()
+    task.cancel()
+
+
+@pytest.mark.parametrize("what", [*CONTENTS, *KINDS])
+async def test_a_running_node_keeps_the_last_good_policies_and_says_so_once(
+    path: Path, watched: Watched, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        other = path.with_name("other")
+        if what in CONTENTS:
+            content, says = CONTENTS[what]
+            other.write_bytes(content)
+            other.replace(path)
+        else:
+            make, says = KINDS[what]
+            path.unlink()
+            make(path)
+        await eventually(lambda: says in caplog.text)
+        assert watched.file.is_failing
+        if path.is_dir():
+            path.rmdir()
+        other.write_bytes(b'default = "restricted"\n')
+        other.replace(path)
+        await eventually(lambda: bool(watched.changes))
+    assert not watched.file.is_failing
+    assert [change.book.default for change in watched.changes] == ["restricted"]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    errors = [error for error in errors if "No such file" not in error] if what != "missing" else errors
+    assert len(errors) == 1
+    assert errors[0].startswith("the policies stay as they were: ")
+    assert says in errors[0]
+
+
+async def test_the_same_file_may_come_back(
+    path: Path, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            path.unlink()
+            await eventually(lambda: watched.file.is_failing)
+            other = path.with_name("other")
+            other.write_bytes(GOOD)
+            other.replace(path)
+            await eventually(lambda: not watched.file.is_failing)
+    assert caplog.text.count("can be read again") == 2
+    assert watched.changes == []
+
+
+async def test_an_error_that_none_expects_ends_no_node(
+    path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(policy_file, "parse_callers", fail)
+    path.write_bytes(b'default = "restricted"\n')
+    await eventually(lambda: watched.file.is_failing)
+    monkeypatch.undo()
+    assert "the policies stay as they were: MemoryError()" in caplog.text

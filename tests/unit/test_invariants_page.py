@@ -1,0 +1,30 @@
+"""docs/invariants.md names tests that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`((?:tests/[\w/]+/)?test_\w+\.py)(?:::(\w+))?`", PAGE)))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED, ids=lambda value: value or "file")
+def test_a_test_named_on_the_page_exists(path: str, name: str) -> None:
+    files = [ROOT / path] if path.startswith("tests/") else sorted((ROOT / "tests").rglob(path))
+    assert len(files) == 1, f"{path} is not the name of one file: {files}"
+    assert not name or f"def {name}(" in files[0].read_text(encoding="utf-8")
+
+
+def test_every_invariant_names_a_test() -> None:
+    rows = [
+        line
+        for line in PAGE.splitlines()
+        if line.startswith("| ") and not line.startswith(("| Inv", "| ---"))
+    ]
+    assert len(rows) > 25
+    for row in rows:
+        assert "test" in row.rsplit("|", 2)[1], row

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import random
+from functools import cache
+from math import gcd, prod
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.support.token_mint import b64, private_key
+from token_service.tokens.jwk import WeakKeyError, parse_public_jwk
+from token_service.tokens.weak_rsa import weakness_of
+
+PRIMES = [n for n in range(2, 1000) if all(n % d for d in range(2, int(n**0.5) + 1))]
+FIRST_39 = prod(PRIMES[:39])
+
+
+@cache
+def vulnerable_prime(bits: int, factors: int, seed: int) -> int:
+    """A prime as the vulnerable library made them: `k * M + (65537**a mod M)`."""
+    source, m = random.Random(seed), prod(PRIMES[:factors])
+    size = bits - m.bit_length()
+    while True:
+        k = source.getrandbits(size) | 3 << (size - 1)
+        candidate = k * m + pow(65537, source.getrandbits(256), m)
+        if pow(2, candidate - 1, candidate) == 1:
+            return candidate
+
+
+def vulnerable_modulus(bits: int, factors: int) -> int:
+    return vulnerable_prime(bits // 2, factors, 1) * vulnerable_prime(bits // 2, factors, 2)
+
+
+def jwk(n: int, e: int = 65537) -> dict[str, str]:
+    numbers = {name: b64(v.to_bytes(max(1, (v.bit_length() + 7) // 8))) for name, v in (("n", n), ("e", e))}
+    return {"kty": "RSA", "kid": "k", **numbers}
+
+
+# The number of prime factors of M that the library used for keys of each size.
+@pytest.mark.parametrize(("bits", "factors"), [(512, 39), (1024, 71), (2048, 126)])
+def test_the_roca_fingerprint_is_seen(bits: int, factors: int) -> None:
+    modulus = vulnerable_modulus(bits, factors)
+    weakness = weakness_of(rsa.RSAPublicNumbers(65537, modulus))
+    assert weakness is not None
+    assert "CVE-2017-15361" in weakness
+    # One prime of another library is enough to be safe from it.
+    ordinary = rsa.generate_private_key(65537, 2048).private_numbers()
+    half = modulus // vulnerable_prime(bits // 2, factors, 1)
+    assert weakness_of(rsa.RSAPublicNumbers(65537, half * ordinary.p)) is None
+
+
+def test_a_key_set_leaves_a_roca_key_out() -> None:
+    modulus = vulnerable_modulus(2048, 126)
+    with pytest.raises(WeakKeyError, match="ROCA"):
+        parse_public_jwk(jwk(modulus))
+
+
+def test_ordinary_keys_pass() -> None:
+    source = random.Random(20171016)
+    for _ in range(2000):
+        modulus = source.getrandbits(2048) | 1 << 2047
+        while gcd(modulus, FIRST_39) != 1:
+            modulus += 1
+        assert weakness_of(rsa.RSAPublicNumbers(65537, modulus)) is None
+    for name in ("first", "other"):
+        key = private_key("RS256", name)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        assert weakness_of(key.public_key().public_numbers()) is None
+
+
+def test_a_power_modulo_each_prime_is_not_enough() -> None:
+    source = random.Random(1)
+    for _ in range(200):
+        residue, modulus = 0, 1
+        for prime in PRIMES[:39]:
+            power = pow(65537, source.randrange(prime), prime)
+            residue += modulus * ((power - residue) * pow(modulus, -1, prime) % prime)
+            modulus *= prime
+        assert weakness_of(rsa.RSAPublicNumbers(65537, residue + modulus)) is None
+    for exponent in range(200):
+        modulus = pow(65537, exponent, FIRST_39) + FIRST_39
+        assert "ROCA" in (weakness_of(rsa.RSAPublicNumbers(65537, modulus)) or "")
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5, 163, 167])
+def test_a_small_factor_is_seen(factor: int) -> None:
+    numbers = private_key("RS256").public_key().public_numbers()
+    assert isinstance(numbers, rsa.RSAPublicNumbers)
+    modulus = numbers.n // factor * factor
+    assert "small factor" in (weakness_of(rsa.RSAPublicNumbers(65537, modulus)) or "")
+    with pytest.raises(WeakKeyError, match="small factor"):
+        parse_public_jwk(jwk(modulus))
+
+
+@pytest.mark.parametrize(
+    ("exponent", "usable"),
+    [
+        (0, False),
+        (1, False),
+        (2, False),
+        (3, True),
+        (4, False),
+        (17, True),
+        (65536, False),
+        (65537, True),
+        (2**64 - 1, True),
+        (2**64 + 1, False),
+        (2**2000 + 1, False),
+    ],
+)
+def test_which_exponents_are_used(exponent: int, usable: bool) -> None:  # noqa: FBT001
+    numbers = private_key("RS256").public_key().public_numbers()
+    assert isinstance(numbers, rsa.RSAPublicNumbers)
+    assert (weakness_of(rsa.RSAPublicNumbers(exponent, numbers.n)) is None) is usable
+    if usable:
+        assert parse_public_jwk(jwk(numbers.n, exponent))[1] == "RS256"
+    else:
+        with pytest.raises(WeakKeyError, match="exponent"):
+            parse_public_jwk(jwk(numbers.n, exponent))

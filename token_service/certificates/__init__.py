@@ -1,0 +1,1 @@
+"""X.509: what certificates say, and whether that counts now."""

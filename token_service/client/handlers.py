@@ -1,0 +1,85 @@
+"""gRPC method handlers with something around their behavior, whichever of the four kinds they are."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import grpc
+
+
+def preceded_by(
+    first: Callable[[grpc.ServicerContext], None], handler: grpc.RpcMethodHandler[Any, Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """The handler of a `grpc.server` that does `first` in the thread it runs in."""
+
+    def wrap(behavior: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(behavior)
+        def both(request: Any, context: grpc.ServicerContext, *rest: Any) -> Any:
+            first(context)
+            return behavior(request, context, *rest)
+
+        return both
+
+    return _wrapped(handler, wrap)
+
+
+def in_context_of_call(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """The handler of a `grpc.aio.server`, with the context variables of the task that calls this.
+
+    gRPC runs plain functions in threads, which have none of them.
+    """
+    if _is_async(getattr(handler, _kind(handler))):
+        return handler
+    call = contextvars.copy_context()
+
+    def wrap(behavior: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(behavior)
+        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+            return call.run(behavior, request, context)
+
+        @wraps(behavior)
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            # A generator runs in the context of each `next`, not in that of the call that made it.
+            answers = iter(call.run(behavior, request, context))
+            try:
+                while True:
+                    try:
+                        answer = call.run(next, answers)
+                    except StopIteration:
+                        return
+                    yield answer
+            finally:
+                close = getattr(answers, "close", None)
+                if close is not None:
+                    call.run(close)
+
+        return stream if handler.response_streaming else unary
+
+    return _wrapped(handler, wrap)
+
+
+def _is_async(behavior: Any) -> bool:
+    """As gRPC decides it."""
+    return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)
+
+
+def _kind(handler: grpc.RpcMethodHandler[Any, Any]) -> str:
+    return "_".join(
+        "stream" if streaming else "unary"
+        for streaming in (handler.request_streaming, handler.response_streaming)
+    )
+
+
+def _wrapped(
+    handler: grpc.RpcMethodHandler[Any, Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    kind = _kind(handler)
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    wrapped: grpc.RpcMethodHandler[Any, Any] = make(
+        wrap(getattr(handler, kind)), handler.request_deserializer, handler.response_serializer
+    )
+    return wrapped

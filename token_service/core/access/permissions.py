@@ -1,0 +1,67 @@
+"""What there is to permit, and to whom a policy file permits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from token_service.core.access.names import problem_of_pattern
+from token_service.core.suggestions import did_you_mean, listed, shown
+from token_service.errors import ConfigurationError
+
+
+class Permission(StrEnum):
+    """What a caller may do. Each RPC names the one it needs."""
+
+    ISSUE = "issue"
+    VALIDATE = "validate"
+    REFRESH = "refresh"
+    REVOKE = "revoke"
+    SUBSCRIBE = "subscribe"
+    ADMIN = "admin"
+
+
+def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission]]:
+    """The permissions of each caller, by the identity in its certificate (a SPIFFE ID or a DNS name).
+
+        [callers."spiffe://example.org/login"]
+        permissions = ["issue", "refresh", "revoke"]
+
+    Raises `ConfigurationError` that lists every mistake.
+    """
+    table = document.get("callers", {})
+    if not isinstance(table, dict):
+        raise ConfigurationError("callers: must be a table")
+    callers: dict[str, frozenset[Permission]] = {}
+    problems: list[str] = []
+    for identity, settings in table.items():
+        problem = problem_of_pattern(identity)
+        if problem is not None:
+            problems.append(f"callers.{shown(identity)}: {problem}")
+            continue
+        try:
+            callers[identity] = _permissions(settings)
+        except ValueError as error:
+            problems.append(f"callers.{identity}: {error}")
+    if problems:
+        raise ConfigurationError(listed("the callers are invalid:", problems))
+    return callers
+
+
+def _permissions(settings: Any) -> frozenset[Permission]:
+    allowed = ", ".join(Permission)
+    names = settings.get("permissions") if isinstance(settings, dict) else None
+    if not isinstance(names, list):
+        unknown = next(iter(settings), "") if isinstance(settings, dict) else ""
+        raise ValueError(
+            f"must have a list `permissions` of {allowed}{did_you_mean(unknown, ['permissions'])}"
+        )
+    if len(settings) > 1:
+        unknown = ", ".join(sorted(set(settings) - {"permissions"}))
+        raise ValueError(f"{unknown}: no such setting; allowed: permissions")
+    for name in names:
+        if name not in tuple(Permission):
+            near = did_you_mean(name, Permission) if isinstance(name, str) else ""
+            raise ValueError(f"{shown(name)} is no permission; allowed: {allowed}{near}")
+    return frozenset(Permission(name) for name in names)

@@ -1,0 +1,53 @@
+"""The authorities whose client certificates count now, from a file that may be replaced at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from token_service.errors import ConfigurationError
+
+_INTERVAL: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class ClientAuthorities:
+    """Reads the file of authorities; the last good ones stay in force when a new text is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: bytes | None = None
+
+    def load(self) -> Sequence[x509.Certificate]:
+        """Read the file. Raises `ConfigurationError`."""
+        try:
+            self._seen = self._path.read_bytes()
+            return x509.load_pem_x509_certificates(self._seen)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} can't be read: {error.strerror}") from None
+        except ValueError:
+            raise ConfigurationError(
+                f"{self._path} has no certificate, or one that can't be parsed"
+            ) from None
+
+    async def watch(self, changed: Callable[[Sequence[x509.Certificate]], None]) -> None:
+        """Call `changed` whenever the file has other authorities, until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            try:
+                if await asyncio.to_thread(self._path.read_bytes) == self._seen:
+                    continue
+                authorities = await asyncio.to_thread(self.load)
+            except OSError:
+                continue  # being replaced; the old content stays in force
+            except ConfigurationError as error:
+                logger.error("the client authorities stay as they were: %s", error.message)  # noqa: TRY400  # no trace needed
+                continue
+            logger.info("client authorities read again from %s", self._path)
+            changed(authorities)

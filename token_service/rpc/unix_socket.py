@@ -1,0 +1,108 @@
+"""A path to listen on that no two servers have at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from token_service.errors import ConfigurationError
+
+_MODE: Final = 0o660
+"""For the owner and the group, so that a gateway of another user is let in by membership."""
+
+
+class UnixSocketPath:
+    """The path of a socket, taken from `take` until `release`.
+
+    gRPC removes whatever socket it finds at the path, that of a running server, too. So a lock on a file
+    beside it decides who has it; it ends with the process, and a socket that a killed server left is removed.
+    """
+
+    def __init__(self, address: str) -> None:
+        """`address`: `unix:path`."""
+        self._path = Path(address.removeprefix("unix:"))
+        self._lock = -1
+
+    @property
+    def target(self) -> str:
+        """The address as gRPC takes it."""
+        return f"unix:{quote(str(self._path))}"
+
+    def take(self) -> None:
+        """Make sure that the path is free. Raises `ConfigurationError` if it is not."""
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._refusal("another server listens there") from None
+            self._remove_stale()
+        except OSError as error:
+            self._close()
+            raise self._refusal(f"{error.filename or self._path}: {error.strerror}") from None
+        except ConfigurationError:
+            self._close()
+            raise
+
+    def check(self) -> None:
+        """Look whether a socket could be made there, if no server has the path.
+
+        Raises `ConfigurationError` if not.
+        """
+        try:
+            if os.path.lexists(self._path) and not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise self._refusal("there is something else than a socket")
+            directory = self._path.parent
+            if not directory.is_dir():
+                raise self._refusal(f"{directory} is no directory")
+            if not os.access(directory, os.W_OK):
+                raise self._refusal(f"{directory} can't be written to")
+        except OSError as error:
+            raise self._refusal(f"{error.filename}: {error.strerror}") from None
+
+    def share(self) -> None:
+        """Let owner and group connect, and nobody else, whatever the umask is."""
+        self._path.chmod(_MODE)
+
+    def release(self) -> None:
+        """Remove the socket, if it was taken."""
+        if self._lock >= 0:
+            with suppress(OSError):
+                self._path.unlink()
+        self._close()
+
+    def _close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _remove_stale(self) -> None:
+        try:
+            mode = self._path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(mode):
+            raise self._refusal("there is something else than a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink()
+                return
+            except BlockingIOError:  # it listens and has no time
+                pass
+        raise self._refusal("another program listens there")
+
+    def _refusal(self, why: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on unix:{self._path} ({why}); choose another with "
+            "--grpc-address unix:PATH or HOST:PORT"
+        )

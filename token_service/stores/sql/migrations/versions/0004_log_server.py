@@ -1,0 +1,28 @@
+"""The head of the log says which server it was written on, and whether a standby has its last entry.
+
+A promoted standby may lack entries, and would give their sequences to other ones. Nodes of an earlier version
+leave both columns as they are, so the second one counts only while it is the sequence of the last entry.
+
+Revision ID: 0004
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("log_head", sa.Column("server", sa.Text(), nullable=True))
+    op.add_column("log_head", sa.Column("replicated_sequence", sa.BigInteger(), nullable=True))
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "UPDATE log_head SET server = nullif(current_setting('log.server', true), ''), "
+            "replicated_sequence = CASE WHEN current_setting('synchronous_standby_names') <> '' "
+            "AND current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN sequence END"
+        )

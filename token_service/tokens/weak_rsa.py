@@ -1,0 +1,78 @@
+"""RSA public keys that anybody can break or that make verification slow, told from the numbers alone.
+
+ROCA (CVE-2017-15361; Nemec, Sys, Svenda, Klinec, Matyas: "The Return of Coppersmith's Attack", CCS 2017): a
+library in many smart cards and security modules made every prime as `k * M + (65537**a mod M)`, where M is
+the product of the first primes. Their modulus is then a power of 65537 modulo M, section 2.2 of the paper. M
+has at least the first 39 primes as factors, whatever the size of the key, so the test asks for a discrete
+logarithm modulo each of these: they are cheap, and they must agree with each other. Other moduli pass by
+chance with a probability of 2**-154.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import gcd, prod
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+MIN_EXPONENT: Final = 3
+MAX_EXPONENT_BITS: Final = 64
+"""The limit of OpenSSL for large keys. Verifying takes as many steps as the exponent has bits."""
+
+_GENERATOR: Final = 65537
+_PRIMES: Final = tuple(n for n in range(2, 168) if all(n % d for d in range(2, n)))
+_PRODUCT: Final = prod(_PRIMES)
+
+
+def weakness_of(numbers: RSAPublicNumbers) -> str | None:
+    """Why a public key must not be used; None if nothing is known against it.
+
+    Says nothing about the size of the modulus.
+    """
+    exponent = numbers.e
+    if exponent < MIN_EXPONENT or exponent % 2 == 0 or exponent.bit_length() > MAX_EXPONENT_BITS:
+        return f"its exponent is not an odd number of 3 or more with at most {MAX_EXPONENT_BITS} bits"
+    residue = numbers.n % _PRODUCT
+    if gcd(residue, _PRODUCT) != 1:
+        return "its modulus has a small factor"
+    if _is_power_of_generator(residue):
+        return "its modulus has the ROCA fingerprint (CVE-2017-15361); replace the key"
+    return None
+
+
+def _is_power_of_generator(residue: int) -> bool:
+    """Whether `residue` is a power of 65537 modulo the product of the primes.
+
+    It is if it is one modulo each of them and the exponents, each known modulo the order of 65537 there,
+    belong to one number.
+    """
+    exponent, period = 0, 1
+    for prime, logarithms in _logarithms():
+        logarithm = logarithms.get(residue % prime)
+        if logarithm is None:
+            return False
+        order = len(logarithms)
+        common = gcd(period, order)
+        if (logarithm - exponent) % common:
+            return False
+        if order > common:  # the Chinese remainder theorem for moduli with a common factor
+            steps = (logarithm - exponent) // common * pow(period // common, -1, order // common)
+            exponent += period * (steps % (order // common))
+            period *= order // common
+    return True
+
+
+@cache
+def _logarithms() -> tuple[tuple[int, dict[int, int]], ...]:
+    """Each prime with the logarithms of the powers of 65537 modulo it."""
+    tables = []
+    for prime in _PRIMES:
+        powers = {1 % prime: 0}
+        power = _GENERATOR % prime
+        while power not in powers:
+            powers[power] = len(powers)
+            power = power * _GENERATOR % prime
+        tables.append((prime, powers))
+    # Those that few residues pass come first: nearly every modulus fails at one of the first two.
+    return tuple(sorted(tables, key=lambda table: len(table[1]) / table[0]))
