@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -11,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from token_service.config import (
     prepare_data_dir,
     refusal,
 )
+from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.failover_log import FailoverLog
 from token_service.core.introspector import Introspector
@@ -50,7 +52,8 @@ from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.listening import bind_all
 from token_service.rpc.authorizer import CertificateAuthorizer, TrustingAuthorizer
 from token_service.rpc.client_authorities import ClientAuthorities
-from token_service.rpc.server import GrpcLimits, GrpcServer, TlsFiles
+from token_service.rpc.grpc_limits import GrpcLimits
+from token_service.rpc.server import GrpcServer, TlsFiles
 from token_service.rpc.tls import ReloadingCredentials
 from token_service.rpc.unix_socket import UnixSocketPath
 from token_service.signers.key_wrap import AesGcmKeyWrap
@@ -63,6 +66,7 @@ from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verifier import IssuerRules, Verifier
+from token_service.web.connections import ConnectionLimits
 from token_service.web.server import HttpServer, bind as bind_http
 
 if TYPE_CHECKING:
@@ -71,6 +75,9 @@ if TYPE_CHECKING:
 _SESSION_RETENTION = 7 * 24 * 3600
 """Seconds an ended session stays visible to GetSession and ListSessions."""
 
+_M_MMAP_THRESHOLD = -3
+"""From malloc.h."""
+_LARGE_BLOCK = 128 * 1024
 _KILL_AFTER = 5.0
 """Seconds beyond the grace until a process that does not stop is ended."""
 
@@ -324,6 +331,9 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 async def _node(
     settings: Settings, environ: Mapping[str, str], http_listeners: Sequence[socket.socket]
 ) -> AsyncIterator[tuple[str, str]]:
+    connections = share_connections(
+        raise_descriptor_limit(), pool_size=settings.database_pool_size, max_streams=settings.max_streams
+    )
     clock = SystemClock()
     node_id = _node_id()
     policy_file = PolicyFile(settings.policy_file, environ)
@@ -427,12 +437,7 @@ async def _node(
             validators=validators,
             clock=clock,
             issuer_name=settings.issuer,
-            limits=GrpcLimits(
-                max_message_bytes=settings.max_message_bytes,
-                max_concurrent_calls=settings.max_concurrent_calls,
-                max_streams=settings.max_streams,
-                stream_max_age=settings.stream_max_age,
-            ),
+            limits=_grpc_limits(settings, connections.grpc),
             authorizer=authorizer,
             address=str(settings.grpc_address),
             reuse_port=settings.reuse_port,
@@ -495,6 +500,7 @@ async def _node(
                 readiness=problems,
                 grace=settings.shutdown_grace,
                 key_announce_time=settings.key_announce_time,
+                connections=ConnectionLimits(most=connections.http),
                 bound=http_listeners,
             )
             async with http_server:
@@ -510,13 +516,31 @@ async def _node(
                 task.cancel()
 
 
+def _grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
+    return GrpcLimits(
+        max_message_bytes=settings.max_message_bytes,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_calls_per_caller=settings.max_calls_per_caller or (settings.max_concurrent_calls + 1) // 2,
+        max_streams=settings.max_streams,
+        max_streams_per_caller=settings.max_streams_per_caller or (settings.max_streams + 1) // 2,
+        stream_max_age=settings.stream_max_age,
+        max_connections=connections,
+        connection_max_age=settings.connection_max_age,
+    )
+
+
 def _settle_memory() -> None:
     """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and
     calls leave few cycles behind.
+
+    Large blocks go back to the system when they are freed. Left alone, glibc raises the threshold with the first one
+    it frees, and then keeps the memory of every large request and answer there ever was at a time.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+    with suppress(OSError, AttributeError):  # another C library has no such threshold
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _accepted(settings: Settings) -> frozenset[Algorithm]:

@@ -32,6 +32,11 @@ def main() -> int:
     scale.add_argument("--subscribers", type=int, default=1000, help="default 1000")
     scale.add_argument("--burst", type=int, default=10_000, help="revocations at once (default 10000)")
     scale.set_defaults(run=_scale)
+    flood = commands.add_parser(
+        "flood", help="calls and connections beyond every limit beside honest callers: those are answered"
+    )
+    flood.add_argument("--seconds", type=float, default=10.0, help="how long each flood lasts (default 10)")
+    flood.set_defaults(run=_flood)
     campaign.add(commands)
     arguments = parser.parse_args()
     status: int = arguments.run(arguments)
@@ -63,6 +68,12 @@ def _scale(arguments: argparse.Namespace) -> int:
     from tests.faults.scale import main as scale
 
     return scale(arguments.subscribers, arguments.burst)
+
+
+def _flood(arguments: argparse.Namespace) -> int:
+    from tests.faults.flood import main as flood
+
+    return flood(arguments.seconds)
 
 
 if __name__ == "__main__":

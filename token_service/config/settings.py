@@ -274,9 +274,21 @@ class Settings:
     max_concurrent_calls: int = _setting(
         default="1000", help="Calls one process works on at a time; more are refused.", **whole(1, 100_000)
     )
+    max_calls_per_caller: int | None = _setting(
+        default=None,
+        help="How many of those one caller may have.",
+        default_help="half of `MAX_CONCURRENT_CALLS`",
+        **whole(1, 100_000),
+    )
     max_streams: int = _setting(
         default="5000",
         help="Revocation streams one process keeps open; more are refused.",
+        **whole(1, 1_000_000),
+    )
+    max_streams_per_caller: int | None = _setting(
+        default=None,
+        help="How many of those one caller may have.",
+        default_help="half of `MAX_STREAMS`",
         **whole(1, 1_000_000),
     )
     database_pool_size: int = _setting(
@@ -300,6 +312,11 @@ class Settings:
     stream_max_age: float = _setting(
         default="30m",
         help="How long a revocation stream lives before it is ended to be resumed elsewhere.",
+        **seconds("1s", "1d"),
+    )
+    connection_max_age: float = _setting(
+        default="30m",
+        help="How long a gRPC connection takes new calls. It ends once those it has are over.",
         **seconds("1s", "1d"),
     )
     janitor_interval: float = _setting(

@@ -29,11 +29,18 @@ MAX_SUBSCRIBER_ID: Final = 128
 MAX_BATCH: Final = 256
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
+MAX_TOKEN_TYPES: Final = 16
 MAX_CUSTOM_CLAIMS: Final = 64
+MAX_ENCODED_CUSTOM_CLAIMS: Final = 128 * 1024
+"""Bytes of the Struct. No policy allows more than 8 KiB of JSON, and a number of one digit takes 13 bytes there."""
 MAX_CUSTOM_CLAIM_DEPTH: Final = 8
 MAX_WAIT: Final = 60.0
 DEFAULT_WAIT: Final = 5.0
 THUMBPRINT: Final = 43
+MAX_FIELDS: Final = 20_000
+"""Fields and list items of a request in all. A full batch has 17,000, custom claims at their largest 13,000."""
+MAX_VIOLATIONS: Final = 8
+"""A caller is told of so many at once. More would not fit into the trailers of a call."""
 
 # RFC 6749, section 3.3: printable ASCII without space, quote and backslash.
 _SCOPE_CHARACTERS: Final = frozenset(chr(c) for c in range(0x21, 0x7F)) - {'"', "\\"}
@@ -45,9 +52,15 @@ class Checks:
     def __init__(self) -> None:
         self._violations: list[FieldViolation] = []
 
+    @property
+    def full(self) -> bool:
+        """Whether there are so many violations that no more are noted: looking for others is in vain."""
+        return len(self._violations) >= MAX_VIOLATIONS
+
     def add(self, field: str, description: str) -> None:
-        """Note a violation."""
-        self._violations.append(FieldViolation(field, description))
+        """Note a violation, unless there are many."""
+        if not self.full:
+            self._violations.append(FieldViolation(field, description))
 
     def text(self, field: str, value: str, limit: int, *, required: bool = False) -> None:
         """Printable text of at most `limit` bytes of UTF-8."""
@@ -68,10 +81,13 @@ class Checks:
 
     def texts(self, field: str, values: Sequence[str], count: int, limit: int) -> None:
         """At most `count` different non-empty texts of at most `limit` bytes."""
-        if not values or _are_plain(tuple(values), count, limit):
+        if not values:
             return
         if len(values) > count:
             self.add(field, f"has more than {count} items")
+            return
+        # Only what is short may become the key of a cache.
+        if max(map(len, values)) <= limit and _are_plain(tuple(values), limit):
             return
         for number, value in enumerate(values):
             self.text(f"{field}[{number}]", value, limit, required=True)
@@ -80,11 +96,13 @@ class Checks:
 
     def scopes(self, field: str, values: Sequence[str]) -> None:
         """Scope tokens (RFC 6749, section 3.3)."""
-        if not values or _are_scopes(tuple(values)):
+        if not values:
+            return
+        if len(values) <= MAX_SCOPES and max(map(len, values)) <= MAX_SCOPE and _are_scopes(tuple(values)):
             return
         self.texts(field, values, MAX_SCOPES, MAX_SCOPE)
         for number, value in enumerate(values[:MAX_SCOPES]):
-            if not _SCOPE_CHARACTERS.issuperset(value):
+            if len(value) <= MAX_SCOPE and not _SCOPE_CHARACTERS.issuperset(value):
                 self.add(f"{field}[{number}]", "has characters a scope may not have")
 
     def done(self) -> None:
@@ -94,15 +112,13 @@ class Checks:
 
 
 @lru_cache(256)  # the same few lists in nearly every request
-def _are_plain(values: tuple[str, ...], count: int, limit: int) -> bool:
-    """Whether texts obviously keep the rules."""
-    return (
-        len(values) <= count
-        and len(set(values)) == len(values)
-        and all(value and len(value) <= limit and value.isascii() and value.isprintable() for value in values)
+def _are_plain(values: tuple[str, ...], limit: int) -> bool:
+    """Whether texts of at most `limit` characters obviously keep the rules."""
+    return len(set(values)) == len(values) and all(
+        value and value.isascii() and value.isprintable() for value in values
     )
 
 
 @lru_cache(256)
 def _are_scopes(values: tuple[str, ...]) -> bool:
-    return _are_plain(values, MAX_SCOPES, MAX_SCOPE) and all(map(_SCOPE_CHARACTERS.issuperset, values))
+    return _are_plain(values, MAX_SCOPE) and all(map(_SCOPE_CHARACTERS.issuperset, values))

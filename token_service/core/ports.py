@@ -414,7 +414,7 @@ class NodeReport:
     """Named validators with an open stream."""
     applied: Sequence[tuple[int, int]]
     """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to
-    fit.
+    fit. The sequence -1 stands for those that have not confirmed for long although they were asked to.
     """
     foreign: Sequence[tuple[str, int]]
     """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere;

@@ -51,6 +51,8 @@ class RevokeOutcome:
     cursor: Cursor
     connected: int = 0
     applied: int = 0
+    silent: int = 0
+    """Validators besides those that were not waited for, because they had not confirmed for long."""
 
 
 REMEMBER: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
@@ -112,7 +114,7 @@ class Revoker:
         if command.wait is None:
             return RevokeOutcome(cursor)
         connected, applied = await self._validators.wait_applied(cursor.sequence, command.wait)
-        return RevokeOutcome(cursor, connected, applied)
+        return RevokeOutcome(cursor, connected, applied, self._validators.silent)
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
         """Append drafts in one transaction; a place in the log that includes them.

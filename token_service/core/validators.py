@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +26,14 @@ from token_service.errors import TokenServiceError
 
 _MAX_PAIRS: Final = 64
 _MAX_FOREIGN: Final = 4096
+MAX_FOREIGN_PER_CALLER: Final = 1024
+"""Names of validators connected to other nodes whose confirmations are kept for one caller."""
+SILENT_AFTER: Final = 10.0
+"""Seconds after which a validator that was asked to confirm, and has not, is waited for no more."""
+SILENT: Final = -1
+"""The place in the log that a report gives for silent validators. Nodes that do not know it wait for them."""
+_ASKED_STEP: Final = 0.5
+"""Seconds whose requests count as asked at the first of them."""
 _FOREIGN_AGE: Final = 10.0
 _REPORT_AGE: Final = 10.0
 """Seconds after which a node that has not reported counts as gone, and its validators as disconnected."""
@@ -68,8 +76,16 @@ class Validators:
         self._applied: dict[str, int] = {}
         self._levels: Counter[int] = Counter()
         """How many of them are at which sequence."""
+        self._connected_at: dict[str, float] = {}
+        self._silent: set[str] = set()
+        """Those of this node that owe a confirmation for too long: connected, but at no level."""
+        self._asked: deque[tuple[float, int]] = deque()
+        """When which sequence was requested, the youngest last."""
+        self._overdue = 0
+        """The highest sequence that was requested so long ago that whoever has not confirmed it is silent."""
         self._key_revisions: dict[str, int] = {}
-        self._foreign: dict[str, tuple[int, float]] = {}
+        self._foreign: dict[str, tuple[int, float, str]] = {}
+        self._foreign_of: Counter[str] = Counter()
         self._changed = True
         self._hurry = asyncio.Event()
         self.requested = 0
@@ -99,6 +115,7 @@ class Validators:
         self._streams[subscriber_id] += 1
         if subscriber_id not in self._applied:
             self._put(subscriber_id, 0)
+            self._connected_at[subscriber_id] = self._clock.monotonic()
         self._key_revisions.setdefault(subscriber_id, 0)
         self._moved()
 
@@ -108,24 +125,40 @@ class Validators:
         if self._streams[subscriber_id] <= 0:
             del self._streams[subscriber_id]
             self._put(subscriber_id, None)
+            self._silent.discard(subscriber_id)
+            del self._connected_at[subscriber_id]
             self._key_revisions.pop(subscriber_id, None)
         self._moved()
 
-    def confirm(self, subscriber_id: str, sequence: int, key_revision: int = 0) -> None:
-        """This validator has applied everything up to `sequence`, and uses the key set of `key_revision`."""
+    def confirm(self, subscriber_id: str, sequence: int, key_revision: int = 0, *, caller: str = "") -> None:
+        """This validator has applied everything up to `sequence`, and uses the key set of `key_revision`.
+
+        `caller` is the identity that speaks for it. Names of validators that are not connected here are kept up to a
+        limit for each, and ignored beyond it: invented ones must not push out those of others.
+        """
         known = self._applied.get(subscriber_id)
         if key_revision > self._key_revisions.get(subscriber_id, key_revision):
             self._key_revisions[subscriber_id] = key_revision
             self._changed = True
         if known is None:
             # Its stream is on another node, which learns of it from this node's report.
-            if len(self._foreign) < _MAX_FOREIGN or subscriber_id in self._foreign:
-                self._foreign[subscriber_id] = (sequence, self._clock.monotonic())
+            if subscriber_id in self._foreign or self._may_keep_foreign(caller):
+                self._keep_foreign(subscriber_id, sequence, caller)
                 self._changed = True
                 if self.requested and sequence >= self.requested:
                     self._hurry.set()
         elif sequence > known:
             self._advance(subscriber_id, known, sequence)
+
+    def _may_keep_foreign(self, caller: str) -> bool:
+        return len(self._foreign) < _MAX_FOREIGN and (
+            not caller or self._foreign_of[caller] < MAX_FOREIGN_PER_CALLER
+        )
+
+    def _keep_foreign(self, name: str, sequence: int, caller: str) -> None:
+        if name not in self._foreign:
+            self._foreign_of[caller] += 1
+        self._foreign[name] = (sequence, self._clock.monotonic(), caller)
 
     def forget_progress(self) -> None:
         """Sequences of another log mean nothing here, nor do revisions of its key set."""
@@ -133,6 +166,10 @@ class Validators:
         self._levels = Counter({0: len(self._applied)} if self._applied else {})
         self._key_revisions = dict.fromkeys(self._key_revisions, 0)
         self._foreign.clear()
+        self._foreign_of.clear()
+        self._silent.clear()
+        self._asked.clear()
+        self._overdue = 0
         self.requested = self._announced = 0
         self._moved()
 
@@ -155,14 +192,24 @@ class Validators:
         return connected, min(revisions, default=0)
 
     def counts(self, sequence: int, others: Iterable[NodeReport] = ()) -> tuple[int, int]:
-        """How many validators are connected, and how many of them have applied `sequence`."""
-        connected = len(self._applied)
+        """How many validators are connected, the silent ones apart, and how many of them have applied
+        `sequence`.
+        """
+        connected = len(self._applied) - len(self._silent)
         applied = sum(count for at, count in self._levels.items() if at >= sequence)
         for report in others:
             if report.node_id != self._node_id:
-                connected += report.connected
+                connected += report.connected - _silent_in(report)
                 applied += sum(count for at, count in report.applied if at >= sequence)
         return connected, applied
+
+    @property
+    def silent(self) -> int:
+        """How many connected validators, of all nodes as far as they were looked at, have not confirmed for long
+        although they were asked to. They are not waited for.
+        """
+        others = sum(_silent_in(report) for report in self._others if report.node_id != self._node_id)
+        return len(self._silent) + others
 
     def heard(self, sequence: int) -> None:
         """Somebody waits for `sequence`, as all nodes can know."""
@@ -207,8 +254,13 @@ class Validators:
 
     def _request(self, sequence: int) -> None:
         if sequence > self.requested:
+            now = self._clock.monotonic()
             self.requested = sequence
-            self._requested_at = self._clock.monotonic()
+            self._requested_at = now
+            if self._asked and now - self._asked[-1][0] < _ASKED_STEP:
+                self._asked[-1] = self._asked[-1][0], sequence
+            else:
+                self._asked.append((now, sequence))
             for listener in self._listeners:
                 listener()
 
@@ -225,6 +277,7 @@ class Validators:
                         await self._wanted.wait()
                 continue
             self._looked = now
+            self._find_silent(now)
             came, self._came = self._came, []
             try:
                 await self._look()
@@ -260,19 +313,40 @@ class Validators:
         waiters = self._waiters
         if not waiters or waiters[0][0] > self._lowest():
             return
-        everybody, reached = len(self._applied), self._lowest()
+        everybody, reached = len(self._applied) - len(self._silent), self._lowest()
         for report in self._others:
-            if report.node_id != self._node_id and report.connected:
-                everybody += report.connected
-                reached = min(reached, min((at for at, count in report.applied if count), default=0))
+            active = report.connected - _silent_in(report)
+            if report.node_id != self._node_id and active:
+                everybody += active
+                places = (at for at, count in report.applied if count and at != SILENT)
+                reached = min(reached, min(places, default=0))
         while waiters and waiters[0][0] <= reached:
             done = heappop(waiters)[2].done
             if not done.done():
                 done.set_result(everybody)
 
     def _lowest(self) -> float:
-        """What all validators of this node have confirmed."""
+        """What all validators of this node have confirmed, the silent ones apart."""
         return min(self._levels, default=inf)
+
+    def _find_silent(self, now: float) -> None:
+        """Stop waiting for validators that have owed a confirmation for too long. They count again once they have
+        confirmed it.
+        """
+        while self._asked and now - self._asked[0][0] >= SILENT_AFTER:
+            self._overdue = self._asked.popleft()[1]
+        if self._lowest() >= self._overdue:
+            return
+        for name, at in self._applied.items():
+            if (
+                at < self._overdue
+                and now - self._connected_at[name] >= SILENT_AFTER
+                and name not in self._silent
+            ):
+                self._leave_level(at)
+                self._silent.add(name)
+                self._changed = True
+        self._settle()
 
     # --- Telling the other nodes -----------------------------------------------------------------------------------
 
@@ -283,6 +357,7 @@ class Validators:
         try:
             while True:
                 now = self._clock.monotonic()
+                self._find_silent(now)
                 due = self._changed or now - reported >= _IDLE_INTERVAL
                 if due or self._misses_confirmations(now):
                     try:
@@ -324,11 +399,12 @@ class Validators:
     async def _report(self, now: float) -> None:
         self._changed = False
         self._foreign = {name: at for name, at in self._foreign.items() if now - at[1] < _FOREIGN_AGE}
+        self._foreign_of = Counter(caller for _, _, caller in self._foreign.values())
         await self._nodes.report(
             NodeReport(
                 self._node_id,
                 len(self._applied),
-                _pairs(self._levels),
+                _pairs(self._levels, len(self._silent)),
                 [(name, at[0]) for name, at in self._foreign.items()],
                 self.key_revision,
             )
@@ -344,15 +420,23 @@ class Validators:
                         self._advance(name, known, sequence)
 
     def _put(self, name: str, sequence: int | None) -> None:
-        """Where a validator of this node is; None: it is none any more."""
+        """Where a validator of this node is; None: it is none any more. A silent one is at no level until it has
+        confirmed what it owes.
+        """
         known = self._applied.pop(name, None)
-        if known is not None:
-            self._levels[known] -= 1
-            if not self._levels[known]:
-                del self._levels[known]
+        if sequence is not None and sequence >= self._overdue and name in self._silent:
+            self._silent.discard(name)
+        elif known is not None and name not in self._silent:
+            self._leave_level(known)
         if sequence is not None:
             self._applied[name] = sequence
-            self._levels[sequence] += 1
+            if name not in self._silent:
+                self._levels[sequence] += 1
+
+    def _leave_level(self, sequence: int) -> None:
+        self._levels[sequence] -= 1
+        if not self._levels[sequence]:
+            del self._levels[sequence]
 
     def _advance(self, name: str, known: int, sequence: int) -> None:
         self._put(name, sequence)
@@ -365,12 +449,17 @@ class Validators:
         self._settle()
 
 
-def _pairs(levels: Counter[int]) -> list[tuple[int, int]]:
+def _pairs(levels: Counter[int], silent: int) -> list[tuple[int, int]]:
     """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be
-    further than it is.
+    further than it is. The silent ones have a pair of their own.
     """
+    most = _MAX_PAIRS - (silent > 0)
     pairs = sorted(levels.items(), reverse=True)
-    if len(pairs) > _MAX_PAIRS:
-        rest = pairs[_MAX_PAIRS - 1 :]
-        pairs = [*pairs[: _MAX_PAIRS - 1], (rest[-1][0], sum(count for _, count in rest))]
-    return pairs
+    if len(pairs) > most:
+        rest = pairs[most - 1 :]
+        pairs = [*pairs[: most - 1], (rest[-1][0], sum(count for _, count in rest))]
+    return [*pairs, (SILENT, silent)] if silent else pairs
+
+
+def _silent_in(report: NodeReport) -> int:
+    return sum(count for at, count in report.applied if at == SILENT)

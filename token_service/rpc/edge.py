@@ -1,6 +1,6 @@
 """The one wrapper around every handler.
 
-It says who calls and whether that caller may, bounds how many calls run and how long, reads the request and
+It says who calls and whether that caller may, bounds how many calls run and how long, then reads the request and
 turns every failure into a status. Handlers are wrapped once, when they are registered: an interceptor would
 cost a chain of coroutines for each call.
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -18,20 +20,25 @@ from google.protobuf.message import DecodeError, Message
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.permissions import Permission
+from token_service.core.quotas import Quota
 from token_service.errors import (
-    DeadlineExceededError,
     InternalError,
     InvalidRequestError,
     OverloadedError,
     ServiceError,
 )
 from token_service.rpc.authorizer import Authorizer
+from token_service.rpc.deadlines import Deadlines
+from token_service.rpc.reception import Context, Reception
+from token_service.rpc.request_size import require_few_fields, shape_of
 from token_service.wire import error_to_status
 
 _RETRY_AFTER: Final = 0.5
 """Seconds after which a caller may try an overloaded server again."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
+_SMALL_ANSWER: Final = 64 * 1024
+"""Bytes. Only larger answers count as unread until their callers have read them."""
+
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
 
 _Request = TypeVar("_Request", bound=Message)
@@ -39,41 +46,42 @@ _Request = TypeVar("_Request", bound=Message)
 logger = logging.getLogger(__name__)
 
 
-class _Call:
-    """A call that is being worked on and must end in time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """How many unary calls there may be at a time, and for how long. Times in seconds."""
 
-    __slots__ = ("overdue", "task", "until")
-
-    def __init__(self, task: asyncio.Task[Any] | None, until: float) -> None:
-        self.task = task
-        self.until = until
-        self.overdue = False
+    max_calls: int
+    calls_per_caller: int
+    max_waits: int
+    waits_per_caller: int
+    unread_bytes_per_caller: int
+    default_deadline: float
+    """For a call without one."""
+    max_deadline: float
 
 
 class Edge:
-    """Wraps handlers. `running` is how many unary calls are being worked on."""
+    """Wraps handlers.
+
+    `receiving` is how many calls have no request yet, `running` how many unary calls are being worked on, `waiting` how
+    many wait for others.
+    """
 
     def __init__(
-        self, authorizer: Authorizer, *, max_calls: int, default_deadline: float, max_deadline: float
+        self, authorizer: Authorizer, reception: Reception, deadlines: Deadlines, limits: CallLimits
     ) -> None:
-        """Deadlines in seconds: for a call without one, and the latest there is."""
         self._authorizer = authorizer
-        self._max_calls = max_calls
-        self._default_deadline = default_deadline
-        self._max_deadline = max_deadline
-        self._calls: set[_Call] = set()
+        self._reception = reception
+        self._deadlines = deadlines
+        self._limits = limits
+        self._calls = Quota("concurrent calls", limits.calls_per_caller, retry_after=_RETRY_AFTER)
+        self._waits = Quota("waiting calls", limits.waits_per_caller, retry_after=_RETRY_AFTER)
+        self._unread = Quota(
+            "bytes of unread answers", limits.unread_bytes_per_caller, retry_after=_RETRY_AFTER
+        )
+        self.receiving = 0
         self.running = 0
-
-    def sweep(self) -> None:
-        """End calls whose deadline has passed.
-
-        To be called about once a second: far cheaper than a timer for each call.
-        """
-        now = asyncio.get_running_loop().time()
-        for call in self._calls:
-            if call.task is not None and now > call.until and not call.overdue:
-                call.overdue = True
-                call.task.cancel()
+        self.waiting = 0
 
     def unary(
         self,
@@ -83,43 +91,54 @@ class Edge:
         handle: Callable[[_Request, Caller | None], Awaitable[Message | bytes]],
         *,
         at_once: Callable[[bytes], bytes | None] | None = None,
-        patient: bool = False,
+        waits: Callable[[_Request], bool] | None = None,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a unary method.
 
         `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the
-        encoded request, without waiting for anything; if it returns None, `handle` answers. `patient`: a call
-        without a deadline has the latest one instead of the default.
+        encoded request, without waiting for anything; if it returns None, `handle` answers. A request that
+        `waits` for others has the latest deadline instead of the default, and is no running call.
         """
         parse = request_type.FromString
+        shape = shape_of(request_type.DESCRIPTOR)
         identify = self._authorizer.identify
-        default_deadline = self._max_deadline if patient else self._default_deadline
-        max_deadline = self._max_deadline
 
-        async def call(data: bytes, context: Context) -> Message | bytes:
+        async def work(context: Context) -> bytes:
+            caller: Caller | None = None
+            if permission is not None:
+                caller = identify(context)
+                caller.require(permission)
+            key = key_of(caller, context)
+            data = await self._receive(context, key)
+            require_few_fields(data, shape)
+            self._enter(key)
+            entered = True
             try:
-                caller: Caller | None = None
-                if permission is not None:
-                    caller = identify(context)
-                    caller.require(permission)
-                if self.running >= self._max_calls:
-                    raise OverloadedError(retry_after=_RETRY_AFTER)
-                self.running += 1
-                try:
-                    if at_once is not None:
-                        answer = at_once(data)
-                        if answer is not None:
-                            return answer
+                answer: Message | bytes | None = None
+                if at_once is not None:
+                    answer = at_once(data)
+                if answer is None:
                     request = parse(data)
-                    # A nearer deadline of the caller's own ends the call without our doing.
-                    left: float | None = context.time_remaining()
-                    if left is not None and left <= max_deadline:
-                        return await handle(request, caller)
-                    return await self._in_time(
-                        handle(request, caller), default_deadline if left is None else max_deadline
-                    )
-                finally:
-                    self.running -= 1
+                    if waits is None or not waits(request):
+                        answer = await self._in_time(handle(request, caller), context)
+                    else:
+                        with self._waiting(key):
+                            self._leave(key)
+                            entered = False
+                            answer = await self._in_time(handle(request, caller), context, patient=True)
+            finally:
+                if entered:
+                    self._leave(key)
+            encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
+            if len(encoded) > _SMALL_ANSWER:
+                self._hold_unread(key, len(encoded), context)
+            return encoded
+
+        # gRPC keeps the exception that ends a call, hence this frame, until a garbage collection. So the request is
+        # in another one.
+        async def call(_: object, context: Context) -> bytes:
+            try:
+                return await work(context)
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)
             except asyncio.CancelledError as error:
@@ -131,19 +150,62 @@ class Edge:
                 status = status_of(error, method)
             return await end(context, status)
 
-        return grpc.unary_unary_rpc_method_handler(call, None, _serialize)
+        return grpc.stream_unary_rpc_method_handler(call)
 
-    async def _in_time(self, answer: Awaitable[Message | bytes], seconds: float) -> Message | bytes:
-        call = _Call(asyncio.current_task(), asyncio.get_running_loop().time() + seconds)
-        self._calls.add(call)
+    async def _receive(self, context: Context, key: Hashable) -> bytes:
+        """The request of a call. Until it is there the call counts against its caller, but is no running call: calls
+        that never have one must not keep those of others from running.
+        """
+        self._calls.take(key)
+        self.receiving += 1
         try:
-            return await answer
-        except asyncio.CancelledError:
-            if call.overdue and call.task is not None and call.task.uncancel() == 0:
-                raise DeadlineExceededError from None
-            raise
+            return await self._reception.read(context, key)
         finally:
-            self._calls.discard(call)
+            self.receiving -= 1
+            self._calls.give_back(key)
+
+    def _enter(self, key: Hashable) -> None:
+        """Take a place among the running calls. Raises `OverloadedError`."""
+        if self.running >= self._limits.max_calls:
+            raise OverloadedError(retry_after=_RETRY_AFTER)
+        self._calls.take(key)
+        self.running += 1
+
+    def _leave(self, key: Hashable) -> None:
+        self._calls.give_back(key)
+        self.running -= 1
+
+    @contextmanager
+    def _waiting(self, key: Hashable) -> Iterator[None]:
+        """Hold a place among the calls that wait. Raises `OverloadedError`."""
+        if self.waiting >= self._limits.max_waits:
+            raise OverloadedError(
+                "the server has as many waiting calls as it allows", retry_after=_RETRY_AFTER
+            )
+        with self._waits.holding(key):
+            self.waiting += 1
+            try:
+                yield
+            finally:
+                self.waiting -= 1
+
+    async def _in_time(
+        self, answer: Awaitable[Message | bytes], context: Context, *, patient: bool = False
+    ) -> Message | bytes:
+        limits = self._limits
+        left: float | None = context.time_remaining()
+        if left is not None and left <= limits.max_deadline:
+            return await answer  # gRPC ends the call at the deadline of the caller's own
+        seconds = limits.default_deadline if left is None and not patient else limits.max_deadline
+        return await self._deadlines.within(seconds, answer)
+
+    def _hold_unread(self, key: Hashable, size: int, context: Context) -> None:
+        """Count a large answer until its call has ended: gRPC keeps it until the caller has read it.
+
+        Raises `OverloadedError`.
+        """
+        self._unread.take(key, size)
+        context.add_done_callback(lambda _: self._unread.give_back(key, size))  # type: ignore[arg-type]  # any callable will do
 
     def stream(
         self,
@@ -157,13 +219,20 @@ class Edge:
         `handle` writes bytes to the context; it limits its streams itself.
         """
         parse = request_type.FromString
+        shape = shape_of(request_type.DESCRIPTOR)
         identify = self._authorizer.identify
 
-        async def call(data: bytes, context: Context) -> None:
+        async def work(context: Context) -> None:
+            caller = identify(context)
+            caller.require(permission)
+            key = key_of(caller, context)
+            data = await self._receive(context, key)
+            require_few_fields(data, shape)
+            await handle(parse(data), context, caller)
+
+        async def call(_: object, context: Context) -> None:
             try:
-                caller = identify(context)
-                caller.require(permission)
-                await handle(parse(data), context, caller)
+                await work(context)
             except grpc.aio.InternalError:
                 # A message could not be sent: the reader has gone, although its cancellation has not come
                 # through yet.
@@ -175,7 +244,12 @@ class Edge:
             if not context.done():
                 await end(context, status)
 
-        return grpc.unary_stream_rpc_method_handler(call)
+        return grpc.stream_stream_rpc_method_handler(call)
+
+
+def key_of(caller: Caller | None, context: Context) -> Hashable:
+    """What quotas count a call under: the identity of its caller, else its connection."""
+    return (caller.identity if caller is not None else "") or context.peer()
 
 
 def status_of(error: BaseException, method: str) -> Status:
@@ -200,7 +274,3 @@ async def end(context: Context, status: Status) -> NoReturn:
         await context.abort(code, message, trailers)
     except grpc.aio.InternalError:  # nobody is there to hear it
         raise asyncio.CancelledError from None
-
-
-def _serialize(answer: Message | bytes) -> bytes:
-    return answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here

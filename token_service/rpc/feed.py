@@ -28,6 +28,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.permissions import Permission
 from token_service.core.keyring import Keyring
 from token_service.core.ports import RevocationLog
+from token_service.core.quotas import Quota
 from token_service.core.read_index import ReadIndex
 from token_service.core.replica import Replica
 from token_service.core.tailer import Tailer
@@ -42,8 +43,9 @@ from token_service.errors import (
     StreamEndedError,
 )
 from token_service.rpc.authorizer import Authorizer
-from token_service.rpc.edge import Context
+from token_service.rpc.edge import key_of
 from token_service.rpc.gap_pages import GapPages
+from token_service.rpc.reception import Context
 from token_service.rpc.requests import subscription
 from token_service.rpc.ring import Ring
 from token_service.rpc.snapshots import Snapshots
@@ -118,6 +120,7 @@ class Feed:
         *,
         issuer: str,
         max_streams: int,
+        streams_per_caller: int,
         max_age: float,
         max_stall: float,
         ring_capacity: int,
@@ -132,6 +135,7 @@ class Feed:
         self._clock = clock
         self._issuer = issuer
         self._max_streams = max_streams
+        self._of_caller = Quota("streams", streams_per_caller, retry_after=_RETRY_AFTER)
         self._max_age = max_age
         self._max_stall = max_stall
         self._epoch = replica.epoch
@@ -274,6 +278,12 @@ class Feed:
             raise ShuttingDownError(retry_after=_RETRY_AFTER)
         if len(self._streams) >= self._max_streams:
             raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
+        with self._of_caller.holding(key_of(caller, context)):
+            await self._serve(request, cursor, context, caller)
+
+    async def _serve(
+        self, request: StreamRevocationsRequest, cursor: Cursor | None, context: Context, caller: Caller
+    ) -> None:
         age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
         stream = _Stream(context, caller, self._clock.monotonic() + age)
         self._streams.add(stream)

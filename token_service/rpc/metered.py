@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from token_service.rpc.edge import Context
+from token_service.rpc.reception import Context
 from token_service.telemetry import Histogram
 
 
@@ -18,14 +18,14 @@ def metered(
     """A unary `handler` that records how long each call took, in seconds, and its status, with the attributes
     of OpenTelemetry's conventions for RPC.
     """
-    handle: Any = handler.unary_unary  # declared for servers with threads
+    handle: Any = handler.stream_unary  # declared for servers with threads
     method = path.removeprefix("/")
 
-    async def call(data: bytes, context: Context) -> Any:
+    async def call(requests: object, context: Context) -> Any:
         began = perf_counter()
         status = "OK"
         try:
-            return await handle(data, context)
+            return await handle(requests, context)
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
@@ -38,4 +38,4 @@ def metered(
                 {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": status},
             )
 
-    return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
+    return grpc.stream_unary_rpc_method_handler(call)

@@ -16,11 +16,14 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from token_service.errors import OverloadedError, ShuttingDownError
-from token_service.rpc.edge import Context, end, status_of
+from token_service.core.quotas import Quota
+from token_service.errors import OverloadedError, ServiceError, ShuttingDownError
+from token_service.rpc.edge import end, status_of
+from token_service.rpc.reception import Context, Reception
 
 _MAX_STREAMS: Final = 1000
 """Of both services together. Whoever has a connection may open them, and nothing else bounds their number."""
+_MAX_STREAMS_OF_CONNECTION: Final = 10
 _RETRY_AFTER: Final = 1.0
 
 _T = TypeVar("_T")
@@ -72,9 +75,11 @@ class Health(health_pb2_grpc.HealthServicer):
 class PlainServices:
     """Health and reflection. Any caller may use them: they say nothing that is not public."""
 
-    def __init__(self, service_names: Sequence[str]) -> None:
+    def __init__(self, service_names: Sequence[str], reception: Reception) -> None:
         self.health = Health()
+        self._reception = reception
         self._streams = 0
+        self._of_connection = Quota("streams", _MAX_STREAMS_OF_CONNECTION, retry_after=_RETRY_AFTER)
         self._closing = asyncio.Event()
         registrar = _Registrar()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
@@ -95,31 +100,31 @@ class PlainServices:
 
         if handler.unary_unary is not None:
 
-            async def unary(data: bytes, context: Context) -> Any:
+            async def unary(_: object, context: Context) -> Any:
                 try:
-                    request = parse(data)
-                except DecodeError as error:
+                    request = parse(await self._reception.read(context, context.peer()))
+                except (DecodeError, ServiceError) as error:
                     return await end(context, status_of(error, path))
                 return await handler.unary_unary(request, context)
 
-            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+            return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
 
         if handler.unary_stream is not None:
 
-            async def watch(data: bytes, context: Context) -> None:
+            async def watch(_: object, context: Context) -> None:
                 try:
-                    request = parse(data)
-                    with self._one_more():
+                    request = parse(await self._reception.read(context, context.peer()))
+                    with self._one_more(context.peer()):
                         await self._until_closing(handler.unary_stream(request, context))
-                except (DecodeError, OverloadedError) as error:
+                except (DecodeError, ServiceError) as error:
                     await end(context, status_of(error, path))
                 await end(context, status_of(ShuttingDownError(), path))
 
-            return grpc.unary_stream_rpc_method_handler(watch, None, serialize)
+            return grpc.stream_stream_rpc_method_handler(watch, None, serialize)
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
-                with self._one_more():
+                with self._one_more(context.peer()):
                     async for answer in handler.stream_stream(self._parsed(parse, requests), context):
                         yield answer
             except (DecodeError, OverloadedError) as error:
@@ -128,14 +133,15 @@ class PlainServices:
         return grpc.stream_stream_rpc_method_handler(converse, None, serialize)
 
     @contextmanager
-    def _one_more(self) -> Iterator[None]:
+    def _one_more(self, connection: str) -> Iterator[None]:
         if self._streams >= _MAX_STREAMS:
             raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
+        with self._of_connection.holding(connection):
+            self._streams += 1
+            try:
+                yield
+            finally:
+                self._streams -= 1
 
     async def _parsed(
         self, parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.struct_pb2 import Struct
 
 from token_service.core.introspector import TokenQuery
 from token_service.core.issuance import DEFAULT_KINDS, ClientContext, IssueCommand, RefreshCommand
-from token_service.core.limits import DEFAULT_WAIT, MAX_SCOPES, MAX_SUBSCRIBER_ID, Checks
+from token_service.core.limits import (
+    DEFAULT_WAIT,
+    MAX_CUSTOM_CLAIMS,
+    MAX_ENCODED_CUSTOM_CLAIMS,
+    MAX_SCOPES,
+    MAX_SUBSCRIBER_ID,
+    MAX_TOKEN_TYPES,
+    Checks,
+)
 from token_service.core.ports import SessionFilter
 from token_service.core.revoker import RevokeCommand
+from token_service.errors import CustomClaimsTooLargeError
 from token_service.rpc.values import json_of_struct, seconds_of_duration, seconds_of_timestamp
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
@@ -52,11 +63,15 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         if context.HasField("auth_time"):
             auth_time = int(seconds_of_timestamp(context.auth_time, "auth_context.auth_time", checks))
         auth_context = AuthContext(context.acr, tuple(context.amr), auth_time)
-    kinds = _kinds(tuple(request.token_types))
-    if kinds is None:
-        for number, value in enumerate(request.token_types):
-            if value not in _KINDS:
-                checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
+    kinds: frozenset[TokenKind] | None = None
+    if len(request.token_types) > MAX_TOKEN_TYPES:
+        checks.add("token_types", f"has more than {MAX_TOKEN_TYPES} items")
+    else:
+        kinds = _kinds(tuple(request.token_types))
+        if kinds is None:
+            for number, value in enumerate(request.token_types):
+                if value not in _KINDS:
+                    checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
     command = IssueCommand(
         subject=request.subject,
         client_id=request.client_id,
@@ -64,7 +79,7 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         scopes=tuple(request.scopes),
         kinds=kinds or DEFAULT_KINDS,
         auth_context=auth_context,
-        custom_claims=json_of_struct(request.custom_claims, "custom_claims", checks)
+        custom_claims=_custom_claims(request.custom_claims, checks)
         if request.HasField("custom_claims")
         else {},
         device_id=request.device_id,
@@ -123,6 +138,11 @@ def revoke_command(request: token_service_pb2.RevokeTokenRequest) -> RevokeComma
         comment=request.comment,
         wait=wait,
     )
+
+
+def is_waiting(request: token_service_pb2.RevokeTokenRequest) -> bool:
+    """Whether the answer waits for subscribers."""
+    return request.wait.applied_by_all
 
 
 def is_local(request: token_service_pb2.ValidateTokenRequest) -> bool:
@@ -205,6 +225,15 @@ def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
     """The kinds of token these numbers stand for; None if one stands for none."""
     kinds = frozenset(map(_KINDS.get, values))
     return None if None in kinds else kinds  # type: ignore[return-value]  # as said
+
+
+def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
+    """The custom claims. Raises `CustomClaimsTooLargeError` before it looks at what no policy allows."""
+    if len(struct.fields) > MAX_CUSTOM_CLAIMS:
+        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_CUSTOM_CLAIMS} claims")
+    if struct.ByteSize() > MAX_ENCODED_CUSTOM_CLAIMS:
+        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_ENCODED_CUSTOM_CLAIMS} bytes")
+    return json_of_struct(struct, "custom_claims", checks)
 
 
 def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -28,11 +27,15 @@ from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError, ReplicaStaleError
 from token_service.listening import bind_all
 from token_service.rpc.authorizer import Authorizer
-from token_service.rpc.edge import Edge
+from token_service.rpc.deadlines import Deadlines
+from token_service.rpc.edge import CallLimits, Edge
 from token_service.rpc.feed import Feed
+from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.rpc.key_service import KeyService
 from token_service.rpc.metered import metered
 from token_service.rpc.plain import PlainServices
+from token_service.rpc.reception import Reception
+from token_service.rpc.requests import is_waiting
 from token_service.rpc.session_service import SessionService
 from token_service.rpc.tls import ReloadingCredentials, TlsFiles
 from token_service.rpc.token_service import TokenService
@@ -40,7 +43,7 @@ from token_service.rpc.unix_socket import UnixSocketPath
 from token_service.telemetry import Metrics
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
-__all__ = ["GrpcLimits", "GrpcServer", "TlsFiles"]
+__all__ = ["GrpcServer", "TlsFiles"]
 
 _WATCH_INTERVAL: Final = 0.5
 _DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -53,30 +56,6 @@ _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcLimits:
-    """How much one server takes on. Times in seconds."""
-
-    max_message_bytes: int = 5 * 1024 * 1024
-    """The largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before anybody looks at it. A
-    batch of 256 tokens of 16 KiB fits.
-    """
-    max_concurrent_calls: int = 1000
-    """Unary calls at a time; more are refused with OVERLOADED."""
-    max_streams: int = 5000
-    """Revocation streams at a time; more are refused with OVERLOADED."""
-    stream_max_age: float = 3600.0
-    """How long a stream lives, give or take a fifth."""
-    stream_max_stall: float = 30.0
-    """How long a reader may leave a message unread."""
-    ring_capacity: int = 50_000
-    """Entries of the log kept ready for streams that are a little behind."""
-    default_deadline: float = 30.0
-    """For calls that come without one."""
-    max_deadline: float = 90.0
-    """For calls that come with a later one."""
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -132,11 +111,23 @@ class GrpcServer:
         self._duration = metrics.histogram(
             "rpc.server.call.duration", "How long calls took, by method and status.", _DURATIONS
         )
+        self._deadlines = Deadlines()
+        reception = Reception(
+            self._deadlines, at_once=limits.reads_per_caller, timeout=limits.request_timeout
+        )
         self._edge = Edge(
             authorizer,
-            max_calls=limits.max_concurrent_calls,
-            default_deadline=limits.default_deadline,
-            max_deadline=limits.max_deadline,
+            reception,
+            self._deadlines,
+            CallLimits(
+                max_calls=limits.max_concurrent_calls,
+                calls_per_caller=limits.max_calls_per_caller,
+                max_waits=limits.max_waits,
+                waits_per_caller=limits.max_waits_per_caller,
+                unread_bytes_per_caller=limits.max_unread_bytes_per_caller,
+                default_deadline=limits.default_deadline,
+                max_deadline=limits.max_deadline,
+            ),
         )
         self.feed = Feed(
             replica,
@@ -149,6 +140,7 @@ class GrpcServer:
             clock,
             issuer=issuer_name,
             max_streams=limits.max_streams,
+            streams_per_caller=limits.max_streams_per_caller,
             max_age=limits.stream_max_age,
             max_stall=limits.stream_max_stall,
             ring_capacity=limits.ring_capacity,
@@ -158,7 +150,7 @@ class GrpcServer:
         )
         self._sessions = SessionService(sessions, clock)
         self._keys = KeyService(keyring, key_manager, revoker, clock, issuer_name)
-        self._plain = PlainServices((_TOKEN_SERVICE, _SESSION_SERVICE, _KEY_SERVICE, _HEALTH))
+        self._plain = PlainServices((_TOKEN_SERVICE, _SESSION_SERVICE, _KEY_SERVICE, _HEALTH), reception)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> str:
@@ -166,7 +158,9 @@ class GrpcServer:
 
         Raises `ConfigurationError` if that is impossible.
         """
-        server = grpc.aio.server(options=self._options())
+        server = grpc.aio.server(
+            options=[("grpc.so_reuseport", int(self._reuse_port)), *self._limits.options()]
+        )
         # One generic handler instead of registered methods: for each call the server waits on every
         # registered method anew.
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
@@ -192,20 +186,6 @@ class GrpcServer:
             if self._unix_path is not None:
                 self._unix_path.release()
         await self.feed.aclose()
-
-    def _options(self) -> list[tuple[str, int]]:
-        return [
-            ("grpc.so_reuseport", int(self._reuse_port)),
-            ("grpc.max_receive_message_length", self._limits.max_message_bytes),
-            ("grpc.max_send_message_length", 16 * 1024 * 1024),
-            ("grpc.max_metadata_size", 16 * 1024),
-            # Validators may ping every 10 s, with a margin for jitter, even while they wait for nothing.
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            # A reader whose machine has vanished is noticed, and its stream ended, within a minute.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-        ]
 
     def _bind(self, server: grpc.aio.Server) -> str:
         if self._unix_path is not None:
@@ -263,7 +243,7 @@ class GrpcServer:
         )
         unary(_TOKEN_SERVICE, Permission.VALIDATE, pb.BatchValidateTokensRequest, tokens.BatchValidateTokens)
         unary(_TOKEN_SERVICE, Permission.REFRESH, pb.RefreshTokenRequest, tokens.RefreshToken)
-        unary(_TOKEN_SERVICE, Permission.REVOKE, pb.RevokeTokenRequest, tokens.RevokeToken, patient=True)
+        unary(_TOKEN_SERVICE, Permission.REVOKE, pb.RevokeTokenRequest, tokens.RevokeToken, waits=is_waiting)
         unary(_TOKEN_SERVICE, Permission.SUBSCRIBE, pb.ConfirmRevocationsRequest, tokens.ConfirmRevocations)
         unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.GetSessionRequest, sessions.GetSession)
         unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.ListSessionsRequest, sessions.ListSessions)
@@ -286,7 +266,7 @@ class GrpcServer:
         """
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
-            self._edge.sweep()
+            self._deadlines.sweep()
             self.feed.sweep()
             self._watch_once()
 

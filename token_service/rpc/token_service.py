@@ -147,6 +147,7 @@ class TokenService:
             cursor=str(outcome.cursor),
             subscribers_connected=outcome.connected,
             subscribers_applied=outcome.applied,
+            subscribers_silent=outcome.silent,
         )
 
     async def ConfirmRevocations(
@@ -158,7 +159,12 @@ class TokenService:
         if request.subscriber_id and applied is not None and applied.epoch == head.epoch:
             sequence = min(applied.sequence, head.sequence)
             subscriber = request.subscriber_id if caller is None else caller.subscriber(request.subscriber_id)
-            self._validators.confirm(subscriber, sequence, request.key_set_revision)
+            self._validators.confirm(
+                subscriber,
+                sequence,
+                request.key_set_revision,
+                caller="" if caller is None else caller.identity,
+            )
         return pb.ConfirmRevocationsResponse(head_cursor=str(Cursor(head.epoch, head.sequence)))
 
     def _encode(self, answer: Introspection) -> bytes:

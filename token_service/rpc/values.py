@@ -17,6 +17,8 @@ _MAX_SECONDS: Final = 253_402_300_799  # 9999-12-31T23:59:59
 _MAX_SPAN: Final = 315_576_000_000  # 10,000 years, the most a Duration may say
 _MAX_EXACT: Final = 2.0**53
 """Whole numbers below this are the same in JSON, in a double and in Python."""
+_SHOWN: Final = 64
+"""Characters of a name in the path of a violation."""
 
 
 def timestamp(numeric_date: float) -> Timestamp:
@@ -54,9 +56,15 @@ def seconds_of_duration(value: Duration, field: str, checks: Checks) -> float:
 def json_of_struct(struct: Struct, field: str, checks: Checks) -> dict[str, Any]:
     """The JSON object of a Struct.
 
-    Whole numbers below 2**53 become integers; NaN and infinities are violations.
+    Whole numbers below 2**53 become integers; NaN and infinities are violations. Stops at the last violation that
+    `checks` notes.
     """
-    return {name: _json(value, f"{field}.{name}", checks) for name, value in struct.fields.items()}
+    found: dict[str, Any] = {}
+    for name, value in struct.fields.items():
+        if checks.full:
+            break
+        found[name] = _json(value, f"{field}.{name[:_SHOWN]}", checks)
+    return found
 
 
 def _json(value: Value, field: str, checks: Checks) -> Any:
@@ -74,8 +82,12 @@ def _json(value: Value, field: str, checks: Checks) -> Any:
     if kind == "struct_value":
         return json_of_struct(value.struct_value, field, checks)
     if kind == "list_value":
-        items = value.list_value.values
-        return [_json(item, f"{field}[{number}]", checks) for number, item in enumerate(items)]
+        found = []
+        for number, item in enumerate(value.list_value.values):
+            if checks.full:
+                break
+            found.append(_json(item, f"{field}[{number}]", checks))
+        return found
     if kind is None:
         checks.add(field, "has no value")
     return None

@@ -246,14 +246,16 @@ class RevokeTokenRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., comment: _Optional[str] = ..., wait: _Optional[_Union[RevokeTokenRequest.Wait, _Mapping]] = ...) -> None: ...
 
 class RevokeTokenResponse(_message.Message):
-    __slots__ = ("cursor", "subscribers_connected", "subscribers_applied")
+    __slots__ = ("cursor", "subscribers_connected", "subscribers_applied", "subscribers_silent")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBERS_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBERS_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBERS_SILENT_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     subscribers_connected: int
     subscribers_applied: int
-    def __init__(self, cursor: _Optional[str] = ..., subscribers_connected: _Optional[int] = ..., subscribers_applied: _Optional[int] = ...) -> None: ...
+    subscribers_silent: int
+    def __init__(self, cursor: _Optional[str] = ..., subscribers_connected: _Optional[int] = ..., subscribers_applied: _Optional[int] = ..., subscribers_silent: _Optional[int] = ...) -> None: ...
 
 class StreamRevocationsRequest(_message.Message):
     __slots__ = ("cursor", "subscriber_id")

@@ -6,28 +6,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 from token_service.web.app import KEY_SET_MAX_AGE, make_app
+from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_MAX_CONNECTIONS: Final = 1000
 _MAX_HEADER_BYTES: Final = 16 * 1024
-_KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close
-first.
-"""
-_MAX_CONNECTION_AGE: Final = 300
-"""Seconds. Bounds a connection that never sends the whole of a request, and spreads clients over new workers.
-"""
 
 
 class HttpServer:
@@ -46,6 +39,7 @@ class HttpServer:
         reuse_port: bool = False,
         grace: float = 5.0,
         key_announce_time: float = float("inf"),
+        connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
     ) -> None:
         """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running
@@ -59,6 +53,7 @@ class HttpServer:
         self._app = make_app(
             jwks, readiness, key_set_max_age=int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
         )
+        self.connections = Connections(connections or ConnectionLimits())
         self._bound = bound
         self._task: asyncio.Task[None] | None = None
 
@@ -71,7 +66,7 @@ class HttpServer:
                 listener.listen(128)
         except OSError as error:
             raise _refusal(self._host, self._port, error) from None
-        self._server = _Server(_config(self._app, self._grace))
+        self._server = _Server(_config(self._app, self.connections, self._grace))
         self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,19 +109,18 @@ def _refusal(host: str, port: int, error: OSError) -> ConfigurationError:
     )
 
 
-def _config(app: ASGIApp, grace: float) -> uvicorn.Config:
+def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Protocol,
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MAX_CONNECTIONS,
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(grace)),
     )
 
@@ -145,15 +139,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _Protocol(H11Protocol):
-    """Ends a connection at its age limit: at once if no request is running, else after its answer."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._age_timer = self.loop.call_later(_MAX_CONNECTION_AGE, self.shutdown)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._age_timer.cancel()
-        super().connection_lost(exc)

@@ -332,7 +332,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end():
     st.integers(0, 310),
 )
 def test_merged_pairs_never_overstate_and_lose_nobody(applied: list[int], sequence: int):
-    pairs = _pairs(Counter(applied))
+    pairs = _pairs(Counter(applied), 0)
     assert len(pairs) <= 64
     assert sum(count for _, count in pairs) == len(applied)
     true = sum(1 for at in applied if at >= sequence)

@@ -24,7 +24,9 @@ from token_service.errors import (
     StreamEndedError,
 )
 from token_service.rpc.authorizer import Authorizer, TrustingAuthorizer
-from token_service.rpc.edge import Edge
+from token_service.rpc.deadlines import Deadlines
+from token_service.rpc.edge import CallLimits, Edge
+from token_service.rpc.reception import Reception
 from token_service.v1 import session_service_pb2 as pb
 
 REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
@@ -49,16 +51,30 @@ async def served(
     authorizer: Authorizer | None = None,
     permission: Permission | None = Permission.ADMIN,
     max_calls: int = 10,
+    calls_per_caller: int = 10,
+    max_waits: int = 10,
+    waits_per_caller: int = 10,
+    unread_bytes_per_caller: int = 1_000_000,
+    request_timeout: float = 100.0,
     default_deadline: float = 100.0,
     max_deadline: float = 200.0,
     **options: Any,
 ) -> AsyncIterator[tuple[Callable[..., Any], Edge]]:
     """`handle` behind an edge, and a callable that calls it."""
+    deadlines = Deadlines()
     edge = Edge(
         authorizer or TrustingAuthorizer(),
-        max_calls=max_calls,
-        default_deadline=default_deadline,
-        max_deadline=max_deadline,
+        Reception(deadlines, at_once=16, timeout=request_timeout),
+        deadlines,
+        CallLimits(
+            max_calls=max_calls,
+            calls_per_caller=calls_per_caller,
+            max_waits=max_waits,
+            waits_per_caller=waits_per_caller,
+            unread_bytes_per_caller=unread_bytes_per_caller,
+            default_deadline=default_deadline,
+            max_deadline=max_deadline,
+        ),
     )
     methods = {
         "Unary": edge.unary("/test.Test/Unary", permission, pb.GetSessionRequest, handle, **options),
@@ -74,7 +90,7 @@ async def served(
     async def watch() -> None:
         while True:
             await asyncio.sleep(0.02)
-            edge.sweep()
+            deadlines.sweep()
 
     sweeping = asyncio.create_task(watch())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -250,9 +266,9 @@ async def test_more_calls_than_allowed_are_refused_and_taken_again_later() -> No
     [
         ({"default_deadline": 0.05}, {}, None),
         ({"max_deadline": 0.05}, {}, 30),
-        ({"default_deadline": 30, "max_deadline": 0.05}, {"patient": True}, None),
+        ({"default_deadline": 30, "max_deadline": 0.05}, {"waits": bool}, None),
     ],
-    ids=["none given", "too late", "patient"],
+    ids=["none given", "too late", "waiting"],
 )
 async def test_a_call_ends_at_its_deadline(deadlines: Any, options: Any, timeout: float | None) -> None:
     cancelled = asyncio.Event()
@@ -268,7 +284,7 @@ async def test_a_call_ends_at_its_deadline(deadlines: Any, options: Any, timeout
         failure = await refused(call(timeout=timeout))
         assert (failure.code, failure.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
         assert cancelled.is_set()
-        assert (edge.running, len(edge._calls)) == (0, 0)
+        assert (edge.running, edge.waiting, len(edge._deadlines)) == (0, 0, 0)
 
 
 async def test_the_callers_own_deadline_ends_the_work() -> None:

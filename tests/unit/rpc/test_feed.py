@@ -20,8 +20,8 @@ from token_service.core.ports import RevocationDraft
 from token_service.errors import StoreUnavailableError
 from token_service.rpc import feed as feed_module, gap_pages
 from token_service.rpc.authorizer import TrustingAuthorizer
+from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.rpc.ring import MAX_BATCH_BYTES
-from token_service.rpc.server import GrpcLimits
 from token_service.stores.memory import MemoryStores
 from token_service.tokens.fingerprint_set import fingerprint
 from token_service.tokens.revocation import Revocation, RevocationTarget
@@ -237,7 +237,7 @@ async def test_200_readers_with_as_many_cursors_read_each_page_of_the_gap_once()
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
-    async with serving(node=node, limits=GrpcLimits(ring_capacity=8)) as served:
+    async with serving(node=node, limits=GrpcLimits(ring_capacity=8, connection_streams=200)) as served:
         await revoke_many(served, 1, 10_000)
         log.calls.clear()
         starts = [number * 49 for number in range(200)]
@@ -772,7 +772,7 @@ async def test_a_stalled_reader_that_goes_away_leaves_nothing_behind(
 async def test_a_thousand_readers_that_come_and_go_leave_nothing_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving() as served:
+    async with serving(limits=GrpcLimits(connection_streams=1000)) as served:
         for _ in range(5):
             readers = [served.follow(subscriber_id=f"v-{number}") for number in range(200)]
             await asyncio.gather(*(reader.caught_up() for reader in readers))

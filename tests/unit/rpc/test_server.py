@@ -20,7 +20,7 @@ from tests.unit.rpc.serving import TIMEOUT, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.errors import ConfigurationError, StoreUnavailableError
 from token_service.rpc import plain
-from token_service.rpc.server import GrpcLimits
+from token_service.rpc.grpc_limits import GrpcLimits
 from token_service.stores.memory import MemoryStores
 from token_service.v1 import token_service_pb2 as pb
 
@@ -169,8 +169,8 @@ async def test_a_limit_on_messages(served: Served) -> None:
 
 
 async def test_pings_every_ten_seconds_are_no_abuse(served: Served) -> None:
-    options = dict(served.server._options())
-    assert options["grpc.http2.min_recv_ping_interval_without_data_ms"] < 10_000
+    options = dict(GrpcLimits().options())
+    assert options["grpc.http2.min_ping_interval_without_data_ms"] < 10_000
     assert options["grpc.keepalive_permit_without_calls"] == 1
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.web.connections import Connection, ConnectionLimits, Connections
 from token_service.web.server import HttpServer, bind
 
 
@@ -194,16 +195,107 @@ async def test_stopping_closes_idle_connections_and_the_port_and_touches_no_sign
     assert await eventually(refused)
 
 
-async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("token_service.web.server._MAX_CONNECTION_AGE", 1.0)
-    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(node: Node) -> None:
+    limits = ConnectionLimits(max_age=1.0)
+    async with serving(node, limits) as server:
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTT")
         assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+# --- Connections that ask nothing -------------------------------------------------------------------------------------
+
+
+def serving(node: Node, limits: ConnectionLimits) -> HttpServer:
+    return HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, connections=limits)
+
+
+async def opened(server: HttpServer, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection the server knows of, with something sent over it."""
+    before = len(server.connections)
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data)
+    await eventually(lambda: len(server.connections) > before or reader.at_eof())
+    return reader, writer
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection."""
+    try:
+        return await asyncio.wait_for(reader.read(), 60) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def healthy(server: HttpServer) -> bool:
+    """Whether a health check over a new connection succeeds."""
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
+        return (await client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("limits", [{"most": 5}, {"of_address": 5}], ids=["of all", "of one address"])
+async def test_idle_connections_make_room_for_a_health_check(node: Node, limits: dict[str, int]) -> None:
+    async with serving(node, ConnectionLimits(header_timeout=600, **limits)) as server:
+        readers = [await opened(server) for _ in range(5)]
+        assert await healthy(server)
+        assert await is_closed(readers[0][0])
+        assert not any(reader.at_eof() for reader, _ in readers[1:])
+        more = await opened(server)
+        assert len(server.connections) <= 5
+        for _, writer in [*readers, more]:
+            writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost:"], ids=["nothing", "half a header"])
+async def test_connection_without_a_whole_header_in_time_is_closed(node: Node, sent: bytes) -> None:
+    async with serving(node, ConnectionLimits(header_timeout=0.2)) as server:
+        reader, writer = await opened(server, sent)
+        assert await is_closed(reader)
+        assert len(server.connections) == 0
+        writer.close()
+
+
+async def test_each_header_of_a_connection_has_the_time_limit(node: Node) -> None:
+    async with serving(node, ConnectionLimits(header_timeout=1.0)) as server:
+        reader, writer = await opened(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"ok\n"), 60)).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET /healthz HTT")
+        assert await is_closed(reader)
+        writer.close()
+
+
+class Fake:
+    """A connection in the eyes of the registry."""
+
+    def __init__(self, address: str, *, idle: bool, among: Connections) -> None:
+        self.address, self.idle, self.closed, self._among = address, idle, False, among
+
+    def close(self) -> None:
+        self.closed = True
+        self._among.discard(self)  # type: ignore[arg-type]  # as much of one as is used
+
+
+def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() -> None:
+    among = Connections(ConnectionLimits(most=4, of_address=2))
+
+    def added(address: str, *, idle: bool) -> tuple[Fake, bool]:
+        fake = Fake(address, idle=idle, among=among)
+        connection: Connection = fake  # type: ignore[assignment]  # likewise
+        return fake, among.add(connection)
+
+    other, _ = added("b", idle=True)
+    busy, _ = added("a", idle=False)
+    idle, _ = added("a", idle=True)
+    _, taken = added("a", idle=True)
+    assert taken
+    assert (other.closed, busy.closed, idle.closed) == (False, False, True)
+    # Two idle ones have made room by then, and 32 are let in beyond the limit of 4.
+    others = [added(f"c{number}", idle=False)[1] for number in range(40)]
+    assert others.index(False) == 35
+    assert (other.closed, busy.closed) == (True, False)
 
 
 async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:

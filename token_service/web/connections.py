@@ -1,0 +1,140 @@
+"""The connections of the HTTP server: how many there may be, and for how long they may do nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+KEEP_ALIVE: Final = 75
+"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close
+first.
+"""
+_SPARE: Final = 32
+"""Connections beyond the limit while none is idle that could make room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Times in seconds."""
+
+    most: int = 1000
+    of_address: int = 100
+    """Connections of one address. The oldest idle one is closed for one more."""
+    header_timeout: float = 10.0
+    """How long the headers of a request may take, the first one from the beginning of the connection."""
+    max_age: float = 300.0
+    """How long a connection lives. Spreads clients over new workers."""
+
+
+class Connections:
+    """The open connections of one server.
+
+    A newcomer is always let in, and the oldest idle connection closed for it: of its address if that has as many as it
+    may, else of all. So connections that ask nothing keep nobody from asking, health checks least of all.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self._open: dict[Connection, None] = {}
+        """In the order in which they were opened or last answered."""
+        self._of_address: dict[str, dict[Connection, None]] = {}
+
+    def __len__(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    def add(self, connection: Connection) -> bool:
+        """Take a new connection in; False if it must go, because all others are busy."""
+        same = self._of_address.setdefault(connection.address, {})
+        if len(same) >= self.limits.of_address:
+            _close_oldest_idle(same)
+        elif len(self._open) >= self.limits.most:
+            _close_oldest_idle(self._open)
+        self._open[connection] = None
+        same[connection] = None
+        return len(self._open) <= self.limits.most + _SPARE
+
+    def touch(self, connection: Connection) -> None:
+        """Note that a connection was just used."""
+        for connections in (self._open, self._of_address.get(connection.address, {})):
+            if connection in connections:
+                del connections[connection]
+                connections[connection] = None
+
+    def discard(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._open.pop(connection, None)
+        same = self._of_address.get(connection.address)
+        if same is not None:
+            same.pop(connection, None)
+            if not same:
+                del self._of_address[connection.address]
+
+
+class Connection(H11Protocol):
+    """Ends a connection that does not send a whole header in time, and any one at its age limit: at once if no request
+    is running, else after its answer.
+    """
+
+    def __init__(self, among: Connections, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._among = among
+        self._header_timer: asyncio.TimerHandle | None = None
+        self.address = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is running."""
+        cycle: Any = self.cycle  # none before the first request, whatever it is declared as
+        return cycle is None or cycle.response_complete
+
+    def close(self) -> None:
+        """Close an idle connection at once."""
+        self._among.discard(self)
+        self.transport.abort()
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a header."""
+        super().connection_made(transport)
+        self._age_timer = self.loop.call_later(self._among.limits.max_age, self.shutdown)
+        self.address = self.client[0] if self.client is not None else ""
+        self._await_header()
+        if not self._among.add(self):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._among.discard(self)
+        self._age_timer.cancel()
+        self._stop_header_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of a header that has begun."""
+        super().data_received(data)
+        if not self.idle:
+            self._stop_header_timer()
+        elif self._header_timer is None and not self.transport.is_closing():
+            self._await_header()
+
+    def on_response_complete(self) -> None:
+        """Note that the connection is idle."""
+        super().on_response_complete()
+        self._among.touch(self)
+
+    def _await_header(self) -> None:
+        self._header_timer = self.loop.call_later(self._among.limits.header_timeout, self.close)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def _close_oldest_idle(connections: dict[Connection, None]) -> None:
+    oldest = next((connection for connection in connections if connection.idle), None)
+    if oldest is not None:
+        oldest.close()
