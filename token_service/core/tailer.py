@@ -49,13 +49,15 @@ class Tailer:
         *,
         poll_interval: float,
         max_staleness: float,
+        time: SteadyTime | None = None,
     ) -> None:
+        """`time`: what entries are forgotten by; None: one that begins now."""
         self._log = log
         self._replica = replica
         self._read_index = read_index
         self._keyring = keyring
         self._clock = clock
-        self._time = SteadyTime(clock)
+        self._time = time or SteadyTime(clock)
         self._poll_interval = poll_interval
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")

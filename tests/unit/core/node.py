@@ -23,6 +23,7 @@ from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
 from token_service.core.revoker import RevokeCommand, RevokeOutcome, Revoker
 from token_service.core.sessions import Sessions
+from token_service.core.steady_time import SteadyTime
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError
@@ -134,6 +135,7 @@ class Node:
         node_id: str = "node-1",
         poll_interval: float = 1.0,
         max_staleness: float = 5.0,
+        time: SteadyTime | None = None,
         seed: int = 1,
         signing_may_fail: bool = False,
     ) -> None:
@@ -162,6 +164,7 @@ class Node:
             clock,
             poll_interval=poll_interval,
             max_staleness=max_staleness,
+            time=time,
         )
         self.validators = Validators(node_id, nodes if nodes is not None else self.stores.nodes, clock)
         self.key_manager = KeyManager(
