@@ -282,7 +282,7 @@ class Tailer:
             logger.log(
                 level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
             )
-        revocations = RevocationSet()
+        revocations = RevocationSet(names=True)
         at, newest = head.compacted, head.newest
         while at < head.sequence:
             at, entries = await self._read(at)
