@@ -1,0 +1,120 @@
+"""What one caller may take of what all share.
+
+A caller is any hashable value that stands for it: its identity, or the address of a peer that has none. Nothing
+here grows with the number of callers that have come and gone. For one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from token_service.errors import OverloadedError
+
+_MAX_CALLERS: Final = 10_000
+"""Callers a `RateQuota` remembers. One entry takes about 200 bytes."""
+
+
+class Quota:
+    """Bounds how much of one thing each caller holds at a time."""
+
+    __slots__ = ("_held", "_limit", "_retry_after", "name", "refused")
+
+    def __init__(self, name: str, limit: int, *, retry_after: float) -> None:
+        """`name` is shown to the caller that is refused; `retry_after`: seconds until it may try again."""
+        self.name = name
+        self._limit = limit
+        self._retry_after = retry_after
+        self._held: dict[Hashable, int] = {}
+        self.refused = 0
+        """How often a caller was refused."""
+
+    def held(self, caller: Hashable) -> int:
+        """How much a caller holds."""
+        return self._held.get(caller, 0)
+
+    def take(self, caller: Hashable, amount: int = 1) -> None:
+        """Add to what a caller holds. Raises `OverloadedError` if it would be more than the limit."""
+        held = self._held.get(caller, 0) + amount
+        if held > self._limit:
+            self.refused += 1
+            raise exhausted(self.name, self._limit, self._retry_after)
+        self._held[caller] = held
+
+    def give_back(self, caller: Hashable, amount: int = 1) -> None:
+        """Subtract what a caller took before."""
+        held = self._held[caller] - amount
+        if held:
+            self._held[caller] = held
+        else:
+            del self._held[caller]
+
+    @contextmanager
+    def holding(self, caller: Hashable, amount: int = 1) -> Iterator[None]:
+        """Hold an amount for as long as the block runs. Raises `OverloadedError` like `take`."""
+        self.take(caller, amount)
+        try:
+            yield
+        finally:
+            self.give_back(caller, amount)
+
+
+class RateQuota:
+    """Bounds how much each caller spends in a period: `limit` at once, and as much again over each period.
+
+    Implements the generic cell rate algorithm: a caller is one number, the time at which it will have its whole
+    allowance again.
+    """
+
+    __slots__ = ("_limit", "_monotonic", "_period", "_whole_at", "name", "refused")
+
+    def __init__(self, name: str, limit: int, period: float, monotonic: Callable[[], float]) -> None:
+        """`name` is shown to the caller that is refused; `period` in seconds; `monotonic` tells the time."""
+        self.name = name
+        self._limit = limit
+        self._period = period
+        self._monotonic = monotonic
+        self._whole_at: dict[Hashable, float] = {}
+        self.refused = 0
+        """How often a caller was refused."""
+
+    def __len__(self) -> int:
+        """How many callers are remembered."""
+        return len(self._whole_at)
+
+    def spend(self, caller: Hashable, amount: int = 1) -> None:
+        """Spend a part of a caller's allowance.
+
+        Raises `OverloadedError`, and spends nothing, if less than `amount` is left. Its `retry_after` says when
+        there will be enough. More than `limit` at once is always refused.
+        """
+        now = self._monotonic()
+        known = self._whole_at.get(caller, now)
+        whole_at = max(known, now) + amount * self._period / self._limit
+        too_early = whole_at - now - self._period
+        # Sums of fractions of a period differ from it in the last digits.
+        if too_early > self._period * 1e-9:
+            self.refused += 1
+            raise exhausted(self.name, self._limit, too_early)
+        if len(self._whole_at) >= _MAX_CALLERS and caller not in self._whole_at:
+            self._forget(now)
+        self._whole_at[caller] = whole_at
+
+    def _forget(self, now: float) -> None:
+        """Forget callers with their whole allowance; if that is less than half of all, those that have spent
+        least as well.
+        """
+        kept = sorted(
+            (item for item in self._whole_at.items() if item[1] > now), key=lambda item: item[1], reverse=True
+        )
+        self._whole_at = dict(kept[: _MAX_CALLERS // 2])
+
+
+def exhausted(name: str, limit: int, retry_after: float) -> OverloadedError:
+    """The refusal of a caller that has reached its limit of `name`."""
+    return OverloadedError(
+        f"the caller has reached its limit of {name}: {limit}",
+        metadata={"quota": name, "limit": str(limit)},
+        retry_after=retry_after,
+    )
