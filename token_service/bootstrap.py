@@ -39,6 +39,7 @@ from token_service.core.minter import Minter
 from token_service.core.mirroring import Mirroring
 from token_service.core.policy import Policies
 from token_service.core.ports import RevocationDraft, RevocationLog
+from token_service.core.quotas import RateQuota
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
@@ -387,6 +388,12 @@ async def _node(
             key_manager,
             validators,
             audit,
+            quota=RateQuota(
+                "revocations of subjects, clients and token ids",
+                settings.max_revocations_per_caller,
+                60.0,
+                clock.monotonic,
+            ),
             publish=mirroring.publish if mirroring is not None else None,
         )
         janitor = Janitor(

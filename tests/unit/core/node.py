@@ -18,6 +18,7 @@ from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
 from token_service.core.policy import DAY, Policies, Policy, PolicyBook
 from token_service.core.ports import StoredSigningKey
+from token_service.core.quotas import RateQuota
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
@@ -138,8 +139,10 @@ class Node:
         time: SteadyTime | None = None,
         seed: int = 1,
         signing_may_fail: bool = False,
+        max_revocations: int = 1_000_000,
     ) -> None:
         self.signing_may_fail = signing_may_fail
+        self.max_revocations = max_revocations
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
         self.session_store = sessions if sessions is not None else self.stores.sessions
@@ -200,6 +203,7 @@ class Node:
             self.key_manager,
             self.validators,
             self.audit,
+            quota=RateQuota("revocations", self.max_revocations, 60.0, self.clock.monotonic),
             publish=self.published.extend,
         )
         self.issuer = Issuer(
