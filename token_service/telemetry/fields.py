@@ -59,7 +59,7 @@ def in_json(value: object) -> object:
 
 def escape(text: str) -> str:
     """A text with its control and invisible characters as JSON would escape them."""
-    if text.isprintable() and not _INVISIBLE(text):
+    if text.isprintable() and (text.isascii() or not _INVISIBLE(text)):
         return text
     return "".join(
         character
