@@ -6,17 +6,24 @@
 # The image listens on all interfaces, so it wants the settings of production: TLS, callers, an issuer and a
 # database. The service says which of them it misses and does not start without.
 
-# The Python that constraints.txt was made with.
+# The Python that constraints.txt was made with. The tag moves; for a build that can be repeated, name the image by
+# its digest, as `docker buildx imagetools inspect python:3.11-slim-bookworm` shows it:
+#     docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:... -t token-service .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/token-service
+RUN python -m venv /opt/token-service && python -m venv /opt/build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Only files with the hashes in these lists (scripts/lock makes them), whatever an index serves.
+COPY requirements.txt requirements-build.txt ./
+RUN /opt/build/bin/pip install --require-hashes -r requirements-build.txt \
+    && /opt/token-service/bin/pip install --compile --require-hashes -r requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY token_service ./token_service
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 # Compiled here: nothing is written when it runs. The module of an HSM is the vendor's: mount it, or build on this image.
-RUN /opt/token-service/bin/pip install --compile -c constraints.txt '.[server,hsm]' \
+RUN /opt/token-service/bin/pip install --compile --no-deps --no-index /wheels/*.whl \
     && /opt/token-service/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON_IMAGE} AS runtime

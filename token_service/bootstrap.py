@@ -41,11 +41,13 @@ from token_service.core.minter import Minter
 from token_service.core.mirroring import Mirroring
 from token_service.core.policy import Policies
 from token_service.core.ports import RevocationDraft, RevocationLog
+from token_service.core.quotas import RateQuota
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
 from token_service.core.revoker import RevokeCommand, Revoker, carry_out, check_command
 from token_service.core.sessions import Sessions
+from token_service.core.steady_time import SteadyTime
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError, SigningUnavailableError
@@ -364,6 +366,8 @@ async def _node(
         keyring, key_manager, validators = keys.keyring, keys.manager, keys.validators
         await key_manager.ensure()
         log = FailoverLog(stores.log, clock, secrets.token_bytes, audit)
+        time = SteadyTime(clock)
+        await time.resume(stores.leases)
         replica = Replica()
         read_index = ReadIndex(log)
         tailer = Tailer(
@@ -374,6 +378,7 @@ async def _node(
             clock,
             poll_interval=settings.replica_poll_interval,
             max_staleness=settings.replica_max_age,
+            time=time,
         )
         await tailer.start()
         verifier = Verifier([(IssuerRules(settings.issuer, _accepted(settings)), keyring.key_set)])
@@ -393,13 +398,19 @@ async def _node(
             key_manager,
             validators,
             audit,
+            quota=RateQuota(
+                "revocations of subjects, clients and token ids",
+                settings.max_revocations_per_caller,
+                60.0,
+                clock.monotonic,
+            ),
             publish=mirroring.publish if mirroring is not None else None,
         )
         janitor = Janitor(
             stores.sessions,
             log,
             stores.leases,
-            clock,
+            time,
             node_id=node_id,
             interval=settings.janitor_interval,
             retention=_SESSION_RETENTION,
@@ -477,10 +488,13 @@ async def _node(
             found = [] if listening else ["gRPC does not listen yet, or any more"]
             if tailer.staleness > settings.replica_max_age:
                 found.append(f"the revocation log is not being followed: {tailer.trouble}")
+            if stores.trouble is not None:
+                found.append(stores.trouble)
             return found
 
         async with asyncio.TaskGroup() as group:
             tasks = [
+                group.create_task(stores.watch(), name="space"),
                 group.create_task(tailer.run(), name="tailer"),
                 group.create_task(validators.run(), name="validators"),
                 group.create_task(key_manager.run(), name="key-manager"),

@@ -52,18 +52,22 @@ async def test_one_of_many_gets_it(pair):
         assert sum(answers) == 1
 
 
-async def test_when_a_lease_was_held_last_is_remembered(pair):
-    leases = pair[0].leases
-    assert await leases.last_held("janitor") is None
-    assert await leases.acquire("janitor", "a", 60)
-    until = await leases.last_held("janitor")
-    now = (await pair[1].log.head()).read_time
-    assert now + 50 < until < now + 61
-    await pair[1].leases.release("janitor", "a")
-    released = await leases.last_held("janitor")
-    assert now <= released < until - 50
-    await leases.release("janitor", "a")  # late, and nothing to do with when it was held
-    assert await leases.last_held("janitor") == released
-    assert await leases.acquire("janitor", "b", 60)
-    await leases.release("janitor", "a")
-    assert await leases.last_held("janitor") > released + 50
+async def test_the_earliest_time_noted_is_known_to_all(pair):
+    one, other = pair[0].leases, pair[1].leases
+    assert await one.earliest("time", 1000.000001) == 1000.000001
+    assert await other.earliest("time", 2000.0) == 1000.000001
+    assert await other.earliest("time", 500.0) == 500.0
+    assert await one.earliest("time", 1000.0) == 500.0
+    assert await one.earliest("another", 1000.0) == 1000.0
+
+
+async def test_a_time_is_noted_whatever_it_was_before(pair):
+    for time in (1000.0, 2000.0, 1500.0):
+        await pair[0].leases.note("time", time)
+        assert await pair[1].leases.earliest("time", 3000.0) == time
+
+
+async def test_of_many_earliest_times_one_is_left(pair):
+    times = [1000.0 + number * 7 % 16 for number in range(16)]
+    await asyncio.gather(*(pair[n % 2].leases.earliest("time", time) for n, time in enumerate(times)))
+    assert await pair[0].leases.earliest("time", 9000.0) == 1000.0

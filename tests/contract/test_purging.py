@@ -12,6 +12,7 @@ from tests.contract.builders import a_draft, a_session
 from token_service.core.janitor import Janitor
 from token_service.core.revoker import Revoker
 from token_service.core.session import SessionState
+from token_service.core.steady_time import SteadyTime
 from token_service.tokens.revocation import RevocationTarget
 
 YEARS = 5 * 365 * 86400.0
@@ -33,7 +34,7 @@ def janitor(stores, skew):
         stores.sessions,
         stores.log,
         stores.leases,
-        ShiftedClock(skew),
+        SteadyTime(ShiftedClock(skew)),
         node_id="wrong",
         interval=60,
         retention=3600,

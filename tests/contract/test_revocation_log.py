@@ -462,24 +462,55 @@ class TestRenew:
 
 
 class TestPurgeFloors:
-    async def test_those_raised_before(self, stores):
-        old, new = await created(stores), await created(stores, subject="bob")
+    async def test_those_raised_before_and_above_no_session(self, stores):
+        session = await created(stores, subject="carol", client_id="web")
         await stores.log.append(
             [
                 a_draft(SUBJECT, "alice", revoke_time=NOW + 1),
                 a_draft(SUBJECT, "bob", revoke_time=NOW + 2),
+                a_draft(SUBJECT, "carol", revoke_time=NOW + 1),
+                a_draft(CLIENT, "web", revoke_time=NOW + 1),
+                a_draft(CLIENT, "carol", revoke_time=NOW + 1),
             ]
         )
-        assert await stores.log.purge_floors(NOW + 1, 100) == 0
-        assert await stores.log.purge_floors(NOW + 2, 100) == 1
-        assert (await stores.sessions.get(old.id)).floor == 0
-        assert (await stores.sessions.get(new.id)).floor == 2
+        assert await stores.log.purge_floors(NOW + 1, 100) == (0, None)
+        assert await stores.log.purge_floors(NOW + 2, 100) == (2, None)  # alice, and the client carol
+        assert (await stores.sessions.get(session.id)).floor == 4
+        assert await stores.log.purge_floors(NOW + 3, 100) == (1, None)  # bob
+        assert await stores.sessions.purge(NOW + 1e9, 10) == 1
+        assert await stores.log.purge_floors(NOW + 3, 100) == (2, None)
+
+    async def test_one_that_all_sessions_are_younger_than_is_needless(self, stores):
+        await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW - 2 * 3600)])
+        session = await created(stores)
+        assert await stores.log.purge_floors(NOW, 100) == (1, None)
+        assert (await stores.sessions.get(session.id)).floor == 0
+
+    async def test_a_session_that_seems_younger_by_its_clock_keeps_its_floor(self, stores):
+        session = await created(stores)
+        await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW - 2 * 3600)])
+        assert await stores.log.purge_floors(NOW, 100) == (0, None)
+        assert (await stores.sessions.get(session.id)).floor == 1
+
+    async def test_the_floor_of_everything_stays(self, stores):
+        await stores.log.append([a_draft(EVERYTHING, "", revoke_time=NOW - 1e6)])
+        assert await stores.log.purge_floors(NOW, 100) == (0, None)
+        assert (await created(stores)).floor == 1
 
     async def test_one_raised_again_counts_from_then(self, stores):
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 1)])
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 5)])
-        assert await stores.log.purge_floors(NOW + 2, 100) == 0
+        assert await stores.log.purge_floors(NOW + 2, 100) == (0, None)
 
-    async def test_in_batches(self, stores):
-        await stores.log.append([a_draft(SUBJECT, n) for n in range(7)])
-        assert [await stores.log.purge_floors(NOW + 100, 3) for _ in range(4)] == [3, 3, 1, 0]
+    async def test_in_batches_past_those_that_stay(self, stores):
+        names = [f"{number:02}" for number in range(10)]
+        for name in names[:4]:
+            await created(stores, subject=name)
+        await stores.log.append([a_draft(SUBJECT, name) for name in names])
+        after, purged = None, []
+        while True:
+            count, after = await stores.log.purge_floors(NOW + 100, 3, after)
+            purged.append(count)
+            if after is None:
+                break
+        assert purged == [0, 2, 3, 1]

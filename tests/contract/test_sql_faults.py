@@ -513,7 +513,9 @@ class TestSqliteLocks:
                     lambda: created(stores, subject=subject),
                     lambda: stores.log.append([a_draft(RevocationTarget.SUBJECT, subject)]),
                 ):
-                    with pytest.raises(StoreUnavailableError, match="the disk of the database is full"):
+                    with pytest.raises(
+                        StoreUnavailableError, match="the database has no space left: free some on its disk"
+                    ):
                         await asyncio.gather(*(call() for _ in range(50)))
                 head = await stores.log.head()
                 assert len(await stores.log.read(0, 100)) == head.sequence

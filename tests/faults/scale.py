@@ -144,7 +144,11 @@ class Scale:
     def run(self, revocations: int) -> Findings:
         """Raises `AssertionError` if a validator is left behind."""
         found = self.found
-        env = {"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", "TOKEN_SERVICE_ISSUER": _ISSUER}
+        env = {
+            "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
+            "TOKEN_SERVICE_ISSUER": _ISSUER,
+            "TOKEN_SERVICE_MAX_REVOCATIONS_PER_CALLER": "10000000",
+        }
         with ExitStack() as stack:
             node = stack.enter_context(Node(env=env))
             self._address = node.grpc_address

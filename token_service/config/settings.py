@@ -291,6 +291,12 @@ class Settings:
         default_help="half of `MAX_STREAMS`",
         **whole(1, 1_000_000),
     )
+    max_revocations_per_caller: int = _setting(
+        default="6000",
+        help="Revocations of subjects, clients and token ids (without their token) one caller may make at once at each "
+        "process, and again over each minute; more are refused.",
+        **whole(1, 10_000_000),
+    )
     database_pool_size: int = _setting(
         default="10", help="Connections to PostgreSQL each process keeps.", **whole(2, 1000)
     )

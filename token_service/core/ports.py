@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from token_service.core.session import Session
@@ -213,6 +213,10 @@ class RevocationDraft:
     """Whether somebody waits until validators have confirmed it: the head says so from then on."""
 
 
+FloorPosition: TypeAlias = tuple[int, str]
+"""Kind and target of a floor."""
+
+
 class RevocationLog(Protocol):
     """The truth about revocations.
 
@@ -268,8 +272,15 @@ class RevocationLog(Protocol):
         """
         ...
 
-    async def purge_floors(self, before: float, limit: int) -> int:
-        """Delete up to `limit` floors raised before a time (no session is older); how many."""
+    async def purge_floors(
+        self, before: float, limit: int, after: FloorPosition | None = None
+    ) -> tuple[int, FloorPosition | None]:
+        """Look at up to `limit` floors of subjects and clients after a position, and delete those raised
+        before a time that are above no session.
+
+        `before` must lie further back than any statement takes, for a session being created is not seen. How
+        many were deleted, and the position of the last one looked at; None at the end of all floors.
+        """
         ...
 
 
@@ -390,7 +401,10 @@ class KeyWrap(Protocol):
 
 
 class LeaseStore(Protocol):
-    """Which node does what only one should do. Time is the database's own."""
+    """Which node does what only one should do, and times that nodes note for those that come after them.
+
+    Leases go by the database's own time.
+    """
 
     async def acquire(self, name: str, holder: str, ttl: float) -> bool:
         """Take or renew a lease for `ttl` seconds. False if another holder has it and it has not run out."""
@@ -400,8 +414,14 @@ class LeaseStore(Protocol):
         """Give a lease back early; nothing happens if the holder does not have it."""
         ...
 
-    async def last_held(self, name: str) -> float | None:
-        """Until when anybody has or had a lease; None if nobody ever had it."""
+    async def earliest(self, name: str, time: float) -> float:
+        """The time noted under a name that no lease has, after `time` was noted if that is earlier or the
+        first one.
+        """
+        ...
+
+    async def note(self, name: str, time: float) -> None:
+        """Note a time under a name that no lease has, whatever was noted before."""
         ...
 
 

@@ -32,7 +32,7 @@ class Replica:
     """The revocations this node knows of. For one event loop."""
 
     def __init__(self) -> None:
-        self.revocations = RevocationSet()
+        self.revocations = RevocationSet(names=True)
         self.epoch = ""
         self.applied = 0
         """Every entry up to this sequence is in the set, or can't hit a valid token any more."""
@@ -60,7 +60,7 @@ class Replica:
         newest: float | None = None,
     ) -> None:
         """Be at `sequence` of the log `epoch` from now on, with what is live up to there; None: nothing is."""
-        self.revocations = RevocationSet() if revocations is None else revocations
+        self.revocations = RevocationSet(names=True) if revocations is None else revocations
         self.epoch = epoch
         self.applied = sequence
         self.newest = newest

@@ -21,10 +21,11 @@ from token_service.core.limits import (
 )
 from token_service.core.opaque_tokens import read_opaque_token
 from token_service.core.ports import Audit, RevocationDraft, RevocationLog
+from token_service.core.quotas import RateQuota
 from token_service.core.read_index import ReadIndex
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
-from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
+from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError, OverloadedError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import MAX_LEEWAY, Cursor, Revocation, RevocationReason, RevocationTarget
@@ -80,9 +81,13 @@ class Revoker:
         validators: Validators,
         audit: Audit,
         *,
+        quota: RateQuota,
         publish: Callable[[Sequence[Revocation]], None] | None = None,
     ) -> None:
-        """`publish` is told of what this node has appended, to pass it on."""
+        """`quota` is what each caller may revoke of names that need not exist; `publish` is told of what this
+        node has appended, to pass it on.
+        """
+        self._quota = quota
         self._log = log
         self._tailer = tailer
         self._read_index = read_index
@@ -96,15 +101,18 @@ class Revoker:
         tailer.on_head(lambda head: validators.heard(head.awaited))
         self._appending: set[asyncio.Task[Cursor]] = set()
 
-    async def revoke(self, command: RevokeCommand, now: float) -> RevokeOutcome:
-        """Revoke.
+    async def revoke(self, command: RevokeCommand, now: float, caller: str = "") -> RevokeOutcome:
+        """Revoke, on behalf of a caller that has a quota of its own.
 
         Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section
         2.2).
 
-        Raises `InvalidRequestError` and `StoreUnavailableError` (it may have taken effect; repeat the call).
+        Raises `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
+        `StoreUnavailableError` (it may have taken effect; repeat the call).
         """
         draft = await self._resolve(command, now)
+        if draft is not None and _is_unbounded(draft):
+            self._spend(caller)
         if draft is None:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
@@ -115,6 +123,16 @@ class Revoker:
             return RevokeOutcome(cursor)
         connected, applied = await self._validators.wait_applied(cursor.sequence, command.wait)
         return RevokeOutcome(cursor, connected, applied, self._validators.silent)
+
+    def _spend(self, caller: str) -> None:
+        try:
+            self._quota.spend(caller)
+        except OverloadedError as error:
+            raise OverloadedError(
+                f"{error.message} a minute; spread them over time, or revoke a whole client or everything at once",
+                metadata=error.metadata,
+                retry_after=error.retry_after,
+            ) from None
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
         """Append drafts in one transaction; a place in the log that includes them.
@@ -215,6 +233,13 @@ class Revoker:
             return self._verifier.verify(token)
         except InvalidTokenError:
             return None
+
+
+def _is_unbounded(draft: RevocationDraft) -> bool:
+    """Whether it takes memory everywhere whatever it names: sessions, keys and tokens must exist."""
+    if draft.target is RevocationTarget.TOKEN_ID:
+        return draft.token_expire_time is None
+    return draft.target in {RevocationTarget.SUBJECT, RevocationTarget.CLIENT}
 
 
 async def carry_out(

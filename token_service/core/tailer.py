@@ -49,13 +49,15 @@ class Tailer:
         *,
         poll_interval: float,
         max_staleness: float,
+        time: SteadyTime | None = None,
     ) -> None:
+        """`time`: what entries are forgotten by; None: one that begins now."""
         self._log = log
         self._replica = replica
         self._read_index = read_index
         self._keyring = keyring
         self._clock = clock
-        self._time = SteadyTime(clock)
+        self._time = time or SteadyTime(clock)
         self._poll_interval = poll_interval
         self._max_staleness = max_staleness
         self._fresh_until = float("-inf")
@@ -280,7 +282,7 @@ class Tailer:
             logger.log(
                 level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
             )
-        revocations = RevocationSet()
+        revocations = RevocationSet(names=True)
         at, newest = head.compacted, head.newest
         while at < head.sequence:
             at, entries = await self._read(at)

@@ -142,7 +142,9 @@ class TokenService:
         command = revoke_command(request)
         if command.target in _ADMIN_TARGETS and caller is not None:
             caller.require(Permission.ADMIN)
-        outcome = await self._revoker.revoke(command, self._clock.now())
+        outcome = await self._revoker.revoke(
+            command, self._clock.now(), caller.identity if caller is not None else ""
+        )
         return pb.RevokeTokenResponse(
             cursor=str(outcome.cursor),
             subscribers_connected=outcome.connected,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from token_service.clock import Clock, SystemClock
 from token_service.core.ports import (
+    FloorPosition,
     LogHead,
     NodeReport,
     Retry,
@@ -315,13 +316,29 @@ class MemoryRevocationLog:
         del state.entries[:count]
         return count
 
-    async def purge_floors(self, before: float, limit: int) -> int:
+    async def purge_floors(
+        self, before: float, limit: int, after: FloorPosition | None = None
+    ) -> tuple[int, FloorPosition | None]:
         """See `RevocationLog.purge_floors`."""
         floors = self._state.floors
-        gone = [target for target, (_, raised) in floors.items() if raised < _micro(before)][:limit]
-        for target in gone:
-            del floors[target]
-        return len(gone)
+        named = sorted(floor for floor in floors if floor[0] is not RevocationTarget.EVERYTHING)
+        looked_at = [floor for floor in named if after is None or floor > after][:limit]
+        gone = [
+            floor for floor in looked_at if floors[floor][1] < _micro(before) and not self._is_above(floor)
+        ]
+        for floor in gone:
+            del floors[floor]
+        return len(gone), looked_at[-1] if len(looked_at) == limit else None
+
+    def _is_above(self, floor: tuple[RevocationTarget, str]) -> bool:
+        """Whether a session is below a floor."""
+        target, value = floor
+        sequence, _ = self._state.floors[floor]
+        return any(
+            session.revision < sequence
+            and value == (session.subject if target is RevocationTarget.SUBJECT else session.client_id)
+            for session in self._state.sessions.values()
+        )
 
     def _revoke_session(self, draft: RevocationDraft) -> bool:
         try:
@@ -392,7 +409,7 @@ class MemoryLeaseStore:
     def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
         self._leases: Final[dict[str, tuple[str, float]]] = {}
-        self._held: Final[dict[str, float]] = {}
+        self._noted: Final[dict[str, float]] = {}
 
     async def acquire(self, name: str, holder: str, ttl: float) -> bool:
         """See `LeaseStore.acquire`."""
@@ -401,7 +418,6 @@ class MemoryLeaseStore:
         if other != holder and until > now:
             return False
         self._leases[name] = (holder, now + ttl)
-        self._held[name] = self._clock.now() + ttl
         return True
 
     async def release(self, name: str, holder: str) -> None:
@@ -409,11 +425,15 @@ class MemoryLeaseStore:
         now = self._clock.monotonic()
         if self._leases.get(name, ("", 0.0))[0] == holder:
             self._leases[name] = (holder, min(now, self._leases[name][1]))
-            self._held[name] = min(self._clock.now(), self._held[name])
 
-    async def last_held(self, name: str) -> float | None:
-        """See `LeaseStore.last_held`."""
-        return self._held.get(name)
+    async def earliest(self, name: str, time: float) -> float:
+        """See `LeaseStore.earliest`."""
+        self._noted[name] = min(_micro(time), self._noted.get(name, _micro(time)))
+        return self._noted[name]
+
+    async def note(self, name: str, time: float) -> None:
+        """See `LeaseStore.note`."""
+        self._noted[name] = _micro(time)
 
 
 class MemoryNodeStore:

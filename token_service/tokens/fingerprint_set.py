@@ -35,7 +35,8 @@ def mark_of(identifier: str) -> Mark:
     return str(digest[:WIDTH], "latin-1"), _first_word(digest)[0] >> 2
 
 
-def _mark(fingerprint: bytes) -> Mark:
+def to_mark(fingerprint: bytes) -> Mark:
+    """The mark of a fingerprint."""
     return str(fingerprint, "latin-1"), _first_word(fingerprint)[0] >> 2
 
 
@@ -65,7 +66,7 @@ class FingerprintSet:
         return text in slot and (not slot.find(text) % WIDTH or _aligned(slot, text))
 
     def __contains__(self, fingerprint: bytes) -> bool:
-        return self.has(_mark(fingerprint))
+        return self.has(to_mark(fingerprint))
 
     def __len__(self) -> int:
         return self._count

@@ -15,8 +15,9 @@ from itertools import count
 from typing import Final
 
 from token_service.tokens.claims import VerifiedClaims
-from token_service.tokens.fingerprint_set import FingerprintSet, mark_of
-from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.fingerprint_set import FingerprintSet, Mark, mark_of, to_mark
+from token_service.tokens.floor_map import FloorMap
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
 TOKEN_BUCKET_SECONDS: Final = 64
 """Token ids are kept by their token's `exp`, this many seconds a bucket."""
@@ -28,6 +29,9 @@ UNKNOWN_EXPIRY: Final = 0
 
 They are kept as session ids are, so that they expire too.
 """
+
+FLOOR_BUCKET_SECONDS: Final = 2048
+"""Subjects and clients are kept by their entry's expiry, this many seconds a bucket. All are looked in."""
 
 _versions: Final = count(1)
 
@@ -42,6 +46,73 @@ class Block:
     fingerprints: bytes
     """8 bytes each, ascending."""
     expire_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What is known of a subject or client where names are not kept."""
+
+    target: RevocationTarget
+    fingerprint: bytes
+    sequence: int
+    revoke_time: float
+    expire_time: float
+
+
+class _Floors:
+    """Subjects or clients by number of bucket, dropped bucket by bucket."""
+
+    __slots__ = ("_buckets", "_names", "maps")
+
+    def __init__(self, *, names: bool) -> None:
+        self._names = names
+        self._buckets: dict[int, tuple[FloorMap, float]] = {}
+        self.maps: tuple[FloorMap, ...] = ()
+
+    def apply(self, entry: Revocation) -> None:
+        name = bytes([entry.reason]) + entry.value.encode() if self._names else None
+        self._at(entry.expire_time).join(mark_of(entry.value), entry.sequence, entry.revoke_time, name)
+
+    def load(self, floor: Floor) -> None:
+        mark = to_mark(floor.fingerprint)
+        self._at(floor.expire_time).join(mark, floor.sequence, floor.revoke_time)
+
+    def hit(self, mark: Mark, claims: VerifiedClaims) -> bool:
+        for floors in self.maps:
+            found = floors.find(mark)
+            if found is not None and _hits(*found, claims):
+                return True
+        return False
+
+    def drop_expired(self, now: float) -> None:
+        expired = [number for number, (_, expire_time) in self._buckets.items() if expire_time <= now]
+        for number in expired:
+            del self._buckets[number]
+        if expired:
+            self.maps = tuple(floors for floors, _ in self._buckets.values())
+
+    def floors(self, target: RevocationTarget) -> Iterator[Floor]:
+        for floors, expire_time in tuple(self._buckets.values()):
+            for fingerprint, sequence, revoke_time, _ in floors.records():
+                yield Floor(target, fingerprint, sequence, revoke_time, expire_time)
+
+    def entries(self, target: RevocationTarget) -> Iterator[Revocation]:
+        for floors, expire_time in tuple(self._buckets.values()):
+            for _, sequence, revoke_time, name in floors.records():
+                reason, value = RevocationReason(name[0]), name[1:].decode()
+                yield Revocation(sequence, target, value, revoke_time, expire_time, reason)
+
+    def _at(self, expire_time: float) -> FloorMap:
+        number = int(expire_time) // FLOOR_BUCKET_SECONDS
+        floors, latest = self._buckets.get(number, (None, expire_time))
+        if floors is None:
+            floors = FloorMap()
+            self.maps = (*self.maps, floors)
+        self._buckets[number] = floors, max(latest, expire_time)
+        return floors
+
+    def __len__(self) -> int:
+        return sum(map(len, self.maps))
 
 
 class _Buckets:
@@ -89,6 +160,7 @@ class RevocationSet:
         "_clients",
         "_everything",
         "_keys",
+        "_names",
         "_sessions",
         "_subjects",
         "_tokens",
@@ -96,13 +168,15 @@ class RevocationSet:
         "version",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, names: bool = False) -> None:
+        """`names`: keep those of subjects and clients, so that `entries` has them for others."""
         self.version = next(_versions)
+        self._names = names
         self._tokens = _Buckets()
         self._unknown = _Buckets()
         self._sessions = _Buckets()
-        self._subjects: dict[str, Revocation] = {}
-        self._clients: dict[str, Revocation] = {}
+        self._subjects = _Floors(names=names)
+        self._clients = _Floors(names=names)
         self._keys: dict[str, Revocation] = {}
         self._everything: Revocation | None = None
 
@@ -116,11 +190,11 @@ class RevocationSet:
         elif target is RevocationTarget.SESSION:
             self._sessions.at_expiry(entry.expire_time).add(mark_of(entry.value))
         elif target is RevocationTarget.SUBJECT:
-            _join(self._subjects, entry)
+            self._subjects.apply(entry)
         elif target is RevocationTarget.CLIENT:
-            _join(self._clients, entry)
+            self._clients.apply(entry)
         elif target is RevocationTarget.KEY:
-            _join(self._keys, entry)
+            self._keys[entry.value] = _joined(self._keys.get(entry.value), entry)
         else:
             self._everything = _joined(self._everything, entry)
         self.version = next(_versions)  # last: a verdict reached meanwhile belongs to the version before
@@ -129,6 +203,11 @@ class RevocationSet:
         """Add a packed block. Raises `ValueError` if its fingerprints are not packed as they must be."""
         at = self._token_ids if block.target is RevocationTarget.TOKEN_ID else self._sessions.at
         at(block.bucket, block.expire_time).update_packed(block.fingerprints)
+        self.version = next(_versions)
+
+    def load_floor(self, floor: Floor) -> None:
+        """Add what another set that does not keep names knows of one."""
+        (self._subjects if floor.target is RevocationTarget.SUBJECT else self._clients).load(floor)
         self.version = next(_versions)
 
     def find(self, claims: VerifiedClaims) -> RevocationTarget | None:
@@ -147,14 +226,12 @@ class RevocationSet:
                     return RevocationTarget.SESSION
         if claims.key_id in self._keys:
             return RevocationTarget.KEY
-        entry = self._subjects.get(claims.subject)
-        if entry is not None and _hits(entry, claims):
+        if self._subjects.maps and self._subjects.hit(mark_of(claims.subject), claims):
             return RevocationTarget.SUBJECT
-        entry = self._clients.get(claims.client_id)
-        if entry is not None and _hits(entry, claims):
+        if self._clients.maps and self._clients.hit(mark_of(claims.client_id), claims):
             return RevocationTarget.CLIENT
         entry = self._everything
-        if entry is not None and _hits(entry, claims):
+        if entry is not None and _hits(entry.sequence, entry.revoke_time, claims):
             return RevocationTarget.EVERYTHING
         return None
 
@@ -178,11 +255,10 @@ class RevocationSet:
 
     def drop_expired(self, now: float) -> None:
         """Forget what can't hit a valid token any more."""
-        for buckets in (self._tokens, self._unknown, self._sessions):
+        for buckets in (self._tokens, self._unknown, self._sessions, self._subjects, self._clients):
             buckets.drop_expired(now)
-        for named in (self._subjects, self._clients, self._keys):
-            for name in [name for name, entry in named.items() if entry.expire_time <= now]:
-                del named[name]
+        for key_id in [key_id for key_id, entry in self._keys.items() if entry.expire_time <= now]:
+            del self._keys[key_id]
         if self._everything is not None and self._everything.expire_time <= now:
             self._everything = None
 
@@ -197,11 +273,20 @@ class RevocationSet:
         yield from self._sessions.blocks(RevocationTarget.SESSION)
 
     def entries(self) -> Iterable[Revocation]:
-        """The entries that are not packed: subjects, clients, keys, everything."""
-        for named in (self._subjects, self._clients, self._keys):
-            yield from tuple(named.values())
+        """The entries that are not packed: keys, everything, and if their names are kept, subjects and
+        clients, with how far back they are revoked by all of their entries.
+        """
+        if self._names:
+            yield from self._subjects.entries(RevocationTarget.SUBJECT)
+            yield from self._clients.entries(RevocationTarget.CLIENT)
+        yield from tuple(self._keys.values())
         if self._everything is not None:
             yield self._everything
+
+    def floors(self) -> Iterator[Floor]:
+        """The subjects and clients, for `load_floor`."""
+        yield from self._subjects.floors(RevocationTarget.SUBJECT)
+        yield from self._clients.floors(RevocationTarget.CLIENT)
 
     def __len__(self) -> int:
         """How many revocations are live."""
@@ -213,10 +298,6 @@ class RevocationSet:
         if number == UNKNOWN_EXPIRY:
             return self._unknown.at_expiry(expire_time)
         return self._tokens.at(number, expire_time)
-
-
-def _join(named: dict[str, Revocation], entry: Revocation) -> None:
-    named[entry.value] = _joined(named.get(entry.value), entry)
 
 
 def _joined(known: Revocation | None, entry: Revocation) -> Revocation:
@@ -236,8 +317,8 @@ def _joined(known: Revocation | None, entry: Revocation) -> Revocation:
     )
 
 
-def _hits(entry: Revocation, claims: VerifiedClaims) -> bool:
+def _hits(sequence: int, revoke_time: float, claims: VerifiedClaims) -> bool:
     revision = claims.revision
     if revision is not None:
-        return revision < entry.sequence
-    return claims.issue_time <= entry.revoke_time
+        return revision < sequence
+    return claims.issue_time <= revoke_time

@@ -18,11 +18,13 @@ from token_service.core.keyring import Keyring
 from token_service.core.minter import Minter
 from token_service.core.policy import DAY, Policies, Policy, PolicyBook
 from token_service.core.ports import StoredSigningKey
+from token_service.core.quotas import RateQuota
 from token_service.core.read_index import ReadIndex
 from token_service.core.refresher import Refresher
 from token_service.core.replica import Replica
 from token_service.core.revoker import RevokeCommand, RevokeOutcome, Revoker
 from token_service.core.sessions import Sessions
+from token_service.core.steady_time import SteadyTime
 from token_service.core.tailer import Tailer
 from token_service.core.validators import Validators
 from token_service.errors import ConfigurationError
@@ -134,10 +136,13 @@ class Node:
         node_id: str = "node-1",
         poll_interval: float = 1.0,
         max_staleness: float = 5.0,
+        time: SteadyTime | None = None,
         seed: int = 1,
         signing_may_fail: bool = False,
+        max_revocations: int = 1_000_000,
     ) -> None:
         self.signing_may_fail = signing_may_fail
+        self.max_revocations = max_revocations
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
         self.session_store = sessions if sessions is not None else self.stores.sessions
@@ -162,6 +167,7 @@ class Node:
             clock,
             poll_interval=poll_interval,
             max_staleness=max_staleness,
+            time=time,
         )
         self.validators = Validators(node_id, nodes if nodes is not None else self.stores.nodes, clock)
         self.key_manager = KeyManager(
@@ -197,6 +203,7 @@ class Node:
             self.key_manager,
             self.validators,
             self.audit,
+            quota=RateQuota("revocations", self.max_revocations, 60.0, self.clock.monotonic),
             publish=self.published.extend,
         )
         self.issuer = Issuer(

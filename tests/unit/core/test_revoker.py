@@ -17,7 +17,7 @@ from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelle
 from token_service.core import limits
 from token_service.core.issuance import IssuedTokens
 from token_service.core.revoker import REMEMBER, RevokeCommand
-from token_service.errors import InvalidReason, InvalidRequestError, StoreUnavailableError
+from token_service.errors import InvalidReason, InvalidRequestError, OverloadedError, StoreUnavailableError
 from token_service.stores.memory import MemoryStores
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
@@ -489,3 +489,43 @@ async def test_each_limit_at_its_edge(field: str, good: dict[str, Any] | None, b
             await node.revoke(**bad)
         assert [violation.field for violation in error.value.violations] == [field]
         assert (await node.stores.log.head()).sequence == 0
+
+
+# --- Quotas --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [Target.SUBJECT, Target.CLIENT, Target.TOKEN_ID])
+async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
+    node = await a_node(max_revocations=3)
+
+    async def revoke(name: str, caller: str = "a") -> None:
+        await node.revoker.revoke(RevokeCommand(target=target, value=name), node.clock.now(), caller)
+
+    for number in range(3):
+        await revoke(f"name-{number}")
+    with pytest.raises(OverloadedError) as caught:
+        await revoke("name-3")
+    assert caught.value.retry_after == pytest.approx(20.0)
+    assert caught.value.metadata["limit"] == "3"
+    assert "revoke a whole client or everything at once" in caught.value.message
+    assert (await node.stores.log.head()).sequence == 3, "what is refused leaves nothing"
+    await revoke("name-3", "b")  # another caller has its own
+    node.clock.elapsed += 20.0
+    await revoke("name-3")
+    with pytest.raises(OverloadedError):
+        await revoke("name-4")
+
+
+async def test_what_must_exist_and_what_revokes_all_is_never_refused() -> None:
+    node = await a_node(max_revocations=1)
+    tokens = [await node.issue() for _ in range(4)]
+    await node.revoke(target=Target.SUBJECT, value="bob")
+    with pytest.raises(OverloadedError):
+        await node.revoke(target=Target.SUBJECT, value="bob")
+    await node.revoke(token=tokens[0].access_token)
+    await node.revoke(token=tokens[1].refresh_token)
+    await node.revoke(target=Target.SESSION, value=str(tokens[2].session_id))
+    await node.revoke(target=Target.EVERYTHING)
+    await node.revoke(token=tokens[3].access_token)
+    await node.revoke(target=Target.KEY, value=header_of(tokens[3].access_token)["kid"])
+    assert (await node.stores.log.head()).sequence == 7

@@ -26,6 +26,7 @@ from token_service.core.issuance import IssuedTokens
 from token_service.core.janitor import Janitor
 from token_service.core.policy import Policy, ReuseResponse
 from token_service.core.ports import SessionFilter
+from token_service.core.steady_time import SteadyTime
 from token_service.errors import (
     InvalidReason,
     RefreshTokenExpiredError,
@@ -390,7 +391,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.stores.sessions,
             self.stores.log,
             self.stores.leases,
-            self.clock,
+            SteadyTime(self.clock),
             node_id="node-1",
             interval=60,
             retention=RETENTION,

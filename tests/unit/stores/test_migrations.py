@@ -32,6 +32,8 @@ def url(request, tmp_path):
 
 
 async def inspected(url, function):
+    if url.path is not None:
+        url.path.touch()
     engine = create_engine(url, 1)
     try:
         async with engine.connect() as connection:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies as st
@@ -30,7 +31,7 @@ def entry(target: RevocationTarget, value: str = "", sequence: int = 1, **change
 
 
 def the_set(*entries: Revocation) -> RevocationSet:
-    revocations = RevocationSet()
+    revocations = RevocationSet(names=True)
     for one in entries:
         revocations.apply(one)
     return revocations
@@ -92,7 +93,7 @@ def test_a_token_is_revoked_if_any_entry_hits_it_in_whatever_order(
 
 @given(st.lists(_entries, max_size=12))
 def test_a_snapshot_is_the_same_set(entries: list[Revocation]) -> None:
-    original, copy = the_set(*entries), RevocationSet()
+    original, copy = the_set(*entries), RevocationSet(names=True)
     for block in original.blocks():
         half = len(block.fingerprints) // 16 * 8  # a bucket may be spread over several blocks
         copy.load(Block(block.target, block.bucket, block.fingerprints[:half], block.expire_time))
@@ -106,6 +107,26 @@ def test_a_snapshot_is_the_same_set(entries: list[Revocation]) -> None:
         original.drop_expired(now)
         copy.drop_expired(now)
         assert len(copy) == len(original)
+
+
+@given(st.lists(_entries, max_size=12))
+def test_a_set_without_names_answers_the_same_and_is_saved_whole(entries: list[Revocation]) -> None:
+    named, nameless, restored = the_set(*entries), RevocationSet(), RevocationSet()
+    for one in entries:
+        nameless.apply(one)
+    for block in nameless.blocks():
+        restored.load(block)
+    for floor in nameless.floors():
+        restored.load_floor(floor)
+    for one in nameless.entries():
+        assert one.target not in {RevocationTarget.SUBJECT, RevocationTarget.CLIENT}
+        restored.apply(one)
+    for now in (NOW, NOW + 4000, NOW + 6000):
+        for revocations in (named, nameless, restored):
+            revocations.drop_expired(now)
+        assert len(named) == len(nameless) == len(restored)
+        for token in TOKENS:
+            assert named.find(token) == nameless.find(token) == restored.find(token)
 
 
 @given(st.lists(_entries, max_size=12), st.integers(0, 8000))
@@ -160,6 +181,9 @@ def test_an_entry_of_the_log_with_an_earlier_clock_takes_nothing_back() -> None:
     second = entry(RevocationTarget.SUBJECT, "user-1", 6, revoke_time=NOW - 10, expire_time=NOW + 10)
     revocations = the_set(first, second)
     assert revocations.find(token) is RevocationTarget.SUBJECT
+    revocations.drop_expired(NOW + 3000)
+    assert revocations.find(token) is RevocationTarget.SUBJECT
+    revocations.apply(replace(second, expire_time=NOW + 3900))
     (joined,) = revocations.entries()
     assert (joined.sequence, joined.revoke_time, joined.expire_time) == (6, NOW + 10, NOW + 3900)
 

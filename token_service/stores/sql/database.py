@@ -5,17 +5,22 @@ outside.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
+from token_service.stores.sql.engine import WRITES, create_engine, driver_errors, require_in_place
 from token_service.stores.sql.errors import Failure, UnusableServerError, classify, translate, unavailable
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import Call, Lane, Row
+from token_service.stores.sql.schema import leases
+from token_service.stores.sql.space import SpaceWatch
+from token_service.stores.sql.sqlite_file import SqliteFile
 from token_service.stores.sql.url import DatabaseUrl
 
 T = TypeVar("T")
@@ -32,6 +37,8 @@ COMPANY: Final = 8
 """Writes that wait until a second batch begins while the first one commits, ..."""
 PATIENCE: Final = 0.002
 """... or how long, in seconds, the first of them waits at most."""
+_GROWTH: Final = 32 * 1024
+"""Random bytes, written as hexadecimal, that show whether there is space: they can't be compressed."""
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
 _REPEATED: Final = frozenset((Failure.TRANSIENT, Failure.UNSENT))
@@ -47,7 +54,11 @@ class Database:
         """
         self.url: Final = DatabaseUrl.parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
-        self.engine: Final[AsyncEngine] = create_engine(self.url, max(1, pool_size - writers - 1))
+        self._file: Final = None if self.url.path is None else SqliteFile(self.url.path)
+        self.engine: Final[AsyncEngine] = create_engine(
+            self.url, max(1, pool_size - writers - 1), file=self._file
+        )
+        self.space: Final = SpaceWatch(self._grow)
         self._suspended = False
         self._errors: Final = driver_errors(self.url)
         self._write_lock: Final = asyncio.Lock() if self.url.path is not None else None
@@ -99,7 +110,8 @@ class Database:
         """
         if self._suspended:
             raise unavailable()
-        return await self._writes(call)
+        with self.space.noticing():
+            return await self._writes(call)
 
     async def read_one(self, call: Call) -> Row | None:
         """Run a statement that reads one row at most, begun after this call."""
@@ -110,7 +122,22 @@ class Database:
         another one.
         """
         lock = self._write_lock or nullcontext()
-        return await self._run(work, {WRITES: True}, lock)
+        with self.space.noticing():
+            return await self._run(work, {WRITES: True}, lock)
+
+    async def _grow(self) -> None:
+        """Write as much as any call does, and delete it."""
+        row = {
+            "name": f"space {secrets.token_hex(8)}",
+            "holder": secrets.token_hex(_GROWTH),
+            "expire_time": 0,
+        }
+        lock = self._write_lock or nullcontext()
+        for statement in (
+            sa.insert(leases).values(row),
+            sa.delete(leases).where(leases.c.name.startswith("space "), leases.c.expire_time == 0),
+        ):
+            await self._run(partial(AsyncConnection.execute, statement=statement), {WRITES: True}, lock)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, snapshot: bool = False) -> T:
         """Do `work`, which only reads; with `snapshot` all of its statements see the same state."""
@@ -135,6 +162,8 @@ class Database:
                                 result = await work(connection)
                             if self.url.path is None:
                                 await _require_replicated(connection)
+                            if self._file is not None:  # before anything is believed or acknowledged
+                                require_in_place(self._file, connection)
                             return result
                     except self._errors as error:
                         if attempt == ATTEMPTS or classify(error) not in _REPEATED:
@@ -146,10 +175,10 @@ class Database:
 
     def _lane(self, *, writes: bool) -> Lane:
         # Only the driver that is used is imported.
-        if self.url.path is not None:
+        if self._file is not None:
             from token_service.stores.sql.sqlite import SqliteLane
 
-            return SqliteLane(self.url.path, write_lock=self._write_lock if writes else None)
+            return SqliteLane(self._file, write_lock=self._write_lock if writes else None)
         from token_service.stores.sql.postgresql import PostgresLane
 
         return PostgresLane(self.url)

@@ -11,13 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from token_service.stores.sql.errors import Failure, classify, name_of
+from token_service.stores.sql.sqlite_file import SqliteFile
 from token_service.stores.sql.url import DatabaseUrl
 
 WRITES: Final = "token_service_writes"
 """Execution option of a connection whose next transaction writes."""
+
+_FILES: Final = "token_service_files"
+"""Under which name a connection's `info` has what `SqliteFile.opened` returned."""
 
 KEPT: Final = 2
 """Connections the pool keeps when they are not in use."""
@@ -42,11 +47,18 @@ def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
     return (SQLAlchemyError, *ERRORS)  # raw ones when it can't connect
 
 
-def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float | None = None) -> AsyncEngine:
+def create_engine(
+    url: DatabaseUrl,
+    pool_size: int,
+    *,
+    statement_timeout: float | None = None,
+    file: SqliteFile | None = None,
+) -> AsyncEngine:
     """An engine with at most `pool_size` connections; connects when first used.
 
     `statement_timeout` (seconds) is another one than usual; on SQLite it is how long a transaction that
-    writes waits for another one.
+    writes waits for another one. `file`: the file of an SQLite database, if others have it open, too; see
+    `require_in_place`.
     """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
@@ -57,7 +69,7 @@ def create_engine(url: DatabaseUrl, pool_size: int, *, statement_timeout: float 
     engine = (
         _postgresql(url, pool, statement_timeout)
         if url.path is None
-        else _sqlite(url, pool, statement_timeout)
+        else _sqlite(file or SqliteFile(url.path), pool, statement_timeout)
     )
     engine.sync_engine.pool.logger.addFilter(_in_one_line)  # type: ignore[union-attr]
     return engine
@@ -95,22 +107,32 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-def _sqlite(url: DatabaseUrl, pool: dict[str, Any], patience: float | None) -> AsyncEngine:
+def require_in_place(file: SqliteFile, connection: AsyncConnection) -> None:
+    """Raise `FileReplacedError` unless a connection of `create_engine` still uses the files at their paths."""
+    file.require_in_place(connection.info[_FILES])
+
+
+def _sqlite(file: SqliteFile, pool: dict[str, Any], patience: float | None) -> AsyncEngine:
     from token_service.stores.sql import sqlite
 
     engine = create_async_engine(
-        sa.URL.create("sqlite+aiosqlite", database=str(url.path)),
+        sa.URL.create(
+            "sqlite+aiosqlite", database=file.uri.partition("?")[0], query={"mode": "rw", "uri": "true"}
+        ),
         connect_args={"timeout": sqlite.BUSY_TIMEOUT, "isolation_level": None},
         hide_parameters=True,
         **pool,
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: DBAPIConnection, record: object) -> None:
+    def configure(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        file.before_open()  # it may be open, but nothing was done with it
         cursor = connection.cursor()
-        for pragma in (*sqlite.PRAGMAS, f"PRAGMA busy_timeout={_PATIENCE_OF_SQLITE * 1000:.0f}"):
+        patience = f"PRAGMA busy_timeout={_PATIENCE_OF_SQLITE * 1000:.0f}"
+        for pragma in (*sqlite.PRAGMAS, patience, sqlite.FIRST_READ):
             cursor.execute(pragma)
         cursor.close()
+        record.info[_FILES] = file.opened()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from token_service.errors import StoreUnavailableError, TokenServiceError
+from token_service.stores.sql.sqlite_file import FileReplacedError
 
 RETRY_AFTER: Final = 1.0
 """Seconds after which a caller may try again."""
@@ -30,6 +31,7 @@ _READ_ONLY: Final = "25006"
 _UNSENT: Final = ("cannot switch to state", "not connected")
 """How asyncpg's words begin when it sends nothing, because the server has said goodbye and not hung up yet."""
 
+_REPLACED: Final = "a file of the database was deleted or replaced while this node runs: restart the node"
 _SQLITE_BUSY: Final = sqlite3.SQLITE_BUSY
 _SQLITE_UNAVAILABLE: Final = frozenset(
     (
@@ -113,12 +115,30 @@ def is_login_refused(error: BaseException) -> bool:
 
 def name_of(error: BaseException) -> str:
     """What kind of error it is, in the driver's words and without its message: that may hold values of a row."""
+    if isinstance(error, FileReplacedError):
+        return str(error)
     original = getattr(error, "orig", None) or error
     if isinstance(original, UnusableServerError):
         return str(original)
     kind = type(original.__cause__ or original).__name__
     code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
     return f"{kind} ({code})" if code else kind
+
+
+def resource_trouble(error: BaseException | None) -> str | None:
+    """What the database lacks for any write, and what to do; None: another error, or too many connections."""
+    if error is None:
+        return None
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None) or ""
+    code = (getattr(original, "sqlite_errorcode", None) or 0) & 0xFF
+    if state == _DISK_FULL or code == sqlite3.SQLITE_FULL:
+        return "the database has no space left: free some on its disk"
+    if state == "58030" or code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}:
+        return f"the database can't write its files ({name_of(original)}): look at its disk and their owner"
+    if state.startswith("53") and state != "53300":
+        return f"the database is out of resources ({name_of(original)}): look at its memory and limits"
+    return None
 
 
 def unavailable() -> StoreUnavailableError:
@@ -128,17 +148,10 @@ def unavailable() -> StoreUnavailableError:
 
 def unavailable_because(cause: BaseException | None) -> StoreUnavailableError:
     """`unavailable`, with what is behind it for the log."""
-    message = "the disk of the database is full" if _is_disk_full(cause) else None
+    message = _REPLACED if isinstance(cause, FileReplacedError) else resource_trouble(cause)
     error = StoreUnavailableError(message, retry_after=RETRY_AFTER)
     error.__cause__ = cause
     return error
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    original = getattr(error, "orig", None) or error
-    if isinstance(original, sqlite3.Error):
-        return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return getattr(original, "sqlstate", None) == _DISK_FULL
 
 
 def translate(error: BaseException) -> TokenServiceError:

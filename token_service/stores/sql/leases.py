@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.stores.sql.database import Database
-from token_service.stores.sql.expressions import database_now, insert
+from token_service.stores.sql.expressions import database_now, insert, least
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.schema import leases
 
@@ -41,7 +41,6 @@ class SqlLeaseStore:
         """See `LeaseStore.release`."""
 
         async def work(connection: AsyncConnection) -> None:
-            # The row stays: it says when the lease was held last.
             await connection.execute(
                 sa.update(leases)
                 .where(
@@ -52,11 +51,24 @@ class SqlLeaseStore:
 
         await self._database.write(work)
 
-    async def last_held(self, name: str) -> float | None:
-        """See `LeaseStore.last_held`."""
-        statement = sa.select(leases.c.expire_time).where(leases.c.name == name)
+    async def earliest(self, name: str, time: float) -> float:
+        """See `LeaseStore.earliest`."""
+        return await self._note(name, time, least(leases.c.expire_time, to_micros(time)))
 
-        async def select(connection: AsyncConnection) -> float | None:
-            return to_seconds((await connection.execute(statement)).scalar())
+    async def note(self, name: str, time: float) -> None:
+        """See `LeaseStore.note`."""
+        await self._note(name, time, to_micros(time))
 
-        return await self._database.read(select)
+    async def _note(self, name: str, time: float, otherwise: Any) -> float:
+        # A lease without a holder: it has what is needed, and is left alone by nodes of earlier versions.
+        statement = insert(leases, self._database.dialect).values(
+            name=name, holder="", expire_time=to_micros(time)
+        )
+        statement = statement.on_conflict_do_update(
+            index_elements=[leases.c.name], set_={"expire_time": otherwise}
+        ).returning(leases.c.expire_time)
+
+        async def work(connection: AsyncConnection) -> int:
+            return int((await connection.execute(statement)).scalar_one())
+
+        return to_seconds(await self._database.write(work))

@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import LogHead, LogMovedError, RevocationDraft, SigningKeyState
+from token_service.core.ports import FloorPosition, LogHead, LogMovedError, RevocationDraft, SigningKeyState
 from token_service.errors import TokenServiceError
 from token_service.stores.sql.database import MAX_QUEUE, Database
 from token_service.stores.sql.errors import StatementRefusedError, unavailable
@@ -33,6 +33,8 @@ from token_service.stores.sql.schema import log_head, revocation_floors, revocat
 from token_service.tokens.revocation import Revocation, RevocationTarget
 
 _MAX_BATCH: Final = 64
+_CLOCKS_APART: Final = 3600_000_000
+"""Microseconds after a floor was raised within which a session that it is above may seem to be created."""
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
 
 _Appended = tuple[LogHead, Sequence[Revocation]]
@@ -195,24 +197,28 @@ class SqlRevocationLog:
 
         return await self._database.write(work)
 
-    async def purge_floors(self, before: float, limit: int) -> int:
+    async def purge_floors(
+        self, before: float, limit: int, after: FloorPosition | None = None
+    ) -> tuple[int, FloorPosition | None]:
         """See `RevocationLog.purge_floors`."""
         floors = revocation_floors.c
-        due = (
-            sa.select(floors.kind, floors.target)
-            .where(floors.raise_time < to_micros(before))
-            .order_by(floors.raise_time)
+        place = sa.tuple_(floors.kind, floors.target)
+        candidates = (
+            sa.select(floors.kind, floors.target, _is_needless(to_micros(before)))
+            .where(floors.kind != number(RevocationTarget.EVERYTHING))
+            .order_by(floors.kind, floors.target)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        if after is not None:
+            candidates = candidates.where(place > sa.tuple_(*after, types=[sa.SmallInteger, sa.Text]))
 
-        async def work(connection: AsyncConnection) -> int:
-            rows = [tuple(row) for row in await connection.execute(due)]
-            if rows:
-                await connection.execute(
-                    sa.delete(revocation_floors).where(sa.tuple_(floors.kind, floors.target).in_(rows))
-                )
-            return len(rows)
+        async def work(connection: AsyncConnection) -> tuple[int, FloorPosition | None]:
+            rows = (await connection.execute(candidates)).all()
+            gone = [(kind, target) for kind, target, needless in rows if needless]
+            if gone:
+                await connection.execute(sa.delete(revocation_floors).where(place.in_(gone)))
+            return len(gone), (rows[-1][0], rows[-1][1]) if len(rows) == limit else None
 
         return await self._database.write(work)
 
@@ -304,6 +310,26 @@ def _written_here(sequence: int) -> dict[str, Any]:
         "server": server_identity(),
         "replicated_sequence": sa.case((replicated(), number(sequence))),
     }
+
+
+def _is_needless(before: int) -> sa.ColumnElement[bool]:
+    """Whether a floor was raised before a time and is above no session."""
+    floors, rows = revocation_floors.c, sessions.c
+
+    def is_above_none_of(column: sa.Column[str]) -> sa.ColumnElement[bool]:
+        of_target = sa.exists().where(column == floors.target).correlate(revocation_floors)
+        return sa.case(
+            # What the index finds at once, where there are many younger sessions, ...
+            (of_target.where(rows.create_time < floors.raise_time + number(_CLOCKS_APART)), sa.false()),
+            # ... before each of them is looked at.
+            else_=~of_target.where(rows.revision < floors.sequence),
+        )
+
+    return sa.case(
+        (floors.raise_time >= before, sa.false()),
+        (floors.kind == number(RevocationTarget.SUBJECT), is_above_none_of(rows.subject)),
+        else_=is_above_none_of(rows.client_id),
+    )
 
 
 def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:

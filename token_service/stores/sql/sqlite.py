@@ -12,15 +12,18 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from token_service.stores.sql.errors import Failure, classify, translate, unavailable_because
 from token_service.stores.sql.lane import ITEM, Call, Contact, Outcome, Statement, each_its_own
+from token_service.stores.sql.sqlite_file import SqliteFile
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for the writers of other processes."""
+
+FIRST_READ: Final = "PRAGMA schema_version"
+"""Opens the write-ahead log, which it then keeps from being deleted."""
 
 PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
@@ -30,19 +33,25 @@ PRAGMAS: Final = (
 )
 
 
-def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
+def connect(uri: str, busy_timeout: float) -> sqlite3.Connection:
     """A connection that begins and ends its transactions itself; from then on the file has a write-ahead log.
 
     Blocks: for a thread of its own. Raises `sqlite3.Error`.
     """
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=64
+        uri,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
+        uri=True,
     )
     try:
         _to_wal(connection)
         for pragma in PRAGMAS:
             connection.execute(pragma).close()
         connection.execute(f"PRAGMA busy_timeout={busy_timeout * 1000:.0f}").close()
+        connection.execute(FIRST_READ).fetchall()
     except BaseException:
         connection.close()
         raise
@@ -52,11 +61,12 @@ def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
 class SqliteLane:
     """One connection, used in one thread. A batch is one transaction, whatever statements are in it."""
 
-    def __init__(self, path: Path, *, write_lock: asyncio.Lock | None) -> None:
+    def __init__(self, file: SqliteFile, *, write_lock: asyncio.Lock | None) -> None:
         """With `write_lock` the lane writes, and holds the lock meanwhile; without it only reads, each
         statement in its own snapshot.
         """
-        self._path: Final = path
+        self._file: Final = file
+        self._files: Mapping[str, tuple[int, int] | None] = {}
         self._write_lock: Final = write_lock
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="token-service-sqlite")
         self._connection: sqlite3.Connection | None = None
@@ -83,9 +93,12 @@ class SqliteLane:
     def _guarded(self, calls: Sequence[Call]) -> Sequence[Outcome]:
         try:
             if self._connection is None:
-                self._connection = connect(self._path, 0 if self._write_lock else BUSY_TIMEOUT)
+                self._file.before_open()
+                self._connection = connect(self._file.uri, 0 if self._write_lock else BUSY_TIMEOUT)
+                self._files = self._file.opened()
             work = self._write if self._write_lock else self._read
             outcomes = work(self._connection, calls)
+            self._file.require_in_place(self._files)  # afterwards: nothing is believed or acknowledged before
         except (sqlite3.Error, OSError) as error:
             self._contact.lost(error)
             self._drop()

@@ -37,6 +37,15 @@ class SqlStores:
         self.leases: Final = SqlLeaseStore(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written, as far as is known; `watch` finds out when it is over."""
+        return self._database.space.trouble
+
+    async def watch(self) -> None:
+        """Until cancelled, try to write while nothing can be written."""
+        await self._database.space.run()
+
     async def __aenter__(self) -> Self:
         self._database.open()
         self.log.open()

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from token_service.errors import ConfigurationError, StoreUnavailableError
 from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_of
+from token_service.stores.sql.sqlite_file import SqliteFile
 from token_service.stores.sql.url import DatabaseUrl
 
 HEAD: Final = "0004"
@@ -125,7 +126,7 @@ def _make_file(url: DatabaseUrl, path: Path) -> None:
     from token_service.stores.sql import sqlite
 
     try:
-        sqlite.connect(path, sqlite.BUSY_TIMEOUT).close()
+        sqlite.connect(SqliteFile(path).uri, sqlite.BUSY_TIMEOUT).close()
     except driver_errors(url) as error:
         raise _unavailable(url, error) from error
 

@@ -1,0 +1,144 @@
+"""What a caller chose as a name can't hide itself, another field or the rest of an audit line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from token_service.telemetry import Audit, configure_logging
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.opaque_token import MacKeys, OpaqueToken
+from token_service.tokens.secret import Secret
+
+JWT = "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl_-"
+REFRESH = OpaqueToken(TokenKind.REFRESH, 1, UUID(int=7), 0, Secret(b"s" * 32)).format(
+    MacKeys({1: Secret(b"k" * 32)}, 1)
+)
+
+NAMES = [
+    "mallory",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN EC PRIVATE KEY-----\\n",
+    "eyJhbGciOiJSUzI1NiJ9.mallory",
+    "eyJmallory_mallory",
+    "rt_mallory_mallory_mallory",
+    "eyJ" + "Zz9_-xQ7" * 5,  # as long as the id of a key
+    "rt_" + "A" * 40,
+    "x client_id=admin session_id=1",
+    'x" client_id="admin',
+    "a'b=c",
+    "back\\slash\\n",
+    "x://u:p@h",
+    "postgresql://me:secret@host/",
+    "a,b",
+    "é中\U0001f600",
+    "",
+    " ",
+    "\\u202e",
+    "[token sha256:00]",
+]
+INVISIBLE = [
+    "a\nb", "a\rb", "a\tb", "a\0b", "a\x1b[31mb", "a\x7fb", "a\x85b", "a\x9bb", "a\xa0b", "a\xadb", "a\u034fb",
+    "a\u061cb", "a\u115fb", "a\u200bb", "a\u200fb", "a\u2028b", "a\u202eb", "a\u2066b", "a\u2800b", "\u3000x",
+    "a\u3164b", "a\ufe0fb", "a\ufeffb", "a\uffa0b", "a\ud800b", "a\U000e0041b", "a\U000e0100b", "a\ue000b",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+
+
+def logged(*, as_json: bool, **fields: object) -> str:
+    log = io.StringIO()
+    configure_logging("info", as_json=as_json, stream=log)
+    Audit().record("event", **fields)
+    (line,) = log.getvalue().split("\n")[:-1]
+    return line
+
+
+def field_of(line: str, name: str) -> object:
+    """The value of a field in a line of text, which is a bare word or JSON."""
+    rest = line[line.index(f" event {name}=") + len(f" event {name}=") :]
+    if rest.startswith('"'):
+        value, end = json.JSONDecoder(strict=True).raw_decode(rest)
+        assert rest[end:] == " last=1"
+        return value
+    word, _, after = rest.partition(" ")
+    assert after == "last=1"
+    return word
+
+
+@pytest.mark.parametrize("name", NAMES + INVISIBLE)
+def test_a_name_is_in_the_text_as_it_is(name: str) -> None:
+    line = logged(as_json=False, subject=name, last=1)
+    assert field_of(line, "subject") == name
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("name", NAMES + INVISIBLE)
+def test_a_name_is_in_the_json_as_it_is(name: str) -> None:
+    line = logged(as_json=True, subject=name, last=1)
+    assert line.isascii()
+    assert line.isprintable()
+    event = json.loads(line)
+    assert event["subject"] == name
+    assert event["last"] == 1
+
+
+@pytest.mark.parametrize("name", INVISIBLE)
+def test_nothing_invisible_is_written(name: str) -> None:
+    (character,) = set(name) - set("ab[31mx")
+    assert character not in logged(as_json=False, subject=name, last=1).partition(" event ")[2].replace(
+        " ", ""
+    )
+    assert character not in logged(as_json=False, last=name)
+
+
+def test_lists_show_which_comma_is_theirs() -> None:
+    line = logged(as_json=False, a=["x", "y"], b=["x,y"], c=[])
+    assert line.endswith(' event a=x,y b="x,y" c=""')
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "token", [JWT, JWT[:60], JWT.rpartition(".")[0], JWT.partition(".")[0], REFRESH, REFRESH[:60]]
+)
+@pytest.mark.parametrize(
+    "frame", ["{}", "see {} please", "Bearer {}", "https://host/?t={}&x", "'{}'", '{{"t":"{}"}}']
+)
+def test_a_token_in_the_wrong_place_is_shown_as_its_hash(token: str, frame: str, *, as_json: bool) -> None:
+    line = logged(as_json=as_json, comment=frame.format(token), last=1)
+    shown = frame.format(f"[token sha256:{hashlib.sha256(token.encode()).hexdigest()}]")
+    found = json.loads(line)["comment"] if as_json else field_of(line, "comment")
+    assert found == shown
+    assert token[10:24] not in line
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_value_is_cut_and_says_so(*, as_json: bool) -> None:
+    line = logged(as_json=as_json, comment="ab" * 512 + "c" * 300, last=1)
+    if as_json:
+        assert json.loads(line)["comment"] == "ab" * 512 + "[300 more]"
+    else:
+        assert line.endswith(f' event comment="{"ab" * 512}"[300 more] last=1')
+
+
+def test_a_message_is_redacted_without_a_field() -> None:
+    log = io.StringIO()
+    configure_logging("info", as_json=False, stream=log)
+    logging.getLogger("library").warning(
+        "-----BEGIN PRIVATE KEY-----\nMII", extra={"fields": {"subject": "-----END", "client_id": "mallory"}}
+    )
+    assert log.getvalue().endswith(" library [PRIVATE KEY] subject=-----END client_id=mallory\n")

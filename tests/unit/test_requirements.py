@@ -1,0 +1,55 @@
+"""The image is built from the versions that everything is tested with, and only from files with known hashes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PINNED = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE
+    )
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def locked(file: str) -> dict[str, str]:
+    """Names and versions; every one has a hash, and there is nothing else in the file."""
+    text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
+    entry = re.compile(r"([\w.-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+    assert entry.sub("", text) == ""
+    return {canonicalize_name(name): version for name, version, _ in entry.findall(text)}
+
+
+def required(*extras: str) -> list[Requirement]:
+    return [
+        Requirement(line)
+        for lines in (PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras))
+        for line in lines
+    ]
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    versions = locked("requirements.txt")
+    assert versions.items() <= PINNED.items(), "run scripts/lock"
+    assert {canonicalize_name(each.name) for each in required("server", "hsm")} <= versions.keys()
+
+
+def test_what_builds_the_image_is_hashed() -> None:
+    assert "hatchling" in locked("requirements-build.txt")
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for line in re.findall(r"/pip install.*", dockerfile):
+        assert "--require-hashes" in line or "--no-deps --no-index" in line
+
+
+@pytest.mark.parametrize("extras", [(), ("server",), ("hsm",)])
+def test_what_is_pinned_is_what_is_required(extras: tuple[str, ...]) -> None:
+    for requirement in required(*extras):
+        assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)]), requirement

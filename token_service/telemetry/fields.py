@@ -1,0 +1,98 @@
+"""The values of fields in log lines.
+
+A value is shown as it is: whatever a caller chose as a name, it can't hide itself, another field or the rest
+of the line. Invisible characters are escaped, the length is bounded. The one exception is a token in a place
+where it does not belong, e.g. as the name of a subject: its SHA-256 is shown, so that it can be told from
+others and found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import urlsafe_b64decode
+from typing import Final
+
+MAX_LENGTH: Final = 1024
+"""Characters of a value that are shown; no value of an audit event is longer."""
+
+_BARE: Final = re.compile(r"[!#-&(-+\--<>-Z^-~]+").fullmatch
+"""Values in text that need no quotes: visible ASCII without quotes, comma, equals sign, brackets, backslash."""
+_TOKEN: Final = re.compile(
+    r"(?P<header>eyJ[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)?"
+    # 43 characters are the id of a key, which is random and may begin like a token.
+    r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))[rs]t_[A-Za-z0-9_-]{24,}",
+    re.ASCII,
+)
+"""A signed or opaque token, or the beginning of one."""
+_MIN_HEADER: Final = 24
+"""Characters of a lone JWS header that are taken for the beginning of a token. Ids are random: not ASCII when decoded."""
+_INVISIBLE: Final = re.compile(
+    # Those that `str.isprintable` takes for visible: fillers, joiners, variation selectors, a blank.
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+).search
+
+
+def in_text(value: object) -> str:
+    """A value in a line of text: a bare word, or the JSON of it, which tells everything apart."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(in_text, value)) or '""'
+    text = value if isinstance(value, str) else str(value)
+    if _BARE(text) and len(text) <= MAX_LENGTH and not _may_hold_token(text):
+        return text
+    return _shown(text, quoted=True)
+
+
+def in_json(value: object) -> object:
+    """A value as a member of a JSON object."""
+    if isinstance(value, str):
+        if len(value) <= MAX_LENGTH and not _may_hold_token(value):
+            return value
+        return _shown(value, quoted=False)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [in_json(item) for item in value]
+    return in_json(str(value))
+
+
+def escape(text: str) -> str:
+    """A text with its control and invisible characters as JSON would escape them."""
+    if text.isprintable() and (text.isascii() or not _INVISIBLE(text)):
+        return text
+    return "".join(
+        character
+        if character.isprintable() and not _INVISIBLE(character)
+        else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+        for character in text
+    )
+
+
+def _may_hold_token(text: str) -> bool:
+    return "eyJ" in text or "rt_" in text or "st_" in text
+
+
+def _shown(text: str, *, quoted: bool) -> str:
+    if _may_hold_token(text):
+        text = _TOKEN.sub(_replacement, text)
+    omitted = len(text) - MAX_LENGTH
+    text = text[:MAX_LENGTH]
+    if quoted:
+        text = escape(json.dumps(text, ensure_ascii=False))
+    return text if omitted <= 0 else f"{text}[{omitted} more]"
+
+
+def _replacement(match: re.Match[str]) -> str:
+    text, header = match[0], match["header"]
+    if header and not _is_header(header, cut=text == header):
+        return text
+    return f"[token sha256:{hashlib.sha256(text.encode()).hexdigest()}]"
+
+
+def _is_header(text: str, *, cut: bool) -> bool:
+    """Whether a text is the header of a JWS or JWE (RFC 7515, section 4.1.1), or a part of one that was cut."""
+    decoded = urlsafe_b64decode(text[: len(text) // 4 * 4])
+    if cut:
+        return len(text) >= _MIN_HEADER and decoded.startswith(b'{"') and decoded.isascii()
+    return b'"alg"' in decoded

@@ -1,0 +1,144 @@
+"""Metrics, through OpenTelemetry."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from token_service.errors import ConfigurationError
+
+
+class Counter(Protocol):
+    """Something that is counted."""
+
+    def add(self, amount: int, attributes: Mapping[str, str]) -> None:
+        """Count `amount` more."""
+        ...
+
+
+class Histogram(Protocol):
+    """Something that is measured."""
+
+    def record(self, amount: float, attributes: Mapping[str, str]) -> None:
+        """Add one measurement."""
+        ...
+
+
+class Metrics:
+    """What is counted and measured, through OpenTelemetry; nothing unless the environment asks for it.
+
+    It does with `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and their like, or by
+    `opentelemetry-instrument`. Only then OpenTelemetry is imported: it costs more than anything else at
+    start.
+    """
+
+    def __init__(self, environ: Mapping[str, str], instance: str) -> None:
+        """`instance` tells apart the processes of a service that report to one place."""
+        self._meter: Any = None
+        self._provider: Any = None
+        exporters = find_exporters(environ)
+        if exporters or (_is_enabled(environ) and _is_instrumented()):
+            self._meter, self._provider = _meter(exporters, instance)
+
+    def close(self) -> None:
+        """Report for the last time, for a second at most: an exporter that is away is not waited for.
+
+        Blocks the event loop; call it when nothing else is left to do.
+        """
+        if self._provider is not None:
+            # A daemon: the end of the process does not wait for it either.
+            last = threading.Thread(target=self._provider.shutdown, args=(_LAST_REPORT * 1000,), daemon=True)
+            last.start()
+            last.join(_LAST_REPORT)
+            if last.is_alive():
+                logging.getLogger(__name__).warning(
+                    "the last metrics were not exported within %d s and are lost", _LAST_REPORT
+                )
+            self._provider = None
+
+    def counter(self, name: str, description: str) -> Counter | None:
+        """A counter; None: nobody asks."""
+        if self._meter is None:
+            return None
+        counter: Counter = self._meter.create_counter(name, "1", description)
+        return counter
+
+    def histogram(self, name: str, description: str, boundaries: Sequence[float]) -> Histogram | None:
+        """A histogram of seconds; None: nobody asks."""
+        if self._meter is None:
+            return None
+        histogram: Histogram = self._meter.create_histogram(
+            name, "s", description, explicit_bucket_boundaries_advisory=boundaries
+        )
+        return histogram
+
+    def gauge(self, name: str, description: str, read: Callable[[], float], unit: str = "1") -> None:
+        """Something that `read` looks up whenever it is asked for, in another thread."""
+        if self._meter is not None:
+            from opentelemetry.metrics import Observation
+
+            self._meter.create_observable_gauge(name, [lambda _: [Observation(read())]], unit, description)
+
+
+def find_exporters(environ: Mapping[str, str]) -> list[Any]:
+    """The classes of the exporters that the environment asks for, if they are ours to set up.
+
+    Raises `ConfigurationError` for one that is not installed.
+    """
+    if not _is_enabled(environ) or _is_instrumented():
+        return []
+    endpoint = any(environ.get(name) for name in _OTLP_ENDPOINTS)
+    exporters = environ.get("OTEL_METRICS_EXPORTER", "otlp" if endpoint else "none")
+    return [_exporter(name) for each in exporters.split(",") if (name := each.strip()) not in {"", "none"}]
+
+
+def _is_enabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+
+
+def _is_instrumented() -> bool:
+    return "opentelemetry.instrumentation.auto_instrumentation" in sys.modules
+
+
+_OTLP_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+
+
+_LAST_REPORT: Final = 1
+"""Seconds the last export may take."""
+
+
+def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
+    """A meter, and its provider if it is ours to shut down."""
+    from opentelemetry.metrics import get_meter, set_meter_provider
+
+    provider = None
+    if exporters:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+
+        readers: list[MetricReader] = []
+        for exporter in exporters:
+            made = exporter()
+            readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
+        resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
+        if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):
+            resource = Resource({SERVICE_INSTANCE_ID: instance})
+        # At exit it would wait for the exporters for as long as they like.
+        provider = MeterProvider(readers, Resource.create().merge(resource), shutdown_on_exit=False)
+        set_meter_provider(provider)
+    return get_meter("token_service"), provider
+
+
+def _exporter(name: str) -> Any:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="opentelemetry_metrics_exporter", name=name):
+        return point.load()
+    raise ConfigurationError(
+        f"OTEL_METRICS_EXPORTER is {name!r}, but there is no such exporter here; install the package that has it "
+        f"(`opentelemetry-exporter-{name}`), or set OTEL_METRICS_EXPORTER=none"
+    )
