@@ -192,8 +192,8 @@ class KeyMachine(RuleBasedStateMachine):
         assert good <= published(self.stored())
         for number in {0, 1} - self.stopped:
             keyring = self.nodes[number].keyring
-            assert all(keyring.key_set.get(kid) is not None for kid in good)
-            assert not any(keyring.key_set.get(kid) is not None for kid in self.revoked)
+            assert all(keyring.key_set.get(kid) for kid in good)
+            assert not any(keyring.key_set.get(kid) for kid in self.revoked)
 
     @precondition(lambda self: self.nodes)
     @invariant()
