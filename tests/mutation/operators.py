@@ -42,6 +42,8 @@ class Mutant:
     name: str
     """`Class.function: before -> after`; a number follows where a function has several of this name."""
     line: int
+    function: str
+    """Qualified name of the function it is in; of a class or `module` where it is in none."""
     _source: str
     _node: int
     _change: int
@@ -70,7 +72,7 @@ def mutants(source: str) -> Iterator[Mutant]:
             names[name] += 1
             if names[name] > 1:
                 name += f" ({names[name]})"
-            yield Mutant(name, node.lineno, source, number, change)
+            yield Mutant(name, node.lineno, places[id(node)], source, number, change)
 
 
 def _nodes(tree: ast.Module) -> list[Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.mutation.__main__ import ROOT, TESTS, equivalents
 from tests.mutation.operators import mutants
+from tests.mutation.runner import code_of
 
 
 def test_one_change_at_a_time() -> None:
@@ -21,6 +24,16 @@ def test_one_change_at_a_time() -> None:
         "f: 1 -> 2",
         "f: raise ValueError('no') -> pass",
     }
+
+
+def test_a_change_names_the_function_whose_code_it_changes() -> None:
+    source = "LIMIT: int = 1\nclass C:\n    size: int = 2\n    def f(self):\n        return [x for x in self.g(3)]\n"
+    changes = list(mutants(source))
+    assert [change.function for change in changes] == ["module", "C", "C.f", "C.f"]
+    for change in changes[2:]:
+        code = code_of(change, Path("c.py"))
+        assert (code.co_qualname, code.co_freevars) == ("C.f", ())
+    assert 4 in code_of(changes[3], Path("c.py")).co_consts
 
 
 def test_every_listed_change_is_one_that_is_made() -> None:

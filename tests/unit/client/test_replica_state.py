@@ -12,8 +12,10 @@ from tests.support.manual_clock import ManualClock
 from tests.support.token_mint import ISSUER, Mint
 from token_service.client.counters import Counters
 from token_service.client.replica.messages import revocation_of
-from token_service.client.replica.state import Probe, Replica, StreamProtocolError
+from token_service.client.replica.state import AlwaysFresh, Feed, Probe, Replica, StreamProtocolError
 from token_service.tokens.fingerprint_set import fingerprint
+from token_service.tokens.revocation import Cursor
+from token_service.tokens.revocation_set import RevocationSet
 from token_service.v1 import key_service_pb2, token_service_pb2
 from token_service.v1.token_service_pb2 import Revocation, SnapshotBlock, StreamRevocationsResponse
 
@@ -92,6 +94,230 @@ def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
     assert not bench.fresh
     bench.prove(3)
     assert bench.fresh
+
+
+def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Bench) -> None:
+    assert not bench.fresh
+    assert len(bench.replica.feed.revocations) == 0
+    assert not bench.knows(1)
+    feed, infinity = Feed(), float("inf")
+    assert (feed.fresh_from, feed.fresh_to, feed.fresh_until) == (infinity, -infinity, -infinity)
+    assert feed.proven_at == bench.replica.feed.proven_at == -infinity
+    for now in (0.0, bench.clock.wall):
+        for elapsed in (-(10.0**9), bench.clock.running):
+            assert not bench.replica.feed.is_fresh(now, elapsed)
+            assert AlwaysFresh().is_fresh(now, elapsed)
+    assert len(AlwaysFresh().revocations) == 0
+
+
+def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None:
+    assert bench.replica.may_probe()
+    bench.replica.sweep()
+    bench.replica.connect()
+    assert not bench.replica.needs_new_stream(10)
+    assert bench.replica.key_revision < 0
+    assert bench.replica.jwks == []
+    assert bench.replica.issuer_seen is None
+
+
+def restored(bench: Bench, sequence: int) -> None:
+    """Begin as from a saved set."""
+    known = RevocationSet()
+    for number in range(1, sequence + 1):
+        known.apply(revocation_of(entry(number)))
+    bench.replica.restore(known, Cursor(EPOCH, sequence), bench.clock.elapsed() - 7.0)
+    assert bench.replica.restore_keys([Mint().jwk], 5)
+
+
+def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench) -> None:
+    restored(bench, 5)
+    assert not bench.fresh
+    assert bench.replica.feed.proven_at == bench.clock.elapsed() - 7.0
+    assert bench.replica.connect() == f"{EPOCH}:5"
+    assert not bench.replica.needs_new_stream(10)
+    bench.replica.receive(message(entry(6), cursor=6))
+    bench.prove(6)
+    assert bench.fresh
+    assert [bench.knows(n) for n in (5, 6, 7)] == [True, True, False]
+    assert bench.taken == [(5, 1)]
+
+
+def test_a_restored_replica_takes_no_snapshot_nor_keys_that_are_behind(bench: Bench) -> None:
+    restored(bench, 5)
+    bench.replica.receive(snapshot(3, key_set=key_set(4)))
+    assert bench.knows(5)
+    assert str(bench.replica.cursor) == f"{EPOCH}:5"
+    bench.replica.receive(message(entry(4), entry(5), entry(6), cursor=6))
+    assert str(bench.replica.cursor) == f"{EPOCH}:6"
+    assert bench.taken == [(5, 1)]
+    assert bench.replica.key_revision == 5
+
+
+def test_a_restored_replica_notices_a_clock_that_was_set(bench: Bench) -> None:
+    restored(bench, 5)
+    bench.clock.set_wall(61)
+    bench.prove(5)
+    assert not bench.fresh
+    assert bench.replica.needs_new_stream(10)
+
+
+def test_a_first_snapshot_comes_in_several_messages(bench: Bench) -> None:
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    bench.replica.receive(message(entry(1)))
+    bench.replica.receive(message(entry(2), cursor=2))
+    assert [bench.knows(n) for n in (1, 2, 3)] == [True, True, False]
+    assert bench.counters.resets == 1
+    assert bench.counters.revocations == 0
+    bench.replica.receive(message(entry(3), entry(4), cursor=4))
+    assert bench.counters.revocations == 2
+
+
+def test_a_stream_must_begin_with_a_snapshot_after_one_that_was_no_continuation(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.replica.distrust()
+    assert bench.replica.connect() == ""
+    with pytest.raises(StreamProtocolError, match="begin"):
+        bench.replica.receive(message(entry(3), cursor=3))
+
+
+def test_a_message_without_cursor_and_keys_leaves_both_as_they_are(bench: Bench) -> None:
+    bench.replica.receive(snapshot(2))
+    bench.replica.receive(message(key_set=key_set(2)))
+    assert str(bench.replica.cursor) == f"{EPOCH}:2"
+    bench.replica.receive(message(entry(3), cursor=3))
+    assert bench.replica.key_revision == 2
+    assert bench.counters.key_sets_refused == 0
+    assert bench.replica.issuer_seen == ISSUER
+
+
+def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.replica.connect()
+    bench.replica.receive(snapshot(3))
+    bench.replica.receive(message(key_set=key_set(2)))
+    with pytest.raises(StreamProtocolError, match="missing"):
+        bench.replica.receive(message(entry(5), cursor=5))
+
+
+def test_what_brings_no_entry_is_no_progress(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(2)
+    bench.clock.advance(6)
+    bench.replica.receive(message(cursor=1))
+    bench.clock.advance(6)
+    assert bench.replica.needs_new_stream(10)
+
+
+def test_parts_of_a_snapshot_are_progress(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(3)
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    bench.clock.advance(6)
+    part = snapshot(1)
+    part.reset, part.cursor = False, ""
+    bench.replica.receive(part)
+    bench.clock.advance(6)
+    assert not bench.replica.needs_new_stream(10)
+    bench.clock.advance(6)
+    assert bench.replica.needs_new_stream(10)
+
+
+def test_a_snapshot_that_is_distrusted_is_not_waited_for(bench: Bench) -> None:
+    bench.replica.receive(message(reset=True))
+    bench.replica.distrust()
+    assert bench.replica.needs_new_stream(10)
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    assert not bench.replica.needs_new_stream(10)
+
+
+def test_probes_out_of_turn_are_a_tenth_of_s_apart(bench: Bench) -> None:
+    bench.replica.begin_probe()
+    bench.clock.advance(S / 10)
+    assert not bench.replica.may_probe()
+    bench.clock.advance(0.01)
+    assert bench.replica.may_probe()
+
+
+@pytest.mark.parametrize("drift", [60.0, -60.0])
+def test_clocks_may_drift_apart_by_a_minute(bench: Bench, drift: float) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.clock.set_wall(drift)
+    bench.prove(1)
+    assert bench.fresh
+    assert not bench.replica.needs_new_stream(10)
+    bench.clock.set_wall(drift / 60)
+    bench.prove(1)
+    assert bench.replica.needs_new_stream(10)
+
+
+def test_a_head_that_can_not_be_read_is_no_answer(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    with pytest.raises(StreamProtocolError):
+        bench.replica.answer(bench.replica.begin_probe(), "nonsense")
+    assert not bench.fresh
+
+
+def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_snapshot(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    probe = bench.replica.begin_probe()
+    bench.clock.set_wall(3600)
+    bench.replica.connect()
+    bench.replica.receive(snapshot(1))
+    bench.replica.answer(probe, f"{EPOCH}:1")
+    assert bench.replica.feed.proven_at == float("-inf")
+    bench.prove(1)
+    assert bench.fresh
+
+
+def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(2)
+    bench.clock.advance(6)
+    bench.prove(2)
+    bench.clock.advance(4)
+    assert not bench.replica.needs_new_stream(10)
+    bench.clock.advance(0.5)
+    assert bench.replica.needs_new_stream(10)
+
+
+def test_a_probe_before_the_first_snapshot_proves_nothing(bench: Bench) -> None:
+    bench.prove(0)
+    assert not bench.fresh
+    bench.replica.connect()
+    bench.replica.receive(snapshot(0))
+    assert not bench.fresh
+    bench.prove(0)
+    assert bench.fresh
+
+
+def test_a_shorter_log_of_another_epoch_takes_no_proof_back(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    bench.prove("epoch-two:3")
+    assert bench.fresh
+    assert not bench.replica.needs_new_stream(10)
+    bench.clock.advance(10.5)
+    assert bench.replica.needs_new_stream(10)
+
+
+@pytest.mark.parametrize(
+    ("now", "elapsed", "fresh"),
+    [
+        (10.0, 4.5, True),
+        (19.5, 4.5, True),
+        (9.5, 4.5, False),
+        (20.0, 4.5, False),
+        (15.0, 5.0, False),
+        (15.0, 5.5, False),
+    ],
+)
+def test_both_clocks_must_agree_on_freshness(now: float, elapsed: float, fresh: bool) -> None:  # noqa: FBT001
+    feed = Feed()
+    feed.fresh_from, feed.fresh_to, feed.fresh_until = 10.0, 20.0, 5.0
+    assert feed.is_fresh(now, elapsed) is fresh
 
 
 def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
@@ -387,6 +613,116 @@ def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
     assert bench.replica.take_key_set(key_set(6))
     assert bench.taken == [(5, 1), (6, 1)]
     assert bench.replica.key_revision == 6
+
+
+def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
+    assert bench.replica.take_key_set(key_set(6, "https://other.test")) is False
+    assert bench.replica.issuer_seen == "https://other.test"
+    assert bench.replica.key_revision < 0
+    bench.usable = False
+    assert bench.replica.take_key_set(key_set(6)) is False
+    assert bench.replica.issuer_seen == ISSUER
+    assert (bench.replica.key_revision < 0, bench.replica.jwks, bench.taken) == (True, [], [])
+    assert (bench.counters.key_sets, bench.counters.key_sets_refused) == (0, 2)
+    bench.usable = True
+    assert bench.replica.take_key_set(key_set(0)) is True
+    assert bench.replica.take_key_set(key_set(0)) is True
+    assert (bench.replica.key_revision, len(bench.replica.jwks), bench.taken) == (0, 1, [(0, 1)])
+    assert (bench.counters.key_sets, bench.counters.key_sets_refused) == (1, 2)
+    assert bench.replica.jwks[0]["kid"] == Mint().jwk["kid"]
+
+
+def test_a_snapshot_of_another_log_with_older_keys_counts_them_from_there(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5, key_set=key_set(5)))
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True, key_set=key_set(2)))
+    assert bench.taken == [(5, 1)]
+    bench.replica.receive(message(cursor="epoch-two:0"))
+    assert bench.taken == [(5, 1), (2, 1)]
+    assert bench.replica.key_revision == 2
+
+
+def test_keys_of_another_log_replace_those_of_the_first_revision(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1, key_set=key_set(0)))
+    bench.replica.connect()
+    others = Mint().jwk, Mint().jwk
+    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(0, ISSUER, *others)))
+    assert bench.taken == [(0, 1), (0, 2)]
+
+
+def test_a_first_snapshot_does_not_replace_newer_keys_that_were_asked_for(bench: Bench) -> None:
+    assert bench.replica.take_key_set(key_set(5))
+    bench.replica.receive(snapshot(1, key_set=key_set(4)))
+    assert bench.taken == [(5, 1)]
+    assert bench.replica.key_revision == 5
+
+
+def test_a_whole_snapshot_is_progress(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(9)
+    bench.replica.connect()
+    bench.replica.receive(message(reset=True))
+    bench.clock.advance(6)
+    bench.replica.receive(message(cursor=5))
+    bench.clock.advance(6)
+    assert not bench.replica.needs_new_stream(10)
+
+
+def test_a_head_that_is_applied_proves_beside_one_that_is_not(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(9)
+    bench.prove(1)
+    assert bench.fresh
+
+
+def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
+    bench.replica.receive(snapshot(3))
+    bench.replica.receive(message(entry(2), entry(3), entry(4), cursor=4))
+    assert str(bench.replica.cursor) == f"{EPOCH}:4"
+    assert bench.knows(4)
+
+
+def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    began = bench.clock.elapsed()
+    for head in range(2, 11):
+        bench.prove(head)
+        bench.clock.advance(0.25)
+    bench.replica.receive(message(entry(2), cursor=2))
+    assert bench.replica.feed.proven_at == float("-inf")  # the oldest of nine was dropped
+    for number in range(3, 11):
+        bench.replica.receive(message(entry(number), cursor=number))
+        assert bench.replica.feed.proven_at == began + 0.25 * (number - 2)
+    assert bench.fresh
+
+
+def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(3)
+    bench.replica.connect()
+    bench.replica.receive(snapshot(3))
+    assert bench.fresh
+    bench.replica.receive(snapshot(3, cursor="epoch-two:3"))
+    assert not bench.fresh
+
+
+def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(6)
+    bench.prove(3)
+    bench.replica.connect()
+    bench.replica.receive(snapshot(3))
+    bench.replica.receive(message(entry(4), entry(5), entry(6), cursor=6))
+    assert not bench.fresh
+    assert not bench.replica.needs_new_stream(10)
+
+
+def test_freshness_ends_by_the_wall_clock_a_minute_before_its_probe(bench: Bench) -> None:
+    bench.replica.receive(snapshot(1))
+    bench.prove(1)
+    feed, now = bench.replica.feed, bench.clock.now()
+    assert (feed.fresh_from, feed.fresh_to) == (now - 60.0, now + S)
+    assert (feed.proven_at, feed.fresh_until) == (bench.clock.elapsed(), bench.clock.elapsed() + S)
 
 
 def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:

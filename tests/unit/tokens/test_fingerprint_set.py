@@ -95,6 +95,98 @@ def test_a_block_that_is_not_packed_is_refused(block: bytes) -> None:
     assert b"".join(ours.pack()) == b"abcdefgh"
 
 
+def numbered(*numbers: int) -> list[bytes]:
+    """Fingerprints that all begin alike, so that they share a slot of any table."""
+    return [bytes(6) + number.to_bytes(2) for number in numbers]
+
+
+def spread(count: int) -> list[bytes]:
+    """Fingerprints in ascending order, as many in each slot."""
+    return [(at * (2**64 // count)).to_bytes(8) for at in range(count)]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["one by one", "packed"])
+def test_a_block_that_begins_before_what_is_there_keeps_the_order_right(*, packed: bool) -> None:
+    ours = FingerprintSet()
+    ours.add(mark(b"\xff" * 8))
+    others = spread(26)
+    if packed:
+        ours.update_packed(b"".join(others))
+    else:
+        for value in others:
+            ours.add(mark(value))
+    assert len(ours._table[0]) > 1
+    assert all(value in ours for value in (*others, b"\xff" * 8))
+    assert b"".join(ours.pack()) == b"".join([*others, b"\xff" * 8])
+
+
+def test_a_block_in_order_does_not_put_in_order_what_came_before() -> None:
+    ours = FingerprintSet()
+    values = spread(30)
+    for value in (values[3], values[1]):
+        ours.add(mark(value))
+    ours.update_packed(b"".join(values[4:]))
+    assert len(ours._table[0]) > 1
+    assert all(value in ours for value in (values[1], *values[3:]))
+    assert b"".join(ours.pack()) == b"".join([values[1], *values[3:]])
+
+
+def test_a_packed_member_astride_two_others_is_added_and_one_there_already_is_not() -> None:
+    ours = FingerprintSet()
+    ours.update_packed(b"\0\0\0\0\0\0\0\1\0\0\0\2\0\0\0\3")
+    astride = b"\0\0\0\1\0\0\0\2"
+    assert astride not in ours
+    ours.update_packed(b"\0\0\0\0\0\0\0\1" + astride)
+    assert astride in ours
+    assert len(ours) == 3
+    ours.update_packed(astride)
+    assert len(ours) == 3
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["one by one", "packed"])
+def test_the_table_grows_when_its_slots_have_24_fingerprints_on_average_and_not_before(
+    *, packed: bool
+) -> None:
+    ours = FingerprintSet()
+    values = numbered(*range(200))
+    sizes = set()
+    for count, value in enumerate(values, 1):
+        before = ours._table
+        if packed:
+            ours.update_packed(value)
+        else:
+            ours.add(mark(value))
+        slots, _ = ours._table
+        assert len(ours) == count
+        assert count <= len(slots) * 24
+        if count > 1 and count <= len(before[0]) * 24:
+            assert ours._table is before
+        sizes.add(len(slots))
+    assert sizes == {1, 2, 4, 8, 16}
+
+
+def test_a_small_block_added_to_many_is_counted() -> None:
+    ours = FingerprintSet()
+    ours.update_packed(b"".join(spread(1 << 12)))
+    before = ours._table
+    ours.update_packed(b"".join(numbered(1, 2, 3)))
+    assert ours._table is before
+    assert len(ours) == (1 << 12) + 3
+
+
+def test_packs_in_parts_none_of_which_is_empty() -> None:
+    ours = FingerprintSet()
+    assert list(ours.pack()) == []
+    values = numbered(1) + [b"\xff" + value[1:] for value in numbered(*range(40_000))]
+    ours.update_packed(b"".join(values))
+    assert b"".join(ours.pack()) == b"".join(values)
+    assert all(ours.pack())
+    even = FingerprintSet()
+    even.update_packed(b"".join(spread(1 << 15)))
+    assert {len(part) // WIDTH for part in even.pack()} <= set(range(1, 8193))
+    assert len(list(even.pack())) > 3
+
+
 def test_mark_is_the_fingerprint_made_ready() -> None:
     assert mark_of("an id") == mark(fingerprint("an id"))
     assert (
