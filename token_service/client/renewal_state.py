@@ -15,11 +15,13 @@ from token_service.client.clock import SystemValidatorClock
 from token_service.client.config import Backoff
 from token_service.client.token_store import Tokens, lifetime, remaining
 from token_service.errors import (
+    CallerUnauthenticatedError,
     ConfigurationError,
     DeadlineExceededError,
     InternalError,
     KeysStaleError,
     OverloadedError,
+    PermissionDeniedError,
     RefreshTokenInvalidError,
     ReplicaStaleError,
     ServiceError,
@@ -45,7 +47,9 @@ _TRANSIENT: Final = (
     TooManyRetriesError,
     UnreachableError,
 )
-"""After these another try may help; after any other the user must log in again."""
+"""After these another try may help."""
+_OF_CALLER: Final = (CallerUnauthenticatedError, PermissionDeniedError)
+"""These say nothing of the refresh token, so later calls try again; after any other the user must log in again."""
 _MARGIN: Final = 5.0
 """Seconds before its end from which on a token is not handed out: the request still has to travel."""
 _REMEMBERED: Final = 64
@@ -255,7 +259,10 @@ class Renewal:
             if self._tokens().refresh_token != used:
                 return 0.0  # said of tokens that were replaced meanwhile
             if not isinstance(error, _TRANSIENT):
-                self._ended = error
+                if isinstance(error, _OF_CALLER):
+                    self._try_at = self._elapsed() + self.policy.backoff.longest
+                else:
+                    self._ended = error
                 raise error
             delay = self.policy.backoff.delay(attempt, random.random())  # noqa: S311  # spreads load
             if error.retry_after is not None:

@@ -38,16 +38,20 @@ class FailoverLog:
 
     async def head(self) -> LogHead:
         """See `RevocationLog.head`."""
-        self._known = head = await self._across_failovers(self._log.head)
+        head = await self._across_failovers(self._log.head)
+        self._note(head)
         return head
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
         """See `RevocationLog.append`."""
         head, entries = await self._across_failovers(lambda: self._log.append(drafts))
-        known = self._known
-        if known is None or known.epoch != head.epoch or known.sequence < head.sequence:
-            self._known = head
+        self._note(head)
         return head, entries
+
+    def _note(self, head: LogHead) -> None:
+        """Remember the furthest head: a read that began before an append may end after it."""
+        if self._known is None or self._known.sequence <= head.sequence:
+            self._known = head
 
     async def _across_failovers(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -76,9 +80,12 @@ class FailoverLog:
 
 
 def _contains(head: LogHead, known: LogHead | None) -> bool:
-    """Whether a log that ends at `head` has the entry that another head of it ended at."""
-    if known is None or known.epoch != head.epoch or known.sequence < head.sequence:
+    """Whether a log that ends at `head` has the entry that a head known here ended at.
+
+    Sequences tell, across renewals as well: each goes on above all that was before it.
+    """
+    if known is None or known.sequence < head.sequence:
         return True
-    return known.sequence == head.sequence and (
+    return (known.epoch, known.sequence) == (head.epoch, head.sequence) and (
         None in (known.newest, head.newest) or known.newest == head.newest
     )

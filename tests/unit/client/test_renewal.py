@@ -15,7 +15,9 @@ from tests.support.fake_token_service import FakeTokenService
 from token_service.client.renewal import RenewalPolicy, SyncTokenSource, Tokens
 from token_service.client.token_store import lifetime, remaining
 from token_service.errors import (
+    CallerUnauthenticatedError,
     ConfigurationError,
+    PermissionDeniedError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
     ServiceError,
@@ -112,6 +114,20 @@ async def test_the_end_of_a_session_is_said_at_once_and_not_asked_again(
         service.refuse_refreshes = None
         await source.do("replace", tokens_of(service, life=-1))
         await source.token()
+
+
+@pytest.mark.parametrize("error", [CallerUnauthenticatedError, PermissionDeniedError])
+async def test_a_refusal_of_the_caller_does_not_end_the_session(
+    service: FakeTokenService, kind: str, error: type[ServiceError]
+) -> None:
+    service.refuse_refreshes = error()
+    async with source_of(kind, service, tokens_of(service, life=-1)) as source:
+        with pytest.raises(error):
+            await source.token()
+        assert len(service.refresh_calls) == 1
+        service.refuse_refreshes = None
+        await source.token()
+        assert [call.refresh_token for call in service.refresh_calls] == ["refresh-0", "refresh-0"]
 
 
 async def test_while_the_service_is_away_the_token_is_used_to_its_end(

@@ -517,6 +517,45 @@ def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench
     assert bench.fresh
 
 
+def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that_was_known(
+    bench: Bench,
+) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    assert bench.replica.connect() == f"{EPOCH}:5"
+    bench.replica.receive(snapshot(3))  # of a node that is behind, for all that is known
+    assert not bench.replica.needs_new_stream(10)
+    bench.prove(3)
+    assert not bench.fresh
+    assert bench.replica.needs_new_stream(10)
+    assert bench.replica.connect() == ""
+    bench.replica.receive(snapshot(3))
+    assert not bench.replica.needs_new_stream(10)
+    bench.prove(3)
+    assert bench.fresh
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_set_of_another_log_was_never_proven(bench: Bench, *, put_back: bool) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    if put_back:
+        bench.prove(3)
+        bench.replica.receive(snapshot(3))
+    else:
+        bench.replica.receive(snapshot(3, cursor="epoch-two:3"))
+    assert bench.replica.feed.proven_at == float("-inf")
+
+
+def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) -> None:
+    bench.replica.receive(snapshot(5))
+    bench.prove(5)
+    proven_at = bench.replica.feed.proven_at
+    bench.replica.distrust()
+    bench.replica.receive(snapshot(6))
+    assert bench.replica.feed.proven_at == proven_at
+
+
 def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: Bench) -> None:
     bench.replica.receive(snapshot(1))
     overtaken = bench.replica.begin_probe()

@@ -215,7 +215,9 @@ class Replica:
         """Whether the current stream should be given up: everything is needed anew, or it stays behind a head
         known from a probe and brings nothing.
         """
-        if self._start_over and self._building is None:
+        building = self._building
+        # A snapshot that waits to catch up with what is known here would wait for what that log has lost.
+        if self._start_over and (building is None or (self._rewound and building.cursor is not None)):
             return True
         return self._behind_since is not None and self._elapsed() - self._behind_since > stall_timeout
 
@@ -289,6 +291,8 @@ class Replica:
         if not same_log or self._start_over:
             self._pending.clear()
             self._end_freshness()
+        if not same_log or self._rewound:
+            self.feed.proven_at = float("-inf")  # before the set: the proof was not of what is in the new one
         if building.key_set is not None:
             if self.cursor is not None and (not same_log or self._rewound):
                 self.key_revision = -1  # revisions began again, or go on from an earlier one
