@@ -45,6 +45,13 @@ class Authority:
         other.x509 = other._certify(lifetime, None)
         return other
 
+    def signed_by(self, parent: Authority) -> Authority:
+        """The same authority, by name and key, with a certificate of another one."""
+        other = copy(self)
+        other._parent = parent
+        other.x509 = other._certify(3600, None)
+        return other
+
     def _certify(self, lifetime: float, constraints: x509.NameConstraints | None) -> x509.Certificate:
         parent = self._parent
         signer = self if parent is None else parent

@@ -17,7 +17,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 _MAX_NAMES: Final = 64
 _MAX_CERTIFICATES: Final = 8
-"""Of a chain; also how long a path from a certificate to an authority may be."""
+"""Of a chain."""
+_MAX_CHAIN_BYTES: Final = 32 * 1024
+"""Of a chain in PEM. Chains are remembered, and TLS lets a peer send 100 KB."""
 _SPIFFE = re.compile(r"\s*spiffe:", re.IGNORECASE)
 
 
@@ -37,6 +39,7 @@ class CertificateNames:
 
 def load_chain(pem: bytes) -> list[x509.Certificate]:
     """A certificate and those above it, the certificate first. Raises `CertificateError`."""
+    require_short(pem)
     try:
         chain = x509.load_pem_x509_certificates(pem)
     except ValueError:
@@ -44,6 +47,14 @@ def load_chain(pem: bytes) -> list[x509.Certificate]:
     if len(chain) > _MAX_CERTIFICATES:
         raise CertificateError(f"the client certificate comes with more than {_MAX_CERTIFICATES - 1} others")
     return chain
+
+
+def require_short(pem: bytes) -> None:
+    """Raise `CertificateError` for a chain that takes too much memory to be remembered."""
+    if len(pem) > _MAX_CHAIN_BYTES:
+        raise CertificateError(
+            f"the client certificate and those sent along take more than {_MAX_CHAIN_BYTES} bytes in PEM"
+        )
 
 
 def names_of(certificate: x509.Certificate) -> CertificateNames:
@@ -79,32 +90,24 @@ def vouched_until(chain: Sequence[x509.Certificate], authorities: Sequence[x509.
 
     None: none of them does. The times of all certificates on the way count, the authority's own included.
     """
-    return _vouched_until(chain[0], chain[1:], authorities, _MAX_CERTIFICATES)
+    # From the authorities down, the latest end first: the peer chose the other certificates, and can have made some
+    # that sign each other in any order. Only keys that are vouched for verify signatures here, each pair once.
+    issuers = [(_end_of(authority), authority) for authority in authorities]
+    left = list(dict.fromkeys(chain))
+    while issuers:
+        until, issuer = issuers.pop(max(range(len(issuers)), key=lambda at: issuers[at][0]))
+        for certificate in [each for each in left if each == issuer or _issued(each, issuer)]:
+            end = min(until, _end_of(certificate))
+            if certificate == chain[0]:
+                return end
+            left.remove(certificate)
+            if _is_authority(certificate):
+                issuers.append((end, certificate))
+    return None
 
 
-def _vouched_until(
-    certificate: x509.Certificate,
-    others: Sequence[x509.Certificate],
-    authorities: Sequence[x509.Certificate],
-    left: int,
-) -> float | None:
-    own = certificate.not_valid_after_utc.timestamp()
-    if certificate in authorities:
-        return own
-    if not left:
-        return None
-    ends = [
-        authority.not_valid_after_utc.timestamp()
-        for authority in authorities
-        if _issued(certificate, authority)
-    ]
-    for other in others:
-        if _issued(certificate, other) and _is_authority(other):
-            rest = [another for another in others if another != other]
-            end = _vouched_until(other, rest, authorities, left - 1)
-            if end is not None:
-                ends.append(end)
-    return min(own, max(ends)) if ends else None
+def _end_of(certificate: x509.Certificate) -> float:
+    return certificate.not_valid_after_utc.timestamp()
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

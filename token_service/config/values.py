@@ -147,7 +147,8 @@ def redact_refused(text: str) -> str:
         return redact_url(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        is_plain = ":" not in text or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
+        # What has an equals sign may be a connection string, "host=db password=...".
+        is_plain = not {":", "="}.intersection(text) or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
         return text if is_plain else "***"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host, colon, port = authority.partition(":")
@@ -157,10 +158,12 @@ def redact_refused(text: str) -> str:
     return shown + ("#***" if hash_ else "")
 
 
+_SECRET_PARAMETER: Final = re.compile(r"(?:pass|pwd|secret|token)[^=]*=", re.IGNORECASE)
+
+
 def _is_secret_parameter(part: str) -> bool:
-    name, equals, _ = part.partition("=")
-    name = unquote(name).lower()
-    return bool(part and not equals) or any(word in name for word in ("pass", "pwd", "secret", "token"))
+    # Also in what follows the first name: "user=a;password=b" is one parameter.
+    return bool(part and "=" not in part) or _SECRET_PARAMETER.search(unquote(part)) is not None
 
 
 def parse_address(text: str) -> Address:

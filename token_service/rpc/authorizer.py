@@ -14,6 +14,7 @@ from token_service.certificates.client import (
     CertificateNames,
     load_chain,
     names_of,
+    require_short,
     vouched_until,
 )
 from token_service.clock import Clock
@@ -146,6 +147,10 @@ class CertificateAuthorizer:
             raise CallerUnauthenticatedError(
                 "a client certificate with a SPIFFE ID or a DNS name is required"
             )
+        try:
+            require_short(chain)  # before it is remembered, be it as refused
+        except CertificateError as error:
+            raise CallerUnauthenticatedError(str(error)) from None
         return self._identified(chain)
 
     def _identified(self, chain: bytes) -> CertificateCaller:

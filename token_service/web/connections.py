@@ -13,7 +13,7 @@ KEEP_ALIVE: Final = 75
 first.
 """
 _SPARE: Final = 32
-"""Connections beyond the limit while none is idle that could make room."""
+"""Connections beyond a limit while none is idle that could make room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class ConnectionLimits:
     """Connections of one address. The oldest idle one is closed for one more."""
     header_timeout: float = 10.0
     """How long the headers of a request may take, the first one from the beginning of the connection."""
+    answer_timeout: float = 30.0
+    """How long a request may take, until its answer is written. One that nobody reads never is."""
     max_age: float = 300.0
     """How long a connection lives. Spreads clients over new workers."""
 
@@ -47,7 +49,7 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection) -> bool:
-        """Take a new connection in; False if it must go, because all others are busy."""
+        """Take a new connection in; False if it must go, because all others, or those of its address, are busy."""
         same = self._of_address.setdefault(connection.address, {})
         if len(same) >= self.limits.of_address:
             _close_oldest_idle(same)
@@ -55,7 +57,7 @@ class Connections:
             _close_oldest_idle(self._open)
         self._open[connection] = None
         same[connection] = None
-        return len(self._open) <= self.limits.most + _SPARE
+        return len(self._open) <= self.limits.most + _SPARE and len(same) <= self.limits.of_address + _SPARE
 
     def touch(self, connection: Connection) -> None:
         """Note that a connection was just used."""
@@ -75,14 +77,15 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """Ends a connection that does not send a whole header in time, and any one at its age limit: at once if no request
-    is running, else after its answer.
+    """Ends a connection that does not send a whole header or take an answer in time, and any one at its age limit: at
+    once if no request is running, else after its answer.
     """
 
     def __init__(self, among: Connections, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._among = among
-        self._header_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._awaits_answer = False
         self.address = ""
 
     @property
@@ -92,7 +95,7 @@ class Connection(H11Protocol):
         return cycle is None or cycle.response_complete
 
     def close(self) -> None:
-        """Close an idle connection at once."""
+        """Close the connection at once."""
         self._among.discard(self)
         self.transport.abort()
 
@@ -109,29 +112,39 @@ class Connection(H11Protocol):
         """Forget the connection."""
         self._among.discard(self)
         self._age_timer.cancel()
-        self._stop_header_timer()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the rest of a header that has begun."""
+        """Wait for the answer of a request that has begun, or for the rest of a header."""
         super().data_received(data)
         if not self.idle:
-            self._stop_header_timer()
-        elif self._header_timer is None and not self.transport.is_closing():
+            self._await_answer()
+        elif self._timer is None and not self.transport.is_closing():
             self._await_header()
 
     def on_response_complete(self) -> None:
-        """Note that the connection is idle."""
+        """Note that the connection is idle, or wait for the next answer."""
+        self._stop_timer()
         super().on_response_complete()
         self._among.touch(self)
+        if not self.idle:  # the next request had come already
+            self._await_answer()
 
     def _await_header(self) -> None:
-        self._header_timer = self.loop.call_later(self._among.limits.header_timeout, self.close)
+        self._timer = self.loop.call_later(self._among.limits.header_timeout, self.close)
 
-    def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+    def _await_answer(self) -> None:
+        if not self._awaits_answer:
+            self._stop_timer()
+            self._awaits_answer = True
+            self._timer = self.loop.call_later(self._among.limits.answer_timeout, self.close)
+
+    def _stop_timer(self) -> None:
+        self._awaits_answer = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _close_oldest_idle(connections: dict[Connection, None]) -> None:

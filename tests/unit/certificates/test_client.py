@@ -4,6 +4,7 @@ import pytest
 from cryptography import x509
 
 from tests.support.certificates import Authority, Certificate, subject_alt_names
+from token_service.certificates import client
 from token_service.certificates.client import (
     CertificateError,
     CertificateNames,
@@ -116,3 +117,35 @@ def test_certificates_that_sign_each_other_end() -> None:
     one, other = Authority("one"), Authority("one")
     chain = load_chain(one.issue().certificate + one.certificate + other.certificate)
     assert vouched_until(chain, [ROOT.x509]) is None
+
+
+def test_certificates_of_the_peers_own_verify_no_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Six with one name and key sign each other in any order, and a seventh has the name and the key of the authority.
+    peer = Authority("peer", lifetime=600)
+    own = b"".join(peer.renewed(lifetime=600 + number).certificate for number in range(6))
+    posing = ROOT.signed_by(peer).certificate
+    chain = load_chain(ROOT.issue().certificate + posing + own)
+    issuers = []
+    issued = client._issued
+
+    def counting(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        issuers.append(issuer)
+        return issued(certificate, issuer)
+
+    monkeypatch.setattr(client, "_issued", counting)
+    assert vouched_until(chain, [ROOT.x509]) == own_end(ROOT.certificate)
+    assert set(issuers) == {ROOT.x509}
+    assert len(issuers) <= len(chain)
+
+
+def test_a_chain_in_any_order_counts() -> None:
+    low = Authority("low", parent=MIDDLE, lifetime=7200)
+    first, *others = load_chain(low.issue(lifetime=9000).certificate)
+    assert vouched_until([first, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)
+    assert vouched_until([first, *reversed(others)], [ROOT.x509]) == own_end(MIDDLE.certificate)
+    # Two ways: by way of a certificate of its authority that ends earlier, and of one that ends later.
+    renewed = load_chain(low.renewed(lifetime=900).certificate)
+    assert vouched_until([first, *renewed, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)
+    assert vouched_until([first, *renewed, *others[1:]], [ROOT.x509]) == own_end(
+        low.renewed(lifetime=900).certificate
+    )

@@ -257,6 +257,9 @@ def test_a_bad_secret_is_refused_without_showing_it(text: str) -> None:
         "postgresql://host:5432?hunter2",
         "postgresql://host:5432#hunter2",
         "postgresql://host:x/db?%70assword=hunter2",
+        "postgresql://host:x/db?user=me;password=hunter2",
+        "host=db password=hunter2",
+        "Server=db;Password=hunter2",
         "postgresql:/user:hunter2/db",
         "postgresql:user:hunter2",
         "user:hunter2",
@@ -310,6 +313,8 @@ def test_no_secret_is_in_the_repr(production: dict[str, object]) -> None:
         assert KEY not in text
         assert "0123456789abcdef" not in text
     assert str(settings.database_url) == "postgresql://service:***@db/tokens"
+    odd = load(DATABASE_URL="postgresql://db/tokens?user=me;password=hunter2&application_name=token-service")
+    assert str(odd.database_url) == "postgresql://db/tokens?user=***&application_name=token-service"
 
 
 def test_a_complete_production_configuration_is_accepted(production: dict[str, object]) -> None:

@@ -211,6 +211,14 @@ def test_what_is_remembered_of_callers_is_bounded() -> None:
     assert len(authorizer._known) <= 1024
 
 
+def test_a_chain_too_large_to_be_remembered_is_refused() -> None:
+    authorizer = authorizer_for({"a": VALIDATE})
+    peer = Peer(dns=["a"])
+    peer.properties = {**peer.properties, "x509_pem_cert_chain": [b"\n" * 32 * 1024]}
+    assert "more than 32768 bytes" in refusal(authorizer, peer)
+    assert not authorizer._known
+
+
 def test_a_missing_permission_is_named() -> None:
     with pytest.raises(PermissionDeniedError) as caught:
         Caller("a", VALIDATE).require(Permission.ADMIN)

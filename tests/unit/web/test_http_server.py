@@ -267,6 +267,32 @@ async def test_each_header_of_a_connection_has_the_time_limit(node: Node) -> Non
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "then", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["nothing", "another request"]
+)
+async def test_connection_that_does_not_read_its_answer_is_closed(node: Node, then: bytes) -> None:
+    node.keys = b"x" * 16 * 1024 * 1024  # more than the buffers of two sockets take
+    async with serving(node, ConnectionLimits(header_timeout=600, answer_timeout=0.5)) as server:
+        ask = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        _, writer = await opened(server, ask + ask + then)
+        await eventually(lambda: len(server.connections) == 0)
+        assert await healthy(server)
+        writer.close()
+
+
+async def test_answers_to_requests_that_come_together_have_the_time_limit_each(node: Node) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(node, ConnectionLimits(header_timeout=0.4)) as server:
+        reader, writer = await opened(server, b"GET /healthz HTT")
+        writer.write(ask.removeprefix(b"GET /healthz HTT") + ask * 2)
+        for _ in range(3):
+            assert (await asyncio.wait_for(reader.readuntil(b"ok\n"), 60)).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(0.6)
+        writer.write(ask)  # the connection waits for the next request, not for the rest of one
+        assert (await asyncio.wait_for(reader.readuntil(b"ok\n"), 60)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
 class Fake:
     """A connection in the eyes of the registry."""
 
@@ -296,6 +322,20 @@ def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() 
     others = [added(f"c{number}", idle=False)[1] for number in range(40)]
     assert others.index(False) == 35
     assert (other.closed, busy.closed) == (True, False)
+
+
+def test_busy_connections_of_one_address_leave_room_for_others() -> None:
+    among = Connections(ConnectionLimits(most=100, of_address=2))
+
+    def added(address: str) -> bool:
+        connection: Connection = Fake(address, idle=False, among=among)  # type: ignore[assignment]  # likewise
+        taken = among.add(connection)
+        if not taken:
+            connection.close()
+        return taken
+
+    assert [added("a") for _ in range(40)].count(True) == 34
+    assert added("b")
 
 
 async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:
