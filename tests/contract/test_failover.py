@@ -133,6 +133,22 @@ class TestSynchronousStandby:
                 with pytest.raises(StoreUnavailableError):
                     await writing
 
+    async def test_a_primary_whose_standby_was_promoted_behind_its_back_proves_nothing(self, cluster):
+        _, standby, url = cluster
+        await asyncio.to_thread(standby.make_synchronous)
+        async with SqlStores(url) as old, SqlStores(on(standby, url)) as new:
+            await old.log.append([a_draft(TOKEN, "t")])
+            before = await old.log.head()
+            await asyncio.to_thread(standby.catch_up)
+            await asyncio.to_thread(standby.promote)  # and the primary goes on
+            with pytest.raises(LogMovedError):
+                await new.log.head()
+            await a_failover_log(new).head()
+            renewed, _ = await new.log.append([a_draft(TOKEN, "u")])
+            assert renewed.epoch != before.epoch
+            with pytest.raises(StoreUnavailableError):
+                await old.log.head()
+
 
 class TestReadOnly:
     async def test_what_it_says_is_no_head_and_no_connection_to_it_is_kept(self, cluster):

@@ -224,7 +224,8 @@ class Replica:
     def sweep(self) -> None:
         """Forget what has expired, by the clock that does not jump. Call this every few seconds."""
         if self._offset is not None:
-            self.feed.revocations.drop_expired(self._elapsed() + self._offset - _MAX_CLOCK_STEP)
+            # Twice: the wall clock may have gone back by that much before the last probe, and again since.
+            self.feed.revocations.drop_expired(self._elapsed() + self._offset - 2 * _MAX_CLOCK_STEP)
 
     # --- keys and warm start ---
 

@@ -38,11 +38,16 @@ class database_now(FunctionElement[int]):  # noqa: N801 - named like a SQL funct
     inherit_cache = True
 
 
-class writable(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
-    """Whether the server takes writes: not as a standby, nor when it is told to be read-only."""
+class authoritative(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
+    """Whether no other server can have what this one lacks: it takes writes, not as a standby nor when it is told to be
+    read-only, and they are acknowledged.
+
+    With a synchronous standby the statement writes a message of no content to the log, so that its commit waits for
+    the standby. A primary whose standby was promoted behind its back takes writes as before, and this one never ends.
+    """
 
     type = sa.Boolean()
-    name = "writable"
+    name = "authoritative"
     inherit_cache = True
 
 
@@ -81,9 +86,15 @@ def _as_named(element: least | greatest, compiler: SQLCompiler, **options: Any) 
     return f"{element.name}({compiler.process(element.clauses, **options)})"
 
 
-@compiles(writable)
-def _writable(element: writable, compiler: SQLCompiler, **options: Any) -> str:
-    return "(current_setting('transaction_read_only') = 'off')"  # it is on in recovery, too
+@compiles(authoritative)
+def _authoritative(element: authoritative, compiler: SQLCompiler, **options: Any) -> str:
+    return (
+        "(CASE WHEN current_setting('transaction_read_only') = 'on' THEN false"  # it is on in recovery, too
+        " WHEN current_setting('synchronous_standby_names') <> ''"
+        " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+        " THEN pg_logical_emit_message(true, 'token-service', '') IS NOT NULL"
+        " ELSE true END)"
+    )
 
 
 @compiles(server_identity)
@@ -99,8 +110,8 @@ def _replicated(element: replicated, compiler: SQLCompiler, **options: Any) -> s
     )
 
 
-@compiles(writable, "sqlite")
-def _always(element: writable, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(authoritative, "sqlite")
+def _always(element: authoritative, compiler: SQLCompiler, **options: Any) -> str:
     return "1"
 
 

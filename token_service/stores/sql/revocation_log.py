@@ -16,6 +16,7 @@ from token_service.errors import TokenServiceError
 from token_service.stores.sql.database import MAX_QUEUE, Database
 from token_service.stores.sql.errors import StatementRefusedError, unavailable
 from token_service.stores.sql.expressions import (
+    authoritative,
     database_now,
     greatest,
     insert,
@@ -23,7 +24,6 @@ from token_service.stores.sql.expressions import (
     number,
     replicated,
     server_identity,
-    writable,
 )
 from token_service.stores.sql.group_commit import GroupCommitter
 from token_service.stores.sql.lane import EVIDENCE, Call, Row, Statement
@@ -69,7 +69,7 @@ class SqlRevocationLog:
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
-        self._head: Final = Statement(_HEAD.add_columns(writable().label(EVIDENCE)), database.dialect)
+        self._head: Final = Statement(_HEAD.add_columns(authoritative().label(EVIDENCE)), database.dialect)
         self._raise_floor: Final = _raise_floor(database.dialect)
         self._appends: Final[GroupCommitter[Sequence[RevocationDraft], _Appended]] = GroupCommitter(
             [self._flush], max_batch=_MAX_BATCH, max_queue=MAX_QUEUE
