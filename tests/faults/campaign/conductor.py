@@ -108,7 +108,7 @@ class Campaign:
         return Outcome(options, self._judge.findings(), self._judge, clock() - began, notes)
 
     async def _listen(self) -> None:
-        """Tell the judge what is new; in a thread, for the network between the processes is in this loop."""
+        """Tell the judge what is new; in a thread, for faults have to end in time."""
         await asyncio.to_thread(lambda: self._judge.feed(self._history.new()))
 
     async def _found(self) -> list[Finding]:

@@ -201,7 +201,7 @@ DEFECTS = {
             "shared-answer",
             "a REMOTE answer that others share taken for a new one",
             in_validator=_shared_answer_taken_for_new,
-            kinds=("node cut off from PostgreSQL while slow answers are on their way",),
+            kinds=("validators without a stream, their questions answered late",),
         ),
         Defect(
             "standby-as-primary",

@@ -45,7 +45,7 @@ class Schedule:
             if fault is None:
                 continue
             touched |= fault.touches
-            lasts = self._rng.uniform(0, fault.longest) if fault.longest else self._rng.uniform(*self._lasts)
+            lasts = self._rng.uniform(*(fault.lasts or self._lasts))
             chosen.append(Planned(fault, self._rng.uniform(0, 1.5) if chosen else 0.0, lasts))
         return chosen
 

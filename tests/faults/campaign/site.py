@@ -21,9 +21,9 @@ import psutil
 
 from tests.faults.campaign.certificates import Certificates
 from tests.faults.campaign.history import Journal, clock
+from tests.faults.campaign.network import Link, Network
 from tests.faults.campaign.plan import GRACE, ISSUER, Plan, Size
 from tests.faults.campaign.postgres import Pair
-from tests.faults.proxy import Proxy
 from tests.support.libfaketime import MovableClock, find_libfaketime
 from tests.support.managed import ManagedProcess
 from tests.support.processes import ServiceProcess
@@ -124,10 +124,12 @@ class Site:
         self.postgres = Pair()
         self.redis = RedisServer()
         self.nodes: list[NodeProcess] = []
-        self.fronts: list[Proxy] = []
+        self.fronts: list[Link] = []
         """Between validators and nodes."""
-        self.backs: list[Proxy] = []
+        self.backs: list[Link] = []
         """Between nodes and PostgreSQL."""
+        self.gateways: list[str] = []
+        """Addresses of gateways before the nodes; nothing is led to them without a fault."""
         self.validators: list[Program] = []
         self.consumers: Program
         self.load: Program
@@ -186,31 +188,34 @@ class Site:
         self._stack.callback(self.postgres.close)
         self._stack.callback(self.redis.close)
         await asyncio.gather(asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start))
-        await self._start_nodes()
+        for number in range(NODES):
+            self.certificates.files(number)
+        self.network = Network(self._root)
+        self._stack.callback(self.network.close)
+        await asyncio.to_thread(self._start_nodes)
         self._start_programs()
 
     def _make_root(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="token-service-campaign-")
         self._root = Path(self._stack.enter_context(directory))
 
-    async def _start_nodes(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _start_nodes(self) -> None:
         for number in range(NODES):
-            self.backs.append(await self._stack.enter_async_context(Proxy(self.postgres.address)))
+            self.backs.append(self.network.link(self.postgres.address))
             node = NodeProcess(f"node{number}", self._environment(number), self._defect)
             self.nodes.append(node)
             self._stack.callback(node.close)
             node.start(wait=False)
-        self.postgres.on_change = lambda: loop.call_soon_threadsafe(self.lead_to_primary)
+        self.postgres.on_change = self.lead_to_primary
         for node in self.nodes:
-            await asyncio.to_thread(node.wait_ready)
-            self.fronts.append(await self._stack.enter_async_context(Proxy(node.grpc_address)))
+            node.wait_ready()
+            self.fronts.append(self.network.link(node.grpc_address))
+            self.gateways.append(self.network.gateway(node.grpc_address, 0.8 * self.bound))
 
     def lead_to_primary(self) -> None:
         """Connect the nodes with the server that is the primary now."""
         for back in self.backs:
             back.lead_to(self.postgres.address)
-            back.reset()
 
     def _start_programs(self) -> None:
         fronts = [proxy.address for proxy in self.fronts]
