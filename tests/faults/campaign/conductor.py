@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.faults.campaign.audit import audit
 from tests.faults.campaign.checks.finding import Finding
@@ -41,6 +42,8 @@ class Options:
     defect: str = ""
     kinds: tuple[str, ...] = ()
     """Kinds of faults; none: all there are."""
+    keep: Path | None = None
+    """Where history and logs go if something is found; None: nowhere."""
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 
 
@@ -100,6 +103,8 @@ class Campaign:
                     self._judge.forget(clock())
             if not await self._found():
                 await self._finish()
+            if options.keep is not None and self._judge.findings():
+                site.keep(options.keep / f"seed-{options.seed}")
         finally:
             keeping.cancel()
             with suppress(asyncio.CancelledError):

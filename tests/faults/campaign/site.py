@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from base64 import b64encode
@@ -263,6 +264,12 @@ class Site:
             "TOKEN_SERVICE_TLS_CERT_FILE": str(certificate),
             "TOKEN_SERVICE_TLS_KEY_FILE": str(key),
         }
+
+    def keep(self, directory: Path) -> None:
+        """Copy history and logs, with tokens and keys that are worth nothing once the site is gone."""
+        shutil.copytree(self._root, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("disk"))
+        for node in self.nodes:
+            (directory / f"{node.name}.log").write_text(node.log_text())
 
     def restart_what_ended(self) -> None:
         """Start again what has ended and is not held by a fault; say so in the history."""

@@ -55,7 +55,9 @@ class Ledger:
             self.tokens[record["n"]] = record
         elif kind == "revoking":
             self._attempt(
-                Revocation(record["r"], record["target"], record["value"], record["at"], record.get("wall", 0.0))
+                Revocation(
+                    record["r"], record["target"], record["value"], record["at"], record.get("wall", 0.0)
+                )
             )
         elif kind == "revoked" and record["r"] in self.revocations:
             revocation = self.revocations[record["r"]]
