@@ -24,8 +24,6 @@ from tests.support.processes import http_status
 
 _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
-_HUNG_UP = re.compile("ExecuteBatchError raised in core by servicer method")
-"""What gRPC itself logs, with a traceback, when a caller hangs up while it is being answered."""
 _SETTLE = 2.0
 
 Faults = Callable[[Site, random.Random], Sequence[Fault]]
@@ -153,11 +151,11 @@ class Campaign:
             if status != 200:
                 missing.append(f"{node.name} is not ready ({status})")
         for program in self._site.validators:
-            beat = self._judge.beats.get(program.name)
-            fresh = len(beat["fresh"]) if beat is not None and beat["at"] >= began else 0
             count = self._site.size.validators // len(self._site.validators)
-            if fresh < count:
-                missing.append(f"{fresh} of {count} in {program.name} are fresh")
+            names = [f"{program.name}.{number}" for number in range(count)]
+            stale = [name for name in names if self._judge.fresh.get(name, 0.0) < began]
+            if stale:
+                missing.append(f"{', '.join(stale)} {'has' if len(stale) == 1 else 'have'} not been fresh")
         return missing
 
     async def _keep(self) -> None:
@@ -180,7 +178,7 @@ class Campaign:
         start = self._read.get(process.name, 0)
         new = text[start : text.rfind("\n") + 1]
         for entry in _ENTRY.split(new):
-            if _DEFECT.search(entry) and not _HUNG_UP.search(entry):
+            if _DEFECT.search(entry):
                 self._site.journal.write("log", p=process.name, at=clock(), text=entry[:3000])
         self._read[process.name] = start + len(new)
 

@@ -32,8 +32,8 @@ class Judge:
         self.kinds: Counter[str] = Counter()
         self.sessions: dict[str, Record] = {}
         """Those that were acknowledged, by id."""
-        self.beats: dict[str, Record] = {}
-        """The last sign of life of each process of validators."""
+        self.fresh: dict[str, float] = {}
+        """When each validator was fresh last."""
 
     @property
     def _checks(self) -> tuple[Any, ...]:
@@ -46,7 +46,7 @@ class Judge:
             if record["k"] == "begun":
                 self.sessions[record["session"]] = record
             elif record["k"] == "beat":
-                self.beats[record["p"]] = record
+                self.fresh.update(dict.fromkeys(record["fresh"], record["at"]))
             for check in self._checks:
                 check.feed(record)
 
