@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.faults.campaign.audit import audit
@@ -19,7 +19,7 @@ from tests.faults.campaign.history import History, clock
 from tests.faults.campaign.judge import Judge
 from tests.faults.campaign.plan import SIZES
 from tests.faults.campaign.schedule import Planned, Schedule
-from tests.faults.campaign.site import Process, Site
+from tests.faults.campaign.site import Process, Servers, Site
 from tests.support.processes import http_status
 
 _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
@@ -55,14 +55,21 @@ class Outcome:
     seconds: float
     notes: list[str]
     title: str = "Everything"
+    start: float = 0.0
+    """Seconds it took to start everything."""
 
 
-async def run(options: Options) -> Outcome:
-    """Run until the time is over or something was found."""
-    async with Site(
-        SIZES[options.size], bound=options.bound, seed=options.seed, defect=options.defect
-    ) as site:
-        return await Campaign(options, site, catalog).run()
+async def run(options: Options, servers: Servers | None = None) -> Outcome:
+    """Run until the time is over or something was found. Of a defect's time its start takes a part."""
+    began = clock()
+    size = SIZES[options.size]
+    site = Site(size, bound=options.bound, seed=options.seed, defect=options.defect, servers=servers)
+    async with site:
+        start = clock() - began
+        if options.defect:
+            options = replace(options, minutes=options.minutes - start / 60)
+        outcome = await Campaign(options, site, catalog).run()
+        return replace(outcome, start=start)
 
 
 class Campaign:
@@ -74,6 +81,8 @@ class Campaign:
         self._site = site
         self._history = History(site.root)
         self._judge = Judge(options.bound)
+        self._judging = asyncio.Lock()
+        self._found = asyncio.Event()
         self._fault = 0
         self._read: dict[str, int] = {}
 
@@ -82,41 +91,63 @@ class Campaign:
         options, site = self._options, self._site
         rng = random.Random(options.seed)
         schedule = Schedule(self._faults(site, rng), rng, options.bound, options.kinds)
-        keeping = asyncio.create_task(self._keep())
-        try:
-            await self._rest()
-            began = clock()
-            rounds = 0
-            while (spent := clock() - began) < options.minutes * 60 and not await self._found():
-                planned = schedule.next()
-                rounds += 1
-                options.say(
-                    f"faults: campaign: {_minutes(spent)} of {_minutes(options.minutes * 60)}, "
-                    f"{self._judge.freshness.accepted:,} acceptances judged, round {rounds}: "
-                    + ", ".join(f"{each.fault.kind} ({each.fault.target})" for each in planned)
-                )
-                await self._round(planned)
-                await self._rest()
-                if not await self._found():
-                    self._judge.forget(clock())
-            if not await self._found():
-                await self._finish()
-            if options.keep is not None and self._judge.findings():
-                site.keep(options.keep / f"seed-{options.seed}")
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        began = clock()
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._keep()), group.create_task(self._watch())]
+            try:
+                await self._go_through(schedule)
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+        findings = self._judge.findings()
+        if options.keep is not None and findings:
+            site.keep(options.keep / f"seed-{options.seed}")
         notes = [site.without_clocks] if site.without_clocks else []
-        return Outcome(options, self._judge.findings(), self._judge, clock() - began, notes)
+        return Outcome(options, findings, self._judge, clock() - began, notes)
+
+    async def _go_through(self, schedule: Schedule) -> None:
+        options = self._options
+        began = clock()
+        await self._rest()
+        rounds = 0
+        while (spent := clock() - began) < options.minutes * 60 and not self._found.is_set():
+            planned = schedule.next()
+            rounds += 1
+            options.say(
+                f"faults: campaign: {_minutes(spent)} of {_minutes(options.minutes * 60)}, "
+                f"{self._judge.freshness.accepted:,} acceptances judged, round {rounds}: "
+                + ", ".join(f"{each.fault.kind} ({each.fault.target})" for each in planned)
+            )
+            await self._round(planned)
+            await self._rest()
+            await self._listen()
+            async with self._judging:
+                if not self._found.is_set():
+                    self._judge.forget(clock())
+        if not self._found.is_set():
+            await self._finish()
+
+    async def _watch(self) -> None:
+        """Tell the judge what is new, again and again."""
+        while True:
+            await self._listen()
+            await asyncio.sleep(0.5)
 
     async def _listen(self) -> None:
-        """Tell the judge what is new; in a thread, for faults have to end in time."""
-        await asyncio.to_thread(lambda: self._judge.feed(self._history.new()))
+        """Tell the judge what is new, and note whether it finds something; in a thread, for faults have to end in time."""
 
-    async def _found(self) -> list[Finding]:
-        await self._listen()
-        return await asyncio.to_thread(self._judge.findings)
+        def work() -> bool:
+            self._judge.feed(self._history.new())
+            return bool(self._judge.findings())
+
+        async with self._judging:
+            if await asyncio.to_thread(work):
+                self._found.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until something is found."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._found.wait(), seconds)
 
     async def _round(self, planned: Sequence[Planned]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -130,7 +161,7 @@ class Campaign:
         self._site.journal.write("fault", id=number, kind=fault.kind, target=fault.target, at=clock())
         try:
             await fault.begin()
-            await asyncio.sleep(planned.lasts)
+            await self._pause(planned.lasts)
         finally:
             await fault.end()
             self._site.journal.write("fault_end", id=number, at=clock())
@@ -138,13 +169,14 @@ class Campaign:
     async def _rest(self) -> None:
         """Without any fault, wait until everything is ready and fresh; then a moment longer."""
         began = clock()
-        while (missing := await self._missing(began)) and clock() - began < RECOVERY_LIMIT:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        while (missing := await self._missing(began)) and clock() - began < RECOVERY_LIMIT:
+            await self._pause(0.3)
+            if self._found.is_set():
+                return
         self._site.journal.write("rest", b=began, at=clock(), missing=missing)
-        await asyncio.sleep(_SETTLE)
+        await self._pause(_SETTLE)
 
     async def _missing(self, began: float) -> list[str]:
-        await self._listen()
         missing = []
         for node in self._site.nodes:
             status = await asyncio.to_thread(http_status, node.http_address, "/readyz", timeout=5)
@@ -153,7 +185,7 @@ class Campaign:
         for program in self._site.validators:
             count = self._site.size.validators // len(self._site.validators)
             names = [f"{program.name}.{number}" for number in range(count)]
-            stale = [name for name in names if self._judge.fresh.get(name, 0.0) < began]
+            stale = [name for name in names if self._judge.proven.get(name, 0.0) < began]
             if stale:
                 missing.append(f"{', '.join(stale)} {'has' if len(stale) == 1 else 'have'} not been fresh")
         return missing

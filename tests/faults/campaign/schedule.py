@@ -33,7 +33,7 @@ class Schedule:
             self._by_kind[fault.kind].append(fault)
         self._rng = rng
         self._lasts = (1.6 * bound, 2.5 * bound) if kinds else (0.2, 3 * bound)
-        self._numbers = [1] if kinds else [1, 1, 2, 2, 3]
+        self._numbers = [1] if kinds else [1, 2, 2, 3, 3, 4]
         self._deck: list[str] = []
 
     def next(self) -> list[Planned]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -112,18 +113,44 @@ class NodeProcess(ServiceProcess):
 Process = Program | NodeProcess
 
 
+class Servers:
+    """PostgreSQL with its standby, and Redis. Several sites may use them, one after the other."""
+
+    def __init__(self) -> None:
+        self.postgres = Pair()
+        self.redis = RedisServer()
+
+    def start(self) -> None:
+        """Start all of them."""
+        with ThreadPoolExecutor() as pool:
+            for started in [pool.submit(self.postgres.start), pool.submit(self.redis.start)]:
+                started.result()
+
+    def clear(self) -> None:
+        """Begin with an empty database and an empty Redis."""
+        self.postgres.clear()
+        self.redis.flushall()
+
+    def close(self) -> None:
+        """End all of them."""
+        self.postgres.close()
+        self.redis.close()
+
+
 class Site:
     """All of them. Entered, everything runs; left, nothing does."""
 
-    def __init__(self, size: Size, *, bound: float, seed: int, defect: str) -> None:
+    def __init__(
+        self, size: Size, *, bound: float, seed: int, defect: str, servers: Servers | None = None
+    ) -> None:
+        """`servers`: those to use; None: some of its own."""
         self.size = size
         self.bound = bound
         self._seed = seed
         self._defect = defect
         self._stack = AsyncExitStack()
         self._key = b64encode(secrets.token_bytes(32)).decode()
-        self.postgres = Pair()
-        self.redis = RedisServer()
+        self._servers = servers
         self.nodes: list[NodeProcess] = []
         self.fronts: list[Link] = []
         """Between validators and nodes."""
@@ -186,15 +213,20 @@ class Site:
             names = [f"node{n}" for n in range(NODES)] + [f"validators{n}" for n in range(4)]
             self.clocks = {name: MovableClock(library, self._root / f"{name}.clock") for name in names}
         self._stack.callback(self._forget_clocks)
-        self._stack.callback(self.postgres.close)
-        self._stack.callback(self.redis.close)
-        await asyncio.gather(asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start))
+        if self._servers is None:
+            self._servers = Servers()
+            self._stack.callback(self._servers.close)
+            await asyncio.to_thread(self._servers.start)
+        self.postgres, self.redis = self._servers.postgres, self._servers.redis
+        await asyncio.to_thread(self._servers.clear)
         for number in range(NODES):
             self.certificates.files(number)
         self.network = Network(self._root)
         self._stack.callback(self.network.close)
         await asyncio.to_thread(self._start_nodes)
         self._start_programs()
+        for node in self.nodes:
+            await asyncio.to_thread(node.wait_ready)
 
     def _make_root(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="token-service-campaign-")
@@ -209,7 +241,6 @@ class Site:
             node.start(wait=False)
         self.postgres.on_change = self.lead_to_primary
         for node in self.nodes:
-            node.wait_ready()
             self.fronts.append(self.network.link(node.grpc_address))
             self.gateways.append(self.network.gateway(node.grpc_address, 0.8 * self.bound))
 

@@ -30,7 +30,8 @@ from token_service.client import (
 from token_service.errors import InvalidTokenError, ReplicaStaleError
 
 _CHUNK = 0.02
-_PAUSE = 0.12
+_PAUSE = 0.15
+_LONGEST_PAUSE = 1.0
 _PAUSE_OF_QUESTIONS = 0.6
 _ASKED_ABOUT = 60
 """Tokens, the newest ones, that are asked about at a time: more would keep the process from following again."""
@@ -138,6 +139,11 @@ class Watcher:
         cursor, version = str(replica.cursor or ""), feed.revocations.version
         return [cursor, proven, until, version, began, clock()]
 
+    @property
+    def proven(self) -> float:
+        """When its last proof of freshness began; 0.0: never."""
+        return max(0.0, self.validator._parts.replica.feed.proven_at)
+
     async def follow(self, after: float) -> None:
         """Validate in an event loop without end; begin a little later than others."""
         await asyncio.sleep(after)
@@ -155,8 +161,9 @@ class Watcher:
                 # On a busy machine the loop has to keep up first.
                 await asyncio.sleep(5 * (clock() - began - _PAUSE_OF_QUESTIONS))
             else:
+                began = clock()
                 await self._pass(self.window.tokens)
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_pause_after(began))
 
     async def _pass(self, tokens: Sequence[tuple[int, str]]) -> None:
         chunk = _Chunk(self)
@@ -179,6 +186,7 @@ class Watcher:
         """Validate in a thread without end."""
         while True:
             self.window.update()
+            began = clock()
             chunk = _Chunk(self)
             for number, token in self.window.tokens:
                 try:
@@ -193,13 +201,16 @@ class Watcher:
                     chunk.write()
                     chunk = _Chunk(self)
             chunk.write()
-            time.sleep(_PAUSE)
+            time.sleep(_pause_after(began))
+
+
+def _pause_after(began: float) -> float:
+    """Seconds to wait after a pass: on a busy machine longer, for what follows the service has to keep up."""
+    return min(max(_PAUSE, 10 * (clock() - began)), _LONGEST_PAUSE)
 
 
 def _beat(journal: Journal, plan: Plan, watchers: list[Watcher]) -> None:
-    journal.write(
-        "beat", p=plan.name, at=clock(), fresh=[each.name for each in watchers if each.validator.is_fresh]
-    )
+    journal.write("beat", p=plan.name, at=clock(), proven={each.name: each.proven for each in watchers})
 
 
 async def _follow(plan: Plan, journal: Journal, watchers: list[Watcher]) -> None:
