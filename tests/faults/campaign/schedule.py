@@ -32,7 +32,7 @@ class Schedule:
                 continue
             self._by_kind[fault.kind].append(fault)
         self._rng = rng
-        self._lasts = (1.6 * bound, 2.5 * bound) if kinds else (0.2, 3 * bound)
+        self._lasts = (2.5 * bound, 4 * bound) if kinds else (0.2, 3 * bound)
         self._numbers = [1] if kinds else [1, 2, 2, 3, 3, 4]
         self._deck: list[str] = []
 
