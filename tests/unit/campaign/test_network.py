@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.campaign.certificates import Certificates
 from tests.faults.campaign.network import Network
+from tests.support.deadline import eventually
 from tests.support.ports import free_port, release_port
 
 VALIDATE = "/token_service.v1.TokenService/ValidateToken"
@@ -34,16 +35,33 @@ def network(certificates: Certificates, tmp_path: Path) -> Iterator[Network]:
     assert "Traceback" not in (tmp_path / "network.log").read_text()
 
 
+class Echo(asyncio.Protocol):
+    """Sends back what it gets."""
+
+    def __init__(self, opened: set[asyncio.Transport]) -> None:
+        self._opened = opened
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._opened.add(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._opened.discard(self._transport)
+
+
 @pytest.fixture
 async def echo() -> AsyncIterator[str]:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(100):
-            writer.write(data)
-        writer.close()
-
+    opened: set[asyncio.Transport] = set()
     port = free_port()
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
+    async with await asyncio.get_running_loop().create_server(lambda: Echo(opened), "127.0.0.1", port):
         yield f"127.0.0.1:{port}"
+        for transport in opened:
+            transport.abort()
+        await eventually(lambda: not opened)
     release_port(port)
 
 
