@@ -25,6 +25,8 @@ from tests.support.processes import http_status
 _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
 _SETTLE = 2.0
+_REST_WITH_DEFECT = 5.0
+"""Seconds between two rounds, at most: what a defect needs is many of them."""
 
 Faults = Callable[[Site, random.Random], Sequence[Fault]]
 
@@ -101,7 +103,7 @@ class Campaign:
                     helper.cancel()
         findings = self._judge.findings()
         if options.keep is not None and findings:
-            site.keep(options.keep / f"seed-{options.seed}")
+            site.keep(options.keep / "-".join(["seed", str(options.seed), *filter(None, [options.defect])]))
         notes = [site.without_clocks] if site.without_clocks else []
         return Outcome(options, findings, self._judge, clock() - began, notes)
 
@@ -169,10 +171,15 @@ class Campaign:
     async def _rest(self) -> None:
         """Without any fault, wait until everything is ready and fresh; then a moment longer."""
         began = clock()
-        while (missing := await self._missing(began)) and clock() - began < RECOVERY_LIMIT:
+        limit = RECOVERY_LIMIT
+        if self._options.defect and self._fault:
+            limit = _REST_WITH_DEFECT
+        while (missing := await self._missing(began)) and clock() - began < limit:
             await self._pause(0.3)
             if self._found.is_set():
                 return
+        if missing and limit < RECOVERY_LIMIT:
+            return
         self._site.journal.write("rest", b=began, at=clock(), missing=missing)
         await self._pause(_SETTLE)
 

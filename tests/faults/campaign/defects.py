@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 
@@ -77,7 +76,7 @@ def _shared_answer_taken_for_new() -> None:
 
 def _standby_taken_for_primary() -> None:
     """Every server says that it can be written to, and which timeline it is on."""
-    import asyncpg
+    from token_service.stores.sql import postgresql
 
     lies = {
         "current_setting('transaction_read_only') = 'off'": "true",
@@ -91,7 +90,7 @@ def _standby_taken_for_primary() -> None:
             query = query.replace(truth, lie)
         return query
 
-    class Credulous(asyncpg.Connection):  # type: ignore[misc]
+    class Credulous(postgresql._Connection):
         __slots__ = ()
 
         async def execute(self, query: str, *arguments: Any, **options: Any) -> Any:
@@ -100,7 +99,7 @@ def _standby_taken_for_primary() -> None:
         async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
             return await super()._get_statement(twisted(query), *arguments, **options)
 
-    asyncpg.connect = partial(asyncpg.connect, connection_class=Credulous)
+    postgresql._Connection = Credulous  # type: ignore[misc]
 
 
 def _stream_skips_an_entry() -> None:

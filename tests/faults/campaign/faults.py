@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -42,6 +42,7 @@ def catalog(site: Site, rng: random.Random) -> list[Fault]:
         *_of_postgres(site),
         *(fault for number in range(NODES) for fault in _of_node(site, number, rng)),
         _storm(site),
+        _late_answers(site),
         *(_clock(site, name, offset) for name in site.clocks for offset in (_HOUR, -_HOUR)),
     ]
 
@@ -256,15 +257,6 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             frozenset({f"front{number}"}),
         ),
         Fault(
-            "validators without a stream, their questions answered late",
-            f"front{number}",
-            _in_thread(front.lead_to, site.gateways[number]),
-            _in_thread(front.lead_to, node.grpc_address),
-            frozenset({f"front{number}"}),
-            # Until validators ask, and what they ask about is revoked and looked at again.
-            lasts=(4 * site.bound, 7 * site.bound),
-        ),
-        Fault(
             "node led to the standby",
             f"back{number}",
             _in_thread(lead_to_standby),
@@ -291,8 +283,31 @@ def _storm(site: Site) -> Fault:
                 front.reset()
             time.sleep(0.15)
 
-    touches = frozenset(f"front{number}" for number in range(NODES))
-    return Fault("reconnect storm", "all validators", _in_thread(blow), _nothing, touches, lasts=_AT_ONCE)
+    return Fault(
+        "reconnect storm", "all validators", _in_thread(blow), _nothing, _all_fronts(), lasts=_AT_ONCE
+    )
+
+
+def _late_answers(site: Site) -> Fault:
+    """Validators live by answers alone."""
+
+    def lead(addresses: Sequence[str]) -> None:
+        for front, address in zip(site.fronts, addresses, strict=True):
+            front.lead_to(address)
+
+    return Fault(
+        "validators without a stream, their questions answered late",
+        "all validators",
+        _in_thread(lead, site.gateways),
+        _in_thread(lead, [node.grpc_address for node in site.nodes]),
+        _all_fronts(),
+        # Until validators ask, and what they ask about is revoked and looked at again.
+        lasts=(4 * site.bound, 7 * site.bound),
+    )
+
+
+def _all_fronts() -> frozenset[str]:
+    return frozenset(f"front{number}" for number in range(NODES))
 
 
 def _clock(site: Site, name: str, offset: int) -> Fault:
