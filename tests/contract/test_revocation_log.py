@@ -27,6 +27,38 @@ async def created(stores, **changes):
     return session
 
 
+class TestExpiry:
+    @pytest.mark.parametrize("target", [TOKEN, SESSION, SUBJECT, EVERYTHING])
+    async def test_of_a_draft_by_a_clock_that_is_behind_counts_from_the_database_clock(self, stores, target):
+        session = await created(stores)
+        before = (await stores.log.head()).read_time
+        value = {SESSION: session.id, EVERYTHING: ""}.get(target, "one")
+        draft = a_draft(target, value, revoke_time=before - 3600, expire_time=before - 60, remember=3540.0)
+        _, (entry,) = await stores.log.append([draft])
+        after = (await stores.log.head()).read_time
+        assert before + 3540 <= entry.expire_time + 1e-3
+        assert entry.expire_time <= after + 3540 + 1e-3
+        assert entry.revoke_time == pytest.approx(before - 3600, abs=1e-5)
+        assert await stores.log.read(0, 10) == [entry]
+
+    async def test_of_a_draft_by_a_clock_that_is_ahead_is_its_own(self, stores):
+        ahead = round((await stores.log.head()).read_time) + 3600.0
+        draft = a_draft(TOKEN, "one", revoke_time=ahead, expire_time=ahead + 100, remember=100.0)
+        _, (entry,) = await stores.log.append([draft])
+        assert entry.expire_time == ahead + 100
+
+    async def test_of_a_draft_with_an_expiry_of_its_own_asks_no_clock(self, stores):
+        _, (entry,) = await stores.log.append([a_draft(TOKEN, "one", expire_time=1000.0)])
+        assert entry.expire_time == 1000.0
+
+    async def test_of_a_renewal_counts_from_the_database_clock(self, stores):
+        head = await stores.log.head()
+        draft = a_draft(EVERYTHING, "", revoke_time=1000.0, expire_time=1100.0, remember=100.0)
+        await stores.log.renew(draft, replaces=head.epoch, epoch="e" * 16, sequence=1000)
+        (entry,) = await stores.log.read(0, 10)
+        assert head.read_time + 100 <= entry.expire_time + 1e-3
+
+
 class TestHead:
     async def test_of_an_empty_log(self, stores):
         head = await stores.log.head()

@@ -100,6 +100,7 @@ class KeyManager:
         self._interval = interval
         self._seen: dict[str, tuple[SigningKeyState, float]] = {}
         """In which state each key is, and since when it was seen in it (monotonic)."""
+        self._saving: set[asyncio.Task[bool]] = set()
 
     async def ensure(self) -> None:
         """Make the first keys of a new database, and load them.
@@ -422,7 +423,17 @@ class KeyManager:
     ) -> bool:
         # Once begun it goes on even if the caller hangs up, so that this node's copy is never behind what it
         # has decided itself.
-        return await asyncio.shield(self._save_and_load(stored, signing_keys, mac_keys, deleted))
+        task = asyncio.create_task(
+            self._save_and_load(stored, signing_keys, mac_keys, deleted), name="save-keys"
+        )
+        self._saving.add(task)
+        task.add_done_callback(self._saved)
+        return await asyncio.shield(task)
+
+    def _saved(self, task: asyncio.Task[bool]) -> None:
+        self._saving.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, even if its caller has gone
 
     async def _save_and_load(
         self,

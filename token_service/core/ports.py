@@ -206,11 +206,19 @@ class RevocationDraft:
     value: str
     revoke_time: float
     expire_time: float
+    remember: float | None = None
+    """Seconds after the append, by the database's clock, before which it does not expire either: the clock that
+    `expire_time` was reckoned by may be behind. None: `expire_time` alone counts.
+    """
     reason: RevocationReason = RevocationReason.UNSPECIFIED
     comment: str = ""
     token_expire_time: int | None = None
     awaited: bool = False
     """Whether somebody waits until validators have confirmed it: the head says so from then on."""
+
+    def expires(self, read_time: float) -> float:
+        """When the entry expires if it is appended at `read_time` by the database's clock."""
+        return self.expire_time if self.remember is None else max(self.expire_time, read_time + self.remember)
 
 
 FloorPosition: TypeAlias = tuple[int, str]

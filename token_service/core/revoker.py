@@ -173,6 +173,7 @@ class Revoker:
             value=value,
             revoke_time=now,
             expire_time=now + REMEMBER if token_expire_time is None else token_expire_time + MAX_LEEWAY,
+            remember=REMEMBER if token_expire_time is None else None,
             reason=reason,
             comment=comment,
             token_expire_time=token_expire_time,

@@ -257,7 +257,7 @@ class MemoryRevocationLog:
                 target=draft.target,
                 value=draft.value,
                 revoke_time=_micro(draft.revoke_time),
-                expire_time=_micro(draft.expire_time),
+                expire_time=_micro(draft.expires(state.clock.now())),
                 reason=draft.reason,
                 token_expire_time=draft.token_expire_time,
             )

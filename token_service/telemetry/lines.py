@@ -20,6 +20,8 @@ from token_service.telemetry.redaction import redact
 
 _MAX_WRITE: Final = 4096
 """Bytes a pipe takes in one piece, whoever else writes into it (PIPE_BUF of Linux)."""
+_GRPC: Final = "grpc._cython.cygrpc"
+_HUNG_UP: Final = "ExecuteBatchError raised in core by servicer method"
 
 
 def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
@@ -34,9 +36,21 @@ def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None
     # Their lines at these levels are about their own workings.
     for name in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(_GRPC).addFilter(_lower_hang_ups)
     logging.raiseExceptions = False  # a full disk behind standard error must not fail a call
     # What no line shows need not be found out for each of them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _lower_hang_ups(record: logging.LogRecord) -> bool:
+    """Make a debug line of what gRPC reports as an error of a handler: that a caller hung up on its answer.
+
+    gRPC itself is silent about it where it knows already that the caller has gone.
+    """
+    if record.levelno == logging.ERROR and str(record.msg).startswith(_HUNG_UP):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        record.exc_info = record.exc_text = None
+    return logging.getLogger().isEnabledFor(record.levelno)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):

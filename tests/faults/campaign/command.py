@@ -6,23 +6,28 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.campaign.conductor import Options, run
+from tests.faults.campaign.conductor import Options, Outcome, run
 from tests.faults.campaign.defects import DEFECTS
 from tests.faults.campaign.disk import run_disk
 from tests.faults.campaign.plan import SIZES
 from tests.faults.campaign.report import render
+from tests.faults.campaign.site import Servers
 
 _EXAMPLES = """\
 examples:
   scripts/faults campaign --minutes 10 --seed 7
-  scripts/faults campaign --minutes 60 --write-report docs/reliability.md
+  scripts/faults campaign --minutes 11 --seeds 11,12,13 --write-report docs/reliability.md
   scripts/faults campaign --minutes 2 --size small --defect cache-unchecked
   scripts/faults campaign --self-test
 """
 _SHOWN = 3
 _DISK_MINUTES = 0.5
+_MINUTES_WITH_DEFECT = 2.0
+"""Start included."""
+_MINUTES_WITHOUT = 1.0
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,9 +39,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog=_EXAMPLES,
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to break things (default 10)")
-    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: from the time")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: from the time")
+    seeds.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N,N,…",
+        help="several, one after the other, until one finds something",
+    )
     parser.add_argument("--size", choices=SIZES, default="full", help="default full: 20 validators")
     parser.add_argument("--bound", type=float, default=2.0, metavar="S", help="S in seconds (default 2)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIRECTORY", help="keep history and logs of a run that finds something"
+    )
     parser.add_argument(
         "--write-report", type=Path, metavar="FILE", help="write what was done and found, as Markdown"
     )
@@ -46,7 +61,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--self-test",
         action="store_true",
-        help="all known defects, one after the other, 2 minutes each at most",
+        help="all known defects, one after the other, 2 minutes each at most, start included",
     )
     parser.set_defaults(run=main)
 
@@ -63,22 +78,22 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _campaign(arguments: argparse.Namespace) -> int:
-    defect = arguments.defect or ""
-    outcomes = [asyncio.run(run(_options(arguments, arguments.minutes, arguments.size, defect)))]
-    if not defect and not outcomes[0].findings:
-        print("faults: campaign: SQLite on a full disk", file=sys.stderr, flush=True)
-        minutes = min(_DISK_MINUTES, arguments.minutes)
-        outcomes.append(asyncio.run(run_disk(_options(arguments, minutes, arguments.size, ""))))
+    outcomes: list[Outcome] = []
+    for seed in arguments.seeds or [arguments.seed]:
+        outcomes += _runs(arguments, seed)
+        if arguments.write_report is not None:
+            arguments.write_report.write_text(render(outcomes))
+        if any(outcome.findings for outcome in outcomes):
+            break
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     for finding in findings[:_SHOWN]:
         print(finding)
     if len(findings) > _SHOWN:
         print(f"and {len(findings) - _SHOWN} more")
-    if arguments.write_report is not None:
-        arguments.write_report.write_text(render(outcomes))
     judges = [outcome.judge for outcome in outcomes]
     print(
-        f"seed {arguments.seed}: {sum(sum(judge.surroundings.count().values()) for judge in judges)} faults in "
+        f"seed {', '.join(str(seed) for seed in dict.fromkeys(outcome.options.seed for outcome in outcomes))}: "
+        f"{sum(sum(judge.surroundings.count().values()) for judge in judges)} faults in "
         f"{sum(outcome.seconds for outcome in outcomes):.0f} s, "
         f"{sum(judge.freshness.accepted for judge in judges):,} acceptances and "
         f"{sum(judge.kinds['revoked'] for judge in judges):,} revocations judged, {len(findings) or 'no'} findings"
@@ -86,10 +101,26 @@ def _campaign(arguments: argparse.Namespace) -> int:
     return 1 if findings else 0
 
 
-def _options(arguments: argparse.Namespace, minutes: float, size: str, defect: str) -> Options:
+def _runs(arguments: argparse.Namespace, seed: int) -> Iterator[Outcome]:
+    """Everything, and then SQLite on a full disk."""
+    defect = arguments.defect or ""
+    outcome = asyncio.run(run(_options(arguments, seed, arguments.minutes, arguments.size, defect)))
+    yield outcome
+    if not defect and not outcome.findings:
+        print("faults: campaign: SQLite on a full disk", file=sys.stderr, flush=True)
+        minutes = min(_DISK_MINUTES, arguments.minutes)
+        yield asyncio.run(run_disk(_options(arguments, seed, minutes, arguments.size, "")))
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _options(arguments: argparse.Namespace, seed: int, minutes: float, size: str, defect: str) -> Options:
     return Options(
         minutes=minutes,
-        seed=arguments.seed,
+        seed=seed,
+        keep=arguments.keep,
         size=size,
         bound=arguments.bound,
         defect=defect,
@@ -98,16 +129,27 @@ def _options(arguments: argparse.Namespace, minutes: float, size: str, defect: s
 
 
 def _self_test(arguments: argparse.Namespace) -> int:
-    """Each defect must be found; without one, nothing may be."""
-    rows = []
-    for name in ("", *DEFECTS):
-        title = DEFECTS[name].summary if name else "no defect"
-        print(f"faults: self-test: {title}", file=sys.stderr, flush=True)
-        outcome = asyncio.run(run(_options(arguments, 2.0 if name else 1.0, "small", name)))
-        good = bool(outcome.findings) == bool(name)
-        said = outcome.findings[0].kind if outcome.findings else "nothing"
-        rows.append((title, good, said, outcome.seconds))
-    width = max(len(row[0]) for row in rows)
-    for title, good, said, seconds in rows:
-        print(f"{title:<{width}}  {'as it must be' if good else 'WRONG':<13}  {seconds:4.0f} s  {said}")
-    return 0 if all(row[1] for row in rows) else 1
+    """Each defect must be found in time; without one, nothing may be."""
+    servers = Servers()
+    try:
+        servers.start()
+        rows = [_trial(arguments, name, servers) for name in ("", *DEFECTS)]
+    finally:
+        servers.close()
+    width = max(len(title) for title, *_ in rows)
+    for title, good, seconds, start, said in rows:
+        verdict = "as it must be" if good else "WRONG"
+        print(f"{title:<{width}}  {verdict:<13}  {seconds:4.0f} s, {start:3.0f} s of it the start  {said}")
+    return 0 if all(good for _, good, *_ in rows) else 1
+
+
+def _trial(
+    arguments: argparse.Namespace, defect: str, servers: Servers
+) -> tuple[str, bool, float, float, str]:
+    title = DEFECTS[defect].summary if defect else "no defect"
+    print(f"faults: self-test: {title}", file=sys.stderr, flush=True)
+    minutes = _MINUTES_WITH_DEFECT if defect else _MINUTES_WITHOUT
+    outcome = asyncio.run(run(_options(arguments, arguments.seed, minutes, "small", defect), servers))
+    said = outcome.findings[0].kind if outcome.findings else "nothing"
+    good = bool(outcome.findings) == bool(defect)
+    return title, good, outcome.start + outcome.seconds, outcome.start, said

@@ -8,7 +8,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tests.faults.campaign.audit import audit
 from tests.faults.campaign.checks.finding import Finding
@@ -18,14 +19,14 @@ from tests.faults.campaign.history import History, clock
 from tests.faults.campaign.judge import Judge
 from tests.faults.campaign.plan import SIZES
 from tests.faults.campaign.schedule import Planned, Schedule
-from tests.faults.campaign.site import Process, Site
+from tests.faults.campaign.site import Process, Servers, Site
 from tests.support.processes import http_status
 
 _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieved)", re.MULTILINE)
 _ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
-_HUNG_UP = re.compile("ExecuteBatchError raised in core by servicer method")
-"""What gRPC itself logs, with a traceback, when a caller hangs up while it is being answered."""
 _SETTLE = 2.0
+_REST_WITH_DEFECT = 5.0
+"""Seconds between two rounds, at most: what a defect needs is many of them."""
 
 Faults = Callable[[Site, random.Random], Sequence[Fault]]
 
@@ -41,6 +42,8 @@ class Options:
     defect: str = ""
     kinds: tuple[str, ...] = ()
     """Kinds of faults; none: all there are."""
+    keep: Path | None = None
+    """Where history and logs go if something is found; None: nowhere."""
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 
 
@@ -54,14 +57,21 @@ class Outcome:
     seconds: float
     notes: list[str]
     title: str = "Everything"
+    start: float = 0.0
+    """Seconds it took to start everything."""
 
 
-async def run(options: Options) -> Outcome:
-    """Run until the time is over or something was found."""
-    async with Site(
-        SIZES[options.size], bound=options.bound, seed=options.seed, defect=options.defect
-    ) as site:
-        return await Campaign(options, site, catalog).run()
+async def run(options: Options, servers: Servers | None = None) -> Outcome:
+    """Run until the time is over or something was found. Of a defect's time its start takes a part."""
+    began = clock()
+    size = SIZES[options.size]
+    site = Site(size, bound=options.bound, seed=options.seed, defect=options.defect, servers=servers)
+    async with site:
+        start = clock() - began
+        if options.defect:
+            options = replace(options, minutes=options.minutes - start / 60)
+        outcome = await Campaign(options, site, catalog).run()
+        return replace(outcome, start=start)
 
 
 class Campaign:
@@ -73,6 +83,8 @@ class Campaign:
         self._site = site
         self._history = History(site.root)
         self._judge = Judge(options.bound)
+        self._judging = asyncio.Lock()
+        self._found = asyncio.Event()
         self._fault = 0
         self._read: dict[str, int] = {}
 
@@ -81,39 +93,63 @@ class Campaign:
         options, site = self._options, self._site
         rng = random.Random(options.seed)
         schedule = Schedule(self._faults(site, rng), rng, options.bound, options.kinds)
-        keeping = asyncio.create_task(self._keep())
-        try:
-            await self._rest()
-            began = clock()
-            rounds = 0
-            while (spent := clock() - began) < options.minutes * 60 and not await self._found():
-                planned = schedule.next()
-                rounds += 1
-                options.say(
-                    f"faults: campaign: {_minutes(spent)} of {_minutes(options.minutes * 60)}, "
-                    f"{self._judge.freshness.accepted:,} acceptances judged, round {rounds}: "
-                    + ", ".join(f"{each.fault.kind} ({each.fault.target})" for each in planned)
-                )
-                await self._round(planned)
-                await self._rest()
-                if not await self._found():
-                    self._judge.forget(clock())
-            if not await self._found():
-                await self._finish()
-        finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        began = clock()
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(self._keep()), group.create_task(self._watch())]
+            try:
+                await self._go_through(schedule)
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+        findings = self._judge.findings()
+        if options.keep is not None and findings:
+            site.keep(options.keep / "-".join(["seed", str(options.seed), *filter(None, [options.defect])]))
         notes = [site.without_clocks] if site.without_clocks else []
-        return Outcome(options, self._judge.findings(), self._judge, clock() - began, notes)
+        return Outcome(options, findings, self._judge, clock() - began, notes)
+
+    async def _go_through(self, schedule: Schedule) -> None:
+        options = self._options
+        began = clock()
+        await self._rest()
+        rounds = 0
+        while (spent := clock() - began) < options.minutes * 60 and not self._found.is_set():
+            planned = schedule.next()
+            rounds += 1
+            options.say(
+                f"faults: campaign: {_minutes(spent)} of {_minutes(options.minutes * 60)}, "
+                f"{self._judge.freshness.accepted:,} acceptances judged, round {rounds}: "
+                + ", ".join(f"{each.fault.kind} ({each.fault.target})" for each in planned)
+            )
+            await self._round(planned)
+            await self._rest()
+            await self._listen()
+            async with self._judging:
+                if not self._found.is_set():
+                    self._judge.forget(clock())
+        if not self._found.is_set():
+            await self._finish()
+
+    async def _watch(self) -> None:
+        """Tell the judge what is new, again and again."""
+        while True:
+            await self._listen()
+            await asyncio.sleep(0.5)
 
     async def _listen(self) -> None:
-        """Tell the judge what is new; in a thread, for the network between the processes is in this loop."""
-        await asyncio.to_thread(lambda: self._judge.feed(self._history.new()))
+        """Tell the judge what is new, and note whether it finds something; in a thread, for faults have to end in time."""
 
-    async def _found(self) -> list[Finding]:
-        await self._listen()
-        return await asyncio.to_thread(self._judge.findings)
+        def work() -> bool:
+            self._judge.feed(self._history.new())
+            return bool(self._judge.findings())
+
+        async with self._judging:
+            if await asyncio.to_thread(work):
+                self._found.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until something is found."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._found.wait(), seconds)
 
     async def _round(self, planned: Sequence[Planned]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -127,7 +163,7 @@ class Campaign:
         self._site.journal.write("fault", id=number, kind=fault.kind, target=fault.target, at=clock())
         try:
             await fault.begin()
-            await asyncio.sleep(planned.lasts)
+            await self._pause(planned.lasts)
         finally:
             await fault.end()
             self._site.journal.write("fault_end", id=number, at=clock())
@@ -135,24 +171,30 @@ class Campaign:
     async def _rest(self) -> None:
         """Without any fault, wait until everything is ready and fresh; then a moment longer."""
         began = clock()
-        while (missing := await self._missing(began)) and clock() - began < RECOVERY_LIMIT:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        limit = RECOVERY_LIMIT
+        if self._options.defect and self._fault:
+            limit = _REST_WITH_DEFECT
+        while (missing := await self._missing(began)) and clock() - began < limit:
+            await self._pause(0.3)
+            if self._found.is_set():
+                return
+        if missing and limit < RECOVERY_LIMIT:
+            return
         self._site.journal.write("rest", b=began, at=clock(), missing=missing)
-        await asyncio.sleep(_SETTLE)
+        await self._pause(_SETTLE)
 
     async def _missing(self, began: float) -> list[str]:
-        await self._listen()
         missing = []
         for node in self._site.nodes:
             status = await asyncio.to_thread(http_status, node.http_address, "/readyz", timeout=5)
             if status != 200:
                 missing.append(f"{node.name} is not ready ({status})")
         for program in self._site.validators:
-            beat = self._judge.beats.get(program.name)
-            fresh = len(beat["fresh"]) if beat is not None and beat["at"] >= began else 0
             count = self._site.size.validators // len(self._site.validators)
-            if fresh < count:
-                missing.append(f"{fresh} of {count} in {program.name} are fresh")
+            names = [f"{program.name}.{number}" for number in range(count)]
+            stale = [name for name in names if self._judge.proven.get(name, 0.0) < began]
+            if stale:
+                missing.append(f"{', '.join(stale)} {'has' if len(stale) == 1 else 'have'} not been fresh")
         return missing
 
     async def _keep(self) -> None:
@@ -175,7 +217,7 @@ class Campaign:
         start = self._read.get(process.name, 0)
         new = text[start : text.rfind("\n") + 1]
         for entry in _ENTRY.split(new):
-            if _DEFECT.search(entry) and not _HUNG_UP.search(entry):
+            if _DEFECT.search(entry):
                 self._site.journal.write("log", p=process.name, at=clock(), text=entry[:3000])
         self._read[process.name] = start + len(new)
 

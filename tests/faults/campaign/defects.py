@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 
@@ -32,19 +30,20 @@ class Defect:
 
 
 def _verdict_of_the_old_set() -> None:
-    """Look the token up, be held up, and then ask whether that is fresh."""
+    """Look the token up, and take a proof that comes up to a second later for a proof of the verdict."""
     from token_service.client.local import LocalValidator
 
     check = LocalValidator.check
+    clean: dict[str, float] = {}
 
     def defective(self: Any, token: str, audience: Any, required_scopes: Any) -> Any:
         entry = self.cache.get(token)
-        if entry is not None and threading.current_thread() is not threading.main_thread():
-            clean = entry.feed.revocations.find(entry.claims) is None
-            if random.random() < 0.2:
-                time.sleep(0.05)
-            now = self._now()
-            if clean and now < entry.valid_until and entry.feed.is_fresh(now, self._elapsed()):
+        if entry is not None:
+            now, elapsed = self._now(), self._elapsed()
+            if not entry.feed.is_fresh(now, elapsed):
+                if entry.feed.revocations.find(entry.claims) is None:
+                    clean[token] = elapsed
+            elif elapsed - clean.get(token, float("-inf")) < 1.0 and now < entry.valid_until:
                 return entry.claims
         return check(self, token, audience, required_scopes)
 
@@ -77,7 +76,7 @@ def _shared_answer_taken_for_new() -> None:
 
 def _standby_taken_for_primary() -> None:
     """Every server says that it can be written to, and which timeline it is on."""
-    import asyncpg
+    from token_service.stores.sql import postgresql
 
     lies = {
         "current_setting('transaction_read_only') = 'off'": "true",
@@ -91,7 +90,7 @@ def _standby_taken_for_primary() -> None:
             query = query.replace(truth, lie)
         return query
 
-    class Credulous(asyncpg.Connection):  # type: ignore[misc]
+    class Credulous(postgresql._Connection):
         __slots__ = ()
 
         async def execute(self, query: str, *arguments: Any, **options: Any) -> Any:
@@ -100,7 +99,7 @@ def _standby_taken_for_primary() -> None:
         async def _get_statement(self, query: str, *arguments: Any, **options: Any) -> Any:
             return await super()._get_statement(twisted(query), *arguments, **options)
 
-    asyncpg.connect = partial(asyncpg.connect, connection_class=Credulous)
+    postgresql._Connection = Credulous  # type: ignore[misc]
 
 
 def _stream_skips_an_entry() -> None:
@@ -195,13 +194,13 @@ DEFECTS = {
             "verdict-of-old-set",
             "a verdict of the old set with a proof of the new one",
             in_validator=_verdict_of_the_old_set,
-            kinds=("SIGSTOP of node",),
+            kinds=("connections held between validators and nodes",),
         ),
         Defect(
             "shared-answer",
             "a REMOTE answer that others share taken for a new one",
             in_validator=_shared_answer_taken_for_new,
-            kinds=("node cut off from PostgreSQL while slow answers are on their way",),
+            kinds=("validators without a stream, their questions answered late",),
         ),
         Defect(
             "standby-as-primary",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -16,6 +17,7 @@ from tests.support.deadline import DeadlineExceededError, eventually_sync
 Step = Callable[[], Awaitable[None]]
 
 _HOUR = 3600
+_AT_ONCE = (0.0, 0.2)
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Fault:
     end: Step
     touches: frozenset[str]
     """What no other fault may touch at the same time."""
-    longest: float = 0.0
-    """Seconds; 0: as long as any."""
+    lasts: tuple[float, float] | None = None
+    """Seconds at least and at most; None: as long as any."""
 
 
 def catalog(site: Site, rng: random.Random) -> list[Fault]:
@@ -40,6 +42,7 @@ def catalog(site: Site, rng: random.Random) -> list[Fault]:
         *_of_postgres(site),
         *(fault for number in range(NODES) for fault in _of_node(site, number, rng)),
         _storm(site),
+        _late_answers(site),
         *(_clock(site, name, offset) for name in site.clocks for offset in (_HOUR, -_HOUR)),
     ]
 
@@ -51,13 +54,6 @@ async def _nothing() -> None:
 def _in_thread(work: Callable[..., object], *arguments: object) -> Step:
     async def step() -> None:
         await asyncio.to_thread(work, *arguments)
-
-    return step
-
-
-def _now(work: Callable[..., object], *arguments: object) -> Step:
-    async def step() -> None:
-        work(*arguments)
 
     return step
 
@@ -94,15 +90,13 @@ def _of_process(site: Site, process: Process) -> list[Fault]:
                 _nothing,
                 _in_thread(_stutter, pause, resume),
                 touches,
-                longest=0.1,
+                lasts=_AT_ONCE,
             )
         )
     return faults
 
 
 def _stutter(pause: Callable[[], None], resume: Callable[[], None]) -> None:
-    import time
-
     for number in range(12):
         pause()
         time.sleep(0.05 + 0.02 * number)
@@ -137,8 +131,8 @@ def _of_postgres(site: Site) -> list[Fault]:
     pair = site.postgres
     both = frozenset({"postgres", "standby"})
 
-    def primary(kind: str, begin: Step, end: Step = _nothing, longest: float = 0.0) -> Fault:
-        return Fault(kind, "postgres", begin, end, frozenset({"postgres"}), longest)
+    def primary(kind: str, begin: Step, end: Step = _nothing) -> Fault:
+        return Fault(kind, "postgres", begin, end, frozenset({"postgres"}))
 
     def on_standby(name: str) -> Step:
         return _in_thread(lambda: getattr(pair.standby, name)())  # noqa: PLW0108  # another one by then
@@ -190,14 +184,14 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
         (back, "nodes and PostgreSQL", f"back{number}"),
     ):
         touches = frozenset({touched})
-        heal = _now(proxy.heal)
+        heal = _in_thread(proxy.heal)
         faults += [
-            Fault(f"connections cut between {between}", touched, _now(proxy.cut), heal, touches),
-            Fault(f"connections held between {between}", touched, _now(proxy.hold), heal, touches),
+            Fault(f"connections cut between {between}", touched, _in_thread(proxy.cut), heal, touches),
+            Fault(f"connections held between {between}", touched, _in_thread(proxy.hold), heal, touches),
             Fault(
                 f"connections slow between {between}",
                 touched,
-                _now(proxy.slow, rng.uniform(0.05, 0.4)),
+                _in_thread(proxy.slow, rng.uniform(0.05, 0.4)),
                 heal,
                 touches,
             ),
@@ -205,42 +199,31 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             Fault(
                 f"connections very slow between {between}",
                 touched,
-                _now(proxy.slow, 0.45 * site.bound),
+                _in_thread(proxy.slow, 0.45 * site.bound),
                 heal,
                 touches,
             ),
         ]
 
-    async def cut_while_answers_travel() -> None:
+    def cut_while_answers_travel() -> None:
         front.slow(0.5 * site.bound)
-        await asyncio.sleep(
-            1.5 * site.bound
-        )  # until validators ask about single tokens, and the node has answered
+        # Until validators ask about single tokens, and the node has answered.
+        time.sleep(1.5 * site.bound)
         back.cut()
 
-    async def go_on() -> None:
+    def go_on() -> None:
         back.heal()
         front.heal()
 
-    async def cross() -> None:
-        front.lead_to(site.nodes[1 - number].grpc_address)
-        front.reset()
-
-    async def uncross() -> None:
-        front.lead_to(node.grpc_address)
-        front.reset()
-
-    async def lead_to_standby() -> None:
+    def lead_to_standby() -> None:
         assert pair.standby is not None
-        await asyncio.to_thread(pair.standby.query, "SELECT pg_wal_replay_pause()")
+        pair.standby.query("SELECT pg_wal_replay_pause()")
         back.lead_to(pair.standby_address)
-        back.reset()
 
-    async def lead_back() -> None:
+    def lead_back() -> None:
         assert pair.standby is not None
-        await asyncio.to_thread(pair.standby.query, "SELECT pg_wal_replay_resume()")
+        pair.standby.query("SELECT pg_wal_replay_resume()")
         back.lead_to(pair.address)
-        back.reset()
 
     def replace_certificate() -> None:
         site.certificates.replace(number)
@@ -262,18 +245,22 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
         Fault(
             "node cut off from PostgreSQL while slow answers are on their way",
             node.name,
-            cut_while_answers_travel,
-            go_on,
+            _in_thread(cut_while_answers_travel),
+            _in_thread(go_on),
             frozenset({f"back{number}", f"front{number}"}),
         ),
         Fault(
-            "validators led to another node", f"front{number}", cross, uncross, frozenset({f"front{number}"})
+            "validators led to another node",
+            f"front{number}",
+            _in_thread(front.lead_to, site.nodes[1 - number].grpc_address),
+            _in_thread(front.lead_to, node.grpc_address),
+            frozenset({f"front{number}"}),
         ),
         Fault(
             "node led to the standby",
             f"back{number}",
-            lead_to_standby,
-            lead_back,
+            _in_thread(lead_to_standby),
+            _in_thread(lead_back),
             frozenset({f"back{number}", "postgres", "standby"}),
         ),
         Fault(
@@ -282,7 +269,7 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             _in_thread(replace_certificate),
             _in_thread(look_at_certificate),
             frozenset({node.name}),
-            longest=0.5,
+            lasts=_AT_ONCE,
         ),
     ]
 
@@ -290,14 +277,37 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
 def _storm(site: Site) -> Fault:
     """Everyone reconnects, again and again."""
 
-    async def blow() -> None:
+    def blow() -> None:
         for _ in range(8):
             for front in site.fronts:
                 front.reset()
-            await asyncio.sleep(0.15)
+            time.sleep(0.15)
 
-    touches = frozenset(f"front{number}" for number in range(NODES))
-    return Fault("reconnect storm", "all validators", blow, _nothing, touches, longest=0.1)
+    return Fault(
+        "reconnect storm", "all validators", _in_thread(blow), _nothing, _all_fronts(), lasts=_AT_ONCE
+    )
+
+
+def _late_answers(site: Site) -> Fault:
+    """Validators live by answers alone."""
+
+    def lead(addresses: Sequence[str]) -> None:
+        for front, address in zip(site.fronts, addresses, strict=True):
+            front.lead_to(address)
+
+    return Fault(
+        "validators without a stream, their questions answered late",
+        "all validators",
+        _in_thread(lead, site.gateways),
+        _in_thread(lead, [node.grpc_address for node in site.nodes]),
+        _all_fronts(),
+        # Until validators ask, and what they ask about is revoked and looked at again.
+        lasts=(4 * site.bound, 7 * site.bound),
+    )
+
+
+def _all_fronts() -> frozenset[str]:
+    return frozenset(f"front{number}" for number in range(NODES))
 
 
 def _clock(site: Site, name: str, offset: int) -> Fault:

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sys
+import time
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from typing import Any
@@ -230,7 +231,7 @@ class Load:
         if wait:
             request.wait.applied_by_all = True
             request.wait.timeout.seconds = 1
-        self._journal.write("revoking", r=number, target=target, value=value, at=clock())
+        self._journal.write("revoking", r=number, target=target, value=value, at=clock(), wall=time.time())
         answer, attempts = await self._calls.counted("RevokeToken", request)
         self._journal.write("revoked", r=number, at=clock(), cursor=answer.cursor, attempts=attempts)
 

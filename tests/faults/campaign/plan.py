@@ -28,7 +28,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(validators=8, cells=8, window=60),
+    "small": Size(validators=8, cells=8, window=90),
     "full": Size(validators=20, cells=10, window=120),
 }
 

@@ -21,10 +21,13 @@ class Pair:
         """Called when another server has become the primary."""
 
     def start(self) -> None:
-        """Start both, with an empty database."""
+        """Start both."""
         self.primary.start()
-        self._path = urlsplit(self.primary.create_database()).path
         self._add_standby()
+
+    def clear(self) -> None:
+        """Go on with an empty database."""
+        self._path = urlsplit(self.primary.create_database()).path
 
     @property
     def address(self) -> str:

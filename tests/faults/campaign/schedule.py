@@ -32,8 +32,8 @@ class Schedule:
                 continue
             self._by_kind[fault.kind].append(fault)
         self._rng = rng
-        self._lasts = (1.6 * bound, 2.5 * bound) if kinds else (0.2, 3 * bound)
-        self._numbers = [1] if kinds else [1, 1, 2, 2, 3]
+        self._lasts = (2.5 * bound, 4 * bound) if kinds else (0.2, 3 * bound)
+        self._numbers = [1] if kinds else [1, 2, 2, 3, 3, 4]
         self._deck: list[str] = []
 
     def next(self) -> list[Planned]:
@@ -45,7 +45,7 @@ class Schedule:
             if fault is None:
                 continue
             touched |= fault.touches
-            lasts = self._rng.uniform(0, fault.longest) if fault.longest else self._rng.uniform(*self._lasts)
+            lasts = self._rng.uniform(*(fault.lasts or self._lasts))
             chosen.append(Planned(fault, self._rng.uniform(0, 1.5) if chosen else 0.0, lasts))
         return chosen
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,9 @@ import psutil
 
 from tests.faults.campaign.certificates import Certificates
 from tests.faults.campaign.history import Journal, clock
+from tests.faults.campaign.network import Link, Network
 from tests.faults.campaign.plan import GRACE, ISSUER, Plan, Size
 from tests.faults.campaign.postgres import Pair
-from tests.faults.proxy import Proxy
 from tests.support.libfaketime import MovableClock, find_libfaketime
 from tests.support.managed import ManagedProcess
 from tests.support.processes import ServiceProcess
@@ -111,23 +113,51 @@ class NodeProcess(ServiceProcess):
 Process = Program | NodeProcess
 
 
+class Servers:
+    """PostgreSQL with its standby, and Redis. Several sites may use them, one after the other."""
+
+    def __init__(self) -> None:
+        self.postgres = Pair()
+        self.redis = RedisServer()
+
+    def start(self) -> None:
+        """Start all of them."""
+        with ThreadPoolExecutor() as pool:
+            for started in [pool.submit(self.postgres.start), pool.submit(self.redis.start)]:
+                started.result()
+
+    def clear(self) -> None:
+        """Begin with an empty database and an empty Redis."""
+        self.postgres.clear()
+        self.redis.flushall()
+
+    def close(self) -> None:
+        """End all of them."""
+        self.postgres.close()
+        self.redis.close()
+
+
 class Site:
     """All of them. Entered, everything runs; left, nothing does."""
 
-    def __init__(self, size: Size, *, bound: float, seed: int, defect: str) -> None:
+    def __init__(
+        self, size: Size, *, bound: float, seed: int, defect: str, servers: Servers | None = None
+    ) -> None:
+        """`servers`: those to use; None: some of its own."""
         self.size = size
         self.bound = bound
         self._seed = seed
         self._defect = defect
         self._stack = AsyncExitStack()
         self._key = b64encode(secrets.token_bytes(32)).decode()
-        self.postgres = Pair()
-        self.redis = RedisServer()
+        self._servers = servers
         self.nodes: list[NodeProcess] = []
-        self.fronts: list[Proxy] = []
+        self.fronts: list[Link] = []
         """Between validators and nodes."""
-        self.backs: list[Proxy] = []
+        self.backs: list[Link] = []
         """Between nodes and PostgreSQL."""
+        self.gateways: list[str] = []
+        """Addresses of gateways before the nodes; nothing is led to them without a fault."""
         self.validators: list[Program] = []
         self.consumers: Program
         self.load: Program
@@ -183,34 +213,41 @@ class Site:
             names = [f"node{n}" for n in range(NODES)] + [f"validators{n}" for n in range(4)]
             self.clocks = {name: MovableClock(library, self._root / f"{name}.clock") for name in names}
         self._stack.callback(self._forget_clocks)
-        self._stack.callback(self.postgres.close)
-        self._stack.callback(self.redis.close)
-        await asyncio.gather(asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start))
-        await self._start_nodes()
+        if self._servers is None:
+            self._servers = Servers()
+            self._stack.callback(self._servers.close)
+            await asyncio.to_thread(self._servers.start)
+        self.postgres, self.redis = self._servers.postgres, self._servers.redis
+        await asyncio.to_thread(self._servers.clear)
+        for number in range(NODES):
+            self.certificates.files(number)
+        self.network = Network(self._root)
+        self._stack.callback(self.network.close)
+        await asyncio.to_thread(self._start_nodes)
         self._start_programs()
+        for node in self.nodes:
+            await asyncio.to_thread(node.wait_ready)
 
     def _make_root(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="token-service-campaign-")
         self._root = Path(self._stack.enter_context(directory))
 
-    async def _start_nodes(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _start_nodes(self) -> None:
         for number in range(NODES):
-            self.backs.append(await self._stack.enter_async_context(Proxy(self.postgres.address)))
+            self.backs.append(self.network.link(self.postgres.address))
             node = NodeProcess(f"node{number}", self._environment(number), self._defect)
             self.nodes.append(node)
             self._stack.callback(node.close)
             node.start(wait=False)
-        self.postgres.on_change = lambda: loop.call_soon_threadsafe(self.lead_to_primary)
+        self.postgres.on_change = self.lead_to_primary
         for node in self.nodes:
-            await asyncio.to_thread(node.wait_ready)
-            self.fronts.append(await self._stack.enter_async_context(Proxy(node.grpc_address)))
+            self.fronts.append(self.network.link(node.grpc_address))
+            self.gateways.append(self.network.gateway(node.grpc_address, 0.8 * self.bound))
 
     def lead_to_primary(self) -> None:
         """Connect the nodes with the server that is the primary now."""
         for back in self.backs:
             back.lead_to(self.postgres.address)
-            back.reset()
 
     def _start_programs(self) -> None:
         fronts = [proxy.address for proxy in self.fronts]
@@ -258,6 +295,12 @@ class Site:
             "TOKEN_SERVICE_TLS_CERT_FILE": str(certificate),
             "TOKEN_SERVICE_TLS_KEY_FILE": str(key),
         }
+
+    def keep(self, directory: Path) -> None:
+        """Copy history and logs, with tokens and keys that are worth nothing once the site is gone."""
+        shutil.copytree(self._root, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("disk"))
+        for node in self.nodes:
+            (directory / f"{node.name}.log").write_text(node.log_text())
 
     def restart_what_ended(self) -> None:
         """Start again what has ended and is not held by a fault; say so in the history."""

@@ -30,8 +30,11 @@ from token_service.client import (
 from token_service.errors import InvalidTokenError, ReplicaStaleError
 
 _CHUNK = 0.02
-_PAUSE = 0.08
+_PAUSE = 0.15
+_LONGEST_PAUSE = 1.0
 _PAUSE_OF_QUESTIONS = 0.6
+_ASKED_ABOUT = 60
+"""Tokens, the newest ones, that are asked about at a time: more would keep the process from following again."""
 _WATCHERS = 3
 """Tasks or threads that use one validator at the same time."""
 _BEAT = 0.5
@@ -136,6 +139,11 @@ class Watcher:
         cursor, version = str(replica.cursor or ""), feed.revocations.version
         return [cursor, proven, until, version, began, clock()]
 
+    @property
+    def proven(self) -> float:
+        """When its last proof of freshness began; 0.0: never."""
+        return max(0.0, self.validator._parts.replica.feed.proven_at)
+
     async def follow(self, after: float) -> None:
         """Validate in an event loop without end; begin a little later than others."""
         await asyncio.sleep(after)
@@ -146,11 +154,16 @@ class Watcher:
                 # Each on its own, and again before the last one has ended: so validations share answers that were
                 # asked for at any time before.
                 asking = {task for task in asking if not task.done() or task.result()}
-                asking |= {asyncio.create_task(self._pass([pair])) for pair in self.window.tokens}
+                pairs = self.window.tokens[-_ASKED_ABOUT:]
+                asking |= {asyncio.create_task(self._pass([pair])) for pair in pairs}
+                began = clock()
                 await asyncio.sleep(_PAUSE_OF_QUESTIONS)
+                # On a busy machine the loop has to keep up first.
+                await asyncio.sleep(5 * (clock() - began - _PAUSE_OF_QUESTIONS))
             else:
+                began = clock()
                 await self._pass(self.window.tokens)
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_pause_after(began))
 
     async def _pass(self, tokens: Sequence[tuple[int, str]]) -> None:
         chunk = _Chunk(self)
@@ -173,6 +186,7 @@ class Watcher:
         """Validate in a thread without end."""
         while True:
             self.window.update()
+            began = clock()
             chunk = _Chunk(self)
             for number, token in self.window.tokens:
                 try:
@@ -187,13 +201,16 @@ class Watcher:
                     chunk.write()
                     chunk = _Chunk(self)
             chunk.write()
-            time.sleep(_PAUSE)
+            time.sleep(_pause_after(began))
+
+
+def _pause_after(began: float) -> float:
+    """Seconds to wait after a pass: on a busy machine longer, for what follows the service has to keep up."""
+    return min(max(_PAUSE, 10 * (clock() - began)), _LONGEST_PAUSE)
 
 
 def _beat(journal: Journal, plan: Plan, watchers: list[Watcher]) -> None:
-    journal.write(
-        "beat", p=plan.name, at=clock(), fresh=[each.name for each in watchers if each.validator.is_fresh]
-    )
+    journal.write("beat", p=plan.name, at=clock(), proven={each.name: each.proven for each in watchers})
 
 
 async def _follow(plan: Plan, journal: Journal, watchers: list[Watcher]) -> None:

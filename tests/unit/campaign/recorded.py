@@ -36,7 +36,8 @@ def revoked(
     acknowledged: float | None = None,
     attempts: int = 1,
 ) -> list[Record]:
-    records: list[Record] = [{"k": "revoking", "r": number, "target": target, "value": value, "at": sent}]
+    attempt = {"r": number, "target": target, "value": value, "at": sent, "wall": WALL + sent}
+    records: list[Record] = [{"k": "revoking", **attempt}]
     if acknowledged is not None:
         records.append(
             {

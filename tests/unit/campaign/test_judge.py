@@ -21,6 +21,7 @@ from tests.unit.campaign.recorded import (
     token,
     validated,
 )
+from token_service.tokens.revocation import MAX_LEEWAY
 
 REVOKED_AT = 3.1
 """When the revocation of the session of tokens 1 and 3 was acknowledged in the good history."""
@@ -116,6 +117,38 @@ def test_strong_answer_after_an_acknowledgement_is_found() -> None:
     assert found.kind == "a node answered that a revoked token is active"
     assert "CONSISTENCY_STRONG" in found.text
     assert judge(validated(1, b=REVOKED_AT - 0.001, strong=True, active=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("early", "kinds"), [(1.0, []), (-1.0, ["a node answered that a revoked token is active"])]
+)
+def test_revocation_of_a_token_that_expired_long_before_promises_nothing(
+    early: float, kinds: list[str]
+) -> None:
+    """As a node issues one whose clock is an hour behind, and takes it for a good one afterwards."""
+    sent = 20.0
+    expired = token(7, "s7", b=19.0, e=19.1, exp=WALL + sent - MAX_LEEWAY - early)
+    revocation = revoked(9, "token_id", "id7", sent=sent, acknowledged=20.1)
+    found = judge(expired, *revocation, validated(7, b=20.2, active=True, strong=True))
+    assert [finding.kind for finding in found] == kinds
+
+
+def test_revocation_of_the_session_of_an_expired_token_counts() -> None:
+    expired = token(7, "s7", b=19.0, e=19.1, exp=WALL + 20.0 - MAX_LEEWAY - 1.0)
+    revocation = revoked(9, "session_id", "s7", sent=20.0, acknowledged=20.1)
+    found = only(judge(expired, *revocation, validated(7, b=20.2, active=True, strong=True)))
+    assert found.kind == "a node answered that a revoked token is active"
+
+
+def test_last_proof_of_each_validator_is_known() -> None:
+    one = Judge(S)
+    one.feed(
+        [{"k": "beat", "p": "validators0", "at": 5.0, "proven": {"validators0.0": 4.5, "validators0.1": 0.0}}]
+    )
+    one.feed(
+        [{"k": "beat", "p": "validators0", "at": 5.5, "proven": {"validators0.0": 5.1, "validators0.1": 0.0}}]
+    )
+    assert one.proven == {"validators0.0": 5.1, "validators0.1": 0.0}
 
 
 def test_local_answer_may_be_as_old_as_the_replica() -> None:

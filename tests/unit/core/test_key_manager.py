@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hmac
 import itertools
 import json
@@ -671,6 +672,31 @@ async def test_a_caller_that_hangs_up_does_not_leave_the_node_behind_its_own_dec
     await settle()
     assert node.keyring.revision == (await node.stored()).revision
     assert len(node.keyring.jwks) == 2
+
+
+async def test_a_failure_that_its_caller_did_not_wait_for_is_no_forgotten_exception() -> None:
+    node = new_node()
+    keys = Intercepted(node.stores.keys)
+    node = KeyNode(node.stores, node.clock, keys=keys)
+    await node.start()
+    forgotten: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: forgotten.append(context))
+    saving, failing = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        saving.set()
+        await failing.wait()
+        raise StoreUnavailableError
+
+    keys.before["save"] = fail
+    task = asyncio.create_task(node.manager.prepare(None))
+    await saving.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    failing.set()
+    await settle()
+    gc.collect()
+    assert forgotten == []
 
 
 # --- A change of algorithm --------------------------------------------------------------------------------------------

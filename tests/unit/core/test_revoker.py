@@ -437,6 +437,25 @@ async def test_an_entry_is_kept_as_long_as_a_token_it_hits_may_be_taken():
 
 
 @virtual_time
+@pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
+async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float):
+    node = await a_node()
+    tokens = await node.issue()
+    wrong = START + skew
+    for command in (
+        RevokeCommand(token=tokens.refresh_token),
+        RevokeCommand(target=Target.SUBJECT, value="alice"),
+        RevokeCommand(target=Target.CLIENT, value="web"),
+        RevokeCommand(target=Target.TOKEN_ID, value="somewhere else"),
+        RevokeCommand(target=Target.EVERYTHING),
+    ):
+        await node.revoker.revoke(command, wrong)
+    entries = await node.stores.log.read(0, 10)
+    assert [entry.expire_time for entry in entries] == [max(START, wrong) + REMEMBER] * 5
+    assert [entry.revoke_time for entry in entries] == [wrong] * 5
+
+
+@virtual_time
 async def test_the_audit_log_says_what_and_why_but_shows_no_token():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
+import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError
@@ -169,6 +172,61 @@ class Writes(io.StringIO):
     def write(self, text: str) -> int:
         self.pieces.append(text)
         return super().write(text)
+
+
+class Hanging(grpc.GenericRpcHandler):
+    """Its only method fails as if its caller had hung up, or in another way."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def service(self, handler_call_details: Any) -> Any:
+        async def fail(_request: bytes, _context: Any) -> bytes:
+            raise self._error
+
+        return grpc.unary_unary_rpc_method_handler(fail)
+
+
+async def failed(error: Exception) -> None:
+    """Have a server of gRPC itself log that a handler raised this."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([Hanging(error)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/shop.Orders/List")(b"")
+        logged = logging.getLogger("grpc._cython.cygrpc")
+        seen: list[str] = []
+        noting = logging.Filter()
+        noting.filter = lambda record: seen.append(record.getMessage()) is None  # type: ignore[method-assign]
+        logged.filters.insert(0, noting)
+        try:
+            await eventually(lambda: any("raised" in message for message in seen))
+        finally:
+            logged.removeFilter(noting)
+            call.cancel()
+    await server.stop(None)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_a_caller_that_hangs_up_on_its_answer_is_a_debug_line(*, as_json: bool) -> None:
+    log = configured(as_json=as_json)
+    await failed(cygrpc.ExecuteBatchError("Failed grpc_call_start_batch"))
+    assert lines(log) == []
+    log = configured("debug", as_json=as_json)
+    await failed(cygrpc.ExecuteBatchError("Failed grpc_call_start_batch"))
+    (line,) = [line for line in lines(log) if "raised in core" in line]
+    assert ("DEBUG" in line) or json.loads(line)["level"] == "debug"
+    assert "/shop.Orders/List" in line
+    assert "Traceback" not in log.getvalue()
+
+
+async def test_an_error_of_a_handler_stays_an_error_with_its_traceback() -> None:
+    log = configured()
+    await failed(RuntimeError("out of order"))
+    assert " ERROR " in lines(log)[0]
+    assert "out of order" in log.getvalue()
+    assert "Traceback" in log.getvalue()
 
 
 async def test_lines_of_routine_events_are_written_together_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ class SqlRevocationLog:
             head = head_of(await _locked_row(connection))
             if head.epoch != replaces or head.sequence >= sequence:
                 return None
-            entries = [values_of_draft(draft, sequence)]
+            entries = [values_of_draft(draft, sequence, head.read_time)]
             if not keep:
                 entries += [
                     {**row, "sequence": sequence + place}
@@ -258,7 +258,7 @@ class SqlRevocationLog:
                 sequence += 1
                 if draft.awaited:
                     awaited = sequence
-                values = values_of_draft(draft, sequence)
+                values = values_of_draft(draft, sequence, head.read_time)
                 entries.append(values)
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
                 if draft.target in _FLOORS:

@@ -157,12 +157,12 @@ def revocation_of(row: Sequence[Any]) -> Revocation:
     )
 
 
-def values_of_draft(draft: RevocationDraft, sequence: int) -> dict[str, Any]:
-    """The columns of an entry of the log."""
+def values_of_draft(draft: RevocationDraft, sequence: int, read_time: float) -> dict[str, Any]:
+    """The columns of an entry of the log that is appended at `read_time` by the database's clock."""
     return {
         "sequence": sequence,
         "revoke_time": to_micros(draft.revoke_time),
-        "expire_time": to_micros(draft.expire_time),
+        "expire_time": to_micros(draft.expires(read_time)),
         "token_expire_time": draft.token_expire_time,
         "target": int(draft.target),
         "reason": int(draft.reason),
