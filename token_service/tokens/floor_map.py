@@ -80,7 +80,7 @@ class FloorMap:
         slots[number] = keys, records, names
         if self._copied > number:
             self._copy(number)
-        if self._copied or self._count > len(slots) * _SLOT_SIZE:
+        if self._count > len(slots) * _SLOT_SIZE:  # remains so until the larger table is complete
             self._grow()
 
     def records(self) -> Iterator[tuple[bytes, int, float, bytes]]:
@@ -97,7 +97,7 @@ class FloorMap:
     def _grow(self) -> None:
         slots, shift = self._table
         if not self._larger:
-            self._larger = [_EMPTY] * (2 * len(slots))
+            self._larger = [_EMPTY, _EMPTY] * len(slots)
         self._copy(self._copied)
         self._copied += 1
         if self._copied == len(slots):

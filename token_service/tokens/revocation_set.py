@@ -307,13 +307,11 @@ def _joined(known: Revocation | None, entry: Revocation) -> Revocation:
     """
     if known is None:
         return entry
-    later, earlier = (entry, known) if known.sequence <= entry.sequence else (known, entry)
-    if later.revoke_time >= earlier.revoke_time and later.expire_time >= earlier.expire_time:
-        return later
+    later = entry if known.sequence <= entry.sequence else known
     return replace(
         later,
-        revoke_time=max(later.revoke_time, earlier.revoke_time),
-        expire_time=max(later.expire_time, earlier.expire_time),
+        revoke_time=max(known.revoke_time, entry.revoke_time),
+        expire_time=max(known.expire_time, entry.expire_time),
     )
 
 

@@ -45,6 +45,16 @@ def test_it_grows_without_losing_or_doubling_a_record() -> None:
     assert len({record[0] for record in floors.records()}) == 20_000
 
 
+def test_it_keeps_the_names_when_it_grows() -> None:
+    floors = FloorMap()
+    for number in range(1000):
+        floors.join(mark_of(f"subject-{number}"), number, float(number), f"subject-{number}".encode())
+    assert sorted(floors.records()) == sorted(
+        (fingerprint(f"subject-{number}"), number, float(number), f"subject-{number}".encode())
+        for number in range(1000)
+    )
+
+
 def test_names_with_one_fingerprint_keep_both_names_and_revoke_as_much_as_both() -> None:
     floors, mark = FloorMap(), mark_of("one")
     floors.join(mark, 5, 10.0, b"one")
@@ -68,6 +78,13 @@ def test_a_fingerprint_astride_two_others_is_not_found() -> None:
     floors.join(same_slot, 7, 7.0)
     assert floors.find(same_slot) == (7, 7.0)
     assert floors.find(to_mark(second)) == (1, 1.0)
+
+
+def test_a_fingerprint_right_after_one_astride_is_found() -> None:
+    floors = FloorMap()
+    for sequence, text in enumerate((b"\0\0\0\0\0\0\0a", b"aaaaaaaa"), 1):
+        floors.join(to_mark(text), sequence, 1.0)
+    assert floors.find(to_mark(b"aaaaaaaa")) == (2, 1.0)
 
 
 def test_another_thread_always_finds_what_was_there_before() -> None:

@@ -12,8 +12,8 @@ from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import VerifiedClaims
 from token_service.tokens.fingerprint_set import fingerprint
 from token_service.tokens.key_set import KeySet
-from token_service.tokens.revocation import Revocation, RevocationTarget
-from token_service.tokens.revocation_set import UNKNOWN_EXPIRY, Block, RevocationSet
+from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
+from token_service.tokens.revocation_set import UNKNOWN_EXPIRY, Block, Floor, RevocationSet
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 NOW = 1_700_000_000
@@ -43,6 +43,16 @@ TOKENS = [
     claims(jti="c", sub="bob", client_id="web", sid="s1", rev=7, exp=NOW + 901 + 64),
     claims(jti="d", sub="bob", client_id="cli", sid=..., rev=..., iat=NOW - 50, nbf=...),
 ]
+
+_ONE_OF_EACH = [
+    (RevocationTarget.TOKEN_ID, "a"),
+    (RevocationTarget.SESSION, "0b6f1a0e-5b5c-4f0e-9a53-111111111111"),
+    (RevocationTarget.SUBJECT, "user-1"),
+    (RevocationTarget.CLIENT, "web"),
+    (RevocationTarget.KEY, MINT.jwk["kid"]),
+    (RevocationTarget.EVERYTHING, ""),
+]
+"""All of them revoke the token `a`."""
 
 _entries = st.builds(
     lambda sequence, target, value, back, known: entry(
@@ -234,3 +244,104 @@ def test_buckets_are_numbered_as_every_reader_of_a_snapshot_numbers_them() -> No
         Block(RevocationTarget.TOKEN_ID, 0, fingerprint("b"), NOW + 3900),
         Block(RevocationTarget.SESSION, (NOW + 3900) // 1024, fingerprint("s1"), NOW + 3900),
     ]
+
+
+@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH)
+def test_an_entry_is_forgotten_at_its_expiry_and_one_of_the_same_bucket_later_at_its_own(
+    target: RevocationTarget, value: str
+) -> None:
+    token = claims(jti="a", rev=...)
+    early, late = (entry(target, value, expire_time=NOW + after) for after in (3900, 3910))
+    for entries in ((early,), (early, late), (late, early)):
+        revocations = the_set(*entries)
+        revocations.drop_expired(max(e.expire_time for e in entries) - 1)
+        assert (len(revocations), revocations.find(token)) == (1, target)
+        revocations.drop_expired(max(e.expire_time for e in entries))
+        assert (len(revocations), revocations.find(token)) == (0, None)
+
+
+def test_subjects_that_expire_in_different_buckets_are_forgotten_apart() -> None:
+    expiry = NOW // 2048 * 2048 + 4096
+    revocations = the_set(
+        entry(RevocationTarget.SUBJECT, "alice", expire_time=expiry - 1),
+        entry(RevocationTarget.SUBJECT, "bob", expire_time=expiry),
+    )
+    revocations.drop_expired(expiry - 1)
+    assert [one.value for one in revocations.entries()] == ["bob"]
+
+
+@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH[2:])
+@pytest.mark.parametrize("revoked", [-10, 0, 10])
+@pytest.mark.parametrize("expires", [-10, 0, 10])
+def test_two_entries_for_one_target_become_one_that_revokes_as_much_as_both(
+    target: RevocationTarget, value: str, revoked: int, expires: int
+) -> None:
+    first = entry(target, value, 5)
+    second = entry(target, value, 6, revoke_time=NOW + revoked, expire_time=NOW + 3900 + expires)
+    for entries in ((first, second), (second, first)):
+        (joined,) = the_set(*entries).entries()
+        assert joined == entry(
+            target,
+            value,
+            6,
+            revoke_time=NOW + max(0, revoked),
+            expire_time=NOW + 3900 + max(0, expires),
+        )
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        (RevocationTarget.SUBJECT, "user-1"),
+        (RevocationTarget.CLIENT, "web"),
+        (RevocationTarget.EVERYTHING, ""),
+    ],
+)
+def test_what_was_issued_at_the_time_of_an_entry_or_had_not_seen_it_is_revoked(
+    target: RevocationTarget, value: str
+) -> None:
+    revocations = the_set(entry(target, value, 5))
+    assert revocations.find(claims(rev=..., iat=NOW)) is target
+    assert revocations.find(claims(rev=..., iat=NOW + 1)) is None
+    assert revocations.find(claims(rev=4, iat=NOW + 1)) is target
+    assert revocations.find(claims(rev=5, iat=NOW)) is None
+
+
+def test_a_token_without_a_session_belongs_to_no_revoked_session() -> None:
+    assert the_set(entry(RevocationTarget.SESSION, "")).find(claims(sid=...)) is None
+
+
+def test_a_session_is_found_in_whichever_bucket_it_is() -> None:
+    revocations = RevocationSet()
+    assert not revocations.has_session("first")
+    for number, name in enumerate(("first", "second", "third")):
+        revocations.apply(entry(RevocationTarget.SESSION, name, expire_time=NOW + 1024 * number))
+    for name in ("first", "second", "third"):
+        assert revocations.has_session(name)
+    assert not revocations.has_session("fourth")
+
+
+def test_a_token_id_that_shares_a_bucket_with_a_revoked_one_is_not_revoked() -> None:
+    revocations = the_set(entry(RevocationTarget.TOKEN_ID, "one", token_expire_time=NOW + 900))
+    assert not revocations.has_token_id("other", NOW + 900)
+    assert revocations.find(claims(jti="other")) is None
+
+
+def test_floors_that_are_loaded_change_the_version() -> None:
+    revocations = RevocationSet()
+    before = revocations.version
+    revocations.load_floor(Floor(RevocationTarget.SUBJECT, fingerprint("user-1"), 5, NOW, NOW + 3900))
+    assert revocations.version != before
+    assert revocations.find(claims(rev=4)) is RevocationTarget.SUBJECT
+
+
+def test_a_set_without_names_has_one_record_of_a_subject_for_all_reasons() -> None:
+    entries = [
+        entry(RevocationTarget.SUBJECT, "alice", number, reason=reason)
+        for number, reason in enumerate((RevocationReason.LOGOUT, RevocationReason.COMPROMISED), 1)
+    ]
+    nameless = RevocationSet()
+    for one in entries:
+        nameless.apply(one)
+    assert (len(nameless), len(the_set(*entries))) == (1, 2)
+    assert [one.reason for one in the_set(*entries).entries()] == [one.reason for one in entries]
