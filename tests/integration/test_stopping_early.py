@@ -29,6 +29,12 @@ pathlib.Path({marker!r}).touch()
 while True:
     time.sleep(0.01)
 """
+# A shell that runs the tests in the background has SIGINT ignored, and so would the service have it.
+HEEDING = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
+]
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child"]
 if os.getuid() != 0:
     UNSHARE += ["--user", "--map-root-user"]
@@ -75,7 +81,7 @@ def starting(
     environ = {f"TOKEN_SERVICE_{name}": value for name, value in given.items()}
     root = str(Path(__file__).resolve().parents[2])
     process = ManagedProcess(
-        [*(UNSHARE if first else []), sys.executable, "-m", "token_service", "serve"],
+        [*HEEDING, *(UNSHARE if first else []), sys.executable, "-m", "token_service", "serve"],
         log=directory / "log",
         env={**inherited, **environ, "PYTHONPATH": f"{path}{os.pathsep}{root}"},
         cwd=directory,

@@ -284,9 +284,10 @@ async def test_validators_of_another_node_are_asked_to_confirm(pair: Pair, apis:
             assert (answer.subscribers_connected, answer.subscribers_applied) == (1, 1)
 
 
-async def test_two_hundred_calls_that_wait_at_once(apis: tuple[Api, Api]) -> None:
-    a, b = apis
+async def test_two_hundred_calls_that_wait_at_once(pair: Pair, apis: tuple[Api, Api]) -> None:
     async with AsyncExitStack() as stack:
+        # Calls that wait fill the streams of a connection: followers have connections of their own.
+        a, b = [await stack.enter_async_context(Api(node.grpc_address)) for node in (pair.a, pair.b)]
         for number, (stream, confirm) in enumerate([(a, a), (b, b), (b, a), (a, b)]):
             await stack.enter_async_context(Follower(stream, "", f"many-{number}", confirm=confirm))
 

@@ -381,7 +381,7 @@ async def test_when_the_log_is_another_everyone_starts_anew() -> None:
         await revoke_many(served, 1, 5)
         async with served.follow(subscriber_id="v") as reader:
             old = (await reader.caught_up()).cursor
-            fresh = RevocationSet()
+            fresh = RevocationSet(names=True)
             fresh.apply(Revocation(1, RevocationTarget.SUBJECT, "x", 1.0, 9e9))
             served.node.replica.reset("anotherlog", 1, fresh)
             message = await reader.next()
