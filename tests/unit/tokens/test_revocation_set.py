@@ -52,6 +52,8 @@ _ONE_OF_EACH = [
     (RevocationTarget.KEY, MINT.jwk["kid"]),
     (RevocationTarget.EVERYTHING, ""),
 ]
+_TARGETS = [target.name for target, _ in _ONE_OF_EACH]
+"""Ids of tests: those of keys are another in each process."""
 """All of them revoke the token `a`."""
 
 _entries = st.builds(
@@ -246,7 +248,7 @@ def test_buckets_are_numbered_as_every_reader_of_a_snapshot_numbers_them() -> No
     ]
 
 
-@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH)
+@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH, ids=_TARGETS)
 def test_an_entry_is_forgotten_at_its_expiry_and_one_of_the_same_bucket_later_at_its_own(
     target: RevocationTarget, value: str
 ) -> None:
@@ -270,7 +272,7 @@ def test_subjects_that_expire_in_different_buckets_are_forgotten_apart() -> None
     assert [one.value for one in revocations.entries()] == ["bob"]
 
 
-@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH[2:])
+@pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH[2:], ids=_TARGETS[2:])
 @pytest.mark.parametrize("revoked", [-10, 0, 10])
 @pytest.mark.parametrize("expires", [-10, 0, 10])
 def test_two_entries_for_one_target_become_one_that_revokes_as_much_as_both(
