@@ -52,9 +52,9 @@ _ONE_OF_EACH = [
     (RevocationTarget.KEY, MINT.jwk["kid"]),
     (RevocationTarget.EVERYTHING, ""),
 ]
+"""All of them revoke the token `a`."""
 _TARGETS = [target.name for target, _ in _ONE_OF_EACH]
 """Ids of tests: those of keys are another in each process."""
-"""All of them revoke the token `a`."""
 
 _entries = st.builds(
     lambda sequence, target, value, back, known: entry(
