@@ -41,7 +41,9 @@ class History:
     def new(self) -> Iterator[Record]:
         """Records that came since the last call, ordered by time as far as one look allows."""
         records: list[tuple[float, Record]] = []
-        for path in sorted(self._directory.glob("*.jsonl")):
+        # Validators before the load: what they write may follow from what it has written, and not the other way round. Read
+        # first, the load would lack a revocation that a validator read afterwards has heeded.
+        for path in sorted(self._directory.glob("*.jsonl"), reverse=True):
             records += [(_time(record), record) for record in self._lines(path)]
         records.sort(key=lambda item: item[0])
         return (record for _, record in records)
