@@ -82,7 +82,7 @@ async def test_nothing_counts_after_a_file_was_changed(sqlite_database: str, cha
         assert (await stores.log.head()).sequence == 1
         assert len(await stores.log.read(0, 10)) == 1
         change(path)
-        for _ in range(2):  # whatever connections were dropped by the first time
+        for _ in range(2):  # the first time drops the connections
             answers = await asyncio.gather(*operations(stores), return_exceptions=True)
             for answer in answers:
                 assert isinstance(answer, StoreUnavailableError), answer

@@ -1,4 +1,4 @@
-"""Calls to whatever node answers, each with its times in the history."""
+"""Calls to the first node that answers, each with its times in the history."""
 
 from __future__ import annotations
 
