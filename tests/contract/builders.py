@@ -6,16 +6,10 @@ import hashlib
 from typing import Any
 from uuid import UUID, uuid4
 
-from token_service.core.ports import (
-    Retry,
-    RevocationDraft,
-    Rotation,
-    SigningKeyState,
-    StoredMacKey,
-    StoredSigningKey,
-    Use,
-)
-from token_service.core.session import Session
+from token_service.core.keys.store import SigningKeyState, StoredMacKey, StoredSigningKey
+from token_service.core.revocation.log import RevocationDraft
+from token_service.core.sessions.session import Session
+from token_service.core.sessions.store import Retry, Rotation, Use
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.memory_stores import MemoryStores
 from tests.support.postgres import database_name
-from token_service.stores.memory import MemoryStores
 from token_service.stores.sql import SqlStores
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from tests.support.postgres import PostgresServer
 from tests.support.standby import StandbyServer
 from tests.unit.core.node import RecordingAudit
 from token_service.clock import SystemClock
-from token_service.core.failover_log import FailoverLog
-from token_service.core.log_renewal import renew_log
-from token_service.core.ports import LogMovedError, NodeReport
+from token_service.core.revocation.failover_log import FailoverLog
+from token_service.core.revocation.log import LogMovedError
+from token_service.core.revocation.log_renewal import renew_log
+from token_service.core.subscribers.node_store import NodeReport
 from token_service.errors import StoreUnavailableError
 from token_service.stores.sql import SqlStores
 from token_service.tokens.revocation import RevocationTarget

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from tests.contract.builders import NOW, a_draft, a_mac_key, a_signing_key
-from token_service.core.ports import SigningKeyState, StoredKeys
+from token_service.core.keys.store import SigningKeyState, StoredKeys
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 

@@ -12,7 +12,8 @@ from tests.contract.builders import a_draft, a_session
 from tests.support.deadline import eventually
 from tests.support.postgres import driver_url
 from token_service.errors import StoreUnavailableError
-from token_service.stores.sql import SqlStores, space
+from token_service.stores.sql import SqlStores
+from token_service.stores.sql.engine import space
 from token_service.tokens.revocation import RevocationTarget
 
 FULL = """

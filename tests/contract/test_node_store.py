@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from tests.support.deadline import eventually
-from token_service.core.ports import NodeReport
+from token_service.core.subscribers.node_store import NodeReport
 
 REPORT = NodeReport("node-1", 3, [(5, 2), (7, 1)], [("validator/ä", 6)])
 

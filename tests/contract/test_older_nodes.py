@@ -8,10 +8,10 @@ import asyncio
 
 from tests.contract.builders import NOW, a_draft
 from token_service.clock import SystemClock
-from token_service.core.keyring import Keyring
-from token_service.core.read_index import ReadIndex
-from token_service.core.replica import Replica
-from token_service.core.tailer import Tailer
+from token_service.core.keys.keyring import Keyring
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.tailer import Tailer
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from tests.contract.builders import a_draft, a_session
-from token_service.core.janitor import Janitor
-from token_service.core.revoker import Revoker
-from token_service.core.session import SessionState
-from token_service.core.steady_time import SteadyTime
+from token_service.core.maintenance.janitor import Janitor
+from token_service.core.revocation.revoker import Revoker
+from token_service.core.revocation.steady_time import SteadyTime
+from token_service.core.sessions.session import SessionState
 from token_service.tokens.revocation import RevocationTarget
 
 YEARS = 5 * 365 * 86400.0

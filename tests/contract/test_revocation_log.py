@@ -10,8 +10,8 @@ import pytest
 
 from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key
 from tests.support.deadline import eventually
-from token_service.core.ports import SigningKeyState
-from token_service.core.session import SessionState
+from token_service.core.keys.store import SigningKeyState
+from token_service.core.sessions.session import SessionState
 from token_service.tokens.revocation import Cursor, Revocation, RevocationReason, RevocationTarget
 
 TOKEN = RevocationTarget.TOKEN_ID

@@ -15,10 +15,11 @@ import redis
 from redis.asyncio import Redis
 
 from tests.support.deadline import eventually
+from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.redis import RedisServer, flush
-from token_service.core.ports import LogHead, RevocationMirror
+from token_service.core.revocation.log import LogHead
+from token_service.core.revocation.mirror import RevocationMirror
 from token_service.errors import StoreUnavailableError
-from token_service.stores.memory_mirror import MemoryMirror, MemoryMirrorData
 from token_service.stores.redis import RedisMirror, layout
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 

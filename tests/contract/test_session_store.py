@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.contract.builders import NOW, a_draft, a_retry, a_rotation, a_session, a_use, digest
-from token_service.core.ports import SessionFilter, SessionPosition
-from token_service.core.session import SessionState
+from token_service.core.sessions.session import SessionState
+from token_service.core.sessions.store import SessionFilter, SessionPosition
 from token_service.tokens.claims import AuthContext, Confirmation
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 

@@ -13,10 +13,12 @@ import pytest
 from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key, a_use, digest
 from tests.support.deadline import eventually
 from tests.support.postgres import database_name, driver_url
-from token_service.core.ports import NodeReport, SessionFilter
+from token_service.core.sessions.store import SessionFilter
+from token_service.core.subscribers.node_store import NodeReport
 from token_service.errors import ConfigurationError, StoreUnavailableError, TokenServiceError
-from token_service.stores.sql import SqlStores, database, migrations, postgresql, sqlite
-from token_service.stores.sql.errors import StatementRefusedError
+from token_service.stores.sql import SqlStores, migrations
+from token_service.stores.sql.engine import database, postgresql, sqlite
+from token_service.stores.sql.engine.errors import StatementRefusedError
 from token_service.tokens.revocation import RevocationTarget
 
 _FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"

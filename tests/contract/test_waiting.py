@@ -13,7 +13,7 @@ from tests.contract.builders import a_draft
 from tests.support.deadline import eventually
 from tests.unit.core.node import Node
 from token_service.clock import SystemClock
-from token_service.stores.sql.engine import WRITES
+from token_service.stores.sql.engine.engine import WRITES
 from token_service.tokens.revocation import RevocationTarget
 
 CALLS = 200

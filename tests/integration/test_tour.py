@@ -14,7 +14,7 @@ from dataclasses import fields
 from tests.integration.nodes import Node
 from tests.integration.tour import GRACE_PERIOD, README, ROOT, SLOWER, Tour, section, shape, steps
 from token_service.core.access.permissions import Permission, parse_callers
-from token_service.core.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
+from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
 
 
 @contextmanager

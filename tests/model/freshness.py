@@ -6,9 +6,9 @@ This needs no model checker and no compiler, so it is explored by every run of t
 
 Where each step is in the code:
 
-- validation: `LocalValidator.check` (token_service/client/local.py), first its fast path ("fast ..."), then `_check`
+- validation: `LocalValidator.check` (token_service/client/_internal/local.py), first its fast path ("fast ..."), then `_check`
   ("slow ..."), then `_settle_stale` ("settle ...") with `ThreadSingleFlight.do_if` and `_Service._ask`;
-- stream: `Replica.apply`, `_replace_by` (token_service/client/replica/state.py), `RevocationSet.apply`;
+- stream: `Replica.apply`, `_replace_by` (token_service/client/_internal/following/state.py), `RevocationSet.apply`;
 - probe: `Replica.begin_probe`, `answer`, `sweep`, and the node's answer;
 - settle: `Replica._settle` and `_prove`, by the thread that has the lock of `ThreadFollower`;
 - service: commits one revocation of the token, then acknowledges it.

@@ -38,11 +38,11 @@ TESTS = {
         f"--deselect={TOKENS}/test_fingerprint_set.py::test_sizes[100000]",
     ],
     "tokens.floor_map": [f"{TOKENS}/test_floor_map.py", f"{TOKENS}/test_revocation_set.py"],
-    "client.replica.state": [
+    "client._internal.following.state": [
         f"{CLIENT}/test_replica_state.py",
         f"--deselect={CLIENT}/test_replica_state.py::TestNeverStale",
     ],
-    "client.local": [
+    "client._internal.local": [
         f"{CLIENT}/test_local.py",
         *(
             f"{CLIENT}/test_interleavings.py::test_{name}"

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
-from token_service.client.clock import ValidatorClock
+from token_service.client._internal.clock import ValidatorClock
+from token_service.client._internal.counters import Counters
+from token_service.client._internal.explanation import Explanation
+from token_service.client._internal.status import ValidatorStatus
 from token_service.client.config import ValidatorConfig
-from token_service.client.counters import Counters
-from token_service.client.explanation import Explanation
-from token_service.client.status import ValidatorStatus
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.tokens.claims import VerifiedClaims

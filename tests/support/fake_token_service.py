@@ -22,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support.ports import free_port, release_port
 from tests.support.token_mint import Mint
-from token_service.client.replica.messages import revocation_of
+from token_service.client._internal.following.messages import revocation_of
 from token_service.errors import (
     InvalidTokenError,
     RefreshTokenInvalidError,

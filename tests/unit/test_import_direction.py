@@ -1,7 +1,9 @@
 """Who may import whom, read from the source.
 
-    cli, bootstrap -> rpc, web, stores, signers -> core -> tokens, errors, clock
+    cli -> app -> rpc, web, stores, signers, config, telemetry -> core -> tokens -> errors, clock
     client -> tokens, wire, v1, errors, clock
+
+and inside `core`, from top to bottom, the features of `LAYERS`.
 
 Imports under `TYPE_CHECKING` and inside functions count: a type is a dependency, and a late import is
 still one. The client and what it stands on may import only what the base installation brings.
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parents[2] / "token_service"
 
-FOUNDATION = {"tokens", "errors", "clock", "files"}
+FOUNDATION = {"tokens", "errors", "clock", "files", "suggestions"}
 ADAPTERS = {"rpc", "web", "stores", "signers", "certificates"}
 
 # A part of the package (module or directory directly in it) -> the parts it may import besides itself.
@@ -31,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "listening": set(),
+    "suggestions": set(),
     "v1": set(),
     "tokens": {"errors", "clock"},
     "wire": {*FOUNDATION, "v1"},
@@ -43,10 +46,26 @@ ALLOWED: dict[str, set[str]] = {
     "certificates": FOUNDATION,
     "rpc": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
     "web": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1"},
-    "bootstrap": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1"},
-    "cli": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1", "bootstrap"},
+    "app": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1"},
+    "cli": {*FOUNDATION, *ADAPTERS, "listening", "core", "config", "telemetry", "wire", "v1", "app"},
     "__main__": {"cli"},
 }
+
+# The features of `core` (packages or modules directly in it), top to bottom: one may import those of lower layers.
+# Those of one layer do not know each other.
+LAYERS: tuple[set[str], ...] = (
+    {"administration", "grants", "reports"},
+    {"issuing", "validation", "maintenance"},
+    {"revocation"},
+    {"keys"},
+    {"subscribers"},
+    {"sessions", "risk"},
+    {"access"},
+    {"clients"},
+    {"policies", "events"},
+    {"limits", "entropy", "leases"},
+)
+DEPTH = {feature: depth for depth, layer in enumerate(LAYERS) for feature in layer}
 
 # Packages from outside that a part may import; parts not named may import any but the database drivers.
 CRYPTO = {"cryptography", "jwt", "msgspec"}
@@ -56,6 +75,7 @@ OUTSIDE: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "listening": set(),
+    "suggestions": set(),
     "tokens": CRYPTO,
     "core": CRYPTO,
     "v1": GRPC,
@@ -87,6 +107,27 @@ def imported(tree: ast.AST, path: Path, package: Path) -> Iterator[tuple[int, st
             prefix = [*base, *([node.module] if node.module else [])]
             for alias in node.names:
                 yield node.lineno, ".".join([*prefix, alias.name])
+
+
+def feature_violations(core: Path) -> list[str]:
+    """Imports inside `core` that do not lead to a lower layer."""
+    found = []
+    for path in sorted(core.rglob("*.py")):
+        feature = part_of(path, core)
+        if feature == "__init__":
+            continue
+        where = f"core/{path.relative_to(core)}"
+        if feature not in DEPTH:
+            found.append(f"{where}: `{feature}` has no layer in LAYERS")
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        for line, name in imported(tree, path, core.parent):
+            package, part, target, *_ = [*name.split("."), "", "", ""]
+            if (package, part) != (core.parent.name, "core") or target == feature:
+                continue
+            if target not in DEPTH or DEPTH[target] <= DEPTH[feature]:
+                found.append(f"{where}:{line}: {feature} may not import {target or 'core'}")
+    return found
 
 
 def violations(package: Path) -> list[str]:
@@ -128,6 +169,10 @@ def test_the_package_keeps_the_direction() -> None:
     assert violations(PACKAGE) == []
 
 
+def test_the_features_of_core_keep_the_direction() -> None:
+    assert feature_violations(PACKAGE / "core") == []
+
+
 def test_the_package_itself_imports_nothing() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     assert list(imported(tree, PACKAGE / "__init__.py", PACKAGE)) == []
@@ -149,7 +194,7 @@ def test_the_package_itself_imports_nothing() -> None:
         ),
         ("tokens/claims.py", "from token_service.core import ports", "tokens may not import core"),
         ("tokens/claims.py", "import grpc", "tokens may not import grpc"),
-        ("client/follower.py", "import token_service.core.policy", "client may not import core"),
+        ("client/follower.py", "import token_service.core.policies.policy", "client may not import core"),
         ("client/follower.py", "from redis.asyncio import Redis", "client may not import redis"),
         ("client/asgi.py", "import starlette", "client may not import starlette"),
         (
@@ -161,7 +206,7 @@ def test_the_package_itself_imports_nothing() -> None:
         ("rpc/tokens.py", "from redis.exceptions import RedisError", "redis belongs to stores"),
         ("rpc/tokens.py", "from token_service.stores.redis import Set", "rpc may not import stores"),
         ("stores/sql/schema.py", "from token_service.rpc import convert", "stores may not import rpc"),
-        ("bootstrap.py", "from token_service.cli import main", "bootstrap may not import cli"),
+        ("app/node.py", "from token_service.cli import main", "app may not import cli"),
         ("utils.py", "", "has no line in ALLOWED"),
     ],
 )
@@ -184,7 +229,7 @@ def test_a_violation_is_found(tmp_path: Path, path: str, source: str, complaint:
         ("stores/sql/migrations/versions/0001_initial.py", "from alembic import op"),
         (
             "cli/serve.py",
-            "from token_service import __version__\nfrom token_service.bootstrap import run\nimport click",
+            "from token_service import __version__\nfrom token_service.app.node import run\nimport click",
         ),
         ("__main__.py", "from token_service.cli import main"),
     ],
@@ -194,3 +239,47 @@ def test_what_is_allowed_passes(tmp_path: Path, path: str, source: str) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(source)
     assert violations(tmp_path / "token_service") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        (
+            "keys/manager.py",
+            "from token_service.core.revocation import tailer",
+            "keys may not import revocation",
+        ),
+        ("sessions/store.py", "from ..issuing import issuer", "sessions may not import issuing"),
+        ("issuing/issuer.py", "import token_service.core.validation", "issuing may not import validation"),
+        (
+            "issuing/issuer.py",
+            "from token_service.core import maintenance",
+            "issuing may not import maintenance",
+        ),
+        ("issuing/issuer.py", "import token_service.core", "issuing may not import core"),
+        ("helpers.py", "", "has no layer in LAYERS"),
+    ],
+)
+def test_a_violation_inside_core_is_found(tmp_path: Path, path: str, source: str, complaint: str) -> None:
+    file = tmp_path / "token_service" / "core" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    assert any(complaint in line for line in feature_violations(tmp_path / "token_service" / "core"))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("issuing/issuer.py", "from token_service.core.revocation import log\nfrom . import minter"),
+        ("revocation/tailer.py", "from token_service.core.keys.keyring import Keyring\nimport asyncio"),
+        (
+            "sessions/store.py",
+            "from token_service.tokens import claims\nfrom token_service.core import limits",
+        ),
+    ],
+)
+def test_what_is_allowed_inside_core_passes(tmp_path: Path, path: str, source: str) -> None:
+    file = tmp_path / "token_service" / "core" / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source)
+    assert feature_violations(tmp_path / "token_service" / "core") == []

@@ -6,8 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from token_service.core import limits, validators
-from token_service.rpc.grpc_limits import GrpcLimits
+from token_service.core import limits
+from token_service.core.subscribers import registry as validators
+from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.web.connections import ConnectionLimits
 
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"

@@ -21,6 +21,8 @@ _COMMANDS: Final = {
     "log": "Look after the revocation log.",
     "version": "Show the version.",
 }
+_MODULES: Final = {"log": "revocation_log"}
+"""Modules whose name is not the command's."""
 
 
 class _WrongConfigurationError(click.ClickException):
@@ -34,7 +36,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = import_module(f"token_service.cli.{cmd_name}").command
+        command = import_module(f"token_service.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -44,7 +44,7 @@ def command(settings: Settings) -> None:
     if settings.workers == 1:
         _run(settings, announce)
         return
-    from token_service.cli.supervisor import Worker, supervise
+    from token_service.app.supervisor import Worker, supervise
 
     outcome = supervise(settings, lambda real: announce(str(real.grpc_address), str(real.http_address)))
     if isinstance(outcome, Worker):
@@ -61,7 +61,7 @@ def _end_in_order(_number: int, _frame: object) -> None:
 def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
     import uvloop
 
-    from token_service.bootstrap import serve
+    from token_service.app.node import serve
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, ready))

@@ -14,8 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from token_service.client._internal.call_credentials import TokenCallCredentials
+    from token_service.client._internal.credentials import CredentialFiles, TlsCredentials
+    from token_service.client._internal.status import ValidatorStatus
     from token_service.client.asgi import BearerAuthMiddleware
-    from token_service.client.call_credentials import TokenCallCredentials
     from token_service.client.config import (
         Backoff,
         ForeignIssuer,
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
         WarmStart,
         WhenStale,
     )
-    from token_service.client.credentials import CredentialFiles, TlsCredentials
     from token_service.client.httpx_auth import TokenAuth
     from token_service.client.interceptors import (
         AioAuthInterceptor,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         TokenSource,
         TokenStore,
     )
-    from token_service.client.status import ValidatorStatus
     from token_service.client.sync_validator import SyncTokenValidator
     from token_service.client.validator import TokenValidator
     from token_service.tokens.claims import VerifiedClaims
@@ -52,7 +52,7 @@ _MODULE_OF = {
     "AuthRules": "client.interceptors",
     "Backoff": "client.config",
     "BearerAuthMiddleware": "client.asgi",
-    "CredentialFiles": "client.credentials",
+    "CredentialFiles": "client._internal.credentials",
     "ForeignIssuer": "client.config",
     "Freshness": "client.config",
     "MemoryTokenStore": "client.renewal",
@@ -60,15 +60,15 @@ _MODULE_OF = {
     "ServiceIssuer": "client.config",
     "SyncTokenSource": "client.renewal",
     "SyncTokenValidator": "client.sync_validator",
-    "TlsCredentials": "client.credentials",
+    "TlsCredentials": "client._internal.credentials",
     "TokenAuth": "client.httpx_auth",
-    "TokenCallCredentials": "client.call_credentials",
+    "TokenCallCredentials": "client._internal.call_credentials",
     "TokenSource": "client.renewal",
     "TokenStore": "client.renewal",
     "TokenValidator": "client.validator",
     "Tokens": "client.renewal",
     "ValidatorConfig": "client.config",
-    "ValidatorStatus": "client.status",
+    "ValidatorStatus": "client._internal.status",
     "VerifiedClaims": "tokens.claims",
     "WarmStart": "client.config",
     "WhenStale": "client.config",

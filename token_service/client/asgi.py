@@ -11,8 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from token_service.client.bearer import CLAIMS, bearer_token, current_claims, require_bearer
-from token_service.client.request_path import is_plain, readings
+from token_service.client._internal.bearer import CLAIMS, bearer_token, current_claims, require_bearer
+from token_service.client._internal.request_path import is_plain, readings
 from token_service.client.validator import TokenValidator
 from token_service.errors import (
     CallerUnauthenticatedError,

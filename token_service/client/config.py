@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from token_service.client.credentials import TlsCredentials
+from token_service.client._internal.credentials import TlsCredentials
 from token_service.errors import ConfigurationError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 
-from token_service.client.challenges import parse_challenges
+from token_service.client._internal.challenges import parse_challenges
 from token_service.client.renewal import SyncTokenSource, TokenSource
 from token_service.errors import ConfigurationError
 

@@ -15,8 +15,14 @@ from typing import Any, NoReturn
 
 import grpc
 
-from token_service.client.bearer import CLAIMS, bearer_token, current_claims, refusal_status, require_bearer
-from token_service.client.handlers import in_context_of_call, preceded_by
+from token_service.client._internal.bearer import (
+    CLAIMS,
+    bearer_token,
+    current_claims,
+    refusal_status,
+    require_bearer,
+)
+from token_service.client._internal.handlers import in_context_of_call, preceded_by
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.errors import (

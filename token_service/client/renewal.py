@@ -23,9 +23,17 @@ from typing import Any, TypeVar
 
 import grpc
 
-from token_service.client.renewal_state import Outcome, Pause, Reload, Renewal, RenewalPolicy, Save, Step
-from token_service.client.single_flight import SingleFlight, ThreadSingleFlight
-from token_service.client.token_store import MemoryTokenStore, SharedStore, Tokens, TokenStore
+from token_service.client._internal.renewal_state import (
+    Outcome,
+    Pause,
+    Reload,
+    Renewal,
+    RenewalPolicy,
+    Save,
+    Step,
+)
+from token_service.client._internal.single_flight import SingleFlight, ThreadSingleFlight
+from token_service.client._internal.token_store import MemoryTokenStore, SharedStore, Tokens, TokenStore
 from token_service.errors import ServiceError
 from token_service.wire import error_from_rpc
 

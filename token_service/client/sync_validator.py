@@ -12,20 +12,20 @@ from typing import Self
 
 import grpc
 
-from token_service.client.clock import Instant, ValidatorClock
+from token_service.client._internal.clock import Instant, ValidatorClock
+from token_service.client._internal.connection import SyncConnection
+from token_service.client._internal.counters import Counters
+from token_service.client._internal.explanation import Explanation, explain
+from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.thread_follower import ThreadFollower
+from token_service.client._internal.fork import ended, refuse, started
+from token_service.client._internal.key_source import Fetch, KeySource
+from token_service.client._internal.local import Answer, AskService, IssuerState, Known, Outcome, Request
+from token_service.client._internal.remote import answer_of, validate_request
+from token_service.client._internal.setup import Parts, RefreshLimit
+from token_service.client._internal.single_flight import ThreadSingleFlight
+from token_service.client._internal.status import ValidatorStatus, status_of, why_not_ready
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
-from token_service.client.connection import SyncConnection
-from token_service.client.counters import Counters
-from token_service.client.explanation import Explanation, explain
-from token_service.client.fork import ended, refuse, started
-from token_service.client.key_source import Fetch, KeySource
-from token_service.client.local import Answer, AskService, IssuerState, Known, Outcome, Request
-from token_service.client.remote import answer_of, validate_request
-from token_service.client.replica.state import Replica
-from token_service.client.replica.thread_follower import ThreadFollower
-from token_service.client.setup import Parts, RefreshLimit
-from token_service.client.single_flight import ThreadSingleFlight
-from token_service.client.status import ValidatorStatus, status_of, why_not_ready
 from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
@@ -214,7 +214,7 @@ class _Service:
     def start(self) -> None:
         warm = self._issuer.warm_start
         if warm is not None:
-            from token_service.client.warm_start import restore
+            from token_service.client._internal.warm_start import restore
 
             restore(warm, self._replica, self._parts)
         self._connection.open()
@@ -290,7 +290,7 @@ class _Service:
         return self._follower.take_key_set(response.key_set)
 
     def _save(self) -> None:
-        from token_service.client.warm_start import Collector, write
+        from token_service.client._internal.warm_start import Collector, write
 
         warm = self._issuer.warm_start
         if warm is None or self._follower is None:

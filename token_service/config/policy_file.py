@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from token_service.core.access.permissions import Permission, parse_callers
-from token_service.core.policy import PolicyBook, parse_policy_book
+from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
 

@@ -42,9 +42,9 @@ from token_service.config.values import (
     seconds,
     whole,
 )
-from token_service.core.suggestions import did_you_mean, shown
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
+from token_service.suggestions import did_you_mean, shown
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-from token_service.core.suggestions import did_you_mean
 from token_service.files import open_regular
+from token_service.suggestions import did_you_mean
 from token_service.tokens.algorithms import RSA_SIZES
 from token_service.tokens.secret import Secret
 

@@ -1,4 +1,4 @@
-"""The use cases, one a file.
+"""The use cases, one feature a package, with its ports beside it.
 
-They speak to the world through the protocols in `ports` and are told the time.
+They speak to the world through these ports and are told the time.
 """

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from token_service.core.key_making import NewKey
-from token_service.core.ports import StoredSigningKey
+from token_service.core.keys.making import NewKey
+from token_service.core.keys.store import StoredSigningKey
 from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (
     DEFAULT_RSA_BITS,

@@ -5,11 +5,12 @@ A key stays where it was made.
 
 from __future__ import annotations
 
-from token_service.core.key_making import NewKey
-from token_service.core.ports import Signer, StoredSigningKey
+from token_service.core.keys.making import NewKey
+from token_service.core.keys.signer import Signer
+from token_service.core.keys.store import StoredSigningKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.signers.hsm.pkcs11 import PROVIDER, Pkcs11Keys
 from token_service.signers.local import LocalKeys
-from token_service.signers.pkcs11 import PROVIDER, Pkcs11Keys
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 

@@ -1,1 +1,1 @@
-"""Adapters of the ports in `core.ports`: SQL databases, Redis, and memory for tests."""
+"""Adapters of the ports of `core`: SQL databases and Redis."""

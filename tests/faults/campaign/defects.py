@@ -31,7 +31,7 @@ class Defect:
 
 def _verdict_of_the_old_set() -> None:
     """Look the token up, and take a proof that comes up to a second later for a proof of the verdict."""
-    from token_service.client.local import LocalValidator
+    from token_service.client._internal.local import LocalValidator
 
     check = LocalValidator.check
     clean: dict[str, float] = {}
@@ -55,7 +55,7 @@ def _shared_answer_taken_for_new() -> None:
     from dataclasses import replace
 
     from token_service.client import sync_validator, validator
-    from token_service.client.clock import Instant
+    from token_service.client._internal.clock import Instant
 
     ask = validator._Service.ask
     ask_in_thread = sync_validator._Service.ask
@@ -76,7 +76,7 @@ def _shared_answer_taken_for_new() -> None:
 
 def _standby_taken_for_primary() -> None:
     """Every server says that it can be written to, and which timeline it is on."""
-    from token_service.stores.sql import postgresql
+    from token_service.stores.sql.engine import postgresql
 
     lies = {
         "current_setting('transaction_read_only') = 'off'": "true",
@@ -104,7 +104,7 @@ def _standby_taken_for_primary() -> None:
 
 def _stream_skips_an_entry() -> None:
     """Every fifth entry is not sent, and the cursor goes on."""
-    from token_service.rpc import feed
+    from token_service.rpc.stream import feed
 
     encode = feed.encode_entry
     feed.encode_entry = lambda entry: b"" if entry.sequence % 5 == 0 else encode(entry)  # type: ignore[assignment]
@@ -112,8 +112,8 @@ def _stream_skips_an_entry() -> None:
 
 def _cursor_before_data() -> None:
     """The validator says how far it is, and proves it, before the entries are in the set."""
-    from token_service.client.replica.messages import revocation_of
-    from token_service.client.replica.state import Replica
+    from token_service.client._internal.following.messages import revocation_of
+    from token_service.client._internal.following.state import Replica
 
     apply = Replica.apply
 
@@ -136,7 +136,7 @@ def _cursor_before_data() -> None:
 
 def _cache_hit_unchecked() -> None:
     """What was accepted once is accepted for as long as it is in the cache."""
-    from token_service.client.local import LocalValidator
+    from token_service.client._internal.local import LocalValidator
 
     check = LocalValidator.check
 
@@ -166,7 +166,7 @@ def _rotation_without_compare() -> None:
 
 def _acknowledgement_before_commit() -> None:
     """RevokeToken answers, and then the revocation is written."""
-    from token_service.core.revoker import Revoker
+    from token_service.core.revocation.revoker import Revoker
     from token_service.tokens.revocation import Cursor
 
     append = Revoker.append

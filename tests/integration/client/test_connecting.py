@@ -27,7 +27,7 @@ from token_service.errors import (
     UnreachableError,
 )
 
-LOG = "token_service.client.contact"
+LOG = "token_service.client._internal.contact"
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.manual_clock import ManualClock
 from tests.support.token_mint import Mint
-from token_service.client.clock import SystemValidatorClock
+from token_service.client._internal.clock import SystemValidatorClock
+from token_service.client._internal.connection import Connection, SyncConnection
+from token_service.client._internal.contact import Contact
+from token_service.client._internal.counters import Counters
+from token_service.client._internal.credentials import CredentialFiles, TlsCredentials
+from token_service.client._internal.following.state import Replica
 from token_service.client.config import Freshness, ServiceIssuer
-from token_service.client.connection import Connection, SyncConnection
-from token_service.client.contact import Contact
-from token_service.client.counters import Counters
-from token_service.client.credentials import CredentialFiles, TlsCredentials
-from token_service.client.replica.state import Replica
 from token_service.errors import (
     CallerUnauthenticatedError,
     ConfigurationError,
@@ -211,7 +211,7 @@ async def test_many_calls_that_fail_read_the_credentials_once_a_second(site: Sit
     clock = ManualClock()
     connection = AnyConnection(kind, issuer_of(site, credentials=credentials))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("token_service.client.connection.monotonic", clock.elapsed)
+        patch.setattr("token_service.client._internal.connection.monotonic", clock.elapsed)
         await connection.do("open")
         for step in (10.0, 0.5, 0.25, 0.25, 0.5):
             clock.advance(step)

@@ -16,8 +16,8 @@ import pytest
 from tests.support.deadline import eventually, eventually_sync
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.token_mint import AUDIENCE
+from token_service.client._internal.following import follower as follower_module
 from token_service.client.config import Freshness, ServiceIssuer, ValidatorConfig, WhenStale
-from token_service.client.replica import follower as follower_module
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator
 from token_service.errors import InvalidReason, InvalidTokenError

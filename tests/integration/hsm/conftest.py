@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.support.softhsm import SoftHsm, SoftHsmToken
-from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.tokens.secret import Secret
 
 

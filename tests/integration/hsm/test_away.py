@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from tests.support.deadline import eventually
 from tests.support.softhsm import SoftHsmToken
 from token_service.errors import SigningUnavailableError
-from token_service.signers.pkcs11 import Pkcs11Keys, Pkcs11Signer
-from token_service.signers.pkcs11_module import Pkcs11Module
+from token_service.signers.hsm.module import Pkcs11Module
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys, Pkcs11Signer
 from token_service.tokens.algorithms import Algorithm, verifier_for
 from token_service.tokens.secret import Secret
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from token_service.signers.certificates import check_chain, make_csr
-from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.certificates.signing_keys import check_chain, make_csr
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.tokens.algorithms import Algorithm
 
 EXTENSIONS = """

@@ -15,10 +15,10 @@ from joserfc.jwk import import_key
 from pkcs11 import Attribute, ObjectClass
 
 from tests.support.softhsm import SoftHsmToken
-from token_service.core.key_making import NewKey
+from token_service.core.keys.making import NewKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
-from token_service.signers.pkcs11 import Pkcs11Keys
-from token_service.signers.pkcs11_module import Pkcs11Module
+from token_service.signers.hsm.module import Pkcs11Module
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.private_key import generate_private_key, public_key_bytes
 from token_service.tokens import base64url, strict_json
 from token_service.tokens.algorithms import Algorithm, verifier_for
@@ -162,10 +162,10 @@ async def test_what_the_token_can_not_do_is_said_and_leaves_nothing_behind(
         ConfigurationError, match=r"has no keys for RS256 with 99999 bits: it makes \d+ to \d+"
     ):
         await keys.generate(Algorithm.RS256, rsa_bits=99999)
-    monkeypatch.setattr("token_service.signers.pkcs11._ED25519", (b"\x13\x05nonse", b"\x06\x01\x00"))
+    monkeypatch.setattr("token_service.signers.hsm.pkcs11._ED25519", (b"\x13\x05nonse", b"\x06\x01\x00"))
     with pytest.raises((ConfigurationError, SigningUnavailableError)):
         await keys.generate(Algorithm.EDDSA)
-    monkeypatch.setattr("token_service.signers.pkcs11.verifier_for", lambda _: lambda *_: False)
+    monkeypatch.setattr("token_service.signers.hsm.pkcs11.verifier_for", lambda _: lambda *_: False)
     with pytest.raises(ConfigurationError, match="signatures are not what they should be"):
         await keys.generate(Algorithm.ES256)
     assert stored(token) == before
@@ -240,7 +240,7 @@ async def test_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_nothing_of_it_is_imported_before_it_is_used() -> None:
-    program = "import sys, token_service.signers.pkcs11; sys.exit('pkcs11' in sys.modules or 'asn1crypto' in sys.modules)"
+    program = "import sys, token_service.signers.hsm.pkcs11; sys.exit('pkcs11' in sys.modules or 'asn1crypto' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 

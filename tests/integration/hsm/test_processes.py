@@ -13,7 +13,7 @@ from typing import Self
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.support.softhsm import SoftHsmToken
-from token_service.signers.pkcs11 import Pkcs11Keys
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.tokens.algorithms import Algorithm, verifier_for
 
 # Reads {module, label, pin}, then a line for each thing to do; answers with a line each.

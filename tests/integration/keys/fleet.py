@@ -21,7 +21,7 @@ from tests.integration.calls import ACCESS, STRONG, Api
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually
 from token_service.client import ForeignIssuer, Freshness, ServiceIssuer, TokenValidator, ValidatorConfig
-from token_service.client.http_fetch import fetch_over_http
+from token_service.client._internal.http_fetch import fetch_over_http
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 
 BOUND = 3.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.core.key_nodes import ANNOUNCE, PERIOD, KeyFactory, KeyNode, NodeClock, TrueTime, published
-from token_service.core.key_lifecycle import PUBLISHED_AFTER_RETIREMENT
+from token_service.core.keys.lifecycle import PUBLISHED_AFTER_RETIREMENT
 from token_service.stores.sql import SqlStores
 
 DAY = 86400.0

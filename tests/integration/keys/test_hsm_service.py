@@ -22,16 +22,16 @@ from tests.integration.keys.authorities import Authority
 from tests.integration.keys.operator import Operator
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually
+from tests.support.memory_stores import MemoryStores
 from tests.support.softhsm import SoftHsmToken
 from tests.unit.core.key_nodes import PERIOD, KeyNode, NodeClock, TrueTime
 from token_service.client import ServiceIssuer, TokenValidator, ValidatorConfig
-from token_service.core.key_lifecycle import PUBLISHED_AFTER_RETIREMENT
-from token_service.core.ports import StoredSigningKey
+from token_service.core.keys.lifecycle import PUBLISHED_AFTER_RETIREMENT
+from token_service.core.keys.store import StoredSigningKey
 from token_service.errors import SigningUnavailableError
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.local import LocalKeys
-from token_service.signers.pkcs11 import Pkcs11Keys
 from token_service.signers.providers import SigningProviders
-from token_service.stores.memory import MemoryStores
 from token_service.tokens.secret import Secret
 from token_service.v1 import key_service_pb2
 

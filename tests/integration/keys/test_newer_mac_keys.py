@@ -12,8 +12,8 @@ from tests.integration.calls import REFRESH, SESSION, Api, refused
 from tests.integration.keys.operator import Operator
 from tests.integration.nodes import Node, key_encryption_key
 from tests.support.deadline import eventually
-from token_service.core.keyring import mac_context
-from token_service.core.ports import StoredMacKey
+from token_service.core.keys.keyring import mac_context
+from token_service.core.keys.store import StoredMacKey
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.stores.sql.stores import SqlStores
 from token_service.tokens.claims import TokenKind

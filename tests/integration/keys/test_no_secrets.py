@@ -23,7 +23,7 @@ from tests.integration.nodes import Node, key_encryption_key
 from tests.support.deadline import eventually
 from tests.support.postgres import driver_url
 from tests.support.softhsm import SoftHsmToken
-from token_service.core.keyring import mac_context, signing_context
+from token_service.core.keys.keyring import mac_context, signing_context
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.private_key import load_private_key
 from token_service.stores.sql import SqlStores

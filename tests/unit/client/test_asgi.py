@@ -19,8 +19,8 @@ from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.ports import free_port, release_port
 from tests.unit.client.conftest import config_for
+from token_service.client._internal.challenges import parse_challenges
 from token_service.client.asgi import BearerAuthMiddleware, current_claims
-from token_service.client.challenges import parse_challenges
 from token_service.client.validator import TokenValidator
 from token_service.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from hypothesis import given, strategies as st
 
-from token_service.client.channel import _is_local, open_sync_channel
+from token_service.client._internal.channel import _is_local, open_sync_channel
 from token_service.client.config import (
     Backoff,
     ForeignIssuer,

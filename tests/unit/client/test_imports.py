@@ -43,7 +43,7 @@ def test_what_is_not_used_is_not_loaded() -> None:
     modules = loaded_by("from token_service.client import TokenValidator, ServiceIssuer, ValidatorConfig")
     for rarely in (
         "httpx",
-        "token_service.client.warm_start",
+        "token_service.client._internal.warm_start",
         "token_service.client.renewal",
         "token_service.client.asgi",
     ):

@@ -17,7 +17,7 @@ from tests.support.deadline import eventually_sync
 from tests.support.fake_token_service import FakeTokenService
 from tests.support.ports import free_port, release_port
 from tests.unit.client.conftest import config_for
-from token_service.client.handlers import preceded_by
+from token_service.client._internal.handlers import preceded_by
 from token_service.client.interceptors import AioAuthInterceptor, AuthInterceptor, AuthRules, current_claims
 from token_service.client.sync_validator import SyncTokenValidator
 from token_service.client.validator import TokenValidator

@@ -8,7 +8,7 @@ import pytest
 
 from token_service.config import SETTINGS, Address, Profile, Settings, UnixSocket, load_settings
 from token_service.errors import ConfigurationError
-from token_service.stores.sql.url import DatabaseUrl
+from token_service.stores.sql.engine.url import DatabaseUrl
 from token_service.tokens.algorithms import Algorithm
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

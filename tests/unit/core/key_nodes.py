@@ -12,18 +12,14 @@ from typing import Any
 
 from tests.unit.core.node import PlainWrap, RecordingAudit, open_signer
 from tests.unit.core.virtual_time import START
-from token_service.core.key_lifecycle import RotationRules
-from token_service.core.key_making import NewKey
-from token_service.core.key_manager import KeyManager
-from token_service.core.keyring import Keyring, OpenSigner
-from token_service.core.ports import (
-    KeyWrap,
-    Signer,
-    SigningKeyState,
-    StoredKeys,
-    StoredSigningKey,
-)
-from token_service.core.validators import Validators
+from token_service.core.keys.key_wrap import KeyWrap
+from token_service.core.keys.keyring import Keyring, OpenSigner
+from token_service.core.keys.lifecycle import RotationRules
+from token_service.core.keys.making import NewKey
+from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.signer import Signer
+from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
+from token_service.core.subscribers.registry import Validators
 from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (
     generate_private_key,

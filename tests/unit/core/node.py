@@ -7,26 +7,27 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from tests.support.memory_stores import MemoryStores
 from token_service.clock import Clock
-from token_service.core.introspector import Introspection, Introspector, TokenQuery
-from token_service.core.issuance import IssueCommand, IssuedTokens, RefreshCommand
-from token_service.core.issuer import Issuer
-from token_service.core.key_lifecycle import RotationRules
-from token_service.core.key_making import NewKey
-from token_service.core.key_manager import KeyManager
-from token_service.core.keyring import Keyring
-from token_service.core.minter import Minter
-from token_service.core.policy import DAY, Policies, Policy, PolicyBook
-from token_service.core.ports import StoredSigningKey
-from token_service.core.quotas import RateQuota
-from token_service.core.read_index import ReadIndex
-from token_service.core.refresher import Refresher
-from token_service.core.replica import Replica
-from token_service.core.revoker import RevokeCommand, RevokeOutcome, Revoker
-from token_service.core.sessions import Sessions
-from token_service.core.steady_time import SteadyTime
-from token_service.core.tailer import Tailer
-from token_service.core.validators import Validators
+from token_service.core.access.quotas import RateQuota
+from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.issuer import Issuer
+from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.refresher import Refresher
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.lifecycle import RotationRules
+from token_service.core.keys.making import NewKey
+from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.store import StoredSigningKey
+from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.revoker import RevokeCommand, RevokeOutcome, Revoker
+from token_service.core.revocation.steady_time import SteadyTime
+from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.browsing import Sessions
+from token_service.core.subscribers.registry import Validators
+from token_service.core.validation.introspector import Introspection, Introspector, TokenQuery
 from token_service.errors import ConfigurationError
 from token_service.signers.local import LocalSigner
 from token_service.signers.private_key import (
@@ -36,7 +37,6 @@ from token_service.signers.private_key import (
     private_key_bytes,
     public_key_bytes,
 )
-from token_service.stores.memory import MemoryStores
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Revocation
 from token_service.tokens.secret import Secret

@@ -15,9 +15,9 @@ from grpc_status import rpc_status
 
 from tests.unit.core.node import ISSUER, Node
 from token_service.clock import SystemClock
-from token_service.rpc.authorizer import Authorizer, TrustingAuthorizer
-from token_service.rpc.grpc_limits import GrpcLimits
-from token_service.rpc.server import GrpcServer
+from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
+from token_service.rpc.server.grpc_limits import GrpcLimits
+from token_service.rpc.server.server import GrpcServer
 from token_service.telemetry import Metrics
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import (

@@ -12,7 +12,7 @@ from joserfc import jws
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import Key, import_key
 
-from token_service.core.ports import SigningKeyState, StoredSigningKey
+from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.local import LocalKeys, LocalSigner
 from token_service.signers.private_key import generate_private_key, private_key_bytes, verification_material

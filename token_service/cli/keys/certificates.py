@@ -16,10 +16,10 @@ from token_service.cli.keys.administration import (
 )
 from token_service.cli.settings_options import settings_options
 from token_service.config import Settings
-from token_service.core.ports import StoredSigningKey
+from token_service.core.keys.store import StoredSigningKey
 
 if TYPE_CHECKING:
-    from token_service.bootstrap import Keys
+    from token_service.app.node import Keys
 
 
 @click.command("csr", cls=KeyCommand, short_help="Write a certificate request.")
@@ -44,7 +44,7 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
       token-service keys csr KEY_ID --subject "CN=tokens.example.com" > request.pem
       token-service keys csr KEY_ID --subject "CN=tokens.example.com,O=Example" --out request.pem
     """
-    from token_service.signers.certificates import make_csr
+    from token_service.certificates.signing_keys import make_csr
 
     async def make(keys: Keys) -> str:
         signer = keys.keyring.open_signer(key_id)
@@ -72,7 +72,7 @@ def import_certificate(settings: Settings, format_: str, key_id: str, file: Bina
       token-service keys import-certificate KEY_ID chain.pem
       cat key.pem intermediate.pem root.pem | token-service keys import-certificate KEY_ID -
     """
-    from token_service.signers.certificates import check_chain
+    from token_service.certificates.signing_keys import check_chain
 
     chain = file.read()
 

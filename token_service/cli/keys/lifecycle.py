@@ -19,11 +19,11 @@ from token_service.cli.keys.administration import (
 )
 from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
-from token_service.core.ports import SigningKeyState, StoredSigningKey
+from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
 if TYPE_CHECKING:
-    from token_service.bootstrap import Keys
+    from token_service.app.node import Keys
 
 _PUBLIC_KEY_ALGORITHMS = [
     algorithm.value for algorithm in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from token_service.core.access.names import problem_of_pattern
-from token_service.core.suggestions import did_you_mean, listed, shown
 from token_service.errors import ConfigurationError
+from token_service.suggestions import did_you_mean, listed, shown
 
 
 class Permission(StrEnum):

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from token_service.core.ports import LogHead
+from token_service.core.revocation.log import LogHead
 from token_service.errors import StoreUnavailableError
 from token_service.stores.redis import layout
 from token_service.tokens.revocation import Revocation

@@ -9,10 +9,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
+from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.errors import ConfigurationError
 from token_service.stores.sql import schema
-from token_service.stores.sql.database import Database
+from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import insert, number
 from token_service.stores.sql.micros import to_seconds
 from token_service.stores.sql.rows import values_of_mac_key, values_of_signing_key
@@ -23,7 +23,7 @@ _certificates: Final = msgspec.json.Decoder(tuple[bytes, ...]).decode  # base64
 
 
 class SqlKeyStore:
-    """See `core.ports.KeyStore`."""
+    """See `core.keys.store.KeyStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database

@@ -7,14 +7,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.stores.sql.database import Database
+from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import database_now, insert, least
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.schema import leases
 
 
 class SqlLeaseStore:
-    """See `core.ports.LeaseStore`."""
+    """See `core.leases.LeaseStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database

@@ -9,8 +9,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import NodeReport
-from token_service.stores.sql.database import Database
+from token_service.core.subscribers.node_store import NodeReport
+from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import database_now, insert
 from token_service.stores.sql.micros import to_micros
 from token_service.stores.sql.schema import log_head, nodes
@@ -21,7 +21,7 @@ _pairs_by_name: Final = msgspec.json.Decoder(list[tuple[str, int]]).decode
 
 
 class SqlNodeStore:
-    """See `core.ports.NodeStore`."""
+    """See `core.subscribers.node_store.NodeStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database

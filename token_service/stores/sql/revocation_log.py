@@ -11,10 +11,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import FloorPosition, LogHead, LogMovedError, RevocationDraft, SigningKeyState
+from token_service.core.keys.store import SigningKeyState
+from token_service.core.revocation.log import FloorPosition, LogHead, LogMovedError, RevocationDraft
 from token_service.errors import TokenServiceError
-from token_service.stores.sql.database import MAX_QUEUE, Database
-from token_service.stores.sql.errors import StatementRefusedError, unavailable
+from token_service.stores.sql.engine.database import MAX_QUEUE, Database
+from token_service.stores.sql.engine.errors import StatementRefusedError, unavailable
+from token_service.stores.sql.engine.group_commit import GroupCommitter
+from token_service.stores.sql.engine.lane import EVIDENCE, Call, Row, Statement
 from token_service.stores.sql.expressions import (
     authoritative,
     database_now,
@@ -25,8 +28,6 @@ from token_service.stores.sql.expressions import (
     replicated,
     server_identity,
 )
-from token_service.stores.sql.group_commit import GroupCommitter
-from token_service.stores.sql.lane import EVIDENCE, Call, Row, Statement
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of, values_of_draft
 from token_service.stores.sql.schema import log_head, revocation_floors, revocations, sessions, signing_keys
@@ -60,7 +61,7 @@ _COMPACTED: Final = (
 
 
 class SqlRevocationLog:
-    """See `core.ports.RevocationLog`.
+    """See `core.revocation.log.RevocationLog`.
 
     Whoever appends locks the one row of `log_head` first, numbers its entries from there and commits with the
     lock in hand. So entry n + 1 can't be committed before entry n, and there is no number without an entry:

@@ -10,8 +10,9 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from token_service.core.ports import LogHead, RevocationDraft, StoredMacKey, StoredSigningKey
-from token_service.core.session import Session
+from token_service.core.keys.store import StoredMacKey, StoredSigningKey
+from token_service.core.revocation.log import LogHead, RevocationDraft
+from token_service.core.sessions.session import Session
 from token_service.stores.sql import schema
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.tokens.claims import AuthContext, Confirmation

@@ -32,8 +32,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Integer, LargeBinary, Text, Uuid, bindparam
 
+from token_service.stores.sql.engine.lane import ITEM
 from token_service.stores.sql.expressions import greatest, insert, least, number
-from token_service.stores.sql.lane import ITEM
 from token_service.stores.sql.rows import SESSION_COLUMNS
 from token_service.stores.sql.schema import log_head, revocation_floors, sessions
 from token_service.tokens.revocation import RevocationTarget

@@ -9,13 +9,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.ports import Retry, Rotation, SessionFilter, SessionPosition, Use
-from token_service.core.session import Session
+from token_service.core.sessions.session import Session
+from token_service.core.sessions.store import Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.stores.sql import session_statements
-from token_service.stores.sql.database import Database
-from token_service.stores.sql.errors import unavailable
+from token_service.stores.sql.engine.database import Database
+from token_service.stores.sql.engine.errors import unavailable
+from token_service.stores.sql.engine.lane import Call, Row, Statement
 from token_service.stores.sql.expressions import least
-from token_service.stores.sql.lane import Call, Row, Statement
 from token_service.stores.sql.micros import to_micros
 from token_service.stores.sql.rows import session_of, values_of
 from token_service.stores.sql.schema import sessions
@@ -25,7 +25,7 @@ _CREATE_ATTEMPTS: Final = 3
 
 
 class SqlSessionStore:
-    """See `core.ports.SessionStore`; `session_statements` has the argument why its statements decide every
+    """See `core.sessions.store.SessionStore`; `session_statements` has the argument why its statements decide every
     race.
     """
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from token_service.stores.sql import migrations
-from token_service.stores.sql.database import Database
+from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
 from token_service.stores.sql.nodes import SqlNodeStore
@@ -15,7 +15,7 @@ from token_service.stores.sql.sessions import SqlSessionStore
 
 
 class SqlStores:
-    """The stores of `core.ports` on PostgreSQL or SQLite.
+    """The stores that `core` needs, on PostgreSQL or SQLite.
 
     async with SqlStores("postgresql://…") as stores:
         await stores.require_current()

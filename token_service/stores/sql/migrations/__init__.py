@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.errors import ConfigurationError, StoreUnavailableError
-from token_service.stores.sql.engine import WRITES, create_engine, driver_errors
-from token_service.stores.sql.errors import RETRY_AFTER, is_login_refused, name_of
-from token_service.stores.sql.sqlite_file import SqliteFile
-from token_service.stores.sql.url import DatabaseUrl
+from token_service.stores.sql.engine.engine import WRITES, create_engine, driver_errors
+from token_service.stores.sql.engine.errors import RETRY_AFTER, is_login_refused, name_of
+from token_service.stores.sql.engine.sqlite_file import SqliteFile
+from token_service.stores.sql.engine.url import DatabaseUrl
 
 HEAD: Final = "0004"
 """The revision this version of the service works with. A constant, so that a start on an up-to-date database
@@ -41,7 +41,7 @@ async def current_revision(url: DatabaseUrl) -> str | None:
     if url.path is not None and not url.path.exists():
         return None  # looking would make an empty file
     if url.path is None:
-        from token_service.stores.sql.postgresql import require_suitable
+        from token_service.stores.sql.engine.postgresql import require_suitable
 
         with _explained(url):
             await require_suitable(url)
@@ -123,7 +123,7 @@ def _make_file(url: DatabaseUrl, path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise ConfigurationError(f"the database file {path} can't be written: {error.strerror}") from error
-    from token_service.stores.sql import sqlite
+    from token_service.stores.sql.engine import sqlite
 
     try:
         sqlite.connect(SqliteFile(path).uri, sqlite.BUSY_TIMEOUT).close()

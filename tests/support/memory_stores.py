@@ -1,0 +1,454 @@
+"""The stores in the memory of one process, for tests: nothing outlives it and nothing else sees it.
+
+They keep the contracts of the ports in `core` simply because nothing in a call waits, so no other call comes in
+between.
+"""
+
+from __future__ import annotations
+
+import bisect
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+from uuid import UUID
+
+from token_service.clock import Clock, SystemClock
+from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
+from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
+from token_service.core.sessions.session import Session, SessionState
+from token_service.core.sessions.store import Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.subscribers.node_store import NodeReport
+from token_service.tokens.revocation import Revocation, RevocationTarget
+
+_FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
+
+
+class MemoryStores:
+    """All of them, sharing one state."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """`clock`: the database's."""
+        clock = clock or SystemClock()
+        state = _State(clock)
+        self.sessions: Final = MemorySessionStore(state)
+        self.log: Final = MemoryRevocationLog(state)
+        self.keys: Final = MemoryKeyStore(state)
+        self.leases: Final = MemoryLeaseStore(clock)
+        self.nodes: Final = MemoryNodeStore(clock, state)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class _State:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
+        self.entries: list[Revocation] = []
+        self.floors: dict[tuple[RevocationTarget, str], tuple[int, float]] = {}
+        self.sessions: dict[UUID, Session] = {}
+        self.requests: dict[tuple[str, bytes], UUID] = {}
+        self.signing_keys: dict[str, StoredSigningKey] = {}
+        self.mac_keys: dict[int, StoredMacKey] = {}
+
+    def floor(self, session: Session) -> int:
+        targets = (
+            (RevocationTarget.SUBJECT, session.subject),
+            (RevocationTarget.CLIENT, session.client_id),
+            (RevocationTarget.EVERYTHING, ""),
+        )
+        return max(self.floors.get(target, (0, 0.0))[0] for target in targets)
+
+    def seen(self, session: Session) -> Session:
+        """A row with what a statement adds to it."""
+        return replace(session, floor=self.floor(session), head=self.head.sequence)
+
+    def is_live(self, session: Session, now: float) -> bool:
+        return self.seen(session).state(now) is SessionState.ACTIVE
+
+
+def _micro(seconds: float) -> float:
+    return round(seconds * 1_000_000) / 1_000_000
+
+
+def _micro_or_none(seconds: float | None) -> float | None:
+    return None if seconds is None else _micro(seconds)
+
+
+def _same_device(session: Session, device_id: str) -> bool:
+    return session.device_id in {"", device_id}
+
+
+class MemorySessionStore:
+    """See `core.sessions.store.SessionStore`."""
+
+    def __init__(self, state: _State) -> None:
+        self._state: Final = state
+
+    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+        """See `SessionStore.create`."""
+        state = self._state
+        if request_hash is not None:
+            made = state.requests.get((session.client_id, request_hash))
+            if made is not None:
+                return state.seen(state.sessions[made]), False
+            state.requests[session.client_id, request_hash] = session.id
+        assert session.id not in state.sessions
+        row = replace(
+            session,
+            create_time=_micro(session.create_time),
+            rotate_time=_micro(session.rotate_time),
+            last_use_time=_micro(session.last_use_time),
+            idle_expire_time=_micro(session.idle_expire_time),
+            absolute_expire_time=_micro(session.absolute_expire_time),
+            revoke_time=_micro_or_none(session.revoke_time),
+            revision=state.head.sequence,
+        )
+        state.sessions[session.id] = row
+        return state.seen(row), True
+
+    async def rotate(self, command: Rotation) -> Session | None:
+        """See `SessionStore.rotate`."""
+        now = _micro(command.now)
+        row = self._state.sessions.get(command.session_id)
+        if (
+            row is None
+            or row.client_id != command.client_id
+            or not _same_device(row, command.device_id)
+            or row.generation != command.generation
+            or row.refresh_hash != command.current_hash
+            or not self._state.is_live(row, now)
+        ):
+            return None
+        return self._put(
+            replace(
+                row,
+                generation=row.generation + 1,
+                previous_hash=row.refresh_hash,
+                refresh_hash=command.next_hash,
+                key_version=command.key_version,
+                rotate_time=now,
+                last_use_time=now,
+                retries=0,
+                idle_expire_time=min(_micro(command.idle_expire_time), row.absolute_expire_time),
+            )
+        )
+
+    async def retry(self, command: Retry) -> Session | None:
+        """See `SessionStore.retry`."""
+        row = self._state.sessions.get(command.session_id)
+        if (
+            row is None
+            or row.client_id != command.client_id
+            or not _same_device(row, command.device_id)
+            or row.generation != command.generation + 1
+            or row.previous_hash != command.previous_hash
+            or row.rotate_time <= _micro(command.rotated_after)
+            or row.retries >= command.max_retries
+            or not self._state.is_live(row, _micro(command.now))
+        ):
+            return None
+        return self._put(replace(row, retries=row.retries + 1))
+
+    async def use(self, command: Use) -> Session | None:
+        """See `SessionStore.use`."""
+        now = _micro(command.now)
+        row = self._state.sessions.get(command.session_id)
+        if (
+            row is None
+            or (command.refresh_hash is not None and row.refresh_hash != command.refresh_hash)
+            or not self._state.is_live(row, now)
+        ):
+            return None
+        return self._put(
+            replace(
+                row,
+                last_use_time=now,
+                idle_expire_time=min(_micro(command.idle_expire_time), row.absolute_expire_time),
+            )
+        )
+
+    async def get(self, session_id: UUID) -> Session | None:
+        """See `SessionStore.get`."""
+        row = self._state.sessions.get(session_id)
+        return None if row is None else self._state.seen(row)
+
+    async def list(
+        self,
+        by: SessionFilter,
+        value: str,
+        *,
+        live_at: float | None,
+        limit: int,
+        after: SessionPosition | None,
+    ) -> Sequence[Session]:
+        """See `SessionStore.list`."""
+        column: Callable[[Session], str] = {
+            SessionFilter.SUBJECT: lambda row: row.subject,
+            SessionFilter.CLIENT: lambda row: row.client_id,
+            SessionFilter.DEVICE: lambda row: row.device_id,
+        }[by]
+        rows = [
+            row
+            for row in self._state.sessions.values()
+            if column(row) == value
+            and (by is not SessionFilter.DEVICE or row.device_id)
+            and (live_at is None or self._state.is_live(row, _micro(live_at)))
+            and (after is None or (row.create_time, row.id) < (_micro(after.create_time), after.session_id))
+        ]
+        rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
+        return [self._state.seen(row) for row in rows[:limit]]
+
+    async def purge(self, before: float, limit: int) -> int:
+        """See `SessionStore.purge`."""
+        sessions = self._state.sessions
+        gone = [
+            row.id
+            for row in sessions.values()
+            if min(row.idle_expire_time, row.absolute_expire_time) < _micro(before)
+            or (row.revoke_time is not None and row.revoke_time < _micro(before))
+        ][:limit]
+        for session_id in gone:
+            del sessions[session_id]
+        self._state.requests = {key: made for key, made in self._state.requests.items() if made in sessions}
+        return len(gone)
+
+    def _put(self, row: Session) -> Session:
+        self._state.sessions[row.id] = row
+        return self._state.seen(row)
+
+
+class MemoryRevocationLog:
+    """See `core.revocation.log.RevocationLog`."""
+
+    def __init__(self, state: _State) -> None:
+        self._state: Final = state
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
+        """See `RevocationLog.append`."""
+        state = self._state
+        follows = state.head.newest
+        entries = []
+        for draft in drafts:
+            if draft.target is RevocationTarget.SESSION and not self._revoke_session(draft):
+                continue
+            if draft.target is RevocationTarget.KEY and not self._revoke_key(draft):
+                continue
+            entry = Revocation(
+                sequence=state.head.sequence + 1,
+                target=draft.target,
+                value=draft.value,
+                revoke_time=_micro(draft.revoke_time),
+                expire_time=_micro(draft.expires(state.clock.now())),
+                reason=draft.reason,
+                token_expire_time=draft.token_expire_time,
+            )
+            state.head = replace(
+                state.head,
+                sequence=entry.sequence,
+                newest=entry.revoke_time,
+                awaited=entry.sequence if draft.awaited else state.head.awaited,
+            )
+            state.entries.append(entry)
+            if draft.target in _FLOORS:
+                state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
+            entries.append(entry)
+        return replace(state.head, follows=follows), entries
+
+    async def head(self) -> LogHead:
+        """See `RevocationLog.head`."""
+        return replace(self._state.head, read_time=self._state.clock.now())
+
+    async def read(self, after: int, limit: int) -> Sequence[Revocation]:
+        """See `RevocationLog.read`."""
+        entries = self._state.entries
+        start = bisect.bisect_right(entries, after, key=lambda entry: entry.sequence)
+        return entries[start : start + limit]
+
+    async def renew(
+        self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False
+    ) -> LogHead | None:
+        """See `RevocationLog.renew`."""
+        state = self._state
+        if state.head.epoch != replaces or state.head.sequence >= sequence:
+            return None
+        keys: list[Revocation] = []
+        compacted = state.head.compacted
+        if not keep:
+            keys = [entry for entry in state.entries if entry.target is RevocationTarget.KEY]
+            state.entries.clear()
+            compacted = sequence - 1
+        state.head = replace(state.head, epoch=epoch, sequence=sequence - 1, compacted=compacted)
+        await self.append([draft])
+        state.head = replace(state.head, awaited=0)
+        for number, entry in enumerate(keys, sequence + 1):
+            state.entries.append(replace(entry, sequence=number))
+        state.head = replace(state.head, sequence=sequence + len(keys), newest=state.entries[-1].revoke_time)
+        return state.head
+
+    async def compact(self, now: float, limit: int) -> int:
+        """See `RevocationLog.compact`."""
+        state = self._state
+        count = 0
+        for entry in state.entries[:limit]:
+            if entry.expire_time >= _micro(now):
+                break
+            state.head = replace(state.head, compacted=entry.sequence)
+            count += 1
+        del state.entries[:count]
+        return count
+
+    async def purge_floors(
+        self, before: float, limit: int, after: FloorPosition | None = None
+    ) -> tuple[int, FloorPosition | None]:
+        """See `RevocationLog.purge_floors`."""
+        floors = self._state.floors
+        named = sorted(floor for floor in floors if floor[0] is not RevocationTarget.EVERYTHING)
+        looked_at = [floor for floor in named if after is None or floor > after][:limit]
+        gone = [
+            floor for floor in looked_at if floors[floor][1] < _micro(before) and not self._is_above(floor)
+        ]
+        for floor in gone:
+            del floors[floor]
+        return len(gone), looked_at[-1] if len(looked_at) == limit else None
+
+    def _is_above(self, floor: tuple[RevocationTarget, str]) -> bool:
+        """Whether a session is below a floor."""
+        target, value = floor
+        sequence, _ = self._state.floors[floor]
+        return any(
+            session.revision < sequence
+            and value == (session.subject if target is RevocationTarget.SUBJECT else session.client_id)
+            for session in self._state.sessions.values()
+        )
+
+    def _revoke_session(self, draft: RevocationDraft) -> bool:
+        try:
+            row = self._state.sessions.get(UUID(draft.value))
+        except ValueError:
+            return False
+        if row is None or row.revoke_time is not None:
+            return False
+        self._state.sessions[row.id] = replace(
+            row, revoke_time=_micro(draft.revoke_time), revoke_reason=draft.reason
+        )
+        return True
+
+    def _revoke_key(self, draft: RevocationDraft) -> bool:
+        key = self._state.signing_keys.get(draft.value)
+        if key is None or key.state is SigningKeyState.REVOKED:
+            return False
+        self._state.signing_keys[key.key_id] = replace(
+            key, state=SigningKeyState.REVOKED, revoke_time=_micro(draft.revoke_time)
+        )
+        self._state.head = replace(self._state.head, key_revision=self._state.head.key_revision + 1)
+        return True
+
+
+class MemoryKeyStore:
+    """See `core.keys.store.KeyStore`."""
+
+    def __init__(self, state: _State) -> None:
+        self._state: Final = state
+
+    async def load(self) -> StoredKeys:
+        """See `KeyStore.load`."""
+        signing = sorted(self._state.signing_keys.values(), key=lambda key: (key.create_time, key.key_id))
+        mac = sorted(self._state.mac_keys.values(), key=lambda key: key.version)
+        return StoredKeys(self._state.head.key_revision, signing, mac)
+
+    async def save(
+        self,
+        expected_revision: int,
+        signing_keys: Sequence[StoredSigningKey],
+        mac_keys: Sequence[StoredMacKey],
+        *,
+        deleted_key_ids: Sequence[str] = (),
+    ) -> bool:
+        """See `KeyStore.save`."""
+        state = self._state
+        if state.head.key_revision != expected_revision:
+            return False
+        state.head = replace(state.head, key_revision=expected_revision + 1)
+        for key in signing_keys:
+            state.signing_keys[key.key_id] = replace(
+                key,
+                create_time=_micro(key.create_time),
+                activate_time=_micro_or_none(key.activate_time),
+                retire_time=_micro_or_none(key.retire_time),
+                revoke_time=_micro_or_none(key.revoke_time),
+            )
+        for mac_key in mac_keys:
+            state.mac_keys[mac_key.version] = replace(mac_key, create_time=_micro(mac_key.create_time))
+        for key_id in deleted_key_ids:
+            state.signing_keys.pop(key_id, None)
+        return True
+
+
+class MemoryLeaseStore:
+    """See `core.leases.LeaseStore`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock: Final = clock
+        self._leases: Final[dict[str, tuple[str, float]]] = {}
+        self._noted: Final[dict[str, float]] = {}
+
+    async def acquire(self, name: str, holder: str, ttl: float) -> bool:
+        """See `LeaseStore.acquire`."""
+        now = self._clock.monotonic()
+        other, until = self._leases.get(name, (holder, 0.0))
+        if other != holder and until > now:
+            return False
+        self._leases[name] = (holder, now + ttl)
+        return True
+
+    async def release(self, name: str, holder: str) -> None:
+        """See `LeaseStore.release`."""
+        now = self._clock.monotonic()
+        if self._leases.get(name, ("", 0.0))[0] == holder:
+            self._leases[name] = (holder, min(now, self._leases[name][1]))
+
+    async def earliest(self, name: str, time: float) -> float:
+        """See `LeaseStore.earliest`."""
+        self._noted[name] = min(_micro(time), self._noted.get(name, _micro(time)))
+        return self._noted[name]
+
+    async def note(self, name: str, time: float) -> None:
+        """See `LeaseStore.note`."""
+        self._noted[name] = _micro(time)
+
+
+class MemoryNodeStore:
+    """See `core.subscribers.node_store.NodeStore`."""
+
+    def __init__(self, clock: Clock, state: _State) -> None:
+        self._clock: Final = clock
+        self._state: Final = state
+        self._reports: Final[dict[str, tuple[float, NodeReport]]] = {}
+
+    async def report(self, report: NodeReport) -> None:
+        """See `NodeStore.report`."""
+        self._reports[report.node_id] = (self._clock.monotonic(), report)
+
+    async def reports(self, max_age: float) -> Sequence[NodeReport]:
+        """See `NodeStore.reports`."""
+        now = self._clock.monotonic()
+        for node_id in [n for n, (written, _) in self._reports.items() if now - written > max_age]:
+            del self._reports[node_id]
+        return [replace(report, age=now - written) for _, (written, report) in sorted(self._reports.items())]
+
+    async def forget(self, node_id: str) -> None:
+        """See `NodeStore.forget`."""
+        self._reports.pop(node_id, None)
+
+    async def request(self, sequence: int) -> None:
+        """See `NodeStore.request`."""
+        head = self._state.head
+        self._state.head = replace(head, awaited=max(sequence, head.awaited))

@@ -1,0 +1,225 @@
+"""Processes that share a store of tokens: none may present a refresh token that another has exchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.both_sources import AnySource, Store, tokens_of
+from tests.support.fake_token_service import FakeTokenService
+from token_service.client._internal.token_store import SharedStore
+from token_service.client.renewal import Tokens
+from token_service.errors import SessionRevokedError
+
+
+class FileStore(Store):
+    """As an application would write it; every process has its own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(None)
+        self.path = path
+        self.unreadable = False
+
+    def load(self) -> Tokens | None:
+        if self.unreadable:
+            raise ValueError("half a file")
+        if not self.path.exists():
+            return None
+        read = json.loads(self.path.read_text())
+        return Tokens(**{**read, "scopes": tuple(read["scopes"])})
+
+    def save(self, tokens: Tokens) -> None:
+        super().save(tokens)
+        new = self.path.with_suffix(f".{id(self)}")
+        new.write_text(json.dumps(asdict(tokens)))
+        os.replace(new, self.path)  # noqa: PTH105  # as an application would
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+def process(kind: str, service: FakeTokenService, path: Path, **options: Any) -> AnySource:
+    return AnySource(kind, service, FileStore(path), **options)
+
+
+def sent(service: FakeTokenService) -> list[str]:
+    return [call.refresh_token for call in service.refresh_calls]
+
+
+async def test_a_process_goes_on_with_what_another_renewed_long_ago(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    first = tokens_of(service)
+    FileStore(path).save(first)
+    async with process(kind, service, path) as one, process(kind, service, path) as other:
+        assert await one.token() == await other.token() == first.access_token
+        for _ in range(3):  # the fake takes the token of before for a retry, and any older one for reuse
+            one.invalidate(await one.token())
+            await one.token()
+        assert service.generation == 3
+        other.invalidate(first.access_token)
+        assert await other.token() == await one.token()
+        assert sent(service) == ["refresh-0", "refresh-1", "refresh-2"]
+        other.invalidate(await other.token())
+        await other.token()
+        assert sent(service)[3:] == ["refresh-3"]
+
+
+async def test_processes_that_renew_at_once_keep_one_session(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1))
+    processes = [process(kind, service, path) for _ in range(5)]
+    try:
+        for generation in range(1, 5):
+            got = await asyncio.gather(*(one.token() for one in processes))
+            assert service.generation == generation
+            assert FileStore(path).load().refresh_token == f"refresh-{generation}"  # type: ignore[union-attr]
+            for one, token in zip(processes, got, strict=True):
+                one.invalidate(token)
+                FileStore(path).save(tokens_of(service, life=-1, refresh=f"refresh-{generation}"))
+    finally:
+        for one in processes:
+            await one.__aexit__()
+
+
+async def test_before_every_repetition_the_store_is_read(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1))
+    service.lose_refreshes = 1
+    async with process(kind, service, path) as one:
+        store = one.store
+        assert isinstance(store, FileStore)
+        theirs = tokens_of(service, refresh="refresh-7")
+        load = store.load
+
+        def load_and_be_overtaken() -> Tokens | None:
+            if service.refresh_calls:
+                FileStore(path).save(theirs)
+            return load()
+
+        store.load = load_and_be_overtaken  # type: ignore[method-assign]
+        assert await one.token() == theirs.access_token
+        assert sent(service) == ["refresh-0"]
+        assert store.saves == 0
+
+
+async def test_a_late_answer_does_not_replace_what_another_process_has_stored(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1))
+    async with process(kind, service, path) as one:
+        store = one.store
+        assert isinstance(store, FileStore)
+        theirs = tokens_of(service, refresh="refresh-2")
+        load = store.load
+
+        def load_and_be_overtaken() -> Tokens | None:
+            if service.generation == 1:  # answered, and not stored yet
+                FileStore(path).save(theirs)
+            return load()
+
+        store.load = load_and_be_overtaken  # type: ignore[method-assign]
+        assert await one.token() == theirs.access_token
+        assert store.saves == 0
+        assert load() == theirs
+
+
+async def test_a_login_of_another_process_begins_a_session_that_has_ended_anew(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1))
+    service.refuse_refreshes = SessionRevokedError()
+    async with process(kind, service, path) as one, process(kind, service, path) as other:
+        for _ in range(2):
+            with pytest.raises(SessionRevokedError):
+                await one.token()
+        assert len(service.refresh_calls) == 1
+        login = tokens_of(service, refresh="refresh-0b")
+        await other.do("replace", login)
+        assert await one.token() == login.access_token
+        assert len(service.refresh_calls) == 1
+
+
+async def test_a_store_that_is_behind_is_not_believed(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    first = tokens_of(service, life=-1)
+    FileStore(path).save(first)
+    async with process(kind, service, path) as one:
+        for generation in (1, 2, 3):
+            one.invalidate(await one.token())
+            assert service.generation == generation
+            FileStore(path).save(first)  # e.g. a process that was stopped while it saved
+        await one.token()
+        assert sent(service) == [f"refresh-{number}" for number in range(4)]
+
+
+async def test_a_login_that_could_not_be_stored_is_not_lost_to_what_is_stored(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1, refresh="old-0"))
+    async with process(kind, service, path) as one:
+        one.store.broken = True
+        await one.do("replace", tokens_of(service, life=-1))
+        one.store.broken = False
+        await one.token()
+        assert sent(service) == ["refresh-0"]
+    assert FileStore(path).load().refresh_token == "refresh-1"  # type: ignore[union-attr]
+
+
+async def test_without_rotation_a_newer_access_token_of_another_process_is_used(
+    service: FakeTokenService, kind: str, path: Path
+) -> None:
+    first = tokens_of(service)
+    FileStore(path).save(first)
+    async with process(kind, service, path) as one:
+        assert await one.token() == first.access_token
+        newer = tokens_of(service, life=901)
+        FileStore(path).save(newer)
+        one.invalidate(first.access_token)
+        assert await one.token() == newer.access_token
+        assert service.refresh_calls == []
+
+
+async def test_a_store_that_can_not_be_read_again_costs_a_line_in_the_log(
+    service: FakeTokenService, kind: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    FileStore(path).save(tokens_of(service, life=-1))
+    async with process(kind, service, path) as one:
+        first = await one.token()
+        assert isinstance(one.store, FileStore)
+        one.store.unreadable = True
+        one.invalidate(first)
+        with caplog.at_level(logging.ERROR):
+            assert await one.token() != first
+        assert "half a file" in caplog.text
+        assert "refresh-" not in caplog.text
+        assert sent(service) == ["refresh-0", "refresh-1"]
+
+
+def test_one_thread_at_a_time_is_in_the_store(service: FakeTokenService) -> None:
+    inside: list[int] = []
+
+    class Counting(Store):
+        def load(self) -> Tokens | None:
+            inside.append(1)
+            assert len(inside) == 1
+            inside.pop()
+            return super().load()
+
+    tokens = tokens_of(service)
+    store = SharedStore(Counting(tokens))
+    assert store.save(tokens, frozenset({"refresh-0"})) is True
+    assert store.save(tokens, frozenset()) == tokens
+    assert store.overwrite(tokens) == (True, tokens)

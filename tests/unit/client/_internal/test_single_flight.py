@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from tests.support.deadline import eventually_sync
+from token_service.client._internal.single_flight import SingleFlight, ThreadSingleFlight
+
+
+async def test_one_does_it_for_all_tasks() -> None:
+    flights: SingleFlight[str, int] = SingleFlight()
+    calls = 0
+    go = asyncio.Event()
+
+    async def work() -> int:
+        nonlocal calls
+        calls += 1
+        await go.wait()
+        return calls
+
+    waiting = [asyncio.ensure_future(flights.do("a", work)) for _ in range(10)]
+    other = asyncio.ensure_future(flights.do("b", work))
+    await asyncio.sleep(0)
+    assert len(flights) == 2
+    waiting[0].cancel()
+    go.set()
+    results = await asyncio.gather(*waiting, other, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [2] * 10  # both flights saw the second call
+    assert len(flights) == 0
+    assert await flights.do("a", work) == 3
+
+
+async def test_a_failure_is_everyones_and_not_remembered() -> None:
+    flights: SingleFlight[str, int] = SingleFlight()
+
+    async def fail() -> int:
+        await asyncio.sleep(0)
+        raise OSError("away")
+
+    async def work() -> int:
+        return 1
+
+    results = await asyncio.gather(flights.do("a", fail), flights.do("a", fail), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    assert await flights.do("a", work) == 1
+
+
+async def test_closing_cancels_what_is_under_way() -> None:
+    flights: SingleFlight[str, None] = SingleFlight()
+    task = flights.begin("a", lambda: asyncio.sleep(60))
+    await flights.close()
+    assert task.cancelled()
+
+
+def test_one_does_it_for_all_threads() -> None:
+    flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
+    calls = 0
+    began = threading.Event()
+    go = threading.Event()
+    results: list[int] = []
+
+    def work() -> int:
+        nonlocal calls
+        calls += 1
+        began.set()
+        go.wait(10)
+        return calls
+
+    threads = [threading.Thread(target=lambda: results.append(flights.do("a", work))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    began.wait(10)
+    time.sleep(0.1)  # the others get to wait; were one late, it would only do the work again
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(results) == 8
+    assert len(flights) == 0
+
+
+def test_a_thread_joins_what_it_may_not_begin() -> None:
+    flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
+    go = threading.Event()
+    allowed = iter([True])
+    results: list[int | None] = []
+
+    def work() -> int:
+        assert go.wait(60)
+        return 1
+
+    def ask() -> None:
+        results.append(flights.do_if(lambda: next(allowed, False), "a", work))
+
+    first = threading.Thread(target=ask)
+    first.start()
+    eventually_sync(lambda: len(flights) == 1)
+    others = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in others:
+        thread.start()
+    assert flights.do_if(lambda: False, "b", work) is None
+    go.set()
+    for thread in (first, *others):
+        thread.join(60)
+    assert flights.do_if(lambda: False, "a", work) is None
+    assert set(results) <= {1, None}  # None: it came when all was over
+    assert 1 in results
+    assert next(allowed, None) is None
+
+
+def test_a_failure_in_a_thread_is_not_remembered() -> None:
+    flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
+
+    def fail() -> int:
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        flights.do("a", fail)
+    assert flights.do("a", lambda: 1) == 1

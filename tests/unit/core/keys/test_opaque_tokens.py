@@ -1,0 +1,236 @@
+"""Tokens made with a MAC key that a node does not know: another node is a step ahead, or somebody made the
+number up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.support.memory_stores import MemoryStores
+from tests.unit.core.key_nodes import KeyRotatingWrap
+from tests.unit.core.node import Intercepted, Node, raising
+from tests.unit.core.virtual_time import LoopClock, virtual_time
+from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.policies.policy import DAY, Policy
+from token_service.errors import (
+    ConfigurationError,
+    InvalidReason,
+    KeysStaleError,
+    RefreshTokenInvalidError,
+    SessionRevokedError,
+    StoreUnavailableError,
+)
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.opaque_token import MacKeys, OpaqueToken
+from token_service.tokens.secret import Secret
+
+KINDS = frozenset({TokenKind.REFRESH, TokenKind.SESSION})
+POLICY = Policy(refresh_token_ttl=400 * DAY, idle_timeout=400 * DAY, grace_period=300)
+
+
+class Counted:
+    """Stores that count the calls of one node."""
+
+    def __init__(self, stores: MemoryStores) -> None:
+        self.sessions = Intercepted(stores.sessions)
+        self.log = Intercepted(stores.log)
+        self.keys = Intercepted(stores.keys)
+        self.leases, self.nodes = stores.leases, stores.nodes
+
+    def calls(self) -> list[str]:
+        return [*self.sessions.calls, *self.log.calls, *self.keys.calls]
+
+    def forget(self) -> None:
+        for store in (self.sessions, self.log, self.keys):
+            store.calls.clear()
+
+
+async def two_nodes() -> tuple[Node, Node, Counted]:
+    """One that changes the keys, and one whose calls are counted."""
+    clock = LoopClock()
+    stores = MemoryStores(clock)
+    counted = Counted(stores)
+    options: dict[str, Any] = {"policy": POLICY, "max_staleness": 1e12}
+    ahead = await Node(clock, stores=stores, **options).start()
+    behind = await Node(
+        clock, stores=counted, sessions=counted.sessions, log=counted.log, node_id="node-2", seed=2, **options
+    ).start()
+    return ahead, behind, counted
+
+
+async def encrypt_anew(node: Node) -> None:
+    """As an operator does who has given the new key-encryption key to this node alone."""
+    wrap = KeyRotatingWrap("kek-2", "kek-1")
+    node.keyring._wrap = node.key_manager._maker._wrap = wrap
+    assert await node.key_manager.rewrap()
+
+
+async def replace_mac_keys(node: Node, times: int = 2) -> None:
+    """Until new tokens are made with a version that was not there before."""
+    for _ in range(times):
+        await asyncio.sleep(90 * DAY)
+        await node.key_manager.advance()
+
+
+def forged(version: int, kind: TokenKind = TokenKind.REFRESH) -> str:
+    keys = MacKeys({version: Secret(b"k" * 32)}, version)
+    return OpaqueToken(kind, version, UUID(int=7), 0, Secret(b"s" * 32)).format(keys)
+
+
+async def stuck() -> tuple[Node, Node, Counted, IssuedTokens]:
+    """A node that can't use the keys as they are stored, and tokens made with one of those."""
+    ahead, behind, counted = await two_nodes()
+    await encrypt_anew(ahead)
+    await replace_mac_keys(ahead)
+    await behind.tailer.start()
+    assert behind.keyring.failure is not None
+    made = await ahead.issue(kinds=KINDS)
+    assert ahead.keyring.mac_keys.active not in behind.keyring.mac_keys.keys
+    counted.forget()
+    return ahead, behind, counted, made
+
+
+@virtual_time
+async def test_a_node_that_cannot_use_the_new_keys_says_so_instead_of_ending_sessions():
+    ahead, behind, counted, made = await stuck()
+    with pytest.raises(KeysStaleError) as error:
+        await behind.refresh(made.refresh_token)
+    assert error.value.retry_after
+    for token in (made.refresh_token, made.session_token):
+        with pytest.raises(KeysStaleError):
+            await behind.validate(token)
+    with pytest.raises(KeysStaleError):
+        await behind.revoke(token=made.refresh_token)  # must not seem to have succeeded
+    assert counted.calls() == []  # not knowing costs nothing
+    assert (await ahead.refresh(made.refresh_token)).session_id == made.session_id
+    # What it knows goes on.
+    own = await behind.issue(kinds=KINDS)
+    assert (await behind.refresh(own.refresh_token)).session_id == own.session_id
+    assert (await behind.validate(own.session_token)).reason is None
+
+
+@virtual_time
+async def test_it_knows_again_with_the_key_encryption_key_it_lacked():
+    _, behind, _, made = await stuck()
+    behind.keyring._wrap = KeyRotatingWrap("kek-2", "kek-1")
+    await behind.tailer.start()
+    assert behind.keyring.failure is None
+    assert (await behind.validate(made.session_token)).reason is None
+    assert (await behind.refresh(made.refresh_token)).session_id == made.session_id
+    with pytest.raises(RefreshTokenInvalidError):
+        await behind.refresh(forged(999))
+
+
+@virtual_time
+async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: pytest.LogCaptureFixture):
+    ahead, behind, counted = await two_nodes()
+    counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
+    await replace_mac_keys(ahead)
+    for _ in range(3):
+        await behind.tailer.start()
+    made = await ahead.issue()
+    with pytest.raises(KeysStaleError):
+        await behind.refresh(made.refresh_token)
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("keyring")]
+    assert said == ["the keys stay as they were: a row can't be read"]
+
+
+@virtual_time
+async def test_it_knows_again_when_the_rows_are_what_they_were():
+    _, behind, counted = await two_nodes()
+    counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
+    with pytest.raises(ConfigurationError):
+        await behind.keyring.refresh()
+    del counted.keys.before["load"]
+    await behind.tailer.start()  # finds the revision it has
+    assert behind.keyring.failure is None
+    with pytest.raises(RefreshTokenInvalidError):
+        await behind.refresh(forged(999))
+
+
+@virtual_time
+async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_look():
+    _, behind, counted = await two_nodes()
+    tokens = [forged(version, kind) for version in range(100, 200) for kind in KINDS]
+    await asyncio.sleep(1)
+    refreshes = await asyncio.gather(*(behind.refresh(token) for token in tokens), return_exceptions=True)
+    assert {type(result) for result in refreshes} == {RefreshTokenInvalidError}
+    validated = await asyncio.gather(*(behind.validate(token) for token in tokens))
+    assert {answer.reason for answer in validated} == {InvalidReason.BAD_SIGNATURE}
+    assert (counted.sessions.calls, counted.keys.calls) == ([], ["load"])  # that of the start
+    assert counted.log.calls.count("head") <= 4
+    # However long it lasts: so many looks a second and no more.
+    counted.forget()
+
+    async def forger() -> None:
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            with pytest.raises(RefreshTokenInvalidError):
+                await behind.refresh(tokens[0])
+
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(forger() for _ in range(10)))
+    elapsed = asyncio.get_running_loop().time() - began
+    assert set(counted.calls()) == {"head"}
+    assert 10 < len(counted.calls()) <= elapsed / 0.05 + 1
+
+
+@virtual_time
+async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
+    ahead, behind, counted = await two_nodes()
+    await replace_mac_keys(ahead)
+    made = await ahead.issue(kinds=KINDS)
+    counted.forget()
+    assert (await behind.refresh(made.refresh_token)).session_id == made.session_id
+    assert counted.keys.calls == ["load"]
+    assert (await behind.validate(made.session_token)).reason is None
+
+
+@virtual_time
+async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
+    ahead, behind, _ = await two_nodes()
+    await replace_mac_keys(ahead)
+    made = await ahead.issue(kinds=KINDS)
+    await behind.revoke(token=made.refresh_token)
+    with pytest.raises(SessionRevokedError):
+        await ahead.refresh(made.refresh_token)
+
+
+@virtual_time
+async def test_while_it_cannot_look_it_does_not_judge():
+    ahead, behind, counted = await two_nodes()
+    await replace_mac_keys(ahead)
+    made = await ahead.issue()
+    counted.log.before["head"] = raising(StoreUnavailableError())
+    with pytest.raises(StoreUnavailableError):
+        await behind.refresh(made.refresh_token)
+    # A version below those it has can't come any more.
+    behind.keyring._copy = replace(behind.keyring._copy, mac_keys=MacKeys({7: Secret(b"k" * 32)}, 7))
+    with pytest.raises(RefreshTokenInvalidError):
+        await behind.refresh(forged(6))
+
+
+@virtual_time
+async def test_a_retry_whose_successor_was_made_with_a_key_not_known_here_is_no_defect():
+    ahead, behind, _ = await two_nodes()
+    first = await ahead.issue(request_id="once")
+    await replace_mac_keys(ahead)
+    second = await ahead.refresh(first.refresh_token)
+    with pytest.raises(KeysStaleError):
+        await behind.refresh(first.refresh_token)
+    assert (await ahead.refresh(first.refresh_token)).refresh_token == second.refresh_token
+
+
+@virtual_time
+async def test_a_repeated_issue_whose_tokens_were_made_with_a_key_not_known_here_is_no_defect():
+    ahead, behind, _ = await two_nodes()
+    await replace_mac_keys(ahead)
+    first = await ahead.issue(request_id="once")
+    with pytest.raises(KeysStaleError):
+        await behind.issue(request_id="once")
+    assert (await ahead.issue(request_id="once")).refresh_token == first.refresh_token

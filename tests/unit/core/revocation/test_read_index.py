@@ -1,0 +1,208 @@
+"""A call gets a head that was read after it arrived, and shares that read with the calls it can be shared
+with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import deque
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.unit.core.virtual_time import VirtualTimeLoop, cancelled, settle, virtual_time
+from token_service.core.revocation.log import LogHead
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.errors import StoreUnavailableError
+
+
+class SlowLog:
+    """A log whose reads take as long as the test says.
+
+    A read returns the number of the moment it began at.
+    """
+
+    def __init__(self) -> None:
+        self.moment = 0
+        self.under_way: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.reads = 0
+
+    async def head(self) -> LogHead:
+        self.moment += 1
+        self.reads += 1
+        began = self.moment
+        done = asyncio.get_running_loop().create_future()
+        self.under_way.append((began, done))
+        await done
+        return LogHead("epoch-one", began, 0, 0)
+
+    def finish(self, error: Exception | None = None) -> None:
+        _, done = self.under_way.popleft()
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+
+def call(index: ReadIndex) -> asyncio.Task[LogHead]:
+    return asyncio.create_task(index.head())
+
+
+@virtual_time
+async def test_a_call_does_not_join_a_read_that_began_before_it():
+    log = SlowLog()
+    index = ReadIndex(log)
+    first = call(index)
+    await settle()
+    assert log.reads == 1
+    log.moment = 100  # something is acknowledged here, after the read began
+    second = call(index)
+    await settle()
+    log.finish()
+    assert (await first).sequence == 1
+    await settle()
+    assert log.reads == 2
+    log.finish()
+    assert (await second).sequence == 101
+
+
+@virtual_time
+async def test_calls_that_wait_for_the_next_read_share_it():
+    log = SlowLog()
+    index = ReadIndex(log)
+    first = call(index)
+    await settle()
+    others = [call(index) for _ in range(50)]
+    await settle()
+    log.finish()
+    await settle()
+    assert log.reads == 2
+    log.finish()
+    heads = await asyncio.gather(first, *others)
+    assert [head.sequence for head in heads] == [1, *[2] * 50]
+    assert log.reads == 2
+
+
+@virtual_time
+async def test_after_all_is_done_the_next_call_reads_at_once():
+    log = SlowLog()
+    index = ReadIndex(log)
+    for number in range(1, 4):
+        task = call(index)
+        await settle()
+        assert log.reads == number
+        log.finish()
+        assert (await task).sequence == number
+
+
+@virtual_time
+async def test_a_failure_reaches_those_who_joined_and_nobody_else():
+    log = SlowLog()
+    index = ReadIndex(log)
+    first = call(index)
+    await settle()
+    joined = [call(index), call(index)]
+    await settle()
+    log.finish(StoreUnavailableError())
+    await settle()
+    later = call(index)
+    await settle()
+    log.finish()
+    with pytest.raises(StoreUnavailableError):
+        await first
+    assert [(await task).sequence for task in joined] == [2, 2]
+    await settle()
+    log.finish()
+    assert (await later).sequence == 3
+
+
+@virtual_time
+async def test_a_failing_shared_read_fails_all_who_share_it_and_then_heals():
+    log = SlowLog()
+    index = ReadIndex(log)
+    first = call(index)
+    await settle()
+    joined = [call(index), call(index)]
+    await settle()
+    log.finish()
+    await settle()
+    log.finish(StoreUnavailableError())
+    assert (await first).sequence == 1
+    results = await asyncio.gather(*joined, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailableError] * 2
+    again = call(index)
+    await settle()
+    log.finish()
+    assert (await again).sequence == 3
+
+
+@virtual_time
+async def test_a_caller_that_goes_away_takes_the_read_from_nobody():
+    log = SlowLog()
+    index = ReadIndex(log)
+    first = call(index)
+    await settle()
+    leaving, staying = call(index), call(index)
+    await settle()
+    await cancelled(first)
+    await cancelled(leaving)
+    later = call(index)
+    await settle()
+    log.finish()
+    await settle()
+    log.finish()
+    assert (await staying).sequence == 2
+    assert (await later).sequence == 2
+
+
+@virtual_time
+async def test_a_failure_nobody_waits_for_is_not_reported_as_forgotten():
+    log = SlowLog()
+    index = ReadIndex(log)
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    task = call(index)
+    await settle()
+    await cancelled(task)
+    log.finish(StoreUnavailableError())
+    await settle()
+    del task  # its traceback still holds the read
+    gc.collect()
+    assert not problems
+    again = call(index)
+    await settle()
+    log.finish()
+    assert (await again).sequence == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["call", "finish", "fail", "leave", "go on"]), max_size=40))
+def test_whatever_the_order_no_call_gets_a_read_older_than_itself(steps: list[str]):
+    async def scenario() -> None:
+        log = SlowLog()
+        index = ReadIndex(log)
+        calls: list[tuple[int, asyncio.Task[LogHead]]] = []
+        for step in steps:
+            if step == "call":
+                log.moment += 1
+                calls.append((log.moment, call(index)))
+                await asyncio.sleep(0)
+            elif step in {"finish", "fail"} and log.under_way:
+                log.finish(StoreUnavailableError() if step == "fail" else None)
+            elif step == "leave" and calls:
+                calls.pop(len(calls) // 2)[1].cancel()
+            elif step == "go on":
+                await settle()
+        for _ in range(3):  # at most one under way and one after it
+            await settle()
+            while log.under_way:
+                log.finish()
+        await settle()
+        for arrived, task in calls:
+            assert task.done()
+            if task.exception() is None:
+                assert task.result().sequence > arrived
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario())

@@ -1,0 +1,841 @@
+"""The tailer brings every entry of the log, in order, whatever hints come, get lost or come twice."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Self
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.support.memory_stores import MemoryStores
+from tests.unit.core.node import Intercepted, Node, raising, sequences
+from tests.unit.core.virtual_time import (
+    START,
+    LoopClock,
+    VirtualTimeLoop,
+    cancelled,
+    settle,
+    virtual_time,
+)
+from token_service.core.revocation.log import RevocationDraft
+from token_service.core.revocation.revoker import Revoker
+from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
+
+
+def draft(value: str, now: float = START) -> RevocationDraft:
+    return Revoker.draft(RevocationTarget.SUBJECT, value, now)
+
+
+class TwoNodes:
+    """A node whose tailer runs, and a log that another node appends to."""
+
+    def __init__(self, *, poll_interval: float = 1.0, max_staleness: float = 5.0) -> None:
+        self.clock = LoopClock()
+        self.stores = MemoryStores(self.clock)
+        self.log = Intercepted(self.stores.log)
+        self.node = Node(
+            self.clock,
+            stores=self.stores,
+            log=self.log,
+            poll_interval=poll_interval,
+            max_staleness=max_staleness,
+        )
+        self.replica = self.node.replica
+        self.tailer = self.node.tailer
+        self.number = 0
+
+    async def __aenter__(self) -> Self:
+        await self.node.start()
+        self.task = asyncio.create_task(self.tailer.run())
+        await settle()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if not self.task.done():
+            await cancelled(self.task)
+
+    async def elsewhere(self, count: int = 1) -> list[Revocation]:
+        """Entries that another node appends."""
+        entries: list[Revocation] = []
+        for _ in range(count):
+            self.number += 1
+            entries += (await self.stores.log.append([draft(f"subject-{self.number}")]))[1]
+        return entries
+
+    def subjects(self) -> set[str]:
+        return {entry.value for entry in self.replica.revocations.entries()}
+
+    async def replace_log(self, entries: int, *, epoch: str | None = None, since: float = START) -> None:
+        """Put another log in place of this one: of another epoch, or the same as it once was (a restored
+        backup).
+        """
+        state = self.stores.log._state
+        other = MemoryStores(self.clock)
+        for number in range(entries):
+            await other.log.append([draft(f"other-{number + 1}", since + number)])
+        state.entries = other.log._state.entries
+        state.floors = other.log._state.floors
+        state.head = replace(
+            state.head,
+            epoch=epoch or state.head.epoch,
+            sequence=entries,
+            compacted=0,
+            newest=other.log._state.head.newest,
+        )
+
+
+# --- What is known at the start -----------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_after_the_start_the_replica_has_everything_and_answers():
+    nodes = TwoNodes()
+    await nodes.elsewhere(3)
+    await nodes.node.start()
+    assert nodes.subjects() == {"subject-1", "subject-2", "subject-3"}
+    nodes.tailer.require_fresh()
+    assert nodes.tailer.staleness == 0
+
+
+@virtual_time
+async def test_before_the_start_nothing_is_answered():
+    nodes = TwoNodes()
+    with pytest.raises(ReplicaStaleError):
+        nodes.tailer.require_fresh()
+    assert nodes.tailer.staleness == float("inf")
+
+
+@virtual_time
+async def test_a_start_without_the_store_fails():
+    nodes = TwoNodes()
+    nodes.log.before["head"] = raising(StoreUnavailableError())
+    with pytest.raises(StoreUnavailableError):
+        await nodes.node.start()
+    with pytest.raises(ReplicaStaleError):
+        nodes.tailer.require_fresh()
+
+
+# --- Following ----------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_entries_of_other_nodes_arrive_within_a_poll():
+    async with TwoNodes(poll_interval=1) as nodes:
+        await nodes.elsewhere(5)
+        assert nodes.replica.applied == 0
+        await asyncio.sleep(1.01)
+        assert nodes.replica.applied == 5
+
+
+@virtual_time
+async def test_a_long_log_is_read_page_by_page():
+    nodes = TwoNodes()
+    await nodes.elsewhere(4500)
+    await nodes.node.start()
+    assert nodes.replica.applied == 4500
+    assert nodes.log.calls.count("read") == 3
+
+
+@virtual_time
+async def test_own_entries_are_there_at_once():
+    async with TwoNodes() as nodes:
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        assert nodes.subjects() == {"bob"}
+
+
+@virtual_time
+async def test_own_entries_behind_foreign_ones_need_no_poll():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(2)
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await settle()
+        assert nodes.subjects() == {"bob", "subject-1", "subject-2"}
+
+
+@virtual_time
+async def test_a_hint_is_a_reason_to_look_and_never_an_entry():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        (real,) = await nodes.elsewhere()
+        forged = replace(real, value="nobody")
+        nodes.tailer.hint(nodes.replica.epoch, [forged])
+        assert nodes.replica.applied == 0
+        await settle()
+        assert nodes.subjects() == {"subject-1"}
+
+
+@virtual_time
+@pytest.mark.parametrize("arriving", [(1,), (2,), (0, 2), (2, 1), (2, 0), (1, 0, 2), (2, 2)])
+async def test_a_hint_out_of_order_makes_the_gap_be_filled_from_sql(arriving: tuple[int, ...]):
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        entries = await nodes.elsewhere(3)
+        nodes.tailer.hint(nodes.replica.epoch, [entries[number] for number in arriving])
+        await settle()
+        assert nodes.subjects() == {"subject-1", "subject-2", "subject-3"}
+
+
+@virtual_time
+async def test_hints_known_already_change_nothing():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        entries = await nodes.elsewhere(3)
+        nodes.tailer.hint(nodes.replica.epoch, entries)
+        await settle()
+        version = nodes.replica.revocations.version
+        nodes.log.calls.clear()
+        nodes.tailer.hint(nodes.replica.epoch, entries)
+        nodes.tailer.hint(nodes.replica.epoch, [])
+        await settle()
+        assert (nodes.replica.revocations.version, nodes.log.calls) == (version, [])
+
+
+@virtual_time
+async def test_a_hint_of_another_log_is_no_entry_of_this_one():
+    async with TwoNodes() as nodes:
+        nodes.tailer.hint(
+            "another-epoch", [Revocation(1, RevocationTarget.EVERYTHING, "", START, START + 9000)]
+        )
+        assert nodes.replica.applied == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_whatever_hints_come_the_replica_sees_each_entry_once_in_order(data: st.DataObject):
+    async def scenario() -> None:
+        async with TwoNodes(poll_interval=1) as nodes:
+            moves: list[int] = []
+
+            class Follower:
+                def applied(self, entries: list[Revocation]) -> None:
+                    moves.extend(sequences(entries))
+
+                def was_reset(self) -> None:
+                    raise AssertionError("nothing was compacted")
+
+            nodes.replica.listen(Follower())
+            known: list[Revocation] = []
+            for _ in range(data.draw(st.integers(1, 8), "rounds")):
+                known += await nodes.elsewhere(data.draw(st.integers(0, 4), "appended"))
+                if known:
+                    nodes.tailer.hint(
+                        nodes.replica.epoch, data.draw(st.lists(st.sampled_from(known), max_size=6), "hints")
+                    )
+                if data.draw(st.booleans(), "own"):
+                    known += (await nodes.node.log.append([draft("own")]))[1]
+                for _ in range(data.draw(st.integers(0, 3), "turns")):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(1.01)
+            assert moves == list(range(1, len(known) + 1))
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario())
+
+
+# --- Compaction ---------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_a_replica_left_behind_by_compaction_goes_on_behind_it():
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(4)
+        await nodes.stores.log.compact(START + 10_000, 3)
+        await asyncio.sleep(1.01)
+        assert (nodes.replica.applied, nodes.subjects()) == (4, {"subject-4"})
+
+
+@virtual_time
+async def test_a_log_compacted_to_its_very_end_is_followed():
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(4)
+        await nodes.stores.log.compact(START + 10_000, 100)
+        await asyncio.sleep(1.01)
+        assert (nodes.replica.applied, nodes.subjects()) == (4, set())
+        await nodes.elsewhere()
+        await asyncio.sleep(1.01)
+        assert (nodes.replica.applied, nodes.subjects()) == (5, {"subject-5"})
+
+
+@virtual_time
+async def test_compaction_between_two_pages_loses_nothing_that_is_live():
+    nodes = TwoNodes()
+    await nodes.elsewhere(4500)
+
+    async def compact() -> None:
+        if nodes.log.calls.count("read") == 2:
+            await nodes.stores.log.compact(START + 10_000, 3000)
+
+    nodes.log.before["read"] = compact
+    await nodes.node.start()
+    assert nodes.replica.applied == 4500
+    assert {f"subject-{number}" for number in range(3001, 4501)} <= nodes.subjects()
+
+
+# --- Another log --------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_another_epoch_is_another_log():
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(1.01)
+        await nodes.replace_log(2, epoch="epoch-two")
+        await asyncio.sleep(1.01)
+        assert nodes.replica.cursor == Cursor("epoch-two", 2)
+        assert nodes.subjects() == {"other-1", "other-2"}
+
+
+@virtual_time
+async def test_a_restored_log_that_ends_before_the_replica_is_read_anew(caplog: pytest.LogCaptureFixture):
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(1.01)
+        resets: list[str] = []
+
+        class Follower:
+            def applied(self, entries: list[Revocation]) -> None:
+                pass
+
+            def was_reset(self) -> None:
+                resets.append(str(nodes.replica.applied))
+
+        nodes.replica.listen(Follower())
+        await nodes.replace_log(3)
+        await asyncio.sleep(1.01)
+        assert (nodes.replica.applied, resets) == (3, ["3"])
+        assert nodes.subjects() == {"other-1", "other-2", "other-3"}
+        (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert "run `token-service log renew`" in said.getMessage()
+        # A sequence that is used a second time is another entry.
+        await nodes.elsewhere(2)
+        await asyncio.sleep(1.01)
+        assert nodes.subjects() == {"other-1", "other-2", "other-3", "subject-6", "subject-7"}
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [5, 6, 9])
+async def test_a_restored_log_that_has_grown_again_before_anybody_looked_is_read_anew(
+    grown_to: int, caplog: pytest.LogCaptureFixture
+):
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(1.01)
+        await nodes.replace_log(grown_to, since=START + 100)
+        await asyncio.sleep(1.01)
+        assert nodes.subjects() == {f"other-{number + 1}" for number in range(grown_to)}
+        assert "run `token-service log renew`" in caplog.text
+        nodes.tailer.require_fresh()
+        caplog.clear()
+        await nodes.elsewhere(3)
+        await asyncio.sleep(1.01)
+        assert nodes.replica.applied == grown_to + 3
+        assert not caplog.records
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [4, 5, 6])
+async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: int):
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        await nodes.tailer.catch_up()
+        await nodes.replace_log(grown_to, since=START + 100)
+        _, entries = await nodes.stores.log.append(
+            [draft(f"own-{number}", START + 200) for number in range(2)]
+        )
+        head = replace(await nodes.stores.log.head(), follows=START + 100 + grown_to - 1)
+        nodes.tailer.offer(head, entries)
+        await settle()
+        others = {f"other-{number + 1}" for number in range(grown_to)}
+        assert nodes.subjects() == {*others, "own-0", "own-1"}
+
+
+@virtual_time
+@pytest.mark.parametrize("grown_to", [5, 8])
+async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_again(grown_to: int):
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        await nodes.tailer.catch_up()
+        await nodes.replace_log(grown_to, since=START + 100)
+        async with asyncio.timeout(5):
+            await nodes.tailer.catch_up()
+        assert nodes.subjects() == {f"other-{number + 1}" for number in range(grown_to)}
+
+
+@virtual_time
+async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(3)
+
+        async def change_over() -> None:
+            del nodes.log.after["read"]
+            await nodes.replace_log(2, epoch="epoch-two")
+            await nodes.tailer._look()
+
+        nodes.log.after["read"] = change_over
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await asyncio.sleep(0.1)
+        assert nodes.replica.applied == 2
+        assert nodes.subjects() == {"other-1", "other-2"}
+
+
+@virtual_time
+async def test_while_another_log_is_read_the_one_before_stays_in_force():
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(2)
+        await asyncio.sleep(1.01)
+        await nodes.replace_log(3, epoch="epoch-two")
+        gate = asyncio.Event()
+
+        async def wait() -> None:
+            await gate.wait()
+
+        nodes.log.before["read"] = wait
+        await asyncio.sleep(1.01)
+        assert nodes.subjects() == {"subject-1", "subject-2"}
+        await asyncio.sleep(10)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+        gate.set()
+        await settle()
+        assert nodes.subjects() == {"other-1", "other-2", "other-3"}
+        await asyncio.sleep(1.01)  # the look that ended just now began long ago and proves nothing of today
+        nodes.tailer.require_fresh()
+
+
+@virtual_time
+async def test_a_head_older_than_a_hint_is_no_restored_log():
+    async with TwoNodes() as nodes:
+        resets: list[int] = []
+
+        class Follower:
+            def applied(self, entries: list[Revocation]) -> None:
+                pass
+
+            def was_reset(self) -> None:
+                resets.append(nodes.replica.applied)
+
+        nodes.replica.listen(Follower())
+
+        async def hint_meanwhile() -> None:
+            # The head was read; before it gets here another node appends and its hint is faster.
+            if nodes.replica.applied < 3:
+                nodes.tailer.hint(nodes.replica.epoch, await nodes.elsewhere())
+
+        nodes.log.after["head"] = hint_meanwhile
+        await asyncio.sleep(3.01)
+        assert nodes.replica.applied >= 3
+        assert not resets
+
+
+@virtual_time
+@pytest.mark.parametrize("epoch", [None, "epoch-two"])
+async def test_strong_reads_survive_that_the_log_is_replaced_while_they_wait(epoch: str | None):
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(1.01)
+        gate = asyncio.Event()
+
+        async def wait() -> None:
+            await gate.wait()
+
+        await nodes.elsewhere(2)
+        nodes.log.before["read"] = wait
+        waiting = [asyncio.create_task(nodes.tailer.catch_up()) for _ in range(3)]
+        await settle()
+        await nodes.replace_log(3, epoch=epoch)
+        gate.set()
+        async with asyncio.timeout(5):
+            cursors = await asyncio.gather(*waiting)
+        assert {cursor.sequence for cursor in cursors} == {3}
+        assert nodes.subjects() == {"other-1", "other-2", "other-3"}
+        await asyncio.sleep(5)
+        assert nodes.replica.cursor.sequence == 3
+
+
+@virtual_time
+async def test_a_strong_read_sees_what_was_acknowledged_after_a_restore():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        await nodes.tailer.catch_up()
+        await nodes.replace_log(2)
+        await nodes.elsewhere(1)  # entry 3, once more
+        async with asyncio.timeout(5):
+            await nodes.tailer.catch_up()
+        assert nodes.subjects() == {"other-1", "other-2", "subject-6"}
+
+
+@virtual_time
+async def test_a_head_of_a_log_long_gone_does_not_bring_it_back():
+    async with TwoNodes() as nodes:
+        old = await nodes.stores.log.head()
+        await nodes.replace_log(1, epoch="epoch-two")
+        await asyncio.sleep(1.01)
+        nodes.tailer.offer(replace(old, sequence=50), [])
+        await asyncio.sleep(0.5)
+        assert nodes.replica.cursor == Cursor("epoch-two", 1)
+
+
+# --- Strong reads -------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_a_strong_read_waits_for_no_poll():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(3)
+        async with asyncio.timeout(1):
+            cursor = await nodes.tailer.catch_up()
+        assert cursor.sequence == 3
+        assert nodes.replica.applied == 3
+
+
+@virtual_time
+async def test_strong_reads_of_different_heads_all_end_without_a_poll():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        tasks = []
+        for _ in range(20):
+            await nodes.elsewhere(3)
+            tasks.append(asyncio.create_task(nodes.tailer.catch_up()))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*tasks)
+
+
+@virtual_time
+async def test_a_head_that_comes_late_takes_nothing_from_a_higher_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("token_service.core.revocation.tailer._PAGE", 2)
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await nodes.elsewhere(5)
+        low = await nodes.stores.log.head()
+        await nodes.elsewhere(5)
+        nodes.tailer.offer(await nodes.stores.log.head(), [])
+        nodes.tailer.offer(low, [])
+        await settle()
+        assert nodes.replica.applied == 10
+
+
+@virtual_time
+async def test_a_strong_read_without_the_store_fails():
+    async with TwoNodes() as nodes:
+        nodes.log.before["head"] = raising(StoreUnavailableError())
+        with pytest.raises(StoreUnavailableError):
+            await nodes.tailer.catch_up()
+
+
+@virtual_time
+async def test_a_strong_read_proves_freshness_as_much_as_a_poll():
+    async with TwoNodes(poll_interval=60, max_staleness=2) as nodes:
+        await asyncio.sleep(10)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+        await nodes.tailer.catch_up()
+        nodes.tailer.require_fresh()
+        await asyncio.sleep(1.99)
+        nodes.tailer.require_fresh()
+        await asyncio.sleep(0.02)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+
+
+# --- Failure and staleness ----------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_staleness_grows_while_the_store_fails_and_ends_when_it_is_back(caplog):
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+        nodes.log.before["head"] = raising(StoreUnavailableError())
+        await asyncio.sleep(4.9)
+        nodes.tailer.require_fresh()
+        assert nodes.tailer.staleness == pytest.approx(4.9)
+        await asyncio.sleep(1.2)
+        with pytest.raises(ReplicaStaleError) as stale:
+            nodes.tailer.require_fresh()
+        assert stale.value.retry_after
+        await nodes.elsewhere(2)
+        del nodes.log.before["head"]
+        await asyncio.sleep(1.01)
+        nodes.tailer.require_fresh()
+        assert nodes.replica.applied == 2
+        warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == 1
+
+
+@virtual_time
+async def test_a_slow_look_proves_only_what_was_true_when_it_began():
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+
+        async def slowly() -> None:
+            await asyncio.sleep(3)
+
+        nodes.log.after["head"] = slowly
+        await asyncio.sleep(4.5)  # a look began after one second and ended after four
+        assert nodes.tailer.staleness == pytest.approx(3.5)
+        await asyncio.sleep(1.4)
+        nodes.tailer.require_fresh()
+        await asyncio.sleep(0.2)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+    await asyncio.sleep(3)  # the read under way
+
+
+@virtual_time
+async def test_the_head_alone_proves_nothing_if_the_entries_cant_be_read():
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+        await nodes.elsewhere(1)
+        nodes.log.before["read"] = raising(StoreUnavailableError())
+        await asyncio.sleep(6)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+
+
+@virtual_time
+async def test_keys_that_cant_be_read_are_a_reason_not_to_be_fresh():
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+        stored = await nodes.stores.keys.load()
+        await nodes.stores.keys.save(stored.revision, stored.signing_keys, stored.mac_keys)
+        working = nodes.node.keyring._store
+        broken = Intercepted(working)
+        broken.before["load"] = raising(StoreUnavailableError())
+        nodes.node.keyring._store = broken
+        await asyncio.sleep(6)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+        nodes.node.keyring._store = working
+        await asyncio.sleep(1.01)
+        nodes.tailer.require_fresh()
+        assert nodes.node.keyring.revision == stored.revision + 1
+
+
+@virtual_time
+async def test_a_log_that_ends_before_its_own_head_is_neither_fresh_nor_hammered():
+    async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
+        nodes.stores.log._state.head = replace(nodes.stores.log._state.head, sequence=9)
+        nodes.log.calls.clear()
+        await asyncio.sleep(10)
+        with pytest.raises(ReplicaStaleError):
+            nodes.tailer.require_fresh()
+        assert len(nodes.log.calls) < 50
+
+
+@virtual_time
+async def test_a_node_that_is_always_busy_stays_fresh():
+    async with TwoNodes(poll_interval=1, max_staleness=3) as nodes:
+        for _ in range(500):
+            await nodes.elsewhere()
+            # Its own entry never continues what is here, so each append asks the tailer for a head.
+            await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+            await asyncio.sleep(0.02)
+            nodes.tailer.require_fresh()
+
+
+@virtual_time
+async def test_a_quiet_node_reads_the_head_once_in_an_interval():
+    async with TwoNodes(poll_interval=1) as nodes:
+        nodes.log.calls.clear()
+        await asyncio.sleep(10.5)
+        assert nodes.log.calls.count("head") == 10
+        nodes.log.calls.clear()
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await settle()
+        assert nodes.log.calls == ["append"]
+
+
+@virtual_time
+async def test_expired_entries_are_dropped_while_following():
+    async with TwoNodes() as nodes:
+        await nodes.elsewhere(3)
+        await asyncio.sleep(1.01)
+        assert len(nodes.replica.revocations) == 3
+        await asyncio.sleep(3600 + 300 + 60)
+        assert len(nodes.replica.revocations) == 0
+
+
+@virtual_time
+async def test_cancellation_ends_it_and_leaves_nothing():
+    nodes = TwoNodes()
+    async with nodes:
+        task = nodes.task
+        waiting = asyncio.create_task(nodes.replica.wait_for(Cursor(nodes.replica.epoch, 99)))
+        await settle()
+        await cancelled(task)
+        await cancelled(waiting)
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    nodes.log.before["head"] = wait
+    task = asyncio.create_task(nodes.tailer.run())
+    await settle()
+    await cancelled(task)
+    gate.set()
+
+
+# --- Keys ---------------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_new_keys_arrive_within_a_poll():
+    async with TwoNodes() as nodes:
+        keys = nodes.stores.keys
+        stored = await keys.load()
+        assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.revision == stored.revision + 1
+
+
+@virtual_time
+async def test_an_own_append_brings_keys_that_others_have_changed():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        keys = nodes.stores.keys
+        stored = await keys.load()
+        assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await settle()
+        assert nodes.node.keyring.revision == stored.revision + 1
+
+
+@virtual_time
+async def test_a_key_revoked_here_signs_nothing_more_here():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        key_id = nodes.node.keyring.signer().key_id
+        await nodes.node.revoke(target=RevocationTarget.KEY, value=key_id)
+        await settle()
+        assert nodes.node.keyring.signer().key_id != key_id
+        assert not nodes.node.keyring.key_set.get(key_id)
+
+
+@virtual_time
+async def test_an_unchanged_key_revision_loads_nothing():
+    async with TwoNodes() as nodes:
+        counted = Intercepted(nodes.stores.keys)
+        nodes.node.keyring._store = counted
+        await nodes.elsewhere(2)
+        await asyncio.sleep(5)
+        assert not counted.calls
+
+
+@virtual_time
+async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+        keys = nodes.stores.keys
+        stored = await keys.load()
+        assert await keys.save(stored.revision, (), (replace(stored.mac_keys[0]),))
+
+        async def slowly() -> None:
+            await asyncio.sleep(0.2)
+
+        nodes.log.before["head"] = slowly
+        nodes.log.calls.clear()
+        tasks = []
+        for _ in range(5):
+            tasks.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+            await asyncio.sleep(0.02)
+        assert await asyncio.gather(*tasks) == [True] * 5
+        assert nodes.log.calls.count("head") == 1
+
+
+@virtual_time
+async def test_a_store_that_is_away_fails_all_who_ask_for_a_key_at_once_and_not_one_after_the_other():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+
+        async def hang() -> None:
+            await asyncio.sleep(3)
+            raise StoreUnavailableError
+
+        nodes.log.before["head"] = hang
+        tasks = [asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(5)]
+        async with asyncio.timeout(3.1):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        # All of them: a key that nobody could look for is not unknown.
+        assert [type(result) for result in results] == [StoreUnavailableError] * 5
+
+
+@virtual_time
+async def test_who_hangs_up_while_looking_for_a_key_takes_nobody_elses_look_away():
+    async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
+        await asyncio.sleep(5)
+        stored = await nodes.stores.keys.load()
+        assert await nodes.stores.keys.save(stored.revision, (), (stored.mac_keys[0],))
+
+        async def slowly() -> None:
+            await asyncio.sleep(1)
+
+        nodes.log.before["head"] = slowly
+        first, second = (asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(2))
+        await asyncio.sleep(0.5)
+        await cancelled(first)
+        assert await second
+
+
+@virtual_time
+async def test_two_looks_at_once_never_take_the_replica_back():
+    async with TwoNodes(poll_interval=1) as nodes:
+        await nodes.elsewhere(5)
+        await asyncio.sleep(5)
+        await nodes.replace_log(3, epoch="epoch-two")
+        places: list[int] = []
+
+        class Follower:
+            def applied(self, entries: list[Revocation]) -> None:
+                places.append(nodes.replica.applied)
+
+            def was_reset(self) -> None:
+                places.append(nodes.replica.applied)
+
+        nodes.replica.listen(Follower())
+        # The first to read is the last to have read: what it knows is old by then.
+        delays = iter([0.8, 0.0])
+
+        async def slowly() -> None:
+            await asyncio.sleep(next(delays, 0.0))
+
+        nodes.log.after["read"] = slowly
+        asking = [asyncio.create_task(nodes.tailer.look_for_keys())]
+        await asyncio.sleep(0.1)
+        asking.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+        await asyncio.sleep(0.1)
+        await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+        await asyncio.gather(*asking)
+        await asyncio.sleep(1.01)
+        assert places == sorted(places)
+        assert nodes.subjects() == {"bob", "other-1", "other-2", "other-3"}
+
+
+@virtual_time
+@pytest.mark.parametrize("epoch", [None, "epoch-two"])
+async def test_the_keys_of_another_log_are_taken_however_old_they_are(epoch: str | None):
+    async with TwoNodes(poll_interval=1) as nodes:
+        await nodes.elsewhere(3)
+        await asyncio.sleep(1.01)
+        state = nodes.stores.keys._state
+        backup, revision = dict(state.signing_keys), state.head.key_revision
+        first = nodes.node.keyring.signer().key_id
+        await nodes.node.revoke(target=RevocationTarget.KEY, value=first)
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id != first
+        # Restored from the backup: the key that signs now is not in the database any more.
+        await nodes.replace_log(1, epoch=epoch)
+        state.signing_keys = backup
+        state.head = replace(state.head, key_revision=revision)
+        broken = Intercepted(nodes.stores.keys)
+        broken.before["load"] = raising(StoreUnavailableError())
+        nodes.node.keyring._store = broken
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id != first
+        nodes.node.keyring._store = nodes.stores.keys
+        await asyncio.sleep(1.01)
+        assert nodes.node.keyring.signer().key_id == first
+        assert nodes.node.keyring.revision == revision
+
+
+@virtual_time
+async def test_a_clock_that_jumps_ahead_and_back_forgets_no_revocation():
+    async with TwoNodes() as nodes:
+        tokens = await nodes.node.issue()
+        await nodes.node.revoke(token=tokens.access_token)
+        nodes.clock.skew = 24 * 3600.0
+        await asyncio.sleep(60)
+        nodes.clock.skew = 0.0
+        assert (await nodes.node.validate(tokens.access_token)).reason is InvalidReason.REVOKED

@@ -1,0 +1,330 @@
+"""The wrapper around every handler, over real calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.support.deadline import eventually
+from tests.unit.rpc.serving import complaints, refused
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    ConfigurationError,
+    InvalidReason,
+    InvalidTokenError,
+    SessionNotFoundError,
+    StreamEndedError,
+)
+from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
+from token_service.rpc.server.deadlines import Deadlines
+from token_service.rpc.server.edge import CallLimits, Edge
+from token_service.rpc.server.reception import Reception
+from token_service.v1 import session_service_pb2 as pb
+
+REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
+
+
+class Fixed:
+    """An authorizer that knows one caller, or none."""
+
+    def __init__(self, *permissions: Permission) -> None:
+        self.permissions = permissions
+
+    def identify(self, peer: Any) -> Caller:
+        if not self.permissions:
+            raise CallerUnauthenticatedError
+        return Caller("me", frozenset(self.permissions))
+
+
+@asynccontextmanager
+async def served(
+    handle: Callable[..., Awaitable[Any]],
+    *,
+    authorizer: Authorizer | None = None,
+    permission: Permission | None = Permission.ADMIN,
+    max_calls: int = 10,
+    calls_per_caller: int = 10,
+    max_waits: int = 10,
+    waits_per_caller: int = 10,
+    unread_bytes_per_caller: int = 1_000_000,
+    request_timeout: float = 100.0,
+    default_deadline: float = 100.0,
+    max_deadline: float = 200.0,
+    **options: Any,
+) -> AsyncIterator[tuple[Callable[..., Any], Edge]]:
+    """`handle` behind an edge, and a callable that calls it."""
+    deadlines = Deadlines()
+    edge = Edge(
+        authorizer or TrustingAuthorizer(),
+        Reception(deadlines, at_once=16, timeout=request_timeout),
+        deadlines,
+        CallLimits(
+            max_calls=max_calls,
+            calls_per_caller=calls_per_caller,
+            max_waits=max_waits,
+            waits_per_caller=waits_per_caller,
+            unread_bytes_per_caller=unread_bytes_per_caller,
+            default_deadline=default_deadline,
+            max_deadline=max_deadline,
+        ),
+    )
+    methods = {
+        "Unary": edge.unary("/test.Test/Unary", permission, pb.GetSessionRequest, handle, **options),
+        "Stream": edge.stream(
+            "/test.Test/Stream", permission or Permission.ADMIN, pb.GetSessionRequest, handle
+        ),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            deadlines.sweep()
+
+    sweeping = asyncio.create_task(watch())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        unary = channel.unary_unary("/test.Test/Unary")
+        stream = channel.unary_stream("/test.Test/Stream")
+        call: Any = lambda data=REQUEST, **kwargs: unary(data, **kwargs)  # noqa: E731
+        call.stream = lambda data=REQUEST, **kwargs: stream(data, **kwargs)
+        yield call, edge
+    sweeping.cancel()
+    await asyncio.wait([sweeping])
+    await server.stop(None)
+
+
+def answer(text: str = "ok") -> pb.GetSessionResponse:
+    return pb.GetSessionResponse(session=pb.Session(session_id=text))
+
+
+async def test_a_handler_gets_the_request_and_the_caller() -> None:
+    async def handle(request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
+        return answer(f"{request.session_id} {caller.name}")
+
+    async with served(handle, authorizer=Fixed(Permission.ADMIN)) as (call, _):
+        assert pb.GetSessionResponse.FromString(await call()).session.session_id == "s me"
+
+
+async def test_a_handler_may_answer_with_bytes() -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        return b"raw"
+
+    async with served(handle) as (call, _):
+        assert await call() == b"raw"
+
+
+async def test_what_is_answered_at_once_needs_no_handler() -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        return b"slowly"
+
+    async with served(handle, at_once=lambda data: b"at once" if data == REQUEST else None) as (call, _):
+        assert await call() == b"at once"
+        assert await call(b"") == b"slowly"
+
+
+@pytest.mark.parametrize(
+    ("authorizer", "code", "reason"),
+    [
+        (Fixed(), "UNAUTHENTICATED", "CALLER_UNAUTHENTICATED"),
+        (Fixed(Permission.VALIDATE), "PERMISSION_DENIED", "PERMISSION_DENIED"),
+    ],
+)
+async def test_who_may_not_is_refused_before_the_request_is_read(
+    authorizer: Any, code: str, reason: str
+) -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        raise AssertionError("called")
+
+    async with served(handle, authorizer=authorizer) as (call, edge):
+        for attempt in (call(b"\xff"), call.stream(b"\xff").read()):
+            failure = await refused(attempt)
+            assert (failure.code, failure.reason) == (code, reason)
+        assert edge.running == 0
+
+
+async def test_a_method_open_to_all_asks_nobody() -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        assert caller is None
+        return b"public"
+
+    async with served(handle, authorizer=Fixed(), permission=None) as (call, _):
+        assert await call() == b"public"
+
+
+async def test_an_error_is_its_status() -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        raise SessionNotFoundError(metadata={"a": "b"}, retry_after=2)
+
+    async with served(handle) as (call, edge):
+        failure = await refused(call())
+        assert (failure.code, failure.reason) == ("NOT_FOUND", "SESSION_NOT_FOUND")
+        assert (failure.metadata, failure.retry_after) == ({"a": "b"}, 2.0)
+        assert edge.running == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("secret text"),
+        ConfigurationError("secret text"),
+        InvalidTokenError(InvalidReason.EXPIRED, "secret text"),
+        TimeoutError("secret text"),
+        asyncio.CancelledError("secret text"),
+        ExceptionGroup("secret text", [ValueError("secret text")]),
+    ],
+    ids=repr,
+)
+async def test_what_nobody_expected_is_internal_and_one_log_line(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        raise error
+
+    async with served(handle) as (call, edge):
+        with caplog.at_level(logging.INFO):
+            failure = await refused(call())
+        assert (failure.code, failure.reason, failure.message) == ("INTERNAL", "INTERNAL", "internal error")
+        (record,) = (record for record in caplog.records if record.name == "token_service.rpc.server.edge")
+        assert len(complaints(caplog)) == 1
+        assert record.levelno == logging.ERROR
+        assert failure.metadata["error_id"] in record.getMessage()
+        assert "/test.Test/Unary" in record.getMessage()
+        assert "secret text" not in record.getMessage()
+        assert edge.running == 0
+
+
+async def test_a_defect_in_a_stream_is_internal_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def handle(request: Any, context: Any, caller: Any) -> None:
+        await context.write(b"first")
+        raise RuntimeError("secret text")
+
+    async with served(handle) as (call, _):
+        stream = call.stream()
+        assert await stream.read() == b"first"
+        failure = await refused(stream.read())
+        assert (failure.code, failure.reason) == ("INTERNAL", "INTERNAL")
+        assert len(complaints(caplog)) == 1
+
+
+async def test_a_stream_ends_with_the_status_of_its_error() -> None:
+    async def handle(request: Any, context: Any, caller: Any) -> None:
+        raise StreamEndedError(retry_after=0.0)
+
+    async with served(handle) as (call, _):
+        failure = await refused(call.stream().read())
+        assert (failure.code, failure.reason, failure.retry_after) == ("ABORTED", "STREAM_ENDED", 0.0)
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 9, b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x0b" * 500, b"\x00"])
+async def test_bytes_that_are_no_request_are_the_callers_fault(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(request: Any, caller: Any) -> bytes:
+        raise AssertionError("called")
+
+    async with served(handle) as (call, edge):
+        for attempt in (call(data), call.stream(data).read()):
+            failure = await refused(attempt)
+            assert (failure.code, failure.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+            assert list(failure.fields) == ["request"]
+        assert edge.running == 0
+    assert complaints(caplog) == []
+
+
+async def test_more_calls_than_allowed_are_refused_and_taken_again_later() -> None:
+    release = asyncio.Event()
+
+    async def handle(request: Any, caller: Any) -> bytes:
+        await release.wait()
+        return b"done"
+
+    async with served(handle, max_calls=2) as (call, edge):
+        calls = [asyncio.ensure_future(call()) for _ in range(2)]
+        await eventually(lambda: edge.running == 2)
+        failure = await refused(call())
+        assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert failure.retry_after is not None
+        release.set()
+        assert await asyncio.gather(*calls) == [b"done", b"done"]
+        await eventually(lambda: edge.running == 0)
+        assert await call() == b"done"
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "options", "timeout"),
+    [
+        ({"default_deadline": 0.05}, {}, None),
+        ({"max_deadline": 0.05}, {}, 30),
+        ({"default_deadline": 30, "max_deadline": 0.05}, {"waits": bool}, None),
+    ],
+    ids=["none given", "too late", "waiting"],
+)
+async def test_a_call_ends_at_its_deadline(deadlines: Any, options: Any, timeout: float | None) -> None:
+    cancelled = asyncio.Event()
+
+    async def handle(request: Any, caller: Any) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return b""
+
+    async with served(handle, **deadlines, **options) as (call, edge):
+        failure = await refused(call(timeout=timeout))
+        assert (failure.code, failure.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+        assert cancelled.is_set()
+        assert (edge.running, edge.waiting, len(edge._deadlines)) == (0, 0, 0)
+
+
+async def test_the_callers_own_deadline_ends_the_work() -> None:
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: Any, caller: Any) -> bytes:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    async with served(handle, default_deadline=100.0, max_deadline=100.0) as (call, edge):
+        for timeout in (0.1, 1.0, 10.0):
+            failure = await refused(call(timeout=timeout))
+            assert failure.code == "DEADLINE_EXCEEDED"
+            if began.is_set():
+                break  # not all of it went by on the way
+        await asyncio.wait_for(cancelled.wait(), 60)
+        await eventually(lambda: edge.running == 0)
+
+
+async def test_a_caller_that_goes_away_ends_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: Any, caller: Any) -> bytes:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    async with served(handle) as (call, edge):
+        going = call()
+        await asyncio.wait_for(began.wait(), 60)
+        going.cancel()
+        await asyncio.wait_for(cancelled.wait(), 60)
+        await eventually(lambda: edge.running == 0)
+    assert complaints(caplog) == []

@@ -1,0 +1,179 @@
+"""`token-service log`: what an operator does with the revocation log, straight on the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from token_service.cli.settings_options import SettingsCommand, settings_options
+from token_service.config import Settings
+
+if TYPE_CHECKING:
+    from token_service.core.revocation.log import LogHead, RevocationLog
+    from token_service.core.revocation.log_renewal import Renewal
+
+T = TypeVar("T")
+
+_WHAT_IT_ENDS = """\
+The revocation log of {database} is {epoch}, at entry {sequence}.
+Renewing it ends every session and revokes every access and ID token issued until now, also those that the
+database does not know of any more. Everybody logs in again; services get new tokens. It can't be undone."""
+
+_WHAT_IT_KEEPS = """\
+The revocation log of {database} is {epoch}, at entry {sequence}.
+Renewing it with --nothing-lost revokes nothing. If the database lacks a revocation that was acknowledged, what
+was revoked by it is good again."""
+
+_KEPT = """\
+The revocation log {before} goes on as {after}. Nothing was revoked.
+"""
+
+_NEXT = """\
+The revocation log {before} goes on as {after}. Everything issued until now is refused.
+
+Running nodes take it up within TOKEN_SERVICE_REPLICA_POLL_INTERVAL, validators with their next message; what
+they know of the log before, they drop.
+
+Next:
+  1. Revoke the signing keys again that were revoked since the backup was made: the database has forgotten it.
+       token-service keys list
+       token-service keys revoke KEY_ID
+  2. See that no node is connected to the database as it was before, such as a PostgreSQL that was the primary.
+"""
+
+
+@click.group("log")
+def command() -> None:
+    """Look after the revocation log.
+
+    These commands work on the database, also while no node runs. Running nodes take a change up by
+    themselves. docs/restore.md says when to do what.
+
+    \b
+    Examples:
+      token-service log show
+      token-service log renew
+    """
+
+
+@command.command("show", cls=SettingsCommand)
+@settings_options
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+)
+def show(settings: Settings, format_: str) -> None:
+    """Show the name of the revocation log and where it ends.
+
+    A name (epoch) and a place in it (sequence) make a cursor, as validators and answers have them.
+
+    \b
+    Examples:
+      token-service log show
+      token-service log show --format json
+    """
+    head = _head(settings)
+    if format_ == "json":
+        click.echo(
+            json.dumps(
+                {"epoch": head.epoch, "sequence": head.sequence, "compacted": head.compacted}, indent=2
+            )
+        )
+    else:
+        click.echo(f"{head.epoch}:{head.sequence}")
+
+
+@command.command(
+    "renew", cls=SettingsCommand, short_help="Revoke everything, after the database was restored."
+)
+@settings_options
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--epoch",
+    metavar="EPOCH",
+    help="Renew it only if it still has this name (`log show` says it), so that a call that is repeated changes nothing.",
+)
+@click.option(
+    "--nothing-lost",
+    is_flag=True,
+    help="Revoke nothing: every commit that was acknowledged is in the database, as after a planned failover.",
+)
+def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: bool) -> None:
+    """Renew the revocation log of a database that went back to an earlier state.
+
+    Run this after the database was restored from a backup, or when PostgreSQL has failed over to a standby
+    that was behind, before nodes serve again if you can. Such a database has forgotten revocations and would
+    take tokens for good that were revoked. In one transaction the log gets another name, goes on at a place
+    that no token issued until now can have seen, and revokes everything issued before.
+
+    All sessions end and all tokens are refused, by nodes and by validators, exactly: what is issued a moment
+    later is good. Signing keys stay as they are.
+
+    With --nothing-lost the log gets another name and revokes nothing. That is for a database that has been
+    moved or failed over, and of which you know that it has every commit.
+
+    \b
+    Examples:
+      token-service log renew
+      token-service log renew --yes --epoch 4lu395P5jKpAjfte
+      token-service log renew --nothing-lost
+    """
+    from token_service.core.revocation.log_renewal import LogChangedError, renew_log
+    from token_service.telemetry import Audit
+
+    head = _head(settings)
+    if epoch is not None and epoch != head.epoch:
+        raise _changed(epoch, head.epoch)
+    if not yes:
+        text = (_WHAT_IT_KEEPS if nothing_lost else _WHAT_IT_ENDS).format(
+            database=settings.database_url, epoch=head.epoch, sequence=head.sequence
+        )
+        click.echo(text)
+        click.confirm("Renew the log?", abort=True)
+
+    async def change(log: RevocationLog) -> Renewal:
+        return await renew_log(
+            log, head, time.time(), secrets.token_bytes, Audit(), nothing_lost=nothing_lost
+        )
+
+    try:
+        renewal = _on_log(settings, change)
+    except LogChangedError:
+        raise _changed(head.epoch, "another one") from None
+    text = _KEPT if nothing_lost else _NEXT
+    click.echo(text.format(before=renewal.before, after=renewal.after), nl=False)
+
+
+def _changed(expected: str, found: str) -> click.ClickException:
+    return click.ClickException(
+        f"the log is {found}, not {expected}; nothing was changed. Maybe it was renewed already: see `token-service log show`"
+    )
+
+
+def _head(settings: Settings) -> LogHead:
+    from token_service.core.revocation.log import LogMovedError
+
+    async def look(log: RevocationLog) -> LogHead:
+        try:
+            return await log.head()
+        except LogMovedError as moved:
+            click.echo(f"Warning: {moved.message}", err=True)
+            return moved.head
+
+    return _on_log(settings, look)
+
+
+def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:
+    from token_service.stores.sql.stores import SqlStores
+
+    async def run() -> T:
+        async with SqlStores(settings.database_url.reveal()) as stores:
+            await stores.require_current()
+            return await work(stores.log)
+
+    return asyncio.run(run())

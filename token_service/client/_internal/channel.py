@@ -1,0 +1,92 @@
+"""How a validator reaches the service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from token_service.client._internal.credentials import TlsCredentials
+from token_service.client.config import ServiceIssuer
+from token_service.errors import ConfigurationError
+
+_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+    # A dead peer is noticed within 15 s; the service allows pings this often.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Left alone, gRPC would wait up to two minutes before it looks for a service that was away.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # To find out how large a window would be good, gRPC sends a ping with the data it receives. A service
+    # that is late with its own data would take several such pings for an attack and hang up; so the window is
+    # given, large enough for a snapshot.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # A validator's connection is its own: it must not share the fate of another channel to the same address.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def open_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.aio.Channel:
+    """A channel to the service. Raises `ConfigurationError` if there is no target.
+
+    `tls`: what `read_credentials` returned.
+    """
+    credentials, options = _credentials(issuer, tls), _options(issuer)
+    if credentials is None:
+        return grpc.aio.insecure_channel(issuer.target, options=options)
+    return grpc.aio.secure_channel(issuer.target, credentials, options=options)
+
+
+def open_sync_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.Channel:
+    """As `open_channel`, for threads."""
+    credentials, options = _credentials(issuer, tls), _options(issuer)
+    if credentials is None:
+        return grpc.insecure_channel(issuer.target, options=options)
+    return grpc.secure_channel(issuer.target, credentials, options=options)
+
+
+def read_credentials(issuer: ServiceIssuer) -> TlsCredentials | None:
+    """What `ServiceIssuer.credentials` returns now; None if it is nothing to call. May block.
+
+    Raises `ConfigurationError` if it fails.
+    """
+    read = issuer.credentials
+    if read is None or isinstance(read, grpc.ChannelCredentials):
+        return None
+    try:
+        return read()
+    except Exception as error:  # it is the user's
+        raise ConfigurationError(f"ServiceIssuer.credentials can't be read: {error}") from error
+
+
+def _options(issuer: ServiceIssuer) -> tuple[tuple[str, int | str], ...]:
+    if not issuer.server_name:
+        return _OPTIONS
+    name = issuer.server_name
+    return (*_OPTIONS, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
+
+
+def _credentials(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.ChannelCredentials | None:
+    if not issuer.target:
+        raise ConfigurationError("ServiceIssuer.target is empty and no channel was given")
+    if tls is not None:
+        return tls.for_grpc()
+    if isinstance(issuer.credentials, grpc.ChannelCredentials):
+        return issuer.credentials
+    return None if _is_local(issuer.target) else grpc.ssl_channel_credentials()
+
+
+def _is_local(target: str) -> bool:
+    """Whether a gRPC target can't lead away from this machine."""
+    scheme, colon, rest = target.partition(":")
+    if scheme in {"unix", "unix-abstract"} and colon:
+        return True
+    addresses = rest if scheme in {"ipv4", "ipv6", "dns"} and colon else target
+    return all(
+        address.rpartition("/")[2].rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
+        for address in addresses.split(",")
+    )

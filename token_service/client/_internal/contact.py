@@ -1,0 +1,132 @@
+"""How calls to the service go: what `status` shows of it, and what the log says."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from token_service.client._internal.following.state import Replica
+from token_service.client.config import ServiceIssuer
+from token_service.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    ServiceError,
+    ShuttingDownError,
+    StreamEndedError,
+    TokenServiceError,
+    UnreachableError,
+)
+
+WARN_INTERVAL: Final = 60.0
+"""Seconds between two warnings about the same thing."""
+
+_ADVICE: Final = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the authority of the service's certificate is not among the roots of ServiceIssuer.credentials",
+    ),
+    (
+        "Hostname Verification Check failed",
+        "the service's certificate is for another name; set ServiceIssuer.server_name to one that it has",
+    ),
+    ("WRONG_VERSION_NUMBER", "the service does not use TLS on this port"),
+)
+_CLOSED: Final = ("Socket closed", "Handshake read failed")
+_ADVICE_CLOSED: Final = (
+    "the service closed the connection before it answered anything; if it uses TLS or wants a client certificate, "
+    "set ServiceIssuer.credentials"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Contact:
+    """What came of the calls to the service. Any thread may report."""
+
+    def __init__(self, issuer: ServiceIssuer, elapsed: Callable[[], float], replica: Replica) -> None:
+        self.streaming = False
+        """Whether the revocation stream is open and has brought something."""
+        self.last_error: ServiceError | None = None
+        self.failed_at = float("-inf")
+        self._failing: dict[str, ServiceError] = {}
+        self._issuer = issuer
+        self._target = issuer.target or "the given channel"
+        self._replica = replica
+        self._answered = False
+        self._elapsed = elapsed
+        self._logging = threading.Lock()
+        self._logged: dict[str, float] = {}
+
+    @property
+    def issuer_seen(self) -> str | None:
+        """The issuer of the last key set that the service sent."""
+        return self._replica.issuer_seen
+
+    def answered(self, method: str) -> None:
+        """A call of `method` was answered, or its stream brought something."""
+        self._answered = True
+        if self._failing.pop(method, None) is not None and not self._failing:
+            self._log(logging.INFO, "again", f"the token service at {self._target} answers again")
+        mismatch = self.mismatch()
+        if mismatch is not None:
+            self.warn("issuer", mismatch.message)
+
+    def failed(self, method: str, error: ServiceError) -> None:
+        """A call of `method` failed. A stream that is only to be opened again has not."""
+        if isinstance(error, StreamEndedError | ShuttingDownError | InvalidRequestError):
+            return
+        self.last_error = error
+        self.failed_at = self._elapsed()
+        self._failing[method] = error
+        reason = error.reason.value
+        if isinstance(error, UnreachableError):
+            what = f"the token service at {self._target} can't be reached"
+        else:
+            what = f"{method} of the token service at {self._target} failed"
+        self.warn(reason, f"{what} ({reason}): {self._explained(error)}")
+
+    def mismatch(self) -> ConfigurationError | None:
+        """What is wrong if the service has another issuer than the configured one."""
+        seen, configured = self.issuer_seen, self._issuer.issuer
+        if seen is None or seen == configured:
+            return None
+        return ConfigurationError(
+            f"the token service at {self._target} has the issuer {seen[:512]!r} and ServiceIssuer.issuer is "
+            f"{configured!r}, so none of its keys is used; they must be equal to the last character"
+        )
+
+    def cause(self) -> TokenServiceError | None:
+        """Why nothing is fresh or no key known; None if nothing is known to be wrong.
+
+        The last call of each of the two kinds that this takes decides.
+        """
+        mismatch = self.mismatch()
+        error = self._failing.get("StreamRevocations") or self._failing.get("ConfirmRevocations")
+        if mismatch is not None or error is None:
+            return mismatch
+        if isinstance(error, UnreachableError):
+            return UnreachableError(self._explained(error), metadata=error.metadata)
+        return error.with_traceback(None)
+
+    def _explained(self, error: ServiceError) -> str:
+        """Its message, and what to do about it where that is known."""
+        advice = ""
+        if isinstance(error, UnreachableError):
+            advice = next((advice for words, advice in _ADVICE if words in error.message), "")
+            if not self._answered and any(words in error.message for words in _CLOSED):
+                advice = _ADVICE_CLOSED
+        return f"{error.message} ({advice})" if advice else error.message
+
+    def warn(self, about: str, message: str) -> None:
+        """Log a warning, unless there was one about the same thing within the last minute."""
+        self._log(logging.WARNING, about, message)
+
+    def _log(self, level: int, about: str, message: str) -> None:
+        now = self._elapsed()
+        with self._logging:
+            if now - self._logged.get(about, float("-inf")) < WARN_INTERVAL:
+                return
+            self._logged[about] = now
+        logger.log(level, "%s", message)

@@ -1,0 +1,332 @@
+"""Judges tokens by what is known here. No I/O: what else is needed is asked of the caller.
+
+`check` settles nearly every validation. Where it can't, because a key is not known or because what is known
+is not proven fresh, it returns what is missing; `settle` is then a generator that yields what to do
+(`RefreshKeys`, `AskService`) and is sent the outcome. So the validator for event loops and the one for
+threads decide by the very same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from token_service.client._internal.clock import Instant, ValidatorClock
+from token_service.client._internal.counters import Counters
+from token_service.client._internal.following.state import AlwaysFresh, Feed
+from token_service.client._internal.keys import log_refused_keys
+from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
+from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
+from token_service.tokens.claims import VerifiedClaims
+from token_service.tokens.key_set import KeySet
+from token_service.tokens.verified_cache import TokenCache
+from token_service.tokens.verifier import (
+    EARLY_LEEWAY,
+    IssuerRules,
+    Verifier,
+    check_audience,
+    check_scopes,
+    check_times,
+)
+
+_MAX_CLOCK_STEP: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshKeys:
+    """Get the issuer's key set, unless that was done just now.
+
+    The outcome: whether it was taken over, or None if the service did not answer when it was asked last.
+    """
+
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskService:
+    """Ask `ValidateToken`. The outcome: an `Answer`, or None if there was none."""
+
+    token: str
+    audience: str | None
+    required_scopes: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"AskService(audience={self.audience!r}, required_scopes={sorted(self.required_scopes)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The service's verdict on a token, and when it was asked for."""
+
+    reason: InvalidReason | None
+    """None: the token is active."""
+    asked: Instant
+    """Read before the question was sent: validations that share an answer share its age, too."""
+
+
+Request: TypeAlias = RefreshKeys | AskService
+Outcome: TypeAlias = bool | Answer | None
+
+
+class Proof:
+    """A proof that a token was not revoked when the service was asked.
+
+    Good for S seconds by both clocks, as in `Feed`.
+    """
+
+    __slots__ = ("_asked", "_bound")
+
+    def __init__(self, asked: Instant, bound: float) -> None:
+        self._asked = asked
+        self._bound = bound
+
+    def holds(self, now: float, elapsed: float) -> bool:
+        """Whether it is still good."""
+        age = now - self._asked.now
+        return elapsed - self._asked.elapsed < self._bound and -_MAX_CLOCK_STEP <= age < self._bound
+
+
+class Known(msgspec.Struct, gc=False, eq=False):
+    """A token verified before, with the last verdicts about it."""
+
+    claims: VerifiedClaims
+    issuer: IssuerState
+    feed: Feed
+    valid_from: float
+    valid_until: float
+    drop_at: float
+    clean_version: int = -1
+    """The version of the revocation set at which it was found not revoked; -1: never."""
+    proof: Proof | None = None
+
+
+class IssuerState:
+    """One issuer, with what is known of it now."""
+
+    __slots__ = ("config", "feed", "freshness", "has_keys", "rules")
+
+    def __init__(self, config: ServiceIssuer | ForeignIssuer) -> None:
+        self.config = config
+        self.has_keys = False
+        self.feed: Feed = AlwaysFresh()
+        self.freshness: Freshness | None = None
+        if isinstance(config, ServiceIssuer):
+            self.feed = Feed()
+            self.freshness = config.freshness
+            self.rules = IssuerRules(config.issuer, config.algorithms, config.token_kinds)
+        else:
+            self.rules = IssuerRules(
+                config.issuer, config.algorithms, config.token_kinds, config.plain_kind, config.typ_required
+            )
+
+
+class LocalValidator:
+    """Everything a validator decides.
+
+    Any thread may call `check` and `settle`; neither waits for anything.
+    """
+
+    def __init__(self, config: ValidatorConfig, clock: ValidatorClock, counters: Counters) -> None:
+        self.issuers = {issuer.issuer: IssuerState(issuer) for issuer in config.issuers}
+        self.verifier = Verifier([(state.rules, KeySet([])) for state in self.issuers.values()])
+        self.cache: TokenCache[Known] = TokenCache(config.cache_capacity)
+        self._config = config
+        self._counters = counters
+        self._leeway = config.leeway
+        self._early = max(config.leeway, EARLY_LEEWAY)
+        self._cache_age = config.cache_age
+        self._now, self._elapsed = clock.now, clock.elapsed
+
+    def replace_keys(self, issuer: str, jwks: Sequence[Mapping[str, Any]], revision: int) -> bool:
+        """Verify this issuer's tokens with these keys from now on; False, and nothing changes, if none of
+        them is usable.
+        """
+        key_set = KeySet.from_jwks(jwks, revision)
+        log_refused_keys(issuer, key_set)
+        if not len(key_set):
+            return False
+        self.verifier.replace_key_set(issuer, key_set)
+        # After the verifier: what was verified with the old keys then is never in the new cache.
+        self.cache = TokenCache(self._config.cache_capacity)
+        self.issuers[issuer].has_keys = True
+        return True
+
+    def check(
+        self, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> VerifiedClaims | Known | IssuerState:
+        """The claims of a good token. Raises `InvalidTokenError` if it is not.
+
+        Returns the `IssuerState` if the key is not known, and what is `Known` if only freshness is missing:
+        see `settle`.
+        """
+        try:
+            entry = self.cache.young.get(token)
+        except TypeError:
+            entry = None  # not even hashable: the verifier says what is wrong
+        if entry is not None:
+            claims, feed = entry.claims, entry.feed
+            if (
+                (audience is None or audience in claims.audience)
+                and (not required_scopes or claims.scopes.issuperset(required_scopes))
+                and entry.valid_from <= (now := self._now()) < entry.valid_until
+                and feed.fresh_from <= now < feed.fresh_to
+                and (elapsed := self._elapsed()) < feed.fresh_until
+                and elapsed < entry.drop_at
+                # The version last: a proof read above vouches for the set of that moment or an earlier one, so
+                # a token that is clean in the set of now was clean in the one that the proof is about.
+                and entry.clean_version == feed.revocations.version
+            ):
+                return claims
+        try:
+            return self._check(token, audience, required_scopes)
+        except InvalidTokenError as error:
+            self._counters.rejected[error.reason.value] += 1
+            raise
+
+    def settle(
+        self,
+        missing: Known | IssuerState,
+        token: str,
+        audience: str | None,
+        required_scopes: Collection[str],
+    ) -> Generator[Request, Outcome, VerifiedClaims]:
+        """Decide what `check` could not. Raises `InvalidTokenError` or `ReplicaStaleError`."""
+        result: VerifiedClaims | Known | IssuerState = missing
+        if isinstance(result, IssuerState):
+            issuer, taken = result, None
+            # Twice: the first outcome may be that of a fetch that began before this token, and its key, came. The
+            # limit of fetches makes the second one an empty question where the first was asked for this token.
+            for _ in range(2):
+                taken = yield RefreshKeys(issuer.config.issuer)
+                result = self.check(token, audience, required_scopes)
+                if not isinstance(result, IssuerState):
+                    break
+            else:
+                if not issuer.has_keys:
+                    self._counters.rejected_stale += 1
+                    raise ReplicaStaleError(f"no key set of {issuer.config.issuer} has been received yet")
+                if taken is None:
+                    self._counters.rejected_stale += 1
+                    raise ReplicaStaleError("no key with this kid is known, and the service does not answer")
+                self._counters.rejected[InvalidReason.UNKNOWN_KEY.value] += 1
+                raise InvalidTokenError(InvalidReason.UNKNOWN_KEY, "no key with this kid")
+        if isinstance(result, Known):
+            return (yield from self._settle_stale(result, token, audience, required_scopes))
+        return result
+
+    def _check(
+        self, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> VerifiedClaims | Known | IssuerState:
+        cache = self.cache  # before verifying: see `replace_keys`
+        elapsed = self._elapsed()
+        try:
+            known = cache.get(token)
+        except TypeError:
+            known = None
+        if known is None or elapsed >= known.drop_at:
+            try:
+                claims = self.verifier.verify(token)
+            except InvalidTokenError as error:
+                issuer = (
+                    self.verifier.unverified_issuer(token)
+                    if error.reason is InvalidReason.UNKNOWN_KEY
+                    else None
+                )
+                if issuer is None:
+                    raise
+                return self.issuers[issuer]
+            self._counters.verified += 1
+            begin, issued = claims.not_before, claims.issue_time
+            state = self.issuers[claims.issuer]
+            known = Known(
+                claims,
+                state,
+                state.feed,
+                (begin if begin > issued else issued) - self._early,  # noqa: FURB136  # a call costs more
+                claims.expire_time + self._leeway,
+                elapsed + self._cache_age,
+            )
+            cache.put(token, known)
+        claims, feed = known.claims, known.feed
+        self._check_times(known, self._now())
+        if audience is not None and audience not in claims.audience:
+            check_audience(claims, audience)
+        while True:
+            version = feed.revocations.version
+            if known.clean_version != version and feed.revocations.find(claims) is not None:
+                raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
+            now, elapsed = self._now(), self._elapsed()
+            fresh = feed.fresh_from <= now < feed.fresh_to and elapsed < feed.fresh_until
+            # A proof that came after the look-up vouches for the entries that came with it, not for a verdict
+            # without them. Each set has versions of its own, so this notices another set, too.
+            if feed.revocations.version == version:
+                break
+        # Again: had the process been stopped before the look-up, the entry might have been forgotten by then
+        # because the token had expired.
+        self._check_times(known, now)
+        known.clean_version = version
+        if required_scopes:
+            if isinstance(required_scopes, str):
+                raise TypeError("required_scopes is a collection of scopes, not one text")
+            check_scopes(claims, required_scopes)
+        if fresh:
+            return claims
+        self._counters.unproven += 1
+        proof = known.proof
+        if proof is not None and proof.holds(now, elapsed):
+            return claims
+        return known
+
+    def _check_times(self, known: Known, now: float) -> None:
+        if not known.valid_from <= now < known.valid_until:
+            check_times(known.claims, now, self._leeway)
+
+    def _settle_stale(
+        self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> Generator[Request, Outcome, VerifiedClaims]:
+        freshness = known.issuer.freshness
+        assert freshness is not None
+        for policy in freshness.when_stale:
+            if policy is WhenStale.REMOTE:
+                # Twice: the answer may have been asked for long ago by another validation, or the process may
+                # have been stopped while it was on its way.
+                for _ in range(2):
+                    answer = yield AskService(token, audience, frozenset(required_scopes))
+                    if not isinstance(answer, Answer):
+                        break
+                    if answer.reason is not None:
+                        self._counters.rejected[answer.reason.value] += 1
+                        raise InvalidTokenError(answer.reason, "rejected by the token service")
+                    proof = known.proof = Proof(answer.asked, freshness.bound)
+                    again = self.check(token, audience, required_scopes)
+                    if isinstance(again, VerifiedClaims):
+                        return again
+                    # A token too large for the cache has no entry in which the check could find the proof.
+                    if isinstance(again, Known) and proof.holds(self._now(), self._elapsed()):
+                        return again.claims
+            elif policy is WhenStale.ACCEPT:
+                again, proven_at = self._check_with_age(known, token, audience, required_scopes)
+                if isinstance(again, VerifiedClaims):
+                    return again
+                if isinstance(again, Known) and self._elapsed() - proven_at <= freshness.accept_for:
+                    self._counters.accepted_stale += 1
+                    return again.claims
+            else:
+                break
+        self._counters.rejected_stale += 1
+        raise ReplicaStaleError("it can't be proven now that the token was not revoked")
+
+    def _check_with_age(
+        self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
+    ) -> tuple[VerifiedClaims | Known | IssuerState, float]:
+        """`check` again, with the elapsed time at which the set it looked into was last proven."""
+        feed = known.feed
+        while True:
+            version = feed.revocations.version
+            result = self.check(token, audience, required_scopes)
+            proven_at = feed.proven_at
+            if feed.revocations.version == version:
+                return result, proven_at

@@ -1,0 +1,36 @@
+"""The unary calls of a validator: what is asked and how it is understood."""
+
+from __future__ import annotations
+
+from token_service.client._internal.clock import Instant
+from token_service.client._internal.local import Answer, AskService
+from token_service.errors import InvalidReason
+from token_service.v1.token_service_pb2 import (
+    CONSISTENCY_STRONG,
+    InvalidReason as InvalidReasonPb,
+    ValidateTokenRequest,
+    ValidateTokenResponse,
+)
+
+_PREFIX = "INVALID_REASON_"
+
+
+def validate_request(question: AskService) -> ValidateTokenRequest:
+    """Ask with CONSISTENCY_STRONG: anything less proves nothing about what was revoked just now."""
+    return ValidateTokenRequest(
+        token=question.token,
+        audience=question.audience or "",
+        required_scopes=sorted(question.required_scopes),
+        consistency=CONSISTENCY_STRONG,
+    )
+
+
+def answer_of(response: ValidateTokenResponse, asked: Instant) -> Answer:
+    """The verdict in a response to a question sent at `asked`. A reason unknown to this version is REVOKED."""
+    if response.active:
+        return Answer(None, asked)
+    try:
+        reason = InvalidReason(InvalidReasonPb.Name(response.reason).removeprefix(_PREFIX))
+    except ValueError:
+        reason = InvalidReason.REVOKED
+    return Answer(reason, asked)

@@ -1,0 +1,309 @@
+"""When tokens are renewed and how. No I/O: `Renewal.steps` yields what to do and is sent the outcome, so the
+token source for event loops and the one for threads decide by the same code.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast
+
+from token_service.client._internal.clock import SystemValidatorClock
+from token_service.client._internal.token_store import Tokens, lifetime, remaining
+from token_service.client.config import Backoff
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InternalError,
+    KeysStaleError,
+    OverloadedError,
+    PermissionDeniedError,
+    RefreshTokenInvalidError,
+    ReplicaStaleError,
+    ServiceError,
+    ShuttingDownError,
+    SigningUnavailableError,
+    StoreUnavailableError,
+    StreamEndedError,
+    TooManyRetriesError,
+    UnreachableError,
+)
+from token_service.v1.token_service_pb2 import RefreshTokenRequest, RefreshTokenResponse
+
+_TRANSIENT: Final = (
+    DeadlineExceededError,
+    InternalError,
+    KeysStaleError,
+    OverloadedError,
+    ReplicaStaleError,
+    ShuttingDownError,
+    SigningUnavailableError,
+    StoreUnavailableError,
+    StreamEndedError,
+    TooManyRetriesError,
+    UnreachableError,
+)
+"""After these another try may help."""
+_OF_CALLER: Final = (CallerUnauthenticatedError, PermissionDeniedError)
+"""These say nothing of the refresh token, so later calls try again; after any other the user must log in again."""
+_MARGIN: Final = 5.0
+"""Seconds before its end from which on a token is not handed out: the request still has to travel."""
+_REMEMBERED: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalPolicy:
+    """When to renew and how long to try. Seconds."""
+
+    ahead: float = 0.25
+    """Renew when this share of the token's life is left; varied by a fifth either way, so that many clients
+    spread.
+    """
+    attempt_timeout: float = 2.0
+    """Deadline of one call."""
+    give_up_after: float = 9.0
+    """From the first call on, no new one is made after this, also if the process or the machine was stopped
+    meanwhile. Just below the service's default grace window.
+    """
+    backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.1, longest=1.0))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ahead < 0.8:
+            raise ConfigurationError(f"RenewalPolicy.ahead is {self.ahead}; it must be between 0 and 0.8")
+        if not 0 < self.attempt_timeout <= 60 or not 0 <= self.give_up_after <= 3600:
+            raise ConfigurationError("RenewalPolicy.attempt_timeout and give_up_after must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the store again. The outcome: `SharedStore.reload`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Put tokens into the store. The outcome: `SharedStore.save`."""
+
+    tokens: Tokens
+    instead_of: frozenset[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait. The outcome: True if the source is being closed."""
+
+    seconds: float
+
+
+Step: TypeAlias = Reload | RefreshTokenRequest | Save | Pause
+"""The outcome of a request: the answer, or the error it failed with."""
+Outcome: TypeAlias = Tokens | RefreshTokenResponse | ServiceError | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Tokens with the times up to which they are used, by the clock that does not jump.
+
+    One object, so that no thread sees the tokens of before with the times of after.
+    """
+
+    tokens: Tokens
+    renew_at: float
+    usable_until: float
+
+
+class Renewal:
+    """What both token sources know and decide. Any thread may call any method."""
+
+    def __init__(
+        self,
+        client_id: str,
+        device_id: str,
+        scopes: Sequence[str],
+        audience: Sequence[str],
+        policy: RenewalPolicy | None,
+        now: Callable[[], float],
+        elapsed: Callable[[], float] | None,
+    ) -> None:
+        self.policy = policy or RenewalPolicy()
+        self.loaded = False
+        self._now = now
+        self._elapsed = elapsed or SystemValidatorClock().elapsed
+        self._request = RefreshTokenRequest(
+            client_id=client_id, device_id=device_id, scopes=scopes, audience=audience
+        )
+        self._lock = threading.RLock()
+        self._held: _Held | None = None
+        self._left: deque[str] = deque(maxlen=_REMEMBERED)
+        """Refresh tokens that were replaced: a store that holds one of them is behind."""
+        self._unsaved = False
+        self._ended: ServiceError | None = None
+        self._try_at = 0.0
+
+    def current(self) -> Tokens | None:
+        """Tokens that need nothing now."""
+        held = self._held
+        return held.tokens if held is not None and self._elapsed() < held.renew_at else None
+
+    def usable(self) -> Tokens | None:
+        """Tokens that can be used, though they should be renewed."""
+        held = self._held
+        return held.tokens if held is not None and self._elapsed() < held.usable_until else None
+
+    def may_try(self) -> bool:
+        """Whether to renew ahead now, or to wait after a failure."""
+        return self._ended is None and self._elapsed() >= self._try_at
+
+    def load(self, stored: Tokens | None) -> None:
+        """Begin with what was stored."""
+        with self._lock:
+            if stored is not None and not self.loaded:
+                self._take(stored, remaining(stored, self._now()))
+            self.loaded = True
+
+    def replace(self, tokens: Tokens) -> None:
+        """Go on with these, which the caller got elsewhere."""
+        with self._lock:
+            self._take(tokens, remaining(tokens, self._now()))
+            self.loaded = True
+
+    def replaced(self, saved: bool, stored: Tokens | None) -> None:  # noqa: FBT001  # an outcome
+        """Note the outcome of `SharedStore.overwrite`."""
+        with self._lock:
+            self._unsaved = not saved
+            if stored is not None and self._held is not None:
+                self._leave(stored.refresh_token, self._held.tokens)
+
+    def invalidate(self, access_token: str) -> None:
+        """Hand out this access token no more."""
+        with self._lock:
+            if self._held is not None and self._held.tokens.access_token == access_token:
+                self._held = _Held(self._held.tokens, 0.0, 0.0)
+
+    def steps(self) -> Generator[Step, Outcome, Tokens]:
+        """Get tokens that need nothing now. Raises the `ServiceError` that keeps them from being had."""
+        began: float | None = None
+        attempt = 0
+        failure: ServiceError | None = None
+        while True:
+            # Before every call: another process may have renewed, and its refresh token alone is good then.
+            stored = yield Reload()
+            if isinstance(stored, Tokens):
+                self._adopt(stored)
+            tokens = self.current()
+            if tokens is not None:
+                return tokens
+            now = self._elapsed()
+            began = now if began is None else began
+            if failure is not None and now - began > self.policy.give_up_after:
+                raise failure
+            request = self._next_request()
+            outcome = yield request
+            if isinstance(outcome, ServiceError):
+                failure = outcome
+                pause = self._fail(request.refresh_token, failure, began, attempt)
+                attempt += 1
+                if (yield Pause(pause)):
+                    raise failure
+            elif self._receive(request.refresh_token, cast("RefreshTokenResponse", outcome)):
+                yield from self.saving()
+                return self._tokens()
+
+    def saving(self) -> Generator[Step, Outcome, None]:
+        """Store what is held."""
+        with self._lock:
+            tokens = self._tokens()
+            step = Save(tokens, frozenset(self._left) | {tokens.refresh_token})
+        outcome = yield step
+        with self._lock:
+            self._unsaved = outcome is False
+            if isinstance(outcome, Tokens):
+                self._adopt(outcome)
+
+    def finishing(self) -> Generator[Step, Outcome, None]:
+        """Store what could not be stored before."""
+        if self._unsaved:
+            yield from self.saving()
+
+    def _tokens(self) -> Tokens:
+        assert self._held is not None
+        return self._held.tokens
+
+    def _next_request(self) -> RefreshTokenRequest:
+        with self._lock:
+            if self._ended is not None:
+                raise self._ended
+            if self._held is None or not self._held.tokens.refresh_token:
+                raise RefreshTokenInvalidError("there is no refresh token to begin with")
+            request = RefreshTokenRequest(refresh_token=self._held.tokens.refresh_token)
+        request.MergeFrom(self._request)
+        return request
+
+    def _receive(self, used: str, answer: RefreshTokenResponse) -> bool:
+        """Take an answer, unless the tokens it was asked for with were replaced meanwhile."""
+        with self._lock:
+            if self._tokens().refresh_token != used:
+                return False
+            now = self._now()
+            tokens = Tokens.of(answer, now)
+            life = lifetime(tokens)
+            self._take(tokens, tokens.access_expire_time - now if life is None else life)
+            return True
+
+    def _fail(self, used: str, error: ServiceError, began: float, attempt: int) -> float:
+        """Seconds until the next call. Raises the error if there should be none."""
+        with self._lock:
+            if self._tokens().refresh_token != used:
+                return 0.0  # said of tokens that were replaced meanwhile
+            if not isinstance(error, _TRANSIENT):
+                if isinstance(error, _OF_CALLER):
+                    self._try_at = self._elapsed() + self.policy.backoff.longest
+                else:
+                    self._ended = error
+                raise error
+            delay = self.policy.backoff.delay(attempt, random.random())  # noqa: S311  # spreads load
+            if error.retry_after is not None:
+                delay = max(delay, error.retry_after)
+            now = self._elapsed()
+            if now - began + delay > self.policy.give_up_after:
+                self._try_at = now + self.policy.backoff.longest
+                raise error
+            return delay
+
+    def _adopt(self, stored: Tokens) -> None:
+        """Go on with what another process has stored."""
+        with self._lock:
+            if self._held is not None:
+                held = self._held.tokens
+                if stored.refresh_token in self._left:
+                    return
+                if stored.refresh_token == held.refresh_token and (
+                    stored.access_token == held.access_token
+                    or stored.access_expire_time <= held.access_expire_time
+                ):
+                    return
+            self._take(stored, remaining(stored, self._now()))
+            self._unsaved = False
+
+    def _take(self, tokens: Tokens, left: float) -> None:
+        now = self._elapsed()
+        life = lifetime(tokens)
+        if life is None:
+            life = left
+        ahead = self.policy.ahead * random.uniform(0.8, 1.2)  # noqa: S311  # spreads load
+        end = now + left
+        before, self._held = (
+            self._held,
+            _Held(tokens, end - max(0.0, life) * ahead, end - min(_MARGIN, max(0.0, life) / 20)),
+        )
+        if before is not None:
+            self._leave(before.tokens.refresh_token, tokens)
+        self._try_at = 0.0
+        self._ended = None
+
+    def _leave(self, refresh_token: str, successor: Tokens) -> None:
+        if refresh_token != successor.refresh_token and refresh_token not in self._left:
+            self._left.append(refresh_token)

@@ -1,0 +1,281 @@
+"""IssueToken: tokens for a subject, through a client."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from uuid import UUID
+
+from msgspec import structs
+
+from token_service.core.entropy import Entropy
+from token_service.core.events.audit import Audit
+from token_service.core.issuing.commands import IssueCommand, IssuedTokens
+from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.keys.keyring import Keyring
+from token_service.core.limits import (
+    MAX_ACR,
+    MAX_AMR,
+    MAX_AMRS,
+    MAX_AUDIENCE,
+    MAX_AUDIENCES,
+    MAX_CLIENT_ID,
+    MAX_DEVICE_ID,
+    MAX_IP_ADDRESS,
+    MAX_NONCE,
+    MAX_REQUEST_ID,
+    MAX_SUBJECT,
+    MAX_USER_AGENT,
+    THUMBPRINT,
+    Checks,
+)
+from token_service.core.policies.custom_claims import check_custom_claims
+from token_service.core.policies.policy import Policies, Policy
+from token_service.core.revocation.replica import Replica
+from token_service.core.sessions.session import Session, SessionState
+from token_service.core.sessions.store import SessionStore
+from token_service.errors import BindingRequiredError, RequestIdReusedError
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, MAX_NUMERIC_DATE, Confirmation, TokenKind
+from token_service.tokens.opaque_token import SECRET_BYTES, MacKeys, OpaqueToken, derive_first_secret
+from token_service.tokens.secret import Secret
+
+_WITH_SESSION = frozenset({TokenKind.REFRESH, TokenKind.SESSION})
+_REQUESTED = (
+    "subject",
+    "device_id",
+    "scopes",
+    "audience",
+    "auth_context",
+    "confirmation",
+    "custom_claims",
+    "access_token_ttl",
+    "with_id_token",
+)
+"""What a session keeps of the request that made it, besides its lifetime."""
+
+
+class Issuer:
+    """Issues tokens. What needs no session costs no database access."""
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        minter: Minter,
+        keyring: Keyring,
+        policies: Policies,
+        replica: Replica,
+        *,
+        issuer: str,
+        entropy: Entropy,
+        audit: Audit,
+    ) -> None:
+        self._sessions = sessions
+        self._minter = minter
+        self._keyring = keyring
+        self._policies = policies
+        self._replica = replica
+        self._issuer = issuer
+        self._entropy = entropy
+        self._audit = audit
+
+    async def issue(self, command: IssueCommand, now: float) -> IssuedTokens:
+        """Issue what the command asks for.
+
+        A session is made if a refresh or a session token is; its row is durable before this returns. Raises
+        `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`, `BindingRequiredError`,
+        `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        """
+        _check(command)
+        policy = self._policies.of(command.client_id)
+        if policy.binding_required and not command.confirmation:
+            raise BindingRequiredError
+        check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)
+        grant = Grant(
+            subject=command.subject,
+            client_id=command.client_id,
+            audience=command.audience or policy.default_audience or (self._issuer,),
+            scopes=command.scopes,
+            session_id="",
+            revision=self._replica.applied,
+            auth_context=command.auth_context,
+            confirmation=command.confirmation,
+            custom_claims=command.custom_claims,
+        )
+        with_id_token = TokenKind.ID in command.kinds
+        self._minter.require_fit(grant, with_id_token=with_id_token, nonce=command.nonce)
+        if with_id_token or TokenKind.ACCESS in command.kinds:
+            # A missing key must fail the call before there is a session nobody knows of.
+            await self._keyring.ready()
+        session: Session | None = None
+        refresh_token = session_token = ""
+        if command.kinds & _WITH_SESSION:
+            session, refresh_token, session_token = await self._open_session(
+                command, policy, grant.audience, now
+            )
+            grant = structs.replace(grant, session_id=str(session.id), revision=session.revision)
+        ttl = access_token_ttl(policy, command.access_token_ttl)
+        access: MintedToken | None = None
+        if TokenKind.ACCESS in command.kinds:
+            access = await self._minter.access_token(grant, now, ttl)
+        id_token = ""
+        if with_id_token:
+            minted = await self._minter.id_token(
+                grant, now, ttl, nonce=command.nonce, access_token=access.token if access is not None else ""
+            )
+            id_token = minted.token
+        self._audit.record(
+            "token.issued",
+            subject=command.subject,
+            client_id=command.client_id,
+            session_id=grant.session_id,
+            token_id=access.token_id if access is not None else "",
+            token_types=_names(command.kinds),
+            ip_address=command.client_context.ip_address,
+            user_agent=command.client_context.user_agent,
+        )
+        return IssuedTokens(
+            access_token=access.token if access is not None else "",
+            token_type=token_type(command.confirmation) if access is not None else "",
+            access_token_expire_time=access.expire_time if access is not None else None,
+            refresh_token=refresh_token,
+            refresh_token_expire_time=session.idle_expire_time
+            if session is not None and refresh_token
+            else None,
+            id_token=id_token,
+            session_token=session_token,
+            session_id=grant.session_id,
+            token_id=access.token_id if access is not None else "",
+            scopes=command.scopes,
+        )
+
+    async def _open_session(
+        self, command: IssueCommand, policy: Policy, audience: tuple[str, ...], now: float
+    ) -> tuple[Session, str, str]:
+        """The session's row, its refresh token and its session token."""
+        keys = self._keyring.mac_keys
+        session_id = UUID(bytes=self._entropy(16), version=4)
+        opaque = {
+            kind: self._first_token(keys, keys.active, kind, session_id, command.request_id)
+            for kind in command.kinds & _WITH_SESSION
+        }
+        absolute = now + min(policy.refresh_token_ttl, command.refresh_token_ttl or policy.refresh_token_ttl)
+        wanted = Session(
+            id=session_id,
+            subject=command.subject,
+            client_id=command.client_id,
+            device_id=command.device_id,
+            scopes=command.scopes,
+            audience=audience,
+            auth_context=command.auth_context,
+            confirmation=command.confirmation,
+            custom_claims=command.custom_claims,
+            access_token_ttl=None
+            if command.access_token_ttl is None
+            else int(min(command.access_token_ttl, MAX_ACCESS_TOKEN_TTL)),
+            with_id_token=TokenKind.ID in command.kinds,
+            refresh_hash=opaque[TokenKind.REFRESH].secret_hash if TokenKind.REFRESH in opaque else None,
+            session_hash=opaque[TokenKind.SESSION].secret_hash if TokenKind.SESSION in opaque else None,
+            key_version=keys.active,
+            create_time=now,
+            rotate_time=now,
+            last_use_time=now,
+            idle_expire_time=min(now + policy.idle_timeout, absolute),
+            absolute_expire_time=absolute,
+        )
+        request_hash = hashlib.sha256(command.request_id.encode()).digest() if command.request_id else None
+        session, created = await self._sessions.create(wanted, request_hash)
+        if not created:
+            opaque = self._repeat(command, wanted, session, keys, now)
+        texts = {kind: token.format(keys) for kind, token in opaque.items()}
+        return session, texts.get(TokenKind.REFRESH, ""), texts.get(TokenKind.SESSION, "")
+
+    def _repeat(
+        self, command: IssueCommand, wanted: Session, session: Session, keys: MacKeys, now: float
+    ) -> dict[TokenKind, OpaqueToken]:
+        """The tokens of the session an earlier call with this request_id made."""
+        if not all(getattr(wanted, name) == getattr(session, name) for name in _REQUESTED):
+            raise RequestIdReusedError
+        if abs(_lifetime(wanted) - _lifetime(session)) > 0.001:  # stores keep microseconds
+            raise RequestIdReusedError
+        if session.generation > 0 or session.state(now) is not SessionState.ACTIVE:
+            raise RequestIdReusedError("the session of this request_id is in use or has ended")
+        opaque = {
+            kind: self._first_token(keys, session.key_version, kind, session.id, command.request_id)
+            for kind in command.kinds & _WITH_SESSION
+        }
+        hashes = {kind: token.secret_hash for kind, token in opaque.items()}
+        if (
+            hashes.get(TokenKind.REFRESH) != session.refresh_hash
+            or hashes.get(TokenKind.SESSION) != session.session_hash
+        ):
+            raise RequestIdReusedError
+        return opaque
+
+    def _first_token(
+        self, keys: MacKeys, version: int, kind: TokenKind, session_id: UUID, request_id: str
+    ) -> OpaqueToken:
+        if request_id:
+            secret = derive_first_secret(keys, version, kind, session_id, request_id)
+        else:
+            secret = Secret(self._entropy(SECRET_BYTES))
+        return OpaqueToken(kind, version, session_id, 0, secret)
+
+
+def access_token_ttl(policy: Policy, asked: float | None) -> int:
+    """Seconds an access token lives: what was asked for, but never longer than the policy says."""
+    return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
+
+
+def _lifetime(session: Session) -> float:
+    return session.absolute_expire_time - session.create_time
+
+
+@cache  # of the fifteen combinations there are
+def _names(kinds: frozenset[TokenKind]) -> tuple[str, ...]:
+    return tuple(sorted(kind.name for kind in kinds))
+
+
+def token_type(confirmation: Confirmation) -> str:
+    """How an access token is presented."""
+    return "DPoP" if confirmation.jkt else "Bearer"
+
+
+def _check(command: IssueCommand) -> None:
+    checks = Checks()
+    checks.text("subject", command.subject, MAX_SUBJECT, required=True)
+    checks.text("client_id", command.client_id, MAX_CLIENT_ID, required=True)
+    checks.texts("audience", command.audience, MAX_AUDIENCES, MAX_AUDIENCE)
+    checks.scopes("scopes", command.scopes)
+    checks.text("device_id", command.device_id, MAX_DEVICE_ID)
+    checks.text("nonce", command.nonce, MAX_NONCE)
+    checks.text("request_id", command.request_id, MAX_REQUEST_ID)
+    checks.text("client_context.ip_address", command.client_context.ip_address, MAX_IP_ADDRESS)
+    checks.text("client_context.user_agent", command.client_context.user_agent, MAX_USER_AGENT)
+    if not command.kinds:
+        checks.add("token_types", "is empty")
+    for field, span in (
+        ("access_token_ttl", command.access_token_ttl),
+        ("refresh_token_ttl", command.refresh_token_ttl),
+    ):
+        if span is not None and not span >= 1:  # NaN is not either
+            checks.add(field, "is shorter than a second")
+    context = command.auth_context
+    if context is not None:
+        checks.text("auth_context.acr", context.acr, MAX_ACR)
+        checks.texts("auth_context.amr", context.amr, MAX_AMRS, MAX_AMR)
+        if context.auth_time is not None and not 0 <= context.auth_time <= MAX_NUMERIC_DATE:
+            checks.add("auth_context.auth_time", "is not a time since 1970")
+    confirmation = command.confirmation
+    if confirmation.jkt and confirmation.x5t_s256:
+        checks.add("confirmation", "has both jkt and x5t_s256")
+    for field, value in (
+        ("confirmation.jkt", confirmation.jkt),
+        ("confirmation.x5t_s256", confirmation.x5t_s256),
+    ):
+        if value and (
+            len(value) != THUMBPRINT
+            or not value.replace("-", "a").replace("_", "a").isalnum()
+            or not value.isascii()
+        ):
+            checks.add(field, f"is not a SHA-256 thumbprint in base64url ({THUMBPRINT} characters)")
+    checks.done()

@@ -1,0 +1,185 @@
+"""Makes the JWTs: access tokens (RFC 9068) and ID tokens (OpenID Connect Core 1.0, section 2)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from token_service.core.entropy import Entropy
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.signer import Signer
+from token_service.errors import InvalidRequestError
+from token_service.tokens import base64url, strict_json
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import MAX_NUMERIC_DATE, AuthContext, Confirmation
+from token_service.tokens.verifier import MAX_TOKEN_BYTES
+
+_TOKEN_ID_BYTES: Final = 16
+_WIDEST_ID: Final = "x" * 36
+"""As wide as the id of a session, which is wider than that of a token."""
+_MAX_PAYLOAD_BYTES: Final = 10_900
+"""Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the
+signature of an RSA key of 8192 bits.
+"""
+_SHORT: Final = 1000
+"""Characters of audience and scopes that fit in any case, beside the longest values of what else is not a
+custom claim.
+"""
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tokens of one issue or refresh say."""
+
+    subject: str
+    client_id: str
+    audience: tuple[str, ...]
+    scopes: tuple[str, ...]
+    session_id: str
+    revision: int
+    """The head of the revocation log the issuer had seen."""
+    auth_context: AuthContext | None
+    confirmation: Confirmation
+    custom_claims: Mapping[str, Any]
+
+
+class MintedToken(msgspec.Struct, frozen=True):
+    """A signed JWT. `expire_time` is its `exp`."""
+
+    token: str
+    token_id: str
+    expire_time: int
+
+    def __repr__(self) -> str:
+        return f"<MintedToken token_id={self.token_id!r}>"
+
+
+class Minter:
+    """Signs with whatever key is active."""
+
+    def __init__(self, issuer: str, keyring: Keyring, entropy: Entropy) -> None:
+        self._issuer = issuer
+        self._keyring = keyring
+        self._entropy = entropy
+        self._headers: dict[tuple[str, str], bytes] = {}
+
+    async def access_token(self, grant: Grant, now: float, ttl: int) -> MintedToken:
+        """An access token that lives `ttl` seconds from `now`."""
+        token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+        claims = self._access_claims(grant, token_id, int(now), ttl)
+        return MintedToken(await self._sign("at+jwt", claims), token_id, claims["exp"])
+
+    async def id_token(
+        self, grant: Grant, now: float, ttl: int, *, nonce: str, access_token: str
+    ) -> MintedToken:
+        """An ID token for the client, bound to the access token it comes with by `at_hash`."""
+        token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+        claims = self._id_claims(grant, token_id, int(now), ttl, nonce, access_token)
+        return MintedToken(await self._sign("JWT", claims), token_id, claims["exp"])
+
+    def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
+        """Raise `InvalidRequestError` if tokens of this grant would be longer than any validator takes."""
+        if not grant.custom_claims and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT:
+            return
+        payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
+        size = len(strict_json.encode(payload))
+        if with_id_token:
+            payload = self._id_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0, nonce, _WIDEST_ID)
+            size = max(size, len(strict_json.encode(payload)))
+        if size > _MAX_PAYLOAD_BYTES:
+            raise InvalidRequestError.of(
+                "custom_claims",
+                f"with audience and scopes make a token longer than the {MAX_TOKEN_BYTES} bytes validators take",
+            )
+
+    def _access_claims(self, grant: Grant, token_id: str, issued: int, ttl: int) -> dict[str, Any]:
+        # In the order that `VerifiedClaims` are read from fastest.
+        claims: dict[str, Any] = {
+            "iss": self._issuer,
+            "sub": grant.subject,
+            "aud": grant.audience[0] if len(grant.audience) == 1 else grant.audience,
+            "exp": issued + ttl,
+            "iat": issued,
+            "nbf": issued,
+            "jti": token_id,
+            "client_id": grant.client_id,
+            "rev": grant.revision,
+        }
+        if grant.scopes:
+            claims["scope"] = " ".join(grant.scopes)
+        if grant.session_id:
+            claims["sid"] = grant.session_id
+        if grant.auth_context is not None:
+            claims["auth_ctx"] = _auth_claims(grant.auth_context)
+        _confirm(claims, grant.confirmation)
+        claims.update(grant.custom_claims)
+        return claims
+
+    def _id_claims(
+        self, grant: Grant, token_id: str, issued: int, ttl: int, nonce: str, access_token: str
+    ) -> dict[str, Any]:
+        claims: dict[str, Any] = {
+            "iss": self._issuer,
+            "sub": grant.subject,
+            "aud": grant.client_id,
+            "azp": grant.client_id,
+            "exp": issued + ttl,
+            "iat": issued,
+            "jti": token_id,
+            "rev": grant.revision,
+        }
+        if grant.session_id:
+            claims["sid"] = grant.session_id
+        if nonce:
+            claims["nonce"] = nonce
+        if access_token:
+            claims["at_hash"] = _left_half_hash(access_token, self._keyring.signer().algorithm)
+        if grant.auth_context is not None:
+            claims.update(_auth_claims(grant.auth_context))
+        claims.update(grant.custom_claims)
+        return claims
+
+    async def _sign(self, typ: str, claims: dict[str, Any]) -> str:
+        signer = self._keyring.signer()
+        payload = base64url.encode(strict_json.encode(claims)).encode()
+        signing_input = self._header(signer, typ) + payload
+        signature = await signer.sign(signing_input)
+        return f"{signing_input.decode()}.{base64url.encode(signature)}"
+
+    def _header(self, signer: Signer, typ: str) -> bytes:
+        header = self._headers.get((signer.key_id, typ))
+        if header is None:
+            content = {"alg": signer.algorithm.value, "typ": typ, "kid": signer.key_id}
+            header = base64url.encode(strict_json.encode(content)).encode() + b"."
+            self._headers[signer.key_id, typ] = header
+        return header
+
+
+def _auth_claims(context: AuthContext) -> dict[str, Any]:
+    claims: dict[str, Any] = {}
+    if context.auth_time is not None:
+        claims["auth_time"] = context.auth_time
+    if context.acr:
+        claims["acr"] = context.acr
+    if context.amr:
+        claims["amr"] = context.amr
+    return claims
+
+
+def _confirm(claims: dict[str, Any], confirmation: Confirmation) -> None:
+    if confirmation.jkt:
+        claims["cnf"] = {"jkt": confirmation.jkt}
+    elif confirmation.x5t_s256:
+        claims["cnf"] = {"x5t#S256": confirmation.x5t_s256}
+
+
+def _left_half_hash(token: str, algorithm: Algorithm) -> str:
+    """`at_hash` (OpenID Connect Core 1.0, section 3.1.3.6): the left half of the hash the signature uses.
+
+    Ed25519 uses SHA-512 inside.
+    """
+    digest = hashlib.sha512 if algorithm is Algorithm.EDDSA else hashlib.sha256
+    value = digest(token.encode()).digest()
+    return base64url.encode(value[: len(value) // 2])

@@ -1,0 +1,364 @@
+"""RefreshToken: the next tokens of a session.
+
+Invariants, whatever the load, the number of nodes and the point of a crash:
+- at most one live successor: one compare-and-set statement decides every race;
+- a retry inside the grace period gets the very same successor, as long as nobody has used it;
+- an authentic token of an older generation, or one whose grace is over, revokes its family;
+- a token that is not authentic, or that comes from the wrong client or device, revokes nothing;
+- no token is handed out for a session that was revoked before the statement that accepts the refresh token;
+- where signing can fail, all is signed before that statement, so that a failure uses nothing up: the refresh
+  token stays as good as if the call had not been made, however long nothing can be signed.
+
+What is signed first is of the session as it was read before. Nothing it says of that ever changes, but for
+`rev`, the place in the log. It is handed out only if the accepting statement then finds the session live, so
+what was revoked in between did not hit it; and what is revoked later hits it with either `rev`, for its
+sequence is above both.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from token_service.core.events.audit import Audit
+from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
+from token_service.core.issuing.issuer import access_token_ttl, token_type
+from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.opaque_tokens import read_opaque_token
+from token_service.core.limits import (
+    MAX_AUDIENCE,
+    MAX_AUDIENCES,
+    MAX_CLIENT_ID,
+    MAX_DEVICE_ID,
+    MAX_IP_ADDRESS,
+    MAX_USER_AGENT,
+    Checks,
+)
+from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.revocation.log import RevocationDraft
+from token_service.core.revocation.revoker import Revoker
+from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.session import Session, SessionState
+from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
+from token_service.errors import (
+    OverloadedError,
+    RefreshTokenExpiredError,
+    RefreshTokenInvalidError,
+    RefreshTokenReusedError,
+    ScopeExceededError,
+    ServiceError,
+    SessionIdleError,
+    SessionRevokedError,
+    TooManyRetriesError,
+    WrongClientError,
+    WrongDeviceError,
+)
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.opaque_token import (
+    MAX_GENERATION,
+    OpaqueToken,
+    OpaqueTokenError,
+)
+from token_service.tokens.revocation import RevocationReason, RevocationTarget
+
+_MAX_ATTEMPTS: Final = 8
+"""How often a call looks again when others changed the row between two of its statements."""
+
+
+class Refresher:
+    """Rotates refresh tokens and issues what comes with them."""
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        minter: Minter,
+        keyring: Keyring,
+        policies: Policies,
+        revoker: Revoker,
+        tailer: Tailer,
+        audit: Audit,
+        *,
+        signing_may_fail: bool = False,
+    ) -> None:
+        """`signing_may_fail`: keys may live where they can be away, now or at any time later.
+
+        Signing first costs one more read.
+        """
+        self._sessions = sessions
+        self._minter = minter
+        self._keyring = keyring
+        self._policies = policies
+        self._revoker = revoker
+        self._tailer = tailer
+        self._audit = audit
+        self._signing_may_fail = signing_may_fail
+
+    async def refresh(self, command: RefreshCommand, now: float) -> IssuedTokens:
+        """Exchange the refresh token.
+
+        Raises one of `RefreshTokenInvalidError`, `RefreshTokenExpiredError`, `SessionIdleError`,
+        `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`, `WrongDeviceError`,
+        `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`, `StoreUnavailableError`,
+        `SigningUnavailableError`, `KeysStaleError`.
+        """
+        _check(command)
+        # Stores keep whole microseconds. Their statements and what is concluded from a row here must not
+        # differ about a moment.
+        now = round(now, 6)
+        # A missing key must fail the call before the token is used up.
+        await self._keyring.ready()
+        try:
+            presented = await read_opaque_token(
+                command.refresh_token, self._keyring, self._tailer.look_for_keys
+            )
+        except OpaqueTokenError:
+            raise RefreshTokenInvalidError from None
+        if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
+            raise RefreshTokenInvalidError
+        policy = self._policies.of(command.client_id)
+        signed: tuple[MintedToken, str] | None = None
+        if command.scopes or command.audience or self._signing_may_fail:
+            # The token first: one that was used before ends its family, whatever else the request asks for. What a
+            # session may be narrowed to never changes, so looking before rotating races with nothing.
+            before = await self._sessions.get(presented.session_id)
+            before = await self._require_acceptable(command, presented, before, policy, now)
+            _narrow(command, before)
+            if self._signing_may_fail:
+                signed = await self._sign(command, before, policy, now)
+        session, current = await self._exchange(command, presented, policy, now)
+        access, id_token = signed or await self._sign(command, session, policy, now)
+        return self._issued(command, session, current, access, id_token)
+
+    async def _exchange(
+        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+    ) -> tuple[Session, OpaqueToken]:
+        """The session's row and its current refresh token, after the presented one was accepted."""
+        for _ in range(_MAX_ATTEMPTS):
+            if policy.rotate:
+                accepted = await self._rotate(command, presented, policy, now)
+            else:
+                accepted = await self._keep(command, presented, policy, now)
+            if accepted is None and presented.generation < MAX_GENERATION:
+                accepted = await self._retry(command, presented, policy, now)
+            if accepted is not None:
+                return accepted
+            session = await self._sessions.get(presented.session_id)
+            await self._require_acceptable(command, presented, session, policy, now)
+        raise OverloadedError("the session kept changing", retry_after=0.1)
+
+    async def _require_acceptable(
+        self,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        session: Session | None,
+        policy: Policy,
+        now: float,
+    ) -> Session:
+        """The row, if a token may be accepted by it. Raises why not, after doing what follows from that."""
+        failure = self._diagnose(command, presented, session, policy, now)
+        if isinstance(failure, RefreshTokenReusedError) and session is not None:
+            await self._punish(command, presented, session, policy, now)
+        if failure is not None or session is None:
+            raise failure or RefreshTokenInvalidError
+        return session
+
+    async def _rotate(
+        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+    ) -> tuple[Session, OpaqueToken] | None:
+        keys = self._keyring.mac_keys
+        successor = presented.successor(keys, keys.active)
+        session = await self._sessions.rotate(
+            Rotation(
+                session_id=presented.session_id,
+                client_id=command.client_id,
+                device_id=command.device_id,
+                generation=presented.generation,
+                current_hash=presented.secret_hash,
+                next_hash=successor.secret_hash,
+                key_version=successor.key_version,
+                now=now,
+                idle_expire_time=now + policy.idle_timeout,
+            )
+        )
+        return None if session is None else (session, successor)
+
+    async def _keep(
+        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+    ) -> tuple[Session, OpaqueToken] | None:
+        """Accept the current token without replacing it."""
+        session = await self._sessions.get(presented.session_id)
+        if session is None or session.generation != presented.generation:
+            return None
+        if session.client_id != command.client_id or session.device_id not in ("", command.device_id):
+            return None
+        used = await self._sessions.use(
+            Use(
+                session_id=presented.session_id,
+                now=now,
+                idle_expire_time=now + policy.idle_timeout,
+                refresh_hash=presented.secret_hash,
+            )
+        )
+        return None if used is None else (used, presented)
+
+    async def _retry(
+        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+    ) -> tuple[Session, OpaqueToken] | None:
+        """The successor once more, for a race or a lost answer."""
+        session = await self._sessions.retry(
+            Retry(
+                session_id=presented.session_id,
+                client_id=command.client_id,
+                device_id=command.device_id,
+                generation=presented.generation,
+                previous_hash=presented.secret_hash,
+                rotated_after=now - policy.grace_period,
+                max_retries=policy.max_retries,
+                now=now,
+            )
+        )
+        if session is None:
+            return None
+        successor = presented.successor(self._keyring.mac_keys, session.key_version)
+        if successor.secret_hash != session.refresh_hash:
+            raise RefreshTokenInvalidError  # the row was not written by a rotation of this token
+        return session, successor
+
+    def _diagnose(
+        self,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        session: Session | None,
+        policy: Policy,
+        now: float,
+    ) -> ServiceError | None:
+        """Why a token is not accepted by the row as it is now; None: it should be, unless the row changes."""
+        if session is None:
+            return RefreshTokenInvalidError()
+        if session.client_id != command.client_id:
+            return WrongClientError()
+        if session.device_id not in ("", command.device_id):
+            return WrongDeviceError()
+        state = session.state(now)
+        if state is SessionState.REVOKED:
+            return SessionRevokedError()
+        if state is SessionState.EXPIRED:
+            return RefreshTokenExpiredError()
+        if state is SessionState.IDLE:
+            return SessionIdleError()
+        if presented.generation > session.generation:
+            return RefreshTokenInvalidError()  # of a future this database never had, e.g. before a restore
+        if presented.generation == session.generation:
+            return None if presented.secret_hash == session.refresh_hash else RefreshTokenInvalidError()
+        in_grace = session.rotate_time > now - policy.grace_period
+        # Who was told to come back later must not be taken for a thief then.
+        refused = 0 < policy.max_retries <= session.retries
+        if presented.generation + 1 == session.generation and (in_grace or refused):
+            if presented.secret_hash != session.previous_hash:
+                return RefreshTokenInvalidError()
+            if session.retries >= policy.max_retries:
+                return TooManyRetriesError(retry_after=max(1.0, policy.grace_period))
+            return None
+        return RefreshTokenReusedError()
+
+    async def _punish(
+        self, command: RefreshCommand, presented: OpaqueToken, session: Session, policy: Policy, now: float
+    ) -> None:
+        """Revoke the family, in one transaction with its entry in the log."""
+        drafts = [self._draft(RevocationTarget.SESSION, str(session.id), now)]
+        if policy.reuse_response is ReuseResponse.SUBJECT:
+            drafts.append(self._draft(RevocationTarget.SUBJECT, session.subject, now))
+        await self._revoker.append(drafts)
+        self._audit.record(
+            "refresh_token.reused",
+            subject=session.subject,
+            client_id=session.client_id,
+            session_id=str(session.id),
+            presented_generation=presented.generation,
+            current_generation=session.generation,
+            response=policy.reuse_response.value,
+            ip_address=command.client_context.ip_address,
+            user_agent=command.client_context.user_agent,
+        )
+
+    @staticmethod
+    def _draft(target: RevocationTarget, value: str, now: float) -> RevocationDraft:
+        return Revoker.draft(target, value, now, reason=RevocationReason.REFRESH_TOKEN_REUSED)
+
+    async def _sign(
+        self, command: RefreshCommand, session: Session, policy: Policy, now: float
+    ) -> tuple[MintedToken, str]:
+        """The access token, and the ID token where there is one."""
+        grant = Grant(
+            subject=session.subject,
+            client_id=session.client_id,
+            audience=command.audience or session.audience,
+            scopes=command.scopes or session.scopes,
+            session_id=str(session.id),
+            revision=session.head,
+            auth_context=session.auth_context,
+            confirmation=session.confirmation,
+            custom_claims=session.custom_claims,
+        )
+        ttl = access_token_ttl(policy, session.access_token_ttl)
+        access = await self._minter.access_token(grant, now, ttl)
+        id_token = ""
+        if session.with_id_token:
+            minted = await self._minter.id_token(grant, now, ttl, nonce="", access_token=access.token)
+            id_token = minted.token
+        return access, id_token
+
+    def _issued(
+        self,
+        command: RefreshCommand,
+        session: Session,
+        current: OpaqueToken,
+        access: MintedToken,
+        id_token: str,
+    ) -> IssuedTokens:
+        self._audit.record(
+            "token.refreshed",
+            subject=session.subject,
+            client_id=session.client_id,
+            session_id=str(session.id),
+            token_id=access.token_id,
+            generation=session.generation,
+            ip_address=command.client_context.ip_address,
+            user_agent=command.client_context.user_agent,
+        )
+        return IssuedTokens(
+            access_token=access.token,
+            token_type=token_type(session.confirmation),
+            access_token_expire_time=access.expire_time,
+            refresh_token=current.format(self._keyring.mac_keys),
+            refresh_token_expire_time=session.idle_expire_time,
+            id_token=id_token,
+            session_id=str(session.id),
+            token_id=access.token_id,
+            scopes=command.scopes or session.scopes,
+        )
+
+
+def _narrow(command: RefreshCommand, session: Session) -> None:
+    for field, asked, has in (
+        ("scopes", command.scopes, session.scopes),
+        ("audience", command.audience, session.audience),
+    ):
+        extra = set(asked) - set(has)
+        if extra:
+            raise ScopeExceededError(
+                f"{field}: the session does not have {min(extra)!r}", metadata={"field": field}
+            )
+
+
+def _check(command: RefreshCommand) -> None:
+    checks = Checks()
+    if not command.refresh_token:
+        checks.add("refresh_token", "is required")
+    checks.text("client_id", command.client_id, MAX_CLIENT_ID, required=True)
+    checks.text("device_id", command.device_id, MAX_DEVICE_ID)
+    checks.scopes("scopes", command.scopes)
+    checks.texts("audience", command.audience, MAX_AUDIENCES, MAX_AUDIENCE)
+    checks.text("client_context.ip_address", command.client_context.ip_address, MAX_IP_ADDRESS)
+    checks.text("client_context.user_agent", command.client_context.user_agent, MAX_USER_AGENT)
+    checks.done()

@@ -1,0 +1,88 @@
+"""What the keys need from the outside: where they are kept, encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from token_service.tokens.algorithms import Algorithm
+
+
+class SigningKeyState(Enum):
+    """Where a signing key is in its life."""
+
+    PREPARED = "prepared"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSigningKey:
+    """A signing key at rest."""
+
+    key_id: str
+    algorithm: Algorithm
+    state: SigningKeyState
+    public_key: bytes
+    """DER SubjectPublicKeyInfo; empty for HS256."""
+    private_key: bytes
+    """Wrapped private key (AES-256-GCM); opaque to the store. Empty if it lives in an HSM."""
+    wrapping_key_id: str
+    """Which key-encryption key wrapped it. Empty if it lives in an HSM."""
+    provider: str = "local"
+    """Where the private key is used: `local` or `pkcs11`."""
+    certificates: tuple[bytes, ...] = ()
+    """Certificate chain in DER, the key's own certificate first (RFC 7517, section 4.7). Empty: none."""
+    create_time: float
+    activate_time: float | None = None
+    retire_time: float | None = None
+    revoke_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMacKey:
+    """A MAC key for opaque tokens at rest. The highest version but one is in use, the highest is a spare."""
+
+    version: int
+    wrapped: bytes
+    wrapping_key_id: str
+    create_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKeys:
+    """All keys at one revision."""
+
+    revision: int
+    signing_keys: Sequence[StoredSigningKey]
+    mac_keys: Sequence[StoredMacKey]
+
+
+class KeyStore(Protocol):
+    """Keys shared by all nodes.
+
+    Every change is a compare-and-set on the revision, so two nodes never both decide.
+    """
+
+    async def load(self) -> StoredKeys:
+        """All keys, with the revision of the same snapshot.
+
+        Raises `ConfigurationError` if a row is none the service wrote.
+        """
+        ...
+
+    async def save(
+        self,
+        expected_revision: int,
+        signing_keys: Sequence[StoredSigningKey],
+        mac_keys: Sequence[StoredMacKey],
+        *,
+        deleted_key_ids: Sequence[str] = (),
+    ) -> bool:
+        """Insert or update these keys and delete others in one transaction, and raise the revision by one, if
+        it is still `expected_revision`; otherwise change nothing and return False.
+        """
+        ...

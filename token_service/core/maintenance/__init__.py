@@ -1,0 +1,1 @@
+"""Forgetting what no one needs any more."""

@@ -1,0 +1,113 @@
+"""Purges what nobody needs any more, in small batches, on one node at a time.
+
+What is purged can't be brought back, so it goes by `SteadyTime`, which no single clock can put ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from token_service.core.leases import LeaseStore
+from token_service.core.revocation.log import FloorPosition, RevocationLog
+from token_service.core.revocation.steady_time import SteadyTime
+from token_service.core.sessions.store import SessionStore
+from token_service.errors import TokenServiceError
+
+_LEASE: Final = "janitor"
+_BATCH: Final = 500
+_PAUSE: Final = 0.05
+"""Seconds between two batches, so that callers' statements go first."""
+_LOG_MARGIN: Final = 60.0
+"""Seconds an entry of the log is kept beyond its expiry, for clocks that differ."""
+_FLOOR_MARGIN: Final = 3600.0
+"""Seconds a floor is kept, however few sessions are below it: more than clocks differ and a statement takes."""
+_FLOOR_BATCHES: Final = 40
+"""Batches of floors looked at in a round; the next one goes on behind them."""
+
+logger = logging.getLogger(__name__)
+
+
+class Janitor:
+    """Purges ended sessions, expired entries of the log and floors that are above no session."""
+
+    def __init__(
+        self,
+        sessions: SessionStore,
+        log: RevocationLog,
+        leases: LeaseStore,
+        time: SteadyTime,
+        *,
+        node_id: str,
+        interval: float,
+        retention: float,
+    ) -> None:
+        self._sessions = sessions
+        self._log = log
+        self._leases = leases
+        self._time = time
+        self._floors_done: FloorPosition | None = None
+        self._node_id = node_id
+        self._interval = interval
+        self._retention = retention
+
+    async def run(self) -> None:
+        """Purge every `interval` seconds until cancelled, if this node has the lease."""
+        failing = False
+        try:
+            while True:
+                try:
+                    await self.sweep()
+                    failing = False
+                except TokenServiceError as error:
+                    if not failing:
+                        logger.warning("nothing was purged: %s", error.message)
+                    failing = True
+                await asyncio.sleep(self._interval)
+        finally:
+            try:
+                async with asyncio.timeout(1):
+                    await self._leases.release(_LEASE, self._node_id)
+            except (TokenServiceError, TimeoutError):
+                pass
+
+    async def sweep(self) -> int:
+        """One round; how many rows were purged. Nothing if another node has the lease."""
+        self._time.bound((await self._log.head()).read_time)
+        now = self._time.now()
+        purged = (
+            await self._batches(lambda: self._log.compact(now - _LOG_MARGIN, _BATCH))
+            + await self._batches(lambda: self._sessions.purge(now - self._retention, _BATCH))
+            + await self._purge_floors(now - _FLOOR_MARGIN)
+        )
+        if await self._lead():
+            await self._time.note(self._leases)
+        return purged
+
+    async def _purge_floors(self, before: float) -> int:
+        total = 0
+        for _ in range(_FLOOR_BATCHES):
+            if not await self._lead():
+                break
+            purged, self._floors_done = await self._log.purge_floors(before, _BATCH, self._floors_done)
+            total += purged
+            if self._floors_done is None:
+                break
+            await asyncio.sleep(_PAUSE)
+        return total
+
+    async def _batches(self, purge: Callable[[], Awaitable[int]]) -> int:
+        total = 0
+        while await self._lead():
+            purged = await purge()
+            total += purged
+            if purged < _BATCH:
+                break
+            await asyncio.sleep(_PAUSE)
+        return total
+
+    async def _lead(self) -> bool:
+        # Renewed before each batch; the lease outlives one by far.
+        return await self._leases.acquire(_LEASE, self._node_id, max(30.0, 2 * self._interval))

@@ -1,0 +1,1 @@
+"""Lifetimes and rules by classification."""

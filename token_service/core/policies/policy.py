@@ -1,0 +1,242 @@
+"""Policies: what a client of each security classification gets.
+
+Pure; reading files is `policy_file`'s work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from token_service.errors import ConfigurationError
+from token_service.suggestions import did_you_mean, listed, shown
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
+
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+MAX_SESSION_TTL: Final = 400 * DAY
+"""Seconds. No session lives longer, whatever the policy says, so its traces may be purged after it."""
+
+
+class ReuseResponse(StrEnum):
+    """What to revoke when a superseded refresh token is presented."""
+
+    SESSION = "session"
+    SUBJECT = "subject"
+    """All sessions of the subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What applies to the clients of one classification. Times in seconds."""
+
+    access_token_ttl: int = 30 * MINUTE
+    refresh_token_ttl: int = 14 * DAY
+    """How long a session lives however much it is used."""
+    idle_timeout: int = 7 * DAY
+    """How long a session lives unused."""
+    rotate: bool = True
+    """Whether each refresh replaces the refresh token."""
+    grace_period: int = 10
+    """How long a superseded refresh token still gets its successor."""
+    max_retries: int = 100
+    """How often, at most, within the grace period. 0 only without one: a retry that is put off the first time
+    would count as reuse the second.
+    """
+    reuse_response: ReuseResponse = ReuseResponse.SESSION
+    binding_required: bool = False
+    """Whether tokens must be bound to a key (RFC 7800)."""
+    max_custom_claim_bytes: int = 4096
+    default_audience: tuple[str, ...] = ()
+    """`aud` where a request names none; empty: the issuer itself."""
+
+
+_BUILT_IN: Final[Mapping[str, Policy]] = {
+    "public": Policy(access_token_ttl=60 * MINUTE, refresh_token_ttl=30 * DAY, idle_timeout=14 * DAY),
+    "internal": Policy(),
+    "confidential": Policy(access_token_ttl=15 * MINUTE, refresh_token_ttl=7 * DAY, idle_timeout=1 * DAY),
+    "restricted": Policy(
+        access_token_ttl=15 * MINUTE,
+        refresh_token_ttl=7 * DAY,
+        idle_timeout=8 * HOUR,
+        reuse_response=ReuseResponse.SUBJECT,
+        binding_required=True,
+        max_custom_claim_bytes=2048,
+    ),
+}
+
+_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "access_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
+    "refresh_token_ttl": (1, MAX_SESSION_TTL),
+    "idle_timeout": (1, MAX_SESSION_TTL),
+    "grace_period": (0, 5 * MINUTE),
+    "max_retries": (0, 10_000),
+    "max_custom_claim_bytes": (0, 8192),
+}
+_TOP: Final = ("default", "classifications", "clients", "callers")
+_SPANS: Final = frozenset({"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"})
+_SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
+_UNITS: Final = {None: 1, "s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """Which policy applies to which client."""
+
+    policies: Mapping[str, Policy] = field(default_factory=lambda: dict(_BUILT_IN))
+    """By classification."""
+    classifications: Mapping[str, str] = field(default_factory=dict)
+    """By client_id."""
+    default: str = "internal"
+    """The classification of clients not named."""
+
+    def classification(self, client_id: str) -> str:
+        """The classification of a client."""
+        return self.classifications.get(client_id, self.default)
+
+    def policy(self, client_id: str) -> Policy:
+        """The policy of a client."""
+        return self.policies[self.classifications.get(client_id, self.default)]
+
+
+class Policies:
+    """The policy book in force. Replaced whole when it is reloaded."""
+
+    def __init__(self, book: PolicyBook) -> None:
+        self.book = book
+
+    def of(self, client_id: str) -> Policy:
+        """The policy of a client now."""
+        return self.book.policy(client_id)
+
+
+def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> PolicyBook:
+    """The policies of a document (as TOML gives it) laid over the built-in ones; `overrides` maps
+    `<classification>.<setting>` to text and goes last.
+
+        default = "internal"
+
+        [classifications.internal]
+        access_token_ttl = "20m"
+
+        [clients.billing]
+        classification = "restricted"
+
+    Raises `ConfigurationError` that lists every mistake.
+    """
+    problems: list[str] = []
+    policies = dict(_BUILT_IN)
+    problems += [
+        f"{name}: no such setting; allowed: {', '.join(_TOP)}{did_you_mean(name, _TOP)}"
+        for name in sorted(set(document) - set(_TOP))
+    ]
+    for name, settings in _table(document, "classifications", problems).items():
+        policies[name] = _override(
+            f"classifications.{name}", policies.get(name, Policy()), settings, problems
+        )
+    for path, text in (overrides or {}).items():
+        name, _, setting = path.partition(".")
+        if name not in policies:
+            known = ", ".join(sorted(policies))
+            problems.append(
+                f"{path}: no classification {name!r}; known: {known}{did_you_mean(name, policies)}"
+            )
+            continue
+        policies[name] = _override(name, policies[name], {setting: text}, problems)
+    for name, policy in policies.items():
+        if policy.max_retries == 0 < policy.grace_period:
+            problems.append(
+                f"{name}.max_retries: 0 with a grace_period of {policy.grace_period} s would put a retry off until it counts as theft; "
+                'for no retries set grace_period = "0s", otherwise max_retries to 1 or more'
+            )
+    clients: dict[str, str] = {}
+    for client_id, settings in _table(document, "clients", problems).items():
+        try:
+            clients[client_id] = _classification(settings, policies)
+        except ValueError as error:
+            problems.append(f"clients.{client_id}: {error}")
+    default = document.get("default", "internal")
+    if not isinstance(default, str) or default not in policies:
+        near = did_you_mean(default, policies) if isinstance(default, str) else ""
+        problems.append(f"default: {shown(default)} is none of {', '.join(sorted(policies))}{near}")
+    if problems:
+        raise ConfigurationError(listed("the policies are invalid:", problems))
+    return PolicyBook(policies, clients, default)
+
+
+def _table(document: Mapping[str, Any], name: str, problems: list[str]) -> Mapping[str, Any]:
+    table = document.get(name, {})
+    if isinstance(table, dict):
+        return table
+    problems.append(f"{name}: must be a table")
+    return {}
+
+
+def _classification(settings: Any, policies: Mapping[str, Policy]) -> str:
+    known = ", ".join(sorted(policies))
+    if not isinstance(settings, dict) or "classification" not in settings:
+        unknown = next(iter(settings), "") if isinstance(settings, dict) else ""
+        raise ValueError(
+            f"must have a classification, one of {known}{did_you_mean(unknown, ['classification'])}"
+        )
+    if len(settings) > 1:
+        unknown = ", ".join(sorted(set(settings) - {"classification"}))
+        raise ValueError(f"{unknown}: no such setting; allowed: classification")
+    name = settings["classification"]
+    if not isinstance(name, str) or name not in policies:
+        near = did_you_mean(name, policies) if isinstance(name, str) else ""
+        raise ValueError(f"{shown(name)} is no classification; it must be one of {known}{near}")
+    return name
+
+
+def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> Policy:
+    if not isinstance(settings, dict):
+        problems.append(f"{path}: must be a table")
+        return policy
+    known = {f.name for f in fields(Policy)}
+    changes: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            allowed = ", ".join(sorted(known))
+            problems.append(f"{path}.{name}: no such setting; allowed: {allowed}{did_you_mean(name, known)}")
+            continue
+        try:
+            changes[name] = _value(name, value)
+        except ValueError as error:
+            problems.append(f"{path}.{name}: {shown(value)} {error}")
+    return replace(policy, **changes)
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in ("rotate", "binding_required"):
+        text = str(value).lower() if isinstance(value, str | bool) else ""
+        truth = {"true": True, "false": False}.get(text)
+        if truth is None:
+            raise ValueError("is neither true nor false")
+        return truth
+    if name == "reuse_response":
+        if value not in tuple(ReuseResponse):
+            raise ValueError("is neither session nor subject")
+        return ReuseResponse(value)
+    if name == "default_audience":
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
+            raise ValueError("is not a list of names")
+        return tuple(items)
+    is_text = isinstance(value, str | int) and not isinstance(value, bool)
+    match = _SPAN.fullmatch(str(value)) if is_text else None
+    if match is None or (match[2] and name not in _SPANS):
+        raise ValueError(
+            'is not a number of seconds, or a span like "90s", "15m", "8h", "7d"'
+            if name in _SPANS
+            else "is not a whole number"
+        )
+    number = int(match[1]) * _UNITS[match[2]]
+    low, high = _RANGES[name]
+    if not low <= number <= high:
+        raise ValueError(f"is not from {low} to {high}")
+    return number

@@ -1,0 +1,1 @@
+"""The revocation log, this node's replica of it, and revoking."""

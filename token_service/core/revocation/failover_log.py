@@ -1,0 +1,93 @@
+"""The revocation log across a failover of its database.
+
+A synchronous standby has every commit that was acknowledged. When it is promoted, the log is renewed without
+revoking anything and everyone goes on. A standby that followed asynchronously may lack revocations, of
+signing keys among them, and no one can tell which. There the log stays closed until an operator renews it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from token_service.clock import Clock
+from token_service.core.entropy import Entropy
+from token_service.core.events.audit import Audit
+from token_service.core.revocation.log import LogHead, LogMovedError, RevocationDraft, RevocationLog
+from token_service.core.revocation.log_renewal import LogChangedError, renew_log
+from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.tokens.revocation import Revocation
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class FailoverLog:
+    """A `RevocationLog` that renews itself after a failover that lost nothing."""
+
+    def __init__(self, log: RevocationLog, clock: Clock, entropy: Entropy, audit: Audit) -> None:
+        self._log: Final = log
+        self._clock: Final = clock
+        self._entropy: Final = entropy
+        self._audit: Final = audit
+        self._known: LogHead | None = None
+        self.read: Final = log.read
+        self.renew: Final = log.renew
+        self.compact: Final = log.compact
+        self.purge_floors: Final = log.purge_floors
+
+    async def head(self) -> LogHead:
+        """See `RevocationLog.head`."""
+        head = await self._across_failovers(self._log.head)
+        self._note(head)
+        return head
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
+        """See `RevocationLog.append`."""
+        head, entries = await self._across_failovers(lambda: self._log.append(drafts))
+        self._note(head)
+        return head, entries
+
+    def _note(self, head: LogHead) -> None:
+        """Remember the furthest head: a read that began before an append may end after it."""
+        if self._known is None or self._known.sequence <= head.sequence:
+            self._known = head
+
+    async def _across_failovers(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except LogMovedError as moved:
+            # What this node knows of and the server does not: someone may have been told of it.
+            if not moved.nothing_lost or not _contains(moved.head, self._known):
+                raise
+            await self._renew(moved.head)
+        return await call()
+
+    async def _renew(self, head: LogHead) -> None:
+        try:
+            renewal = await renew_log(
+                self._log, head, self._clock.now(), self._entropy, self._audit, nothing_lost=True
+            )
+        except LogChangedError:
+            return  # by another node
+        except ConfigurationError as error:
+            raise StoreUnavailableError(error.message, retry_after=1.0) from error
+        logger.warning(
+            "the database failed over to a synchronous standby: the revocation log %s goes on as %s",
+            renewal.before,
+            renewal.after,
+        )
+
+
+def _contains(head: LogHead, known: LogHead | None) -> bool:
+    """Whether a log that ends at `head` has the entry that a head known here ended at.
+
+    Sequences tell, across renewals as well: each goes on above all that was before it.
+    """
+    if known is None or known.sequence < head.sequence:
+        return True
+    return (known.epoch, known.sequence) == (head.epoch, head.sequence) and (
+        None in (known.newest, head.newest) or known.newest == head.newest
+    )

@@ -1,0 +1,360 @@
+"""Moves the replica along the log: from its own appends, and always from SQL. Hints only say when to look.
+
+What makes it correct is the read of the SQL head on an interval and on demand; everything else only makes it
+faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from token_service.clock import Clock
+from token_service.core.keys.keyring import Keyring
+from token_service.core.revocation.log import LogHead, RevocationLog
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.steady_time import SteadyTime
+from token_service.errors import (
+    ConfigurationError,
+    ReplicaStaleError,
+    StoreUnavailableError,
+    TokenServiceError,
+)
+from token_service.tokens.revocation import Cursor, Revocation
+from token_service.tokens.revocation_set import RevocationSet
+
+_PAGE: Final = 2000
+_KEY_LOOK_INTERVAL: Final = 0.05
+"""Seconds; whoever sends tokens with unknown keys causes no more reads than that."""
+_SWEEP_INTERVAL: Final = 30.0
+_CHANGE_OVER_INTERVAL: Final = 0.01
+
+logger = logging.getLogger(__name__)
+
+
+class Tailer:
+    """The one follower of the log in a process."""
+
+    def __init__(
+        self,
+        log: RevocationLog,
+        replica: Replica,
+        read_index: ReadIndex,
+        keyring: Keyring,
+        clock: Clock,
+        *,
+        poll_interval: float,
+        max_staleness: float,
+        time: SteadyTime | None = None,
+    ) -> None:
+        """`time`: what entries are forgotten by; None: one that begins now."""
+        self._log = log
+        self._replica = replica
+        self._read_index = read_index
+        self._keyring = keyring
+        self._clock = clock
+        self._time = time or SteadyTime(clock)
+        self._poll_interval = poll_interval
+        self._max_staleness = max_staleness
+        self._fresh_until = float("-inf")
+        self._looked = float("-inf")
+        self._look_failed = False
+        self._trouble = "it can't be read in time"
+        self._looking = asyncio.Lock()
+        self._keys_of_other_log = False
+        self._wanted: LogHead | None = None
+        self._listeners: list[Callable[[LogHead], None]] = []
+        self._wake = asyncio.Event()
+        self._swept = float("-inf")
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the replica last was known to have everything; how far a LOCAL answer may be behind."""
+        return self._clock.monotonic() - (self._fresh_until - self._max_staleness)
+
+    @property
+    def trouble(self) -> str:
+        """Why the log could not be followed when that failed last."""
+        return self._trouble
+
+    def on_head(self, listener: Callable[[LogHead], None]) -> None:
+        """Call `listener` with each head of the log that is followed, as they become known.
+
+        It must not block or raise.
+        """
+        self._listeners.append(listener)
+
+    def require_fresh(self) -> None:
+        """Raise `ReplicaStaleError` if the replica may be further behind than is tolerable."""
+        if self._clock.monotonic() > self._fresh_until:
+            raise ReplicaStaleError(retry_after=1.0)
+
+    def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
+        """Entries just committed by this node, with a head that includes them.
+
+        Applied if they continue what is here.
+        """
+        replica, before = self._replica, head.follows
+        if head.epoch == replica.epoch:
+            self._tell(head)
+            for number, entry in enumerate(entries):
+                if entry.sequence == replica.applied + 1:
+                    if _differ(before, replica.newest):
+                        self._wake.set()  # it follows another entry than the one that is here: look at the log
+                        return
+                    replica.apply(_contiguous(entries[number:]))
+                before = entry.revoke_time
+        if replica.applied < head.sequence or self._keyring.revision != head.key_revision:
+            self._want(head)
+
+    def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
+        """Entries of the log seen somewhere: a reason to look into SQL at once.
+
+        Never more than that, for whoever can write there could put another entry in the place of a real one.
+        """
+        if epoch == self._replica.epoch and any(entry.sequence > self._replica.applied for entry in entries):
+            self._wake.set()
+
+    async def catch_up(self) -> Cursor:
+        """Wait until the replica has everything acknowledged before this call; its cursor then.
+
+        Raises `StoreUnavailableError`.
+        """
+        replica = self._replica
+        while True:
+            began, before, newest = self._clock.monotonic(), replica.cursor, replica.newest
+            head = await self._read_index.head()
+            if _continues(head, before, newest):
+                cursor = Cursor(head.epoch, head.sequence)
+                if replica.epoch == head.epoch and replica.applied < head.sequence:
+                    self._want(head)
+                    await replica.wait_for(cursor)
+                if replica.epoch == head.epoch and replica.applied >= head.sequence:
+                    self._prove_fresh(began)
+                    return replica.cursor
+            else:
+                self._wake.set()  # another log: the loop changes over to it
+                await asyncio.sleep(_CHANGE_OVER_INTERVAL)
+
+    async def look_for_keys(self, asked: float | None = None) -> bool:
+        """Whether keys turned up that were not known here.
+
+        For a token signed with an unknown key: another node may just have made it.
+
+        `asked`: since when (monotonic) the token is here, so that one look does for all that came together;
+        None: since now.
+        """
+        revision = self._keyring.revision
+        asked = self._clock.monotonic() if asked is None else asked
+        async with self._looking:  # a look under way may bring them
+            if self._keyring.revision == revision and self._looked < asked:
+                # Looks are as far apart as that, but nobody is turned away without one that began after the
+                # question.
+                await asyncio.sleep(self._looked + _KEY_LOOK_INTERVAL - self._clock.monotonic())
+                await self._look_alone()
+            elif self._keyring.revision == revision and self._look_failed:
+                raise StoreUnavailableError(retry_after=1.0)  # the one that would have answered it
+        return self._keyring.revision != revision
+
+    async def start(self) -> None:
+        """Bring the replica up to date for the first time. Raises what the store raises."""
+        await self._look()
+
+    async def run(self) -> None:
+        """Follow the log until cancelled. Failures are logged once and tried again."""
+        failing = False
+        while True:
+            self._wake.clear()
+            try:
+                head, self._wanted = self._wanted, None
+                # However many heads are wanted, the node's own look proves how fresh it is.
+                due = self._clock.monotonic() - self._looked >= self._poll_interval
+                if head is None or due or head.epoch != self._replica.epoch:
+                    await self._look()
+                elif await self._advance(head):
+                    await self._refresh_keys(head)
+                else:
+                    await self._look()
+                if failing:
+                    logger.info("the revocation log is being followed again")
+                failing = False
+            except TokenServiceError as error:
+                if not failing:
+                    logger.warning("the revocation log can't be followed: %s", error.message)
+                failing = True
+                self._trouble = error.message
+            self._sweep()
+            if self._wanted is None:
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_interval):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _tell(self, head: LogHead) -> None:
+        for listener in self._listeners:
+            listener(head)
+
+    def _want(self, head: LogHead) -> None:
+        wanted = self._wanted
+        if wanted is None or wanted.epoch != head.epoch or wanted.sequence < head.sequence:
+            self._wanted = head
+        self._wake.set()
+
+    def _prove_fresh(self, began: float) -> None:
+        """The replica has everything acknowledged before `began`."""
+        self._fresh_until = max(self._fresh_until, began + self._max_staleness)
+
+    async def _look(self) -> None:
+        """Read the head and follow to it.
+
+        One at a time: two that change over to another log would undo each other.
+        """
+        async with self._looking:
+            await self._look_alone()
+
+    async def _look_alone(self) -> None:
+        last, began = self._looked, self._clock.monotonic()
+        self._looked = began
+        try:
+            before, newest = self._replica.cursor, self._replica.newest
+            head = await self._read_index.head()
+            self._time.bound(head.read_time)  # what is dropped here is in no snapshot that validators get
+            continues = _continues(head, before, newest)
+            if continues:
+                self._tell(head)  # before its entries, so that what is asked of validators goes with them
+                continues = await self._advance(head)
+            if not continues:
+                await self._change_over(head)
+                self._tell(head)
+            await self._refresh_keys(head)
+        except TokenServiceError:
+            self._looked = self._clock.monotonic()  # who waited for it need not wait for another failure
+            self._look_failed = True
+            raise
+        except asyncio.CancelledError:
+            self._looked = last  # who waited for it looks for himself
+            raise
+        self._look_failed = False
+        self._prove_fresh(began)
+
+    async def _advance(self, head: LogHead) -> bool:
+        """Follow to a head; False if that is of a log in which what was applied last is another entry."""
+        replica = self._replica
+        revocations = replica.revocations
+        while replica.applied < head.sequence:
+            try:
+                place, entries = await self._read(replica.applied, replica.newest)
+            except _AnotherLogError:
+                return replica.revocations is not revocations
+            if replica.revocations is not revocations:
+                return True  # meanwhile the replica went over to another log; these are none of it
+            # Meanwhile a hint may have brought some of them.
+            if place > replica.applied:
+                replica.skip(place)
+            replica.apply([entry for entry in entries if entry.sequence > replica.applied])
+        return True
+
+    async def _change_over(self, head: LogHead) -> None:
+        """Go over to another log, or to this one as a restored database has it.
+
+        Until all of it is read what was known before stays in force, so that there is no moment without
+        revocations.
+        """
+        before = self._replica.cursor
+        if head.epoch == before.epoch:
+            logger.error(
+                "the revocation log is not the one that was followed up to %s, but ends at %d: the database was restored from a "
+                "backup, or failed over to a standby that was behind; run `token-service log renew`, until then tokens issued "
+                "and revocations made since may be judged wrongly",
+                before,
+                head.sequence,
+            )
+        else:
+            level = logging.WARNING if before.epoch else logging.INFO
+            logger.log(
+                level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
+            )
+        revocations = RevocationSet(names=True)
+        at, newest = head.compacted, head.newest
+        while at < head.sequence:
+            at, entries = await self._read(at)
+            for entry in entries:
+                revocations.apply(entry)
+                at, newest = entry.sequence, entry.revoke_time
+        self._replica.reset(head.epoch, at, revocations, newest=newest)
+        self._keys_of_other_log = bool(before.epoch)
+
+    async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
+        """The next page of entries, of which there are some, and the place it follows: further on than
+        `after` if entries were purged.
+
+        Raises `_AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
+        """
+        # With the one before, to see that it is the one that is known. It costs no more than another row.
+        entries = await self._log.read(after if newest is None else after - 1, _PAGE)
+        if entries and entries[0].sequence == after:
+            if _differ(entries[0].revoke_time, newest):
+                raise _AnotherLogError
+            entries = entries[1:]
+        if entries:
+            # Up to a gap, which a renewal leaves that keeps the entries before it.
+            return entries[0].sequence - 1, _contiguous(entries)
+        head = await self._log.head()
+        if head.compacted <= after:
+            raise StoreUnavailableError("the revocation log ends before its head", retry_after=1.0)
+        return head.compacted, ()
+
+    async def _refresh_keys(self, head: LogHead) -> None:
+        """Load the keys if they have changed.
+
+        Keys that can't be used leave the last good ones in force, as the keyring has logged; revocation does
+        not depend on them, for that of a key is in the log.
+        """
+        with suppress(ConfigurationError):
+            if self._keys_of_other_log:
+                await self._keyring.start_over()
+                self._keys_of_other_log = False
+            else:
+                await self._keyring.refresh(revision=head.key_revision)
+
+    def _sweep(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._swept > _SWEEP_INTERVAL:
+            self._swept = now
+            self._replica.revocations.drop_expired(self._time.now())
+
+
+class _AnotherLogError(Exception):
+    """What was applied last is another entry there."""
+
+
+def _continues(head: LogHead, before: Cursor, newest: float | None) -> bool:
+    """Whether a head is of the log the replica followed before the head was read.
+
+    Entries don't go away: a log that ends before what was applied, or with another entry, is one restored
+    from a backup, in which the same sequences come to mean other entries.
+    """
+    if head.epoch != before.epoch or head.sequence < before.sequence:
+        return False
+    return head.sequence > before.sequence or not _differ(head.newest, newest)
+
+
+def _differ(one: float | None, other: float | None) -> bool:
+    """Whether two times are known and not the same."""
+    return one is not None and other is not None and one != other
+
+
+def _contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:
+    """The longest run without a gap from the first entry on."""
+    for number, entry in enumerate(entries):
+        if entry.sequence != entries[0].sequence + number:
+            return entries[:number]
+    return entries

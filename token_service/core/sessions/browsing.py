@@ -1,0 +1,107 @@
+"""GetSession, ListSessions, ExtendSession."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_PAGE, MAX_SUBJECT, Checks
+from token_service.core.policies.policy import Policies
+from token_service.core.sessions.session import Session
+from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
+from token_service.errors import InvalidRequestError, SessionNotActiveError, SessionNotFoundError
+from token_service.tokens import base64url
+from token_service.tokens.claims import MAX_NUMERIC_DATE
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Sessions, newest first. `next_page_token` is empty on the last page."""
+
+    sessions: Sequence[Session]
+    next_page_token: str
+
+
+class Sessions:
+    """Looks at sessions and keeps them alive."""
+
+    def __init__(self, store: SessionStore, policies: Policies) -> None:
+        self._store = store
+        self._policies = policies
+
+    async def get(self, session_id: str) -> Session:
+        """One session, live or not. Raises `SessionNotFoundError`."""
+        session = await self._store.get(parse_session_id(session_id))
+        if session is None:
+            raise SessionNotFoundError
+        return session
+
+    async def list(
+        self, by: SessionFilter, value: str, *, live_at: float | None, page_size: int, page_token: str
+    ) -> SessionPage:
+        """A page of sessions. `live_at`: only those live then."""
+        checks = Checks()
+        checks.text(by.value, value, MAX_SUBJECT, required=True)
+        if not 0 <= page_size <= MAX_PAGE:
+            checks.add("page_size", f"is not from 0 to {MAX_PAGE}")
+        after: SessionPosition | None = None
+        if page_token:
+            try:
+                after = _parse_position(page_token)
+            except ValueError:
+                checks.add("page_token", "is not one this service gave")
+        checks.done()
+        size = page_size or DEFAULT_PAGE
+        rows = await self._store.list(by, value, live_at=live_at, limit=size + 1, after=after)
+        page = rows[:size]
+        return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
+
+    async def extend(
+        self, session_id: str, client_id: str, idle_timeout: float | None, now: float
+    ) -> Session:
+        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has.
+
+        None, or more than the policy allows, means the policy's.
+
+        Raises `SessionNotFoundError`, also for the session of another client, and `SessionNotActiveError`.
+        """
+        key = parse_session_id(session_id)
+        checks = Checks()
+        checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)
+        if idle_timeout is not None and not idle_timeout >= 1:  # NaN is not either
+            checks.add("idle_timeout", "is shorter than a second")
+        checks.done()
+        session = await self._store.get(key)
+        if session is None or session.client_id != client_id:
+            raise SessionNotFoundError
+        longest = float(self._policies.of(session.client_id).idle_timeout)
+        span = longest if idle_timeout is None else min(idle_timeout, longest)
+        later = max(session.idle_expire_time, now + span)
+        used = await self._store.use(Use(session_id=key, now=now, idle_expire_time=later))
+        if used is None:
+            raise SessionNotActiveError
+        return used
+
+
+def parse_session_id(text: str) -> UUID:
+    """The id in a request. Raises `InvalidRequestError`."""
+    try:
+        if len(text) == 36:  # the canonical form alone, not the braces and URNs UUID() also takes
+            return UUID(text)
+    except ValueError:
+        pass
+    raise InvalidRequestError.of("session_id", "is not a UUID")
+
+
+def _format_position(session: Session) -> str:
+    micros = round(session.create_time * 1_000_000)
+    return base64url.encode(micros.to_bytes(8) + session.id.bytes)
+
+
+def _parse_position(text: str) -> SessionPosition:
+    data = base64url.decode(text.encode("ascii"))
+    micros = int.from_bytes(data[:8])
+    if len(data) != 24 or micros > MAX_NUMERIC_DATE * 1_000_000:
+        raise ValueError("not a position")
+    return SessionPosition(micros / 1_000_000, UUID(bytes=data[8:]))

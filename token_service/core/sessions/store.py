@@ -1,0 +1,137 @@
+"""What the sessions need from the outside: the table, and the statements that change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+from uuid import UUID
+
+from token_service.core.sessions.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """Replace the refresh token of a session, if everything here is still true of its row."""
+
+    session_id: UUID
+    client_id: str
+    device_id: str
+    """Must equal the row's, unless the row's is empty."""
+    generation: int
+    current_hash: bytes
+    next_hash: bytes
+    key_version: int
+    """Of the next token."""
+    now: float
+    idle_expire_time: float
+    """The new one, before it is cut to the row's absolute expiry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Count a repeated use of the token before the current one, if everything here is still true of its row."""
+
+    session_id: UUID
+    client_id: str
+    device_id: str
+    generation: int
+    """Of the token presented; the row's must be one higher, so its successor is unused."""
+    previous_hash: bytes
+    rotated_after: float
+    """The row's `rotate_time` must be later than this: the grace window."""
+    max_retries: int
+    """The row's `retries` must be lower than this."""
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Move the idle expiry of a live session."""
+
+    session_id: UUID
+    now: float
+    idle_expire_time: float
+    """The new one, before it is cut to the row's absolute expiry."""
+    refresh_hash: bytes | None = None
+    """If given, must be the row's current one (a refresh without rotation)."""
+
+
+class SessionFilter(Enum):
+    """By which column to list sessions."""
+
+    SUBJECT = "subject"
+    CLIENT = "client_id"
+    DEVICE = "device_id"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPosition:
+    """Where a page of sessions ended: after this row, in descending order of (create_time, id)."""
+
+    create_time: float
+    session_id: UUID
+
+
+class SessionStore(Protocol):
+    """The table of sessions: one row a session, however often it is refreshed.
+
+    A row is *live* at `now` if it is not revoked, neither expiry has come (`expiry > now`), and no floor of
+    its subject, its client or everything is higher than its `revision`. All sessions returned carry `floor`
+    and `head` of the same snapshot as the row.
+    """
+
+    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+        """Insert a session, with `revision` = the head of the revocation log read in the inserting statement.
+
+        Returns the row and True. If `request_hash` is given and a row with the same client_id and
+        request_hash exists, inserts nothing and returns that row and False; exactly one of any number of
+        concurrent calls inserts.
+        """
+        ...
+
+    async def rotate(self, command: Rotation) -> Session | None:
+        """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation,
+        current_hash) succeeds.
+
+        Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
+        command's. Then generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time =
+        last_use_time = now, retries = 0, idle expiry. Returns the row as it is now, or None if it did not
+        apply. Concurrent calls of one node may share a commit.
+        """
+        ...
+
+    async def retry(self, command: Retry) -> Session | None:
+        """Count one retry (`retries` + 1) in one UPDATE, or return None if a condition of the command or
+        liveness fails.
+        """
+        ...
+
+    async def use(self, command: Use) -> Session | None:
+        """Set last_use_time and the idle expiry of a live row in one UPDATE; None if it did not apply."""
+        ...
+
+    async def get(self, session_id: UUID) -> Session | None:
+        """The row, live or not."""
+        ...
+
+    async def list(
+        self,
+        by: SessionFilter,
+        value: str,
+        *,
+        live_at: float | None,
+        limit: int,
+        after: SessionPosition | None,
+    ) -> Sequence[Session]:
+        """Up to `limit` rows, newest first (create_time, then id, both descending), after a position;
+        `live_at`: only rows live then.
+        """
+        ...
+
+    async def purge(self, before: float, limit: int) -> int:
+        """Delete up to `limit` rows that ended (absolute expiry, idle expiry or revocation) before a time;
+        how many.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Who follows the stream, and what they have confirmed."""

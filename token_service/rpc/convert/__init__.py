@@ -1,0 +1,1 @@
+"""Messages to commands, and results to messages."""

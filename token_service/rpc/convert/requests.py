@@ -1,0 +1,254 @@
+"""Requests -> commands of the core.
+
+Here is checked what the core can't see: unknown enum values, spans and times out of range, a choice not made.
+How long and how many is the core's business. A request that breaks rules raises `InvalidRequestError` with
+every violation found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from google.protobuf.struct_pb2 import Struct
+
+from token_service.core.issuing.commands import DEFAULT_KINDS, ClientContext, IssueCommand, RefreshCommand
+from token_service.core.limits import (
+    DEFAULT_WAIT,
+    MAX_CUSTOM_CLAIMS,
+    MAX_ENCODED_CUSTOM_CLAIMS,
+    MAX_SCOPES,
+    MAX_SUBSCRIBER_ID,
+    MAX_TOKEN_TYPES,
+    Checks,
+)
+from token_service.core.revocation.revoker import RevokeCommand
+from token_service.core.sessions.store import SessionFilter
+from token_service.core.validation.introspector import TokenQuery
+from token_service.errors import CustomClaimsTooLargeError
+from token_service.rpc.convert.values import json_of_struct, seconds_of_duration, seconds_of_timestamp
+from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
+from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
+from token_service.v1 import session_service_pb2, token_pb2, token_service_pb2
+
+_KINDS: Final = {int(kind): kind for kind in TokenKind}
+_KINDS_ALLOWED: Final = "is none of the token types ACCESS, REFRESH, ID, SESSION"
+_REASONS: Final = {int(reason): reason for reason in RevocationReason}
+_LOCAL: Final = frozenset(
+    {token_service_pb2.CONSISTENCY_UNSPECIFIED, token_service_pb2.CONSISTENCY_LOCAL},
+)
+_TARGETS: Final = {
+    "token_id": RevocationTarget.TOKEN_ID,
+    "session_id": RevocationTarget.SESSION,
+    "subject": RevocationTarget.SUBJECT,
+    "client_id": RevocationTarget.CLIENT,
+    "key_id": RevocationTarget.KEY,
+    "everything": RevocationTarget.EVERYTHING,
+}
+_FILTERS: Final = {
+    "subject": SessionFilter.SUBJECT,
+    "client_id": SessionFilter.CLIENT,
+    "device_id": SessionFilter.DEVICE,
+}
+
+
+def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
+    """What an IssueTokenRequest asks for."""
+    checks = Checks()
+    auth_context: AuthContext | None = None
+    if request.HasField("auth_context"):
+        context = request.auth_context
+        auth_time: int | None = None
+        if context.HasField("auth_time"):
+            auth_time = int(seconds_of_timestamp(context.auth_time, "auth_context.auth_time", checks))
+        auth_context = AuthContext(context.acr, tuple(context.amr), auth_time)
+    kinds: frozenset[TokenKind] | None = None
+    if len(request.token_types) > MAX_TOKEN_TYPES:
+        checks.add("token_types", f"has more than {MAX_TOKEN_TYPES} items")
+    else:
+        kinds = _kinds(tuple(request.token_types))
+        if kinds is None:
+            for number, value in enumerate(request.token_types):
+                if value not in _KINDS:
+                    checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
+    command = IssueCommand(
+        subject=request.subject,
+        client_id=request.client_id,
+        audience=tuple(request.audience),
+        scopes=tuple(request.scopes),
+        kinds=kinds or DEFAULT_KINDS,
+        auth_context=auth_context,
+        custom_claims=_custom_claims(request.custom_claims, checks)
+        if request.HasField("custom_claims")
+        else {},
+        device_id=request.device_id,
+        access_token_ttl=seconds_of_duration(request.access_token_ttl, "access_token_ttl", checks)
+        if request.HasField("access_token_ttl")
+        else None,
+        refresh_token_ttl=seconds_of_duration(request.refresh_token_ttl, "refresh_token_ttl", checks)
+        if request.HasField("refresh_token_ttl")
+        else None,
+        confirmation=_confirmation(request),
+        nonce=request.nonce,
+        request_id=request.request_id,
+        client_context=_client_context(request),
+    )
+    checks.done()
+    return command
+
+
+def refresh_command(request: token_service_pb2.RefreshTokenRequest) -> RefreshCommand:
+    """What a RefreshTokenRequest asks for."""
+    return RefreshCommand(
+        refresh_token=request.refresh_token,
+        client_id=request.client_id,
+        device_id=request.device_id,
+        scopes=tuple(request.scopes),
+        audience=tuple(request.audience),
+        client_context=_client_context(request),
+    )
+
+
+def revoke_command(request: token_service_pb2.RevokeTokenRequest) -> RevokeCommand:
+    """What a RevokeTokenRequest asks for."""
+    checks = Checks()
+    target = request.WhichOneof("target")
+    reason = _REASONS.get(request.reason)
+    if reason is None:
+        checks.add("reason", "is not a known reason")
+        reason = RevocationReason.UNSPECIFIED
+    value = ""
+    if target == "everything":
+        if not request.everything:
+            checks.add("everything", "must be true")
+    elif target is not None and target != "token":
+        value = getattr(request, target)
+    wait: float | None = None
+    if request.wait.applied_by_all:
+        wait = DEFAULT_WAIT
+        if request.wait.HasField("timeout"):
+            wait = seconds_of_duration(request.wait.timeout, "wait.timeout", checks)
+    checks.done()
+    return RevokeCommand(
+        token=request.token,
+        target=_TARGETS.get(target) if target is not None else None,
+        value=value,
+        reason=reason,
+        comment=request.comment,
+        wait=wait,
+    )
+
+
+def is_waiting(request: token_service_pb2.RevokeTokenRequest) -> bool:
+    """Whether the answer waits for subscribers."""
+    return request.wait.applied_by_all
+
+
+def is_local(request: token_service_pb2.ValidateTokenRequest) -> bool:
+    """Whether this node's replica is good enough to answer from."""
+    return request.consistency in _LOCAL
+
+
+def token_query(request: token_service_pb2.ValidateTokenRequest, path: str = "") -> TokenQuery:
+    """What a ValidateTokenRequest asks; `path` leads to it in a batch."""
+    hint = request.token_type_hint
+    scopes = request.required_scopes
+    if (
+        not request.token
+        or hint not in _KINDS_OR_ANY
+        or request.consistency > token_service_pb2.CONSISTENCY_STRONG
+        or request.consistency < 0
+        or len(scopes) > MAX_SCOPES
+    ):
+        raise_violations(lambda checks: _check_query(request, path, checks))
+    return TokenQuery(request.token, request.audience, scopes, _KINDS_OR_ANY[hint])
+
+
+_KINDS_OR_ANY: Final[dict[int, TokenKind | None]] = {token_pb2.TOKEN_TYPE_UNSPECIFIED: None, **_KINDS}
+
+
+def _check_query(request: token_service_pb2.ValidateTokenRequest, path: str, checks: Checks) -> None:
+    if not request.token:
+        checks.add(f"{path}token", "is required")
+    if request.token_type_hint not in _KINDS_OR_ANY:
+        checks.add(f"{path}token_type_hint", _KINDS_ALLOWED)
+    if request.consistency not in token_service_pb2.Consistency.values():
+        checks.add(f"{path}consistency", "is neither LOCAL nor STRONG")
+    if len(request.required_scopes) > MAX_SCOPES:
+        checks.add(f"{path}required_scopes", f"has more than {MAX_SCOPES} items")
+
+
+def subscription(cursor_text: str, subscriber_id: str, field: str) -> Cursor | None:
+    """The cursor of a subscriber, whose text is in `field`; None: it has none yet."""
+    cursor: Cursor | None = None
+    checks = Checks()
+    checks.text("subscriber_id", subscriber_id, MAX_SUBSCRIBER_ID)
+    if cursor_text:
+        try:
+            cursor = Cursor.parse(cursor_text)
+        except ValueError:
+            checks.add(field, "is not a cursor this service gave")
+    checks.done()
+    return cursor
+
+
+def session_filter(request: session_service_pb2.ListSessionsRequest) -> tuple[SessionFilter, str]:
+    """Which sessions a ListSessionsRequest is after."""
+    chosen = request.WhichOneof("filter")
+    if chosen is None:
+        raise_violations(
+            lambda checks: checks.add("filter", "is required: one of subject, client_id, device_id")
+        )
+    return _FILTERS[chosen], getattr(request, chosen)
+
+
+def idle_timeout(request: session_service_pb2.ExtendSessionRequest) -> float | None:
+    """Seconds an ExtendSessionRequest asks for; None: the policy's."""
+    if not request.HasField("idle_timeout"):
+        return None
+    checks = Checks()
+    seconds = seconds_of_duration(request.idle_timeout, "idle_timeout", checks)
+    checks.done()
+    return seconds
+
+
+def raise_violations(check: Callable[[Checks], None]) -> None:
+    """Raise `InvalidRequestError` with what `check` finds."""
+    checks = Checks()
+    check(checks)
+    checks.done()
+
+
+@lru_cache(256)
+def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
+    """The kinds of token these numbers stand for; None if one stands for none."""
+    kinds = frozenset(map(_KINDS.get, values))
+    return None if None in kinds else kinds  # type: ignore[return-value]  # as said
+
+
+def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
+    """The custom claims. Raises `CustomClaimsTooLargeError` before it looks at what no policy allows."""
+    if len(struct.fields) > MAX_CUSTOM_CLAIMS:
+        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_CUSTOM_CLAIMS} claims")
+    if struct.ByteSize() > MAX_ENCODED_CUSTOM_CLAIMS:
+        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_ENCODED_CUSTOM_CLAIMS} bytes")
+    return json_of_struct(struct, "custom_claims", checks)
+
+
+def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:
+    if not request.HasField("confirmation"):
+        return _BEARER
+    return Confirmation(request.confirmation.jkt, request.confirmation.x5t_s256)
+
+
+def _client_context(
+    request: token_service_pb2.IssueTokenRequest | token_service_pb2.RefreshTokenRequest,
+) -> ClientContext:
+    if not request.HasField("client_context"):
+        return _NOWHERE
+    return ClientContext(request.client_context.ip_address, request.client_context.user_agent)
+
+
+_BEARER: Final = Confirmation()
+_NOWHERE: Final = ClientContext()

@@ -1,0 +1,1 @@
+"""The gRPC server: what every call passes, TLS and standard services."""

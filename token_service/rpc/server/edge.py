@@ -1,0 +1,276 @@
+"""The one wrapper around every handler.
+
+It says who calls and whether that caller may, bounds how many calls run and how long, then reads the request and
+turns every failure into a status. Handlers are wrapped once, when they are registered: an interceptor would
+cost a chain of coroutines for each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
+from token_service.core.access.quotas import Quota
+from token_service.errors import (
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+    ServiceError,
+)
+from token_service.rpc.server.authorizer import Authorizer
+from token_service.rpc.server.deadlines import Deadlines
+from token_service.rpc.server.reception import Context, Reception
+from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.wire import error_to_status
+
+_RETRY_AFTER: Final = 0.5
+"""Seconds after which a caller may try an overloaded server again."""
+
+_SMALL_ANSWER: Final = 64 * 1024
+"""Bytes. Only larger answers count as unread until their callers have read them."""
+
+Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
+
+_Request = TypeVar("_Request", bound=Message)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """How many unary calls there may be at a time, and for how long. Times in seconds."""
+
+    max_calls: int
+    calls_per_caller: int
+    max_waits: int
+    waits_per_caller: int
+    unread_bytes_per_caller: int
+    default_deadline: float
+    """For a call without one."""
+    max_deadline: float
+
+
+class Edge:
+    """Wraps handlers.
+
+    `receiving` is how many calls have no request yet, `running` how many unary calls are being worked on, `waiting` how
+    many wait for others.
+    """
+
+    def __init__(
+        self, authorizer: Authorizer, reception: Reception, deadlines: Deadlines, limits: CallLimits
+    ) -> None:
+        self._authorizer = authorizer
+        self._reception = reception
+        self._deadlines = deadlines
+        self._limits = limits
+        self._calls = Quota("concurrent calls", limits.calls_per_caller, retry_after=_RETRY_AFTER)
+        self._waits = Quota("waiting calls", limits.waits_per_caller, retry_after=_RETRY_AFTER)
+        self._unread = Quota(
+            "bytes of unread answers", limits.unread_bytes_per_caller, retry_after=_RETRY_AFTER
+        )
+        self.receiving = 0
+        self.running = 0
+        self.waiting = 0
+
+    def unary(
+        self,
+        method: str,
+        permission: Permission | None,
+        request_type: type[_Request],
+        handle: Callable[[_Request, Caller | None], Awaitable[Message | bytes]],
+        *,
+        at_once: Callable[[bytes], bytes | None] | None = None,
+        waits: Callable[[_Request], bool] | None = None,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a unary method.
+
+        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the
+        encoded request, without waiting for anything; if it returns None, `handle` answers. A request that
+        `waits` for others has the latest deadline instead of the default, and is no running call.
+        """
+        parse = request_type.FromString
+        shape = shape_of(request_type.DESCRIPTOR)
+        identify = self._authorizer.identify
+
+        async def work(context: Context) -> bytes:
+            caller: Caller | None = None
+            if permission is not None:
+                caller = identify(context)
+                caller.require(permission)
+            key = key_of(caller, context)
+            data = await self._receive(context, key)
+            require_few_fields(data, shape)
+            self._enter(key)
+            entered = True
+            try:
+                answer: Message | bytes | None = None
+                if at_once is not None:
+                    answer = at_once(data)
+                if answer is None:
+                    request = parse(data)
+                    if waits is None or not waits(request):
+                        answer = await self._in_time(handle(request, caller), context)
+                    else:
+                        with self._waiting(key):
+                            self._leave(key)
+                            entered = False
+                            answer = await self._in_time(handle(request, caller), context, patient=True)
+            finally:
+                if entered:
+                    self._leave(key)
+            encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
+            if len(encoded) > _SMALL_ANSWER:
+                self._hold_unread(key, len(encoded), context)
+            return encoded
+
+        # gRPC keeps the exception that ends a call, hence this frame, until a garbage collection. So the request is
+        # in another one.
+        async def call(_: object, context: Context) -> bytes:
+            try:
+                return await work(context)
+            except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
+                status = status_of(error, method)
+            except asyncio.CancelledError as error:
+                # The caller went away or the server stops. Otherwise something cancelled by mistake, and the
+                # caller still waits.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                status = status_of(error, method)
+            return await end(context, status)
+
+        return grpc.stream_unary_rpc_method_handler(call)
+
+    async def _receive(self, context: Context, key: Hashable) -> bytes:
+        """The request of a call. Until it is there the call counts against its caller, but is no running call: calls
+        that never have one must not keep those of others from running.
+        """
+        self._calls.take(key)
+        self.receiving += 1
+        try:
+            return await self._reception.read(context, key)
+        finally:
+            self.receiving -= 1
+            self._calls.give_back(key)
+
+    def _enter(self, key: Hashable) -> None:
+        """Take a place among the running calls. Raises `OverloadedError`."""
+        if self.running >= self._limits.max_calls:
+            raise OverloadedError(retry_after=_RETRY_AFTER)
+        self._calls.take(key)
+        self.running += 1
+
+    def _leave(self, key: Hashable) -> None:
+        self._calls.give_back(key)
+        self.running -= 1
+
+    @contextmanager
+    def _waiting(self, key: Hashable) -> Iterator[None]:
+        """Hold a place among the calls that wait. Raises `OverloadedError`."""
+        if self.waiting >= self._limits.max_waits:
+            raise OverloadedError(
+                "the server has as many waiting calls as it allows", retry_after=_RETRY_AFTER
+            )
+        with self._waits.holding(key):
+            self.waiting += 1
+            try:
+                yield
+            finally:
+                self.waiting -= 1
+
+    async def _in_time(
+        self, answer: Awaitable[Message | bytes], context: Context, *, patient: bool = False
+    ) -> Message | bytes:
+        limits = self._limits
+        left: float | None = context.time_remaining()
+        if left is not None and left <= limits.max_deadline:
+            return await answer  # gRPC ends the call at the deadline of the caller's own
+        seconds = limits.default_deadline if left is None and not patient else limits.max_deadline
+        return await self._deadlines.within(seconds, answer)
+
+    def _hold_unread(self, key: Hashable, size: int, context: Context) -> None:
+        """Count a large answer until its call has ended: gRPC keeps it until the caller has read it.
+
+        Raises `OverloadedError`.
+        """
+        self._unread.take(key, size)
+        context.add_done_callback(lambda _: self._unread.give_back(key, size))  # type: ignore[arg-type]  # any callable will do
+
+    def stream(
+        self,
+        method: str,
+        permission: Permission,
+        request_type: type[_Request],
+        handle: Callable[[_Request, Context, Caller], Awaitable[None]],
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a method that answers with a stream.
+
+        `handle` writes bytes to the context; it limits its streams itself.
+        """
+        parse = request_type.FromString
+        shape = shape_of(request_type.DESCRIPTOR)
+        identify = self._authorizer.identify
+
+        async def work(context: Context) -> None:
+            caller = identify(context)
+            caller.require(permission)
+            key = key_of(caller, context)
+            data = await self._receive(context, key)
+            require_few_fields(data, shape)
+            await handle(parse(data), context, caller)
+
+        async def call(_: object, context: Context) -> None:
+            try:
+                await work(context)
+            except grpc.aio.InternalError:
+                # A message could not be sent: the reader has gone, although its cancellation has not come
+                # through yet.
+                raise asyncio.CancelledError from None
+            except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
+                status = status_of(error, method)
+            else:
+                return
+            if not context.done():
+                await end(context, status)
+
+        return grpc.stream_stream_rpc_method_handler(call)
+
+
+def key_of(caller: Caller | None, context: Context) -> Hashable:
+    """What quotas count a call under: the identity of its caller, else its connection."""
+    return (caller.identity if caller is not None else "") or context.peer()
+
+
+def status_of(error: BaseException, method: str) -> Status:
+    """The status that says `error`.
+
+    What nobody expected is logged, in one line, and shown as INTERNAL without its text.
+    """
+    if isinstance(error, DecodeError):
+        # Its text may quote the request.
+        error = InvalidRequestError.of("request", "is not a message of this method's type in valid UTF-8")
+    elif not isinstance(error, ServiceError):
+        error_id = secrets.token_hex(8)
+        logger.error("%s failed, error_id %s", method, error_id, exc_info=error)
+        error = InternalError(metadata={"error_id": error_id})
+    return error_to_status(error)
+
+
+async def end(context: Context, status: Status) -> NoReturn:
+    """End a call with a status."""
+    code, message, trailers = status
+    try:
+        await context.abort(code, message, trailers)
+    except grpc.aio.InternalError:  # nobody is there to hear it
+        raise asyncio.CancelledError from None

@@ -1,0 +1,51 @@
+"""SessionService: convert, call, convert."""
+
+from __future__ import annotations
+
+from token_service.clock import Clock
+from token_service.core.access.caller import Caller
+from token_service.core.sessions.browsing import Sessions
+from token_service.rpc.convert.requests import idle_timeout, session_filter
+from token_service.rpc.convert.responses import extended_session, session_message
+from token_service.v1 import session_service_pb2 as pb
+
+
+class SessionService:
+    """The methods of SessionService."""
+
+    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+
+    async def GetSession(self, request: pb.GetSessionRequest, caller: Caller | None) -> pb.GetSessionResponse:
+        """One session."""
+        session = await self._sessions.get(request.session_id)
+        return pb.GetSessionResponse(session=session_message(session, self._clock.now()))
+
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, caller: Caller | None
+    ) -> pb.ListSessionsResponse:
+        """A page of sessions."""
+        by, value = session_filter(request)
+        now = self._clock.now()
+        page = await self._sessions.list(
+            by,
+            value,
+            live_at=now if request.active_only else None,
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return pb.ListSessionsResponse(
+            sessions=[session_message(session, now) for session in page.sessions],
+            next_page_token=page.next_page_token,
+        )
+
+    async def ExtendSession(
+        self, request: pb.ExtendSessionRequest, caller: Caller | None
+    ) -> pb.ExtendSessionResponse:
+        """Move a session's idle expiry. The answer says nothing that the caller need not know for that."""
+        now = self._clock.now()
+        session = await self._sessions.extend(
+            request.session_id, request.client_id, idle_timeout(request), now
+        )
+        return pb.ExtendSessionResponse(session=extended_session(session, now))

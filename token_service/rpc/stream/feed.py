@@ -1,0 +1,416 @@
+"""The fan-out of StreamRevocations: what the replica learns, to every reader, as bytes that are encoded once.
+
+A reader is somewhere in the log, and is sent what follows in as few messages as possible: it waits for one
+message at a time, and what comes meanwhile goes into the next. So a reader costs no memory but its place,
+however slow it is. Where it starts:
+
+- its cursor is within the ring: with what follows;
+- it is older, but nothing after it was compacted: with the gap, read from SQL, then as above;
+- it has no cursor, or one of another log, compacted or beyond the head: with `reset` and a snapshot, then as
+  above.
+
+Nothing is ever left out: a reader that can't be served without a gap is ended with a status that makes it
+come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import grpc
+
+from token_service.clock import Clock
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
+from token_service.core.access.quotas import Quota
+from token_service.core.keys.keyring import Keyring
+from token_service.core.revocation.log import RevocationLog
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.tailer import Tailer
+from token_service.core.subscribers.registry import Validators
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    OverloadedError,
+    PermissionDeniedError,
+    ReplicaStaleError,
+    ServiceError,
+    ShuttingDownError,
+    StreamEndedError,
+)
+from token_service.rpc.convert.requests import subscription
+from token_service.rpc.server.authorizer import Authorizer
+from token_service.rpc.server.edge import key_of
+from token_service.rpc.server.reception import Context
+from token_service.rpc.stream.gap_pages import GapPages
+from token_service.rpc.stream.messages import RESET, encode_entry, encode_keys, encode_position
+from token_service.rpc.stream.ring import Ring
+from token_service.rpc.stream.snapshots import Snapshots
+from token_service.tokens.revocation import Cursor, Revocation
+from token_service.v1.token_service_pb2 import StreamRevocationsRequest
+from token_service.wire import error_to_status
+
+_CATCH_UP_TIMEOUT: Final = 10.0
+_RETRY_AFTER: Final = 1.0
+_MAX_TAIL: Final = 1000
+"""Entries a new reader may be sent after a snapshot that others were sent, too.
+
+Beyond it, and beyond a share of the snapshot, making another is cheaper: packed, an entry takes a reader a
+hundredth of the time.
+"""
+_TAIL_SHARE: Final = 8
+_AGE_JITTER: Final = 0.2
+"""By which share the age of a stream varies, so that readers that came together do not leave together."""
+
+
+class _Stream:
+    """One reader. It has everything up to `position`."""
+
+    __slots__ = (
+        "aborted",
+        "behind",
+        "caller",
+        "context",
+        "end",
+        "keys",
+        "position",
+        "requested",
+        "resets",
+        "sending_since",
+        "until",
+    )
+
+    def __init__(self, context: Context, caller: Caller, until: float) -> None:
+        self.context = context
+        self.caller = caller
+        self.position = 0
+        self.behind = True
+        """Whether it was not told yet that it has reached the head."""
+        self.resets = -1
+        """Which of the replica's lives `position` belongs to; -1: none, it needs a snapshot."""
+        self.keys: bytes | None = None
+        """The key set it was sent last."""
+        self.requested = 0
+        """Up to where it was asked to confirm."""
+        self.until = until
+        self.sending_since: float | None = None
+        self.end: ServiceError | None = None
+        """Why it is to be ended, or is."""
+        self.aborted = False
+        """Whether it was ended although a message of it is unread."""
+
+
+class Feed:
+    """Streams revocations to any number of readers. A listener of the replica; for one event loop."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        log: RevocationLog,
+        read_index: ReadIndex,
+        tailer: Tailer,
+        keyring: Keyring,
+        validators: Validators,
+        authorizer: Authorizer,
+        clock: Clock,
+        *,
+        issuer: str,
+        max_streams: int,
+        streams_per_caller: int,
+        max_age: float,
+        max_stall: float,
+        ring_capacity: int,
+    ) -> None:
+        """`max_age`: seconds a stream lives; `max_stall`: seconds a reader may leave a message unread."""
+        self._replica = replica
+        self._read_index = read_index
+        self._tailer = tailer
+        self._keyring = keyring
+        self._validators = validators
+        self._authorizer = authorizer
+        self._clock = clock
+        self._issuer = issuer
+        self._max_streams = max_streams
+        self._of_caller = Quota("streams", streams_per_caller, retry_after=_RETRY_AFTER)
+        self._max_age = max_age
+        self._max_stall = max_stall
+        self._epoch = replica.epoch
+        self._ring = Ring(ring_capacity, replica.applied)
+        self._snapshots = Snapshots(replica)
+        self._resets = 0
+        self._keys = self._encode_keys()
+        self._messages: dict[tuple[int, bool, bool], tuple[int, bytes]] = {}
+        self._gap_pages = GapPages(log, lambda: self._ring.head)
+        self._gap_pages.reset(self._epoch)
+        self._moved = asyncio.Event()
+        self._streams: set[_Stream] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closing = False
+        replica.listen(self)
+        keyring.on_change(self._keys_changed)
+        validators.on_request(self._wake)
+        authorizer.on_change(self._permissions_changed)
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    # --- What moves it ------------------------------------------------------------------------------------------------
+
+    def applied(self, entries: Sequence[Revocation]) -> None:
+        """The replica has moved along."""
+        self._ring.append(encode_entry(entry) for entry in entries)
+        self._wake()
+
+    def was_reset(self) -> None:
+        """The replica is somewhere else: everyone needs a snapshot."""
+        if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
+            self._epoch = self._replica.epoch
+            self._validators.forget_progress()
+            for stream in self._streams:
+                stream.requested = 0
+        self._resets += 1
+        self._ring.reset(self._replica.applied)
+        self._gap_pages.reset(self._epoch)
+        self._wake()
+
+    def _keys_changed(self) -> None:
+        keys = self._encode_keys()
+        if keys != self._keys:
+            self._keys = keys
+            self._wake()
+
+    def _encode_keys(self) -> bytes:
+        return encode_keys(self._keyring.jwks, self._keyring.revision, self._issuer)
+
+    def _wake(self) -> None:
+        self._messages.clear()
+        self._moved.set()  # wakes everyone who waits now, and nobody who comes later
+        self._moved.clear()
+
+    # --- What ends streams --------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """End streams that are too old, whose reader does not read, or whose caller's proof counts no more.
+
+        To be called about once a second.
+        """
+        now, time = self._clock.monotonic(), self._clock.now()
+        ended = False
+        for stream in self._streams:
+            if stream.aborted:
+                continue
+            if stream.sending_since is not None and now - stream.sending_since > self._max_stall:
+                self._end_unread(
+                    stream,
+                    stream.end or StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER),
+                )
+            elif stream.end is None and now > stream.until:
+                stream.end = StreamEndedError("the stream reached its greatest age", retry_after=0.0)
+                ended = True
+            elif stream.end is None and time >= stream.caller.expire_time:
+                stream.end = CallerUnauthenticatedError(
+                    "the proof of the caller, such as its certificate, has expired"
+                )
+                ended = True
+        if ended:
+            self._wake()
+
+    def _permissions_changed(self) -> None:
+        """End the streams of callers that may not have them any more, however quiet they are.
+
+        One that is being sent a message ends behind it.
+        """
+        ended = False
+        for stream in self._streams:
+            if Permission.SUBSCRIBE not in self._authorizer.permissions(stream.caller):
+                stream.end = stream.end or PermissionDeniedError(
+                    "the permission subscribe was taken away", metadata={"permission": Permission.SUBSCRIBE}
+                )
+                ended = True
+        if ended:
+            self._wake()
+
+    def close(self) -> None:
+        """End all streams with a status that makes their readers go elsewhere, and take no new ones."""
+        self._closing = True
+        for stream in self._streams:
+            stream.end = stream.end or ShuttingDownError(retry_after=_RETRY_AFTER)
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Release what is still held. After the server has stopped."""
+        self.close()
+        await self._snapshots.close()
+        await self._gap_pages.close()
+        for task in self._endings:
+            task.cancel()
+        if self._endings:
+            await asyncio.wait(self._endings)
+
+    def _end_unread(self, stream: _Stream, error: ServiceError) -> None:
+        """End a stream whose reader leaves a message unread.
+
+        The status goes behind that message. Cancelling the write instead would free nothing: gRPC keeps the
+        call until it has a status.
+        """
+        stream.end = error
+        stream.aborted = True
+        task = asyncio.create_task(_abort(stream.context, error), name="end-unread-stream")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    # --- One stream ---------------------------------------------------------------------------------------------------
+
+    async def stream(self, request: StreamRevocationsRequest, context: Context, caller: Caller) -> None:
+        """Serve a reader until it goes away or the stream is ended: never returns.
+
+        Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
+        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` once the caller has lost the
+        permission, and `CallerUnauthenticatedError` once its proof has expired.
+        """
+        cursor = subscription(request.cursor, request.subscriber_id, "cursor")
+        if self._closing:
+            raise ShuttingDownError(retry_after=_RETRY_AFTER)
+        if len(self._streams) >= self._max_streams:
+            raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
+        with self._of_caller.holding(key_of(caller, context)):
+            await self._serve(request, cursor, context, caller)
+
+    async def _serve(
+        self, request: StreamRevocationsRequest, cursor: Cursor | None, context: Context, caller: Caller
+    ) -> None:
+        age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
+        stream = _Stream(context, caller, self._clock.monotonic() + age)
+        self._streams.add(stream)
+        subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
+        if subscriber:
+            self._validators.connect(subscriber)
+        try:
+            if cursor is not None:
+                await self._resume(stream, cursor)
+            while True:
+                if stream.resets != self._resets:
+                    await self._send_snapshot(stream)
+                elif stream.position < self._ring.floor:
+                    await self._send_gap(stream)
+                else:
+                    await self._follow(stream)
+        finally:
+            self._streams.discard(stream)
+            if subscriber:
+                self._validators.disconnect(subscriber)
+
+    async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
+        """Put a stream where its cursor is, if it can go on from there."""
+        replica = self._replica
+        if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
+            # Unknown here, but it may be this node that is behind.
+            try:
+                async with asyncio.timeout(_CATCH_UP_TIMEOUT):
+                    await self._tailer.catch_up()
+            except TimeoutError:
+                raise ReplicaStaleError(retry_after=_RETRY_AFTER) from None
+            if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
+                return
+        resets = self._resets
+        if cursor.sequence < self._ring.floor:
+            head = await self._read_index.head()
+            if head.epoch != cursor.epoch or cursor.sequence < head.compacted:
+                return
+        stream.position, stream.resets = cursor.sequence, resets
+
+    async def _send_snapshot(self, stream: _Stream) -> None:
+        resets, epoch = self._resets, self._replica.epoch
+        longest_tail = max(_MAX_TAIL, len(self._replica.revocations) // _TAIL_SHARE)
+        snapshot = await self._snapshots.get(max(self._ring.floor, self._ring.head - longest_tail))
+        if resets != self._resets:
+            return
+        prefix = RESET
+        last = len(snapshot.bodies) - 1
+        for number, body in enumerate(snapshot.bodies):
+            parts = [prefix, body]
+            if stream.keys is not self._keys:
+                stream.keys = self._keys
+                parts.append(self._keys)
+            if number == last:
+                stream.behind = snapshot.sequence != self._ring.head
+                cursor = str(Cursor(epoch, snapshot.sequence))
+                parts.append(encode_position(cursor, caught_up=not stream.behind))
+            await self._send(stream, b"".join(parts))
+            if resets != self._resets:
+                return
+            prefix = b""
+        stream.position, stream.resets = snapshot.sequence, resets
+
+    async def _send_gap(self, stream: _Stream) -> None:
+        """Send what the ring does not hold any more, from SQL; give up the place if that is compacted."""
+        while stream.position < self._ring.floor and stream.resets == self._resets:
+            page = await self._gap_pages.get(stream.position)
+            if stream.resets != self._resets:
+                return
+            if page is None:
+                stream.resets = -1
+                return
+            message = page.message(stream.position)
+            stream.position = page.last
+            stream.behind = True
+            await self._send(stream, message)
+
+    async def _follow(self, stream: _Stream) -> None:
+        """Send what is new, as it comes, until the stream needs something else."""
+        while stream.resets == self._resets:
+            if stream.end is not None:
+                raise stream.end
+            if stream.position < self._ring.floor:
+                raise StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER)
+            message = self._next(stream)
+            if message is None:
+                await self._moved.wait()
+            else:
+                await self._send(stream, message)
+
+    def _next(self, stream: _Stream) -> bytes | None:
+        """The next message of a stream that is within the ring, and put the stream behind it; None: nothing
+        is new.
+        """
+        ring = self._ring
+        requested = self._validators.requested
+        keys = stream.keys is not self._keys
+        asked = requested > stream.requested and requested <= ring.head
+        position = stream.position
+        if position == ring.head and not (keys or asked or stream.behind):
+            return None
+        known = self._messages.get((position, keys, asked))
+        if known is None:
+            reached, entries = ring.batch(position)
+            cursor = str(Cursor(self._epoch, reached))
+            caught_up = reached == ring.head
+            tail = encode_position(cursor, caught_up=caught_up, confirm=asked and reached >= requested)
+            known = reached, b"".join([self._keys if keys else b"", entries, tail])
+            self._messages[position, keys, asked] = known
+        stream.position, message = known
+        stream.behind = stream.position != ring.head
+        stream.keys = self._keys
+        if asked and stream.position >= requested:
+            stream.requested = requested
+        return message
+
+    async def _send(self, stream: _Stream, message: bytes) -> None:
+        if stream.end is not None:  # since something else was waited for
+            raise stream.end
+        stream.sending_since = self._clock.monotonic()
+        await stream.context.write(message)
+        stream.sending_since = None
+        if stream.end is not None:
+            raise stream.end
+
+
+async def _abort(context: Context, error: ServiceError) -> None:
+    code, message, trailers = error_to_status(error)
+    with suppress(grpc.aio.AbortError, grpc.aio.InternalError):  # said, or nobody is there to hear it
+        await context.abort(code, message, trailers)

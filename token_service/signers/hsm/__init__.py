@@ -1,0 +1,1 @@
+"""Signing keys in a hardware security module (PKCS#11)."""

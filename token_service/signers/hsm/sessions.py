@@ -1,0 +1,321 @@
+"""Threads that work with a PKCS#11 token, each in a session of its own, and what they do when the token goes
+away and comes back.
+
+Sessions are not made for several threads, and a call into the module blocks for as long as the hardware
+likes, so neither is for an event loop. The threads are daemons: one that hangs in the module does not keep
+the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.signers.hsm.module import (
+    ModuleError,
+    NoSuchTokenError,
+    PinRefusedError,
+    Pkcs11Module,
+    require_python_pkcs11,
+)
+from token_service.tokens.secret import Secret
+
+if TYPE_CHECKING:
+    from pkcs11 import PKCS11Error, Session
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MAX_WAITING: Final = 2000
+"""Jobs that may wait for a thread. More would time out anyway."""
+
+
+class UnfitError(Exception):
+    """The token can't do what was asked for, now or later."""
+
+
+@dataclass(slots=True)
+class TokenSession:
+    """A session that is logged in, and the private keys found with it."""
+
+    session: Session
+    generation: int
+    private_keys: dict[bytes, Any] = field(default_factory=dict)
+    """By CKA_ID. The type stubs of python-pkcs11 do not know what keys can do."""
+
+
+@dataclass(slots=True)
+class _Thread:
+    opened: TokenSession | None = None
+
+
+_Jobs: TypeAlias = "SimpleQueue[Callable[[_Thread], None] | None]"
+"""None: the thread that gets it ends."""
+
+
+class Pkcs11Sessions:
+    """Runs work in sessions with one token."""
+
+    def __init__(
+        self,
+        module_path: str,
+        token_label: str,
+        pin: Secret,
+        *,
+        threads: int,
+        timeout: float,
+        restart_interval: float,
+    ) -> None:
+        """`timeout`: seconds a caller waits.
+
+        `restart_interval`: seconds between attempts to begin anew with the module.
+        """
+        self._path = module_path
+        self._label = token_label
+        self._pin = pin
+        self._count = threads
+        self._timeout = timeout
+        self._restart_interval = restart_interval
+        self._module: Pkcs11Module | None = None
+        self._jobs: _Jobs = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._process = 0
+        self._login = threading.Lock()
+        self._pin_refused = ""
+        self._away = False
+
+    async def open(self) -> None:
+        """Start the threads and log in.
+
+        Raises `ConfigurationError` for what will not heal by itself (no python-pkcs11, no such module or
+        token, a refused PIN), and `SigningUnavailableError` for a module that does not work now.
+        """
+        self._process = os.getpid()
+        self._jobs = SimpleQueue()  # threads of an earlier time, if they still hang, keep theirs
+        self._threads = [
+            threading.Thread(target=self._serve, args=(self._jobs,), name=f"pkcs11-{number}", daemon=True)
+            for number in range(self._count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        try:
+            await self._submit(self._begin, self._timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End the threads and let go of the module.
+
+        Work under way may end; after the timeout its threads are left behind.
+        """
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        done: Future[None] = Future()
+
+        def finish() -> None:
+            try:
+                deadline = time.monotonic() + self._timeout
+                for thread in threads:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+                module, self._module = self._module, None
+                if module is not None:
+                    module.release(timeout=max(0.0, deadline - time.monotonic()))
+            finally:
+                done.set_result(None)
+
+        threading.Thread(target=finish, name="pkcs11-close", daemon=True).start()
+        await asyncio.shield(asyncio.wrap_future(done))
+
+    async def run(self, work: Callable[[TokenSession], T], *, timeout: float | None = None) -> T:
+        """The result of `work`, called in one of the threads.
+
+        If it fails it is done again, in a new session and at last after the module was begun anew. Raises
+        `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing
+        would.
+        """
+        return await self._submit(
+            lambda thread: self._persist(thread, work),
+            self._timeout if timeout is None else timeout,
+        )
+
+    async def _submit(self, work: Callable[[_Thread], T], timeout: float) -> T:
+        if not self._threads:
+            raise SigningUnavailableError("the HSM is not open")
+        if self._process != os.getpid():
+            raise SigningUnavailableError("the HSM was opened before this process was forked")
+        if self._jobs.qsize() >= _MAX_WAITING:
+            raise SigningUnavailableError("the HSM has too much to sign", retry_after=self._restart_interval)
+        future: Future[T] = Future()
+
+        def job(thread: _Thread) -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # nobody waits any more
+            try:
+                result = work(thread)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits, as executors do
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._jobs.put(job)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            self._say(away=True, why="no answer")
+            raise SigningUnavailableError(
+                f"the HSM did not answer within {timeout:g} s", retry_after=self._restart_interval
+            ) from None
+
+    def _serve(self, jobs: _Jobs) -> None:
+        thread = _Thread()
+        while (job := jobs.get()) is not None:
+            job(thread)
+            del job  # holds the result
+        self._leave(thread)
+
+    def _begin(self, thread: _Thread) -> None:
+        """First contact: what is wrong now is more likely the configuration than the hardware."""
+        require_python_pkcs11()
+        from pkcs11 import PKCS11Error
+
+        try:
+            self._module = Pkcs11Module.acquire(self._path)
+            with self._module.calls() as generation:
+                thread.opened = self._open_session(self._module, generation)
+        except NoSuchTokenError as error:
+            raise ConfigurationError(f"the PKCS#11 module {self._path}: {error}") from None
+        except PinRefusedError as error:
+            raise ConfigurationError(f"the PKCS#11 token {self._label!r} refuses the PIN: {error}") from None
+        except (ModuleError, PKCS11Error) as error:
+            raise SigningUnavailableError(
+                f"the PKCS#11 module {self._path} does not work: {_name(error)}",
+                retry_after=self._restart_interval,
+            ) from None
+
+    def _persist(self, thread: _Thread, work: Callable[[TokenSession], T]) -> T:
+        import pkcs11
+
+        module = self._module
+        if module is None:
+            raise SigningUnavailableError("the HSM is closed")
+        failure: ModuleError | PKCS11Error | None = None
+        for attempt in (1, 2, 3):
+            generation = module.generation
+            try:
+                with module.calls() as generation:
+                    result = work(self._session(module, thread, generation))
+            except _never() as error:
+                raise UnfitError(_name(error)) from None
+            except PinRefusedError as error:
+                raise SigningUnavailableError(
+                    f"the HSM refuses the PIN, which is not tried again: {error}"
+                ) from None
+            except ConfigurationError as error:  # changed since it was opened
+                raise SigningUnavailableError(error.message) from None
+            except (ModuleError, pkcs11.PKCS11Error) as error:
+                failure = error
+            else:
+                self._say(away=False)
+                return result
+            self._leave(thread)
+            if attempt == 1:
+                continue  # a new session may be enough
+            if attempt == 2:
+                # Everybody waits for calls that take long, such as a new key; without one key only they
+                # should not for long.
+                patience = min(0.5, self._timeout) if isinstance(failure, pkcs11.NoSuchKey) else self._timeout
+                try:
+                    module.restart(generation, interval=self._restart_interval, timeout=patience)
+                except ModuleError as error:
+                    logger.debug("the HSM is not back: %s", error)
+                    break
+        assert failure is not None
+        raise self._unavailable(failure)
+
+    def _session(self, module: Pkcs11Module, thread: _Thread, generation: int) -> TokenSession:
+        if thread.opened is None or thread.opened.generation != generation:
+            thread.opened = None
+            thread.opened = self._open_session(module, generation)
+        return thread.opened
+
+    def _open_session(self, module: Pkcs11Module, generation: int) -> TokenSession:
+        with self._login:  # one at a time: wrong PINs are counted
+            if self._pin_refused:
+                raise PinRefusedError(self._pin_refused)
+            if not module.is_logged_in(self._label):
+                try:
+                    module.log_in(self._label, self._pin)
+                except PinRefusedError as error:
+                    self._pin_refused = str(error)
+                    raise
+        return TokenSession(module.token(self._label).open(), generation)
+
+    def _leave(self, thread: _Thread) -> None:
+        opened, thread.opened = thread.opened, None
+        module = self._module
+        if opened is None or module is None:
+            return
+        from pkcs11 import PKCS11Error
+
+        try:
+            with module.calls() as generation:
+                if opened.generation == generation:
+                    opened.session.close()
+        except (ModuleError, PKCS11Error):
+            pass  # it is gone as well
+
+    def _unavailable(self, failure: ModuleError | PKCS11Error) -> SigningUnavailableError:
+        from pkcs11 import NoSuchKey
+
+        if isinstance(failure, NoSuchKey):
+            return SigningUnavailableError(str(failure), retry_after=self._restart_interval)
+        # Callers see this; what exactly is wrong with the module is for the log.
+        self._say(away=True, why=_name(failure))
+        return SigningUnavailableError(
+            "the HSM does not work at the moment", retry_after=self._restart_interval
+        )
+
+    def _say(self, *, away: bool, why: str = "") -> None:
+        if away and not self._away:
+            logger.warning("the HSM is away: token %r: %s", self._label, why)
+        elif self._away and not away:
+            logger.warning("the HSM is back: token %r", self._label)
+        self._away = away
+
+
+def _never() -> tuple[type[PKCS11Error], ...]:
+    """What a token says to something it can't do, however often it is asked."""
+    import pkcs11
+
+    return (
+        pkcs11.AttributeTypeInvalid,
+        pkcs11.AttributeValueInvalid,
+        pkcs11.DomainParamsInvalid,
+        pkcs11.FunctionNotSupported,
+        pkcs11.KeySizeRange,
+        pkcs11.KeyTypeInconsistent,
+        pkcs11.MechanismInvalid,
+        pkcs11.MechanismParamInvalid,
+        pkcs11.TemplateInconsistent,
+    )
+
+
+def _name(error: Exception) -> str:
+    """What went wrong. The exceptions of python-pkcs11 mostly say it in their name only."""
+    text = str(error)
+    if isinstance(error, ModuleError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

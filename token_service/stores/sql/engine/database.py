@@ -1,0 +1,201 @@
+"""One database: SQLAlchemy's engine for what is rare, lanes for what is hot, and nothing of either's errors
+outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from token_service.stores.sql.engine.engine import WRITES, create_engine, driver_errors, require_in_place
+from token_service.stores.sql.engine.errors import (
+    Failure,
+    UnusableServerError,
+    classify,
+    translate,
+    unavailable,
+)
+from token_service.stores.sql.engine.group_commit import GroupCommitter
+from token_service.stores.sql.engine.lane import Call, Lane, Row
+from token_service.stores.sql.engine.space import SpaceWatch
+from token_service.stores.sql.engine.sqlite_file import SqliteFile
+from token_service.stores.sql.engine.url import DatabaseUrl
+from token_service.stores.sql.schema import leases
+
+T = TypeVar("T")
+
+DEADLINE: Final = 12.0
+"""Seconds for one transaction through the engine, with connecting and repeating; each of its statements has
+less.
+"""
+ATTEMPTS: Final = 5
+MAX_BATCH: Final = 64
+SECOND_WRITER_FROM: Final = 5
+"""Connections from which a second batch of writes may be under way while the first one commits."""
+COMPANY: Final = 8
+"""Writes that wait until a second batch begins while the first one commits, ..."""
+PATIENCE: Final = 0.002
+"""... or how long, in seconds, the first of them waits at most."""
+_GROWTH: Final = 32 * 1024
+"""Random bytes, written as hexadecimal, that show whether there is space: they can't be compressed."""
+MAX_QUEUE: Final = 10_000
+"""Calls that may wait for a lane."""
+_REPEATED: Final = frozenset((Failure.TRANSIENT, Failure.UNSENT))
+
+
+class Database:
+    """Opened with `async with`; the constructor does no I/O."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """`pool_size`: connections at most, and 3 at least.
+
+        Raises `ConfigurationError` for a URL it can't read.
+        """
+        self.url: Final = DatabaseUrl.parse(url)
+        writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
+        self._file: Final = None if self.url.path is None else SqliteFile(self.url.path)
+        self.engine: Final[AsyncEngine] = create_engine(
+            self.url, max(1, pool_size - writers - 1), file=self._file
+        )
+        self.space: Final = SpaceWatch(self._grow)
+        self._suspended = False
+        self._errors: Final = driver_errors(self.url)
+        self._write_lock: Final = asyncio.Lock() if self.url.path is not None else None
+        self._write_lanes: Final = [self._lane(writes=True) for _ in range(writers)]
+        self._read_lane: Final = self._lane(writes=False)
+        self._writes: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
+            [lane.run for lane in self._write_lanes],
+            max_batch=MAX_BATCH,
+            max_queue=MAX_QUEUE,
+            company=COMPANY,
+            patience=PATIENCE,
+        )
+        self._reads: Final[GroupCommitter[Call, Row | None]] = GroupCommitter(
+            [self._read_lane.run], max_batch=MAX_BATCH, max_queue=MAX_QUEUE
+        )
+
+    def suspend(self) -> None:
+        """Refuse `write_one`: the log must be renewed first."""
+        self._suspended = True
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._suspended = False
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What statements are compiled for."""
+        return self.engine.dialect
+
+    def open(self) -> None:
+        """Start the lanes' tasks in the running loop; they connect when they are first used."""
+        self._writes.open()
+        self._reads.open()
+
+    async def aclose(self) -> None:
+        """Finish what is queued and close every connection."""
+        # Each of them, whatever becomes of the others, and the last one first.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.engine.dispose)
+            for lane in (*self._write_lanes, self._read_lane):
+                stack.push_async_callback(lane.aclose)
+            stack.push_async_callback(self._reads.aclose)
+            stack.push_async_callback(self._writes.aclose)
+
+    async def write_one(self, call: Call) -> Row | None:
+        """Run a statement that writes one row at most and share the commit with others; its row.
+
+        Durable when it returns.
+        """
+        if self._suspended:
+            raise unavailable()
+        with self.space.noticing():
+            return await self._writes(call)
+
+    async def read_one(self, call: Call) -> Row | None:
+        """Run a statement that reads one row at most, begun after this call."""
+        return await self._reads(call)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of
+        another one.
+        """
+        lock = self._write_lock or nullcontext()
+        with self.space.noticing():
+            return await self._run(work, {WRITES: True}, lock)
+
+    async def _grow(self) -> None:
+        """Write as much as any call does, and delete it."""
+        row = {
+            "name": f"space {secrets.token_hex(8)}",
+            "holder": secrets.token_hex(_GROWTH),
+            "expire_time": 0,
+        }
+        lock = self._write_lock or nullcontext()
+        for statement in (
+            sa.insert(leases).values(row),
+            sa.delete(leases).where(leases.c.name.startswith("space "), leases.c.expire_time == 0),
+        ):
+            await self._run(partial(AsyncConnection.execute, statement=statement), {WRITES: True}, lock)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, snapshot: bool = False) -> T:
+        """Do `work`, which only reads; with `snapshot` all of its statements see the same state."""
+        options: dict[str, Any] = {}
+        if not self.url.path:
+            options["isolation_level"] = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
+        return await self._run(work, options, nullcontext())
+
+    async def _run(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        options: dict[str, Any],
+        lock: AbstractAsyncContextManager[Any],
+    ) -> T:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                for attempt in range(1, ATTEMPTS + 1):
+                    try:
+                        async with lock, self.engine.connect() as connection:
+                            await connection.execution_options(**options)
+                            async with connection.begin():
+                                result = await work(connection)
+                            if self.url.path is None:
+                                await _require_replicated(connection)
+                            if self._file is not None:  # before anything is believed or acknowledged
+                                require_in_place(self._file, connection)
+                            return result
+                    except self._errors as error:
+                        if attempt == ATTEMPTS or classify(error) not in _REPEATED:
+                            raise
+                    await asyncio.sleep(attempt * 0.005)
+        except self._errors as error:
+            raise translate(error) from error
+        raise AssertionError("unreachable")
+
+    def _lane(self, *, writes: bool) -> Lane:
+        # Only the driver that is used is imported.
+        if self._file is not None:
+            from token_service.stores.sql.engine.sqlite import SqliteLane
+
+            return SqliteLane(self._file, write_lock=self._write_lock if writes else None)
+        from token_service.stores.sql.engine.postgresql import PostgresLane
+
+        return PostgresLane(self.url)
+
+
+async def _require_replicated(connection: AsyncConnection) -> None:
+    from token_service.stores.sql.engine.postgresql import require_replicated
+
+    raw = await connection.get_raw_connection()
+    try:
+        require_replicated(raw.driver_connection)
+    except UnusableServerError:
+        await connection.invalidate()
+        raise
