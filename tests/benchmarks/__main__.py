@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import fanout, growth, rotation, rpcs, starting, statements
+from tests.benchmarks import against, fanout, growth, rotation, rpcs, starting, statements
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row, render
 from tests.support.postgres import PostgresDatabases, PostgresServer, external_postgres
@@ -36,7 +36,11 @@ def main() -> int:
     names = [*_SUITES, "client"]
     parser.add_argument("what", nargs="*", metavar="what", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--against", type=Path, metavar="DIRECTORY", help="compare with another checkout")
     arguments = parser.parse_args()
+    effort = _QUICK if arguments.quick else _CAREFUL
+    if arguments.against is not None:
+        return _compare(arguments.against.resolve(), effort)
     unknown = set(arguments.what) - set(names)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}")
@@ -52,13 +56,20 @@ def main() -> int:
                 if "postgres" in inspect.signature(suite).parameters:
                     postgres = postgres or stack.enter_context(PostgresServer())
                     options["postgres"] = postgres
-                rows += suite(_QUICK if arguments.quick else _CAREFUL, **options)
+                rows += suite(effort, **options)
     if rows:
         print(render(rows))
     if "client" in chosen and _CLIENT.exists():
         command = [sys.executable, "-m", "tests.benchmarks.client", *(["--quick"] * arguments.quick)]
         status = subprocess.run(command, check=False).returncode
     return 1 if any(row.met is False for row in rows) else status
+
+
+def _compare(other: Path, effort: Effort) -> int:
+    with ExitStack() as stack:
+        rows = list(against.rows(other, effort, external_postgres() or stack.enter_context(PostgresServer())))
+    print(render(rows))
+    return 1 if any(row.met is False for row in rows) else 0
 
 
 if __name__ == "__main__":

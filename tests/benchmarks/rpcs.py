@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from cryptography.hazmat.primitives import hashes
@@ -108,9 +109,9 @@ def _load(address: str, path: Path, method: str, requests: Sequence[bytes], **jo
 
 
 @contextmanager
-def target(env: dict[str, str]) -> Iterator[Target]:
-    """A service with settings, and otherwise as it comes."""
-    with ServiceProcess(env=env) as service, tempfile.TemporaryDirectory() as directory:
+def target(env: dict[str, str], **options: Any) -> Iterator[Target]:
+    """A service with settings, and otherwise as it comes. `options`: see `ServiceProcess`."""
+    with ServiceProcess(env=env, **options) as service, tempfile.TemporaryDirectory() as directory:
         yield Target(service, Path(directory))
 
 
