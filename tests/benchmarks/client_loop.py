@@ -28,7 +28,7 @@ def main() -> None:
         if command == "cached":
             tokens = [tokens[0]] * _REPEATS
         with SyncTokenValidator(config) as validator:
-            validator.wait_ready(30, raise_on_timeout=True)
+            assert validator.wait_ready(30)
             validate = validator.validate
             if command == "cached":
                 validate(tokens[0])
