@@ -22,48 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"token_service/v1/key_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x01\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0b\n\x03use\x18\x03 \x01(\t\x12\x0b\n\x03\x61lg\x18\x04 \x01(\t\x12\t\n\x01n\x18\x05 \x01(\t\x12\t\n\x01\x65\x18\x06 \x01(\t\x12\x0b\n\x03\x63rv\x18\x07 \x01(\t\x12\t\n\x01x\x18\x08 \x01(\t\x12\t\n\x01y\x18\t \x01(\t\x12\x0b\n\x03x5c\x18\n \x03(\t\"V\n\x06KeySet\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x04keys\x18\x02 \x03(\x0b\x32\x1c.token_service.v1.JsonWebKey\x12\x0e\n\x06issuer\x18\x03 \x01(\t\"\x12\n\x10GetKeySetRequest\">\n\x11GetKeySetResponse\x12)\n\x07key_set\x18\x01 \x01(\x0b\x32\x18.token_service.v1.KeySet\"\xeb\x02\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.token_service.v1.SigningKeyState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\npublic_key\x18\x08 \x01(\x0b\x32\x1c.token_service.v1.JsonWebKey\x12\x10\n\x08provider\x18\t \x01(\t\"?\n\x16ListSigningKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListSigningKeysResponse\x12\x32\n\x0csigning_keys\x18\x01 \x03(\x0b\x32\x1c.token_service.v1.SigningKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x18PrepareSigningKeyRequest\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x10\n\x08rsa_bits\x18\x02 \x01(\x05\"N\n\x19PrepareSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\":\n\x19\x41\x63tivateSigningKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"O\n\x1a\x41\x63tivateSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\")\n\x17RetireSigningKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"M\n\x18RetireSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\":\n\x17RevokeSigningKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"]\n\x18RevokeSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t*\xb0\x01\n\x0fSigningKeyState\x12!\n\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSIGNING_KEY_STATE_PREPARED\x10\x01\x12\x1c\n\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1d\n\x19SIGNING_KEY_STATE_RETIRED\x10\x03\x12\x1d\n\x19SIGNING_KEY_STATE_REVOKED\x10\x04\x32\xff\x04\n\nKeyService\x12T\n\tGetKeySet\x12\".token_service.v1.GetKeySetRequest\x1a#.token_service.v1.GetKeySetResponse\x12\x66\n\x0fListSigningKeys\x12(.token_service.v1.ListSigningKeysRequest\x1a).token_service.v1.ListSigningKeysResponse\x12l\n\x11PrepareSigningKey\x12*.token_service.v1.PrepareSigningKeyRequest\x1a+.token_service.v1.PrepareSigningKeyResponse\x12o\n\x12\x41\x63tivateSigningKey\x12+.token_service.v1.ActivateSigningKeyRequest\x1a,.token_service.v1.ActivateSigningKeyResponse\x12i\n\x10RetireSigningKey\x12).token_service.v1.RetireSigningKeyRequest\x1a*.token_service.v1.RetireSigningKeyResponse\x12i\n\x10RevokeSigningKey\x12).token_service.v1.RevokeSigningKeyRequest\x1a*.token_service.v1.RevokeSigningKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"token_service/v1/key_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x01\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0b\n\x03use\x18\x03 \x01(\t\x12\x0b\n\x03\x61lg\x18\x04 \x01(\t\x12\t\n\x01n\x18\x05 \x01(\t\x12\t\n\x01\x65\x18\x06 \x01(\t\x12\x0b\n\x03\x63rv\x18\x07 \x01(\t\x12\t\n\x01x\x18\x08 \x01(\t\x12\t\n\x01y\x18\t \x01(\t\x12\x0b\n\x03x5c\x18\n \x03(\t\"V\n\x06KeySet\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x04keys\x18\x02 \x03(\x0b\x32\x1c.token_service.v1.JsonWebKey\x12\x0e\n\x06issuer\x18\x03 \x01(\t\"\x12\n\x10GetKeySetRequest\">\n\x11GetKeySetResponse\x12)\n\x07key_set\x18\x01 \x01(\x0b\x32\x18.token_service.v1.KeySet\"\xeb\x02\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.token_service.v1.SigningKeyState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\npublic_key\x18\x08 \x01(\x0b\x32\x1c.token_service.v1.JsonWebKey\x12\x10\n\x08provider\x18\t \x01(\t\"?\n\x16ListSigningKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListSigningKeysResponse\x12\x32\n\x0csigning_keys\x18\x01 \x03(\x0b\x32\x1c.token_service.v1.SigningKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x18PrepareSigningKeyRequest\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x10\n\x08rsa_bits\x18\x02 \x01(\x05\"N\n\x19PrepareSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\"@\n\x19\x41\x63tivateSigningKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"O\n\x1a\x41\x63tivateSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\"/\n\x17RetireSigningKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"M\n\x18RetireSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\"@\n\x17RevokeSigningKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"]\n\x18RevokeSigningKeyResponse\x12\x31\n\x0bsigning_key\x18\x01 \x01(\x0b\x32\x1c.token_service.v1.SigningKey\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t*\xb0\x01\n\x0fSigningKeyState\x12!\n\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSIGNING_KEY_STATE_PREPARED\x10\x01\x12\x1c\n\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1d\n\x19SIGNING_KEY_STATE_RETIRED\x10\x03\x12\x1d\n\x19SIGNING_KEY_STATE_REVOKED\x10\x04\x32\xff\x04\n\nKeyService\x12T\n\tGetKeySet\x12\".token_service.v1.GetKeySetRequest\x1a#.token_service.v1.GetKeySetResponse\x12\x66\n\x0fListSigningKeys\x12(.token_service.v1.ListSigningKeysRequest\x1a).token_service.v1.ListSigningKeysResponse\x12l\n\x11PrepareSigningKey\x12*.token_service.v1.PrepareSigningKeyRequest\x1a+.token_service.v1.PrepareSigningKeyResponse\x12o\n\x12\x41\x63tivateSigningKey\x12+.token_service.v1.ActivateSigningKeyRequest\x1a,.token_service.v1.ActivateSigningKeyResponse\x12i\n\x10RetireSigningKey\x12).token_service.v1.RetireSigningKeyRequest\x1a*.token_service.v1.RetireSigningKeyResponse\x12i\n\x10RevokeSigningKey\x12).token_service.v1.RevokeSigningKeyRequest\x1a*.token_service.v1.RevokeSigningKeyResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'token_service.v1.key_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SIGNINGKEYSTATE']._serialized_start=1497
-  _globals['_SIGNINGKEYSTATE']._serialized_end=1673
-  _globals['_JSONWEBKEY']._serialized_start=90
-  _globals['_JSONWEBKEY']._serialized_end=224
-  _globals['_KEYSET']._serialized_start=226
-  _globals['_KEYSET']._serialized_end=312
-  _globals['_GETKEYSETREQUEST']._serialized_start=314
-  _globals['_GETKEYSETREQUEST']._serialized_end=332
-  _globals['_GETKEYSETRESPONSE']._serialized_start=334
-  _globals['_GETKEYSETRESPONSE']._serialized_end=396
-  _globals['_SIGNINGKEY']._serialized_start=399
-  _globals['_SIGNINGKEY']._serialized_end=762
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=764
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=827
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=829
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=931
-  _globals['_PREPARESIGNINGKEYREQUEST']._serialized_start=933
-  _globals['_PREPARESIGNINGKEYREQUEST']._serialized_end=996
-  _globals['_PREPARESIGNINGKEYRESPONSE']._serialized_start=998
-  _globals['_PREPARESIGNINGKEYRESPONSE']._serialized_end=1076
-  _globals['_ACTIVATESIGNINGKEYREQUEST']._serialized_start=1078
-  _globals['_ACTIVATESIGNINGKEYREQUEST']._serialized_end=1136
-  _globals['_ACTIVATESIGNINGKEYRESPONSE']._serialized_start=1138
-  _globals['_ACTIVATESIGNINGKEYRESPONSE']._serialized_end=1217
-  _globals['_RETIRESIGNINGKEYREQUEST']._serialized_start=1219
-  _globals['_RETIRESIGNINGKEYREQUEST']._serialized_end=1260
-  _globals['_RETIRESIGNINGKEYRESPONSE']._serialized_start=1262
-  _globals['_RETIRESIGNINGKEYRESPONSE']._serialized_end=1339
-  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_start=1341
-  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_end=1399
-  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_start=1401
-  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_end=1494
-  _globals['_KEYSERVICE']._serialized_start=1676
-  _globals['_KEYSERVICE']._serialized_end=2315
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.tokenservice.v1P\001Z\037token_service/v1;tokenservicev1'
+  _globals['_ACTIVATESIGNINGKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
+  _globals['_ACTIVATESIGNINGKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\342A\001\002'
+  _globals['_RETIRESIGNINGKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
+  _globals['_RETIRESIGNINGKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\342A\001\002'
+  _globals['_REVOKESIGNINGKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
+  _globals['_REVOKESIGNINGKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\342A\001\002'
+  _globals['_SIGNINGKEYSTATE']._serialized_start=1548
+  _globals['_SIGNINGKEYSTATE']._serialized_end=1724
+  _globals['_JSONWEBKEY']._serialized_start=123
+  _globals['_JSONWEBKEY']._serialized_end=257
+  _globals['_KEYSET']._serialized_start=259
+  _globals['_KEYSET']._serialized_end=345
+  _globals['_GETKEYSETREQUEST']._serialized_start=347
+  _globals['_GETKEYSETREQUEST']._serialized_end=365
+  _globals['_GETKEYSETRESPONSE']._serialized_start=367
+  _globals['_GETKEYSETRESPONSE']._serialized_end=429
+  _globals['_SIGNINGKEY']._serialized_start=432
+  _globals['_SIGNINGKEY']._serialized_end=795
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=797
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=860
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=862
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=964
+  _globals['_PREPARESIGNINGKEYREQUEST']._serialized_start=966
+  _globals['_PREPARESIGNINGKEYREQUEST']._serialized_end=1029
+  _globals['_PREPARESIGNINGKEYRESPONSE']._serialized_start=1031
+  _globals['_PREPARESIGNINGKEYRESPONSE']._serialized_end=1109
+  _globals['_ACTIVATESIGNINGKEYREQUEST']._serialized_start=1111
+  _globals['_ACTIVATESIGNINGKEYREQUEST']._serialized_end=1175
+  _globals['_ACTIVATESIGNINGKEYRESPONSE']._serialized_start=1177
+  _globals['_ACTIVATESIGNINGKEYRESPONSE']._serialized_end=1256
+  _globals['_RETIRESIGNINGKEYREQUEST']._serialized_start=1258
+  _globals['_RETIRESIGNINGKEYREQUEST']._serialized_end=1305
+  _globals['_RETIRESIGNINGKEYRESPONSE']._serialized_start=1307
+  _globals['_RETIRESIGNINGKEYRESPONSE']._serialized_end=1384
+  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_start=1386
+  _globals['_REVOKESIGNINGKEYREQUEST']._serialized_end=1450
+  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_start=1452
+  _globals['_REVOKESIGNINGKEYRESPONSE']._serialized_end=1545
+  _globals['_KEYSERVICE']._serialized_start=1727
+  _globals['_KEYSERVICE']._serialized_end=2366
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -29,55 +30,68 @@ from token_service.v1 import key_service_pb2 as token__service_dot_v1_dot_key__s
 from token_service.v1 import token_pb2 as token__service_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$token_service/v1/token_service.proto\x12\x10token_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"token_service/v1/key_service.proto\x1a\x1ctoken_service/v1/token.proto\"\x80\x04\n\x11IssueTokenRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x30\n\x0btoken_types\x18\x05 \x03(\x0e\x32\x1b.token_service.v1.TokenType\x12\x33\n\x0c\x61uth_context\x18\x06 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tdevice_id\x18\x08 \x01(\t\x12\x33\n\x10\x61\x63\x63\x65ss_token_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11refresh_token_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x63onfirmation\x18\x0b \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12\r\n\x05nonce\x18\x0c \x01(\t\x12\x12\n\nrequest_id\x18\r \x01(\t\x12\x37\n\x0e\x63lient_context\x18\x0e \x01(\x0b\x32\x1f.token_service.v1.ClientContext\"\xb1\x02\n\x12IssueTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12<\n\x18\x61\x63\x63\x65ss_token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12=\n\x19refresh_token_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08id_token\x18\x06 \x01(\t\x12\x15\n\rsession_token\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x10\n\x08token_id\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\"\xba\x01\n\x14ValidateTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x03 \x03(\t\x12\x32\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1d.token_service.v1.Consistency\x12\x34\n\x0ftoken_type_hint\x18\x05 \x01(\x0e\x32\x1b.token_service.v1.TokenType\"\x92\x01\n\x15ValidateTokenResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.token_service.v1.InvalidReason\x12(\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x18.token_service.v1.Claims\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"V\n\x1a\x42\x61tchValidateTokensRequest\x12\x38\n\x08requests\x18\x01 \x03(\x0b\x32&.token_service.v1.ValidateTokenRequest\"Y\n\x1b\x42\x61tchValidateTokensResponse\x12:\n\tresponses\x18\x01 \x03(\x0b\x32\'.token_service.v1.ValidateTokenResponse\"\xad\x01\n\x13RefreshTokenRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x10\n\x08\x61udience\x18\x05 \x03(\t\x12\x37\n\x0e\x63lient_context\x18\x06 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\"\xb3\x02\n\x14RefreshTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12<\n\x18\x61\x63\x63\x65ss_token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12=\n\x19refresh_token_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08id_token\x18\x06 \x01(\t\x12\x15\n\rsession_token\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x10\n\x08token_id\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\"\xf3\x02\n\x12RevokeTokenRequest\x12\x0f\n\x05token\x18\x01 \x01(\tH\x00\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x10\n\x06key_id\x18\x06 \x01(\tH\x00\x12\x14\n\neverything\x18\x07 \x01(\x08H\x00\x12\x32\n\x06reason\x18\x08 \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x0f\n\x07\x63omment\x18\t \x01(\t\x12\x37\n\x04wait\x18\n \x01(\x0b\x32).token_service.v1.RevokeTokenRequest.Wait\x1aJ\n\x04Wait\x12\x16\n\x0e\x61pplied_by_all\x18\x01 \x01(\x08\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06target\"}\n\x13RevokeTokenResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x1d\n\x15subscribers_connected\x18\x02 \x01(\x05\x12\x1b\n\x13subscribers_applied\x18\x03 \x01(\x05\x12\x1a\n\x12subscribers_silent\x18\x04 \x01(\x05\"A\n\x18StreamRevocationsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x15\n\rsubscriber_id\x18\x02 \x01(\t\"\xef\x02\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x10\n\x06key_id\x18\x06 \x01(\tH\x00\x12\x14\n\neverything\x18\x07 \x01(\x08H\x00\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06reason\x18\n \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x35\n\x11token_expire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06target\"\x95\x01\n\rSnapshotBlock\x12-\n\x06target\x18\x01 \x01(\x0e\x32\x1d.token_service.v1.BlockTarget\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\x03\x12\x14\n\x0c\x66ingerprints\x18\x03 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x02\n\x19StreamRevocationsResponse\x12\r\n\x05reset\x18\x01 \x01(\x08\x12\x31\n\x0brevocations\x18\x02 \x03(\x0b\x32\x1c.token_service.v1.Revocation\x12\x38\n\x0fsnapshot_blocks\x18\x03 \x03(\x0b\x32\x1f.token_service.v1.SnapshotBlock\x12)\n\x07key_set\x18\x04 \x01(\x0b\x32\x18.token_service.v1.KeySet\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\x12\x11\n\tcaught_up\x18\x06 \x01(\x08\x12\x1e\n\x16\x63onfirmation_requested\x18\x07 \x01(\x08\"d\n\x19\x43onfirmRevocationsRequest\x12\x15\n\rsubscriber_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61pplied_cursor\x18\x02 \x01(\t\x12\x18\n\x10key_set_revision\x18\x03 \x01(\x03\"1\n\x1a\x43onfirmRevocationsResponse\x12\x13\n\x0bhead_cursor\x18\x01 \x01(\t*Y\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x01\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x02*\xd4\x03\n\rInvalidReason\x12\x1e\n\x1aINVALID_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18INVALID_REASON_MALFORMED\x10\x01\x12 \n\x1cINVALID_REASON_BAD_SIGNATURE\x10\x02\x12\x1e\n\x1aINVALID_REASON_UNKNOWN_KEY\x10\x03\x12\x1a\n\x16INVALID_REASON_EXPIRED\x10\x04\x12 \n\x1cINVALID_REASON_NOT_YET_VALID\x10\x05\x12\x1f\n\x1bINVALID_REASON_WRONG_ISSUER\x10\x06\x12!\n\x1dINVALID_REASON_WRONG_AUDIENCE\x10\x07\x12%\n!INVALID_REASON_INSUFFICIENT_SCOPE\x10\x08\x12\x1a\n\x16INVALID_REASON_REVOKED\x10\t\x12\x1d\n\x19INVALID_REASON_WRONG_TYPE\x10\n\x12\"\n\x1eINVALID_REASON_UNKNOWN_SESSION\x10\x0b\x12\x1d\n\x19INVALID_REASON_SUPERSEDED\x10\x0c\x12\x1c\n\x18INVALID_REASON_TOO_LARGE\x10\r*\x9a\x02\n\x10RevocationReason\x12!\n\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REVOCATION_REASON_LOGOUT\x10\x01\x12!\n\x1dREVOCATION_REASON_COMPROMISED\x10\x02\x12$\n REVOCATION_REASON_ADMINISTRATIVE\x10\x03\x12*\n&REVOCATION_REASON_REFRESH_TOKEN_REUSED\x10\x04\x12)\n%REVOCATION_REASON_CREDENTIALS_CHANGED\x10\x05\x12%\n!REVOCATION_REASON_CLIENT_DISABLED\x10\x06*c\n\x0b\x42lockTarget\x12\x1c\n\x18\x42LOCK_TARGET_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_TARGET_TOKEN_ID\x10\x01\x12\x1b\n\x17\x42LOCK_TARGET_SESSION_ID\x10\x02\x32\xd9\x05\n\x0cTokenService\x12W\n\nIssueToken\x12#.token_service.v1.IssueTokenRequest\x1a$.token_service.v1.IssueTokenResponse\x12`\n\rValidateToken\x12&.token_service.v1.ValidateTokenRequest\x1a\'.token_service.v1.ValidateTokenResponse\x12r\n\x13\x42\x61tchValidateTokens\x12,.token_service.v1.BatchValidateTokensRequest\x1a-.token_service.v1.BatchValidateTokensResponse\x12]\n\x0cRefreshToken\x12%.token_service.v1.RefreshTokenRequest\x1a&.token_service.v1.RefreshTokenResponse\x12Z\n\x0bRevokeToken\x12$.token_service.v1.RevokeTokenRequest\x1a%.token_service.v1.RevokeTokenResponse\x12n\n\x11StreamRevocations\x12*.token_service.v1.StreamRevocationsRequest\x1a+.token_service.v1.StreamRevocationsResponse0\x01\x12o\n\x12\x43onfirmRevocations\x12+.token_service.v1.ConfirmRevocationsRequest\x1a,.token_service.v1.ConfirmRevocationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$token_service/v1/token_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"token_service/v1/key_service.proto\x1a\x1ctoken_service/v1/token.proto\"\x8c\x04\n\x11IssueTokenRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tclient_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x30\n\x0btoken_types\x18\x05 \x03(\x0e\x32\x1b.token_service.v1.TokenType\x12\x33\n\x0c\x61uth_context\x18\x06 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tdevice_id\x18\x08 \x01(\t\x12\x33\n\x10\x61\x63\x63\x65ss_token_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11refresh_token_ttl\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x63onfirmation\x18\x0b \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12\r\n\x05nonce\x18\x0c \x01(\t\x12\x12\n\nrequest_id\x18\r \x01(\t\x12\x37\n\x0e\x63lient_context\x18\x0e \x01(\x0b\x32\x1f.token_service.v1.ClientContext\"\xb1\x02\n\x12IssueTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12<\n\x18\x61\x63\x63\x65ss_token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12=\n\x19refresh_token_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08id_token\x18\x06 \x01(\t\x12\x15\n\rsession_token\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x10\n\x08token_id\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\"\xc0\x01\n\x14ValidateTokenRequest\x12\x13\n\x05token\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x17\n\x0frequired_scopes\x18\x03 \x03(\t\x12\x32\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1d.token_service.v1.Consistency\x12\x34\n\x0ftoken_type_hint\x18\x05 \x01(\x0e\x32\x1b.token_service.v1.TokenType\"\x92\x01\n\x15ValidateTokenResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.token_service.v1.InvalidReason\x12(\n\x06\x63laims\x18\x03 \x01(\x0b\x32\x18.token_service.v1.Claims\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"\\\n\x1a\x42\x61tchValidateTokensRequest\x12>\n\x08requests\x18\x01 \x03(\x0b\x32&.token_service.v1.ValidateTokenRequestB\x04\xe2\x41\x01\x02\"Y\n\x1b\x42\x61tchValidateTokensResponse\x12:\n\tresponses\x18\x01 \x03(\x0b\x32\'.token_service.v1.ValidateTokenResponse\"\xb9\x01\n\x13RefreshTokenRequest\x12\x1b\n\rrefresh_token\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tclient_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x10\n\x08\x61udience\x18\x05 \x03(\t\x12\x37\n\x0e\x63lient_context\x18\x06 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\"\xb3\x02\n\x14RefreshTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12<\n\x18\x61\x63\x63\x65ss_token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12=\n\x19refresh_token_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08id_token\x18\x06 \x01(\t\x12\x15\n\rsession_token\x18\x07 \x01(\t\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x10\n\x08token_id\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\"\xf3\x02\n\x12RevokeTokenRequest\x12\x0f\n\x05token\x18\x01 \x01(\tH\x00\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x10\n\x06key_id\x18\x06 \x01(\tH\x00\x12\x14\n\neverything\x18\x07 \x01(\x08H\x00\x12\x32\n\x06reason\x18\x08 \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x0f\n\x07\x63omment\x18\t \x01(\t\x12\x37\n\x04wait\x18\n \x01(\x0b\x32).token_service.v1.RevokeTokenRequest.Wait\x1aJ\n\x04Wait\x12\x16\n\x0e\x61pplied_by_all\x18\x01 \x01(\x08\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06target\"}\n\x13RevokeTokenResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x1d\n\x15subscribers_connected\x18\x02 \x01(\x05\x12\x1b\n\x13subscribers_applied\x18\x03 \x01(\x05\x12\x1a\n\x12subscribers_silent\x18\x04 \x01(\x05\"A\n\x18StreamRevocationsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x15\n\rsubscriber_id\x18\x02 \x01(\t\"\xef\x02\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x10\n\x06key_id\x18\x06 \x01(\tH\x00\x12\x14\n\neverything\x18\x07 \x01(\x08H\x00\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06reason\x18\n \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x35\n\x11token_expire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06target\"\x95\x01\n\rSnapshotBlock\x12-\n\x06target\x18\x01 \x01(\x0e\x32\x1d.token_service.v1.BlockTarget\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\x03\x12\x14\n\x0c\x66ingerprints\x18\x03 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x02\n\x19StreamRevocationsResponse\x12\r\n\x05reset\x18\x01 \x01(\x08\x12\x31\n\x0brevocations\x18\x02 \x03(\x0b\x32\x1c.token_service.v1.Revocation\x12\x38\n\x0fsnapshot_blocks\x18\x03 \x03(\x0b\x32\x1f.token_service.v1.SnapshotBlock\x12)\n\x07key_set\x18\x04 \x01(\x0b\x32\x18.token_service.v1.KeySet\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\x12\x11\n\tcaught_up\x18\x06 \x01(\x08\x12\x1e\n\x16\x63onfirmation_requested\x18\x07 \x01(\x08\"d\n\x19\x43onfirmRevocationsRequest\x12\x15\n\rsubscriber_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61pplied_cursor\x18\x02 \x01(\t\x12\x18\n\x10key_set_revision\x18\x03 \x01(\x03\"1\n\x1a\x43onfirmRevocationsResponse\x12\x13\n\x0bhead_cursor\x18\x01 \x01(\t*Y\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x01\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x02*\xd4\x03\n\rInvalidReason\x12\x1e\n\x1aINVALID_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18INVALID_REASON_MALFORMED\x10\x01\x12 \n\x1cINVALID_REASON_BAD_SIGNATURE\x10\x02\x12\x1e\n\x1aINVALID_REASON_UNKNOWN_KEY\x10\x03\x12\x1a\n\x16INVALID_REASON_EXPIRED\x10\x04\x12 \n\x1cINVALID_REASON_NOT_YET_VALID\x10\x05\x12\x1f\n\x1bINVALID_REASON_WRONG_ISSUER\x10\x06\x12!\n\x1dINVALID_REASON_WRONG_AUDIENCE\x10\x07\x12%\n!INVALID_REASON_INSUFFICIENT_SCOPE\x10\x08\x12\x1a\n\x16INVALID_REASON_REVOKED\x10\t\x12\x1d\n\x19INVALID_REASON_WRONG_TYPE\x10\n\x12\"\n\x1eINVALID_REASON_UNKNOWN_SESSION\x10\x0b\x12\x1d\n\x19INVALID_REASON_SUPERSEDED\x10\x0c\x12\x1c\n\x18INVALID_REASON_TOO_LARGE\x10\r*\x9a\x02\n\x10RevocationReason\x12!\n\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REVOCATION_REASON_LOGOUT\x10\x01\x12!\n\x1dREVOCATION_REASON_COMPROMISED\x10\x02\x12$\n REVOCATION_REASON_ADMINISTRATIVE\x10\x03\x12*\n&REVOCATION_REASON_REFRESH_TOKEN_REUSED\x10\x04\x12)\n%REVOCATION_REASON_CREDENTIALS_CHANGED\x10\x05\x12%\n!REVOCATION_REASON_CLIENT_DISABLED\x10\x06*c\n\x0b\x42lockTarget\x12\x1c\n\x18\x42LOCK_TARGET_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_TARGET_TOKEN_ID\x10\x01\x12\x1b\n\x17\x42LOCK_TARGET_SESSION_ID\x10\x02\x32\xd9\x05\n\x0cTokenService\x12W\n\nIssueToken\x12#.token_service.v1.IssueTokenRequest\x1a$.token_service.v1.IssueTokenResponse\x12`\n\rValidateToken\x12&.token_service.v1.ValidateTokenRequest\x1a\'.token_service.v1.ValidateTokenResponse\x12r\n\x13\x42\x61tchValidateTokens\x12,.token_service.v1.BatchValidateTokensRequest\x1a-.token_service.v1.BatchValidateTokensResponse\x12]\n\x0cRefreshToken\x12%.token_service.v1.RefreshTokenRequest\x1a&.token_service.v1.RefreshTokenResponse\x12Z\n\x0bRevokeToken\x12$.token_service.v1.RevokeTokenRequest\x1a%.token_service.v1.RevokeTokenResponse\x12n\n\x11StreamRevocations\x12*.token_service.v1.StreamRevocationsRequest\x1a+.token_service.v1.StreamRevocationsResponse0\x01\x12o\n\x12\x43onfirmRevocations\x12+.token_service.v1.ConfirmRevocationsRequest\x1a,.token_service.v1.ConfirmRevocationsResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'token_service.v1.token_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_CONSISTENCY']._serialized_start=3552
-  _globals['_CONSISTENCY']._serialized_end=3641
-  _globals['_INVALIDREASON']._serialized_start=3644
-  _globals['_INVALIDREASON']._serialized_end=4112
-  _globals['_REVOCATIONREASON']._serialized_start=4115
-  _globals['_REVOCATIONREASON']._serialized_end=4397
-  _globals['_BLOCKTARGET']._serialized_start=4399
-  _globals['_BLOCKTARGET']._serialized_end=4498
-  _globals['_ISSUETOKENREQUEST']._serialized_start=220
-  _globals['_ISSUETOKENREQUEST']._serialized_end=732
-  _globals['_ISSUETOKENRESPONSE']._serialized_start=735
-  _globals['_ISSUETOKENRESPONSE']._serialized_end=1040
-  _globals['_VALIDATETOKENREQUEST']._serialized_start=1043
-  _globals['_VALIDATETOKENREQUEST']._serialized_end=1229
-  _globals['_VALIDATETOKENRESPONSE']._serialized_start=1232
-  _globals['_VALIDATETOKENRESPONSE']._serialized_end=1378
-  _globals['_BATCHVALIDATETOKENSREQUEST']._serialized_start=1380
-  _globals['_BATCHVALIDATETOKENSREQUEST']._serialized_end=1466
-  _globals['_BATCHVALIDATETOKENSRESPONSE']._serialized_start=1468
-  _globals['_BATCHVALIDATETOKENSRESPONSE']._serialized_end=1557
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=1560
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=1733
-  _globals['_REFRESHTOKENRESPONSE']._serialized_start=1736
-  _globals['_REFRESHTOKENRESPONSE']._serialized_end=2043
-  _globals['_REVOKETOKENREQUEST']._serialized_start=2046
-  _globals['_REVOKETOKENREQUEST']._serialized_end=2417
-  _globals['_REVOKETOKENREQUEST_WAIT']._serialized_start=2333
-  _globals['_REVOKETOKENREQUEST_WAIT']._serialized_end=2407
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=2419
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=2544
-  _globals['_STREAMREVOCATIONSREQUEST']._serialized_start=2546
-  _globals['_STREAMREVOCATIONSREQUEST']._serialized_end=2611
-  _globals['_REVOCATION']._serialized_start=2614
-  _globals['_REVOCATION']._serialized_end=2981
-  _globals['_SNAPSHOTBLOCK']._serialized_start=2984
-  _globals['_SNAPSHOTBLOCK']._serialized_end=3133
-  _globals['_STREAMREVOCATIONSRESPONSE']._serialized_start=3136
-  _globals['_STREAMREVOCATIONSRESPONSE']._serialized_end=3397
-  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_start=3399
-  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_end=3499
-  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_start=3501
-  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_end=3550
-  _globals['_TOKENSERVICE']._serialized_start=4501
-  _globals['_TOKENSERVICE']._serialized_end=5230
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.tokenservice.v1P\001Z\037token_service/v1;tokenservicev1'
+  _globals['_ISSUETOKENREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_ISSUETOKENREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\002'
+  _globals['_ISSUETOKENREQUEST'].fields_by_name['client_id']._loaded_options = None
+  _globals['_ISSUETOKENREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
+  _globals['_VALIDATETOKENREQUEST'].fields_by_name['token']._loaded_options = None
+  _globals['_VALIDATETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHVALIDATETOKENSREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHVALIDATETOKENSREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\342A\001\002'
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._loaded_options = None
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
+  _globals['_CONSISTENCY']._serialized_start=3621
+  _globals['_CONSISTENCY']._serialized_end=3710
+  _globals['_INVALIDREASON']._serialized_start=3713
+  _globals['_INVALIDREASON']._serialized_end=4181
+  _globals['_REVOCATIONREASON']._serialized_start=4184
+  _globals['_REVOCATIONREASON']._serialized_end=4466
+  _globals['_BLOCKTARGET']._serialized_start=4468
+  _globals['_BLOCKTARGET']._serialized_end=4567
+  _globals['_ISSUETOKENREQUEST']._serialized_start=253
+  _globals['_ISSUETOKENREQUEST']._serialized_end=777
+  _globals['_ISSUETOKENRESPONSE']._serialized_start=780
+  _globals['_ISSUETOKENRESPONSE']._serialized_end=1085
+  _globals['_VALIDATETOKENREQUEST']._serialized_start=1088
+  _globals['_VALIDATETOKENREQUEST']._serialized_end=1280
+  _globals['_VALIDATETOKENRESPONSE']._serialized_start=1283
+  _globals['_VALIDATETOKENRESPONSE']._serialized_end=1429
+  _globals['_BATCHVALIDATETOKENSREQUEST']._serialized_start=1431
+  _globals['_BATCHVALIDATETOKENSREQUEST']._serialized_end=1523
+  _globals['_BATCHVALIDATETOKENSRESPONSE']._serialized_start=1525
+  _globals['_BATCHVALIDATETOKENSRESPONSE']._serialized_end=1614
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=1617
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=1802
+  _globals['_REFRESHTOKENRESPONSE']._serialized_start=1805
+  _globals['_REFRESHTOKENRESPONSE']._serialized_end=2112
+  _globals['_REVOKETOKENREQUEST']._serialized_start=2115
+  _globals['_REVOKETOKENREQUEST']._serialized_end=2486
+  _globals['_REVOKETOKENREQUEST_WAIT']._serialized_start=2402
+  _globals['_REVOKETOKENREQUEST_WAIT']._serialized_end=2476
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=2488
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=2613
+  _globals['_STREAMREVOCATIONSREQUEST']._serialized_start=2615
+  _globals['_STREAMREVOCATIONSREQUEST']._serialized_end=2680
+  _globals['_REVOCATION']._serialized_start=2683
+  _globals['_REVOCATION']._serialized_end=3050
+  _globals['_SNAPSHOTBLOCK']._serialized_start=3053
+  _globals['_SNAPSHOTBLOCK']._serialized_end=3202
+  _globals['_STREAMREVOCATIONSRESPONSE']._serialized_start=3205
+  _globals['_STREAMREVOCATIONSRESPONSE']._serialized_end=3466
+  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_start=3468
+  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_end=3568
+  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_start=3570
+  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_end=3619
+  _globals['_TOKENSERVICE']._serialized_start=4570
+  _globals['_TOKENSERVICE']._serialized_end=5299
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_PAGE, MAX
 from token_service.core.policies.policy import Policies
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
-from token_service.errors import InvalidRequestError, SessionNotActiveError, SessionNotFoundError
+from token_service.errors import SessionNotActiveError, SessionNotFoundError
 from token_service.tokens import base64url
 from token_service.tokens.claims import MAX_NUMERIC_DATE
 
@@ -66,12 +66,13 @@ class Sessions:
 
         Raises `SessionNotFoundError`, also for the session of another client, and `SessionNotActiveError`.
         """
-        key = parse_session_id(session_id)
         checks = Checks()
+        key = check_session_id(checks, session_id)
         checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)
         if idle_timeout is not None and not idle_timeout >= 1:  # NaN is not either
             checks.add("idle_timeout", "is shorter than a second")
         checks.done()
+        assert key is not None
         session = await self._store.get(key)
         if session is None or session.client_id != client_id:
             raise SessionNotFoundError
@@ -85,13 +86,23 @@ class Sessions:
 
 
 def parse_session_id(text: str) -> UUID:
-    """The id in a request. Raises `InvalidRequestError`."""
+    """Return the id in a request. Raises `InvalidRequestError`."""
+    checks = Checks()
+    key = check_session_id(checks, text)
+    checks.done()
+    assert key is not None
+    return key
+
+
+def check_session_id(checks: Checks, text: str) -> UUID | None:
+    """Return the id in a request; None and a violation if it is not a UUID."""
     try:
         if len(text) == 36:  # the canonical form alone, not the braces and URNs UUID() also takes
             return UUID(text)
     except ValueError:
         pass
-    raise InvalidRequestError.of("session_id", "is not a UUID")
+    checks.add("session_id", "is not a UUID")
+    return None
 
 
 def _format_position(session: Session) -> str:
