@@ -31,7 +31,7 @@ def main() -> None:
             raise  # a defect, or a broken installation
         sys.exit(
             f"token-service: the Python package {missing!r} is not installed. Without extras there is only the client"
-            " library; for this command, install the package with its [server] extra."
+            " library; for this command: pip install 'grpc-token-service[server]'"
         )
 
 

@@ -58,7 +58,7 @@ def test_one_line_says_which_extra_is_missing(arguments: list[str]) -> None:
     done = run(SERVER, *arguments)
     assert done.stderr == (
         "token-service: the Python package 'click' is not installed. Without extras there is only the client library;"
-        " for this command, install the package with its [server] extra.\n"
+        " for this command: pip install 'grpc-token-service[server]'\n"
     )
     assert (done.returncode, done.stdout) == (1, "")
 
@@ -76,7 +76,7 @@ def test_the_same_where_click_is_there_for_another_reason(arguments: list[str], 
     done = run([name for name in SERVER if name != "click"], *arguments)
     (line,) = done.stderr.splitlines()
     assert line.startswith("token-service: the Python package ")
-    assert line.endswith("install the package with its [server] extra.")
+    assert line.endswith("pip install 'grpc-token-service[server]'")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"the Python package {missing!r} is" in run([missing], *arguments).stderr
 

@@ -69,7 +69,7 @@ def require_python_pkcs11() -> None:
         import pkcs11._pkcs11  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            "keys in an HSM need python-pkcs11; install the package with its [hsm] extra"
+            "keys in an HSM need python-pkcs11; install it: pip install 'grpc-token-service[server,hsm]'"
         ) from None
 
 

@@ -1,0 +1,1 @@
+"""Records of releases, and the program that makes them."""
