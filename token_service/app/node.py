@@ -30,6 +30,7 @@ from token_service.config import (
 )
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import RateQuota
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
@@ -40,11 +41,12 @@ from token_service.core.keys.manager import KeyManager
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import Policies
 from token_service.core.revocation.failover_log import FailoverLog
+from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.mirroring import Mirroring
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
-from token_service.core.revocation.revoker import RevokeCommand, Revoker, carry_out, check_command
+from token_service.core.revocation.revoker import Revoker, carry_out
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
 from token_service.core.sessions.browsing import Sessions
@@ -66,7 +68,7 @@ from token_service.stores.sql.stores import SqlStores
 from token_service.telemetry import Audit, Metrics, find_exporters
 from token_service.tokens import strict_json
 from token_service.tokens.algorithms import Algorithm
-from token_service.tokens.revocation import Cursor, RevocationTarget
+from token_service.tokens.revocation import Cursor
 from token_service.tokens.verifier import IssuerRules, Verifier
 from token_service.web.connections import ConnectionLimits
 from token_service.web.server import HttpServer, bind as bind_http
@@ -172,10 +174,10 @@ class Keys:
             head, _ = await self.log.append(drafts)
             return Cursor(head.epoch, head.sequence)
 
-        check_command(RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=comment))
-        self.keyring.get(key_id)
-        draft = Revoker.draft(RevocationTarget.KEY, key_id, now, comment=comment)
-        return await carry_out(draft, append, self.manager, self.audit)
+        revocation = KeyRevocation(
+            self.keyring, lambda draft: carry_out(draft, append, self.manager, self.audit)
+        )
+        return (await revocation.revoke(Caller.system(), key_id, comment, now)).cursor
 
 
 @asynccontextmanager

@@ -22,8 +22,6 @@ class CacheEntry(msgspec.Struct, gc=False, eq=False):
     valid_until: float
     clean_version: int = -1
     """The version of the revocation set at which they were found not revoked; -1: never."""
-    encoded: bytes | None = None
-    """For whoever answers with these claims again and again: the bytes of the answer."""
 
 
 Entry = TypeVar("Entry")

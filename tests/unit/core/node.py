@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.memory_stores import MemoryStores
 from token_service.clock import Clock
+from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import RateQuota
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import Issuer
@@ -252,7 +253,7 @@ class Node:
         )
 
     async def revoke(self, **command: Any) -> RevokeOutcome:
-        return await self.revoker.revoke(RevokeCommand(**command), self.clock.now())
+        return await self.revoker.revoke(RevokeCommand(**command), self.clock.now(), Caller.system())
 
     async def validate(self, token: str, **query: Any) -> Introspection:
         return await self.introspector.validate(TokenQuery(token, **query), self.clock.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from token_service.core.access.permissions import Permission
 from token_service.errors import PermissionDeniedError
@@ -35,6 +36,16 @@ class Caller:
     expire_time: float = field(default=float("inf"), compare=False)
     """Seconds since the Unix epoch. From then on the proof counts no more, on an open connection either."""
 
+    @classmethod
+    def system(cls) -> Caller:
+        """This service itself: commands without a node, and background jobs. It may do everything."""
+        return _SYSTEM
+
+    @classmethod
+    def anonymous(cls) -> Caller:
+        """A caller that is not identified, of calls that are open to every caller. It has no permissions."""
+        return _ANONYMOUS
+
     def subscriber(self, subscriber_id: str) -> str:
         """The name a validator of this caller is registered by: no other caller can speak for it."""
         return f"{self.identity}:{subscriber_id}" if self.identity else subscriber_id
@@ -46,3 +57,7 @@ class Caller:
                 f"this call needs the permission {permission.value}",
                 metadata={"permission": permission.value},
             )
+
+
+_SYSTEM: Final = Caller("system", frozenset(Permission))
+_ANONYMOUS: Final = Caller("anonymous", frozenset())

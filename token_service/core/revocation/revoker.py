@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.access.quotas import RateQuota
 from token_service.core.events.audit import Audit
 from token_service.core.keys.keyring import Keyring
@@ -60,6 +62,8 @@ class RevokeOutcome:
 REMEMBER: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
 """Seconds an entry is kept: no JWT issued before it can be valid longer, at any validator."""
 
+_WIDE: Final = frozenset({RevocationTarget.KEY, RevocationTarget.EVERYTHING})
+
 _LIMITS: Final = {
     RevocationTarget.TOKEN_ID: ("token_id", MAX_TOKEN_ID),
     RevocationTarget.SUBJECT: ("subject", MAX_SUBJECT),
@@ -102,28 +106,35 @@ class Revoker:
         tailer.on_head(lambda head: validators.heard(head.awaited))
         self._appending: set[asyncio.Task[Cursor]] = set()
 
-    async def revoke(self, command: RevokeCommand, now: float, caller: str = "") -> RevokeOutcome:
+    async def revoke(self, command: RevokeCommand, now: float, caller: Caller) -> RevokeOutcome:
         """Revoke, on behalf of a caller that has a quota of its own.
 
         Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section
         2.2).
 
-        Raises `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
         `StoreUnavailableError` (it may have taken effect; repeat the call).
         """
+        admit(caller, UseCase.REVOKE_TOKEN)
+        if command.target in _WIDE:
+            admit(caller, UseCase.REVOKE_WIDELY)
         draft = await self._resolve(command, now)
         if draft is not None and _is_unbounded(draft):
-            self._spend(caller)
+            self._spend(caller.identity)
         if draft is None:
             head = await self._read_index.head()
             cursor = Cursor(head.epoch, head.sequence)
         else:
             draft = replace(draft, awaited=command.wait is not None)
-            cursor = await carry_out(draft, self.append, self._key_manager, self._audit)
+            cursor = await self.carry_out(draft)
         if command.wait is None:
             return RevokeOutcome(cursor)
         connected, applied = await self._validators.wait_applied(cursor.sequence, command.wait)
         return RevokeOutcome(cursor, connected, applied, self._validators.silent)
+
+    async def carry_out(self, draft: RevocationDraft) -> Cursor:
+        """Append a draft with what its target needs; a place in the log that includes it."""
+        return await carry_out(draft, self.append, self._key_manager, self._audit)
 
     def _spend(self, caller: str) -> None:
         try:

@@ -66,7 +66,7 @@ class Introspection:
     reason: InvalidReason | None = None
     claims: VerifiedClaims | OpaqueClaims | None = None
     entry: CacheEntry | None = None
-    """Where the claims of an active JWT are kept, for what else an edge wants to keep with them."""
+    """The cached claims of an active JWT. An edge that keeps answers compares it by identity."""
 
 
 class Introspector:

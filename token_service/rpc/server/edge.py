@@ -88,14 +88,14 @@ class Edge:
         method: str,
         permission: Permission | None,
         request_type: type[_Request],
-        handle: Callable[[_Request, Caller | None], Awaitable[Message | bytes]],
+        handle: Callable[[_Request, Caller], Awaitable[Message | bytes]],
         *,
         at_once: Callable[[bytes], bytes | None] | None = None,
         waits: Callable[[_Request], bool] | None = None,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a unary method.
 
-        `permission`: None admits everybody, unidentified (the caller is None then). `at_once` may answer the
+        `permission`: None admits every caller, unidentified (as `Caller.anonymous()`). `at_once` may answer the
         encoded request, without waiting for anything; if it returns None, `handle` answers. A request that
         `waits` for others has the latest deadline instead of the default, and is no running call.
         """
@@ -104,7 +104,7 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> bytes:
-            caller: Caller | None = None
+            caller = Caller.anonymous()
             if permission is not None:
                 caller = identify(context)
                 caller.require(permission)
@@ -247,9 +247,9 @@ class Edge:
         return grpc.stream_stream_rpc_method_handler(call)
 
 
-def key_of(caller: Caller | None, context: Context) -> Hashable:
+def key_of(caller: Caller, context: Context) -> Hashable:
     """What quotas count a call under: the identity of its caller, else its connection."""
-    return (caller.identity if caller is not None else "") or context.peer()
+    return caller.identity or context.peer()
 
 
 def status_of(error: BaseException, method: str) -> Status:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from token_service.clock import Clock
+from token_service.core.access.gate import NEEDED, UseCase
 from token_service.core.access.permissions import Permission
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.refresher import Refresher
@@ -224,36 +225,34 @@ class GrpcServer:
 
         def unary(
             service: str,
-            permission: Permission | None,
             request_type: type[Message],
             handle: Callable[..., Any],
             **options: Any,
         ) -> None:
             path = f"/{service}/{handle.__name__}"
-            handler = edge.unary(path, permission, request_type, handle, **options)
+            handler = edge.unary(path, NEEDED[UseCase(handle.__name__)], request_type, handle, **options)
             methods[path] = handler if self._duration is None else metered(path, handler, self._duration)
 
-        unary(_TOKEN_SERVICE, Permission.ISSUE, pb.IssueTokenRequest, tokens.IssueToken)
+        unary(_TOKEN_SERVICE, pb.IssueTokenRequest, tokens.IssueToken)
         unary(
             _TOKEN_SERVICE,
-            Permission.VALIDATE,
             pb.ValidateTokenRequest,
             tokens.ValidateToken,
             at_once=tokens.validate_at_once,
         )
-        unary(_TOKEN_SERVICE, Permission.VALIDATE, pb.BatchValidateTokensRequest, tokens.BatchValidateTokens)
-        unary(_TOKEN_SERVICE, Permission.REFRESH, pb.RefreshTokenRequest, tokens.RefreshToken)
-        unary(_TOKEN_SERVICE, Permission.REVOKE, pb.RevokeTokenRequest, tokens.RevokeToken, waits=is_waiting)
-        unary(_TOKEN_SERVICE, Permission.SUBSCRIBE, pb.ConfirmRevocationsRequest, tokens.ConfirmRevocations)
-        unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.GetSessionRequest, sessions.GetSession)
-        unary(_SESSION_SERVICE, Permission.ADMIN, sessions_pb.ListSessionsRequest, sessions.ListSessions)
-        unary(_SESSION_SERVICE, Permission.REFRESH, sessions_pb.ExtendSessionRequest, sessions.ExtendSession)
-        unary(_KEY_SERVICE, None, keys_pb.GetKeySetRequest, keys.GetKeySet)
-        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.ListSigningKeysRequest, keys.ListSigningKeys)
-        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.PrepareSigningKeyRequest, keys.PrepareSigningKey)
-        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.ActivateSigningKeyRequest, keys.ActivateSigningKey)
-        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.RetireSigningKeyRequest, keys.RetireSigningKey)
-        unary(_KEY_SERVICE, Permission.ADMIN, keys_pb.RevokeSigningKeyRequest, keys.RevokeSigningKey)
+        unary(_TOKEN_SERVICE, pb.BatchValidateTokensRequest, tokens.BatchValidateTokens)
+        unary(_TOKEN_SERVICE, pb.RefreshTokenRequest, tokens.RefreshToken)
+        unary(_TOKEN_SERVICE, pb.RevokeTokenRequest, tokens.RevokeToken, waits=is_waiting)
+        unary(_TOKEN_SERVICE, pb.ConfirmRevocationsRequest, tokens.ConfirmRevocations)
+        unary(_SESSION_SERVICE, sessions_pb.GetSessionRequest, sessions.GetSession)
+        unary(_SESSION_SERVICE, sessions_pb.ListSessionsRequest, sessions.ListSessions)
+        unary(_SESSION_SERVICE, sessions_pb.ExtendSessionRequest, sessions.ExtendSession)
+        unary(_KEY_SERVICE, keys_pb.GetKeySetRequest, keys.GetKeySet)
+        unary(_KEY_SERVICE, keys_pb.ListSigningKeysRequest, keys.ListSigningKeys)
+        unary(_KEY_SERVICE, keys_pb.PrepareSigningKeyRequest, keys.PrepareSigningKey)
+        unary(_KEY_SERVICE, keys_pb.ActivateSigningKeyRequest, keys.ActivateSigningKey)
+        unary(_KEY_SERVICE, keys_pb.RetireSigningKeyRequest, keys.RetireSigningKey)
+        unary(_KEY_SERVICE, keys_pb.RevokeSigningKeyRequest, keys.RevokeSigningKey)
         stream = f"/{_TOKEN_SERVICE}/StreamRevocations"
         methods[stream] = edge.stream(
             stream, Permission.SUBSCRIBE, pb.StreamRevocationsRequest, self.feed.stream

@@ -17,14 +17,12 @@ class SessionService:
         self._sessions = sessions
         self._clock = clock
 
-    async def GetSession(self, request: pb.GetSessionRequest, caller: Caller | None) -> pb.GetSessionResponse:
+    async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         """One session."""
         session = await self._sessions.get(request.session_id)
         return pb.GetSessionResponse(session=session_message(session, self._clock.now()))
 
-    async def ListSessions(
-        self, request: pb.ListSessionsRequest, caller: Caller | None
-    ) -> pb.ListSessionsResponse:
+    async def ListSessions(self, request: pb.ListSessionsRequest, caller: Caller) -> pb.ListSessionsResponse:
         """A page of sessions."""
         by, value = session_filter(request)
         now = self._clock.now()
@@ -41,7 +39,7 @@ class SessionService:
         )
 
     async def ExtendSession(
-        self, request: pb.ExtendSessionRequest, caller: Caller | None
+        self, request: pb.ExtendSessionRequest, caller: Caller
     ) -> pb.ExtendSessionResponse:
         """Move a session's idle expiry. The answer says nothing that the caller need not know for that."""
         now = self._clock.now()

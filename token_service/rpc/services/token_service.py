@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.refresher import Refresher
-from token_service.core.limits import MAX_BATCH
+from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.subscribers.registry import Validators
+from token_service.core.validation.batch import validate_batch
 from token_service.core.validation.introspector import Introspection, Introspector, OpaqueClaims
-from token_service.errors import InvalidReason, InvalidRequestError
+from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import (
     is_local,
     issue_command,
@@ -27,14 +26,13 @@ from token_service.rpc.convert.requests import (
 )
 from token_service.rpc.convert.responses import active_jwt, issued_tokens, opaque_claims
 from token_service.tokens.opaque_token import looks_opaque
-from token_service.tokens.revocation import Cursor, RevocationTarget
-from token_service.tokens.verified_cache import CacheEntry
+from token_service.tokens.revocation import Cursor
+from token_service.tokens.verified_cache import CacheEntry, TokenCache
 from token_service.v1 import token_service_pb2 as pb
 
-_ADMIN_TARGETS: Final = frozenset({RevocationTarget.KEY, RevocationTarget.EVERYTHING})
-_PAUSE_EVERY: Final = 32
-"""Tokens of a batch between two pauses, each of which lets other calls go on."""
 _ANSWERED_CAPACITY: Final = 10_000
+_ENCODED_CAPACITY: Final = 20_000
+"""Tokens, as many as the introspector keeps claims of."""
 _MAX_REMEMBERED: Final = 4096
 """Bytes of a request; larger ones are rare and would take up the memory of many."""
 
@@ -64,23 +62,24 @@ class TokenService:
         self._revoker = revoker
         self._introspector = introspector
         self._replica = replica
-        self._read_index = read_index
-        self._validators = validators
+        self._confirmations = Confirmations(read_index, validators)
         self._clock = clock
         self._issuer_name = issuer_name
-        self._answered: dict[bytes, tuple[CacheEntry, int]] = {}
-        """What an active JWT was answered from, and the generation of the keys, by encoded request."""
+        self._answered: dict[bytes, tuple[CacheEntry, int, bytes]] = {}
+        """By encoded request of an active JWT: the entry it was answered from, the generation of the keys, and
+        the encoded answer without its cursor.
+        """
+        self._encoded: TokenCache[tuple[CacheEntry, bytes]] = TokenCache(_ENCODED_CAPACITY)
+        """By token: the entry of an active JWT, and the encoded answer without its cursor."""
         self._cursor = Cursor("", 0)
         self._encoded_cursor = b""
 
-    async def IssueToken(self, request: pb.IssueTokenRequest, caller: Caller | None) -> pb.IssueTokenResponse:
+    async def IssueToken(self, request: pb.IssueTokenRequest, caller: Caller) -> pb.IssueTokenResponse:
         """Issue tokens."""
         tokens = await self._issuer.issue(issue_command(request), self._clock.now())
         return issued_tokens(pb.IssueTokenResponse, tokens)
 
-    async def RefreshToken(
-        self, request: pb.RefreshTokenRequest, caller: Caller | None
-    ) -> pb.RefreshTokenResponse:
+    async def RefreshToken(self, request: pb.RefreshTokenRequest, caller: Caller) -> pb.RefreshTokenResponse:
         """Exchange a refresh token."""
         tokens = await self._refresher.refresh(refresh_command(request), self._clock.now())
         return issued_tokens(pb.RefreshTokenResponse, tokens)
@@ -94,57 +93,55 @@ class TokenService:
         """
         now = self._clock.now()
         known = self._answered.get(data)
-        if known is not None and self._introspector.still_active(*known, now):
-            return self._with_cursor(known[0].encoded or b"", self._replica.epoch, self._replica.applied)
+        if known is not None and self._introspector.still_active(known[0], known[1], now):
+            return self._with_cursor(known[2], self._replica.epoch, self._replica.applied)
         request = pb.ValidateTokenRequest.FromString(data)
         if looks_opaque(request.token) or not is_local(request):
             return None
+        token = request.token
         answer = self._introspector.validate_jwt(token_query(request), now)
         if answer.reason is InvalidReason.UNKNOWN_KEY:
             return None
         entry = answer.entry
         # What comes once is not worth remembering, and must not drive out what is.
-        if entry is not None and entry.encoded is not None and len(data) <= _MAX_REMEMBERED:
-            if len(self._answered) >= _ANSWERED_CAPACITY:
-                self._answered.clear()
-            self._answered[data] = entry, self._introspector.generation
-        return self._encode(answer)
+        if entry is not None and len(data) <= _MAX_REMEMBERED:
+            encoded = self._encoded.get(token)
+            if encoded is not None and encoded[0] is entry:
+                if len(self._answered) >= _ANSWERED_CAPACITY:
+                    self._answered.clear()
+                self._answered[data] = entry, self._introspector.generation, encoded[1]
+        return self._encode(answer, token)
 
-    async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller | None) -> bytes:
+    async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller) -> bytes:
         """Judge a token, with whatever I/O that takes."""
         query = token_query(request)
         if not is_local(request):
             await self._introspector.catch_up()
-        return self._encode(await self._introspector.validate(query, self._clock.now()))
+        return self._encode(await self._introspector.validate(query, self._clock.now()), query.token)
 
     async def BatchValidateTokens(
-        self, request: pb.BatchValidateTokensRequest, caller: Caller | None
+        self, request: pb.BatchValidateTokensRequest, caller: Caller
     ) -> pb.BatchValidateTokensResponse:
         """Judge several tokens."""
-        if not 1 <= len(request.requests) <= MAX_BATCH:
-            raise InvalidRequestError.of("requests", f"has not 1 to {MAX_BATCH} items")
-        asked = self._clock.monotonic()
-        queries = [token_query(item, f"requests[{number}].") for number, item in enumerate(request.requests)]
-        if not all(map(is_local, request.requests)):
-            await self._introspector.catch_up()
+        requests = request.requests
+        answers = validate_batch(
+            self._introspector,
+            self._clock,
+            caller,
+            len(requests),
+            (token_query(item, f"requests[{number}].") for number, item in enumerate(requests)),
+            strong=not all(map(is_local, requests)),
+        )
         response = pb.BatchValidateTokensResponse()
-        for number, query in enumerate(queries):
-            if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
-                await asyncio.sleep(0)
-            answer = self._encode(await self._introspector.validate(query, self._clock.now(), asked=asked))
-            response.responses.add().MergeFromString(answer)
+        tokens = (item.token for item in requests)
+        async for answer in answers:
+            response.responses.add().MergeFromString(self._encode(answer, next(tokens)))
         return response
 
-    async def RevokeToken(
-        self, request: pb.RevokeTokenRequest, caller: Caller | None
-    ) -> pb.RevokeTokenResponse:
+    async def RevokeToken(self, request: pb.RevokeTokenRequest, caller: Caller) -> pb.RevokeTokenResponse:
         """Revoke one thing."""
         command = revoke_command(request)
-        if command.target in _ADMIN_TARGETS and caller is not None:
-            caller.require(Permission.ADMIN)
-        outcome = await self._revoker.revoke(
-            command, self._clock.now(), caller.identity if caller is not None else ""
-        )
+        outcome = await self._revoker.revoke(command, self._clock.now(), caller)
         return pb.RevokeTokenResponse(
             cursor=str(outcome.cursor),
             subscribers_connected=outcome.connected,
@@ -153,29 +150,24 @@ class TokenService:
         )
 
     async def ConfirmRevocations(
-        self, request: pb.ConfirmRevocationsRequest, caller: Caller | None
+        self, request: pb.ConfirmRevocationsRequest, caller: Caller
     ) -> pb.ConfirmRevocationsResponse:
         """Note what a validator has applied, and say how far the log goes."""
         applied = subscription(request.applied_cursor, request.subscriber_id, "applied_cursor")
-        head = await self._read_index.head()
-        if request.subscriber_id and applied is not None and applied.epoch == head.epoch:
-            sequence = min(applied.sequence, head.sequence)
-            subscriber = request.subscriber_id if caller is None else caller.subscriber(request.subscriber_id)
-            self._validators.confirm(
-                subscriber,
-                sequence,
-                request.key_set_revision,
-                caller="" if caller is None else caller.identity,
-            )
-        return pb.ConfirmRevocationsResponse(head_cursor=str(Cursor(head.epoch, head.sequence)))
+        head = await self._confirmations.confirm(
+            caller, request.subscriber_id, applied, request.key_set_revision
+        )
+        return pb.ConfirmRevocationsResponse(head_cursor=str(head))
 
-    def _encode(self, answer: Introspection) -> bytes:
+    def _encode(self, answer: Introspection, token: str) -> bytes:
         """An answer of ValidateToken, put together from parts that are encoded once (see `stream_messages`)."""
         entry, claims = answer.entry, answer.claims
         if entry is not None:
-            body = entry.encoded
-            if body is None:
-                body = entry.encoded = active_jwt(entry.claims).SerializeToString()
+            encoded = self._encoded.get(token)
+            if encoded is None or encoded[0] is not entry:
+                encoded = entry, active_jwt(entry.claims).SerializeToString()
+                self._encoded.put(token, encoded)
+            body = encoded[1]
         elif isinstance(claims, OpaqueClaims):
             message = pb.ValidateTokenResponse(active=True, claims=opaque_claims(claims, self._issuer_name))
             body = message.SerializeToString()

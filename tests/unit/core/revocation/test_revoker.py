@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from tests.unit.core.jwts import claims_of, header_of
 from tests.unit.core.node import Intercepted, Node, raising, sequences
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core import limits
+from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.revocation.revoker import REMEMBER, RevokeCommand
 from token_service.errors import InvalidReason, InvalidRequestError, OverloadedError, StoreUnavailableError
@@ -211,7 +213,7 @@ async def test_token_that_is_expired_only_by_the_clock_of_the_node_is_revoked():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=60)
     ahead = node.clock.now() + 3600  # the database's clock has not moved
-    await node.revoker.revoke(RevokeCommand(token=tokens.access_token), ahead)
+    await node.revoker.revoke(RevokeCommand(token=tokens.access_token), ahead, Caller.system())
     assert (await node.stores.log.head()).sequence == 1
 
 
@@ -449,7 +451,7 @@ async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float
         RevokeCommand(target=Target.TOKEN_ID, value="somewhere else"),
         RevokeCommand(target=Target.EVERYTHING),
     ):
-        await node.revoker.revoke(command, wrong)
+        await node.revoker.revoke(command, wrong, Caller.system())
     entries = await node.stores.log.read(0, 10)
     assert [entry.expire_time for entry in entries] == [max(START, wrong) + REMEMBER] * 5
     assert [entry.revoke_time for entry in entries] == [wrong] * 5
@@ -518,7 +520,11 @@ async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
     node = await a_node(max_revocations=3)
 
     async def revoke(name: str, caller: str = "a") -> None:
-        await node.revoker.revoke(RevokeCommand(target=target, value=name), node.clock.now(), caller)
+        await node.revoker.revoke(
+            RevokeCommand(target=target, value=name),
+            node.clock.now(),
+            replace(Caller.system(), identity=caller),
+        )
 
     for number in range(3):
         await revoke(f"name-{number}")

@@ -155,7 +155,7 @@ async def test_who_may_not_is_refused_before_the_request_is_read(
 
 async def test_a_method_open_to_all_asks_nobody() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
-        assert caller is None
+        assert caller is Caller.anonymous()
         return b"public"
 
     async with served(handle, authorizer=Fixed(), permission=None) as (call, _):

@@ -1,0 +1,100 @@
+"""ListSigningKeys, PrepareSigningKey, ActivateSigningKey, RetireSigningKey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.store import StoredSigningKey
+from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
+from token_service.tokens import base64url
+from token_service.tokens.algorithms import RSA_SIZES, Algorithm
+
+_ALGORITHMS: Final = (Algorithm.RS256.value, Algorithm.ES256.value, Algorithm.EDDSA.value)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """Signing keys, newest first. `next_page_token` is empty on the last page."""
+
+    keys: Sequence[StoredSigningKey]
+    next_page_token: str
+
+
+class SigningKeys:
+    """Lists signing keys and changes their state. Each method raises `PermissionDeniedError`."""
+
+    def __init__(self, keyring: Keyring, key_manager: KeyManager) -> None:
+        self._keyring = keyring
+        self._key_manager = key_manager
+
+    def list(self, caller: Caller, page_size: int, page_token: str) -> KeyPage:
+        """List a page of the keys; a size of 0 is the default. Raises `InvalidRequestError`."""
+        admit(caller, UseCase.LIST_SIGNING_KEYS)
+        checks = Checks()
+        if not 0 <= page_size <= MAX_PAGE:
+            checks.add("page_size", f"is not from 0 to {MAX_PAGE}")
+        after: tuple[int, str] | None = None
+        if page_token:
+            try:
+                after = _parse_position(page_token)
+            except ValueError:
+                checks.add("page_token", "is not one this service gave")
+        checks.done()
+        size = page_size or DEFAULT_PAGE
+        keys = [key for key in self._keyring.signing_keys() if after is None or _position(key) < after]
+        page = keys[:size]
+        return KeyPage(page, _format_position(page[-1]) if len(keys) > size else "")
+
+    async def prepare(self, caller: Caller, algorithm: str, rsa_bits: int) -> StoredSigningKey:
+        """Make a key and publish it. An empty algorithm and 0 bits stand for the configured ones.
+
+        Raises `InvalidRequestError` and what `KeyManager.prepare` raises.
+        """
+        admit(caller, UseCase.PREPARE_SIGNING_KEY)
+        checks = Checks()
+        if algorithm not in ("", *_ALGORITHMS):
+            checks.add("algorithm", f"is none of {', '.join(_ALGORITHMS)}")
+        if rsa_bits not in (0, *RSA_SIZES):
+            checks.add("rsa_bits", f"is none of {', '.join(map(str, RSA_SIZES))}")
+        checks.done()
+        return await self._key_manager.prepare(Algorithm(algorithm) if algorithm else None, rsa_bits or None)
+
+    async def activate(self, caller: Caller, key_id: str, *, force: bool) -> StoredSigningKey:
+        """Let a prepared key sign. Raises `InvalidRequestError` and what `KeyManager.activate` raises."""
+        admit(caller, UseCase.ACTIVATE_SIGNING_KEY)
+        return await self._key_manager.activate(_checked(key_id), force=force)
+
+    async def retire(self, caller: Caller, key_id: str) -> StoredSigningKey:
+        """Stop a key from signing. Raises `InvalidRequestError` and what `KeyManager.retire` raises."""
+        admit(caller, UseCase.RETIRE_SIGNING_KEY)
+        return await self._key_manager.retire(_checked(key_id))
+
+
+def _checked(key_id: str) -> str:
+    checks = Checks()
+    checks.text("key_id", key_id, MAX_KEY_ID, required=True)
+    checks.done()
+    return key_id
+
+
+def _position(key: StoredSigningKey) -> tuple[int, str]:
+    """The place of a key in the list, in descending order. A page continues there even if the key is deleted."""
+    return round(key.create_time * 1_000_000), key.key_id
+
+
+def _format_position(key: StoredSigningKey) -> str:
+    micros, key_id = _position(key)
+    return base64url.encode(micros.to_bytes(8) + key_id.encode())
+
+
+def _parse_position(text: str) -> tuple[int, str]:
+    data = base64url.decode(text.encode("ascii"))
+    if len(data) <= 8:
+        raise ValueError("not a position")
+    return int.from_bytes(data[:8]), data[8:].decode()

@@ -1,0 +1,50 @@
+"""RevokeSigningKey: refuse a key and all tokens it signed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.store import SigningKeyState, StoredSigningKey
+from token_service.core.revocation.log import RevocationDraft
+from token_service.core.revocation.revoker import RevokeCommand, Revoker, check_command
+from token_service.errors import ConfigurationError
+from token_service.tokens.revocation import Cursor, RevocationTarget
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A revoked key, and a place in the log that includes its revocation."""
+
+    key: StoredSigningKey
+    cursor: Cursor
+
+
+class KeyRevocation:
+    """Revokes signing keys, within a node and without one."""
+
+    def __init__(self, keyring: Keyring, carry_out: Callable[[RevocationDraft], Awaitable[Cursor]]) -> None:
+        """`carry_out` makes a revocation durable and puts it into effect; see `Revoker.carry_out`."""
+        self._keyring = keyring
+        self._carry_out = carry_out
+
+    async def revoke(self, caller: Caller, key_id: str, comment: str, now: float) -> RevokedKey:
+        """Revoke a key; repeat it without effect if the key is revoked already.
+
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `KeyNotFoundError` and `StoreUnavailableError`
+        (it may have taken effect; repeat the call).
+        """
+        admit(caller, UseCase.REVOKE_SIGNING_KEY)
+        check_command(RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=comment))
+        with suppress(ConfigurationError):  # a damaged table must not stop a kill: the loaded keys are enough
+            await self._keyring.refresh()  # another node may just have made it
+        self._keyring.get(key_id)
+        cursor = await self._carry_out(Revoker.draft(RevocationTarget.KEY, key_id, now, comment=comment))
+        key = self._keyring.get(key_id)
+        if key.state is not SigningKeyState.REVOKED:
+            key = replace(key, state=SigningKeyState.REVOKED, revoke_time=now)
+        return RevokedKey(key, cursor)
