@@ -96,14 +96,15 @@ def snapshot(count: int, mint: Mint) -> list[bytes]:
 
 def inform(validator: TokenValidator | SyncTokenValidator, messages: Sequence[bytes]) -> float:
     """Let it take these in and prove it fresh; seconds it took."""
-    replica = validator._parts.replica
-    assert replica is not None
+    parts: Any = validator._parts
+    follower_state = getattr(parts, "follower_state", None) or parts.replica  # 0.1.0 has the latter
+    assert follower_state is not None
     began = time.perf_counter()
     for data in messages:
-        replica.receive(pb.StreamRevocationsResponse.FromString(data))
+        follower_state.receive(pb.StreamRevocationsResponse.FromString(data))
     seconds = time.perf_counter() - began
-    assert replica.cursor is not None
-    replica.answer(replica.begin_probe(), str(replica.cursor))
+    assert follower_state.cursor is not None
+    follower_state.answer(follower_state.begin_probe(), str(follower_state.cursor))
     assert validator.is_fresh
     return seconds
 
@@ -482,13 +483,14 @@ def weigh(count: int) -> None:
     inform(SyncTokenValidator(config()), snapshot(1000, mint))
     before = resident()
     validator = SyncTokenValidator(config())
-    replica = validator._parts.replica
-    assert replica is not None
+    parts: Any = validator._parts
+    follower_state = getattr(parts, "follower_state", None) or parts.replica  # 0.1.0 has the latter
+    assert follower_state is not None
     for data in packed:
-        replica.receive(pb.StreamRevocationsResponse.FromString(data))
+        follower_state.receive(pb.StreamRevocationsResponse.FromString(data))
     loaded = resident() - before
-    assert len(replica.feed.revocations) >= million - 10
-    del replica
+    assert len(follower_state.feed.revocations) >= million - 10
+    del follower_state
     del validator
     now = int(time.time())
     before = resident()

@@ -31,11 +31,11 @@ class _Member:
         self.validator = TokenValidator(config)
         self.refused_at: float | None = None
         self._crowd = crowd
-        replica = self.validator._parts.replica
-        assert replica is not None
-        self.replica = replica
-        self._apply = replica.apply
-        replica.apply = self._apply_and_look  # type: ignore[method-assign]
+        follower_state = self.validator._parts.follower_state
+        assert follower_state is not None
+        self.follower_state = follower_state
+        self._apply = follower_state.apply
+        follower_state.apply = self._apply_and_look  # type: ignore[method-assign]
 
     def _apply_and_look(self, message: Any) -> None:
         self._apply(message)
@@ -84,7 +84,9 @@ class _Crowd:
 
     async def reached(self, sequence: int) -> None:
         await _until(
-            lambda: all(m.replica.cursor and m.replica.cursor.sequence >= sequence for m in self.members)
+            lambda: all(
+                m.follower_state.cursor and m.follower_state.cursor.sequence >= sequence for m in self.members
+            )
         )
 
     def report(self) -> dict[str, Any]:

@@ -8,9 +8,9 @@ Where each step is in the code:
 
 - validation: `LocalValidator.check` (token_service/client/_internal/local.py), first its fast path ("fast ..."), then `_check`
   ("slow ..."), then `_settle_stale` ("settle ...") with `ThreadSingleFlight.do_if` and `_Service._ask`;
-- stream: `Replica.apply`, `_replace_by` (token_service/client/_internal/following/state.py), `RevocationSet.apply`;
-- probe: `Replica.begin_probe`, `answer`, `sweep`, and the node's answer;
-- settle: `Replica._settle` and `_prove`, by the thread that has the lock of `ThreadFollower`;
+- stream: `FollowerState.apply`, `_replace_by` (token_service/client/_internal/following/state.py), `RevocationSet.apply`;
+- probe: `FollowerState.begin_probe`, `answer`, `sweep`, and the node's answer;
+- settle: `FollowerState._settle` and `_prove`, by the thread that has the lock of `ThreadFollower`;
 - service: commits one revocation of the token, then acknowledges it.
 
 What must hold: a validation that begins S or later after the acknowledgement accepts nothing.

@@ -39,8 +39,8 @@ TESTS = {
     ],
     "tokens.floor_map": [f"{TOKENS}/test_floor_map.py", f"{TOKENS}/test_revocation_set.py"],
     "client._internal.following.state": [
-        f"{CLIENT}/test_replica_state.py",
-        f"--deselect={CLIENT}/test_replica_state.py::TestNeverStale",
+        f"{CLIENT}/test_follower_state.py",
+        f"--deselect={CLIENT}/test_follower_state.py::TestNeverStale",
     ],
     "client._internal.local": [
         f"{CLIENT}/test_local.py",

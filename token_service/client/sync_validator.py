@@ -16,7 +16,7 @@ from token_service.client._internal.clock import Instant, ValidatorClock
 from token_service.client._internal.connection import SyncConnection
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.explanation import Explanation, explain
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client._internal.following.thread_follower import ThreadFollower
 from token_service.client._internal.fork import ended, refuse, started
 from token_service.client._internal.key_source import Fetch, KeySource
@@ -78,8 +78,8 @@ class SyncTokenValidator:
         if parts.forked:
             raise ValidatorForkedError
         started(self)
-        if parts.service is not None and parts.replica is not None:
-            service = _Service(parts.service, parts.replica, parts, self._given_channel)
+        if parts.service is not None and parts.follower_state is not None:
+            service = _Service(parts.service, parts.follower_state, parts, self._given_channel)
             service.start()
             self._service = service
         for keys in self._keys.values():
@@ -196,11 +196,11 @@ class _Service:
     """The token service: its stream and the calls made to it."""
 
     def __init__(
-        self, issuer: ServiceIssuer, replica: Replica, parts: Parts, channel: grpc.Channel | None
+        self, issuer: ServiceIssuer, follower_state: FollowerState, parts: Parts, channel: grpc.Channel | None
     ) -> None:
         assert parts.contact is not None
         self._issuer = issuer
-        self._replica = replica
+        self._follower_state = follower_state
         self._parts = parts
         self._counters = parts.counters
         self._connection = SyncConnection(issuer, parts.contact, channel)
@@ -216,10 +216,10 @@ class _Service:
         if warm is not None:
             from token_service.client._internal.warm_start import restore
 
-            restore(warm, self._replica, self._parts)
+            restore(warm, self._follower_state, self._parts)
         self._connection.open()
         self._follower = ThreadFollower(
-            self._replica, self._connection, self._issuer, self._parts.name, self._counters
+            self._follower_state, self._connection, self._issuer, self._parts.name, self._counters
         )
         self._follower.start()
         if warm is not None:
@@ -296,7 +296,7 @@ class _Service:
         if warm is None or self._follower is None:
             return
         with self._follower.writing:
-            collector = Collector(self._replica, self._parts)
+            collector = Collector(self._follower_state, self._parts)
             steps = collector.steps()
         done = False
         while not done:

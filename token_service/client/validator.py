@@ -16,7 +16,7 @@ from token_service.client._internal.connection import Connection
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.explanation import Explanation, explain
 from token_service.client._internal.following.follower import Follower
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client._internal.fork import ended, refuse, started
 from token_service.client._internal.key_source import Fetch, KeySource
 from token_service.client._internal.local import Answer, AskService, IssuerState, Known, Outcome, Request
@@ -79,8 +79,8 @@ class TokenValidator:
         if parts.forked:
             raise ValidatorForkedError
         started(self)
-        if parts.service is not None and parts.replica is not None:
-            service = _Service(parts.service, parts.replica, parts, self._given_channel)
+        if parts.service is not None and parts.follower_state is not None:
+            service = _Service(parts.service, parts.follower_state, parts, self._given_channel)
             await service.start()
             self._service = service
         for keys in self._keys.values():
@@ -193,11 +193,15 @@ class _Service:
     """The token service: its stream and the calls made to it."""
 
     def __init__(
-        self, issuer: ServiceIssuer, replica: Replica, parts: Parts, channel: grpc.aio.Channel | None
+        self,
+        issuer: ServiceIssuer,
+        follower_state: FollowerState,
+        parts: Parts,
+        channel: grpc.aio.Channel | None,
     ) -> None:
         assert parts.contact is not None
         self._issuer = issuer
-        self._replica = replica
+        self._follower_state = follower_state
         self._parts = parts
         self._counters = parts.counters
         self._connection = Connection(issuer, parts.contact, channel)
@@ -212,10 +216,10 @@ class _Service:
         if self._issuer.warm_start is not None:
             from token_service.client._internal.warm_start import restore
 
-            restore(self._issuer.warm_start, self._replica, self._parts)
+            restore(self._issuer.warm_start, self._follower_state, self._parts)
         await self._connection.open()
         self._follower = Follower(
-            self._replica, self._connection, self._issuer, self._parts.name, self._counters
+            self._follower_state, self._connection, self._issuer, self._parts.name, self._counters
         )
         await self._follower.start()
         if self._issuer.warm_start is not None:
@@ -276,7 +280,7 @@ class _Service:
             self._unanswered = True
             return False
         self._unanswered = False
-        return self._replica.take_key_set(response.key_set)
+        return self._follower_state.take_key_set(response.key_set)
 
     async def _save(self) -> None:
         assert self._issuer.warm_start is not None
@@ -288,7 +292,7 @@ class _Service:
         from token_service.client._internal.warm_start import Collector, write
 
         assert self._issuer.warm_start is not None
-        collector = Collector(self._replica, self._parts)
+        collector = Collector(self._follower_state, self._parts)
         for _ in collector.steps():
             await asyncio.sleep(0)
         if collector.content is not None:

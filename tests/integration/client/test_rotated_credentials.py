@@ -23,7 +23,7 @@ from token_service.client._internal.connection import Connection, SyncConnection
 from token_service.client._internal.contact import Contact
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.credentials import CredentialFiles, TlsCredentials
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client.config import Freshness, ServiceIssuer
 from token_service.errors import (
     CallerUnauthenticatedError,
@@ -168,8 +168,8 @@ class AnyConnection:
 
     def __init__(self, kind: str, issuer: ServiceIssuer) -> None:
         clock = SystemValidatorClock()
-        replica = Replica(issuer.issuer, 9.0, clock, lambda _jwks, _revision: True, Counters())
-        contact = Contact(issuer, clock.elapsed, replica)
+        follower_state = FollowerState(issuer.issuer, 9.0, clock, lambda _jwks, _revision: True, Counters())
+        contact = Contact(issuer, clock.elapsed, follower_state)
         make: type[Any] = Connection if kind == "async" else SyncConnection
         self.real: Any = make(issuer, contact, None)
 

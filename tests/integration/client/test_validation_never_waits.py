@@ -71,7 +71,7 @@ def test_threads_go_on_while_the_follower_holds_its_lock(
         assert validator._service._follower is not None
         known = tokens(service, 100)
         validator.validate(known[0])
-        stuck = Stuck(validator._parts.replica, step)
+        stuck = Stuck(validator._parts.follower_state, step)
         service.revoke(token_id="token-0")
         assert stuck.entered.wait(60)
         try:
@@ -97,7 +97,7 @@ async def test_tasks_go_on_while_a_snapshot_is_loaded(
     async with TokenValidator(config) as validator:
         assert await validator.wait_ready(60)
         known = tokens(service, 100)
-        stuck = Stuck(validator._parts.replica, "load")
+        stuck = Stuck(validator._parts.follower_state, "load")
         service.revoke(token_id="token-0")
         assert await asyncio.to_thread(stuck.entered.wait, 60)
         try:

@@ -446,9 +446,9 @@ async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenSe
     async with AnyValidator(kind, config) as validator:
         assert await validator.wait_ready()
         parts = validator.real._parts
-        assert parts.replica is not None
-        parts.replica.feed.fresh_until = float("-inf")
-        parts.replica._probed_at = float("-inf")
+        assert parts.follower_state is not None
+        parts.follower_state.feed.fresh_until = float("-inf")
+        parts.follower_state._probed_at = float("-inf")
         await validator.validate(service.mint.token(time.time()))
         await eventually(lambda: validator.is_fresh)  # not only at the next regular one, in minutes
 

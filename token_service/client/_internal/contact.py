@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client.config import ServiceIssuer
 from token_service.errors import (
     ConfigurationError,
@@ -45,7 +45,9 @@ logger = logging.getLogger(__name__)
 class Contact:
     """What came of the calls to the service. Any thread may report."""
 
-    def __init__(self, issuer: ServiceIssuer, elapsed: Callable[[], float], replica: Replica) -> None:
+    def __init__(
+        self, issuer: ServiceIssuer, elapsed: Callable[[], float], follower_state: FollowerState
+    ) -> None:
         self.streaming = False
         """Whether the revocation stream is open and has brought something."""
         self.last_error: ServiceError | None = None
@@ -53,7 +55,7 @@ class Contact:
         self._failing: dict[str, ServiceError] = {}
         self._issuer = issuer
         self._target = issuer.target or "the given channel"
-        self._replica = replica
+        self._follower_state = follower_state
         self._answered = False
         self._elapsed = elapsed
         self._logging = threading.Lock()
@@ -62,7 +64,7 @@ class Contact:
     @property
     def issuer_seen(self) -> str | None:
         """The issuer of the last key set that the service sent."""
-        return self._replica.issuer_seen
+        return self._follower_state.issuer_seen
 
     def answered(self, method: str) -> None:
         """A call of `method` was answered, or its stream brought something."""

@@ -124,7 +124,7 @@ def _fresh(parts: Parts, state: IssuerState) -> Check:
     if state.freshness is None:
         return Check("freshness", ok=True, detail="nothing to be fresh about")
     elapsed = parts.clock.elapsed()
-    cursor = parts.replica.cursor if parts.replica is not None else None
+    cursor = parts.follower_state.cursor if parts.follower_state is not None else None
     proven = state.feed.proven_at
     age = "never proven" if proven == float("-inf") else f"proven {elapsed - proven:.2f} s ago"
     detail = f"{age}, bound {state.freshness.bound:g} s, applied up to {cursor or 'nothing'}"

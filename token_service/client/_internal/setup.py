@@ -7,7 +7,7 @@ import uuid
 from token_service.client._internal.clock import SystemValidatorClock, ValidatorClock
 from token_service.client._internal.contact import Contact
 from token_service.client._internal.counters import Counters
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client._internal.local import LocalValidator
 from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorConfig
 
@@ -22,22 +22,22 @@ class Parts:
         self.local = LocalValidator(config, self.clock, self.counters)
         self.service = next((i for i in config.issuers if isinstance(i, ServiceIssuer)), None)
         self.foreign = [i for i in config.issuers if isinstance(i, ForeignIssuer)]
-        self.replica: Replica | None = None
+        self.follower_state: FollowerState | None = None
         self.contact: Contact | None = None
         self.forked = False
         self.name = ""
         if self.service is not None:
             issuer = self.service.issuer
             self.name = self.service.subscriber_id or uuid.uuid4().hex
-            self.replica = Replica(
+            self.follower_state = FollowerState(
                 issuer,
                 self.service.freshness.bound,
                 self.clock,
                 lambda jwks, revision: self.local.replace_keys(issuer, jwks, revision),
                 self.counters,
             )
-            self.contact = Contact(self.service, self.clock.elapsed, self.replica)
-            self.local.issuers[issuer].feed = self.replica.feed
+            self.contact = Contact(self.service, self.clock.elapsed, self.follower_state)
+            self.local.issuers[issuer].feed = self.follower_state.feed
 
     @property
     def is_ready(self) -> bool:

@@ -41,9 +41,9 @@ class ValidatorStatus:
 
 def status_of(parts: Parts) -> ValidatorStatus:
     """The status now."""
-    service, replica, contact = parts.service, parts.replica, parts.contact
+    service, follower_state, contact = parts.service, parts.follower_state, parts.contact
     now, elapsed = parts.clock.now(), parts.clock.elapsed()
-    feed = replica.feed if replica is not None else None
+    feed = follower_state.feed if follower_state is not None else None
     error = contact.last_error if contact is not None else None
     ready = parts.is_ready
     return ValidatorStatus(
@@ -52,8 +52,12 @@ def status_of(parts: Parts) -> ValidatorStatus:
         connected=not parts.forked and contact is not None and contact.streaming,
         fresh=not parts.forked and feed is not None and feed.is_fresh(now, elapsed),
         staleness=elapsed - feed.proven_at if feed is not None and feed.proven_at > float("-inf") else None,
-        cursor=str(replica.cursor) if replica is not None and replica.cursor is not None else "",
-        keys_revision=replica.key_revision if replica is not None and replica.key_revision >= 0 else None,
+        cursor=str(follower_state.cursor)
+        if follower_state is not None and follower_state.cursor is not None
+        else "",
+        keys_revision=follower_state.key_revision
+        if follower_state is not None and follower_state.key_revision >= 0
+        else None,
         issuers_without_keys=_without_keys(parts),
         target=service.target if service is not None else "",
         issuer=service.issuer if service is not None else "",
@@ -70,10 +74,10 @@ def why_not_ready(parts: Parts) -> TokenServiceError:
         return ValidatorForkedError()
     service_is_well = (
         parts.service is None
-        or parts.replica is None
+        or parts.follower_state is None
         or (
-            parts.replica.key_revision >= 0
-            and parts.replica.feed.is_fresh(parts.clock.now(), parts.clock.elapsed())
+            parts.follower_state.key_revision >= 0
+            and parts.follower_state.feed.is_fresh(parts.clock.now(), parts.clock.elapsed())
         )
     )
     cause = parts.contact.cause() if parts.contact is not None and not service_is_well else None

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from token_service.client._internal.clock import Instant
-from token_service.client._internal.following.state import Replica
+from token_service.client._internal.following.state import FollowerState
 from token_service.client._internal.setup import Parts
 from token_service.client.config import WarmStart
 from token_service.files import read_regular
@@ -91,23 +91,23 @@ class Collector:
     changes nothing.
     """
 
-    def __init__(self, replica: Replica, parts: Parts) -> None:
-        cursor = replica.cursor
+    def __init__(self, follower_state: FollowerState, parts: Parts) -> None:
+        cursor = follower_state.cursor
         self.content: Content | None = None
-        self._revocations = replica.feed.revocations
-        if cursor is None or not replica.jwks or parts.service is None:
+        self._revocations = follower_state.feed.revocations
+        if cursor is None or not follower_state.jwks or parts.service is None:
             return
         saved = Instant.of(
             parts.clock
         )  # a process stopped between the clocks makes the proof older, not younger
-        proof = saved.elapsed - replica.feed.proven_at
+        proof = saved.elapsed - follower_state.feed.proven_at
         self.content = Content(
             parts.service.issuer,
             saved.now,
             proof if proof < float("inf") else None,
             str(cursor),
-            replica.key_revision,
-            replica.jwks,
+            follower_state.key_revision,
+            follower_state.jwks,
             [
                 _Entry(e.sequence, e.target, e.value, e.revoke_time, e.expire_time, e.reason)
                 for e in self._revocations.entries()
@@ -156,7 +156,7 @@ def write(path: Path, mac_key: Secret, content: Content) -> bool:
     return True
 
 
-def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
+def restore(warm_start: WarmStart, follower_state: FollowerState, parts: Parts) -> bool:
     """Begin with what is in the file; False, and nothing changes, if it is missing, not authentic, of another
     issuer or too old.
     """
@@ -180,10 +180,10 @@ def restore(warm_start: WarmStart, replica: Replica, parts: Parts) -> bool:
         revocations.load_floor(Floor(f.target, f.fingerprint, f.sequence, f.revoke_time, f.expire_time))
     for e in content.entries:
         revocations.apply(Revocation(e.sequence, e.target, e.value, e.revoke_time, e.expire_time, e.reason))
-    if not replica.restore_keys(content.jwks, content.key_revision):
+    if not follower_state.restore_keys(content.jwks, content.key_revision):
         return False
     proof_age = float("inf") if content.proof_age is None else content.proof_age + max(age, 0.0)
-    replica.restore(revocations, cursor, elapsed - proof_age)
+    follower_state.restore(revocations, cursor, elapsed - proof_age)
     return True
 
 

@@ -38,11 +38,11 @@ class Site:
         freshness = Freshness(bound=S, when_stale=when_stale, accept_for=ACCEPT_FOR)
         issuer = ServiceIssuer(issuer=self.mint.issuer, target="127.0.0.1:1", freshness=freshness)
         self.parts = Parts(ValidatorConfig(issuers=[issuer], audience=AUDIENCE), self.clock)
-        assert self.parts.replica is not None
-        self.replica = self.parts.replica
+        assert self.parts.follower_state is not None
+        self.follower_state = self.parts.follower_state
         self.sequence = 0
-        self.replica.connect()
-        self.replica.receive(
+        self.follower_state.connect()
+        self.follower_state.receive(
             StreamRevocationsResponse(reset=True, key_set=self.key_set(), cursor="epoch-one:0")
         )
         self.prove()
@@ -71,7 +71,9 @@ class Site:
         """The stream brings an entry."""
         self.sequence += 1
         cursor = f"epoch-one:{self.sequence}"
-        self.replica.receive(StreamRevocationsResponse(revocations=[self.entry(target)], cursor=cursor))
+        self.follower_state.receive(
+            StreamRevocationsResponse(revocations=[self.entry(target)], cursor=cursor)
+        )
 
     def revoke_elsewhere(self) -> None:
         """The stream brings an entry about another token."""
@@ -79,14 +81,14 @@ class Site:
         entry = self.entry("token_id")
         entry.token_id = "another"
         cursor = f"epoch-one:{self.sequence}"
-        self.replica.receive(StreamRevocationsResponse(revocations=[entry], cursor=cursor))
+        self.follower_state.receive(StreamRevocationsResponse(revocations=[entry], cursor=cursor))
 
     def snapshot_with(self, target: str) -> None:
         """The stream brings a snapshot that has an entry."""
         self.sequence += 1
-        self.replica.connect()
+        self.follower_state.connect()
         cursor = f"epoch-one:{self.sequence}"
-        self.replica.receive(
+        self.follower_state.receive(
             StreamRevocationsResponse(
                 reset=True, revocations=[self.entry(target)], key_set=self.key_set(), cursor=cursor
             )
@@ -94,7 +96,7 @@ class Site:
 
     def prove(self) -> None:
         """A probe is sent and answered."""
-        self.replica.answer(self.replica.begin_probe(), f"epoch-one:{self.sequence}")
+        self.follower_state.answer(self.follower_state.begin_probe(), f"epoch-one:{self.sequence}")
 
     def check(self) -> Any:
         try:
@@ -169,7 +171,7 @@ def test_a_token_whose_entry_was_forgotten_during_a_check_is_not_accepted(
 
     def sleep(site: Site) -> None:
         site.clock.advance(3600.0)
-        site.replica.sweep()
+        site.follower_state.sweep()
         site.prove()
 
     points = count_points(revoked_site().check, opcodes=True)
@@ -282,11 +284,11 @@ def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_co
     for order in orders(points, 2):
         for entry_first in (True, False):
             site = stale_site(seen)
-            probe = site.replica.begin_probe()
+            probe = site.follower_state.begin_probe()
             site.clock.advance(S)
             steps = [
                 lambda s=site: s.revoke("session_id"),
-                lambda s=site, p=probe: s.replica.answer(p, "epoch-one:0"),
+                lambda s=site, p=probe: s.follower_state.answer(p, "epoch-one:0"),
             ]
             result = interleave(site.check, steps if entry_first else steps[::-1], order)
             # The head was read before the revocation, S ago: the answer proves nothing any more.

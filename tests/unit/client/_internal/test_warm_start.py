@@ -154,8 +154,8 @@ async def test_one_of_another_issuer_is_not_used(service: FakeTokenService, path
     service.stop()
     service.issuer = "https://somebody.else"
     async with AnyValidator(kind, warm_config(service, path)) as validator:
-        assert validator.real._parts.replica is not None
-        assert validator.real._parts.replica.cursor is None
+        assert validator.real._parts.follower_state is not None
+        assert validator.real._parts.follower_state.cursor is None
     service.start()
 
 

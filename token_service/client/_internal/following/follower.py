@@ -1,4 +1,4 @@
-"""Keeps a replica up to date, in an event loop."""
+"""Keeps the validator's copy of the revocations up to date, in an event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 
 from token_service.client._internal.connection import Connection
 from token_service.client._internal.counters import Counters
-from token_service.client._internal.following.state import Replica, StreamProtocolError
+from token_service.client._internal.following.state import FollowerState, StreamProtocolError
 from token_service.client.config import ServiceIssuer
 from token_service.errors import ServiceError
 from token_service.v1.token_service_pb2 import (
@@ -41,14 +41,14 @@ class Follower:
 
     def __init__(
         self,
-        replica: Replica,
+        state: FollowerState,
         connection: Connection,
         issuer: ServiceIssuer,
         name: str,
         counters: Counters,
     ) -> None:
         """`name`: the subscriber id."""
-        self._replica = replica
+        self._state = state
         self._connection = connection
         self._contact = connection.contact
         self._issuer = issuer
@@ -81,7 +81,7 @@ class Follower:
     def nudge(self) -> None:
         """Ask for a probe soon, unless there was one just now. From any thread."""
         loop = self._loop
-        if loop is not None and not self._nudged.is_set() and self._replica.may_probe():
+        if loop is not None and not self._nudged.is_set() and self._state.may_probe():
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(self._nudged.set)
 
@@ -104,29 +104,29 @@ class Follower:
 
     async def _read_stream(self) -> bool:
         """One stream to its end; whether the next one should follow soon."""
-        replica = self._replica
+        state = self._state
         spoke = renewed = False
         ended = "OK"
-        request = StreamRevocationsRequest(cursor=replica.connect(), subscriber_id=self._name)
+        request = StreamRevocationsRequest(cursor=state.connect(), subscriber_id=self._name)
         self._counters.streams += 1
         stubs = self._connection.stubs
         self._call = call = stubs.StreamRevocations(request)
         try:
             message: StreamRevocationsResponse
             async for message in call:
-                replica.open(message)
+                state.open(message)
                 if message.ByteSize() > LARGE:
-                    await asyncio.to_thread(replica.load, message)
+                    await asyncio.to_thread(state.load, message)
                 else:
-                    replica.load(message)
-                replica.apply(message)
+                    state.load(message)
+                state.apply(message)
                 if message.confirmation_requested or (message.caught_up and not spoke):
                     self._nudged.set()
                 spoke = self._contact.streaming = True
                 self._contact.answered("StreamRevocations")
         except StreamProtocolError as error:
             ended = "PROTOCOL"
-            replica.distrust()
+            state.distrust()
             logger.warning("the revocation stream will begin anew: %s", error)
         except grpc.RpcError as rpc_error:
             failure = error_from_rpc(rpc_error)
@@ -159,12 +159,12 @@ class Follower:
                 if answered and failures:
                     self._came_back.set()  # no need to wait for the rest of a long delay
                 failures = 0 if answered else failures + 1
-                if self._replica.needs_new_stream(self._issuer.stall_timeout):
+                if self._state.needs_new_stream(self._issuer.stall_timeout):
                     self._give_up()
                 now = asyncio.get_running_loop().time()
                 if now - swept >= SWEEP_INTERVAL:
                     swept = now
-                    self._replica.sweep()
+                    self._state.sweep()
             except Exception:  # as above
                 logger.exception("a freshness probe failed")
                 failures += 1
@@ -182,19 +182,19 @@ class Follower:
             self._call.cancel()
 
     async def _probe_once(self) -> bool:
-        replica = self._replica
+        state = self._state
         self._counters.probes += 1
-        probe = replica.begin_probe()
+        probe = state.begin_probe()
         request = ConfirmRevocationsRequest(
             subscriber_id=self._name,
             applied_cursor=str(probe.cursor) if probe.cursor is not None else "",
-            key_set_revision=max(0, replica.key_revision),
+            key_set_revision=max(0, state.key_revision),
         )
         try:
             answer: ConfirmRevocationsResponse = await self._connection.call(
                 "ConfirmRevocations", request, self._issuer.freshness.probe_timeout
             )
-            replica.answer(probe, answer.head_cursor)
+            state.answer(probe, answer.head_cursor)
         except ServiceError as error:
             logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:

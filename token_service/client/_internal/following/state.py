@@ -81,8 +81,11 @@ class Probe:
     cursor: Cursor | None
 
 
-class Replica:
-    """The state machine. One thread or task drives it; any thread reads `feed`."""
+class FollowerState:
+    """The validator's copy of the revocations and the proofs of its freshness, as a state machine.
+
+    One thread or task drives it; any thread reads `feed`.
+    """
 
     def __init__(
         self, issuer: str, bound: float, clock: ValidatorClock, take_keys: TakeKeys, counters: Counters

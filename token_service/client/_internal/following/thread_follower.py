@@ -1,4 +1,7 @@
-"""Keeps a replica up to date, in two threads: the same as `Follower` for programs without an event loop."""
+"""Keeps the validator's copy of the revocations up to date, in two threads.
+
+The same as `Follower`, for programs without an event loop.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import grpc
 from token_service.client._internal.connection import SyncConnection
 from token_service.client._internal.counters import Counters
 from token_service.client._internal.following.follower import PROBES_PER_BOUND, SHORTEST_GAP, SWEEP_INTERVAL
-from token_service.client._internal.following.state import Replica, StreamProtocolError
+from token_service.client._internal.following.state import FollowerState, StreamProtocolError
 from token_service.client.config import ServiceIssuer
 from token_service.errors import ServiceError
 from token_service.v1.key_service_pb2 import KeySet
@@ -31,14 +34,14 @@ class ThreadFollower:
 
     def __init__(
         self,
-        replica: Replica,
+        state: FollowerState,
         connection: SyncConnection,
         issuer: ServiceIssuer,
         name: str,
         counters: Counters,
     ) -> None:
         """`name`: the subscriber id."""
-        self._replica = replica
+        self._state = state
         self._connection = connection
         self._contact = connection.contact
         self._issuer = issuer
@@ -49,7 +52,7 @@ class ThreadFollower:
         self._came_back = threading.Event()
         self._stopping = threading.Event()
         self.writing = threading.Lock()
-        """Held by whoever changes the replica. Validations never take it."""
+        """Held by whoever changes the state. Validations never take it."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -73,13 +76,13 @@ class ThreadFollower:
 
     def nudge(self) -> None:
         """Ask for a probe soon, unless there was one just now. From any thread."""
-        if not self._nudged.is_set() and self._replica.may_probe():
+        if not self._nudged.is_set() and self._state.may_probe():
             self._nudged.set()
 
     def take_key_set(self, key_set: KeySet) -> bool:
-        """`Replica.take_key_set`, from any thread."""
+        """`FollowerState.take_key_set`, from any thread."""
         with self.writing:
-            return self._replica.take_key_set(key_set)
+            return self._state.take_key_set(key_set)
 
     def _follow(self) -> None:
         attempt = 0
@@ -101,11 +104,11 @@ class ThreadFollower:
 
     def _read_stream(self) -> bool:
         """One stream to its end; whether the next one should follow soon."""
-        replica = self._replica
+        state = self._state
         spoke = renewed = False
         ended = "OK"
         with self.writing:
-            request = StreamRevocationsRequest(cursor=replica.connect(), subscriber_id=self._name)
+            request = StreamRevocationsRequest(cursor=state.connect(), subscriber_id=self._name)
         self._counters.streams += 1
         stubs = self._connection.stubs
         self._call = call = stubs.StreamRevocations(request)
@@ -114,10 +117,10 @@ class ThreadFollower:
         try:
             for message in call:
                 with self.writing:
-                    replica.open(message)
-                replica.load(message)
+                    state.open(message)
+                state.load(message)
                 with self.writing:
-                    replica.apply(message)
+                    state.apply(message)
                 if message.confirmation_requested or (message.caught_up and not spoke):
                     self._nudged.set()
                 spoke = self._contact.streaming = True
@@ -125,7 +128,7 @@ class ThreadFollower:
         except StreamProtocolError as error:
             ended = "PROTOCOL"
             with self.writing:
-                replica.distrust()
+                state.distrust()
             logger.warning("the revocation stream will begin anew: %s", error)
         except grpc.RpcError as rpc_error:
             failure = error_from_rpc(rpc_error)
@@ -153,12 +156,12 @@ class ThreadFollower:
                     self._came_back.set()  # no need to wait for the rest of a long delay
                 failures = 0 if answered else failures + 1
                 with self.writing:
-                    if self._replica.needs_new_stream(self._issuer.stall_timeout):
+                    if self._state.needs_new_stream(self._issuer.stall_timeout):
                         self._give_up()
                     now = time.monotonic()
                     if now - swept >= SWEEP_INTERVAL:
                         swept = now
-                        self._replica.sweep()
+                        self._state.sweep()
             except Exception:  # as above
                 logger.exception("a freshness probe failed")
                 failures += 1
@@ -175,21 +178,21 @@ class ThreadFollower:
             call.cancel()
 
     def _probe_once(self) -> bool:
-        replica = self._replica
+        state = self._state
         self._counters.probes += 1
         with self.writing:
-            probe = replica.begin_probe()
+            probe = state.begin_probe()
         request = ConfirmRevocationsRequest(
             subscriber_id=self._name,
             applied_cursor=str(probe.cursor) if probe.cursor is not None else "",
-            key_set_revision=max(0, replica.key_revision),
+            key_set_revision=max(0, state.key_revision),
         )
         try:
             answer = self._connection.call(
                 "ConfirmRevocations", request, self._issuer.freshness.probe_timeout
             )
             with self.writing:
-                replica.answer(probe, answer.head_cursor)
+                state.answer(probe, answer.head_cursor)
         except ServiceError as error:
             logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:

@@ -15,8 +15,8 @@ from token_service.client._internal.following.messages import revocation_of
 from token_service.client._internal.following.state import (
     AlwaysFresh,
     Feed,
+    FollowerState,
     Probe,
-    Replica,
     StreamProtocolError,
 )
 from token_service.tokens.fingerprint_set import fingerprint
@@ -67,7 +67,7 @@ class Bench:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self.replica = Replica(ISSUER, S, self.clock, self._take, self.counters)
+        self.follower_state = FollowerState(ISSUER, S, self.clock, self._take, self.counters)
 
     def _take(self, jwks: Sequence[Any], revision: int) -> bool:
         if not jwks or not self.usable:
@@ -77,15 +77,15 @@ class Bench:
 
     @property
     def fresh(self) -> bool:
-        return self.replica.feed.is_fresh(self.clock.now(), self.clock.elapsed())
+        return self.follower_state.feed.is_fresh(self.clock.now(), self.clock.elapsed())
 
     def knows(self, number: int) -> bool:
-        return self.replica.feed.revocations.has_token_id(f"id-{number}", None)
+        return self.follower_state.feed.revocations.has_token_id(f"id-{number}", None)
 
     def prove(self, head: int | str, *, delay: float = 0.0) -> None:
-        probe = self.replica.begin_probe()
+        probe = self.follower_state.begin_probe()
         self.clock.advance(delay)
-        self.replica.answer(probe, head if isinstance(head, str) else f"{EPOCH}:{head}")
+        self.follower_state.answer(probe, head if isinstance(head, str) else f"{EPOCH}:{head}")
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def bench() -> Bench:
 
 
 def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
-    assert bench.replica.connect() == ""
-    bench.replica.receive(snapshot(3))
+    assert bench.follower_state.connect() == ""
+    bench.follower_state.receive(snapshot(3))
     assert [bench.knows(n) for n in (1, 2, 3, 4)] == [True, True, True, False]
     assert not bench.fresh
     bench.prove(3)
@@ -104,26 +104,26 @@ def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
 
 def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Bench) -> None:
     assert not bench.fresh
-    assert len(bench.replica.feed.revocations) == 0
+    assert len(bench.follower_state.feed.revocations) == 0
     assert not bench.knows(1)
     feed, infinity = Feed(), float("inf")
     assert (feed.fresh_from, feed.fresh_to, feed.fresh_until) == (infinity, -infinity, -infinity)
-    assert feed.proven_at == bench.replica.feed.proven_at == -infinity
+    assert feed.proven_at == bench.follower_state.feed.proven_at == -infinity
     for now in (0.0, bench.clock.wall):
         for elapsed in (-(10.0**9), bench.clock.running):
-            assert not bench.replica.feed.is_fresh(now, elapsed)
+            assert not bench.follower_state.feed.is_fresh(now, elapsed)
             assert AlwaysFresh().is_fresh(now, elapsed)
     assert len(AlwaysFresh().revocations) == 0
 
 
 def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None:
-    assert bench.replica.may_probe()
-    bench.replica.sweep()
-    bench.replica.connect()
-    assert not bench.replica.needs_new_stream(10)
-    assert bench.replica.key_revision < 0
-    assert bench.replica.jwks == []
-    assert bench.replica.issuer_seen is None
+    assert bench.follower_state.may_probe()
+    bench.follower_state.sweep()
+    bench.follower_state.connect()
+    assert not bench.follower_state.needs_new_stream(10)
+    assert bench.follower_state.key_revision < 0
+    assert bench.follower_state.jwks == []
+    assert bench.follower_state.issuer_seen is None
 
 
 def restored(bench: Bench, sequence: int) -> None:
@@ -131,17 +131,17 @@ def restored(bench: Bench, sequence: int) -> None:
     known = RevocationSet()
     for number in range(1, sequence + 1):
         known.apply(revocation_of(entry(number)))
-    bench.replica.restore(known, Cursor(EPOCH, sequence), bench.clock.elapsed() - 7.0)
-    assert bench.replica.restore_keys([Mint().jwk], 5)
+    bench.follower_state.restore(known, Cursor(EPOCH, sequence), bench.clock.elapsed() - 7.0)
+    assert bench.follower_state.restore_keys([Mint().jwk], 5)
 
 
 def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench) -> None:
     restored(bench, 5)
     assert not bench.fresh
-    assert bench.replica.feed.proven_at == bench.clock.elapsed() - 7.0
-    assert bench.replica.connect() == f"{EPOCH}:5"
-    assert not bench.replica.needs_new_stream(10)
-    bench.replica.receive(message(entry(6), cursor=6))
+    assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - 7.0
+    assert bench.follower_state.connect() == f"{EPOCH}:5"
+    assert not bench.follower_state.needs_new_stream(10)
+    bench.follower_state.receive(message(entry(6), cursor=6))
     bench.prove(6)
     assert bench.fresh
     assert [bench.knows(n) for n in (5, 6, 7)] == [True, True, False]
@@ -150,13 +150,13 @@ def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench)
 
 def test_a_restored_replica_takes_no_snapshot_nor_keys_that_are_behind(bench: Bench) -> None:
     restored(bench, 5)
-    bench.replica.receive(snapshot(3, key_set=key_set(4)))
+    bench.follower_state.receive(snapshot(3, key_set=key_set(4)))
     assert bench.knows(5)
-    assert str(bench.replica.cursor) == f"{EPOCH}:5"
-    bench.replica.receive(message(entry(4), entry(5), entry(6), cursor=6))
-    assert str(bench.replica.cursor) == f"{EPOCH}:6"
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:5"
+    bench.follower_state.receive(message(entry(4), entry(5), entry(6), cursor=6))
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:6"
     assert bench.taken == [(5, 1)]
-    assert bench.replica.key_revision == 5
+    assert bench.follower_state.key_revision == 5
 
 
 def test_a_restored_replica_notices_a_clock_that_was_set(bench: Bench) -> None:
@@ -164,149 +164,149 @@ def test_a_restored_replica_notices_a_clock_that_was_set(bench: Bench) -> None:
     bench.clock.set_wall(61)
     bench.prove(5)
     assert not bench.fresh
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 def test_a_first_snapshot_comes_in_several_messages(bench: Bench) -> None:
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
-    bench.replica.receive(message(entry(1)))
-    bench.replica.receive(message(entry(2), cursor=2))
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
+    bench.follower_state.receive(message(entry(1)))
+    bench.follower_state.receive(message(entry(2), cursor=2))
     assert [bench.knows(n) for n in (1, 2, 3)] == [True, True, False]
     assert bench.counters.resets == 1
     assert bench.counters.revocations == 0
-    bench.replica.receive(message(entry(3), entry(4), cursor=4))
+    bench.follower_state.receive(message(entry(3), entry(4), cursor=4))
     assert bench.counters.revocations == 2
 
 
 def test_a_stream_must_begin_with_a_snapshot_after_one_that_was_no_continuation(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
-    bench.replica.distrust()
-    assert bench.replica.connect() == ""
+    bench.follower_state.receive(snapshot(2))
+    bench.follower_state.distrust()
+    assert bench.follower_state.connect() == ""
     with pytest.raises(StreamProtocolError, match="begin"):
-        bench.replica.receive(message(entry(3), cursor=3))
+        bench.follower_state.receive(message(entry(3), cursor=3))
 
 
 def test_a_message_without_cursor_and_keys_leaves_both_as_they_are(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
-    bench.replica.receive(message(key_set=key_set(2)))
-    assert str(bench.replica.cursor) == f"{EPOCH}:2"
-    bench.replica.receive(message(entry(3), cursor=3))
-    assert bench.replica.key_revision == 2
+    bench.follower_state.receive(snapshot(2))
+    bench.follower_state.receive(message(key_set=key_set(2)))
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:2"
+    bench.follower_state.receive(message(entry(3), cursor=3))
+    assert bench.follower_state.key_revision == 2
     assert bench.counters.key_sets_refused == 0
-    assert bench.replica.issuer_seen == ISSUER
+    assert bench.follower_state.issuer_seen == ISSUER
 
 
 def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
-    bench.replica.connect()
-    bench.replica.receive(snapshot(3))
-    bench.replica.receive(message(key_set=key_set(2)))
+    bench.follower_state.receive(snapshot(5))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(3))
+    bench.follower_state.receive(message(key_set=key_set(2)))
     with pytest.raises(StreamProtocolError, match="missing"):
-        bench.replica.receive(message(entry(5), cursor=5))
+        bench.follower_state.receive(message(entry(5), cursor=5))
 
 
 def test_what_brings_no_entry_is_no_progress(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(2)
     bench.clock.advance(6)
-    bench.replica.receive(message(cursor=1))
+    bench.follower_state.receive(message(cursor=1))
     bench.clock.advance(6)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 def test_parts_of_a_snapshot_are_progress(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(3)
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
     bench.clock.advance(6)
     part = snapshot(1)
     part.reset, part.cursor = False, ""
-    bench.replica.receive(part)
+    bench.follower_state.receive(part)
     bench.clock.advance(6)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(6)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 def test_a_snapshot_that_is_distrusted_is_not_waited_for(bench: Bench) -> None:
-    bench.replica.receive(message(reset=True))
-    bench.replica.distrust()
-    assert bench.replica.needs_new_stream(10)
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
-    assert not bench.replica.needs_new_stream(10)
+    bench.follower_state.receive(message(reset=True))
+    bench.follower_state.distrust()
+    assert bench.follower_state.needs_new_stream(10)
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
+    assert not bench.follower_state.needs_new_stream(10)
 
 
 def test_probes_out_of_turn_are_a_tenth_of_s_apart(bench: Bench) -> None:
-    bench.replica.begin_probe()
+    bench.follower_state.begin_probe()
     bench.clock.advance(S / 10)
-    assert not bench.replica.may_probe()
+    assert not bench.follower_state.may_probe()
     bench.clock.advance(0.01)
-    assert bench.replica.may_probe()
+    assert bench.follower_state.may_probe()
 
 
 @pytest.mark.parametrize("drift", [60.0, -60.0])
 def test_clocks_may_drift_apart_by_a_minute(bench: Bench, drift: float) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.clock.set_wall(drift)
     bench.prove(1)
     assert bench.fresh
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
     bench.clock.set_wall(drift / 60)
     bench.prove(1)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 def test_a_head_that_can_not_be_read_is_no_answer(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     with pytest.raises(StreamProtocolError):
-        bench.replica.answer(bench.replica.begin_probe(), "nonsense")
+        bench.follower_state.answer(bench.follower_state.begin_probe(), "nonsense")
     assert not bench.fresh
 
 
 def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_snapshot(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
-    probe = bench.replica.begin_probe()
+    bench.follower_state.receive(snapshot(1))
+    probe = bench.follower_state.begin_probe()
     bench.clock.set_wall(3600)
-    bench.replica.connect()
-    bench.replica.receive(snapshot(1))
-    bench.replica.answer(probe, f"{EPOCH}:1")
-    assert bench.replica.feed.proven_at == float("-inf")
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(1))
+    bench.follower_state.answer(probe, f"{EPOCH}:1")
+    assert bench.follower_state.feed.proven_at == float("-inf")
     bench.prove(1)
     assert bench.fresh
 
 
 def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(2)
     bench.clock.advance(6)
     bench.prove(2)
     bench.clock.advance(4)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(0.5)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 def test_a_probe_before_the_first_snapshot_proves_nothing(bench: Bench) -> None:
     bench.prove(0)
     assert not bench.fresh
-    bench.replica.connect()
-    bench.replica.receive(snapshot(0))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(0))
     assert not bench.fresh
     bench.prove(0)
     assert bench.fresh
 
 
 def test_a_shorter_log_of_another_epoch_takes_no_proof_back(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove("epoch-two:3")
     assert bench.fresh
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(10.5)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_both_clocks_must_agree_on_freshness(now: float, elapsed: float, fresh: 
 
 
 def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(1, delay=2.0)
     bench.clock.advance(S - 2.0 - 0.001)
     assert bench.fresh
@@ -338,39 +338,39 @@ def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
 def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_nothing_new(
     bench: Bench,
 ) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(1)
-    probe = bench.replica.begin_probe()
+    probe = bench.follower_state.begin_probe()
     bench.clock.advance(60)
     assert not bench.fresh
-    bench.replica.answer(probe, f"{EPOCH}:1")
+    bench.follower_state.answer(probe, f"{EPOCH}:1")
     assert not bench.fresh
     bench.prove(1)
     assert bench.fresh
 
 
 def test_a_head_that_is_not_applied_yet_proves_once_it_is(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(3, delay=0.5)
     assert not bench.fresh
-    bench.replica.receive(message(entry(2), cursor=2))
+    bench.follower_state.receive(message(entry(2), cursor=2))
     assert not bench.fresh
-    bench.replica.receive(message(entry(3), cursor=3))
+    bench.follower_state.receive(message(entry(3), cursor=3))
     assert bench.fresh
     bench.clock.advance(S - 0.5)
     assert not bench.fresh
 
 
 def test_the_head_of_another_log_proves_nothing(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove("epoch-two:0")
     assert not bench.fresh
 
 
 def test_a_valid_cursor_resumes(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
-    assert bench.replica.connect() == f"{EPOCH}:2"
-    bench.replica.receive(message(entry(3), cursor=3))
+    bench.follower_state.receive(snapshot(2))
+    assert bench.follower_state.connect() == f"{EPOCH}:2"
+    bench.follower_state.receive(message(entry(3), cursor=3))
     assert bench.knows(1)
     assert bench.knows(3)
 
@@ -407,16 +407,16 @@ def test_a_valid_cursor_resumes(bench: Bench) -> None:
 def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
     bench: Bench, bad: StreamRevocationsResponse
 ) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     with pytest.raises(StreamProtocolError):
-        bench.replica.receive(bad)
-    bench.replica.distrust()
+        bench.follower_state.receive(bad)
+    bench.follower_state.distrust()
     assert bench.fresh  # what was proven remains so
     assert bench.knows(2)
-    assert bench.replica.connect() == ""
-    bench.replica.receive(snapshot(3))
-    assert bench.replica.connect() == f"{EPOCH}:3"
+    assert bench.follower_state.connect() == ""
+    bench.follower_state.receive(snapshot(3))
+    assert bench.follower_state.connect() == f"{EPOCH}:3"
 
 
 @pytest.mark.parametrize(
@@ -425,100 +425,100 @@ def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
 def test_a_snapshot_that_can_not_be_read_changes_nothing(
     bench: Bench, blocks: list[tuple[int, bytes]]
 ) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bad = message(
         reset=True,
         cursor=9,
         snapshot_blocks=[SnapshotBlock(target=t, bucket=0, fingerprints=f) for t, f in blocks],
     )  # type: ignore[arg-type]
     with pytest.raises(StreamProtocolError):
-        bench.replica.receive(bad)
+        bench.follower_state.receive(bad)
     assert bench.knows(2)
-    assert str(bench.replica.cursor) == f"{EPOCH}:2"
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:2"
 
 
 def test_a_stream_must_begin_with_a_snapshot_if_there_is_no_cursor(bench: Bench) -> None:
-    bench.replica.connect()
+    bench.follower_state.connect()
     with pytest.raises(StreamProtocolError):
-        bench.replica.receive(message(entry(1), cursor=1))
+        bench.follower_state.receive(message(entry(1), cursor=1))
 
 
 def test_a_snapshot_is_built_aside_and_swapped_whole(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
-    before = bench.replica.feed.revocations
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
-    bench.replica.receive(message(entry(6)))
-    assert bench.replica.feed.revocations is before
+    before = bench.follower_state.feed.revocations
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
+    bench.follower_state.receive(message(entry(6)))
+    assert bench.follower_state.feed.revocations is before
     assert bench.fresh
-    assert str(bench.replica.cursor) == f"{EPOCH}:5"
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:5"
     rest = snapshot(6)
     rest.reset = False
-    bench.replica.receive(rest)
-    assert bench.replica.feed.revocations is not before
+    bench.follower_state.receive(rest)
+    assert bench.follower_state.feed.revocations is not before
     assert bench.knows(6)
     assert bench.fresh
 
 
 def test_a_snapshot_of_a_node_that_is_behind_waits_until_it_has_caught_up(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
-    bench.replica.connect()
-    bench.replica.receive(snapshot(3))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(3))
     assert bench.knows(5)
-    assert str(bench.replica.cursor) == f"{EPOCH}:5"
-    bench.replica.receive(message(entry(4), cursor=4))
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:5"
+    bench.follower_state.receive(message(entry(4), cursor=4))
     assert bench.counters.resets == 1
-    bench.replica.receive(message(entry(5), cursor=5))
+    bench.follower_state.receive(message(entry(5), cursor=5))
     assert bench.counters.resets == 2
     assert all(bench.knows(n) for n in range(1, 6))
 
 
 def test_a_half_built_snapshot_is_dropped_with_its_stream(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
-    assert bench.replica.connect() == f"{EPOCH}:2"
-    bench.replica.receive(message(entry(3), cursor=3))
+    bench.follower_state.receive(snapshot(2))
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
+    assert bench.follower_state.connect() == f"{EPOCH}:2"
+    bench.follower_state.receive(message(entry(3), cursor=3))
     assert bench.knows(1)
     assert bench.knows(3)
 
 
 def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
-    bench.replica.connect()
-    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
     assert not bench.fresh
     bench.prove("epoch-two:1")
     assert bench.fresh
 
 
 def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove(3)
     assert not bench.fresh
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
     bench.prove(9)
     assert not bench.fresh
-    assert bench.replica.connect() == ""
-    bench.replica.receive(snapshot(3))
+    assert bench.follower_state.connect() == ""
+    bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     assert bench.fresh
     assert not bench.knows(5)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
 
 
 def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
-    bench.replica.receive(snapshot(3))
+    bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     bench.prove(2)
     assert not bench.fresh
     bench.prove(3)  # its third entry is another one
     assert not bench.fresh
-    bench.replica.receive(snapshot(3))
+    bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     assert bench.fresh
 
@@ -526,257 +526,261 @@ def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench
 def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that_was_known(
     bench: Bench,
 ) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
-    assert bench.replica.connect() == f"{EPOCH}:5"
-    bench.replica.receive(snapshot(3))  # of a node that is behind, for all that is known
-    assert not bench.replica.needs_new_stream(10)
+    assert bench.follower_state.connect() == f"{EPOCH}:5"
+    bench.follower_state.receive(snapshot(3))  # of a node that is behind, for all that is known
+    assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
     assert not bench.fresh
-    assert bench.replica.needs_new_stream(10)
-    assert bench.replica.connect() == ""
-    bench.replica.receive(snapshot(3))
-    assert not bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
+    assert bench.follower_state.connect() == ""
+    bench.follower_state.receive(snapshot(3))
+    assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
     assert bench.fresh
 
 
 @pytest.mark.parametrize("put_back", [False, True])
 def test_a_set_of_another_log_was_never_proven(bench: Bench, *, put_back: bool) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     if put_back:
         bench.prove(3)
-        bench.replica.receive(snapshot(3))
+        bench.follower_state.receive(snapshot(3))
     else:
-        bench.replica.receive(snapshot(3, cursor="epoch-two:3"))
-    assert bench.replica.feed.proven_at == float("-inf")
+        bench.follower_state.receive(snapshot(3, cursor="epoch-two:3"))
+    assert bench.follower_state.feed.proven_at == float("-inf")
 
 
 def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(5)
-    proven_at = bench.replica.feed.proven_at
-    bench.replica.distrust()
-    bench.replica.receive(snapshot(6))
-    assert bench.replica.feed.proven_at == proven_at
+    proven_at = bench.follower_state.feed.proven_at
+    bench.follower_state.distrust()
+    bench.follower_state.receive(snapshot(6))
+    assert bench.follower_state.feed.proven_at == proven_at
 
 
 def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
-    overtaken = bench.replica.begin_probe()
+    bench.follower_state.receive(snapshot(1))
+    overtaken = bench.follower_state.begin_probe()
     bench.clock.advance(1.0)
     bench.prove(1)
-    bench.replica.answer(overtaken, f"{EPOCH}:1")
+    bench.follower_state.answer(overtaken, f"{EPOCH}:1")
     bench.clock.advance(S - 0.5)
     assert bench.fresh
-    assert bench.replica.feed.proven_at == bench.clock.elapsed() - (S - 0.5)
+    assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - (S - 0.5)
 
 
 def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(2)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(10.5)
-    assert bench.replica.needs_new_stream(10)
-    bench.replica.connect()
-    assert not bench.replica.needs_new_stream(10)
-    bench.replica.receive(message(entry(2), cursor=2))
+    assert bench.follower_state.needs_new_stream(10)
+    bench.follower_state.connect()
+    assert not bench.follower_state.needs_new_stream(10)
+    bench.follower_state.receive(message(entry(2), cursor=2))
     bench.clock.advance(10.5)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
 
 
 def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     for number in range(2, 9):
         bench.prove(number * 1000)
         bench.clock.advance(6)
-        bench.replica.receive(message(entry(number), cursor=number))
+        bench.follower_state.receive(message(entry(number), cursor=number))
         bench.clock.advance(6)
-        assert not bench.replica.needs_new_stream(10)
+        assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(6)
-    assert bench.replica.needs_new_stream(10)
+    assert bench.follower_state.needs_new_stream(10)
 
 
 @pytest.mark.parametrize("step", [-3600, -86_400, 3600, 86_400])
 def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_again(
     bench: Bench, step: float
 ) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(step)
     assert not bench.fresh
-    bench.replica.sweep()
+    bench.follower_state.sweep()
     assert bench.knows(2)
     bench.prove(2)
     assert not bench.fresh
-    assert bench.replica.needs_new_stream(10)
-    assert bench.replica.connect() == ""
-    bench.replica.receive(snapshot(2))
+    assert bench.follower_state.needs_new_stream(10)
+    assert bench.follower_state.connect() == ""
+    bench.follower_state.receive(snapshot(2))
     assert not bench.fresh
     bench.prove(2)
     assert bench.fresh
 
 
 def test_a_machine_that_was_suspended_is_not_fresh(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.advance(8 * 3600)  # both clocks count a suspend
     assert not bench.fresh
 
 
 def test_a_paused_virtual_machine_is_caught_by_the_wall_clock(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(S)  # elapsed time stood still, the wall clock was put right
     assert not bench.fresh
 
 
 def test_entries_expire(bench: Bench) -> None:
-    bench.replica.receive(snapshot(2))
+    bench.follower_state.receive(snapshot(2))
     bench.clock.advance(100_000)
-    bench.replica.sweep()
+    bench.follower_state.sweep()
     assert bench.knows(2)
     bench.clock.advance(119)
-    bench.replica.sweep()
+    bench.follower_state.sweep()
     assert bench.knows(2)  # the wall clock may have gone back by a minute twice: before a probe, and since
     bench.clock.advance(2)
-    bench.replica.sweep()
+    bench.follower_state.sweep()
     assert not bench.knows(2)
 
 
 def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1, key_set=key_set(5)))
+    bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
     for bad in (
         key_set(4),
         key_set(6, "https://other.test"),
         key_service_pb2.KeySet(revision=7, issuer=ISSUER),
     ):
-        bench.replica.receive(message(cursor=1, key_set=bad))
+        bench.follower_state.receive(message(cursor=1, key_set=bad))
     assert bench.taken == [(5, 1)]
     assert bench.counters.key_sets_refused == 3
-    assert not bench.replica.take_key_set(key_set(3))
-    assert bench.replica.take_key_set(key_set(5))
+    assert not bench.follower_state.take_key_set(key_set(3))
+    assert bench.follower_state.take_key_set(key_set(5))
     assert bench.taken == [(5, 1)]
-    assert bench.replica.take_key_set(key_set(6))
+    assert bench.follower_state.take_key_set(key_set(6))
     assert bench.taken == [(5, 1), (6, 1)]
-    assert bench.replica.key_revision == 6
+    assert bench.follower_state.key_revision == 6
 
 
 def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
-    assert bench.replica.take_key_set(key_set(6, "https://other.test")) is False
-    assert bench.replica.issuer_seen == "https://other.test"
-    assert bench.replica.key_revision < 0
+    assert bench.follower_state.take_key_set(key_set(6, "https://other.test")) is False
+    assert bench.follower_state.issuer_seen == "https://other.test"
+    assert bench.follower_state.key_revision < 0
     bench.usable = False
-    assert bench.replica.take_key_set(key_set(6)) is False
-    assert bench.replica.issuer_seen == ISSUER
-    assert (bench.replica.key_revision < 0, bench.replica.jwks, bench.taken) == (True, [], [])
+    assert bench.follower_state.take_key_set(key_set(6)) is False
+    assert bench.follower_state.issuer_seen == ISSUER
+    assert (bench.follower_state.key_revision < 0, bench.follower_state.jwks, bench.taken) == (True, [], [])
     assert (bench.counters.key_sets, bench.counters.key_sets_refused) == (0, 2)
     bench.usable = True
-    assert bench.replica.take_key_set(key_set(0)) is True
-    assert bench.replica.take_key_set(key_set(0)) is True
-    assert (bench.replica.key_revision, len(bench.replica.jwks), bench.taken) == (0, 1, [(0, 1)])
+    assert bench.follower_state.take_key_set(key_set(0)) is True
+    assert bench.follower_state.take_key_set(key_set(0)) is True
+    assert (bench.follower_state.key_revision, len(bench.follower_state.jwks), bench.taken) == (
+        0,
+        1,
+        [(0, 1)],
+    )
     assert (bench.counters.key_sets, bench.counters.key_sets_refused) == (1, 2)
-    assert bench.replica.jwks[0]["kid"] == Mint().jwk["kid"]
+    assert bench.follower_state.jwks[0]["kid"] == Mint().jwk["kid"]
 
 
 def test_a_snapshot_of_another_log_with_older_keys_counts_them_from_there(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5, key_set=key_set(5)))
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True, key_set=key_set(2)))
+    bench.follower_state.receive(snapshot(5, key_set=key_set(5)))
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
     assert bench.taken == [(5, 1)]
-    bench.replica.receive(message(cursor="epoch-two:0"))
+    bench.follower_state.receive(message(cursor="epoch-two:0"))
     assert bench.taken == [(5, 1), (2, 1)]
-    assert bench.replica.key_revision == 2
+    assert bench.follower_state.key_revision == 2
 
 
 def test_keys_of_another_log_replace_those_of_the_first_revision(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1, key_set=key_set(0)))
-    bench.replica.connect()
+    bench.follower_state.receive(snapshot(1, key_set=key_set(0)))
+    bench.follower_state.connect()
     others = Mint().jwk, Mint().jwk
-    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(0, ISSUER, *others)))
+    bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(0, ISSUER, *others)))
     assert bench.taken == [(0, 1), (0, 2)]
 
 
 def test_a_first_snapshot_does_not_replace_newer_keys_that_were_asked_for(bench: Bench) -> None:
-    assert bench.replica.take_key_set(key_set(5))
-    bench.replica.receive(snapshot(1, key_set=key_set(4)))
+    assert bench.follower_state.take_key_set(key_set(5))
+    bench.follower_state.receive(snapshot(1, key_set=key_set(4)))
     assert bench.taken == [(5, 1)]
-    assert bench.replica.key_revision == 5
+    assert bench.follower_state.key_revision == 5
 
 
 def test_a_whole_snapshot_is_progress(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(9)
-    bench.replica.connect()
-    bench.replica.receive(message(reset=True))
+    bench.follower_state.connect()
+    bench.follower_state.receive(message(reset=True))
     bench.clock.advance(6)
-    bench.replica.receive(message(cursor=5))
+    bench.follower_state.receive(message(cursor=5))
     bench.clock.advance(6)
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
 
 
 def test_a_head_that_is_applied_proves_beside_one_that_is_not(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(9)
     bench.prove(1)
     assert bench.fresh
 
 
 def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
-    bench.replica.receive(snapshot(3))
-    bench.replica.receive(message(entry(2), entry(3), entry(4), cursor=4))
-    assert str(bench.replica.cursor) == f"{EPOCH}:4"
+    bench.follower_state.receive(snapshot(3))
+    bench.follower_state.receive(message(entry(2), entry(3), entry(4), cursor=4))
+    assert str(bench.follower_state.cursor) == f"{EPOCH}:4"
     assert bench.knows(4)
 
 
 def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     began = bench.clock.elapsed()
     for head in range(2, 11):
         bench.prove(head)
         bench.clock.advance(0.25)
-    bench.replica.receive(message(entry(2), cursor=2))
-    assert bench.replica.feed.proven_at == float("-inf")  # the oldest of nine was dropped
+    bench.follower_state.receive(message(entry(2), cursor=2))
+    assert bench.follower_state.feed.proven_at == float("-inf")  # the oldest of nine was dropped
     for number in range(3, 11):
-        bench.replica.receive(message(entry(number), cursor=number))
-        assert bench.replica.feed.proven_at == began + 0.25 * (number - 2)
+        bench.follower_state.receive(message(entry(number), cursor=number))
+        assert bench.follower_state.feed.proven_at == began + 0.25 * (number - 2)
     assert bench.fresh
 
 
 def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(3)
-    bench.replica.connect()
-    bench.replica.receive(snapshot(3))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(3))
     assert bench.fresh
-    bench.replica.receive(snapshot(3, cursor="epoch-two:3"))
+    bench.follower_state.receive(snapshot(3, cursor="epoch-two:3"))
     assert not bench.fresh
 
 
 def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5))
+    bench.follower_state.receive(snapshot(5))
     bench.prove(6)
     bench.prove(3)
-    bench.replica.connect()
-    bench.replica.receive(snapshot(3))
-    bench.replica.receive(message(entry(4), entry(5), entry(6), cursor=6))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(3))
+    bench.follower_state.receive(message(entry(4), entry(5), entry(6), cursor=6))
     assert not bench.fresh
-    assert not bench.replica.needs_new_stream(10)
+    assert not bench.follower_state.needs_new_stream(10)
 
 
 def test_freshness_ends_by_the_wall_clock_a_minute_before_its_probe(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1))
+    bench.follower_state.receive(snapshot(1))
     bench.prove(1)
-    feed, now = bench.replica.feed, bench.clock.now()
+    feed, now = bench.follower_state.feed, bench.clock.now()
     assert (feed.fresh_from, feed.fresh_to) == (now - 60.0, now + S)
     assert (feed.proven_at, feed.fresh_until) == (bench.clock.elapsed(), bench.clock.elapsed() + S)
 
 
 def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
-    bench.replica.receive(snapshot(1, key_set=key_set(5)))
-    bench.replica.connect()
-    bench.replica.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
+    bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
     assert bench.taken == [(5, 1), (1, 1)]
 
 
@@ -784,24 +788,24 @@ def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
 def test_keys_of_a_log_put_back_to_an_earlier_state_may_have_been_put_back_too(
     bench: Bench, revision: int
 ) -> None:
-    bench.replica.receive(snapshot(5, key_set=key_set(2)))
+    bench.follower_state.receive(snapshot(5, key_set=key_set(2)))
     bench.prove(3)
     restored = Mint().jwk, Mint().jwk
-    bench.replica.receive(snapshot(3, key_set=key_set(revision, ISSUER, *restored)))
+    bench.follower_state.receive(snapshot(3, key_set=key_set(revision, ISSUER, *restored)))
     assert bench.taken == [(2, 1), (revision, 2)]
-    assert bench.replica.key_revision == revision
+    assert bench.follower_state.key_revision == revision
 
 
 def test_keys_of_a_node_that_is_behind_do_not_replace_newer_ones(bench: Bench) -> None:
-    bench.replica.receive(snapshot(5, key_set=key_set(5)))
-    bench.replica.connect()
-    bench.replica.receive(snapshot(3, key_set=key_set(4)))
-    bench.replica.receive(message(entry(4), entry(5), cursor=5))
+    bench.follower_state.receive(snapshot(5, key_set=key_set(5)))
+    bench.follower_state.connect()
+    bench.follower_state.receive(snapshot(3, key_set=key_set(4)))
+    bench.follower_state.receive(message(entry(4), entry(5), cursor=5))
     assert bench.taken == [(5, 1)]
 
 
 def test_keys_come_before_the_first_snapshot_is_complete(bench: Bench) -> None:
-    bench.replica.receive(message(reset=True, key_set=key_set(2)))
+    bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
     assert bench.taken == [(2, 1)]
 
 
@@ -846,7 +850,7 @@ class NeverStale(RuleBasedStateMachine):
 
     @rule()
     def connect(self) -> None:
-        cursor = self.bench.replica.connect()
+        cursor = self.bench.follower_state.connect()
         self.wire.clear()
         epoch, _, sequence = cursor.partition(":")
         known = int(sequence or -1)
@@ -881,9 +885,9 @@ class NeverStale(RuleBasedStateMachine):
     @rule()
     def receive(self) -> None:
         try:
-            self.bench.replica.receive(self.wire.pop(0))
+            self.bench.follower_state.receive(self.wire.pop(0))
         except StreamProtocolError:
-            self.bench.replica.distrust()
+            self.bench.follower_state.distrust()
             self.connect()
 
     @rule()
@@ -899,7 +903,7 @@ class NeverStale(RuleBasedStateMachine):
 
     @rule()
     def probe(self) -> None:
-        self.probes.append(self.bench.replica.begin_probe())
+        self.probes.append(self.bench.follower_state.begin_probe())
 
     @precondition(lambda self: self.probes)
     @rule()
@@ -910,8 +914,8 @@ class NeverStale(RuleBasedStateMachine):
     @rule(last=st.booleans())
     def receive_answer(self, *, last: bool) -> None:
         probe, head = self.answers.pop(-1 if last else 0)
-        self.bench.replica.answer(probe, head)
-        if self.bench.replica.needs_new_stream(10):
+        self.bench.follower_state.answer(probe, head)
+        if self.bench.follower_state.needs_new_stream(10):
             self.connect()
 
     @rule()
@@ -944,7 +948,7 @@ class NeverStale(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.bench.replica.sweep()
+        self.bench.follower_state.sweep()
 
     @rule()
     def another_log(self) -> None:
@@ -959,12 +963,12 @@ class NeverStale(RuleBasedStateMachine):
         if (
             bench is None
             or not bench.fresh
-            or str(bench.replica.cursor).partition(":")[0] != f"epoch-{self.epoch:03}"
+            or str(bench.follower_state.cursor).partition(":")[0] != f"epoch-{self.epoch:03}"
         ):
             return
         for number, acknowledged in enumerate(self.log, 1):
             if acknowledged < bench.clock.running - S:
-                assert bench.replica.feed.revocations.has_token_id(f"id-{self.epoch}-{number}", None)
+                assert bench.follower_state.feed.revocations.has_token_id(f"id-{self.epoch}-{number}", None)
 
 
 TestNeverStale = NeverStale.TestCase
