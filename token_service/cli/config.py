@@ -35,7 +35,7 @@ def command(settings: Settings, format_: str) -> None:
     if format_ == "markdown":
         click.echo("\n".join(_markdown()))
         return
-    from token_service.app.node import check
+    from token_service.app.check import check
 
     asyncio.run(check(settings))
     click.echo("\n".join(_text(settings)))

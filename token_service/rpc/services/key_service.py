@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.manager import KeyManager
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
@@ -15,6 +17,7 @@ from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
 from token_service.core.revocation.revoker import RevokeCommand, Revoker
 from token_service.errors import ConfigurationError
 from token_service.rpc.convert.responses import key_set, signing_key
+from token_service.rpc.server.service import UnaryMethod
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 from token_service.tokens.revocation import RevocationTarget
@@ -26,6 +29,9 @@ _ALGORITHMS: Final = (Algorithm.RS256.value, Algorithm.ES256.value, Algorithm.ED
 class KeyService:
     """The methods of KeyService."""
 
+    name: Final = pb.DESCRIPTOR.services_by_name["KeyService"].full_name
+    is_serving: Final = True
+
     def __init__(
         self, keyring: Keyring, key_manager: KeyManager, revoker: Revoker, clock: Clock, issuer_name: str
     ) -> None:
@@ -34,6 +40,18 @@ class KeyService:
         self._revoker = revoker
         self._clock = clock
         self._issuer_name = issuer_name
+
+    def methods(self) -> Sequence[UnaryMethod]:
+        """See `Service`."""
+        admin = Permission.ADMIN
+        return (
+            UnaryMethod("GetKeySet", None, pb.GetKeySetRequest, self.GetKeySet),
+            UnaryMethod("ListSigningKeys", admin, pb.ListSigningKeysRequest, self.ListSigningKeys),
+            UnaryMethod("PrepareSigningKey", admin, pb.PrepareSigningKeyRequest, self.PrepareSigningKey),
+            UnaryMethod("ActivateSigningKey", admin, pb.ActivateSigningKeyRequest, self.ActivateSigningKey),
+            UnaryMethod("RetireSigningKey", admin, pb.RetireSigningKeyRequest, self.RetireSigningKey),
+            UnaryMethod("RevokeSigningKey", admin, pb.RevokeSigningKeyRequest, self.RevokeSigningKey),
+        )
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, caller: Caller | None) -> pb.GetKeySetResponse:
         """The public keys."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from token_service.clock import Clock
@@ -19,6 +20,7 @@ from token_service.core.validation.introspector import Introspection, Introspect
 from token_service.errors import InvalidReason, InvalidRequestError
 from token_service.rpc.convert.requests import (
     is_local,
+    is_waiting,
     issue_command,
     refresh_command,
     revoke_command,
@@ -26,6 +28,8 @@ from token_service.rpc.convert.requests import (
     token_query,
 )
 from token_service.rpc.convert.responses import active_jwt, issued_tokens, opaque_claims
+from token_service.rpc.server.service import StreamMethod, UnaryMethod
+from token_service.rpc.stream.feed import Feed
 from token_service.tokens.opaque_token import looks_opaque
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.tokens.verified_cache import CacheEntry
@@ -45,7 +49,9 @@ _INACTIVE: Final = {
 
 
 class TokenService:
-    """The methods of TokenService but for StreamRevocations, which is `Feed`'s."""
+    """The methods of TokenService. Its streams are those of `Feed`."""
+
+    name: Final = pb.DESCRIPTOR.services_by_name["TokenService"].full_name
 
     def __init__(
         self,
@@ -58,6 +64,7 @@ class TokenService:
         validators: Validators,
         clock: Clock,
         issuer_name: str,
+        feed: Feed,
     ) -> None:
         self._issuer = issuer
         self._refresher = refresher
@@ -68,10 +75,44 @@ class TokenService:
         self._validators = validators
         self._clock = clock
         self._issuer_name = issuer_name
+        self._feed = feed
         self._answered: dict[bytes, tuple[CacheEntry, int]] = {}
         """What an active JWT was answered from, and the generation of the keys, by encoded request."""
         self._cursor = Cursor("", 0)
         self._encoded_cursor = b""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether this node knows enough of the revocation log to answer."""
+        return self._feed.is_fresh
+
+    def methods(self) -> Sequence[UnaryMethod | StreamMethod]:
+        """See `Service`."""
+        validate = Permission.VALIDATE
+        return (
+            UnaryMethod("IssueToken", Permission.ISSUE, pb.IssueTokenRequest, self.IssueToken),
+            UnaryMethod(
+                "ValidateToken",
+                validate,
+                pb.ValidateTokenRequest,
+                self.ValidateToken,
+                at_once=self.validate_at_once,
+            ),
+            UnaryMethod(
+                "BatchValidateTokens", validate, pb.BatchValidateTokensRequest, self.BatchValidateTokens
+            ),
+            UnaryMethod("RefreshToken", Permission.REFRESH, pb.RefreshTokenRequest, self.RefreshToken),
+            UnaryMethod(
+                "RevokeToken", Permission.REVOKE, pb.RevokeTokenRequest, self.RevokeToken, waits=is_waiting
+            ),
+            UnaryMethod(
+                "ConfirmRevocations",
+                Permission.SUBSCRIBE,
+                pb.ConfirmRevocationsRequest,
+                self.ConfirmRevocations,
+            ),
+            StreamMethod("StreamRevocations", Permission.SUBSCRIBE, pb.StreamRevocationsRequest, self._feed),
+        )
 
     async def IssueToken(self, request: pb.IssueTokenRequest, caller: Caller | None) -> pb.IssueTokenResponse:
         """Issue tokens."""
