@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
 from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.clock import Clock
@@ -158,6 +159,7 @@ class Node:
         seed: int = 1,
         signing_may_fail: bool = False,
         max_revocations: int = 1_000_000,
+        mirror: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -173,6 +175,7 @@ class Node:
                 clock=clock,
                 entropy=random.Random(seed).randbytes,
                 audit=self.audit,
+                mirror=mirror if mirror is not None else MemoryMirror(MemoryMirrorData()),
             ),
             CoreOptions(
                 node_id=node_id,
@@ -197,6 +200,12 @@ class Node:
         await self.core.start()
         self.audit.events.clear()
         return self
+
+    @property
+    def published(self) -> list[Revocation]:
+        """The entries handed to the mirror, as long as nothing takes them on to it."""
+        assert self.core.mirroring is not None
+        return [entry for _, entry in self.core.mirroring._queue]
 
     @property
     def policy(self) -> Policy:
