@@ -173,7 +173,7 @@ async def test_a_second_signal_ends_a_node_that_is_stopping_at_once() -> None:
         call = asyncio.create_task(api.revoke(subject="waited-for", wait=60))
         await is_followed()  # its answer comes after the call before it was taken
         node.send_signal(signal.SIGTERM)
-        await eventually(lambda: "bootstrap stopping" in node.log_text(), timeout=20)
+        await eventually(lambda: "serve stopping" in node.log_text(), timeout=20)
         node.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(node.wait) == 1
         assert "a second signal: ending at once" in node.log_text()

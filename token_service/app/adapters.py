@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from token_service.app.core import Core, CoreOptions, Ports, build_core
 from token_service.clock import SystemClock
-from token_service.config import Settings, Url, load_key_encryption_keys
+from token_service.config import Settings, load_key_encryption_keys
 from token_service.core.events.audit import Audit
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.policies.policy import Policies
@@ -25,6 +25,7 @@ from token_service.signers.local import LocalKeys
 from token_service.signers.providers import SigningProviders
 from token_service.stores.sql.stores import SqlStores
 from token_service.tokens.algorithms import Algorithm
+from token_service.urls import Url
 
 if TYPE_CHECKING:
     from token_service.stores.redis.mirror import RedisMirror
@@ -39,7 +40,7 @@ def new_node_id() -> str:
 
 def open_stores(settings: Settings) -> SqlStores:
     """The stores of the configured database. Does no I/O. Raises `ConfigurationError`."""
-    return SqlStores(settings.database_url.reveal(), pool_size=settings.database_pool_size)
+    return SqlStores(settings.database_url.text, pool_size=settings.database_pool_size)
 
 
 @asynccontextmanager

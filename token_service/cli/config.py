@@ -7,7 +7,8 @@ import asyncio
 import click
 
 from token_service.cli.settings_options import ListingCommand, settings_options
-from token_service.config import SETTINGS, Setting, Settings, duration_text
+from token_service.config import SETTINGS, Setting, Settings
+from token_service.durations import duration_text
 
 
 @click.command("config", cls=ListingCommand)
