@@ -34,7 +34,7 @@ from tests.benchmarks.table import Row
 from tests.support.postgres import PostgresDatabases, driver_url
 from tests.support.processes import ServiceProcess
 from tests.support.token_mint import AUDIENCE, ISSUER, Mint
-from token_service.app.node import administer_keys
+from token_service.app.administration import administer_keys
 from token_service.config import load_settings
 from token_service.config.settings import DATABASE_FILE
 from token_service.stores.sql.schema import sessions

@@ -121,7 +121,7 @@ async def test_several_processes_on_one_file_come_and_go(sqlite_database: str) -
 async def test_odd_names_of_files_are_opened_as_they_are(sqlite_database: str, tmp_path: Path) -> None:
     odd = tmp_path / "a%20b#c d.db"
     shutil.copy(sqlite_database.removeprefix("sqlite:///"), odd)
-    async with SqlStores(f"sqlite:///{str(odd).replace('%', '%25')}") as stores:
+    async with SqlStores(f"sqlite:///{str(odd).replace('%', '%25').replace('#', '%23')}") as stores:
         await append(stores, "x")
         assert (await stores.log.head()).sequence == 1
     with sqlite3.connect(odd) as connection:

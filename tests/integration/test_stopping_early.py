@@ -173,7 +173,7 @@ async def test_a_second_signal_ends_a_node_that_is_stopping_at_once() -> None:
         call = asyncio.create_task(api.revoke(subject="waited-for", wait=60))
         await is_followed()  # its answer comes after the call before it was taken
         node.send_signal(signal.SIGTERM)
-        await eventually(lambda: "bootstrap stopping" in node.log_text(), timeout=20)
+        await eventually(lambda: "serve stopping" in node.log_text(), timeout=20)
         node.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(node.wait) == 1
         assert "a second signal: ending at once" in node.log_text()
@@ -181,7 +181,7 @@ async def test_a_second_signal_ends_a_node_that_is_stopping_at_once() -> None:
 
 
 def test_a_process_that_does_not_stop_in_time_is_ended(tmp_path: Path) -> None:
-    program = "import threading, token_service.app.node as b; b._end_late(0.05); threading.Event().wait()"
+    program = "import threading, token_service.app.serve as s; s._end_late(0.05); threading.Event().wait()"
     process = ManagedProcess([sys.executable, "-c", program], log=tmp_path / "log")
     assert process.wait(60) == 1
     assert "not stopped within 0.05 s; ending at once" in process.log_text()

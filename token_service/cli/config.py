@@ -7,7 +7,8 @@ import asyncio
 import click
 
 from token_service.cli.settings_options import ListingCommand, settings_options
-from token_service.config import SETTINGS, Setting, Settings, duration_text
+from token_service.config import SETTINGS, Setting, Settings
+from token_service.durations import duration_text
 
 
 @click.command("config", cls=ListingCommand)
@@ -35,7 +36,7 @@ def command(settings: Settings, format_: str) -> None:
     if format_ == "markdown":
         click.echo("\n".join(_markdown()))
         return
-    from token_service.app.node import check
+    from token_service.app.check import check
 
     asyncio.run(check(settings))
     click.echo("\n".join(_text(settings)))

@@ -22,6 +22,6 @@ def command(settings: Settings) -> None:
       token-service migrate
       TOKEN_SERVICE_DATABASE_URL=postgresql://user:password@host/tokens token-service migrate
     """
-    from token_service.app.node import migrate
+    from token_service.app.administration import migrate
 
     click.echo(f"{settings.database_url} is at schema {asyncio.run(migrate(settings))}")

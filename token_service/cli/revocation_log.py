@@ -172,7 +172,7 @@ def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -
     from token_service.stores.sql.stores import SqlStores
 
     async def run() -> T:
-        async with SqlStores(settings.database_url.reveal()) as stores:
+        async with SqlStores(settings.database_url.text) as stores:
             await stores.require_current()
             return await work(stores.log)
 

@@ -61,7 +61,7 @@ def _end_in_order(_number: int, _frame: object) -> None:
 def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
     import uvloop
 
-    from token_service.app.node import serve
+    from token_service.app.serve import serve
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, ready))

@@ -2,7 +2,7 @@
 
 from token_service.config.key_encryption import load_key_encryption_keys, prepare_data_dir
 from token_service.config.settings import SETTINGS, Setting, Settings, load_settings, refusal
-from token_service.config.values import Address, LogFormat, Profile, UnixSocket, Url, duration_text
+from token_service.config.values import Address, LogFormat, Profile, UnixSocket
 
 __all__ = [
     "SETTINGS",
@@ -12,8 +12,6 @@ __all__ = [
     "Setting",
     "Settings",
     "UnixSocket",
-    "Url",
-    "duration_text",
     "load_key_encryption_keys",
     "load_settings",
     "prepare_data_dir",

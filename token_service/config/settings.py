@@ -16,19 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from token_service.config.values import (
     Address,
     LogFormat,
     Profile,
     UnixSocket,
-    UnusableValueError,
-    Url,
     choice,
     one_of,
     parse_address,
-    parse_database_url,
     parse_file,
     parse_flag,
     parse_grpc_address,
@@ -38,7 +34,6 @@ from token_service.config.values import (
     parse_redis_url,
     parse_rsa_bits,
     parse_secret,
-    redact_refused,
     seconds,
     whole,
 )
@@ -47,6 +42,7 @@ from token_service.files import read_regular
 from token_service.suggestions import did_you_mean, shown
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
+from token_service.urls import DatabaseUrl, UnusableValueError, Url, redact_refused
 
 PREFIX: Final = "TOKEN_SERVICE_"
 DATABASE_FILE: Final = "token_service.db"
@@ -134,8 +130,8 @@ class Settings:
         "Where HTTP listens: key set and health.",
         allowed="`host:port`; port 0 takes a free one",
     )
-    database_url: Url = _setting(
-        parse_database_url,
+    database_url: DatabaseUrl = _setting(
+        DatabaseUrl.parse,
         None,
         "The database. Put a password into the environment or the file, not into the flag.",
         allowed="`sqlite:///path/to/file` or `postgresql://user:password@host:5432/database`",
@@ -359,7 +355,7 @@ class Settings:
     @property
     def uses_sqlite(self) -> bool:
         """Whether the database is SQLite."""
-        return self.database_url.scheme.startswith("sqlite")
+        return self.database_url.path is not None
 
 
 def _table() -> Iterator[Setting]:
@@ -422,8 +418,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
     if values["database_url"] is None:
-        path = quote(str(data_dir / DATABASE_FILE), errors="surrogateescape")
-        values["database_url"] = Url(f"sqlite+aiosqlite:///{path}")
+        values["database_url"] = DatabaseUrl.of_file(data_dir / DATABASE_FILE)
     if values["issuer"] is None:
         values["issuer"] = default_issuer(values["http_address"])
     if values["key_encryption_key_file"] is None:

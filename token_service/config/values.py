@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
@@ -16,23 +15,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
+from token_service.durations import parse_duration
 from token_service.files import open_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.algorithms import RSA_SIZES
 from token_service.tokens.secret import Secret
+from token_service.urls import UnusableValueError, Url, split_url
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
 _LONGEST_SOCKET_PATH: Final = 107
 """Bytes: `sun_path` of Linux without the NUL."""
-
-
-class UnusableValueError(ValueError):
-    """Why a value can't be used.
-
-    Its message repeats nothing of the value, unlike those of the standard library.
-    """
 
 
 class Profile(StrEnum):
@@ -90,82 +84,6 @@ class UnixSocket:
         return f"unix:{self.path}"
 
 
-class Url:
-    """A URL that hides its password wherever it is shown. Read it with `reveal()`."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text: Final = text
-
-    def reveal(self) -> str:
-        """The URL as it is, with its password. Never log it."""
-        return self._text
-
-    @property
-    def scheme(self) -> str:
-        """What stands before `://`."""
-        return self._text.partition("://")[0]
-
-    def __str__(self) -> str:
-        """As it is written in a setting: without the driver, which is not the reader's business."""
-        scheme, separator, rest = redact_url(self._text).partition("://")
-        return scheme.partition("+")[0] + separator + rest
-
-    def __repr__(self) -> str:
-        return f"Url({redact_url(self._text)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return self._text == other._text if isinstance(other, Url) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
-def redact_url(text: str) -> str:
-    """`text` without the password it may hold, be it a URL or not."""
-    head, at, tail = text.rpartition("@")
-    if at:
-        scheme, separator, authority = head.partition("://")
-        user, colon, _ = authority.partition(":")
-        head = f"{scheme}://{user}{':***' if colon else ''}" if separator else "***"
-    text = f"{head}{at}{tail}"
-    base, question, query = text.partition("?")
-    parts = (
-        part if not _is_secret_parameter(part) else f"{part.partition('=')[0]}=***" if "=" in part else "***"
-        for part in query.split("&")
-    )
-    return f"{base}{question}{'&'.join(parts)}"
-
-
-def redact_refused(text: str) -> str:
-    """`text`, which may be a broken URL, without whatever in it may be a password.
-
-    Without a host the password stands where the port is expected, so only a host with a number is shown.
-    """
-    if "@" in text:
-        return redact_url(text)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        # What has an equals sign may be a connection string, "host=db password=...".
-        is_plain = not {":", "="}.intersection(text) or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
-        return text if is_plain else "***"
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    host, colon, port = authority.partition(":")
-    if colon and not authority.startswith("[") and not (host and re.fullmatch(r"[0-9]{0,5}", port)):
-        return f"{scheme}{separator}{host}:***"
-    shown, hash_, _ = redact_url(text).partition("#")
-    return shown + ("#***" if hash_ else "")
-
-
-_SECRET_PARAMETER: Final = re.compile(r"(?:pass|pwd|secret|token)[^=]*=", re.IGNORECASE)
-
-
-def _is_secret_parameter(part: str) -> bool:
-    # Also in what follows the first name: "user=a;password=b" is one parameter.
-    return bool(part and "=" not in part) or _SECRET_PARAMETER.search(unquote(part)) is not None
-
-
 def parse_address(text: str) -> Address:
     """`host:port`, with an IPv6 address in brackets."""
     host, colon, port = text.rpartition(":")
@@ -198,45 +116,9 @@ def parse_grpc_address(text: str) -> Address | UnixSocket:
     return UnixSocket(socket)
 
 
-def _split(text: str) -> SplitResult:
-    url = urlsplit(text)
-    try:
-        _ = url.port
-    except ValueError:
-        raise UnusableValueError(
-            "the port is no number; in a password write / ? # and @ as %2F %3F %23 and %40"
-        ) from None
-    if "#" in text:
-        raise UnusableValueError("write # as %23")
-    return url
-
-
-def parse_database_url(text: str) -> Url:
-    """A URL for SQLAlchemy, with the driver the service uses, of any spelling common for SQLite and
-    PostgreSQL.
-    """
-    url = _split(text)
-    if url.scheme in {"sqlite", "sqlite+aiosqlite"}:
-        path = url.path.removeprefix("/")
-        if url.netloc or not path or path == ":memory:":
-            raise UnusableValueError("no file")
-        if "?" in text:
-            raise UnusableValueError("write ? in the name of a file as %3F")
-        return Url(f"sqlite+aiosqlite:///{path}")
-    if url.scheme in {"postgres", "postgresql", "postgresql+asyncpg"}:
-        query = dict(parse_qsl(url.query, keep_blank_values=True))
-        if not url.path.strip("/") or not (url.hostname or "host" in query):
-            raise UnusableValueError("no host or no database")
-        if "sslmode" in query:  # libpq's name for what asyncpg calls ssl
-            query["ssl"] = query.pop("sslmode")
-        text = f"postgresql+asyncpg://{url.netloc}{url.path}"
-        return Url(f"{text}?{urlencode(query)}" if query else text)
-    raise UnusableValueError("unknown scheme")
-
-
 def parse_redis_url(text: str) -> Url:
     """A URL for redis-py."""
-    url = _split(text)
+    url = split_url(text)
     if url.scheme not in {"redis", "rediss", "unix"} or not (
         url.hostname or (url.scheme == "unix" and url.path)
     ):
@@ -350,15 +232,15 @@ def whole(low: int, high: int) -> dict[str, Any]:
     return {"parse": parse, "allowed": f"a whole number from {low} to {high}"}
 
 
-_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
 def seconds(low: str, high: str) -> dict[str, Any]:
-    """`parse` and `allowed` of a time within both bounds, in seconds."""
-    least, most = _duration(low), _duration(high)
+    """`parse` and `allowed` of a duration within both bounds, in seconds."""
+    least, most = parse_duration(low), parse_duration(high)
 
     def parse(text: str) -> float:
-        seconds = _duration(text)
+        try:
+            seconds = parse_duration(text)
+        except ValueError as error:
+            raise UnusableValueError(str(error)) from None
         if not least <= seconds <= most:
             raise UnusableValueError("out of range")
         return seconds
@@ -367,20 +249,3 @@ def seconds(low: str, high: str) -> dict[str, Any]:
         "parse": parse,
         "allowed": f"a time from {low} to {high}, e.g. `250ms`, `10s`, `5m`, `1h`; a bare number is seconds",
     }
-
-
-def duration_text(seconds: float) -> str:
-    """A time as it is written in a setting, in the largest unit that it is a whole number of."""
-    for unit, factor in sorted(_UNITS.items(), key=lambda item: -item[1]):
-        number = round(seconds / factor)
-        if number and abs(number * factor - seconds) < _UNITS["ms"] / 1000:
-            return f"{number}{unit}"
-    return f"{seconds:g}s"
-
-
-def _duration(text: str) -> float:
-    number = text.rstrip("mshd")
-    unit = text[len(number) :] or "s"
-    if unit not in _UNITS or not all(c in "0123456789." for c in number):
-        raise UnusableValueError("not a time")
-    return float(number) * _UNITS[unit]

@@ -248,7 +248,7 @@ async def test_a_key_that_has_gone_is_gone_from_the_module(
     async with LocalKeys() as local, Pkcs11Keys(token.module, token.label, pin, timeout=30) as module:
         providers = SigningProviders(local, module)
         clock = NodeClock(TrueTime())
-        keys = KeyNode(MemoryStores(clock), clock, factory=providers, opener=providers.open_signer)
+        keys = KeyNode(MemoryStores(clock), clock, factory=providers)
         await keys.start()
         first = keys.keyring.signer()
         assert await first.sign(b"x")

@@ -144,8 +144,7 @@ def test_a_chain_in_any_order_counts() -> None:
     assert vouched_until([first, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)
     assert vouched_until([first, *reversed(others)], [ROOT.x509]) == own_end(MIDDLE.certificate)
     # Two ways: by way of a certificate of its authority that ends earlier, and of one that ends later.
-    renewed = load_chain(low.renewed(lifetime=900).certificate)
+    sooner = low.renewed(lifetime=900).certificate
+    renewed = load_chain(sooner)
     assert vouched_until([first, *renewed, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)
-    assert vouched_until([first, *renewed, *others[1:]], [ROOT.x509]) == own_end(
-        low.renewed(lifetime=900).certificate
-    )
+    assert vouched_until([first, *renewed, *others[1:]], [ROOT.x509]) == own_end(sooner)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-import token_service.app.node
+import token_service.app.administration
 from token_service import __version__
 from token_service.cli import cli
 from token_service.cli.serve import hint
@@ -176,7 +176,7 @@ def test_what_fails_later_has_an_exit_code_and_a_message_too(
     async def fail(settings: Settings) -> str:
         raise error
 
-    monkeypatch.setattr(token_service.app.node, "migrate", fail)
+    monkeypatch.setattr(token_service.app.administration, "migrate", fail)
     result = run("migrate")
     assert result.exit_code == code
     assert result.stderr == f"Error: {error}\n"
@@ -186,7 +186,7 @@ def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch)
     async def migrate(settings: Settings) -> str:
         return "0007"
 
-    monkeypatch.setattr(token_service.app.node, "migrate", migrate)
+    monkeypatch.setattr(token_service.app.administration, "migrate", migrate)
     result = run("migrate", DATABASE_URL="postgresql://me:hunter2@db/t")
     assert result.stdout == "postgresql://me:***@db/t is at schema 0007\n"
 
@@ -206,7 +206,7 @@ def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch
     async def administer_keys(settings: Settings) -> AsyncIterator[SimpleNamespace]:
         yield SimpleNamespace(keyring=SimpleNamespace(signing_keys=lambda: [key]))
 
-    monkeypatch.setattr(token_service.app.node, "administer_keys", administer_keys)
+    monkeypatch.setattr(token_service.app.administration, "administer_keys", administer_keys)
     header, row = run("keys", "list").stdout.splitlines()
     assert header.split() == ["KEY", "ID", "ALGORITHM", "STATE", "CREATED"]
     assert row.split() == [key.key_id, "EdDSA", "active", "2026-01-01T00:13:20Z"]

@@ -8,8 +8,8 @@ import pytest
 
 from token_service.config import SETTINGS, Address, Profile, Settings, UnixSocket, load_settings
 from token_service.errors import ConfigurationError
-from token_service.stores.sql.engine.url import DatabaseUrl
 from token_service.tokens.algorithms import Algorithm
+from token_service.urls import DatabaseUrl
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
@@ -50,7 +50,7 @@ def test_nothing_set_gives_a_development_server_on_loopback() -> None:
     assert settings.profile is Profile.DEVELOPMENT
     assert str(settings.grpc_address) == "127.0.0.1:50051"
     assert str(settings.http_address) == "127.0.0.1:8080"
-    assert settings.database_url.reveal() == "sqlite+aiosqlite:///.token-service/token_service.db"
+    assert settings.database_url.path == Path(".token-service/token_service.db")
     assert settings.redis_url is None
     assert settings.key_encryption_key == ()
     assert settings.key_encryption_key_file == Path(".token-service/key-encryption.key")
@@ -95,7 +95,7 @@ def test_the_issuer_that_is_not_set_follows_the_http_address() -> None:
 @pytest.mark.parametrize("name", ["a b", "100%20", "what?", "a#b", "$(x)", "quote'\"", "\u00e9", "a&b=c"])
 def test_a_data_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
     settings = load(DATA_DIR=tmp_path / name)
-    url = DatabaseUrl.parse(settings.database_url.reveal())
+    url = DatabaseUrl.parse(settings.database_url.text)
     assert url.path == tmp_path / name / "token_service.db"
     assert settings.key_encryption_key_file == tmp_path / name / "key-encryption.key"
 
@@ -106,7 +106,7 @@ def test_an_empty_variable_is_not_set() -> None:
 
 def test_files_move_with_the_data_directory(tmp_path: Path) -> None:
     settings = load(DATA_DIR=tmp_path)
-    assert settings.database_url.reveal() == f"sqlite+aiosqlite:///{tmp_path}/token_service.db"
+    assert settings.database_url.path == tmp_path / "token_service.db"
     assert settings.key_encryption_key_file == tmp_path / "key-encryption.key"
 
 
@@ -133,18 +133,25 @@ def test_values(name: str, text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "url"),
+    ("text", "dsn"),
     [
-        ("sqlite:///a/b.db", "sqlite+aiosqlite:///a/b.db"),
-        ("sqlite:////var/b.db", "sqlite+aiosqlite:////var/b.db"),
-        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
-        ("postgresql+asyncpg://u:p%40@h:1/d", "postgresql+asyncpg://u:p%40@h:1/d"),
-        ("postgresql://h/d?sslmode=require", "postgresql+asyncpg://h/d?ssl=require"),
-        ("postgresql:///d?host=/run/postgresql", "postgresql+asyncpg:///d?host=%2Frun%2Fpostgresql"),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql+asyncpg://u:p%40@h:1/d", "postgresql://u:p%40@h:1/d"),
+        ("postgresql://h/d?ssl=require", "postgresql://h/d?sslmode=require"),
+        ("postgresql:///d?host=/run/postgresql", "postgresql:///d?host=/run/postgresql"),
+        ("postgresql://one:1,two:2/d", "postgresql://one:1,two:2/d"),
     ],
 )
-def test_a_database_url_gets_the_driver_in_use(text: str, url: str) -> None:
-    assert load(DATABASE_URL=text).database_url.reveal() == url
+def test_a_database_url_is_read_for_the_driver_in_use(text: str, dsn: str) -> None:
+    url = load(DATABASE_URL=text).database_url
+    assert (url.dsn, url.path, url.text) == (dsn, None, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("sqlite:///a/b.db", "a/b.db"), ("sqlite:////var/b.db", "/var/b.db")]
+)
+def test_a_database_url_may_name_a_file(text: str, path: str) -> None:
+    assert load(DATABASE_URL=text).database_url.path == Path(path)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from tests.unit.core.node import PlainWrap, RecordingAudit, open_signer
+from tests.unit.core.node import ISSUER, PlainWrap, RecordingAudit, SomeStores, open_signer
 from tests.unit.core.virtual_time import START
+from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.core.keys.key_wrap import KeyWrap
-from token_service.core.keys.keyring import Keyring, OpenSigner
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
-from token_service.core.keys.manager import KeyManager
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
-from token_service.core.subscribers.registry import Validators
+from token_service.core.policies.policy import Policies, PolicyBook
 from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (
     generate_private_key,
@@ -82,6 +81,9 @@ class KeyFactory:
             raise self.failure
         self.destroyed.append(key_id)
 
+    def open_signer(self, key: StoredSigningKey, private_key: Secret | None, /) -> Signer:
+        return _InModule(key) if key.provider == "pkcs11" else open_signer(key, private_key)
+
 
 class KeyRotatingWrap:
     """Wraps with the first of several key-encryption keys and unwraps with any."""
@@ -110,12 +112,8 @@ class _InModule:
         return b"signed in the module: " + signing_input
 
 
-def _open(key: StoredSigningKey, private_key: Secret | None) -> Signer:
-    return _InModule(key) if key.provider == "pkcs11" else open_signer(key, private_key)
-
-
 class KeyNode:
-    """What of one node looks after keys."""
+    """The part of one node that looks after keys."""
 
     def __init__(
         self,
@@ -127,7 +125,6 @@ class KeyNode:
         node_id: str = "node-1",
         algorithm: Algorithm = Algorithm.ES256,
         factory: Any = None,
-        opener: OpenSigner = _open,
         wrap: KeyWrap | None = None,
         period: float = PERIOD,
         announce: float = ANNOUNCE,
@@ -137,25 +134,19 @@ class KeyNode:
         self.audit = RecordingAudit()
         self.factory = factory or KeyFactory()
         self.rules = RotationRules(algorithm, period, announce)
-        wrap = wrap or PlainWrap()
-        store = keys if keys is not None else stores.keys
-        self.keyring = Keyring(store, wrap, algorithm, open_signer=opener)
-        self.validators = Validators(node_id, stores.nodes, clock)
-        self.manager = KeyManager(
-            store,
-            self.keyring,
-            wrap,
-            leases if leases is not None else stores.leases,
-            self.validators,
-            clock,
-            self.audit,
-            self.rules,
-            node_id=node_id,
-            generate=self.factory.generate,
-            entropy=random.Random(node_id).randbytes,
-            interval=10.0,
-            destroy=self.factory.destroy,
+        core = build_core(
+            Ports(
+                stores=SomeStores.of(stores, keys=keys, leases=leases),
+                key_provider=self.factory,
+                wrap=wrap or PlainWrap(),
+                clock=clock,
+                entropy=random.Random(node_id).randbytes,
+                audit=self.audit,
+            ),
+            CoreOptions(node_id=node_id, issuer=ISSUER, rotation=self.rules, accepted=frozenset(Algorithm)),
+            Policies(PolicyBook()),
         )
+        self.keyring, self.manager, self.validators = core.keyring, core.key_manager, core.validators
 
     async def start(self) -> KeyNode:
         await self.manager.ensure()

@@ -1,34 +1,25 @@
-"""A node as the composition root puts it together, on stores in memory and with keys that cost nothing."""
+"""A node as the composition root puts it together, on stores in memory and with keys that are cheap to make."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
+from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
+from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.access.quotas import RateQuota
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
-from token_service.core.issuing.issuer import Issuer
-from token_service.core.issuing.minter import Minter
-from token_service.core.issuing.refresher import Refresher
-from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
-from token_service.core.keys.manager import KeyManager
 from token_service.core.keys.store import StoredSigningKey
 from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
-from token_service.core.revocation.read_index import ReadIndex
-from token_service.core.revocation.replica import Replica
-from token_service.core.revocation.revoker import RevokeCommand, RevokeOutcome, Revoker
-from token_service.core.revocation.steady_time import SteadyTime
-from token_service.core.revocation.tailer import Tailer
-from token_service.core.sessions.browsing import Sessions
-from token_service.core.subscribers.registry import Validators
-from token_service.core.validation.introspector import Introspection, Introspector, TokenQuery
+from token_service.core.revocation.revoker import RevokeCommand, RevokeOutcome
+from token_service.core.validation.introspector import Introspection, TokenQuery
 from token_service.errors import ConfigurationError
 from token_service.signers.local import LocalSigner
 from token_service.signers.private_key import (
@@ -41,7 +32,6 @@ from token_service.signers.private_key import (
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import Revocation
 from token_service.tokens.secret import Secret
-from token_service.tokens.verifier import IssuerRules, Verifier
 
 ISSUER = "https://issuer.example"
 
@@ -121,8 +111,38 @@ def open_signer(key: StoredSigningKey, private_key: Secret | None) -> LocalSigne
     return LocalSigner(load_private_key(key.algorithm, private_key))
 
 
+class PlainKeys:
+    """A `KeyProvider` that makes keys in this thread, and remembers nothing of them."""
+
+    async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None, /) -> NewKey:
+        return await generate(algorithm, rsa_bits)
+
+    async def destroy(self, key_id: str, provider: str, /) -> None:
+        pass
+
+    def open_signer(self, key: StoredSigningKey, private_key: Secret | None, /) -> LocalSigner:
+        return open_signer(key, private_key)
+
+
+@dataclass(frozen=True)
+class SomeStores:
+    """`Stores`, each of which may be a test's own."""
+
+    sessions: Any
+    log: Any
+    keys: Any
+    leases: Any
+    nodes: Any
+
+    @classmethod
+    def of(cls, stores: Any, **others: Any) -> SomeStores:
+        """Those of `stores`, but for `others` that are not None."""
+        given = {name: store for name, store in others.items() if store is not None}
+        return cls(**{each.name: given.get(each.name, getattr(stores, each.name)) for each in fields(cls)})
+
+
 class Node:
-    """Everything between the edges of one node."""
+    """Everything between the edges of one node, on stores in memory."""
 
     def __init__(
         self,
@@ -137,101 +157,56 @@ class Node:
         node_id: str = "node-1",
         poll_interval: float = 1.0,
         max_staleness: float = 5.0,
-        time: SteadyTime | None = None,
         seed: int = 1,
         signing_may_fail: bool = False,
         max_revocations: int = 1_000_000,
+        mirror: Any = None,
     ) -> None:
-        self.signing_may_fail = signing_may_fail
-        self.max_revocations = max_revocations
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
-        self.session_store = sessions if sessions is not None else self.stores.sessions
-        self.log = log if log is not None else self.stores.log
+        ports = SomeStores.of(self.stores, sessions=sessions, log=log, nodes=nodes)
+        self.session_store, self.log = ports.sessions, ports.log
         self.policies = Policies(PolicyBook({"internal": policy or Policy()}))
-        self.entropy = random.Random(seed).randbytes
         self.audit = RecordingAudit()
-        self.published: list[Revocation] = []
-        self.keyring = Keyring(
-            self.stores.keys,
-            PlainWrap(),
-            algorithm,
-            open_signer=open_signer,
+        self.core = core = build_core(
+            Ports(
+                stores=ports,
+                key_provider=PlainKeys(),
+                wrap=PlainWrap(),
+                clock=clock,
+                entropy=random.Random(seed).randbytes,
+                audit=self.audit,
+                mirror=mirror if mirror is not None else MemoryMirror(MemoryMirrorData()),
+            ),
+            CoreOptions(
+                node_id=node_id,
+                issuer=ISSUER,
+                rotation=RotationRules(algorithm, period=90 * DAY, announce=600.0),
+                accepted=frozenset(Algorithm),
+                poll_interval=poll_interval,
+                max_staleness=max_staleness,
+                max_revocations=max_revocations,
+                signing_may_fail=signing_may_fail,
+            ),
+            self.policies,
         )
-        self.replica = Replica()
-        self.read_index = ReadIndex(self.log)
-        self.tailer = Tailer(
-            self.log,
-            self.replica,
-            self.read_index,
-            self.keyring,
-            clock,
-            poll_interval=poll_interval,
-            max_staleness=max_staleness,
-            time=time,
-        )
-        self.validators = Validators(node_id, nodes if nodes is not None else self.stores.nodes, clock)
-        self.key_manager = KeyManager(
-            self.stores.keys,
-            self.keyring,
-            PlainWrap(),
-            self.stores.leases,
-            self.validators,
-            clock,
-            self.audit,
-            RotationRules(algorithm, period=90 * DAY, announce=600.0),
-            node_id=node_id,
-            generate=generate,
-            entropy=self.entropy,
-            interval=10.0,
-        )
-        self.minter = Minter(ISSUER, self.keyring, self.entropy)
+        self.keyring, self.key_manager, self.minter = core.keyring, core.key_manager, core.minter
+        self.replica, self.read_index, self.tailer = core.replica, core.read_index, core.tailer
+        self.validators, self.verifier, self.time = core.validators, core.verifier, core.time
+        self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker
+        self.introspector, self.sessions = core.introspector, core.sessions
 
     async def start(self) -> Node:
-        """Load keys and replica, and build what needs them."""
-        await self.key_manager.ensure()
+        """Load keys and replica."""
+        await self.core.start()
         self.audit.events.clear()
-        await self.tailer.start()
-        rules = IssuerRules(ISSUER, frozenset(Algorithm))
-        self.verifier = Verifier([(rules, self.keyring.key_set)])
-        self.keyring.on_change(lambda: self.verifier.replace_key_set(ISSUER, self.keyring.key_set))
-        self.revoker = Revoker(
-            self.log,
-            self.tailer,
-            self.read_index,
-            self.verifier,
-            self.keyring,
-            self.key_manager,
-            self.validators,
-            self.audit,
-            quota=RateQuota("revocations", self.max_revocations, 60.0, self.clock.monotonic),
-            publish=self.published.extend,
-        )
-        self.issuer = Issuer(
-            self.session_store,
-            self.minter,
-            self.keyring,
-            self.policies,
-            self.replica,
-            issuer=ISSUER,
-            entropy=self.entropy,
-            audit=self.audit,
-        )
-        self.refresher = Refresher(
-            self.session_store,
-            self.minter,
-            self.keyring,
-            self.policies,
-            self.revoker,
-            self.tailer,
-            self.audit,
-            signing_may_fail=self.signing_may_fail,
-        )
-        self.introspector = Introspector(
-            self.verifier, self.replica, self.tailer, self.session_store, self.keyring, self.policies
-        )
-        self.sessions = Sessions(self.session_store, self.policies)
         return self
+
+    @property
+    def published(self) -> list[Revocation]:
+        """The entries handed to the mirror, as long as nothing takes them on to it."""
+        assert self.core.mirroring is not None
+        return [entry for _, entry in self.core.mirroring._queue]
 
     @property
     def policy(self) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
@@ -13,11 +13,14 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.unit.core.node import ISSUER, Node
+from tests.unit.core.node import Node
+from token_service.app.edges import make_feed, make_services
 from token_service.clock import SystemClock
 from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.server import GrpcServer
+from token_service.rpc.server.service import Service
+from token_service.rpc.stream.feed import Feed
 from token_service.telemetry import Metrics
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import (
@@ -34,9 +37,13 @@ TIMEOUT = 60.0
 class Served:
     """A running server with its node, and stubs of one channel to it."""
 
-    def __init__(self, node: Node, server: GrpcServer, address: str) -> None:
+    def __init__(
+        self, node: Node, server: GrpcServer, feed: Feed, services: Sequence[Service], address: str
+    ) -> None:
         self.node = node
         self.server = server
+        self.feed = feed
+        self.services = {service.name: service for service in services}
         self.address = address
         self.channel = grpc.aio.insecure_channel(address)
         self.use(self.channel)
@@ -168,35 +175,26 @@ async def serving(
     node_options.setdefault("algorithm", Algorithm.ES256)
     node = node or Node(SystemClock(), **node_options)
     await node.start()
+    authorizer, limits = authorizer or TrustingAuthorizer(), limits or GrpcLimits()
+    feed = make_feed(node.core, authorizer, limits)
+    services = make_services(node.core, feed)
     server = GrpcServer(
-        issuer=node.issuer,
-        refresher=node.refresher,
-        revoker=node.revoker,
-        introspector=node.introspector,
-        sessions=node.sessions,
-        keyring=node.keyring,
-        key_manager=node.key_manager,
-        replica=node.replica,
-        log=node.log,
-        read_index=node.read_index,
-        tailer=node.tailer,
-        validators=node.validators,
-        clock=node.clock,
-        issuer_name=ISSUER,
-        limits=limits or GrpcLimits(),
-        authorizer=authorizer or TrustingAuthorizer(),
+        services,
+        limits=limits,
+        authorizer=authorizer,
         address=address,
         reuse_port=False,
         tls=tls,
         metrics=Metrics({}, "test"),
     )
     async with AsyncExitStack() as stack:
-        for work in (node.tailer.run(), node.validators.run()):
-            stack.push_async_callback(_end, asyncio.create_task(work))
+        background = node.core.background()
+        for name in ("tailer", "validators"):
+            stack.push_async_callback(_end, asyncio.create_task(background[name]()))
         bound = await server.start()
         stack.push_async_callback(_end, asyncio.create_task(server.run()))
         stack.push_async_callback(server.stop, 2)
-        served = Served(node, server, bound)
+        served = Served(node, server, feed, services, bound)
         stack.push_async_callback(served.channel.close)
         yield served
 

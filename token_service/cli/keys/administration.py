@@ -17,7 +17,7 @@ from token_service.core.keys.store import StoredSigningKey
 from token_service.errors import KeyNotFoundError
 
 if TYPE_CHECKING:
-    from token_service.app.node import Keys
+    from token_service.app.administration import Keys
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ key_id_argument = click.argument("key_id", callback=lambda _ctx, _param, text: t
 
 def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:
     """Do `work` on the keys of the database."""
-    from token_service.app.node import administer_keys
+    from token_service.app.administration import administer_keys
 
     async def run() -> T:
         async with administer_keys(settings) as keys:

@@ -19,7 +19,7 @@ from token_service.config import Settings
 from token_service.core.keys.store import StoredSigningKey
 
 if TYPE_CHECKING:
-    from token_service.app.node import Keys
+    from token_service.app.administration import Keys
 
 
 @click.command("csr", cls=KeyCommand, short_help="Write a certificate request.")

@@ -11,7 +11,7 @@ from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 
 if TYPE_CHECKING:
-    from token_service.app.node import Keys
+    from token_service.app.administration import Keys
 
 
 @click.command(

@@ -23,7 +23,7 @@ from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
 if TYPE_CHECKING:
-    from token_service.app.node import Keys
+    from token_service.app.administration import Keys
 
 _PUBLIC_KEY_ALGORITHMS = [
     algorithm.value for algorithm in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from token_service.durations import parse_duration
 from token_service.errors import ConfigurationError
 from token_service.suggestions import did_you_mean, listed, shown
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
@@ -79,8 +80,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
 }
 _TOP: Final = ("default", "classifications", "clients", "callers")
 _SPANS: Final = frozenset({"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"})
-_SPAN = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
-_UNITS: Final = {None: 1, "s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
+_WHOLE: Final = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,16 +227,25 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
             raise ValueError("is not a list of names")
         return tuple(items)
-    is_text = isinstance(value, str | int) and not isinstance(value, bool)
-    match = _SPAN.fullmatch(str(value)) if is_text else None
-    if match is None or (match[2] and name not in _SPANS):
-        raise ValueError(
-            'is not a number of seconds, or a span like "90s", "15m", "8h", "7d"'
-            if name in _SPANS
-            else "is not a whole number"
-        )
-    number = int(match[1]) * _UNITS[match[2]]
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    number = _whole_seconds(text) if name in _SPANS else _whole(text)
     low, high = _RANGES[name]
     if not low <= number <= high:
         raise ValueError(f"is not from {low} to {high}")
     return number
+
+
+def _whole(text: str) -> int:
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError("is not a whole number")
+    return int(text)
+
+
+def _whole_seconds(text: str) -> int:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds.is_integer() or seconds < 0:
+        raise ValueError('is not a number of seconds, or a span like "90s", "15m", "8h", "7d"')
+    return int(seconds)

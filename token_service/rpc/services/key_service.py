@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.keys.administration import SigningKeys
@@ -10,11 +13,15 @@ from token_service.core.keys.manager import KeyManager
 from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.revoker import Revoker
 from token_service.rpc.convert.responses import key_set, signing_key
+from token_service.rpc.server.service import UnaryMethod
 from token_service.v1 import key_service_pb2 as pb
 
 
 class KeyService:
     """The methods of KeyService."""
+
+    name: Final = pb.DESCRIPTOR.services_by_name["KeyService"].full_name
+    is_serving: Final = True
 
     def __init__(
         self, keyring: Keyring, key_manager: KeyManager, revoker: Revoker, clock: Clock, issuer_name: str
@@ -24,6 +31,17 @@ class KeyService:
         self._key_revocation = KeyRevocation(keyring, revoker.carry_out)
         self._clock = clock
         self._issuer_name = issuer_name
+
+    def methods(self) -> Sequence[UnaryMethod]:
+        """See `Service`."""
+        return (
+            UnaryMethod("GetKeySet", pb.GetKeySetRequest, self.GetKeySet),
+            UnaryMethod("ListSigningKeys", pb.ListSigningKeysRequest, self.ListSigningKeys),
+            UnaryMethod("PrepareSigningKey", pb.PrepareSigningKeyRequest, self.PrepareSigningKey),
+            UnaryMethod("ActivateSigningKey", pb.ActivateSigningKeyRequest, self.ActivateSigningKey),
+            UnaryMethod("RetireSigningKey", pb.RetireSigningKeyRequest, self.RetireSigningKey),
+            UnaryMethod("RevokeSigningKey", pb.RevokeSigningKeyRequest, self.RevokeSigningKey),
+        )
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, caller: Caller) -> pb.GetKeySetResponse:
         """The public keys."""

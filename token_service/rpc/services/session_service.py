@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.sessions.browsing import Sessions
 from token_service.rpc.convert.requests import idle_timeout, session_filter
 from token_service.rpc.convert.responses import extended_session, session_message
+from token_service.rpc.server.service import UnaryMethod
 from token_service.v1 import session_service_pb2 as pb
 
 
 class SessionService:
     """The methods of SessionService."""
 
+    name: Final = pb.DESCRIPTOR.services_by_name["SessionService"].full_name
+    is_serving: Final = True
+
     def __init__(self, sessions: Sessions, clock: Clock) -> None:
         self._sessions = sessions
         self._clock = clock
+
+    def methods(self) -> Sequence[UnaryMethod]:
+        """See `Service`."""
+        return (
+            UnaryMethod("GetSession", pb.GetSessionRequest, self.GetSession),
+            UnaryMethod("ListSessions", pb.ListSessionsRequest, self.ListSessions),
+            UnaryMethod("ExtendSession", pb.ExtendSessionRequest, self.ExtendSession),
+        )
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         """One session."""

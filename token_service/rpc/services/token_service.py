@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from token_service.clock import Clock
@@ -18,6 +19,7 @@ from token_service.core.validation.introspector import Introspection, Introspect
 from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import (
     is_local,
+    is_waiting,
     issue_command,
     refresh_command,
     revoke_command,
@@ -25,6 +27,8 @@ from token_service.rpc.convert.requests import (
     token_query,
 )
 from token_service.rpc.convert.responses import active_jwt, issued_tokens, opaque_claims
+from token_service.rpc.server.service import StreamMethod, UnaryMethod
+from token_service.rpc.stream.feed import Feed
 from token_service.tokens.opaque_token import looks_opaque
 from token_service.tokens.revocation import Cursor
 from token_service.tokens.verified_cache import CacheEntry, TokenCache
@@ -43,7 +47,9 @@ _INACTIVE: Final = {
 
 
 class TokenService:
-    """The methods of TokenService but for StreamRevocations, which is `Feed`'s."""
+    """The methods of TokenService. Its streams are those of `Feed`."""
+
+    name: Final = pb.DESCRIPTOR.services_by_name["TokenService"].full_name
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class TokenService:
         validators: Validators,
         clock: Clock,
         issuer_name: str,
+        feed: Feed,
     ) -> None:
         self._issuer = issuer
         self._refresher = refresher
@@ -65,6 +72,7 @@ class TokenService:
         self._confirmations = Confirmations(read_index, validators)
         self._clock = clock
         self._issuer_name = issuer_name
+        self._feed = feed
         self._answered: dict[bytes, tuple[CacheEntry, int, bytes]] = {}
         """By encoded request of an active JWT: the entry it was answered from, the generation of the keys, and
         the encoded answer without its cursor.
@@ -73,6 +81,32 @@ class TokenService:
         """By token: the entry of an active JWT, and the encoded answer without its cursor."""
         self._cursor = Cursor("", 0)
         self._encoded_cursor = b""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether this node knows enough of the revocation log to answer."""
+        return self._feed.is_fresh
+
+    def methods(self) -> Sequence[UnaryMethod | StreamMethod]:
+        """See `Service`."""
+        return (
+            UnaryMethod("IssueToken", pb.IssueTokenRequest, self.IssueToken),
+            UnaryMethod(
+                "ValidateToken",
+                pb.ValidateTokenRequest,
+                self.ValidateToken,
+                at_once=self.validate_at_once,
+            ),
+            UnaryMethod("BatchValidateTokens", pb.BatchValidateTokensRequest, self.BatchValidateTokens),
+            UnaryMethod("RefreshToken", pb.RefreshTokenRequest, self.RefreshToken),
+            UnaryMethod("RevokeToken", pb.RevokeTokenRequest, self.RevokeToken, waits=is_waiting),
+            UnaryMethod(
+                "ConfirmRevocations",
+                pb.ConfirmRevocationsRequest,
+                self.ConfirmRevocations,
+            ),
+            StreamMethod("StreamRevocations", pb.StreamRevocationsRequest, self._feed),
+        )
 
     async def IssueToken(self, request: pb.IssueTokenRequest, caller: Caller) -> pb.IssueTokenResponse:
         """Issue tokens."""

@@ -159,6 +159,15 @@ class Feed:
         """How many streams are open."""
         return len(self._streams)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the replica is recent enough to answer from."""
+        try:
+            self._tailer.require_fresh()
+        except ReplicaStaleError:
+            return False
+        return True
+
     # --- What moves it ------------------------------------------------------------------------------------------------
 
     def applied(self, entries: Sequence[Revocation]) -> None:

@@ -317,20 +317,16 @@ class Life:
     """The time between a start and a stop of a process on one machine, whose database has no other clock."""
 
     def __init__(self, house: House, number: int = 1) -> None:
-        self.house = house
-        self.time = SteadyTime(house.clock)
-        self.janitor = house.janitor(time=self.time)
         self.node = Node(
             house.clock,
             stores=house.stores,
             policy=Policy(idle_timeout=30 * DAY, access_token_ttl=MAX_ACCESS_TOKEN_TTL),
             node_id=f"life-{number}",
             max_staleness=1e12,
-            time=self.time,
         )
+        self.janitor = house.janitor(time=self.node.time)
 
     async def start(self) -> Self:
-        await self.time.resume(self.house.leases)
         await self.node.start()
         await self.janitor.sweep()
         self.node.tailer._sweep()

@@ -15,7 +15,6 @@ from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, sequences
 from tests.unit.core.virtual_time import START, LoopClock, cancelled, settle, virtual_time
 from token_service.core.revocation.log import LogHead, RevocationDraft
-from token_service.core.revocation.mirroring import Mirroring
 from token_service.core.revocation.revoker import Revoker
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import Revocation, RevocationTarget
@@ -115,15 +114,21 @@ class Mirrored:
         self.stores = MemoryStores(self.clock)
         self.log = Intercepted(self.stores.log)
         self.mirror = FakeMirror()
-        self.node = Node(self.clock, stores=self.stores, log=self.log, poll_interval=60, max_staleness=300)
-        self.mirroring = Mirroring(
-            self.mirror, self.log, self.node.read_index, self.node.replica, self.node.tailer
+        self.node = Node(
+            self.clock,
+            stores=self.stores,
+            log=self.log,
+            mirror=self.mirror,
+            poll_interval=60,
+            max_staleness=300,
         )
+        mirroring = self.node.core.mirroring
+        assert mirroring is not None
+        self.mirroring = mirroring
         self.number = 0
 
     async def __aenter__(self) -> Self:
         await self.node.start()
-        self.node.revoker._publish = self.mirroring.publish
         self.tasks = [asyncio.create_task(self.node.tailer.run()), asyncio.create_task(self.mirroring.run())]
         await settle()
         return self

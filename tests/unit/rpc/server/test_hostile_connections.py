@@ -284,7 +284,7 @@ async def test_one_caller_at_its_limit_of_streams_keeps_no_other_from_following(
         assert (await honest.read()).reset
         for stream in (*streams, honest):
             stream.cancel()
-        await eventually(lambda: len(served.server.feed) == 0)
+        await eventually(lambda: len(served.feed) == 0)
         again = follow(pb.StreamRevocationsRequest(), metadata=as_caller("evil"))
         assert (await again.read()).reset
         again.cancel()

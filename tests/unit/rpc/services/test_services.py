@@ -302,7 +302,7 @@ async def test_what_is_remembered_of_answers_is_bounded(
     token = (await served.issue(scopes=["a"])).access_token
     for number in range(10):
         assert (await served.validate(token, required_scopes=["a"] * number)).active
-    assert len(served.server._tokens._answered) <= 3
+    assert len(served.services["token_service.v1.TokenService"]._answered) <= 3
 
 
 async def test_a_batch_answers_in_order(served: Served) -> None:

@@ -186,7 +186,7 @@ async def test_text_that_is_no_cursor_is_refused(cursor: str) -> None:
         assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", ["cursor"])
         failure = await refused(served.follow(subscriber_id="x" * 129).call.read())
         assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", ["subscriber_id"])
-        assert len(served.server.feed) == 0
+        assert len(served.feed) == 0
 
 
 async def test_a_cursor_of_another_node_that_is_ahead_is_waited_for() -> None:
@@ -283,7 +283,7 @@ async def test_without_the_database_a_stream_that_needs_it_says_so() -> None:
             assert ids_in(await reader.caught_up()) == {"id-30"}
         async with served.follow() as reader:
             assert (await reader.caught_up()).reset
-        assert len(served.server.feed) <= 2
+        assert len(served.feed) <= 2
 
 
 # --- Snapshots --------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ async def test_a_large_snapshot_comes_in_messages_of_a_size() -> None:
 async def test_readers_share_a_snapshot_and_get_the_tail() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 500)
-        feed = served.server.feed
+        feed = served.feed
         async with served.follow() as one:
             await one.caught_up()
             snapshot = feed._snapshots._latest
@@ -366,7 +366,7 @@ async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
                 return super().blocks()
 
         revoking = asyncio.create_task(keep_revoking())
-        snapshots = served.server.feed._snapshots
+        snapshots = served.feed._snapshots
         node.replica.revocations.__class__ = Watched
         async with served.follow() as reader:
             await revoking
@@ -418,7 +418,7 @@ async def test_a_burst_comes_in_messages_of_a_size() -> None:
 
 async def test_readers_are_sent_the_very_same_bytes() -> None:
     async with serving() as served:
-        feed = served.server.feed
+        feed = served.feed
         made: list[bytes] = []
         original = feed._next
 
@@ -457,7 +457,7 @@ async def test_everything_an_entry_says() -> None:
 async def test_a_changed_key_set_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as served, served.follow() as reader:
         first = await reader.caught_up()
-        feed, keyring = served.server.feed, served.node.keyring
+        feed, keyring = served.feed, served.node.keyring
         feed._keys_changed()  # none has
         jwks = (*keyring.jwks, {**keyring.jwks[0], "kid": "another"})
         monkeypatch.setattr(type(keyring), "jwks", jwks)
@@ -526,12 +526,12 @@ async def test_named_readers_are_counted_for_as_long_as_they_read() -> None:
         for reader in (one, two, unnamed):
             await reader.caught_up()
         assert served.node.validators.counts(0) == (2, 2)
-        assert len(served.server.feed) == 3
+        assert len(served.feed) == 3
         one.call.cancel()
         await eventually(lambda: served.node.validators.counts(0)[0] == 1)
         for reader in (two, unnamed):
             reader.call.cancel()
-        await eventually(lambda: served.node.validators.counts(0)[0] == 0 and len(served.server.feed) == 0)
+        await eventually(lambda: served.node.validators.counts(0)[0] == 0 and len(served.feed) == 0)
 
 
 # --- When it ends -----------------------------------------------------------------------------------------------------
@@ -555,7 +555,7 @@ async def test_streams_that_began_together_do_not_end_together() -> None:
         readers = [served.follow() for _ in range(30)]
         for reader in readers:
             await reader.caught_up()
-        ends = [stream.until for stream in served.server.feed._streams]
+        ends = [stream.until for stream in served.feed._streams]
         age = GrpcLimits().stream_max_age
         assert max(ends) - min(ends) > 0.1 * age
         assert max(ends) - SystemClock.monotonic() <= 1.2 * age
@@ -576,7 +576,7 @@ async def test_when_the_server_stops_its_streams_can_be_resumed_elsewhere() -> N
 
 async def test_no_stream_begins_once_the_server_stops() -> None:
     async with serving() as served:
-        served.server.feed.close()
+        served.feed.close()
         failure = await refused(served.follow().call.read())
         assert (failure.code, failure.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
 
@@ -590,7 +590,7 @@ async def test_more_streams_than_allowed_are_refused() -> None:
         assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         assert failure.retry_after is not None
         one.call.cancel()
-        await eventually(lambda: len(served.server.feed) == 1)
+        await eventually(lambda: len(served.feed) == 1)
         async with served.follow() as third:
             await third.caught_up()
         two.call.cancel()
@@ -612,7 +612,7 @@ class Stalled:
 async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
     """Revoke, `step` at a time, until the reader's windows are full; its stream on the server."""
     await stalled.reader.caught_up()
-    (stream,) = served.server.feed._streams
+    (stream,) = served.feed._streams
     for number in range(1, 400_000, step):
         await revoke_many(served, number, number + step - 1)
         await asyncio.sleep(0)
@@ -631,10 +631,10 @@ async def test_a_reader_that_does_not_read_is_ended_and_others_are_not() -> None
         await stall(served, stalled)
         async with served.follow() as reader:
             await reader.caught_up()
-            await eventually(lambda: any(stream.end for stream in served.server.feed._streams))
+            await eventually(lambda: any(stream.end for stream in served.feed._streams))
             failure = await stalled.reader.ended()
             assert (failure.code, failure.reason) == ("ABORTED", "STREAM_ENDED")
-            await eventually(lambda: len(served.server.feed) == 1)
+            await eventually(lambda: len(served.feed) == 1)
             await revoke(served, "after")
             assert ids_in(await reader.next()) == {"after"}
         await stalled.channel.close()
@@ -678,7 +678,7 @@ async def test_without_the_permission_streams_end_however_quiet_they_are() -> No
             failure = await reader.ended()
             assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
             assert failure.metadata == {"permission": "subscribe"}
-        await eventually(lambda: len(served.server.feed) == 0)
+        await eventually(lambda: len(served.feed) == 0)
         assert served.node.validators.counts(0) == (0, 0)
 
 
@@ -692,7 +692,7 @@ async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_not
             await go_on.wait()
             return await original(floor)
 
-        snapshots = served.server.feed._snapshots
+        snapshots = served.feed._snapshots
         original = snapshots.get
         snapshots.get = slowly  # type: ignore[method-assign]
         reader = served.follow()
@@ -729,7 +729,7 @@ async def test_a_reader_that_fell_out_of_the_ring_is_ended_and_resumes() -> None
         stalled = Stalled(served)
         stream = await stall(served, stalled, step=50)
         await revoke_many(served, 1, 300)
-        assert stream.position < served.server.feed._ring.floor
+        assert stream.position < served.feed._ring.floor
         failure = await stalled.reader.ended()
         assert (failure.code, failure.reason) == ("ABORTED", "STREAM_ENDED")
         await stalled.channel.close()
@@ -761,10 +761,10 @@ async def test_a_stalled_reader_that_goes_away_leaves_nothing_behind(
             stalled = Stalled(served)
             await stall(served, stalled)
             if max_stall < 1:
-                await eventually(lambda: any(stream.end for stream in served.server.feed._streams))
+                await eventually(lambda: any(stream.end for stream in served.feed._streams))
             await stalled.channel.close()
-            await eventually(lambda: len(served.server.feed) == 0)
-            await eventually(lambda: not served.server.feed._endings)
+            await eventually(lambda: len(served.feed) == 0)
+            await eventually(lambda: not served.feed._endings)
             assert served.node.validators.counts(0) == (0, 0)
     assert complaints(caplog) == []
 
@@ -780,7 +780,7 @@ async def test_a_thousand_readers_that_come_and_go_leave_nothing_behind(
             await revoke(served, "x")
             for reader in readers:
                 reader.call.cancel()
-            await eventually(lambda: len(served.server.feed) == 0)
+            await eventually(lambda: len(served.feed) == 0)
         assert served.node.validators.counts(0) == (0, 0)
     assert complaints(caplog) == []
 
@@ -791,16 +791,16 @@ async def test_idle_streams_are_not_woken(monkeypatch: pytest.MonkeyPatch) -> No
         for reader in readers:
             await reader.caught_up()
         asked = 0
-        original = served.server.feed._next
+        original = served.feed._next
 
         def counting(stream: Any) -> bytes | None:
             nonlocal asked
             asked += 1
             return original(stream)
 
-        monkeypatch.setattr(served.server.feed, "_next", counting)
+        monkeypatch.setattr(served.feed, "_next", counting)
         for _ in range(50):
-            served.server.feed.sweep()
+            served.feed.sweep()
             await asyncio.sleep(0)
         assert asked == 0
         for reader in readers:

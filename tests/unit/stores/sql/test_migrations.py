@@ -21,8 +21,8 @@ from token_service.stores.sql import SqlStores, migrations, schema
 from token_service.stores.sql.engine import sqlite
 from token_service.stores.sql.engine.engine import create_engine
 from token_service.stores.sql.engine.sqlite import BUSY_TIMEOUT, connect
-from token_service.stores.sql.engine.url import DatabaseUrl
 from token_service.stores.sql.migrations import upgrade
+from token_service.urls import DatabaseUrl
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

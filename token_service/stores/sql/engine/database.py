@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from token_service.errors import ConfigurationError
 from token_service.stores.sql.engine.engine import WRITES, create_engine, driver_errors, require_in_place
 from token_service.stores.sql.engine.errors import (
     Failure,
@@ -26,8 +27,8 @@ from token_service.stores.sql.engine.group_commit import GroupCommitter
 from token_service.stores.sql.engine.lane import Call, Lane, Row
 from token_service.stores.sql.engine.space import SpaceWatch
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
-from token_service.stores.sql.engine.url import DatabaseUrl
 from token_service.stores.sql.schema import leases
+from token_service.urls import DatabaseUrl, UnusableValueError
 
 T = TypeVar("T")
 
@@ -50,6 +51,17 @@ MAX_QUEUE: Final = 10_000
 _REPEATED: Final = frozenset((Failure.TRANSIENT, Failure.UNSENT))
 
 
+def _parse(url: str) -> DatabaseUrl:
+    try:
+        return DatabaseUrl.parse(url)
+    except UnusableValueError as error:
+        # Not even redacted: in a URL that can't be read the password may be anywhere.
+        raise ConfigurationError(
+            f"the database URL can't be used ({error}); allowed are "
+            "postgresql://user:password@host:port/database and sqlite:////absolute/path.db"
+        ) from None
+
+
 class Database:
     """Opened with `async with`; the constructor does no I/O."""
 
@@ -58,7 +70,7 @@ class Database:
 
         Raises `ConfigurationError` for a URL it can't read.
         """
-        self.url: Final = DatabaseUrl.parse(url)
+        self.url: Final = _parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
         self._file: Final = None if self.url.path is None else SqliteFile(self.url.path)
         self.engine: Final[AsyncEngine] = create_engine(

@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from token_service.stores.sql.engine.errors import Failure, classify, name_of
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
-from token_service.stores.sql.engine.url import DatabaseUrl
+from token_service.urls import DatabaseUrl
 
 WRITES: Final = "token_service_writes"
 """Execution option of a connection whose next transaction writes."""

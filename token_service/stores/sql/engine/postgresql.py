@@ -22,8 +22,8 @@ from token_service.stores.sql.engine.errors import (
     unavailable,
 )
 from token_service.stores.sql.engine.lane import ITEM, Call, Contact, Outcome, Row, Statement, each_its_own
-from token_service.stores.sql.engine.url import DatabaseUrl
 from token_service.stores.sql.expressions import IDENTITY_SETTING
+from token_service.urls import DatabaseUrl
 
 CONNECT_TIMEOUT: Final = 5.0
 STATEMENT_TIMEOUT: Final = 5.0

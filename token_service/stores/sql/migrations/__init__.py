@@ -16,7 +16,7 @@ from token_service.errors import ConfigurationError, StoreUnavailableError
 from token_service.stores.sql.engine.engine import WRITES, create_engine, driver_errors
 from token_service.stores.sql.engine.errors import RETRY_AFTER, is_login_refused, name_of
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
-from token_service.stores.sql.engine.url import DatabaseUrl
+from token_service.urls import DatabaseUrl
 
 HEAD: Final = "0004"
 """The revision this version of the service works with. A constant, so that a start on an up-to-date database

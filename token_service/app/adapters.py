@@ -1,0 +1,130 @@
+"""The adapters that settings choose, and a core built on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from token_service.app.core import Core, CoreOptions, Ports, build_core
+from token_service.clock import SystemClock
+from token_service.config import Settings, load_key_encryption_keys
+from token_service.core.events.audit import Audit
+from token_service.core.keys.lifecycle import RotationRules
+from token_service.core.policies.policy import Policies
+from token_service.core.revocation.mirror import RevocationMirror
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
+from token_service.signers.key_wrap import AesGcmKeyWrap
+from token_service.signers.local import LocalKeys
+from token_service.signers.providers import SigningProviders
+from token_service.stores.sql.stores import SqlStores
+from token_service.tokens.algorithms import Algorithm
+from token_service.urls import Url
+
+if TYPE_CHECKING:
+    from token_service.stores.redis.mirror import RedisMirror
+
+logger = logging.getLogger(__name__)
+
+
+def new_node_id() -> str:
+    """A name for this process that no other node has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def open_stores(settings: Settings) -> SqlStores:
+    """The stores of the configured database. Does no I/O. Raises `ConfigurationError`."""
+    return SqlStores(settings.database_url.text, pool_size=settings.database_pool_size)
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings,
+    stores: SqlStores,
+    audit: Audit,
+    node_id: str,
+    *,
+    policies: Policies,
+    mirror: RevocationMirror | None = None,
+    needs_module: bool = True,
+) -> AsyncIterator[Core]:
+    """Build a core on the adapters of these settings, with its private keys in reach.
+
+    Without `needs_module` an HSM that is away only leaves a warning. Raises `ConfigurationError` and
+    `SigningUnavailableError`.
+    """
+    wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
+    async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(LocalKeys(rsa_bits=settings.signing_rsa_bits))
+        module = pkcs11_keys(settings)
+        if module is not None:
+            try:
+                await stack.enter_async_context(module)
+            except SigningUnavailableError as error:
+                if needs_module:
+                    raise
+                logger.warning("%s", error.message)
+        ports = Ports(
+            stores=stores,
+            key_provider=SigningProviders(local, module),
+            wrap=wrap,
+            clock=SystemClock(),
+            entropy=secrets.token_bytes,
+            audit=audit,
+            mirror=mirror,
+        )
+        yield build_core(ports, core_options(settings, node_id), policies)
+
+
+def core_options(settings: Settings, node_id: str) -> CoreOptions:
+    """The part of the settings that the use cases go by."""
+    return CoreOptions(
+        node_id=node_id,
+        issuer=settings.issuer,
+        rotation=RotationRules(
+            settings.signing_algorithm, settings.key_rotation_period, settings.key_announce_time
+        ),
+        accepted=_accepted(settings),
+        key_check_interval=settings.key_check_interval,
+        poll_interval=settings.replica_poll_interval,
+        max_staleness=settings.replica_max_age,
+        max_revocations=settings.max_revocations_per_caller,
+        janitor_interval=settings.janitor_interval,
+        signing_may_fail=settings.pkcs11_module is not None,
+    )
+
+
+def _accepted(settings: Settings) -> frozenset[Algorithm]:
+    """All asymmetric algorithms, so that a change from one to another breaks nothing."""
+    accepted = {Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA}
+    if settings.allow_hs256:
+        accepted.add(Algorithm.HS256)
+    return frozenset(accepted)
+
+
+def pkcs11_keys(settings: Settings) -> Pkcs11Keys | None:
+    """The keys in the configured HSM; None: there is none."""
+    if settings.pkcs11_module is None or settings.pkcs11_pin is None:
+        return None
+    return Pkcs11Keys(
+        str(settings.pkcs11_module),
+        settings.pkcs11_token,
+        settings.pkcs11_pin,
+        rsa_bits=settings.signing_rsa_bits,
+    )
+
+
+def redis_mirror(url: Url) -> RedisMirror:
+    """The mirror in Redis. Raises `ConfigurationError` for a URL that the driver does not take."""
+    from token_service.stores.redis.mirror import RedisMirror
+
+    try:
+        return RedisMirror(url.reveal())
+    except (ValueError, TypeError):  # whose text may repeat a part of the URL
+        raise ConfigurationError(f"TOKEN_SERVICE_REDIS_URL: {url} has an option that can't be used") from None

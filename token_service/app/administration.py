@@ -1,0 +1,73 @@
+"""Commands that work on the database, whether or not a node runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from token_service.app.adapters import new_node_id, open_core, open_stores
+from token_service.config import Settings, prepare_data_dir
+from token_service.core.access.caller import Caller
+from token_service.core.events.audit import Audit
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.manager import KeyManager
+from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.revocation.key_revocation import KeyRevocation
+from token_service.core.revocation.log import RevocationDraft, RevocationLog
+from token_service.core.revocation.revoker import carry_out
+from token_service.core.subscribers.registry import Validators
+from token_service.telemetry import Audit as AuditTrail
+from token_service.tokens.revocation import Cursor
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the database to the current schema; its revision."""
+    await asyncio.to_thread(prepare_data_dir, settings.data_dir)
+    async with open_stores(settings) as stores:
+        return await stores.migrate()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of a database, to look at and to change."""
+
+    keyring: Keyring
+    manager: KeyManager
+    validators: Validators
+    log: RevocationLog
+    audit: Audit
+
+    async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
+        """Revoke a key without a node. Returns a place in the log that is not before its entry.
+
+        Raises `KeyNotFoundError`, `InvalidRequestError` and `StoreUnavailableError`.
+        """
+
+        async def append(drafts: Sequence[RevocationDraft]) -> Cursor:
+            head, _ = await self.log.append(drafts)
+            return Cursor(head.epoch, head.sequence)
+
+        revocation = KeyRevocation(
+            self.keyring, lambda draft: carry_out(draft, append, self.manager, self.audit)
+        )
+        return (await revocation.revoke(Caller.system(), key_id, comment, now)).cursor
+
+
+@asynccontextmanager
+async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """Load the keys of the database for a command that changes them.
+
+    Running nodes take a change up by themselves. An HSM that is away hinders only the commands that need it.
+    """
+    audit = AuditTrail()
+    policies = Policies(PolicyBook())  # no command here asks for one
+    async with open_stores(settings) as stores:
+        await stores.require_current()
+        async with open_core(
+            settings, stores, audit, new_node_id(), policies=policies, needs_module=False
+        ) as core:
+            await core.keyring.refresh()
+            # Straight to the log of the database: a command renews no log after a failover.
+            yield Keys(core.keyring, core.key_manager, core.validators, stores.log, audit)

@@ -1,0 +1,71 @@
+"""`token-service config --check`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from token_service.app.adapters import open_stores, pkcs11_keys, redis_mirror
+from token_service.app.edges import tls_files
+from token_service.config import Settings, UnixSocket, load_key_encryption_keys, prepare_data_dir, refusal
+from token_service.config.policy_file import PolicyFile
+from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.listening import bind_all
+from token_service.rpc.server.tls import ReloadingCredentials
+from token_service.rpc.server.unix_socket import UnixSocketPath
+from token_service.telemetry import find_exporters
+
+
+async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Try what `serve` needs of its surroundings, with the code that `serve` uses.
+
+    Changes nothing, and asks neither the database nor Redis. An HSM is logged in to. Raises
+    `ConfigurationError` with everything that is wrong.
+    """
+    problems: list[str] = []
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        try:
+            yield
+        except (ConfigurationError, SigningUnavailableError) as error:
+            problems.append(error.message)
+
+    with noting():
+        PolicyFile(settings.policy_file, environ).load()
+    with noting():
+        if (tls := tls_files(settings)) is not None:
+            ReloadingCredentials(tls).load()
+    with noting():
+        # In development a missing file is made.
+        if settings.is_production or settings.key_encryption_key_file.exists():
+            load_key_encryption_keys(settings)
+    with noting():
+        open_stores(settings)
+    with noting():
+        if settings.redis_url is not None:
+            await redis_mirror(settings.redis_url).aclose()
+    with noting():
+        find_exporters(environ)
+    with noting():
+        if not settings.is_production and settings.data_dir.exists():
+            prepare_data_dir(settings.data_dir)
+    for name, address in (("GRPC", settings.grpc_address), ("HTTP", settings.http_address)):
+        try:
+            if isinstance(address, UnixSocket):
+                UnixSocketPath(str(address)).check()
+            else:
+                # Any port: this one may be that of the node that runs.
+                for probe in bind_all(address.host, 0):
+                    probe.close()
+        except ConfigurationError as error:
+            problems.append(error.message)
+        except OSError as error:
+            problems.append(f"TOKEN_SERVICE_{name}_ADDRESS: can't listen on {address} ({error.strerror})")
+    with noting():
+        if (module := pkcs11_keys(settings)) is not None:
+            async with module:
+                pass
+    if problems:
+        raise refusal(problems)

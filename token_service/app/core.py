@@ -1,0 +1,275 @@
+"""Puts the use cases of one node together.
+
+`build_core` serves the running node, the commands that work without one, and the tests: each hands in its own
+ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from token_service.clock import Clock
+from token_service.core.access.quotas import RateQuota
+from token_service.core.entropy import Entropy
+from token_service.core.events.audit import Audit
+from token_service.core.issuing.issuer import Issuer
+from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.refresher import Refresher
+from token_service.core.keys.key_wrap import KeyWrap
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.lifecycle import RotationRules
+from token_service.core.keys.making import NewKey
+from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.signer import Signer
+from token_service.core.keys.store import KeyStore, StoredSigningKey
+from token_service.core.leases import LeaseStore
+from token_service.core.maintenance.janitor import Janitor
+from token_service.core.policies.policy import DAY, Policies
+from token_service.core.revocation.failover_log import FailoverLog
+from token_service.core.revocation.log import RevocationLog
+from token_service.core.revocation.mirror import RevocationMirror
+from token_service.core.revocation.mirroring import Mirroring
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.revoker import Revoker
+from token_service.core.revocation.steady_time import SteadyTime
+from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.browsing import Sessions
+from token_service.core.sessions.store import SessionStore
+from token_service.core.subscribers.node_store import NodeStore
+from token_service.core.subscribers.registry import Validators
+from token_service.core.validation.introspector import Introspector
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.key_set import KeySet
+from token_service.tokens.secret import Secret
+from token_service.tokens.verifier import IssuerRules, Verifier
+
+_REVOCATION_WINDOW: Final = 60.0
+
+
+class Stores(Protocol):
+    """The stores of one database."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Sessions."""
+
+    @property
+    def log(self) -> RevocationLog:
+        """The revocation log."""
+
+    @property
+    def keys(self) -> KeyStore:
+        """Signing keys and MAC keys."""
+
+    @property
+    def leases(self) -> LeaseStore:
+        """Leases between nodes."""
+
+    @property
+    def nodes(self) -> NodeStore:
+        """What nodes report of their subscribers."""
+
+
+class KeyProvider(Protocol):
+    """Makes, opens and deletes private keys where they live."""
+
+    def generate(self, algorithm: Algorithm, rsa_bits: int | None, /) -> Awaitable[NewKey]:
+        """See `GenerateKey`."""
+
+    def destroy(self, key_id: str, provider: str, /) -> Awaitable[None]:
+        """See `DestroyKey`."""
+
+    def open_signer(self, key: StoredSigningKey, private_key: Secret | None, /) -> Signer:
+        """See `OpenSigner`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the use cases need of the world."""
+
+    stores: Stores
+    key_provider: KeyProvider
+    wrap: KeyWrap
+    clock: Clock
+    entropy: Entropy
+    audit: Audit
+    mirror: RevocationMirror | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreOptions:
+    """How one node works. Times in seconds."""
+
+    node_id: str
+    issuer: str
+    rotation: RotationRules
+    """Includes the algorithm that new tokens are signed with."""
+    accepted: frozenset[Algorithm]
+    """The algorithms tokens are accepted with."""
+    key_check_interval: float = 10.0
+    poll_interval: float = 0.25
+    """Between two reads of the head of the revocation log."""
+    max_staleness: float = 10.0
+    """Without the database for so long, the node stops answering from what it knows."""
+    max_revocations: int = 6000
+    """Revocations of subjects, clients and token ids one caller may make a minute."""
+    janitor_interval: float = 60.0
+    session_retention: float = 7.0 * DAY
+    """How long an ended session stays visible."""
+    signing_may_fail: bool = False
+    """Whether signing keys live where they can be out of reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The use cases of one node, and the state they share. `start` it before they are called."""
+
+    options: CoreOptions
+    ports: Ports
+    policies: Policies
+    keyring: Keyring
+    key_manager: KeyManager
+    validators: Validators
+    log: RevocationLog
+    time: SteadyTime
+    replica: Replica
+    read_index: ReadIndex
+    tailer: Tailer
+    verifier: Verifier
+    mirroring: Mirroring | None
+    minter: Minter
+    issuer: Issuer
+    refresher: Refresher
+    revoker: Revoker
+    introspector: Introspector
+    sessions: Sessions
+    janitor: Janitor
+
+    async def start(self) -> None:
+        """Load the keys and the replica; the first node of a database makes its first keys.
+
+        Raises `ConfigurationError` for a damaged database, `StoreUnavailableError`.
+        """
+        await self.key_manager.ensure()
+        await self.time.resume(self.ports.stores.leases)
+        await self.tailer.start()
+
+    def background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The background tasks by name. Each runs until cancelled; one that ends with an error ends the node."""
+        tasks = {
+            "tailer": self.tailer.run,
+            "validators": self.validators.run,
+            "key-manager": self.key_manager.run,
+            "janitor": self.janitor.run,
+        }
+        return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
+
+
+def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
+    """Put the use cases together. Does no I/O."""
+    stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
+    keyring = Keyring(
+        stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
+    )
+    validators = Validators(options.node_id, stores.nodes, clock)
+    key_manager = KeyManager(
+        stores.keys,
+        keyring,
+        ports.wrap,
+        stores.leases,
+        validators,
+        clock,
+        audit,
+        options.rotation,
+        node_id=options.node_id,
+        generate=ports.key_provider.generate,
+        entropy=entropy,
+        interval=options.key_check_interval,
+        destroy=ports.key_provider.destroy,
+    )
+    verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
+    keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
+    log = FailoverLog(stores.log, clock, entropy, audit)
+    time = SteadyTime(clock)
+    replica = Replica()
+    read_index = ReadIndex(log)
+    tailer = Tailer(
+        log,
+        replica,
+        read_index,
+        keyring,
+        clock,
+        poll_interval=options.poll_interval,
+        max_staleness=options.max_staleness,
+        time=time,
+    )
+    mirroring = None if ports.mirror is None else Mirroring(ports.mirror, log, read_index, replica, tailer)
+    minter = Minter(options.issuer, keyring, entropy)
+    revoker = Revoker(
+        log,
+        tailer,
+        read_index,
+        verifier,
+        keyring,
+        key_manager,
+        validators,
+        audit,
+        quota=RateQuota(
+            "revocations of subjects, clients and token ids",
+            options.max_revocations,
+            _REVOCATION_WINDOW,
+            clock.monotonic,
+        ),
+        publish=None if mirroring is None else mirroring.publish,
+    )
+    return Core(
+        options=options,
+        ports=ports,
+        policies=policies,
+        keyring=keyring,
+        key_manager=key_manager,
+        validators=validators,
+        log=log,
+        time=time,
+        replica=replica,
+        read_index=read_index,
+        tailer=tailer,
+        verifier=verifier,
+        mirroring=mirroring,
+        minter=minter,
+        issuer=Issuer(
+            stores.sessions,
+            minter,
+            keyring,
+            policies,
+            replica,
+            issuer=options.issuer,
+            entropy=entropy,
+            audit=audit,
+        ),
+        refresher=Refresher(
+            stores.sessions,
+            minter,
+            keyring,
+            policies,
+            revoker,
+            tailer,
+            audit,
+            signing_may_fail=options.signing_may_fail,
+        ),
+        revoker=revoker,
+        introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies),
+        sessions=Sessions(stores.sessions, policies),
+        janitor=Janitor(
+            stores.sessions,
+            log,
+            stores.leases,
+            time,
+            node_id=options.node_id,
+            interval=options.janitor_interval,
+            retention=options.session_retention,
+        ),
+    )

@@ -1,0 +1,76 @@
+"""The gRPC edge of a node: its services, who may call them, its limits and its TLS."""
+
+from __future__ import annotations
+
+from token_service.app.core import Core
+from token_service.config import Settings
+from token_service.rpc.server.authorizer import Authorizer
+from token_service.rpc.server.grpc_limits import GrpcLimits
+from token_service.rpc.server.service import Service
+from token_service.rpc.server.tls import TlsFiles
+from token_service.rpc.services.key_service import KeyService
+from token_service.rpc.services.session_service import SessionService
+from token_service.rpc.services.token_service import TokenService
+from token_service.rpc.stream.feed import Feed
+
+
+def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
+    """The revocation streams of a node. Its core must be started."""
+    return Feed(
+        core.replica,
+        core.log,
+        core.read_index,
+        core.tailer,
+        core.keyring,
+        core.validators,
+        authorizer,
+        core.ports.clock,
+        issuer=core.options.issuer,
+        max_streams=limits.max_streams,
+        streams_per_caller=limits.max_streams_per_caller,
+        max_age=limits.stream_max_age,
+        max_stall=limits.stream_max_stall,
+        ring_capacity=limits.ring_capacity,
+    )
+
+
+def make_services(core: Core, feed: Feed) -> list[Service]:
+    """All gRPC services of a node."""
+    clock, issuer = core.ports.clock, core.options.issuer
+    return [
+        TokenService(
+            core.issuer,
+            core.refresher,
+            core.revoker,
+            core.introspector,
+            core.replica,
+            core.read_index,
+            core.validators,
+            clock,
+            issuer,
+            feed,
+        ),
+        SessionService(core.sessions, clock),
+        KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
+    ]
+
+
+def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
+    """The limits of the gRPC server, with so many connections."""
+    return GrpcLimits(
+        max_message_bytes=settings.max_message_bytes,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_calls_per_caller=settings.max_calls_per_caller or (settings.max_concurrent_calls + 1) // 2,
+        max_streams=settings.max_streams,
+        max_streams_per_caller=settings.max_streams_per_caller or (settings.max_streams + 1) // 2,
+        stream_max_age=settings.stream_max_age,
+        max_connections=connections,
+        connection_max_age=settings.connection_max_age,
+    )
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """The files of the server's TLS; None: it has none."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

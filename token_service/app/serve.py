@@ -1,0 +1,98 @@
+"""Runs one node in this process: signals, an orderly end, and settings of the memory."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from token_service.app.node import node
+from token_service.config import Settings
+
+_M_MMAP_THRESHOLD: Final = -3
+"""From malloc.h."""
+_LARGE_BLOCK: Final = 128 * 1024
+_KILL_AFTER: Final = 5.0
+"""Seconds beyond the grace until a process that does not stop is ended."""
+
+logger = logging.getLogger(__name__)
+
+Ready = Callable[[str, str], None]
+"""`ready(grpc_address, http_address)`, as they were bound."""
+
+
+async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
+    """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end
+    streams.
+
+    Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task
+    fail.
+    """
+    stop = asyncio.Event()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def heed() -> None:
+        if stop.is_set():
+            logger.error("a second signal: ending at once")
+            os._exit(1)
+        stop.set()
+        _end_late(settings.shutdown_grace + _KILL_AFTER)
+        if is_starting:
+            # Whatever it waits for, such as a database or the migration of another node.
+            starting.cancel()
+
+    is_starting = True
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heed)
+    try:
+        async with node(settings, environ) as (grpc_address, http_address):
+            is_starting = False
+            _settle_memory()
+            ready(grpc_address, http_address)
+            await stop.wait()
+            logger.info("stopping")
+    except asyncio.CancelledError:
+        if not (is_starting and stop.is_set()):
+            raise
+        starting.uncancel()
+        logger.info("stopped before the start was complete")
+    except ExceptionGroup as failures:
+        # A node runs in a task group; what ended it is one of its tasks, or its start.
+        if len(failures.exceptions) > 1:
+            raise
+        raise failures.exceptions[0] from None
+
+
+def _end_late(seconds: float) -> None:
+    """End this process if it is still there after so many seconds, whatever holds it."""
+
+    def end() -> None:
+        logger.error("not stopped within %g s; ending at once", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _settle_memory() -> None:
+    """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and
+    calls leave few cycles behind.
+
+    Large blocks go back to the system when they are freed. Left alone, glibc raises the threshold with the first one
+    it frees, and then keeps the memory of every large request and answer there ever was at a time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+    with suppress(OSError, AttributeError):  # another C library has no such threshold
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
