@@ -288,7 +288,7 @@ class Token:
 
 
 async def ask(store: Redis, token: Token) -> bool | None:
-    """What a gateway does, word for word as documented in `layout`. None: the copy can't be trusted."""
+    """What a gateway does, as docs/redis-layout.md says. None: the copy can't be trusted."""
     p = f"token_service:{{{await store.get('token_service:epoch')}}}"
     async with store.pipeline(transaction=False) as pipeline:
         pipeline.sismember(f"{p}:jti:{token.exp // 64}", token.jti)

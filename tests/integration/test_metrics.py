@@ -1,4 +1,4 @@
-"""What a node reports to OpenTelemetry, as its README says."""
+"""What a node reports to OpenTelemetry, as docs/operations.md says."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from token_service.v1.token_service_pb2 import (
     StreamRevocationsRequest,
 )
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
 def documented() -> set[str]:
-    section = re.search(r"<!-- metrics:begin -->(.*?)<!-- metrics:end -->", README.read_text(), re.DOTALL)
+    section = re.search(r"<!-- metrics:begin -->(.*?)<!-- metrics:end -->", PAGE.read_text(), re.DOTALL)
     assert section
     return set(re.findall(r"^\| `([a-z_.]+)` ", section[1], re.MULTILINE))
 

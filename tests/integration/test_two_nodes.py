@@ -90,7 +90,7 @@ async def assert_stream_resumes_elsewhere(a: Api, b: Api) -> None:
 
 
 async def redis_refuses(redis: Redis, token: str) -> bool:
-    """What a gateway concludes that asks Redis as its documented layout says (`stores/redis/layout.py`)."""
+    """What a gateway concludes that asks Redis as docs/redis-layout.md says."""
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     kid = json.loads(base64.urlsafe_b64decode(token.split(".", maxsplit=1)[0] + "=="))["kid"]
     epoch = await redis.get("token_service:epoch")

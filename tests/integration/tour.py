@@ -1,7 +1,6 @@
-"""The README's tour as a program: its commands, run one after the other, and what they print.
+"""Pages as programs: their commands, typed into a shell one after the other, and what they print.
 
-`python -m tests.integration.tour` runs it against a server of its own and writes what was printed into the
-README.
+`python -m tests.integration.tour` runs the tour against a server of its own and writes its output into docs/tour.md.
 """
 
 from __future__ import annotations
@@ -27,10 +26,12 @@ from tests.support.processes import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+TOUR = DOCS / "tour.md"
 GRPC_ADDRESS, HTTP_ADDRESS = "127.0.0.1:50051", "127.0.0.1:8080"
 GRACE_PERIOD = "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD"
 SLOWER = 4
-"""So much longer than in the README are the grace period and the sleep that outlasts it, for machines that
+"""So much longer than on the page are the grace period and the sleep that outlasts it, for machines that
 take seconds for a call.
 """
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -45,7 +46,7 @@ class Step:
     code: str
     shown: str | None
     shown_at: tuple[int, int] | None
-    """Where in the README the output is."""
+    """Where on the page the output is."""
 
 
 def section(text: str, name: str) -> tuple[int, int]:
@@ -125,7 +126,7 @@ def shape(text: str) -> Any:
 
 
 class Tour:
-    """A shell in a directory of its own, with the addresses of the README replaced by those of a server under
+    """A shell in a directory of its own, with the addresses of the pages replaced by those of a server under
     test.
     """
 
@@ -135,7 +136,7 @@ class Tour:
 
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="token-service-tour-")
-        # The README's commands are typed in the checkout, but the files they make belong elsewhere.
+        # A reader types the commands in the checkout, but the files they make belong elsewhere.
         scripts = Path(self._directory.name) / "scripts"
         scripts.mkdir()
         for script in (ROOT / "scripts").iterdir():
@@ -184,14 +185,14 @@ class Tour:
             done = subprocess.run(
                 [sys.executable, "-c", code],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
-                cwd=self._directory.name,
+                cwd=self._type("pwd").strip(),
             )  # fmt: skip
             output = done.stdout
         else:
             output = self._type(code)
             if match := re.search(r"> (\S+) &$", code.strip()):
                 # What was begun is under way when a person types the next command; this shell is quicker.
-                file = Path(self._directory.name) / match[1]
+                file = Path(self._type("pwd").strip()) / match[1]
                 eventually_sync(lambda: file.exists() and file.stat().st_size)
         for written, real in self._addresses.items():
             output = output.replace(real, written)
@@ -200,7 +201,7 @@ class Tour:
     def run_as_shown(self, step: Step, timeout: float = 60) -> str:
         """As `run`.
 
-        A step that only looks at a file looks again until it sees what the README shows, or time is up.
+        A step that only looks at a file looks again until it sees what the page shows, or time is up.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -234,10 +235,10 @@ def _shortened(output: str) -> str:
 
 
 def main() -> None:
-    """Write what the commands print into the README."""
+    """Write what the commands print into the tour."""
     from tests.integration.test_tour import tour_server
 
-    text = README.read_text()
+    text = TOUR.read_text()
     pieces: list[str] = []
     position = 0
     with tour_server() as node, Tour(node) as tour:
@@ -248,7 +249,7 @@ def main() -> None:
             if step.shown_at is not None:
                 pieces += [text[position : step.shown_at[0]], _shortened(output).strip(), "\n"]
                 position = step.shown_at[1]
-    README.write_text("".join([*pieces, text[position:]]))
+    TOUR.write_text("".join([*pieces, text[position:]]))
 
 
 if __name__ == "__main__":

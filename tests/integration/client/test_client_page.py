@@ -1,4 +1,4 @@
-"""The README's examples of the client library do what it says they do, against a real server."""
+"""The examples of docs/client.md do what it says they do, against a real server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.test_tour import tour_server
-from tests.integration.tour import README, Tour, steps
+from tests.integration.tour import DOCS, Tour, steps
 from token_service.client.config import Freshness, WhenStale
 
-_STEPS = steps(README.read_text(), "client")
+PAGE = DOCS / "client.md"
+_STEPS = steps(PAGE.read_text(), "client")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_the_examples(tour: Tour) -> None:
 
 
 def test_what_is_said_of_freshness_is_what_the_code_does() -> None:
-    text = README.read_text()
+    text = PAGE.read_text()
     default = Freshness()
     assert f"`Freshness.bound`, {default.bound:g} seconds by default" in text
     assert default.when_stale == (WhenStale.REMOTE, WhenStale.REJECT)

@@ -1,0 +1,149 @@
+"""Every page is true: its links lead somewhere, its tables are those of the code, and its blocks are run by a test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.integration.tour import DOCS, README, ROOT, section
+from token_service.core.access.permissions import Permission, parse_callers
+from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
+
+CONTRACT = ROOT / "protos" / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])
+RUN_BY = {
+    "README.md": "tests/integration/test_tour.py",
+    "docs/tour.md": "tests/integration/test_tour.py",
+    "docs/client.md": "tests/integration/client/test_client_page.py",
+    "docs/keys.md": "tests/integration/keys/test_keys_page.py",
+    "docs/restore.md": "tests/integration/test_restore_page.py",
+    "docs/debugging.md": "tests/integration/test_debugging_page.py",
+    "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
+    "docs/policies.md": "tests/integration/test_pages.py",
+    "protos/README.md": "tests/integration/test_pages.py",
+}
+"""The test that runs the blocks of a page. A page with commands or code needs a line here."""
+_RUNNABLE = {"sh", "python", "toml"}
+
+
+def test_the_two_commands_are_there() -> None:
+    text = README.read_text()
+    for command in ("scripts/serve", "scripts/test"):
+        assert f"\n{command}\n" in text
+        assert os.access(ROOT / command, os.X_OK)
+        shown = subprocess.run(
+            [ROOT / command, "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert f"Usage: {command}" in shown.stdout
+
+
+def test_the_table_of_settings_is_what_the_command_prints() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    start, end = section(text, "settings")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+    printed = subprocess.run(
+        [sys.executable, "-m", "token_service", "config", "--format", "markdown"],
+        capture_output=True, text=True, timeout=60, check=True, env=inherited,
+    ).stdout  # fmt: skip
+    assert text[start:end].strip() == printed.strip()
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "the issuer"
+    return str(value)
+
+
+def _span(seconds: int) -> str:
+    for unit, length in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def test_the_policies_are_what_the_code_says() -> None:
+    text = (DOCS / "policies.md").read_text()
+    start, end = section(text, "policies")
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
+        for line in text[start:end].strip().splitlines()
+        if not line.startswith("| ---")
+    ]
+    names = rows[0][1:-1]
+    policies = PolicyBook().policies
+    assert names == list(policies)
+    assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
+    spans = {"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    for row in rows[1:]:
+        values = [getattr(policies[name], row[0]) for name in names]
+        assert row[1:-1] == [_span(v) if row[0] in spans else _shown(v) for v in values], row[0]
+
+
+def test_the_policy_files_shown_are_accepted() -> None:
+    shown = _blocks((DOCS / "policies.md").read_text(), "toml")
+    assert shown
+    for block in shown:
+        document = tomllib.loads(block)
+        parse_policy_book(document)
+        parse_callers(document)
+    assert all(permission in (DOCS / "policies.md").read_text() for permission in Permission)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_path_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        path = page.parent / target if target else page
+        assert path.exists(), f"links to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"links to {target}#{anchor}"
+    if page.name == "CHANGELOG.md":
+        return  # it speaks of earlier states
+    for path in re.findall(r"`((?:token_service|tests|scripts|protos|docs)/[\w/.-]+)(?:::\w+)?`", text):
+        assert (ROOT / path).exists(), f"names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_is_run(page: Path) -> None:
+    name = str(page.relative_to(ROOT))
+    runnable = set(re.findall(r"^ *```(\w+)$", page.read_text(), re.MULTILINE)) & _RUNNABLE
+    assert not runnable or name in RUN_BY, f"no test runs its blocks: {', '.join(sorted(runnable))}"
+    if name in RUN_BY:
+        assert runnable or name == "docs/redis-layout.md", "has no blocks"
+        assert (ROOT / RUN_BY[name]).exists()
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 300
+
+
+def test_the_code_of_the_contract_s_readme_runs() -> None:
+    blocks = _blocks(CONTRACT.read_text(), "python")
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], timeout=60, check=True)
