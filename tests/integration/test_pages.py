@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.tour import DOCS, README, ROOT, section
+from tests.support.reference import reference
 from token_service.core.access.permissions import Permission, parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
 
@@ -136,6 +137,10 @@ def test_the_index_lists_every_page() -> None:
     index = (DOCS / "README.md").read_text()
     for page in DOCS.glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    assert (DOCS / "reference" / "client.md").read_text() == reference(), "run scripts/gen-reference"
 
 
 def test_the_readme_is_short() -> None:

@@ -9,9 +9,9 @@ from typing import Any, Self
 import grpc
 
 from tests.support.fake_token_service import FakeTokenService
+from token_service.client import MemoryTokenStore, RenewalPolicy, SyncTokenSource, Tokens, TokenSource
 from token_service.client._internal.clock import SystemValidatorClock
 from token_service.client.config import Backoff
-from token_service.client.renewal import MemoryTokenStore, RenewalPolicy, SyncTokenSource, Tokens, TokenSource
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 PATIENT = RenewalPolicy(

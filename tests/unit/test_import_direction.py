@@ -71,7 +71,7 @@ DEPTH = {feature: depth for depth, layer in enumerate(LAYERS) for feature in lay
 
 # Packages from outside that a part may import; parts not named may import any but the database drivers.
 CRYPTO = {"cryptography", "jwt", "msgspec"}
-GRPC = {"grpc", "grpc_status", "google"}
+GRPC = {"grpc", "google"}
 OUTSIDE: dict[str, set[str]] = {
     "clock": set(),
     "durations": set(),

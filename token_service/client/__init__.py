@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from token_service.client._internal.call_credentials import TokenCallCredentials
+    from token_service.client._internal.counters import Counters
     from token_service.client._internal.credentials import CredentialFiles, TlsCredentials
+    from token_service.client._internal.explanation import Check, Explanation
+    from token_service.client._internal.renewal_state import RenewalPolicy
     from token_service.client._internal.status import ValidatorStatus
+    from token_service.client._internal.token_store import MemoryTokenStore, Tokens, TokenStore
     from token_service.client.asgi import BearerAuthMiddleware
     from token_service.client.config import (
         Backoff,
@@ -34,40 +38,64 @@ if TYPE_CHECKING:
         AuthRules,
         current_claims,
     )
-    from token_service.client.renewal import (
-        MemoryTokenStore,
-        RenewalPolicy,
-        SyncTokenSource,
-        Tokens,
-        TokenSource,
-        TokenStore,
-    )
+    from token_service.client.sync_token_source import SyncTokenSource
     from token_service.client.sync_validator import SyncTokenValidator
+    from token_service.client.token_source import TokenSource
     from token_service.client.validator import TokenValidator
-    from token_service.tokens.claims import VerifiedClaims
+    from token_service.errors import (
+        ConfigurationError,
+        InvalidReason,
+        InvalidTokenError,
+        Reason,
+        ReplicaStaleError,
+        ServiceError,
+        TokenServiceError,
+        UnreachableError,
+        ValidatorForkedError,
+    )
+    from token_service.tokens.algorithms import Algorithm
+    from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
+    from token_service.tokens.secret import Secret
 
 _MODULE_OF = {
     "AioAuthInterceptor": "client.interceptors",
+    "Algorithm": "tokens.algorithms",
+    "AuthContext": "tokens.claims",
     "AuthInterceptor": "client.interceptors",
     "AuthRules": "client.interceptors",
     "Backoff": "client.config",
     "BearerAuthMiddleware": "client.asgi",
+    "Check": "client._internal.explanation",
+    "ConfigurationError": "errors",
+    "Confirmation": "tokens.claims",
+    "Counters": "client._internal.counters",
     "CredentialFiles": "client._internal.credentials",
+    "Explanation": "client._internal.explanation",
     "ForeignIssuer": "client.config",
     "Freshness": "client.config",
-    "MemoryTokenStore": "client.renewal",
-    "RenewalPolicy": "client.renewal",
+    "InvalidReason": "errors",
+    "InvalidTokenError": "errors",
+    "MemoryTokenStore": "client._internal.token_store",
+    "Reason": "errors",
+    "RenewalPolicy": "client._internal.renewal_state",
+    "ReplicaStaleError": "errors",
+    "Secret": "tokens.secret",
+    "ServiceError": "errors",
     "ServiceIssuer": "client.config",
-    "SyncTokenSource": "client.renewal",
+    "SyncTokenSource": "client.sync_token_source",
     "SyncTokenValidator": "client.sync_validator",
     "TlsCredentials": "client._internal.credentials",
     "TokenAuth": "client.httpx_auth",
     "TokenCallCredentials": "client._internal.call_credentials",
-    "TokenSource": "client.renewal",
-    "TokenStore": "client.renewal",
+    "TokenKind": "tokens.claims",
+    "TokenServiceError": "errors",
+    "TokenSource": "client.token_source",
+    "TokenStore": "client._internal.token_store",
     "TokenValidator": "client.validator",
-    "Tokens": "client.renewal",
+    "Tokens": "client._internal.token_store",
+    "UnreachableError": "errors",
     "ValidatorConfig": "client.config",
+    "ValidatorForkedError": "errors",
     "ValidatorStatus": "client._internal.status",
     "VerifiedClaims": "tokens.claims",
     "WarmStart": "client.config",
@@ -77,26 +105,43 @@ _MODULE_OF = {
 
 __all__ = [
     "AioAuthInterceptor",
+    "Algorithm",
+    "AuthContext",
     "AuthInterceptor",
     "AuthRules",
     "Backoff",
     "BearerAuthMiddleware",
+    "Check",
+    "ConfigurationError",
+    "Confirmation",
+    "Counters",
     "CredentialFiles",
+    "Explanation",
     "ForeignIssuer",
     "Freshness",
+    "InvalidReason",
+    "InvalidTokenError",
     "MemoryTokenStore",
+    "Reason",
     "RenewalPolicy",
+    "ReplicaStaleError",
+    "Secret",
+    "ServiceError",
     "ServiceIssuer",
     "SyncTokenSource",
     "SyncTokenValidator",
     "TlsCredentials",
     "TokenAuth",
     "TokenCallCredentials",
+    "TokenKind",
+    "TokenServiceError",
     "TokenSource",
     "TokenStore",
     "TokenValidator",
     "Tokens",
+    "UnreachableError",
     "ValidatorConfig",
+    "ValidatorForkedError",
     "ValidatorStatus",
     "VerifiedClaims",
     "WarmStart",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 
 from token_service.client._internal.challenges import parse_challenges
-from token_service.client.renewal import SyncTokenSource, TokenSource
+from token_service.client.sync_token_source import SyncTokenSource
+from token_service.client.token_source import TokenSource
 from token_service.errors import ConfigurationError
 
 try:

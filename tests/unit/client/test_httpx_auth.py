@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.both_sources import AnySource, Store, tokens_of
 from tests.support.fake_token_service import FakeTokenService
+from token_service.client import TokenSource
 from token_service.client.httpx_auth import TokenAuth
-from token_service.client.renewal import TokenSource
 from token_service.errors import ConfigurationError
 
 

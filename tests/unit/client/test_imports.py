@@ -44,7 +44,8 @@ def test_what_is_not_used_is_not_loaded() -> None:
     for rarely in (
         "httpx",
         "token_service.client._internal.warm_start",
-        "token_service.client.renewal",
+        "token_service.client.token_source",
+        "token_service.client.sync_token_source",
         "token_service.client.asgi",
     ):
         assert rarely not in modules

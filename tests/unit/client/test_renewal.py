@@ -12,8 +12,8 @@ import pytest
 from tests.support.both_sources import IMPATIENT, PATIENT, AnySource, Store, tokens_of
 from tests.support.deadline import eventually
 from tests.support.fake_token_service import FakeTokenService
+from token_service.client import RenewalPolicy, SyncTokenSource, Tokens
 from token_service.client._internal.token_store import lifetime, remaining
-from token_service.client.renewal import RenewalPolicy, SyncTokenSource, Tokens
 from token_service.errors import (
     CallerUnauthenticatedError,
     ConfigurationError,

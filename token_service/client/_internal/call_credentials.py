@@ -16,7 +16,8 @@ from typing import Any
 
 import grpc
 
-from token_service.client.renewal import SyncTokenSource, TokenSource
+from token_service.client.sync_token_source import SyncTokenSource
+from token_service.client.token_source import TokenSource
 from token_service.errors import ServiceError
 
 

@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from tests.support.fake_token_service import FakeTokenService
+from token_service.client import MemoryTokenStore, SyncTokenSource, Tokens, TokenSource
 from token_service.client._internal.call_credentials import TokenCallCredentials
-from token_service.client.renewal import MemoryTokenStore, SyncTokenSource, Tokens, TokenSource
 from token_service.errors import SessionRevokedError
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.both_sources import AnySource, Store, tokens_of
 from tests.support.fake_token_service import FakeTokenService
+from token_service.client import Tokens
 from token_service.client._internal.token_store import SharedStore
-from token_service.client.renewal import Tokens
 from token_service.errors import SessionRevokedError
 
 

@@ -1,0 +1,141 @@
+"""Access tokens that are always good, for threads. The rules are those of `token_source`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+import grpc
+
+from token_service.client._internal.renewal_state import (
+    Outcome,
+    Pause,
+    Reload,
+    Renewal,
+    RenewalPolicy,
+    Save,
+    Step,
+)
+from token_service.client._internal.single_flight import ThreadSingleFlight
+from token_service.client._internal.token_store import SharedStore, Tokens, TokenStore
+from token_service.errors import ServiceError
+from token_service.wire import error_from_rpc
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class SyncTokenSource:
+    """`TokenSource` for threads. Any number of them may call `token` at once."""
+
+    def __init__(
+        self,
+        stub: Any,
+        *,
+        client_id: str,
+        store: TokenStore,
+        device_id: str = "",
+        scopes: Sequence[str] = (),
+        audience: Sequence[str] = (),
+        policy: RenewalPolicy | None = None,
+        now: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] | None = None,
+    ) -> None:
+        """`stub`: a `TokenServiceStub` of a `grpc` channel. The rest is as for `TokenSource`."""
+        self._stub = stub
+        self._store = SharedStore(store)
+        self._state = Renewal(client_id, device_id, scopes, audience, policy, now, elapsed)
+        self._renewing: ThreadSingleFlight[str, Tokens] = ThreadSingleFlight()
+        self._starting = threading.Lock()
+        self._closing = threading.Event()
+        self._ahead: threading.Thread | None = None
+
+    def token(self) -> str:
+        """An access token that is good for a while.
+
+        Raises the `ServiceError` that keeps one from being had.
+        """
+        return self.tokens().access_token
+
+    def tokens(self) -> Tokens:
+        """As `token`, with everything that is known of it."""
+        state = self._state
+        if not state.loaded:
+            self._load()
+        tokens = state.current()
+        if tokens is not None:
+            return tokens
+        tokens = state.usable()
+        if tokens is None:
+            return self._renewing.do("", self._renew)
+        if state.may_try() and not len(self._renewing):
+            self._renew_ahead()
+        return tokens
+
+    def replace(self, tokens: Tokens) -> None:
+        """Go on with these, e.g. after a login."""
+        self._state.replace(tokens)
+        self._state.replaced(*self._store.overwrite(tokens))
+
+    def invalidate(self, access_token: str) -> None:
+        """Hand out this access token no more: a server refused it.
+
+        Nothing happens if it was replaced already.
+        """
+        self._state.invalidate(access_token)
+
+    def close(self) -> None:
+        """Wait for what is under way, so that no successor gets lost."""
+        self._closing.set()
+        ahead = self._ahead
+        if ahead is not None:
+            ahead.join()
+        self._run(self._state.finishing())
+
+    def _load(self) -> None:
+        with self._starting:
+            if not self._state.loaded:
+                self._state.load(self._store.load())
+
+    def _renew_ahead(self) -> None:
+        with self._starting:
+            if self._closing.is_set() or (self._ahead is not None and self._ahead.is_alive()):
+                return
+            self._ahead = threading.Thread(target=self._renew_quietly, name="renew-token", daemon=True)
+            self._ahead.start()
+
+    def _renew_quietly(self) -> None:
+        try:
+            self._renewing.do("", self._renew)
+        except ServiceError as error:
+            logger.info("a token could not be renewed ahead of its end: %s", error.reason.value)
+
+    def _renew(self) -> Tokens:
+        return self._run(self._state.steps())
+
+    def _run(self, steps: Generator[Step, Outcome, T]) -> T:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            outcome = self._perform(step)
+
+    def _perform(self, step: Step) -> Outcome:
+        if isinstance(step, Reload):
+            return self._store.reload()
+        if isinstance(step, Save):
+            return self._store.save(step.tokens, step.instead_of)
+        if isinstance(step, Pause):
+            return self._closing.wait(step.seconds)
+        try:
+            answer: Outcome = self._stub.RefreshToken(step, timeout=self._state.policy.attempt_timeout)
+        except grpc.RpcError as failure:
+            return error_from_rpc(failure)
+        return answer
