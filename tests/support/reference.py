@@ -83,6 +83,8 @@ def _separators(signature: inspect.Signature) -> list[tuple[str, inspect.Paramet
 def _plain(text: str) -> str:
     """A signature without the quotes of annotations and the addresses of defaults."""
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
+    text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text)
+    text = re.sub(r"\{([^{}]*)\}", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
     return re.sub(r"<(?:function|built-in function|class) '?([\w.]+)[^>]*>", r"\1", text)
 
 
