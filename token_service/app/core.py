@@ -261,7 +261,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             signing_may_fail=options.signing_may_fail,
         ),
         revoker=revoker,
-        introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies),
+        introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies, clock),
         sessions=Sessions(stores.sessions, policies),
         janitor=Janitor(
             stores.sessions,

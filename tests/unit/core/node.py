@@ -19,6 +19,7 @@ from token_service.core.keys.making import NewKey
 from token_service.core.keys.store import StoredSigningKey
 from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
 from token_service.core.revocation.revoker import RevokeCommand, RevokeOutcome
+from token_service.core.sessions.session import Session
 from token_service.core.validation.introspector import Introspection, TokenQuery
 from token_service.errors import ConfigurationError
 from token_service.signers.local import LocalSigner
@@ -219,19 +220,26 @@ class Node:
 
     async def issue(self, subject: str = "alice", client_id: str = "web", **command: Any) -> IssuedTokens:
         return await self.issuer.issue(
-            IssueCommand(subject=subject, client_id=client_id, **command), self.clock.now()
+            Caller.system(),
+            IssueCommand(subject=subject, client_id=client_id, **command),
+            self.clock.now(),
         )
 
     async def refresh(self, refresh_token: str, client_id: str = "web", **command: Any) -> IssuedTokens:
         return await self.refresher.refresh(
-            RefreshCommand(refresh_token=refresh_token, client_id=client_id, **command), self.clock.now()
+            Caller.system(),
+            RefreshCommand(refresh_token=refresh_token, client_id=client_id, **command),
+            self.clock.now(),
         )
 
     async def revoke(self, **command: Any) -> RevokeOutcome:
-        return await self.revoker.revoke(RevokeCommand(**command), self.clock.now(), Caller.system())
+        return await self.revoker.revoke(Caller.system(), RevokeCommand(**command), self.clock.now())
 
     async def validate(self, token: str, **query: Any) -> Introspection:
-        return await self.introspector.validate(TokenQuery(token, **query), self.clock.now())
+        return await self.introspector.validate(Caller.system(), TokenQuery(token, **query))
+
+    async def session(self, session_id: str) -> Session:
+        return await self.sessions.get(Caller.system(), session_id)
 
 
 def sequences(entries: Sequence[Revocation]) -> list[int]:

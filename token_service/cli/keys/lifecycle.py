@@ -19,11 +19,13 @@ from token_service.cli.keys.administration import (
 )
 from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
+from token_service.core.access.caller import Caller
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
 if TYPE_CHECKING:
     from token_service.app.administration import Keys
+    from token_service.core.keys.administration import SigningKeys
 
 _PUBLIC_KEY_ALGORITHMS = [
     algorithm.value for algorithm in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)
@@ -85,9 +87,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     """
 
     async def make(keys: Keys) -> StoredSigningKey:
-        return await keys.manager.prepare(
-            Algorithm(algorithm) if algorithm else None, int(rsa_bits) if rsa_bits else None
-        )
+        return await _signing_keys(keys).prepare(Caller.system(), algorithm or "", int(rsa_bits or 0))
 
     show_one(administer(settings, make), format_)
 
@@ -114,7 +114,7 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
     """
 
     async def change(keys: Keys) -> StoredSigningKey:
-        return await keys.manager.activate(key_id, force=force)
+        return await _signing_keys(keys).activate(Caller.system(), key_id, force=force)
 
     show_one(administer(settings, change), format_)
 
@@ -134,7 +134,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     """
 
     async def change(keys: Keys) -> StoredSigningKey:
-        return await keys.manager.retire(key_id)
+        return await _signing_keys(keys).retire(Caller.system(), key_id)
 
     show_one(administer(settings, change), format_)
 
@@ -174,3 +174,10 @@ def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: fl
         click.echo(f"{applied} of {connected} connected validators have confirmed", err=True)
         if applied < connected:
             sys.exit(1)
+
+
+def _signing_keys(keys: Keys) -> SigningKeys:
+    """Return the use cases that nodes offer over gRPC."""
+    from token_service.core.keys.administration import SigningKeys
+
+    return SigningKeys(keys.keyring, keys.manager)

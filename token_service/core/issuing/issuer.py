@@ -8,6 +8,8 @@ from uuid import UUID
 
 from msgspec import structs
 
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
@@ -78,13 +80,14 @@ class Issuer:
         self._entropy = entropy
         self._audit = audit
 
-    async def issue(self, command: IssueCommand, now: float) -> IssuedTokens:
+    async def issue(self, caller: Caller, command: IssueCommand, now: float) -> IssuedTokens:
         """Issue what the command asks for.
 
         A session is made if a refresh or a session token is; its row is durable before this returns. Raises
-        `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`, `BindingRequiredError`,
-        `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
+        `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
+        admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
         policy = self._policies.of(command.client_id)
         if policy.binding_required and not command.confirmation:

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
@@ -93,14 +95,15 @@ class Refresher:
         self._audit = audit
         self._signing_may_fail = signing_may_fail
 
-    async def refresh(self, command: RefreshCommand, now: float) -> IssuedTokens:
+    async def refresh(self, caller: Caller, command: RefreshCommand, now: float) -> IssuedTokens:
         """Exchange the refresh token.
 
-        Raises one of `RefreshTokenInvalidError`, `RefreshTokenExpiredError`, `SessionIdleError`,
-        `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`, `WrongDeviceError`,
-        `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`, `StoreUnavailableError`,
-        `SigningUnavailableError`, `KeysStaleError`.
+        Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
+        `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
+        `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
+        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
         """
+        admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
         # Stores keep whole microseconds. Their statements and what is concluded from a row here must not
         # differ about a moment.

@@ -106,14 +106,14 @@ class Revoker:
         tailer.on_head(lambda head: validators.heard(head.awaited))
         self._appending: set[asyncio.Task[Cursor]] = set()
 
-    async def revoke(self, command: RevokeCommand, now: float, caller: Caller) -> RevokeOutcome:
+    async def revoke(self, caller: Caller, command: RevokeCommand, now: float) -> RevokeOutcome:
         """Revoke, on behalf of a caller that has a quota of its own.
 
         Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section
         2.2).
 
-        Raises `PermissionDeniedError`, `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
-        `StoreUnavailableError` (it may have taken effect; repeat the call).
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `OverloadedError` if the caller has revoked too
+        many names, and `StoreUnavailableError` (it may have taken effect; repeat the call).
         """
         admit(caller, UseCase.REVOKE_TOKEN)
         if command.target in _WIDE:

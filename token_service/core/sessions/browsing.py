@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_PAGE, MAX_SUBJECT, Checks
 from token_service.core.policies.policy import Policies
 from token_service.core.sessions.session import Session
@@ -24,23 +26,32 @@ class SessionPage:
 
 
 class Sessions:
-    """Looks at sessions and keeps them alive."""
+    """Looks at sessions and keeps them alive. Each method raises `PermissionDeniedError`."""
 
     def __init__(self, store: SessionStore, policies: Policies) -> None:
         self._store = store
         self._policies = policies
 
-    async def get(self, session_id: str) -> Session:
-        """One session, live or not. Raises `SessionNotFoundError`."""
+    async def get(self, caller: Caller, session_id: str) -> Session:
+        """Return one session, live or not. Raises `InvalidRequestError` and `SessionNotFoundError`."""
+        admit(caller, UseCase.GET_SESSION)
         session = await self._store.get(parse_session_id(session_id))
         if session is None:
             raise SessionNotFoundError
         return session
 
     async def list(
-        self, by: SessionFilter, value: str, *, live_at: float | None, page_size: int, page_token: str
+        self,
+        caller: Caller,
+        by: SessionFilter,
+        value: str,
+        *,
+        live_at: float | None,
+        page_size: int,
+        page_token: str,
     ) -> SessionPage:
-        """A page of sessions. `live_at`: only those live then."""
+        """List a page of sessions. `live_at`: only those live then. Raises `InvalidRequestError`."""
+        admit(caller, UseCase.LIST_SESSIONS)
         checks = Checks()
         checks.text(by.value, value, MAX_SUBJECT, required=True)
         if not 0 <= page_size <= MAX_PAGE:
@@ -58,14 +69,16 @@ class Sessions:
         return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
 
     async def extend(
-        self, session_id: str, client_id: str, idle_timeout: float | None, now: float
+        self, caller: Caller, session_id: str, client_id: str, idle_timeout: float | None, now: float
     ) -> Session:
         """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has.
 
         None, or more than the policy allows, means the policy's.
 
-        Raises `SessionNotFoundError`, also for the session of another client, and `SessionNotActiveError`.
+        Raises `InvalidRequestError`, `SessionNotFoundError`, also for the session of another client, and
+        `SessionNotActiveError`.
         """
+        admit(caller, UseCase.EXTEND_SESSION)
         checks = Checks()
         key = check_session_id(checks, session_id)
         checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)

@@ -1,4 +1,4 @@
-"""ValidateToken: whether a token is good now, and why not.
+"""ValidateToken and BatchValidateTokens: whether a token is good now, and why not.
 
 A JWT is judged in seven steps, and the first that fails names the reason: signature, times, issuer, audience,
 structure, revocation, scopes. (Issuer and structure can't change, so they are checked when a signature is
@@ -7,18 +7,23 @@ seen for the first time.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from token_service.clock import Clock
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.opaque_tokens import read_opaque_token
+from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.policy import Policies
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore, Use
-from token_service.errors import InvalidReason, InvalidTokenError
+from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueToken, OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import Cursor
@@ -36,6 +41,8 @@ _USE_SHARE: Final = 20
 """Using a session token moves its idle expiry once this share of the idle timeout has passed, so that most
 uses write nothing.
 """
+_PAUSE_EVERY: Final = 32
+"""Tokens of a batch between two pauses, each of which lets other calls go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class TokenQuery:
     required_scopes: Sequence[str] = ()
     kind: TokenKind | None = None
     """None: any."""
+    strong: bool = False
+    """Whether the answer sees every revocation that was acknowledged before the call, on any node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Introspection:
 
 
 class Introspector:
-    """Judges tokens of every kind."""
+    """Judges tokens of every kind. Each method that takes a caller raises `PermissionDeniedError`."""
 
     def __init__(
         self,
@@ -80,6 +89,7 @@ class Introspector:
         sessions: SessionStore,
         keyring: Keyring,
         policies: Policies,
+        clock: Clock,
     ) -> None:
         self._verifier = verifier
         self._replica = replica
@@ -87,20 +97,68 @@ class Introspector:
         self._sessions = sessions
         self._keyring = keyring
         self._policies = policies
+        self._clock = clock
         self._cache = VerifiedCache(_CACHE_CAPACITY)
         self._generation = verifier.generation
 
-    async def catch_up(self) -> None:
-        """After this, answers see every revocation acknowledged before it was called, on any node."""
-        await self._tailer.catch_up()
-
-    async def validate(self, query: TokenQuery, now: float, *, asked: float | None = None) -> Introspection:
+    async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
         Raises `StoreUnavailableError`, `ReplicaStaleError` and `KeysStaleError`.
-
-        `asked`: when (monotonic) it came, if it came with others.
         """
+        admit(caller, UseCase.VALIDATE_TOKEN)
+        if query.strong:
+            await self._tailer.catch_up()
+        return await self._judge(query, self._clock.now())
+
+    async def validate_batch(
+        self, caller: Caller, count: int, queries: Iterable[TokenQuery]
+    ) -> AsyncIterator[Introspection]:
+        """Judge `count` tokens in their order. If one query is strong, all of them are answered so.
+
+        `queries` is read only if the count is allowed. All of them share one time at which they were asked, so
+        that many unknown keys cost one look for newer keys. Raises `InvalidRequestError` and what `validate`
+        raises.
+        """
+        admit(caller, UseCase.BATCH_VALIDATE_TOKENS)
+        if not 1 <= count <= MAX_BATCH:
+            raise InvalidRequestError.of("requests", f"has not 1 to {MAX_BATCH} items")
+        asked = self._clock.monotonic()
+        batch = list(queries)
+        if any(query.strong for query in batch):
+            await self._tailer.catch_up()
+        for number, query in enumerate(batch):
+            if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
+                await asyncio.sleep(0)
+            yield await self._judge(query, self._clock.now(), asked)
+
+    def validate_jwt(self, caller: Caller, query: TokenQuery, now: float) -> Introspection:
+        """Judge a JWT, without I/O and from the replica as it is. Raises `ReplicaStaleError`."""
+        admit(caller, UseCase.VALIDATE_TOKEN)
+        return self._judge_jwt(query, now)
+
+    @property
+    def generation(self) -> int:
+        """A number that changes with the keys: answers of another generation have to be judged again."""
+        return self._verifier.generation
+
+    def still_active(self, caller: Caller, entry: CacheEntry, generation: int, now: float) -> bool:
+        """Tell whether the answer to a query for which a JWT was found active, at a generation, must be the
+        same now.
+
+        False: judge it again. The other parts of a query can't come out differently. Raises
+        `ReplicaStaleError`.
+        """
+        admit(caller, UseCase.VALIDATE_TOKEN)
+        self._tailer.require_fresh()
+        return (
+            entry.clean_version == self._replica.revocations.version
+            and entry.valid_from <= now < entry.valid_until
+            and generation == self._verifier.generation
+        )
+
+    async def _judge(self, query: TokenQuery, now: float, asked: float | None = None) -> Introspection:
+        """Judge a token of any kind. `asked`: when (monotonic) it came, if it came with others."""
         try:
             if len(query.token) > MAX_TOKEN_BYTES:
                 raise InvalidTokenError(InvalidReason.TOO_LARGE)
@@ -108,13 +166,12 @@ class Introspector:
                 return await self._validate_opaque(query, now, asked)
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
-        answer = self.validate_jwt(query, now)
+        answer = self._judge_jwt(query, now)
         if answer.reason is InvalidReason.UNKNOWN_KEY and await self._tailer.look_for_keys(asked):
-            return self.validate_jwt(query, now)
+            return self._judge_jwt(query, now)
         return answer
 
-    def validate_jwt(self, query: TokenQuery, now: float) -> Introspection:
-        """Judge a JWT, without I/O."""
+    def _judge_jwt(self, query: TokenQuery, now: float) -> Introspection:
         self._tailer.require_fresh()
         replica = self._replica
         try:
@@ -135,24 +192,6 @@ class Introspector:
         except InvalidTokenError as error:
             return Introspection(replica.cursor, error.reason)
         return Introspection(replica.cursor, None, claims, entry)
-
-    @property
-    def generation(self) -> int:
-        """Changes with the keys: what was found at another generation must be judged anew."""
-        return self._verifier.generation
-
-    def still_active(self, entry: CacheEntry, generation: int, now: float) -> bool:
-        """Whether the answer to a query for which a JWT was found active, at a generation, must be the same
-        now.
-
-        False: judge it anew. What else a query asks can't come out differently. Raises `ReplicaStaleError`.
-        """
-        self._tailer.require_fresh()
-        return (
-            entry.clean_version == self._replica.revocations.version
-            and entry.valid_from <= now < entry.valid_until
-            and generation == self._verifier.generation
-        )
 
     def _entry(self, token: str, now: float) -> CacheEntry:
         generation = self._verifier.generation

@@ -162,7 +162,7 @@ def token_query(request: token_service_pb2.ValidateTokenRequest, path: str = "")
         or len(scopes) > MAX_SCOPES
     ):
         raise_violations(lambda checks: _check_query(request, path, checks))
-    return TokenQuery(request.token, request.audience, scopes, _KINDS_OR_ANY[hint])
+    return TokenQuery(request.token, request.audience, scopes, _KINDS_OR_ANY[hint], not is_local(request))
 
 
 _KINDS_OR_ANY: Final[dict[int, TokenKind | None]] = {token_pb2.TOKEN_TYPE_UNSPECIFIED: None, **_KINDS}

@@ -90,7 +90,7 @@ class Edge:
         request_type: type[_Request],
         handle: Callable[[_Request, Caller], Awaitable[Message | bytes]],
         *,
-        at_once: Callable[[bytes], bytes | None] | None = None,
+        at_once: Callable[[bytes, Caller], bytes | None] | None = None,
         waits: Callable[[_Request], bool] | None = None,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a unary method.
@@ -116,7 +116,7 @@ class Edge:
             try:
                 answer: Message | bytes | None = None
                 if at_once is not None:
-                    answer = at_once(data)
+                    answer = at_once(data, caller)
                 if answer is None:
                     request = parse(data)
                     if waits is None or not waits(request):

@@ -20,7 +20,7 @@ class UnaryMethod:
     """Of the RPC, and of its use case: `NEEDED` says which permission that needs."""
     request_type: type[Message]
     handle: Callable[[Any, Caller], Awaitable[Message | bytes]]
-    at_once: Callable[[bytes], bytes | None] | None = None
+    at_once: Callable[[bytes, Caller], bytes | None] | None = None
     """May answer the encoded request, without waiting for anything; if it returns None, `handle` answers."""
     waits: Callable[[Any], bool] | None = None
     """Whether a request waits for others: it has the latest deadline then, and is no running call."""

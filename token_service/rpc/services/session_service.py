@@ -34,7 +34,7 @@ class SessionService:
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         """One session."""
-        session = await self._sessions.get(request.session_id)
+        session = await self._sessions.get(caller, request.session_id)
         return pb.GetSessionResponse(session=session_message(session, self._clock.now()))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, caller: Caller) -> pb.ListSessionsResponse:
@@ -42,6 +42,7 @@ class SessionService:
         by, value = session_filter(request)
         now = self._clock.now()
         page = await self._sessions.list(
+            caller,
             by,
             value,
             live_at=now if request.active_only else None,
@@ -59,6 +60,6 @@ class SessionService:
         """Move a session's idle expiry. The answer says nothing that the caller need not know for that."""
         now = self._clock.now()
         session = await self._sessions.extend(
-            request.session_id, request.client_id, idle_timeout(request), now
+            caller, request.session_id, request.client_id, idle_timeout(request), now
         )
         return pb.ExtendSessionResponse(session=extended_session(session, now))

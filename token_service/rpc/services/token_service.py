@@ -14,7 +14,6 @@ from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.subscribers.registry import Validators
-from token_service.core.validation.batch import validate_batch
 from token_service.core.validation.introspector import Introspection, Introspector, OpaqueClaims
 from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import (
@@ -110,15 +109,15 @@ class TokenService:
 
     async def IssueToken(self, request: pb.IssueTokenRequest, caller: Caller) -> pb.IssueTokenResponse:
         """Issue tokens."""
-        tokens = await self._issuer.issue(issue_command(request), self._clock.now())
+        tokens = await self._issuer.issue(caller, issue_command(request), self._clock.now())
         return issued_tokens(pb.IssueTokenResponse, tokens)
 
     async def RefreshToken(self, request: pb.RefreshTokenRequest, caller: Caller) -> pb.RefreshTokenResponse:
         """Exchange a refresh token."""
-        tokens = await self._refresher.refresh(refresh_command(request), self._clock.now())
+        tokens = await self._refresher.refresh(caller, refresh_command(request), self._clock.now())
         return issued_tokens(pb.RefreshTokenResponse, tokens)
 
-    def validate_at_once(self, data: bytes) -> bytes | None:
+    def validate_at_once(self, data: bytes, caller: Caller) -> bytes | None:
         """The answer to an encoded ValidateTokenRequest where this process knows it; None where that takes
         I/O.
 
@@ -127,13 +126,13 @@ class TokenService:
         """
         now = self._clock.now()
         known = self._answered.get(data)
-        if known is not None and self._introspector.still_active(known[0], known[1], now):
+        if known is not None and self._introspector.still_active(caller, known[0], known[1], now):
             return self._with_cursor(known[2], self._replica.epoch, self._replica.applied)
         request = pb.ValidateTokenRequest.FromString(data)
         if looks_opaque(request.token) or not is_local(request):
             return None
         token = request.token
-        answer = self._introspector.validate_jwt(token_query(request), now)
+        answer = self._introspector.validate_jwt(caller, token_query(request), now)
         if answer.reason is InvalidReason.UNKNOWN_KEY:
             return None
         entry = answer.entry
@@ -148,23 +147,18 @@ class TokenService:
 
     async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller) -> bytes:
         """Judge a token, with whatever I/O that takes."""
-        query = token_query(request)
-        if not is_local(request):
-            await self._introspector.catch_up()
-        return self._encode(await self._introspector.validate(query, self._clock.now()), query.token)
+        answer = await self._introspector.validate(caller, token_query(request))
+        return self._encode(answer, request.token)
 
     async def BatchValidateTokens(
         self, request: pb.BatchValidateTokensRequest, caller: Caller
     ) -> pb.BatchValidateTokensResponse:
         """Judge several tokens."""
         requests = request.requests
-        answers = validate_batch(
-            self._introspector,
-            self._clock,
+        answers = self._introspector.validate_batch(
             caller,
             len(requests),
             (token_query(item, f"requests[{number}].") for number, item in enumerate(requests)),
-            strong=not all(map(is_local, requests)),
         )
         response = pb.BatchValidateTokensResponse()
         tokens = (item.token for item in requests)
@@ -175,7 +169,7 @@ class TokenService:
     async def RevokeToken(self, request: pb.RevokeTokenRequest, caller: Caller) -> pb.RevokeTokenResponse:
         """Revoke one thing."""
         command = revoke_command(request)
-        outcome = await self._revoker.revoke(command, self._clock.now(), caller)
+        outcome = await self._revoker.revoke(caller, command, self._clock.now())
         return pb.RevokeTokenResponse(
             cursor=str(outcome.cursor),
             subscribers_connected=outcome.connected,

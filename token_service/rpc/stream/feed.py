@@ -19,13 +19,14 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import grpc
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.access.quotas import Quota
 from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.log import RevocationLog
@@ -236,9 +237,13 @@ class Feed:
         """
         ended = False
         for stream in self._streams:
-            if Permission.SUBSCRIBE not in self._authorizer.permissions(stream.caller):
+            now = replace(stream.caller, permissions=self._authorizer.permissions(stream.caller))
+            try:
+                admit(now, UseCase.STREAM_REVOCATIONS)
+            except PermissionDeniedError as error:
+                needed = error.metadata["permission"]
                 stream.end = stream.end or PermissionDeniedError(
-                    "the permission subscribe was taken away", metadata={"permission": Permission.SUBSCRIBE}
+                    f"the permission {needed} was taken away", metadata=error.metadata
                 )
                 ended = True
         if ended:
@@ -279,9 +284,10 @@ class Feed:
         """Serve a reader until it goes away or the stream is ended: never returns.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
-        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` once the caller has lost the
-        permission, and `CallerUnauthenticatedError` once its proof has expired.
+        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` without the permission or once the
+        caller has lost it, and `CallerUnauthenticatedError` once its proof has expired.
         """
+        admit(caller, UseCase.STREAM_REVOCATIONS)
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:
             raise ShuttingDownError(retry_after=_RETRY_AFTER)

@@ -1,23 +1,31 @@
-"""Every use case that passes the gate refuses a caller without the permission it needs."""
+"""Every use case passes the gate: a caller without the permission is refused, and nothing has changed."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from tests.unit.core.node import Node
+from tests.unit.core.virtual_time import ManualClock
+from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.permissions import Permission
+from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.administration import SigningKeys
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.revoker import RevokeCommand
-from token_service.core.validation.batch import validate_batch
-from token_service.errors import InvalidRequestError, PermissionDeniedError
+from token_service.core.sessions.store import SessionFilter
+from token_service.core.validation.introspector import TokenQuery
+from token_service.errors import PermissionDeniedError
+from token_service.rpc.server.authorizer import TrustingAuthorizer
+from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
@@ -27,58 +35,186 @@ RPCS = [
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
-SUBJECT = RevokeCommand(target=RevocationTarget.SUBJECT, value="alice")
-EVERYTHING = RevokeCommand(target=RevocationTarget.EVERYTHING)
+ALL = frozenset(Permission)
 
 
-async def list_keys(node: Node, caller: Caller) -> None:
-    SigningKeys(node.keyring, node.key_manager).list(caller, 0, "")
+@dataclass
+class Scene:
+    """A node with what each use case needs to succeed: a session, a prepared key that is announced."""
+
+    node: Node
+    tokens: IssuedTokens
+    active_key: str
+    prepared_key: str
+
+    @property
+    def now(self) -> float:
+        return self.node.clock.now()
+
+    @property
+    def signing_keys(self) -> SigningKeys:
+        return SigningKeys(self.node.keyring, self.node.key_manager)
+
+    def state(self) -> tuple[Any, ...]:
+        """Copy what is stored and what was recorded."""
+        return deepcopy({**vars(self.node.log._state), "clock": None}), list(self.node.audit.events)
 
 
-async def prepare(node: Node, caller: Caller) -> None:
-    await SigningKeys(node.keyring, node.key_manager).prepare(caller, "HS256", 0)
+@pytest.fixture
+async def scene() -> Scene:
+    clock = ManualClock()
+    node = await Node(clock, max_staleness=1e12).start()
+    active = node.keyring.signer().key_id
+    prepared = (await node.key_manager.prepare(None)).key_id
+    clock.elapsed = 601.0
+    return Scene(node, await node.issue(), active, prepared)
 
 
-async def activate(node: Node, caller: Caller) -> None:
-    await SigningKeys(node.keyring, node.key_manager).activate(caller, "", force=True)
+async def issue(scene: Scene, caller: Caller) -> None:
+    await scene.node.issuer.issue(caller, IssueCommand(subject="bob", client_id="web"), scene.now)
 
 
-async def retire(node: Node, caller: Caller) -> None:
-    await SigningKeys(node.keyring, node.key_manager).retire(caller, "")
+async def refresh(scene: Scene, caller: Caller) -> None:
+    command = RefreshCommand(refresh_token=scene.tokens.refresh_token, client_id="web")
+    await scene.node.refresher.refresh(caller, command, scene.now)
 
 
-async def revoke_key(node: Node, caller: Caller) -> None:
-    await KeyRevocation(node.keyring, node.revoker.carry_out).revoke(caller, "", "", node.clock.now())
+async def validate(scene: Scene, caller: Caller) -> None:
+    answer = await scene.node.introspector.validate(caller, TokenQuery(scene.tokens.access_token))
+    assert answer.reason is None
 
 
-async def revoke(node: Node, caller: Caller) -> None:
-    await node.revoker.revoke(SUBJECT, node.clock.now(), caller)
+async def validate_jwt(scene: Scene, caller: Caller) -> None:
+    query = TokenQuery(scene.tokens.access_token)
+    assert scene.node.introspector.validate_jwt(caller, query, scene.now).reason is None
 
 
-async def revoke_widely(node: Node, caller: Caller) -> None:
-    may_revoke = Caller("a", caller.permissions | {Permission.REVOKE})
-    await node.revoker.revoke(EVERYTHING, node.clock.now(), may_revoke)
+async def repeat_answer(scene: Scene, caller: Caller) -> None:
+    introspector = scene.node.introspector
+    entry = (await scene.node.validate(scene.tokens.access_token)).entry
+    assert entry is not None
+    assert introspector.still_active(caller, entry, introspector.generation, scene.now)
 
 
-async def confirm(node: Node, caller: Caller) -> None:
-    await Confirmations(node.read_index, node.validators).confirm(caller, "a", None, 0)
+async def validate_batch(scene: Scene, caller: Caller) -> None:
+    query = TokenQuery(scene.tokens.access_token)
+    answers = [each async for each in scene.node.introspector.validate_batch(caller, 1, [query])]
+    assert [answer.reason for answer in answers] == [None]
 
 
-async def batch(node: Node, caller: Caller) -> None:
-    async for _ in validate_batch(node.introspector, node.clock, caller, 0, [], strong=False):
-        pass
+async def revoke(scene: Scene, caller: Caller) -> None:
+    command = RevokeCommand(target=RevocationTarget.SUBJECT, value="alice")
+    await scene.node.revoker.revoke(caller, command, scene.now)
 
 
-CALLS: dict[UseCase, Callable[[Node, Caller], Awaitable[None]]] = {
-    UseCase.LIST_SIGNING_KEYS: list_keys,
-    UseCase.PREPARE_SIGNING_KEY: prepare,
-    UseCase.ACTIVATE_SIGNING_KEY: activate,
-    UseCase.RETIRE_SIGNING_KEY: retire,
-    UseCase.REVOKE_SIGNING_KEY: revoke_key,
-    UseCase.REVOKE_TOKEN: revoke,
-    UseCase.REVOKE_WIDELY: revoke_widely,
-    UseCase.CONFIRM_REVOCATIONS: confirm,
-    UseCase.BATCH_VALIDATE_TOKENS: batch,
+def revoke_widely(target: RevocationTarget) -> Callable[[Scene, Caller], Awaitable[None]]:
+    async def revoke(scene: Scene, caller: Caller) -> None:
+        may_revoke = Caller("a", caller.permissions | {Permission.REVOKE})
+        value = scene.active_key if target is RevocationTarget.KEY else ""
+        command = RevokeCommand(target=target, value=value)
+        await scene.node.revoker.revoke(may_revoke, command, scene.now)
+
+    return revoke
+
+
+class WrittenError(Exception):
+    """A stream has begun."""
+
+
+class Reader:
+    """The context of a stream, of which the first message is enough."""
+
+    def peer(self) -> str:
+        return "peer"
+
+    async def write(self, _: bytes) -> None:
+        raise WrittenError
+
+
+async def stream(scene: Scene, caller: Caller) -> None:
+    feed = make_feed(scene.node.core, TrustingAuthorizer(), GrpcLimits())
+    reader: Any = Reader()
+    try:
+        with pytest.raises(WrittenError):
+            await feed.stream(token_service_pb2.StreamRevocationsRequest(), reader, caller)
+    finally:
+        await feed.aclose()
+
+
+async def confirm(scene: Scene, caller: Caller) -> None:
+    node = scene.node
+    head = await Confirmations(node.read_index, node.validators).confirm(caller, "a", None, 0)
+    assert head == Cursor(node.replica.epoch, 0)
+
+
+async def get_session(scene: Scene, caller: Caller) -> None:
+    session = await scene.node.sessions.get(caller, scene.tokens.session_id)
+    assert session.subject == "alice"
+
+
+async def list_sessions(scene: Scene, caller: Caller) -> None:
+    page = await scene.node.sessions.list(
+        caller, SessionFilter.SUBJECT, "alice", live_at=None, page_size=0, page_token=""
+    )
+    assert len(page.sessions) == 1
+
+
+async def extend_session(scene: Scene, caller: Caller) -> None:
+    await scene.node.sessions.extend(caller, scene.tokens.session_id, "web", None, scene.now)
+
+
+async def list_keys(scene: Scene, caller: Caller) -> None:
+    assert len(scene.signing_keys.list(caller, 0, "").keys) == 2
+
+
+async def prepare_key(scene: Scene, caller: Caller) -> None:
+    await scene.signing_keys.prepare(caller, "ES256", 0)
+
+
+async def activate_key(scene: Scene, caller: Caller) -> None:
+    await scene.signing_keys.activate(caller, scene.prepared_key, force=False)
+
+
+async def retire_key(scene: Scene, caller: Caller) -> None:
+    await scene.signing_keys.retire(caller, scene.active_key)
+
+
+async def revoke_key(scene: Scene, caller: Caller) -> None:
+    revocation = KeyRevocation(scene.node.keyring, scene.node.revoker.carry_out)
+    await revocation.revoke(caller, scene.active_key, "", scene.now)
+
+
+CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
+    (UseCase.ISSUE_TOKEN, issue),
+    (UseCase.REFRESH_TOKEN, refresh),
+    (UseCase.VALIDATE_TOKEN, validate),
+    (UseCase.VALIDATE_TOKEN, validate_jwt),
+    (UseCase.VALIDATE_TOKEN, repeat_answer),
+    (UseCase.BATCH_VALIDATE_TOKENS, validate_batch),
+    (UseCase.REVOKE_TOKEN, revoke),
+    (UseCase.REVOKE_WIDELY, revoke_widely(RevocationTarget.KEY)),
+    (UseCase.REVOKE_WIDELY, revoke_widely(RevocationTarget.EVERYTHING)),
+    (UseCase.STREAM_REVOCATIONS, stream),
+    (UseCase.CONFIRM_REVOCATIONS, confirm),
+    (UseCase.GET_SESSION, get_session),
+    (UseCase.LIST_SESSIONS, list_sessions),
+    (UseCase.EXTEND_SESSION, extend_session),
+    (UseCase.LIST_SIGNING_KEYS, list_keys),
+    (UseCase.PREPARE_SIGNING_KEY, prepare_key),
+    (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
+    (UseCase.RETIRE_SIGNING_KEY, retire_key),
+    (UseCase.REVOKE_SIGNING_KEY, revoke_key),
+]
+CHANGING = {
+    UseCase.ISSUE_TOKEN,
+    UseCase.REFRESH_TOKEN,
+    UseCase.REVOKE_TOKEN,
+    UseCase.REVOKE_WIDELY,
+    UseCase.EXTEND_SESSION,
+    UseCase.PREPARE_SIGNING_KEY,
+    UseCase.ACTIVATE_SIGNING_KEY,
+    UseCase.RETIRE_SIGNING_KEY,
+    UseCase.REVOKE_SIGNING_KEY,
 }
 
 
@@ -87,7 +223,13 @@ def test_every_use_case_says_what_it_needs() -> None:
 
 
 def test_every_rpc_is_a_use_case() -> None:
-    assert sorted(RPCS) == sorted(use_case.value for use_case in set(UseCase) - {UseCase.REVOKE_WIDELY})
+    others = {UseCase.REVOKE_WIDELY}
+    assert sorted(RPCS) == sorted(use_case.value for use_case in set(UseCase) - others)
+
+
+def test_every_use_case_that_needs_a_permission_is_tried_without_it() -> None:
+    gated = {use_case for use_case, permission in NEEDED.items() if permission is not None}
+    assert {use_case for use_case, _ in CALLS} == gated
 
 
 @pytest.mark.parametrize("use_case", UseCase)
@@ -98,20 +240,27 @@ def test_the_gate_asks_for_the_permission_of_the_table(use_case: UseCase) -> Non
         return
     admit(Caller("a", frozenset({permission})), use_case)
     with pytest.raises(PermissionDeniedError):
-        admit(Caller("a", frozenset(Permission) - {permission}), use_case)
+        admit(Caller("a", ALL - {permission}), use_case)
 
 
-@pytest.mark.parametrize("use_case", CALLS)
-async def test_a_use_case_refuses_a_caller_without_its_permission(use_case: UseCase) -> None:
-    node = await Node(SystemClock()).start()
+@pytest.mark.parametrize(
+    ("use_case", "call"),
+    CALLS,
+    ids=[f"{use_case.name}-{number}" for number, (use_case, _) in enumerate(CALLS)],
+)
+async def test_a_use_case_refuses_a_caller_without_its_permission(
+    scene: Scene, use_case: UseCase, call: Callable[[Scene, Caller], Awaitable[None]]
+) -> None:
     permission = NEEDED[use_case]
     assert permission is not None
+    before = scene.state()
     with pytest.raises(PermissionDeniedError) as denied:
-        await CALLS[use_case](node, Caller("a", frozenset(Permission) - {permission}))
+        await call(scene, Caller("a", ALL - {permission}))
     assert denied.value.metadata == {"permission": permission.value}
-    assert (await node.stores.log.head()).sequence == 0
-    with suppress(InvalidRequestError):  # past the gate
-        await CALLS[use_case](node, Caller("a", frozenset({permission})))
+    assert scene.state() == before
+    scene.node.clock.elapsed += 1  # type: ignore[attr-defined]  # a ManualClock
+    await call(scene, Caller("a", frozenset({permission})))
+    assert (scene.state() != before) == (use_case in CHANGING)
 
 
 async def test_a_confirmation_beyond_the_head_counts_as_the_head_under_the_name_of_its_caller() -> None:

@@ -245,7 +245,7 @@ async def test_a_session_keeps_what_the_next_tokens_need_and_no_raw_secret():
         custom_claims={"a": 1},
         access_token_ttl=60,
     )
-    row = await node.sessions.get(tokens.session_id)
+    row = await node.session(tokens.session_id)
     assert (row.subject, row.client_id, row.device_id) == ("alice", "web", "phone")
     assert (row.audience, row.scopes, row.custom_claims) == (("api",), ("read",), {"a": 1})
     assert (row.access_token_ttl, row.with_id_token, row.generation) == (60, True, 0)
@@ -272,7 +272,7 @@ async def test_only_what_was_asked_for(kind: TokenKind):
     assert bool(tokens.session_token) is session
     assert (tokens.access_token, tokens.id_token) == ("", "")
     assert (tokens.refresh_token_expire_time is not None) is refresh
-    row = await node.sessions.get(tokens.session_id)
+    row = await node.session(tokens.session_id)
     assert (row.refresh_hash is not None, row.session_hash is not None) == (refresh, session)
 
 
@@ -342,7 +342,7 @@ async def test_an_access_token_lives_as_long_as_asked_but_never_longer_than_the_
 async def test_a_lifetime_asked_for_fits_its_column():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=10.0**11, refresh_token_ttl=10.0**11)
-    row = await node.sessions.get(tokens.session_id)
+    row = await node.session(tokens.session_id)
     assert row.access_token_ttl is not None
     assert row.access_token_ttl < 2**31
 
@@ -364,7 +364,7 @@ async def test_a_session_lives_as_long_as_asked_but_never_longer_than_the_policy
 ):
     node = await a_node(policy=Policy(refresh_token_ttl=1000, idle_timeout=300))
     tokens = await node.issue(refresh_token_ttl=asked)
-    row = await node.sessions.get(tokens.session_id)
+    row = await node.session(tokens.session_id)
     assert (row.absolute_expire_time - START, row.idle_expire_time - START) == (absolute, idle)
 
 

@@ -133,7 +133,7 @@ async def test_without_a_key_to_sign_with_the_token_is_not_used_up():
     with pytest.raises(SigningUnavailableError):
         await node.refresh(tokens.refresh_token)
     node.keyring.signer = working  # type: ignore[method-assign]
-    assert (await node.sessions.get(tokens.session_id)).generation == 0
+    assert (await node.session(tokens.session_id)).generation == 0
 
 
 class Module:
@@ -182,7 +182,7 @@ async def test_a_token_that_could_not_be_exchanged_for_want_of_a_signature_is_as
         node.clock.elapsed += 3600  # far beyond any grace period
     module.before, module.away = None, False
     again = await node.refresh(tokens.refresh_token)
-    assert (await node.sessions.get(tokens.session_id)).generation == 1
+    assert (await node.session(tokens.session_id)).generation == 1
     assert (await node.validate(again.access_token)).reason is None
 
 
@@ -303,7 +303,7 @@ async def test_reuse_kills_the_family_at_once_and_says_so():
         assert (await node.validate(token)).reason is InvalidReason.REVOKED
     with pytest.raises(SessionRevokedError):
         await node.refresh(second.refresh_token)
-    row = await node.sessions.get(first.session_id)
+    row = await node.session(first.session_id)
     assert (row.revoke_time, row.revoke_reason) == (START + 10, RevocationReason.REFRESH_TOKEN_REUSED)
     (entry,) = await node.stores.log.read(0, 10)
     assert (entry.target, entry.value) == (RevocationTarget.SESSION, first.session_id)
@@ -517,7 +517,7 @@ async def test_64_at_once_get_one_successor(seed: int, signing_may_fail: bool): 
 async def test_with_a_cap_on_retries_the_others_are_told_to_wait(seed: int):
     node, tokens, results = await OneAfterTheOther(seed, Policy(max_retries=5)).run(64)
     assert Counter(map(type, results)) == {IssuedTokens: 6, TooManyRetriesError: 58}
-    assert (await node.sessions.get(tokens.session_id)).revoke_time is None
+    assert (await node.session(tokens.session_id)).revoke_time is None
 
 
 @virtual_time
@@ -545,7 +545,7 @@ async def test_a_row_that_never_holds_still_is_given_up_on():
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
     tokens = await node.issue()
-    session = await node.sessions.get(tokens.session_id)
+    session = await node.session(tokens.session_id)
 
     class Contrary:
         """Says no to every statement and shows a row that nothing is wrong with."""
@@ -638,7 +638,7 @@ async def test_a_bad_request_names_its_field_and_uses_nothing_up(field: str, bad
     with pytest.raises(InvalidRequestError) as error:
         await node.refresh(**{"refresh_token": tokens.refresh_token, **bad})
     assert [violation.field for violation in error.value.violations] == [field]
-    assert (await node.sessions.get(tokens.session_id)).generation == 0
+    assert (await node.session(tokens.session_id)).generation == 0
 
 
 @virtual_time

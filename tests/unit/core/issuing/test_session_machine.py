@@ -22,6 +22,7 @@ from tests.support.memory_stores import MemoryStores
 from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import ManualClock
+from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import Policy, ReuseResponse
@@ -726,7 +727,7 @@ class SessionMachine(RuleBasedStateMachine):
     def extend_a_session(self, which: int, span: float | None) -> None:
         row = self.row(which)
         model = self.model
-        call = self.node.sessions.extend(row.id, row.client, span, model.now)
+        call = self.node.sessions.extend(Caller.system(), row.id, row.client, span, model.now)
         if row.purged:
             self.expect_error(call, SessionNotFoundError)
         elif not model.is_live(row):
@@ -764,7 +765,12 @@ class SessionMachine(RuleBasedStateMachine):
                 while page or not found:
                     answer = self.do(
                         self.node.sessions.list(
-                            SessionFilter.SUBJECT, subject, live_at=live_at, page_size=2, page_token=page
+                            Caller.system(),
+                            SessionFilter.SUBJECT,
+                            subject,
+                            live_at=live_at,
+                            page_size=2,
+                            page_token=page,
                         )
                     )
                     found += [str(session.id) for session in answer.sessions]

@@ -79,7 +79,7 @@ async def test_a_session_is_kept_a_while_after_its_end(end: str):
         await house.later(100 + RETENTION - 1)
     assert await house.janitor().sweep() == (1 if end == "revoked" else 0)  # the entry of the log
     assert house.count() == 1
-    assert (await house.node.sessions.get(tokens.session_id)).subject == "alice"
+    assert (await house.node.session(tokens.session_id)).subject == "alice"
     await house.later(2)
     assert await house.janitor().sweep() == 1
     assert house.count() == 0

@@ -213,7 +213,7 @@ async def test_token_that_is_expired_only_by_the_clock_of_the_node_is_revoked():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=60)
     ahead = node.clock.now() + 3600  # the database's clock has not moved
-    await node.revoker.revoke(RevokeCommand(token=tokens.access_token), ahead, Caller.system())
+    await node.revoker.revoke(Caller.system(), RevokeCommand(token=tokens.access_token), ahead)
     assert (await node.stores.log.head()).sequence == 1
 
 
@@ -451,7 +451,7 @@ async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float
         RevokeCommand(target=Target.TOKEN_ID, value="somewhere else"),
         RevokeCommand(target=Target.EVERYTHING),
     ):
-        await node.revoker.revoke(command, wrong, Caller.system())
+        await node.revoker.revoke(Caller.system(), command, wrong)
     entries = await node.stores.log.read(0, 10)
     assert [entry.expire_time for entry in entries] == [max(START, wrong) + REMEMBER] * 5
     assert [entry.revoke_time for entry in entries] == [wrong] * 5
@@ -521,9 +521,9 @@ async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
 
     async def revoke(name: str, caller: str = "a") -> None:
         await node.revoker.revoke(
+            replace(Caller.system(), identity=caller),
             RevokeCommand(target=target, value=name),
             node.clock.now(),
-            replace(Caller.system(), identity=caller),
         )
 
     for number in range(3):

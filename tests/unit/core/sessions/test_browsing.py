@@ -11,6 +11,7 @@ import pytest
 from tests.unit.core.node import Node
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
+from token_service.core.access.caller import Caller
 from token_service.core.policies.policy import Policy
 from token_service.core.sessions.browsing import SessionPage
 from token_service.core.sessions.store import SessionFilter
@@ -31,7 +32,9 @@ async def a_page(
     page_size: int = 0,
     page_token: str = "",
 ) -> SessionPage:
-    return await node.sessions.list(by, value, live_at=live_at, page_size=page_size, page_token=page_token)
+    return await node.sessions.list(
+        Caller.system(), by, value, live_at=live_at, page_size=page_size, page_token=page_token
+    )
 
 
 def ids(page: SessionPage) -> list[str]:
@@ -45,12 +48,12 @@ def ids(page: SessionPage) -> list[str]:
 async def test_a_session_is_found_dead_or_alive():
     node = await a_node()
     tokens = await node.issue()
-    assert (await node.sessions.get(tokens.session_id)).subject == "alice"
-    assert str((await node.sessions.get(tokens.session_id.upper())).id) == tokens.session_id
+    assert (await node.session(tokens.session_id)).subject == "alice"
+    assert str((await node.session(tokens.session_id.upper())).id) == tokens.session_id
     await node.revoke(target=RevocationTarget.SESSION, value=tokens.session_id)
-    assert (await node.sessions.get(tokens.session_id)).revoke_time == START
+    assert (await node.session(tokens.session_id)).revoke_time == START
     with pytest.raises(SessionNotFoundError):
-        await node.sessions.get("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57")
+        await node.session("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57")
 
 
 @virtual_time
@@ -70,7 +73,7 @@ async def test_a_session_is_found_dead_or_alive():
 )
 async def test_what_is_no_uuid_is_a_bad_request(text: str):
     node = await a_node()
-    for call in (node.sessions.get(text), node.sessions.extend(text, "web", None, START)):
+    for call in (node.session(text), node.sessions.extend(Caller.system(), text, "web", None, START)):
         with pytest.raises(InvalidRequestError) as error:
             await call
         assert error.value.violations[0].field == "session_id"
@@ -208,7 +211,7 @@ async def test_a_session_is_extended_up_to_what_the_policy_allows(asked: float |
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
     tokens = await node.issue()
     node.clock.elapsed = 80
-    session = await node.sessions.extend(tokens.session_id, "web", asked, node.clock.now())
+    session = await node.sessions.extend(Caller.system(), tokens.session_id, "web", asked, node.clock.now())
     assert session.idle_expire_time == START + 80 + gets
     assert session.last_use_time == START + 80
     assert session.absolute_expire_time == START + 1000
@@ -219,7 +222,7 @@ async def test_no_session_is_extended_beyond_its_absolute_end():
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=150))
     tokens = await node.issue()
     node.clock.elapsed = 90
-    session = await node.sessions.extend(tokens.session_id, "web", None, node.clock.now())
+    session = await node.sessions.extend(Caller.system(), tokens.session_id, "web", None, node.clock.now())
     assert session.idle_expire_time == START + 150
 
 
@@ -239,9 +242,11 @@ async def test_a_session_that_has_ended_stays_so(end: str):
         }[end]
         await node.revoke(target=target[0], value=target[1])
     with pytest.raises(SessionNotActiveError):
-        await node.sessions.extend(tokens.session_id, "web", None, node.clock.now())
+        await node.sessions.extend(Caller.system(), tokens.session_id, "web", None, node.clock.now())
     with pytest.raises(SessionNotFoundError):
-        await node.sessions.extend("3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57", "web", None, node.clock.now())
+        await node.sessions.extend(
+            Caller.system(), "3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57", "web", None, node.clock.now()
+        )
 
 
 @virtual_time
@@ -250,5 +255,5 @@ async def test_an_extension_is_at_least_a_second(span: float):
     node = await a_node()
     tokens = await node.issue()
     with pytest.raises(InvalidRequestError) as error:
-        await node.sessions.extend(tokens.session_id, "web", span, START)
+        await node.sessions.extend(Caller.system(), tokens.session_id, "web", span, START)
     assert error.value.violations[0].field == "idle_timeout"

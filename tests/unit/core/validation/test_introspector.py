@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.memory_stores import MemoryStores
 from tests.unit.core.jwts import claims_of, header_of
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, cancelled, settle, virtual_time
+from token_service.core.access.caller import Caller
 from token_service.core.policies.policy import Policy
 from token_service.core.validation.introspector import OpaqueClaims, TokenQuery
 from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
@@ -277,9 +279,9 @@ async def test_what_was_verified_with_other_keys_is_verified_anew():
     answer = await node.validate(token)
     assert answer.entry is not None
     generation = node.introspector.generation
-    assert node.introspector.still_active(answer.entry, generation, START)
+    assert node.introspector.still_active(Caller.system(), answer.entry, generation, START)
     node.verifier.replace_key_set(ISSUER, node.keyring.key_set)
-    assert not node.introspector.still_active(answer.entry, generation, START)
+    assert not node.introspector.still_active(Caller.system(), answer.entry, generation, START)
     again = await node.validate(token)
     assert again.entry is not answer.entry
     assert again.reason is None
@@ -294,7 +296,7 @@ async def test_an_answer_kept_at_the_edge_holds_as_long_as_it_must_be_the_same()
     generation = node.introspector.generation
 
     def holds() -> bool:
-        return node.introspector.still_active(entry, generation, node.clock.now())
+        return node.introspector.still_active(Caller.system(), entry, generation, node.clock.now())
 
     assert holds()
     node.clock.elapsed = 59.9
@@ -334,11 +336,10 @@ async def test_a_replica_too_far_behind_says_nothing_of_a_jwt():
         with pytest.raises(ReplicaStaleError):
             await node.validate(text)
     with pytest.raises(ReplicaStaleError):
-        node.introspector.still_active(entry, node.introspector.generation, node.clock.now())
+        node.introspector.still_active(Caller.system(), entry, node.introspector.generation, node.clock.now())
     # What is asked of the database itself needs no replica.
     assert (await node.validate(tokens.refresh_token)).reason is None
-    await node.introspector.catch_up()
-    assert (await node.validate(tokens.access_token)).reason is None
+    assert (await node.validate(tokens.access_token, strong=True)).reason is None
 
 
 @virtual_time
@@ -352,9 +353,46 @@ async def test_strong_sees_what_another_node_acknowledged():
     await settle()
     await one.revoke(token=token)
     assert (await two.validate(token)).reason is None
-    await two.introspector.catch_up()
-    assert (await two.validate(token)).reason is InvalidReason.REVOKED
+    assert (await two.validate(token, strong=True)).reason is InvalidReason.REVOKED
     await cancelled(running)
+
+
+@virtual_time
+async def test_a_strong_answer_is_as_of_the_time_it_has_caught_up(monkeypatch: pytest.MonkeyPatch):
+    node = await a_node()
+    token = (await node.issue(access_token_ttl=60)).access_token
+    catch_up = node.tailer.catch_up
+
+    async def slowly() -> None:
+        await catch_up()
+        node.clock.elapsed = 60
+
+    monkeypatch.setattr(node.tailer, "catch_up", slowly)
+    assert (await node.validate(token)).reason is None
+    assert (await node.validate(token, strong=True)).reason is InvalidReason.EXPIRED
+
+
+@virtual_time
+async def test_a_batch_with_one_strong_query_catches_up_once_for_all_of_it(monkeypatch: pytest.MonkeyPatch):
+    node = await a_node()
+    tokens = [(await node.issue()).access_token for _ in range(3)]
+    caught_up = []
+
+    async def revoked_elsewhere() -> None:
+        caught_up.append(True)
+        await node.revoke(target=RevocationTarget.EVERYTHING)
+
+    monkeypatch.setattr(node.tailer, "catch_up", revoked_elsewhere)
+
+    async def judged(strong: Sequence[bool]) -> list[InvalidReason | None]:
+        queries = [TokenQuery(token, strong=each) for token, each in zip(tokens, strong, strict=True)]
+        answers = node.introspector.validate_batch(Caller.system(), len(queries), queries)
+        return [answer.reason async for answer in answers]
+
+    assert await judged([False, False, False]) == [None] * 3
+    assert not caught_up
+    assert await judged([False, True, True]) == [InvalidReason.REVOKED] * 3
+    assert len(caught_up) == 1
 
 
 # --- Opaque tokens -----------------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ async def test_what_is_answered_at_once_needs_no_handler() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         return b"slowly"
 
-    async with served(handle, at_once=lambda data: b"at once" if data == REQUEST else None) as (call, _):
+    async with served(handle, at_once=lambda data, _: b"at once" if data == REQUEST else None) as (call, _):
         assert await call() == b"at once"
         assert await call(b"") == b"slowly"
 

@@ -1,0 +1,118 @@
+"""Every RPC refuses a caller without the permission of its use case, over a real channel."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import NEEDED, UseCase
+from token_service.core.access.permissions import Permission
+from token_service.errors import CallerUnauthenticatedError
+from token_service.rpc.server.authorizer import TrustingAuthorizer
+from token_service.v1 import (
+    key_service_pb2 as keys_pb,
+    session_service_pb2 as sessions_pb,
+    token_service_pb2 as pb,
+)
+
+METHODS = {
+    method.name: method
+    for module in (pb, sessions_pb, keys_pb)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class Lacking(TrustingAuthorizer):
+    """Every caller has all permissions but one; None: no caller can be identified."""
+
+    def __init__(self, permission: Permission | None) -> None:
+        self.lacking = permission
+
+    def identify(self, peer: Any) -> Caller:
+        if self.lacking is None:
+            raise CallerUnauthenticatedError
+        return Caller("lacking", frozenset(Permission) - {self.lacking})
+
+
+async def requests(served: Served) -> dict[str, Message]:
+    """A request of each RPC that succeeds with the permission."""
+    node = served.node
+    active = node.keyring.signer().key_id
+    prepared = (await node.key_manager.prepare(None)).key_id
+    tokens = await node.issue()
+    query = pb.ValidateTokenRequest(token=tokens.access_token)
+    return {
+        "IssueToken": pb.IssueTokenRequest(subject="bob", client_id="web"),
+        "ValidateToken": query,
+        "BatchValidateTokens": pb.BatchValidateTokensRequest(requests=[query]),
+        "RefreshToken": pb.RefreshTokenRequest(refresh_token=tokens.refresh_token, client_id="web"),
+        "RevokeToken": pb.RevokeTokenRequest(subject="alice"),
+        "StreamRevocations": pb.StreamRevocationsRequest(),
+        "ConfirmRevocations": pb.ConfirmRevocationsRequest(),
+        "GetSession": sessions_pb.GetSessionRequest(session_id=tokens.session_id),
+        "ListSessions": sessions_pb.ListSessionsRequest(subject="alice"),
+        "ExtendSession": sessions_pb.ExtendSessionRequest(session_id=tokens.session_id, client_id="web"),
+        "GetKeySet": keys_pb.GetKeySetRequest(),
+        "ListSigningKeys": keys_pb.ListSigningKeysRequest(),
+        "PrepareSigningKey": keys_pb.PrepareSigningKeyRequest(),
+        "ActivateSigningKey": keys_pb.ActivateSigningKeyRequest(key_id=prepared, force=True),
+        "RetireSigningKey": keys_pb.RetireSigningKeyRequest(key_id=prepared),
+        "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
+    }
+
+
+async def first_answer(served: Served, name: str, request: Message) -> Message:
+    """Call an RPC; return its answer, or the first one of a stream."""
+    method = METHODS[name]
+    path = f"/{method.containing_service.full_name}/{name}"
+    answer_type = GetMessageClass(method.output_type)
+    if not method.server_streaming:
+        unary: Any = served.channel.unary_unary(path, type(request).SerializeToString, answer_type.FromString)
+        return await unary(request, timeout=TIMEOUT)
+    stream: Any = served.channel.unary_stream(path, type(request).SerializeToString, answer_type.FromString)
+    call = stream(request, timeout=TIMEOUT)
+    try:
+        return await call.read()
+    finally:
+        call.cancel()
+
+
+def state(served: Served) -> tuple[Any, ...]:
+    """Copy what is stored and what was recorded."""
+    node = served.node
+    return deepcopy({**vars(node.log._state), "clock": None}), list(node.audit.events)
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_an_rpc_refuses_a_caller_without_the_permission_of_its_use_case(name: str) -> None:
+    permission = NEEDED[UseCase(name)]
+    authorizer = Lacking(permission)
+    async with serving(authorizer=authorizer) as served:
+        request = (await requests(served))[name]
+        if permission is not None:
+            before = state(served)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await first_answer(served, name, request)
+            failure = Failure(refused.value)
+            assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+            assert failure.metadata == {"permission": permission.value}
+            assert state(served) == before
+            others = [each for each in Permission if each is not permission]
+            authorizer.lacking = others[0]
+        assert await first_answer(served, name, request)
+
+
+async def test_health_needs_no_identified_caller() -> None:
+    async with serving(authorizer=Lacking(None)) as served:
+        health: Any = health_pb2_grpc.HealthStub(served.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
