@@ -17,14 +17,17 @@ from token_service.core.events.audit import Audit
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
+from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.lifecycle import RotationRules
-from token_service.core.keys.making import NewKey
+from token_service.core.keys.making import KeyMaker, NewKey
 from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.rotation import KeyRotation
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
-from token_service.core.leases import LeaseStore
+from token_service.core.keys.table import KeyTable
+from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.revocation.failover_log import FailoverLog
@@ -131,6 +134,7 @@ class Core:
     ports: Ports
     policies: Policies
     keyring: Keyring
+    key_rotation: KeyRotation
     key_manager: KeyManager
     validators: Validators
     log: RevocationLog
@@ -153,7 +157,7 @@ class Core:
 
         Raises `ConfigurationError` for a damaged database, `StoreUnavailableError`.
         """
-        await self.key_manager.ensure()
+        await self.key_rotation.ensure()
         await self.time.resume(self.ports.stores.leases)
         await self.tailer.start()
 
@@ -162,7 +166,7 @@ class Core:
         tasks = {
             "tailer": self.tailer.run,
             "validators": self.validators.run,
-            "key-manager": self.key_manager.run,
+            "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
         }
         return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
@@ -175,21 +179,20 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
     validators = Validators(options.node_id, stores.nodes, clock)
-    key_manager = KeyManager(
-        stores.keys,
-        keyring,
-        ports.wrap,
-        stores.leases,
-        validators,
+    table = KeyTable(stores.keys, keyring, clock, audit)
+    maker = KeyMaker(ports.wrap, entropy, ports.key_provider.generate, ports.key_provider.destroy)
+    announcement = Announcement(table, validators, clock, options.rotation)
+    key_rotation = KeyRotation(
+        table,
+        maker,
+        announcement,
+        Lease(stores.leases, "keys", options.node_id),
         clock,
         audit,
         options.rotation,
-        node_id=options.node_id,
-        generate=ports.key_provider.generate,
-        entropy=entropy,
         interval=options.key_check_interval,
-        destroy=ports.key_provider.destroy,
     )
+    key_manager = KeyManager(table, key_rotation, maker, announcement, clock, audit, options.rotation)
     verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
@@ -230,6 +233,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ports=ports,
         policies=policies,
         keyring=keyring,
+        key_rotation=key_rotation,
         key_manager=key_manager,
         validators=validators,
         log=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -28,3 +29,20 @@ class LeaseStore(Protocol):
     async def note(self, name: str, time: float) -> None:
         """Note a time under a name that no lease has, whatever was noted before."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One lease, as one holder sees it."""
+
+    store: LeaseStore
+    name: str
+    holder: str
+
+    async def acquire(self, ttl: float) -> bool:
+        """Take or renew it for `ttl` seconds. False if another holder has it."""
+        return await self.store.acquire(self.name, self.holder, ttl)
+
+    async def release(self) -> None:
+        """Give it back early; nothing happens if this holder does not have it."""
+        await self.store.release(self.name, self.holder)

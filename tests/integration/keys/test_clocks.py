@@ -42,7 +42,7 @@ async def test_jumps_lose_no_token_and_stop_no_rotation(url: str, skews: tuple[f
             for step in (ANNOUNCE / 2,) * 2 + (seconds - ANNOUNCE,):
                 before = published(await nodes[0].stored())
                 for node in nodes:
-                    await node.manager.advance()
+                    await node.rotation.advance()
                 true.elapsed += step
                 for node in nodes:
                     await node.keyring.refresh()

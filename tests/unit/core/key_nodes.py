@@ -147,9 +147,10 @@ class KeyNode:
             Policies(PolicyBook()),
         )
         self.keyring, self.manager, self.validators = core.keyring, core.key_manager, core.validators
+        self.rotation = core.key_rotation
 
     async def start(self) -> KeyNode:
-        await self.manager.ensure()
+        await self.rotation.ensure()
         return self
 
     async def stored(self) -> StoredKeys:
@@ -174,10 +175,10 @@ class KeyNode:
 
     async def pass_time(self, seconds: float, *, look: int = 1) -> None:
         """Let time pass, with a look at the keys before and `look` times on the way."""
-        await self.manager.advance()
+        await self.rotation.advance()
         for _ in range(look):
             self.clock.true.elapsed += seconds / look
-            await self.manager.advance()
+            await self.rotation.advance()
 
 
 def published(stored: StoredKeys) -> set[str]:

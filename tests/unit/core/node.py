@@ -192,6 +192,7 @@ class Node:
             self.policies,
         )
         self.keyring, self.key_manager, self.minter = core.keyring, core.key_manager, core.minter
+        self.key_rotation = core.key_rotation
         self.replica, self.read_index, self.tailer = core.replica, core.read_index, core.tailer
         self.validators, self.verifier, self.time = core.validators, core.verifier, core.time
         self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker

@@ -105,7 +105,7 @@ class KeyMachine(RuleBasedStateMachine):
         if node is None:
             return
         before, active = self.stored(), self.active
-        self.do(node.manager.advance() if leads else node.manager._look_after())
+        self.do(node.rotation.advance() if leads else node.rotation._look_after())
         self.watch()
         for key_id in self.active - active:
             waited = self.true.elapsed - self.published_since[key_id]

@@ -175,7 +175,7 @@ async def test_a_due_rotation_waits_for_connected_validators_but_not_for_ever() 
     first = await node.only("active")
     assert node.keyring.signer().key_id == first.key_id
     node.validators.confirm("slow", 0, node.keyring.revision)
-    await node.manager.advance()
+    await node.rotation.advance()
     second = await node.only("active")
     assert second.key_id != first.key_id
     await node.pass_time(2 * ANNOUNCE - 1)
@@ -190,15 +190,15 @@ async def test_a_rotation_waits_for_the_validators_of_other_nodes_too() -> None:
     await second.start()
     second.validators.connect("elsewhere")
     before = (await first.only("active")).key_id
-    await first.manager.advance()
+    await first.rotation.advance()
     first.clock.true.elapsed += ANNOUNCE
     await second.validators._report(0.0)
-    await first.manager.advance()
+    await first.rotation.advance()
     assert (await first.only("active")).key_id == before
     await second.keyring.refresh()
     second.validators.confirm("elsewhere", 0, second.keyring.revision)
     await second.validators._report(0.0)
-    await first.manager.advance()
+    await first.rotation.advance()
     assert (await first.only("active")).key_id != before
 
 
@@ -212,7 +212,7 @@ async def test_the_loop_rotates_and_is_replaced_when_its_node_leaves_or_dies() -
     ]
     for node in nodes:
         await node.start()
-    tasks = [asyncio.create_task(node.manager.run()) for node in nodes]
+    tasks = [asyncio.create_task(node.rotation.run()) for node in nodes]
     await asyncio.sleep(3 * 3600 + 120)
     activated = [len(node.audit.named("signing_key.activated")) for node in nodes]
     assert activated == [4, 0]
@@ -232,7 +232,7 @@ async def test_a_leader_that_is_killed_is_replaced_within_three_intervals() -> N
     assert await stores.leases.acquire("keys", "dead", 30.0)
     node = KeyNode(stores, clock)  # type: ignore[arg-type]
     await node.start()
-    task = asyncio.create_task(node.manager.run())
+    task = asyncio.create_task(node.rotation.run())
     await asyncio.sleep(29)
     assert not await node.all("prepared")
     await asyncio.sleep(11)
@@ -252,7 +252,7 @@ async def test_a_database_that_is_away_is_said_once_and_survived(caplog: pytest.
         raise StoreUnavailableError
 
     leases.before["acquire"] = away
-    task = asyncio.create_task(node.manager.run())
+    task = asyncio.create_task(node.rotation.run())
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(300)
     assert [record.message for record in caplog.records] == [
@@ -272,7 +272,7 @@ async def test_a_clock_that_jumps_ahead_takes_no_key_from_a_token_that_is_still_
     await node.pass_time(PERIOD)
     retired = await node.only("retired")
     node.clock.skew = 400 * DAY
-    await node.manager.advance()
+    await node.rotation.advance()
     assert retired.key_id in published(await node.stored())
     await node.pass_time(PUBLISHED_AFTER_RETIREMENT - 1)
     assert retired.key_id in published(await node.stored())
@@ -283,7 +283,7 @@ async def test_a_clock_that_jumps_ahead_takes_no_key_from_a_token_that_is_still_
 async def test_a_clock_that_jumps_ahead_lets_no_key_sign_that_was_not_announced() -> None:
     node = await new_node().start()
     first = await node.only("active")
-    await node.manager.advance()
+    await node.rotation.advance()
     node.clock.skew = 400 * DAY
     await node.pass_time(ANNOUNCE - 1)
     assert node.keyring.signer().key_id == first.key_id
@@ -319,7 +319,7 @@ async def test_the_versions_of_the_mac_key_survive_jumps() -> None:
     for skew in (400 * DAY, 0.0, -400 * DAY, 0.0, 400 * DAY):
         node.clock.skew = skew
         for _ in range(20):
-            await node.manager.advance()
+            await node.rotation.advance()
     assert sorted(node.keyring.mac_keys.keys)[:2] == [1, 2]
     assert len(node.keyring.mac_keys.keys) <= 2 + 5
 
@@ -467,7 +467,7 @@ async def test_certificates_are_published_with_their_key_once() -> None:
 
 async def test_a_revoked_key_is_replaced_before_it_goes() -> None:
     node = await new_node().start()
-    await node.manager.advance()
+    await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
     async with node.manager.revoking(first.key_id):
         assert node.keyring.signer().key_id == spare.key_id  # not announced, but nothing else can sign
@@ -495,17 +495,17 @@ async def test_a_key_is_revoked_even_if_none_can_be_made_now(caplog: pytest.LogC
     assert await node.states() == {first.key_id: "revoked"}
     assert "no key takes over from the one revoked: the HSM does not work" in caplog.text
     node.factory.failure = None
-    await node.manager.advance()
+    await node.rotation.advance()
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
 
 
 async def test_a_key_is_revoked_even_if_another_one_is_damaged(caplog: pytest.LogCaptureFixture) -> None:
     node = await new_node().start()
-    await node.manager.advance()
+    await node.rotation.advance()
     first = await node.only("active")
     await node.put(await node.only("prepared"), public_key=b"")
     with pytest.raises(ConfigurationError):
-        await node.manager.advance()
+        await node.rotation.advance()
     await revoke(node, first.key_id)
     assert (await node.states())[first.key_id] == "revoked"
     assert "the public key of signing key" in caplog.text
@@ -513,7 +513,7 @@ async def test_a_key_is_revoked_even_if_another_one_is_damaged(caplog: pytest.Lo
 
 async def test_nothing_else_is_changed_in_a_table_that_can_not_be_used() -> None:
     node = await new_node().start()
-    await node.manager.advance()
+    await node.rotation.advance()
     first = await node.only("active")
     await node.put(await node.only("prepared"), public_key=b"")
     before = await node.stored()
@@ -541,18 +541,18 @@ async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made()
     keys.after["save"] = lost  # committed, but nobody heard of it
     with pytest.raises(StoreUnavailableError):
         await node.manager.prepare(None)
-    for call in (node.manager.advance(), node.manager.advance()):
+    for call in (node.rotation.advance(), node.rotation.advance()):
         with contextlib.suppress(StoreUnavailableError):
             await call
     del keys.after["save"]
-    await node.manager.advance()
+    await node.rotation.advance()
     assert len(await node.all("prepared")) == 1
     assert not node.factory.destroyed
 
 
 async def test_two_operators_who_revoke_the_key_and_its_successor_at_once_leave_one_that_signs() -> None:
     node = await new_node().start()
-    await node.manager.advance()
+    await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
     async with node.manager.revoking(spare.key_id):  # it does not sign yet
         await revoke(node, first.key_id)  # now it does
@@ -569,10 +569,10 @@ async def test_two_leaders_take_each_step_once() -> None:
     await first.start()
     await second.start()
     for _ in range(5):
-        await asyncio.gather(*(node.manager.advance() for node in (first, second) * 4))
+        await asyncio.gather(*(node.rotation.advance() for node in (first, second) * 4))
         assert len(await first.all("active")) == len(await first.all("prepared")) == 1
         await first.pass_time(PERIOD)
-        await second.manager.advance()
+        await second.rotation.advance()
     events = first.audit.named("signing_key.activated") + second.audit.named("signing_key.activated")
     assert len({str(event["key_id"]) for event in events}) == len(events) == 6
 
@@ -590,7 +590,7 @@ async def test_a_decision_overtaken_by_another_node_is_decided_anew() -> None:
         other.append((await second.manager.prepare(None)).key_id)
 
     keys.before["save"] = meanwhile
-    await slow.manager.advance()
+    await slow.rotation.advance()
     assert [key.key_id for key in await slow.all("prepared")] == other
     # The key it had made for nothing is deleted where it was made.
     assert len(first.factory.destroyed) == 1
@@ -639,14 +639,14 @@ async def test_killed_at_any_point_of_a_rotation_the_next_node_goes_on() -> None
             getattr(keys, when)[method] = count
         with contextlib.suppress(asyncio.CancelledError):
             for _ in range(3):
-                await dying.manager.advance()
-                await survivor.manager.advance()
+                await dying.rotation.advance()
+                await survivor.rotation.advance()
                 assert len(await survivor.all("active")) == 1
                 true.elapsed += 4000
         seen = {key.key_id for key in (await survivor.stored()).signing_keys}
         (before,) = await survivor.all("active")
         for _ in range(3):
-            await survivor.manager.advance()
+            await survivor.rotation.advance()
             assert len(await survivor.all("active")) == 1
             assert len(await survivor.all("prepared")) == 1
             true.elapsed += 4000
@@ -709,16 +709,16 @@ async def test_a_change_of_algorithm_while_nodes_are_configured_differently() ->
     """
     old_node, new_config = pair(algorithm=ES256)
     await old_node.start()
-    await old_node.manager.advance()
+    await old_node.rotation.advance()
     first = await old_node.only("active")
     new_config = KeyNode(
         old_node.stores, new_config.clock, algorithm=EDDSA, factory=old_node.factory, node_id="node-2"
     )
     await new_config.start()
     assert new_config.keyring.signer().key_id == first.key_id  # there is no other yet
-    await new_config.manager.advance()
+    await new_config.rotation.advance()
     assert new_config.keyring.signer().key_id == first.key_id
-    await old_node.manager.advance()
+    await old_node.rotation.advance()
     coming = await new_config.only("prepared", EDDSA)
     assert coming.key_id in {jwk["kid"] for jwk in old_node.keyring.jwks}
     await new_config.pass_time(ANNOUNCE)
@@ -739,14 +739,14 @@ async def test_a_change_of_algorithm_while_nodes_are_configured_differently() ->
 async def test_both_algorithms_sign_between_the_two_steps_of_a_change() -> None:
     node = await new_node(algorithm=ES256).start()
     changed = KeyNode(node.stores, node.clock, algorithm=EDDSA, factory=node.factory)
-    await changed.manager.advance()
+    await changed.rotation.advance()
     await changed.pass_time(ANNOUNCE - 1)
     coming = await changed.only("prepared", EDDSA)
     await changed.put(coming, state=SigningKeyState.ACTIVE, activate_time=changed.clock.now())  # and killed
     await node.keyring.refresh()
     await changed.keyring.refresh()
     assert (node.keyring.signer().algorithm, changed.keyring.signer().algorithm) == (ES256, EDDSA)
-    await changed.manager.advance()
+    await changed.rotation.advance()
     await node.keyring.refresh()
     assert node.keyring.signer().algorithm is EDDSA
 
@@ -785,7 +785,7 @@ async def test_a_damaged_key_is_refused_at_the_start_and_while_running(
     how: str, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = await new_node(wrap=KeyRotatingWrap("kek-1")).start()
-    await node.manager.advance()
+    await node.rotation.advance()
     good = await node.only(state)
     other = await node.only("prepared" if state == "active" else "active")
     signing, revision, jwks = node.keyring.signer().key_id, node.keyring.revision, node.keyring.jwks
@@ -796,7 +796,7 @@ async def test_a_damaged_key_is_refused_at_the_start_and_while_running(
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             with pytest.raises(ConfigurationError):
-                await node.manager.advance()
+                await node.rotation.advance()
             with pytest.raises(ConfigurationError):
                 await node.keyring.refresh()
     assert await node.stored() == before  # nothing was changed on such ground
@@ -811,7 +811,7 @@ async def test_a_damaged_key_is_refused_at_the_start_and_while_running(
     caplog.clear()
     await node.put(good)
     with caplog.at_level(logging.INFO):
-        await node.manager.advance()
+        await node.rotation.advance()
     assert [record.message for record in caplog.records] == ["the keys can be used again"]
     assert node.keyring.revision == before.revision + 1
 
@@ -825,10 +825,10 @@ async def test_a_damage_that_raised_no_revision_is_noticed_too(caplog: pytest.Lo
     with pytest.raises(
         ConfigurationError, match=f"public key of signing key {key_id} in the database is damaged"
     ):
-        await node.manager.advance()
+        await node.rotation.advance()
     assert node.keyring.signer().key_id == key_id
     rows[key_id] = good
-    await node.manager.advance()
+    await node.rotation.advance()
     assert node.keyring.failure is None
 
 
@@ -836,7 +836,7 @@ async def test_rows_that_disappear_while_running_leave_the_last_good_ones_in_for
     node = await new_node().start()
     node.stores.keys._state.signing_keys.clear()
     with pytest.raises(ConfigurationError, match="there are no signing keys"):
-        await node.manager.advance()
+        await node.rotation.advance()
     assert node.keyring.jwks
     assert node.keyring.signer()
 
@@ -849,7 +849,7 @@ async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
     stores = MemoryStores(clock)
     behind = KeyNode(stores, clock, node_id="behind", wrap=KeyRotatingWrap("kek-1"))  # type: ignore[arg-type]
     await behind.start()
-    tasks = [asyncio.create_task(behind.manager.run())]
+    tasks = [asyncio.create_task(behind.rotation.run())]
     await asyncio.sleep(5)
     assert stores.leases._leases["keys"][0] == "behind"
     ahead = KeyNode(stores, clock, node_id="ahead", wrap=KeyRotatingWrap("kek-2", "kek-1"))  # type: ignore[arg-type]
@@ -857,7 +857,7 @@ async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
     assert await ahead.manager.rewrap() == 4  # two signing keys, two versions of the MAC key
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(25)
-        tasks.append(asyncio.create_task(ahead.manager.run()))
+        tasks.append(asyncio.create_task(ahead.rotation.run()))
         await asyncio.sleep(100)
     assert stores.leases._leases["keys"][0] == "ahead"
     assert [record.message for record in caplog.records] == [
@@ -873,7 +873,7 @@ async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
 
 async def test_rewrapping_makes_the_old_key_encryption_key_needless() -> None:
     node = await new_node(wrap=KeyRotatingWrap("old")).start()
-    await node.manager.advance()
+    await node.rotation.advance()
     await node.pass_time(PERIOD)
     await revoke(node, (await node.only("retired")).key_id)
     both = await new_node(node.stores, wrap=KeyRotatingWrap("new", "old")).start()
@@ -931,7 +931,7 @@ async def test_the_mac_key_rotates_and_nobody_is_logged_out() -> None:
     token, versions = issued.refresh_token, [version_of(node, issued.refresh_token)]
     for _ in range(3):
         clock.elapsed += 90 * DAY
-        await node.key_manager.advance()
+        await node.key_rotation.advance()
         await node.tailer.start()
         superseded = token
         token = (await node.refresh(token)).refresh_token
@@ -983,7 +983,7 @@ async def test_a_change_from_hs256_publishes_only_what_is_public() -> None:
     node = await KeyNode(MemoryStores(clock), clock, algorithm=HS256).start()
     secret_key = await node.only("active")
     changed = KeyNode(node.stores, clock, algorithm=ES256, factory=node.factory)
-    await changed.manager.advance()
+    await changed.rotation.advance()
     await changed.pass_time(ANNOUNCE)
     assert changed.keyring.signer().algorithm is ES256
     kids = {jwk["kid"] for jwk in changed.keyring.jwks}

@@ -74,7 +74,7 @@ async def replace_mac_keys(node: Node, times: int = 2) -> None:
     """Until new tokens are made with a version that was not there before."""
     for _ in range(times):
         await asyncio.sleep(90 * DAY)
-        await node.key_manager.advance()
+        await node.key_rotation.advance()
 
 
 def forged(version: int, kind: TokenKind = TokenKind.REFRESH) -> str:

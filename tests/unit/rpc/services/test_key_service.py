@@ -196,7 +196,7 @@ async def test_states_that_do_not_allow_it(served: Served) -> None:
 
 async def test_a_key_that_another_node_just_made_can_be_killed(served: Served) -> None:
     other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
-    await other.key_manager.ensure()
+    await other.key_rotation.ensure()
     key = await other.key_manager.prepare(None)
     request = pb.RevokeSigningKeyRequest(key_id=key.key_id)
     assert (await served.keys.RevokeSigningKey(request)).signing_key.state == REVOKED

@@ -1,0 +1,54 @@
+"""Whether a key is known widely enough to sign: validators must have it before its first token arrives."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from token_service.clock import Clock
+from token_service.core.keys.lifecycle import RotationRules, announcement_left, can_sign
+from token_service.core.keys.store import StoredKeys, StoredSigningKey
+from token_service.core.keys.table import KeyTable
+from token_service.core.subscribers.registry import Validators
+from token_service.errors import KeyNotAnnouncedError
+
+
+class Announcement:
+    """Judges by the confirmations of subscribers and by the time since a key was published."""
+
+    def __init__(self, table: KeyTable, subscribers: Validators, clock: Clock, rules: RotationRules) -> None:
+        self._table = table
+        self._subscribers = subscribers
+        self._clock = clock
+        self._rules = rules
+
+    async def revision_known_to_all(self) -> int | None:
+        """Return the lowest revision of the keys that the connected subscribers have confirmed; None: none is connected."""
+        connected, revision = await self._subscribers.key_revision_of_all()
+        return revision if connected else None
+
+    def require(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
+        """Raise `KeyNotAnnouncedError` unless all subscribers have confirmed a key or its announce time has passed.
+
+        `known`: what `revision_known_to_all` returned.
+        """
+        if known is not None and known >= stored.revision:
+            return
+        left = announcement_left(key, self._clock.now(), self._rules, self._table.watch(stored))
+        if left > 0:
+            raise KeyNotAnnouncedError(
+                f"key {key.key_id} is published for {self._rules.announce:g} s before it signs; {ceil(left)} s are left",
+                retry_after=left,
+            )
+
+    async def allows_scheduled(self, key_id: str, stored: StoredKeys) -> bool:
+        """Whether a scheduled activation may happen now.
+
+        It waits for the confirmations of the connected subscribers, for another announce time at most, unless
+        no other key can sign.
+        """
+        if not can_sign(stored.signing_keys):
+            return True
+        if self._table.watch(stored).get(key_id, 0.0) >= 2 * self._rules.announce:
+            return True
+        known = await self.revision_known_to_all()
+        return known is None or known >= stored.revision

@@ -1,0 +1,186 @@
+"""The schedule of the keys: makes the first ones, prepares, activates, retires and deletes them when they are due.
+
+One node at a time does it, under a lease. A change is one compare-and-set of the key table, so a second leader does
+no harm: its step fails and is decided again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from token_service.clock import Clock
+from token_service.core.events.audit import Audit
+from token_service.core.keys.announcement import Announcement
+from token_service.core.keys.keyring import require_keys
+from token_service.core.keys.lifecycle import (
+    Activate,
+    Prepare,
+    Retire,
+    RotationRules,
+    Step,
+    activated,
+    can_sign,
+    is_due,
+    next_step,
+    retired,
+)
+from token_service.core.keys.making import KeyMaker
+from token_service.core.keys.store import SigningKeyState, StoredKeys
+from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, too_many_changes
+from token_service.core.leases import Lease
+from token_service.errors import ConfigurationError, TokenServiceError
+
+_LEASE_INTERVALS: Final = 3
+"""Intervals without a sign of life after which a leader is replaced."""
+_SHORTEST_LEASE: Final = 1.0
+_SHORTEST_MAC_PERIOD: Final = 24 * 3600.0
+"""Seconds. Old MAC keys are kept as long as a session may live, and a version has 16 bits."""
+
+logger = logging.getLogger(__name__)
+
+
+class KeyRotation:
+    """Carries out the schedule on the key table."""
+
+    def __init__(
+        self,
+        table: KeyTable,
+        maker: KeyMaker,
+        announcement: Announcement,
+        lease: Lease,
+        clock: Clock,
+        audit: Audit,
+        rules: RotationRules,
+        *,
+        interval: float,
+    ) -> None:
+        """`interval`: seconds between two looks at the keys."""
+        self._table = table
+        self._maker = maker
+        self._announcement = announcement
+        self._lease = lease
+        self._clock = clock
+        self._audit = audit
+        self._rules = rules
+        self._interval = interval
+
+    async def ensure(self) -> None:
+        """Make the first keys of a new database, and load them.
+
+        Any number of nodes may start at once: one of them makes the keys.
+
+        Raises `ConfigurationError` if the key table is damaged, for a new key would hide that the old ones
+        are gone.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            stored = await self._table.load()
+            if stored.signing_keys and stored.mac_keys:
+                self._table.keyring.adopt(stored)
+                if not can_sign(stored.signing_keys):
+                    await self.advance()
+                return
+            if stored.signing_keys or stored.mac_keys or stored.revision > 0:
+                require_keys(stored)
+            now = self._clock.now()
+            first = replace(
+                await self._maker.signing_key(self._rules.algorithm, now),
+                state=SigningKeyState.ACTIVE,
+                activate_time=now,
+            )
+            mac_keys = [self._maker.mac_key(version, now) for version in (1, 2)]
+            if await self._table.save(stored, [first], mac_keys):
+                self._table.record("signing_key.activated", first)
+                return
+            await self._maker.discard(first)
+        raise too_many_changes()
+
+    async def run(self) -> None:
+        """Carry out the schedule, on one node at a time, until cancelled.
+
+        Every node watches the keys, so that any can take over.
+        """
+        failing = ""
+        try:
+            while True:
+                try:
+                    await self._look_after()
+                    failing = ""
+                except TokenServiceError as error:
+                    known = (
+                        self._table.keyring.failure
+                    )  # the keyring has said so, maybe of a look of its own meanwhile
+                    if error.message != failing and (known is None or known.message != error.message):
+                        logger.warning("the keys can't be looked after: %s", error.message)
+                    failing = error.message
+                await asyncio.sleep(self._interval)
+        finally:
+            # A node that leaves in order need not be waited for.
+            with suppress(TokenServiceError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._lease.release()
+
+    async def advance(self) -> None:
+        """Take all steps that are due.
+
+        Raises `ConfigurationError` if this node can't use the keys as they are.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            stored = await self._table.load()
+            self._table.keyring.adopt(stored)
+            now = self._clock.now()
+            if self._rotation_of_mac_keys_is_due(stored, now):
+                version = max(key.version for key in stored.mac_keys) + 1
+                if await self._table.save(stored, mac_keys=[self._maker.mac_key(version, now)]):
+                    self._audit.record("mac_key.prepared", version=version)
+                continue
+            step = next_step(stored.signing_keys, now, self._rules, self._table.watch(stored))
+            if step is None or not await self._may(step, stored):
+                return
+            await self._take(step, stored, now)
+
+    async def _look_after(self) -> None:
+        stored = await self._table.load()
+        self._table.watch(stored)
+        try:
+            self._table.keyring.adopt(stored)
+        except ConfigurationError:
+            await self._lease.release()  # another node may be able to
+            raise
+        ttl = max(_SHORTEST_LEASE, _LEASE_INTERVALS * self._interval)
+        if await self._lease.acquire(ttl):
+            await self.advance()
+
+    async def _may(self, step: Step, stored: StoredKeys) -> bool:
+        return not isinstance(step, Activate) or await self._announcement.allows_scheduled(
+            step.key_id, stored
+        )
+
+    async def _take(self, step: Step, stored: StoredKeys, now: float) -> None:
+        if isinstance(step, Prepare):
+            key = await self._maker.signing_key(step.algorithm, now)
+            if step.activate:
+                key = replace(key, state=SigningKeyState.ACTIVE, activate_time=now)
+            if await self._table.save(stored, [key]):
+                self._table.record("signing_key.activated" if step.activate else "signing_key.prepared", key)
+            else:
+                await self._maker.discard(key)
+        elif isinstance(step, Activate):
+            changed = activated(stored.signing_keys, step.key_id, now)
+            if await self._table.save(stored, changed):
+                self._table.record("signing_key.activated", changed[0])
+        elif isinstance(step, Retire):
+            key = retired(find(stored, step.key_id), now)
+            if await self._table.save(stored, [key]):
+                self._table.record("signing_key.retired", key)
+        elif await self._table.save(stored, deleted=[step.key_id]):
+            key = find(stored, step.key_id)
+            self._table.record("signing_key.forgotten", key)
+            await self._maker.discard(key)
+
+    def _rotation_of_mac_keys_is_due(self, stored: StoredKeys, now: float) -> bool:
+        spare = max(stored.mac_keys, key=lambda key: key.version)
+        return is_due(spare.create_time, now, max(self._rules.period, _SHORTEST_MAC_PERIOD))

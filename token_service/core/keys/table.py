@@ -1,0 +1,128 @@
+"""The key table as use cases change it: decided on one revision, saved by compare-and-set, loaded at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from token_service.clock import Clock
+from token_service.core.events.audit import Audit
+from token_service.core.keys.keyring import Keyring
+from token_service.core.keys.store import (
+    KeyStore,
+    SigningKeyState,
+    StoredKeys,
+    StoredMacKey,
+    StoredSigningKey,
+)
+from token_service.errors import KeyNotFoundError, OverloadedError
+
+MAX_ATTEMPTS: Final = 20
+"""How often a change is decided again because another node changed the table meanwhile."""
+
+logger = logging.getLogger(__name__)
+
+
+class KeyTable:
+    """The stored keys, and this node's copy of them in the keyring."""
+
+    def __init__(self, store: KeyStore, keyring: Keyring, clock: Clock, audit: Audit) -> None:
+        self.keyring = keyring
+        self._store = store
+        self._clock = clock
+        self._audit = audit
+        self._seen: dict[str, tuple[SigningKeyState, float]] = {}
+        """In which state each key is, and since when this node has seen it in that state (monotonic)."""
+        self._saving: set[asyncio.Task[bool]] = set()
+
+    async def load(self) -> StoredKeys:
+        """Read the table. Raises `StoreUnavailableError`."""
+        return await self._store.load()
+
+    async def adopt(self) -> StoredKeys:
+        """Read the table into the keyring. Raises `ConfigurationError` if this node can't use the keys."""
+        stored = await self._store.load()
+        self.keyring.adopt(stored)
+        return stored
+
+    def watch(self, stored: StoredKeys) -> Mapping[str, float]:
+        """Return for how many seconds this node has seen each key in its state.
+
+        A key never returns to a state it has left.
+        """
+        now = self._clock.monotonic()
+        self._seen = {
+            key.key_id: seen
+            if (seen := self._seen.get(key.key_id)) is not None and seen[0] is key.state
+            else (key.state, now)
+            for key in stored.signing_keys
+        }
+        return {key_id: now - since for key_id, (_, since) in self._seen.items()}
+
+    async def change(self, decide: Callable[[StoredKeys], Sequence[StoredSigningKey]]) -> bool:
+        """Save what `decide` makes of the table; decide again if another node has changed the table.
+
+        Returns whether there was anything to save. Raises `OverloadedError` after `MAX_ATTEMPTS`.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            stored = await self.adopt()
+            changed = decide(stored)
+            if not changed:
+                return False
+            if await self.save(stored, changed):
+                return True
+        raise too_many_changes()
+
+    async def save(
+        self,
+        stored: StoredKeys,
+        signing_keys: Sequence[StoredSigningKey] = (),
+        mac_keys: Sequence[StoredMacKey] = (),
+        *,
+        deleted: Sequence[str] = (),
+    ) -> bool:
+        """Save rows, if the table is still `stored`, and load the table. Returns whether they were saved."""
+        # The task continues if its caller is cancelled, so that this node's copy is never behind its own changes.
+        task = asyncio.create_task(
+            self._save_and_load(stored, signing_keys, mac_keys, deleted), name="save-keys"
+        )
+        self._saving.add(task)
+        task.add_done_callback(self._saved)
+        return await asyncio.shield(task)
+
+    def record(self, event: str, key: StoredSigningKey) -> None:
+        """Write an event about a key to the log and to the audit trail."""
+        logger.info("%s: %s (%s)", event, key.key_id, key.algorithm)
+        self._audit.record(event, key_id=key.key_id, algorithm=key.algorithm.value, state=key.state.value)
+
+    def _saved(self, task: asyncio.Task[bool]) -> None:
+        self._saving.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved here in case the caller was cancelled
+
+    async def _save_and_load(
+        self,
+        stored: StoredKeys,
+        signing_keys: Sequence[StoredSigningKey],
+        mac_keys: Sequence[StoredMacKey],
+        deleted: Sequence[str],
+    ) -> bool:
+        saved = await self._store.save(stored.revision, signing_keys, mac_keys, deleted_key_ids=deleted)
+        if saved:
+            await self.keyring.refresh()
+        return saved
+
+
+def find(stored: StoredKeys, key_id: str) -> StoredSigningKey:
+    """Return a key of the table. Raises `KeyNotFoundError`."""
+    for key in stored.signing_keys:
+        if key.key_id == key_id:
+            return key
+    raise KeyNotFoundError
+
+
+def too_many_changes() -> OverloadedError:
+    """The failure of a change that other nodes kept overtaking."""
+    return OverloadedError("other nodes kept changing the keys", retry_after=1.0)
