@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.builders import a_draft, a_session
 from token_service.core.maintenance.janitor import Janitor
-from token_service.core.revocation.revoker import Revoker
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.sessions.session import SessionState
 from token_service.tokens.revocation import RevocationTarget
@@ -50,8 +50,8 @@ async def test_nothing_that_is_alive_is_purged(stores, skew):
     )
     await stores.log.append(
         [
-            Revoker.draft(RevocationTarget.TOKEN_ID, "t", now),
-            Revoker.draft(RevocationTarget.SUBJECT, "bob", now),
+            draft_of(RevocationTarget.TOKEN_ID, "t", now),
+            draft_of(RevocationTarget.SUBJECT, "bob", now),
         ]
     )
     other, _ = await stores.sessions.create(

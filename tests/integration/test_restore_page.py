@@ -87,7 +87,7 @@ async def test_the_page(tmp_path: Path) -> None:
 
 def test_what_a_node_says_is_what_the_code_says() -> None:
     (said,) = (text.strip() for language, text in blocks() if language == "log")
-    source = (ROOT / "token_service" / "core" / "revocation" / "tailer.py").read_text()
+    source = (ROOT / "token_service" / "core" / "revocation" / "restored_log.py").read_text()
     source = re.sub(r'"\n *"', "", source)  # one string in several lines
     for part in re.split(r"[\w-]{16}:\d+|(?<=ends at )\d+: ", said):
         assert part in source, part

@@ -23,6 +23,7 @@ from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import KeyMaker, NewKey
 from token_service.core.keys.manager import KeyManager
+from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.keys.rotation import KeyRotation
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
@@ -30,7 +31,9 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.failover_log import FailoverLog
+from token_service.core.revocation.key_lookups import KeyLookups
 from token_service.core.revocation.log import RevocationLog
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.core.revocation.mirroring import Mirroring
@@ -142,6 +145,7 @@ class Core:
     replica: Replica
     read_index: ReadIndex
     tailer: Tailer
+    key_lookups: KeyLookups
     verifier: Verifier
     mirroring: Mirroring | None
     minter: Minter
@@ -211,21 +215,22 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     )
     mirroring = None if ports.mirror is None else Mirroring(ports.mirror, log, read_index, replica, tailer)
     minter = Minter(options.issuer, keyring, entropy)
+    key_lookups = KeyLookups(tailer, keyring, clock)
+    opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
+    quota = RateQuota(
+        "revocations of subjects, clients and token ids",
+        options.max_revocations,
+        _REVOCATION_WINDOW,
+        clock.monotonic,
+    )
     revoker = Revoker(
         log,
         tailer,
         read_index,
-        verifier,
-        keyring,
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, quota),
         key_manager,
         validators,
         audit,
-        quota=RateQuota(
-            "revocations of subjects, clients and token ids",
-            options.max_revocations,
-            _REVOCATION_WINDOW,
-            clock.monotonic,
-        ),
         publish=None if mirroring is None else mirroring.publish,
     )
     return Core(
@@ -241,6 +246,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         replica=replica,
         read_index=read_index,
         tailer=tailer,
+        key_lookups=key_lookups,
         verifier=verifier,
         mirroring=mirroring,
         minter=minter,
@@ -260,12 +266,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             keyring,
             policies,
             revoker,
-            tailer,
+            opaque_tokens,
             audit,
             signing_may_fail=options.signing_may_fail,
         ),
         revoker=revoker,
-        introspector=Introspector(verifier, replica, tailer, stores.sessions, keyring, policies, clock),
+        introspector=Introspector(
+            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
+        ),
         sessions=Sessions(stores.sessions, policies),
         janitor=Janitor(
             stores.sessions,

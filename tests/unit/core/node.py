@@ -18,7 +18,7 @@ from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
 from token_service.core.keys.store import StoredSigningKey
 from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
-from token_service.core.revocation.revoker import RevokeCommand, RevokeOutcome
+from token_service.core.revocation.commands import RevokeCommand, RevokeOutcome
 from token_service.core.sessions.session import Session
 from token_service.core.validation.introspector import Introspection, TokenQuery
 from token_service.errors import ConfigurationError

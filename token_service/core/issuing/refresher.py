@@ -26,7 +26,7 @@ from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
 from token_service.core.keys.keyring import Keyring
-from token_service.core.keys.opaque_tokens import read_opaque_token
+from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.limits import (
     MAX_AUDIENCE,
     MAX_AUDIENCES,
@@ -37,9 +37,9 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.revoker import Revoker
-from token_service.core.revocation.tailer import Tailer
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
 from token_service.errors import (
@@ -77,7 +77,7 @@ class Refresher:
         keyring: Keyring,
         policies: Policies,
         revoker: Revoker,
-        tailer: Tailer,
+        opaque_tokens: OpaqueTokens,
         audit: Audit,
         *,
         signing_may_fail: bool = False,
@@ -91,7 +91,7 @@ class Refresher:
         self._keyring = keyring
         self._policies = policies
         self._revoker = revoker
-        self._tailer = tailer
+        self._opaque_tokens = opaque_tokens
         self._audit = audit
         self._signing_may_fail = signing_may_fail
 
@@ -111,9 +111,7 @@ class Refresher:
         # A missing key must fail the call before the token is used up.
         await self._keyring.ready()
         try:
-            presented = await read_opaque_token(
-                command.refresh_token, self._keyring, self._tailer.look_for_keys
-            )
+            presented = await self._opaque_tokens.read(command.refresh_token)
         except OpaqueTokenError:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
@@ -286,7 +284,7 @@ class Refresher:
 
     @staticmethod
     def _draft(target: RevocationTarget, value: str, now: float) -> RevocationDraft:
-        return Revoker.draft(target, value, now, reason=RevocationReason.REFRESH_TOKEN_REUSED)
+        return draft_of(target, value, now, reason=RevocationReason.REFRESH_TOKEN_REUSED)
 
     async def _sign(
         self, command: RefreshCommand, session: Session, policy: Policy, now: float

@@ -1,6 +1,4 @@
-"""Refresh and session tokens as they are presented to a node, whose keys may be a moment behind those of
-others.
-"""
+"""Refresh and session tokens as callers present them. This node's MAC keys may be a moment behind those of others."""
 
 from __future__ import annotations
 
@@ -10,25 +8,29 @@ from token_service.core.keys.keyring import Keyring
 from token_service.tokens.opaque_token import NewerKeyError, OpaqueToken, parse_opaque_token
 
 LookForKeys = Callable[[float | None], Awaitable[bool]]
-"""`look_for_keys(asked)`: whether keys turned up that were not known here. See `Tailer.look_for_keys`."""
+"""`look_for_keys(asked)`: whether the look brought new keys. See `KeyLookups.look`."""
 
 
-async def read_opaque_token(
-    text: str, keyring: Keyring, look_for_keys: LookForKeys, *, asked: float | None = None
-) -> OpaqueToken:
-    """The authentic token in `text`. `asked`: when (monotonic) it came, if it came with others.
+class OpaqueTokens:
+    """Reads opaque tokens."""
 
-    A token of a version newer than all that are known here is invalid only if they are all there are: whoever
-    is told that it is throws a session away. But anybody may put any version into a token, so nothing is read
-    for one alone: all that came until then share one look at the head of the log, and looks keep their
-    distance (see `Tailer.look_for_keys`). A node that can't use the keys as they are stored does not look at
-    all.
+    def __init__(self, keyring: Keyring, look_for_keys: LookForKeys) -> None:
+        self._keyring = keyring
+        self._look_for_keys = look_for_keys
 
-    Raises `OpaqueTokenError`; `KeysStaleError` if this node can't know; `StoreUnavailableError` if it could
-    not look.
-    """
-    try:
-        return parse_opaque_token(text, keyring.mac_keys)
-    except NewerKeyError:
-        await look_for_keys(asked)
-        return parse_opaque_token(text, keyring.mac_keys)
+    async def read(self, text: str, *, asked: float | None = None) -> OpaqueToken:
+        """Return the authentic token in `text`. `asked`: when (monotonic) it came, if it came with others.
+
+        A token with a newer key version than this node knows is invalid only if this node knows all keys: a client
+        that is told so throws its session away. A forged token can name any version, so one token alone causes no
+        read: all tokens that came until a look share it (see `KeyLookups.look`). A node that can't use the stored
+        keys does not look.
+
+        Raises `OpaqueTokenError`; `KeysStaleError` if this node can't know; `StoreUnavailableError` if it could
+        not look.
+        """
+        try:
+            return parse_opaque_token(text, self._keyring.mac_keys)
+        except NewerKeyError:
+            await self._look_for_keys(asked)
+            return parse_opaque_token(text, self._keyring.mac_keys)

@@ -10,8 +10,9 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
+from token_service.core.revocation.commands import RevokeCommand, check_command
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
-from token_service.core.revocation.revoker import RevokeCommand, Revoker, check_command
 from token_service.errors import ConfigurationError
 from token_service.tokens.revocation import Cursor, RevocationTarget
 
@@ -43,7 +44,7 @@ class KeyRevocation:
         with suppress(ConfigurationError):  # a damaged table must not stop a kill: the loaded keys are enough
             await self._keyring.refresh()  # another node may just have made it
         self._keyring.get(key_id)
-        cursor = await self._carry_out(Revoker.draft(RevocationTarget.KEY, key_id, now, comment=comment))
+        cursor = await self._carry_out(draft_of(RevocationTarget.KEY, key_id, now, comment=comment))
         key = self._keyring.get(key_id)
         if key.state is not SigningKeyState.REVOKED:
             key = replace(key, state=SigningKeyState.REVOKED, revoke_time=now)

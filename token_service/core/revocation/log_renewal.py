@@ -23,8 +23,8 @@ from typing import Final
 
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import LogHead, RevocationLog
-from token_service.core.revocation.revoker import Revoker
 from token_service.errors import ConfigurationError
 from token_service.tokens.base64url import encode
 from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationReason, RevocationTarget
@@ -73,7 +73,7 @@ async def renew_log(
             f"the clocks of this machine and of the database are {apart:.0f} s apart; set them, then renew the log"
         )
     before = Cursor(head.epoch, head.sequence)
-    draft = Revoker.draft(
+    draft = draft_of(
         RevocationTarget.TOKEN_ID if nothing_lost else RevocationTarget.EVERYTHING,
         encode(entropy(_EPOCH_BYTES)) if nothing_lost else "",  # the id of no token
         now,

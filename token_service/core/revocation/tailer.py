@@ -17,6 +17,13 @@ from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.log import LogHead, RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.restored_log import (
+    AnotherLogError,
+    contiguous,
+    continues,
+    differ,
+    report_change,
+)
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.errors import (
     ConfigurationError,
@@ -28,8 +35,6 @@ from token_service.tokens.revocation import Cursor, Revocation
 from token_service.tokens.revocation_set import RevocationSet
 
 _PAGE: Final = 2000
-_KEY_LOOK_INTERVAL: Final = 0.05
-"""Seconds; whoever sends tokens with unknown keys causes no more reads than that."""
 _SWEEP_INTERVAL: Final = 30.0
 _CHANGE_OVER_INTERVAL: Final = 0.01
 
@@ -103,10 +108,10 @@ class Tailer:
             self._tell(head)
             for number, entry in enumerate(entries):
                 if entry.sequence == replica.applied + 1:
-                    if _differ(before, replica.newest):
+                    if differ(before, replica.newest):
                         self._wake.set()  # it follows another entry than the one that is here: look at the log
                         return
-                    replica.apply(_contiguous(entries[number:]))
+                    replica.apply(contiguous(entries[number:]))
                 before = entry.revoke_time
         if replica.applied < head.sequence or self._keyring.revision != head.key_revision:
             self._want(head)
@@ -128,7 +133,7 @@ class Tailer:
         while True:
             began, before, newest = self._clock.monotonic(), replica.cursor, replica.newest
             head = await self._read_index.head()
-            if _continues(head, before, newest):
+            if continues(head, before, newest):
                 cursor = Cursor(head.epoch, head.sequence)
                 if replica.epoch == head.epoch and replica.applied < head.sequence:
                     self._want(head)
@@ -140,25 +145,20 @@ class Tailer:
                 self._wake.set()  # another log: the loop changes over to it
                 await asyncio.sleep(_CHANGE_OVER_INTERVAL)
 
-    async def look_for_keys(self, asked: float | None = None) -> bool:
-        """Whether keys turned up that were not known here.
+    async def look_since(self, asked: float, *, apart: float, unless: Callable[[], bool]) -> None:
+        """Wait for a look at the log that began after `asked` (monotonic), and share it with other callers.
 
-        For a token signed with an unknown key: another node may just have made it.
-
-        `asked`: since when (monotonic) the token is here, so that one look does for all that came together;
-        None: since now.
+        Looks begin at least `apart` seconds after the one before. Returns at once when `unless` holds, which
+        a look under way may bring about. Raises what the store raises.
         """
-        revision = self._keyring.revision
-        asked = self._clock.monotonic() if asked is None else asked
-        async with self._looking:  # a look under way may bring them
-            if self._keyring.revision == revision and self._looked < asked:
-                # Looks are as far apart as that, but nobody is turned away without one that began after the
-                # question.
-                await asyncio.sleep(self._looked + _KEY_LOOK_INTERVAL - self._clock.monotonic())
+        async with self._looking:
+            if unless():
+                return
+            if self._looked < asked:
+                await asyncio.sleep(self._looked + apart - self._clock.monotonic())
                 await self._look_alone()
-            elif self._keyring.revision == revision and self._look_failed:
-                raise StoreUnavailableError(retry_after=1.0)  # the one that would have answered it
-        return self._keyring.revision != revision
+            elif self._look_failed:
+                raise StoreUnavailableError(retry_after=1.0)  # that look would have answered this call
 
     async def start(self) -> None:
         """Bring the replica up to date for the first time. Raises what the store raises."""
@@ -227,11 +227,11 @@ class Tailer:
             before, newest = self._replica.cursor, self._replica.newest
             head = await self._read_index.head()
             self._time.bound(head.read_time)  # what is dropped here is in no snapshot that validators get
-            continues = _continues(head, before, newest)
-            if continues:
+            same_log = continues(head, before, newest)
+            if same_log:
                 self._tell(head)  # before its entries, so that what is asked of validators goes with them
-                continues = await self._advance(head)
-            if not continues:
+                same_log = await self._advance(head)
+            if not same_log:
                 await self._change_over(head)
                 self._tell(head)
             await self._refresh_keys(head)
@@ -252,7 +252,7 @@ class Tailer:
         while replica.applied < head.sequence:
             try:
                 place, entries = await self._read(replica.applied, replica.newest)
-            except _AnotherLogError:
+            except AnotherLogError:
                 return replica.revocations is not revocations
             if replica.revocations is not revocations:
                 return True  # meanwhile the replica went over to another log; these are none of it
@@ -269,19 +269,7 @@ class Tailer:
         revocations.
         """
         before = self._replica.cursor
-        if head.epoch == before.epoch:
-            logger.error(
-                "the revocation log is not the one that was followed up to %s, but ends at %d: the database was restored from a "
-                "backup, or failed over to a standby that was behind; run `token-service log renew`, until then tokens issued "
-                "and revocations made since may be judged wrongly",
-                before,
-                head.sequence,
-            )
-        else:
-            level = logging.WARNING if before.epoch else logging.INFO
-            logger.log(
-                level, "following the revocation log %s:%d after %s", head.epoch, head.sequence, before
-            )
+        report_change(head, before)
         revocations = RevocationSet(names=True)
         at, newest = head.compacted, head.newest
         while at < head.sequence:
@@ -296,17 +284,17 @@ class Tailer:
         """The next page of entries, of which there are some, and the place it follows: further on than
         `after` if entries were purged.
 
-        Raises `_AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
+        Raises `AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
         """
         # With the one before, to see that it is the one that is known. It costs no more than another row.
         entries = await self._log.read(after if newest is None else after - 1, _PAGE)
         if entries and entries[0].sequence == after:
-            if _differ(entries[0].revoke_time, newest):
-                raise _AnotherLogError
+            if differ(entries[0].revoke_time, newest):
+                raise AnotherLogError
             entries = entries[1:]
         if entries:
             # Up to a gap, which a renewal leaves that keeps the entries before it.
-            return entries[0].sequence - 1, _contiguous(entries)
+            return entries[0].sequence - 1, contiguous(entries)
         head = await self._log.head()
         if head.compacted <= after:
             raise StoreUnavailableError("the revocation log ends before its head", retry_after=1.0)
@@ -330,31 +318,3 @@ class Tailer:
         if now - self._swept > _SWEEP_INTERVAL:
             self._swept = now
             self._replica.revocations.drop_expired(self._time.now())
-
-
-class _AnotherLogError(Exception):
-    """What was applied last is another entry there."""
-
-
-def _continues(head: LogHead, before: Cursor, newest: float | None) -> bool:
-    """Whether a head is of the log the replica followed before the head was read.
-
-    Entries don't go away: a log that ends before what was applied, or with another entry, is one restored
-    from a backup, in which the same sequences come to mean other entries.
-    """
-    if head.epoch != before.epoch or head.sequence < before.sequence:
-        return False
-    return head.sequence > before.sequence or not _differ(head.newest, newest)
-
-
-def _differ(one: float | None, other: float | None) -> bool:
-    """Whether two times are known and not the same."""
-    return one is not None and other is not None and one != other
-
-
-def _contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:
-    """The longest run without a gap from the first entry on."""
-    for number, entry in enumerate(entries):
-        if entry.sequence != entries[0].sequence + number:
-            return entries[:number]
-    return entries

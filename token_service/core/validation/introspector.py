@@ -15,8 +15,7 @@ from typing import Final
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
-from token_service.core.keys.keyring import Keyring
-from token_service.core.keys.opaque_tokens import read_opaque_token
+from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
 from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.policy import Policies
 from token_service.core.revocation.replica import Replica
@@ -87,7 +86,8 @@ class Introspector:
         replica: Replica,
         tailer: Tailer,
         sessions: SessionStore,
-        keyring: Keyring,
+        opaque_tokens: OpaqueTokens,
+        look_for_keys: LookForKeys,
         policies: Policies,
         clock: Clock,
     ) -> None:
@@ -95,7 +95,8 @@ class Introspector:
         self._replica = replica
         self._tailer = tailer
         self._sessions = sessions
-        self._keyring = keyring
+        self._opaque_tokens = opaque_tokens
+        self._look_for_keys = look_for_keys
         self._policies = policies
         self._clock = clock
         self._cache = VerifiedCache(_CACHE_CAPACITY)
@@ -167,7 +168,7 @@ class Introspector:
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
         answer = self._judge_jwt(query, now)
-        if answer.reason is InvalidReason.UNKNOWN_KEY and await self._tailer.look_for_keys(asked):
+        if answer.reason is InvalidReason.UNKNOWN_KEY and await self._look_for_keys(asked):
             return self._judge_jwt(query, now)
         return answer
 
@@ -208,9 +209,7 @@ class Introspector:
 
     async def _validate_opaque(self, query: TokenQuery, now: float, asked: float | None) -> Introspection:
         try:
-            token = await read_opaque_token(
-                query.token, self._keyring, self._tailer.look_for_keys, asked=asked
-            )
+            token = await self._opaque_tokens.read(query.token, asked=asked)
         except OpaqueTokenError as error:
             reason = InvalidReason.BAD_SIGNATURE if error.forged else InvalidReason.MALFORMED
             raise InvalidTokenError(reason) from None

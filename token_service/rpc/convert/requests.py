@@ -23,7 +23,7 @@ from token_service.core.limits import (
     MAX_TOKEN_TYPES,
     Checks,
 )
-from token_service.core.revocation.revoker import RevokeCommand
+from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import CustomClaimsTooLargeError

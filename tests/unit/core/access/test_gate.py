@@ -18,9 +18,9 @@ from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.permissions import Permission
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.administration import SigningKeys
+from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.key_revocation import KeyRevocation
-from token_service.core.revocation.revoker import RevokeCommand
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import PermissionDeniedError

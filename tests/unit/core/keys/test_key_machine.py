@@ -17,7 +17,7 @@ from tests.unit.core.key_nodes import ANNOUNCE, PERIOD, KeyFactory, KeyNode, Nod
 from tests.unit.core.virtual_time import START
 from token_service.core.keys.lifecycle import MAX_KEYS
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
-from token_service.core.revocation.revoker import Revoker
+from token_service.core.revocation.drafts import draft_of
 from token_service.errors import KeyNotAnnouncedError, KeyStateError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
@@ -167,7 +167,7 @@ class KeyMachine(RuleBasedStateMachine):
     def an_operator_revokes(self, number: int, which: int) -> None:
         async def revoke(node: KeyNode, key: StoredSigningKey) -> None:
             async with node.manager.revoking(key.key_id):
-                await self.stores.log.append([Revoker.draft(RevocationTarget.KEY, key.key_id, START)])
+                await self.stores.log.append([draft_of(RevocationTarget.KEY, key.key_id, START)])
             self.revoked.add(key.key_id)
             for each in {0, 1} - self.stopped:
                 await self.nodes[each].keyring.refresh()

@@ -33,8 +33,8 @@ from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelle
 from token_service.core.keys.lifecycle import MAX_KEYS, PUBLISHED_AFTER_RETIREMENT
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.core.policies.policy import DAY, Policy
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
-from token_service.core.revocation.revoker import Revoker
 from token_service.errors import (
     ConfigurationError,
     InvalidReason,
@@ -68,7 +68,7 @@ def pair(**options: Any) -> tuple[KeyNode, KeyNode]:
 
 
 def draft(key_id: str) -> RevocationDraft:
-    return Revoker.draft(RevocationTarget.KEY, key_id, START)
+    return draft_of(RevocationTarget.KEY, key_id, START)
 
 
 async def revoke(node: KeyNode, key_id: str) -> None:

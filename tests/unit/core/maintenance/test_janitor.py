@@ -12,7 +12,7 @@ from tests.unit.core.node import Intercepted, Node, raising, sequences
 from tests.unit.core.virtual_time import START, LoopClock, cancelled, settle, virtual_time
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, MAX_SESSION_TTL, Policy
-from token_service.core.revocation.revoker import REMEMBER
+from token_service.core.revocation.drafts import REMEMBER
 from token_service.core.revocation.steady_time import HOLD, SteadyTime
 from token_service.errors import InvalidReason, StoreUnavailableError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind

@@ -14,14 +14,14 @@ import pytest
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, sequences
 from tests.unit.core.virtual_time import START, LoopClock, cancelled, settle, virtual_time
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import LogHead, RevocationDraft
-from token_service.core.revocation.revoker import Revoker
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import Revocation, RevocationTarget
 
 
 def draft(value: str, *, lives: float = 9000) -> RevocationDraft:
-    entry = Revoker.draft(RevocationTarget.SUBJECT, value, START)
+    entry = draft_of(RevocationTarget.SUBJECT, value, START)
     return RevocationDraft(
         target=entry.target, value=value, revoke_time=START, expire_time=START + lives, reason=entry.reason
     )

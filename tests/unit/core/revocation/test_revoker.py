@@ -19,7 +19,8 @@ from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelle
 from token_service.core import limits
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import IssuedTokens
-from token_service.core.revocation.revoker import REMEMBER, RevokeCommand
+from token_service.core.revocation.commands import RevokeCommand
+from token_service.core.revocation.drafts import REMEMBER
 from token_service.errors import InvalidReason, InvalidRequestError, OverloadedError, StoreUnavailableError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget

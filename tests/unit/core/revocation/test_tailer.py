@@ -19,14 +19,14 @@ from tests.unit.core.virtual_time import (
     settle,
     virtual_time,
 )
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
-from token_service.core.revocation.revoker import Revoker
 from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 
 def draft(value: str, now: float = START) -> RevocationDraft:
-    return Revoker.draft(RevocationTarget.SUBJECT, value, now)
+    return draft_of(RevocationTarget.SUBJECT, value, now)
 
 
 class TwoNodes:
@@ -45,6 +45,7 @@ class TwoNodes:
         )
         self.replica = self.node.replica
         self.tailer = self.node.tailer
+        self.key_lookups = self.node.core.key_lookups
         self.number = 0
 
     async def __aenter__(self) -> Self:
@@ -729,7 +730,7 @@ async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
         nodes.log.calls.clear()
         tasks = []
         for _ in range(5):
-            tasks.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+            tasks.append(asyncio.create_task(nodes.key_lookups.look()))
             await asyncio.sleep(0.02)
         assert await asyncio.gather(*tasks) == [True] * 5
         assert nodes.log.calls.count("head") == 1
@@ -745,7 +746,7 @@ async def test_a_store_that_is_away_fails_all_who_ask_for_a_key_at_once_and_not_
             raise StoreUnavailableError
 
         nodes.log.before["head"] = hang
-        tasks = [asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(5)]
+        tasks = [asyncio.create_task(nodes.key_lookups.look()) for _ in range(5)]
         async with asyncio.timeout(3.1):
             results = await asyncio.gather(*tasks, return_exceptions=True)
         # All of them: a key that nobody could look for is not unknown.
@@ -763,7 +764,7 @@ async def test_who_hangs_up_while_looking_for_a_key_takes_nobody_elses_look_away
             await asyncio.sleep(1)
 
         nodes.log.before["head"] = slowly
-        first, second = (asyncio.create_task(nodes.tailer.look_for_keys()) for _ in range(2))
+        first, second = (asyncio.create_task(nodes.key_lookups.look()) for _ in range(2))
         await asyncio.sleep(0.5)
         await cancelled(first)
         assert await second
@@ -792,9 +793,9 @@ async def test_two_looks_at_once_never_take_the_replica_back():
             await asyncio.sleep(next(delays, 0.0))
 
         nodes.log.after["read"] = slowly
-        asking = [asyncio.create_task(nodes.tailer.look_for_keys())]
+        asking = [asyncio.create_task(nodes.key_lookups.look())]
         await asyncio.sleep(0.1)
-        asking.append(asyncio.create_task(nodes.tailer.look_for_keys()))
+        asking.append(asyncio.create_task(nodes.key_lookups.look()))
         await asyncio.sleep(0.1)
         await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
         await asyncio.gather(*asking)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.core.virtual_time import LoopClock, cancelled, settle, virtual_time
-from token_service.core.revocation.revoker import RevokeOutcome
+from token_service.core.revocation.commands import RevokeOutcome
 from token_service.core.subscribers.registry import MAX_FOREIGN_PER_CALLER, Validators
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import RevocationTarget

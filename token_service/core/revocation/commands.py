@@ -1,0 +1,72 @@
+"""What a caller asks RevokeToken for, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from token_service.core.limits import (
+    MAX_CLIENT_ID,
+    MAX_COMMENT,
+    MAX_KEY_ID,
+    MAX_SUBJECT,
+    MAX_TOKEN_ID,
+    MAX_WAIT,
+    Checks,
+)
+from token_service.errors import InvalidRequestError
+from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
+
+_LIMITS: Final = {
+    RevocationTarget.TOKEN_ID: ("token_id", MAX_TOKEN_ID),
+    RevocationTarget.SUBJECT: ("subject", MAX_SUBJECT),
+    RevocationTarget.CLIENT: ("client_id", MAX_CLIENT_ID),
+    RevocationTarget.KEY: ("key_id", MAX_KEY_ID),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeCommand:
+    """Revoke one thing: a `token`, or a `target` with its `value`."""
+
+    token: str = field(default="", repr=False)
+    target: RevocationTarget | None = None
+    value: str = ""
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    comment: str = ""
+    wait: float | None = None
+    """Seconds to wait at most until every connected validator has confirmed; None: don't wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeOutcome:
+    """A place in the log that includes the revocation; how many validators have it, if the call waited."""
+
+    cursor: Cursor
+    connected: int = 0
+    applied: int = 0
+    silent: int = 0
+    """Validators besides those that were not waited for, because they had not confirmed for long."""
+
+
+def check_command(command: RevokeCommand) -> None:
+    """Raise `InvalidRequestError` with everything that is wrong with a command."""
+    if command.target is None and not command.token:
+        raise InvalidRequestError.of(
+            "target",
+            "is required: one of token, token_id, session_id, subject, client_id, key_id, everything",
+        )
+    checks = Checks()
+    checks.text("comment", command.comment, MAX_COMMENT)
+    if command.target is RevocationTarget.SESSION:
+        try:
+            UUID(command.value)
+        except ValueError:
+            checks.add("session_id", "is not a UUID")
+    elif command.target in _LIMITS:
+        field_name, limit = _LIMITS[command.target]
+        checks.text(field_name, command.value, limit, required=True)
+    if command.wait is not None and not 0 < command.wait <= MAX_WAIT:
+        checks.add("wait.timeout", f"is not from 0 to {MAX_WAIT:.0f} seconds")
+    checks.done()

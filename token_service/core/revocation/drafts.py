@@ -1,0 +1,146 @@
+"""Which entry of the log a RevokeToken becomes."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.quotas import RateQuota
+from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
+from token_service.core.revocation.commands import RevokeCommand, check_command
+from token_service.core.revocation.log import RevocationDraft
+from token_service.core.revocation.read_index import ReadIndex
+from token_service.errors import InvalidReason, InvalidTokenError, OverloadedError
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
+from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
+from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
+from token_service.tokens.verifier import Verifier
+
+REMEMBER: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
+"""Seconds an entry is kept: no JWT issued before it can be valid longer, at any validator."""
+
+
+def draft_of(
+    target: RevocationTarget,
+    value: str,
+    now: float,
+    *,
+    reason: RevocationReason = RevocationReason.UNSPECIFIED,
+    comment: str = "",
+    token_expire_time: int | None = None,
+) -> RevocationDraft:
+    """A draft that is remembered for as long as it can matter."""
+    return RevocationDraft(
+        target=target,
+        value=value,
+        revoke_time=now,
+        expire_time=now + REMEMBER if token_expire_time is None else token_expire_time + MAX_LEEWAY,
+        remember=REMEMBER if token_expire_time is None else None,
+        reason=reason,
+        comment=comment,
+        token_expire_time=token_expire_time,
+    )
+
+
+class Drafts:
+    """Finds the target of a command: reads the token it names, and spends the quota of its caller."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        opaque_tokens: OpaqueTokens,
+        look_for_keys: LookForKeys,
+        read_index: ReadIndex,
+        quota: RateQuota,
+    ) -> None:
+        """`quota`: how many names that need not exist a caller may revoke."""
+        self._verifier = verifier
+        self._opaque_tokens = opaque_tokens
+        self._look_for_keys = look_for_keys
+        self._read_index = read_index
+        self._quota = quota
+
+    async def of(self, caller: Caller, command: RevokeCommand, now: float) -> RevocationDraft | None:
+        """Return the entry to append; None if the command can match no valid token.
+
+        Raises `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
+        `StoreUnavailableError`.
+        """
+        draft = await self._resolve(command, now)
+        if draft is not None and _is_unbounded(draft):
+            self._spend(caller.identity)
+        return draft
+
+    async def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+        """What to append; None: nothing can be hit."""
+        check_command(command)
+        if command.target is None:
+            return await self._resolve_token(command, now)
+        value = command.value
+        if command.target is RevocationTarget.SESSION:
+            try:
+                value = str(UUID(value))
+            except ValueError:
+                return None
+        elif command.target is RevocationTarget.EVERYTHING:
+            value = ""
+        return draft_of(command.target, value, now, reason=command.reason, comment=command.comment)
+
+    async def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+        if looks_opaque(command.token):
+            try:
+                opaque = await self._opaque_tokens.read(command.token)
+            except OpaqueTokenError:
+                return None
+            session_id = str(opaque.session_id)
+            return draft_of(
+                RevocationTarget.SESSION, session_id, now, reason=command.reason, comment=command.comment
+            )
+        claims = await self._claims(command.token)
+        if claims is None or not claims.token_id:
+            return None
+        end = claims.expire_time + MAX_LEEWAY
+        # Without an entry the token stays good, so a clock that is ahead must not decide it alone.
+        if end <= now and end <= (await self._read_index.head()).read_time:
+            return None
+        return draft_of(
+            RevocationTarget.TOKEN_ID,
+            claims.token_id,
+            now,
+            reason=command.reason,
+            comment=command.comment,
+            token_expire_time=int(claims.expire_time),
+        )
+
+    async def _claims(self, token: str) -> VerifiedClaims | None:
+        """Those of an authentic JWT.
+
+        Another node may just have made the key of one that can't be verified yet.
+        """
+        try:
+            return self._verifier.verify(token)
+        except InvalidTokenError as error:
+            if error.reason is not InvalidReason.UNKNOWN_KEY or not await self._look_for_keys(None):
+                return None
+        try:
+            return self._verifier.verify(token)
+        except InvalidTokenError:
+            return None
+
+    def _spend(self, caller: str) -> None:
+        try:
+            self._quota.spend(caller)
+        except OverloadedError as error:
+            raise OverloadedError(
+                f"{error.message} a minute; spread them over time, or revoke a whole client or everything at once",
+                metadata=error.metadata,
+                retry_after=error.retry_after,
+            ) from None
+
+
+def _is_unbounded(draft: RevocationDraft) -> bool:
+    """Whether it takes memory everywhere whatever it names: sessions, keys and tokens must exist."""
+    if draft.target is RevocationTarget.TOKEN_ID:
+        return draft.token_expire_time is None
+    return draft.target in {RevocationTarget.SUBJECT, RevocationTarget.CLIENT}
