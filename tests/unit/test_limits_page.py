@@ -10,13 +10,16 @@ from token_service.core import limits
 from token_service.core.subscribers import registry as validators
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.web.connections import ConnectionLimits
+from token_service.web.edge import RequestLimits
 
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 
 
 def in_the_code() -> dict[str, str]:
     found: dict[str, object] = {
-        field.name: field.default for kind in (GrpcLimits, ConnectionLimits) for field in fields(kind)
+        field.name: field.default
+        for kind in (GrpcLimits, ConnectionLimits, RequestLimits)
+        for field in fields(kind)
     }
     found |= {
         name: value

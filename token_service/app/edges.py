@@ -1,4 +1,4 @@
-"""The gRPC edge of a node: its services, who may call them, its limits and its TLS."""
+"""The edges of a node: the services of gRPC, the limits and the TLS of both edges."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
 from token_service.rpc.stream.feed import Feed
+from token_service.telemetry import Metrics
+from token_service.telemetry.metrics import DURATIONS
+from token_service.web.edge import HttpEdge, RequestLimits
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
@@ -67,6 +70,14 @@ def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
         max_connections=connections,
         connection_max_age=settings.connection_max_age,
     )
+
+
+def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
+    """What every HTTP request of a node passes."""
+    duration = metrics.histogram(
+        "http.server.request.duration", "How long HTTP requests took, by route and status.", DURATIONS
+    )
+    return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

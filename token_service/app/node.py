@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from token_service.app.access import Access
 from token_service.app.adapters import new_node_id, open_core, open_stores, redis_mirror
 from token_service.app.core import Core
-from token_service.app.edges import grpc_limits, make_feed, make_services, tls_files
+from token_service.app.edges import grpc_limits, http_edge, make_feed, make_services, tls_files
 from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
@@ -18,6 +18,7 @@ from token_service.rpc.server.server import GrpcServer
 from token_service.rpc.stream.feed import Feed
 from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
+from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
 from token_service.web.server import HttpServer, bind as bind_http
 
@@ -94,10 +95,13 @@ async def _node(
         http_server = HttpServer(
             settings.http_address.host,
             settings.http_address.port,
-            jwks=lambda: strict_json.encode({"keys": core.keyring.jwks}),
-            readiness=problems,
+            make_app(
+                lambda: strict_json.encode({"keys": core.keyring.jwks}),
+                problems,
+                edge=http_edge(settings, metrics),
+                key_announce_time=settings.key_announce_time,
+            ),
             grace=settings.shutdown_grace,
-            key_announce_time=settings.key_announce_time,
             connections=ConnectionLimits(most=connections.http),
             bound=http_listeners,
         )

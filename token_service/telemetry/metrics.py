@@ -10,11 +10,14 @@ from typing import Any, Final, Protocol
 
 from token_service.errors import ConfigurationError
 
+DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Upper bounds in seconds, from an answer out of memory to one that waited for the database."""
+
 
 class Counter(Protocol):
     """Something that is counted."""
 
-    def add(self, amount: int, attributes: Mapping[str, str]) -> None:
+    def add(self, amount: int, attributes: Mapping[str, str | int]) -> None:
         """Count `amount` more."""
         ...
 
@@ -22,7 +25,7 @@ class Counter(Protocol):
 class Histogram(Protocol):
     """Something that is measured."""
 
-    def record(self, amount: float, attributes: Mapping[str, str]) -> None:
+    def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
         """Add one measurement."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -14,7 +14,6 @@ import uvicorn
 
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
-from token_service.web.app import KEY_SET_MAX_AGE, make_app
 from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
 
 if TYPE_CHECKING:
@@ -33,26 +32,21 @@ class HttpServer:
         self,
         host: str,
         port: int,
+        app: ASGIApp,
         *,
-        jwks: Callable[[], bytes],
-        readiness: Callable[[], Sequence[str]],
         reuse_port: bool = False,
         grace: float = 5.0,
-        key_announce_time: float = float("inf"),
         connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
     ) -> None:
-        """`port` 0 takes a free one; `reuse_port`: others may listen there, too; `grace`: seconds running
-        requests may take at the end; `key_announce_time`: seconds a key is published before it signs, of
-        which a reader may miss a part; `bound`: what `bind` has bound already.
+        """`port` 0 takes a free one; `reuse_port`: other processes may listen there, too; `grace`: seconds running
+        requests may take at the end; `bound`: sockets that `bind` has bound already.
         """
         self._host = host
         self._port = port
         self._reuse_port = reuse_port
         self._grace = grace
-        self._app = make_app(
-            jwks, readiness, key_set_max_age=int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
-        )
+        self._app = app
         self.connections = Connections(connections or ConnectionLimits())
         self._bound = bound
         self._task: asyncio.Task[None] | None = None

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.web.app import make_app
 from token_service.web.connections import Connection, ConnectionLimits, Connections
 from token_service.web.server import HttpServer, bind
 
@@ -37,7 +38,7 @@ def node() -> Node:
 
 @pytest.fixture
 async def server(node: Node) -> AsyncIterator[HttpServer]:
-    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as running:
+    async with HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness)) as running:
         yield running
 
 
@@ -92,7 +93,7 @@ async def test_the_key_set_can_be_cached_and_asked_for_again(client: httpx.Async
 async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_announced(
     node: Node, announced: float, age: int
 ) -> None:
-    server = HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, key_announce_time=announced)
+    server = HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness, key_announce_time=announced))
     async with server as running, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         answer = await client.get(f"http://{running.address}/.well-known/jwks.json")
     assert answer.headers["cache-control"] == f"public, max-age={age}"
@@ -115,8 +116,12 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     node.keys = RuntimeError("inner text")
     answer = await client.get("/.well-known/jwks.json")
     assert answer.status_code == 500
-    assert answer.json() == {"error": {"reason": "INTERNAL", "message": "internal error"}}
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    error = answer.json()["error"]
+    error_id = error.pop("error_id")
+    assert error == {"reason": "INTERNAL", "message": "internal error"}
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", f"GET /.well-known/jwks.json failed, error_id {error_id}")
+    ]
     assert (await client.get("/healthz")).status_code == 200
 
 
@@ -142,13 +147,13 @@ async def test_rubbish_is_answered_and_the_server_stays(
 async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: HttpServer, node: Node) -> None:
     port = int(server.address.rpartition(":")[2])
     with pytest.raises(ConfigurationError, match=r"TOKEN_SERVICE_HTTP_ADDRESS.*in use"):
-        async with HttpServer("127.0.0.1", port, jwks=node.jwks, readiness=node.readiness):
+        async with HttpServer("127.0.0.1", port, make_app(node.jwks, node.readiness)):
             pass
 
 
 async def test_several_share_a_port_if_they_are_told_to(node: Node) -> None:
     def make(port: int) -> HttpServer:
-        return HttpServer("127.0.0.1", port, jwks=node.jwks, readiness=node.readiness, reuse_port=True)
+        return HttpServer("127.0.0.1", port, make_app(node.jwks, node.readiness), reuse_port=True)
 
     async with make(0) as first, make(int(first.address.rpartition(":")[2])) as second:
         assert first.address == second.address
@@ -167,9 +172,9 @@ def has_ipv6() -> bool:
 async def test_ipv6(node: Node) -> None:
     if not has_ipv6():
         with pytest.raises(ConfigurationError, match="TOKEN_SERVICE_HTTP_ADDRESS"):
-            await HttpServer("::1", 0, jwks=node.jwks, readiness=node.readiness).__aenter__()
+            await HttpServer("::1", 0, make_app(node.jwks, node.readiness)).__aenter__()
         return
-    async with HttpServer("::1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+    async with HttpServer("::1", 0, make_app(node.jwks, node.readiness)) as server:
         assert server.address.startswith("[::1]:")
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             assert (await client.get(f"http://{server.address}/healthz")).status_code == 200
@@ -177,7 +182,7 @@ async def test_ipv6(node: Node) -> None:
 
 async def test_stopping_closes_idle_connections_and_the_port_and_touches_no_signal(node: Node) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    async with HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness) as server:
+    async with HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness)) as server:
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -209,7 +214,7 @@ async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(node
 
 
 def serving(node: Node, limits: ConnectionLimits) -> HttpServer:
-    return HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, connections=limits)
+    return HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness), connections=limits)
 
 
 async def opened(server: HttpServer, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -339,7 +344,7 @@ def test_busy_connections_of_one_address_leave_room_for_others() -> None:
 
 
 async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:
-    async with HttpServer("localhost", 0, jwks=node.jwks, readiness=node.readiness) as server:
+    async with HttpServer("localhost", 0, make_app(node.jwks, node.readiness)) as server:
         assert server.address.startswith("localhost:")
         port = server.address.rpartition(":")[2]
         hosts = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
@@ -353,6 +358,6 @@ async def test_nobody_connects_to_what_is_only_bound(node: Node) -> None:
     port = listeners[0].getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
-    made = HttpServer("127.0.0.1", 0, jwks=node.jwks, readiness=node.readiness, bound=listeners)
+    made = HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness), bound=listeners)
     async with made as server:
         assert server.address == f"127.0.0.1:{port}"

@@ -26,6 +26,7 @@ class UseCase(StrEnum):
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
     GET_KEY_SET = "GetKeySet"
+    GET_HEALTH = "health and readiness"
     LIST_SIGNING_KEYS = "ListSigningKeys"
     PREPARE_SIGNING_KEY = "PrepareSigningKey"
     ACTIVATE_SIGNING_KEY = "ActivateSigningKey"
@@ -47,6 +48,7 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_SESSIONS: Permission.ADMIN,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
         UseCase.GET_KEY_SET: None,
+        UseCase.GET_HEALTH: None,
         UseCase.LIST_SIGNING_KEYS: Permission.ADMIN,
         UseCase.PREPARE_SIGNING_KEY: Permission.ADMIN,
         UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN,

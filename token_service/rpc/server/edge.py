@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.permissions import Permission
 from token_service.core.access.quotas import Quota
 from token_service.errors import (
-    InternalError,
     InvalidRequestError,
     OverloadedError,
     ServiceError,
@@ -31,6 +29,7 @@ from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.deadlines import Deadlines
 from token_service.rpc.server.reception import Context, Reception
 from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.telemetry.unexpected import unexpected
 from token_service.wire import error_to_status
 
 _RETRY_AFTER: Final = 0.5
@@ -261,9 +260,7 @@ def status_of(error: BaseException, method: str) -> Status:
         # Its text may quote the request.
         error = InvalidRequestError.of("request", "is not a message of this method's type in valid UTF-8")
     elif not isinstance(error, ServiceError):
-        error_id = secrets.token_hex(8)
-        logger.error("%s failed, error_id %s", method, error_id, exc_info=error)
-        error = InternalError(metadata={"error_id": error_id})
+        error = unexpected(error, method, logger)
     return error_to_status(error)
 
 

@@ -23,13 +23,11 @@ from token_service.rpc.server.standard_services import PlainServices
 from token_service.rpc.server.tls import ReloadingCredentials, TlsFiles
 from token_service.rpc.server.unix_socket import UnixSocketPath
 from token_service.telemetry import Metrics
+from token_service.telemetry.metrics import DURATIONS
 
 __all__ = ["GrpcServer", "TlsFiles"]
 
 _WATCH_INTERVAL: Final = 0.5
-_DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Upper bounds in seconds, from an answer out of memory to one that waited for the database."""
-
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -77,7 +75,7 @@ class GrpcServer:
         self._reuse_port = reuse_port
         self._tls = tls
         self._duration = metrics.histogram(
-            "rpc.server.call.duration", "How long calls took, by method and status.", _DURATIONS
+            "rpc.server.call.duration", "How long calls took, by method and status.", DURATIONS
         )
         self._deadlines = Deadlines()
         reception = Reception(

@@ -1,0 +1,96 @@
+"""The HTTP edge: the gate, the limit, the deadline and the measure of every request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from tests.support.deadline import eventually
+from token_service.core.access.gate import UseCase
+from token_service.web.edge import HttpEdge, RequestLimits
+
+
+class Recorded:
+    """A histogram that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.attributes: list[dict[str, Any]] = []
+
+    def record(self, amount: float, attributes: dict[str, Any]) -> None:
+        assert amount >= 0
+        self.attributes.append(attributes)
+
+
+class Endpoints:
+    """An application whose endpoint waits until it is let go."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.go_on = asyncio.Event()
+        self.recorded = Recorded()
+        self.edge = HttpEdge(RequestLimits(**limits), self.recorded)
+        app = Starlette(
+            routes=[
+                self.edge.route("/slow", UseCase.GET_KEY_SET, self.slow),
+                self.edge.route("/keys", UseCase.LIST_SIGNING_KEYS, self.fast),
+                self.edge.route("/healthz", UseCase.GET_HEALTH, self.fast, always=True),
+            ]
+        )
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge")
+
+    async def slow(self, _: Request) -> Response:
+        await self.go_on.wait()
+        return PlainTextResponse("done")
+
+    async def fast(self, _: Request) -> Response:
+        return PlainTextResponse("ok")
+
+
+async def test_requests_beyond_the_limit_are_refused_and_health_is_not() -> None:
+    endpoints = Endpoints(max_requests=2)
+    running = [asyncio.create_task(endpoints.client.get("/slow")) for _ in range(2)]
+    await eventually(lambda: endpoints.edge.running == 2)
+    refused = await endpoints.client.get("/slow")
+    assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "OVERLOADED")
+    assert refused.headers["retry-after"] == "1"
+    assert (await endpoints.client.get("/healthz")).status_code == 200
+    endpoints.go_on.set()
+    assert [response.text for response in await asyncio.gather(*running)] == ["done", "done"]
+    assert endpoints.edge.running == 0
+    assert (await endpoints.client.get("/slow")).status_code == 200
+
+
+async def test_request_beyond_its_deadline_is_ended() -> None:
+    endpoints = Endpoints(request_deadline=0.01)
+    ended = await endpoints.client.get("/slow")
+    assert (ended.status_code, ended.json()["error"]["reason"]) == (504, "DEADLINE_EXCEEDED")
+    assert endpoints.edge.running == 0
+
+
+async def test_timeout_inside_an_endpoint_is_a_defect_and_no_deadline() -> None:
+    endpoints = Endpoints()
+
+    async def failing() -> None:
+        raise TimeoutError
+
+    endpoints.go_on.wait = failing  # type: ignore[method-assign, assignment]
+    assert (await endpoints.client.get("/slow")).status_code == 500
+
+
+async def test_the_gate_refuses_unidentified_callers() -> None:
+    refused = await Endpoints().client.get("/keys")
+    assert (refused.status_code, refused.json()["error"]["reason"]) == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/keys", 403)])
+async def test_requests_are_measured_by_route_and_status(path: str, status: int) -> None:
+    endpoints = Endpoints()
+    await endpoints.client.get(f"{path}?secret=1")
+    assert endpoints.recorded.attributes == [
+        {"http.route": path, "http.request.method": "GET", "http.response.status_code": status}
+    ]

@@ -1,0 +1,112 @@
+"""The one wrapper around every HTTP endpoint.
+
+It asks the gate, bounds how many requests run and how long, turns every failure into an answer, and measures: the same as
+`token_service.rpc.server.edge` does for gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit
+from token_service.errors import DeadlineExceededError, OverloadedError, ServiceError
+from token_service.telemetry import Histogram
+from token_service.telemetry.unexpected import unexpected
+from token_service.wire import HTTP_STATUS
+
+UNCACHED: Final = {"Cache-Control": "no-store"}
+_RETRY_AFTER: Final = 0.5
+"""Seconds after which a client may try an overloaded server again."""
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """How many HTTP requests run at once, and how long one may take."""
+
+    max_requests: int = 1000
+    request_deadline: float = 20.0
+    """Seconds; shorter than the time a connection has to take an answer, so that the refusal gets out."""
+
+
+class HttpEdge:
+    """Wraps endpoints. `running`: requests that are being worked on now."""
+
+    def __init__(self, limits: RequestLimits | None = None, duration: Histogram | None = None) -> None:
+        """`duration`: where to record how long requests took; None: nowhere."""
+        self._limits = limits or RequestLimits()
+        self._duration = duration
+        self.running = 0
+
+    def route(self, path: str, use_case: UseCase, endpoint: Endpoint, *, always: bool = False) -> Route:
+        """Return the route of a GET endpoint.
+
+        `always`: the endpoint answers however many requests run, for health: an overload must not end the process.
+        """
+
+        async def call(request: Request) -> Response:
+            began = perf_counter()
+            response = await self._answer(request, path, use_case, endpoint, always=always)
+            if self._duration is not None:
+                self._duration.record(
+                    perf_counter() - began,
+                    {
+                        "http.route": path,
+                        "http.request.method": request.method,
+                        "http.response.status_code": response.status_code,
+                    },
+                )
+            return response
+
+        return Route(path, call)
+
+    async def _answer(
+        self, request: Request, path: str, use_case: UseCase, endpoint: Endpoint, *, always: bool
+    ) -> Response:
+        try:
+            admit(Caller.anonymous(), use_case)
+            if self.running >= self._limits.max_requests and not always:
+                raise OverloadedError(retry_after=_RETRY_AFTER)
+            self.running += 1
+            try:
+                return await self._in_time(endpoint(request))
+            finally:
+                self.running -= 1
+        except ServiceError as error:
+            return refusal(error)
+        except Exception as error:  # noqa: BLE001  # the boundary: everything becomes an answer
+            return refusal(unexpected(error, f"GET {path}", logger))
+
+    async def _in_time(self, answer: Awaitable[Response]) -> Response:
+        limit = asyncio.timeout(self._limits.request_deadline)
+        try:
+            async with limit:
+                return await answer
+        except TimeoutError:
+            if limit.expired():
+                raise DeadlineExceededError from None
+            raise
+
+
+def refusal(error: ServiceError) -> Response:
+    """Return the answer that says an error: its reason, its message, and the id of an unexpected one."""
+    headers = dict(UNCACHED)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    body = {"reason": error.reason.value, "message": error.message}
+    if "error_id" in error.metadata:
+        body["error_id"] = error.metadata["error_id"]
+    return JSONResponse({"error": body}, HTTP_STATUS[error.reason], headers)
