@@ -232,9 +232,11 @@ async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> 
             pass
 
 
-async def test_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_missing_python_pkcs11_names_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
-    with pytest.raises(ConfigurationError, match=r"install the package with its \[hsm\] extra"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'grpc-token-service\[server,hsm\]'"):
         async with Pkcs11Keys(str(tmp_path / "module.so"), "label", Secret(b"1234")):
             pass
 

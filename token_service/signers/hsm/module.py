@@ -87,7 +87,6 @@ class Pkcs11Module:
         self.path: Final = path
         self.generation = 0
         """Grows when the module is begun anew; sessions of an older one are void."""
-        self._process = os.getpid()
         self._library: Any = None
         self._functions: ctypes.Array[ctypes.c_void_p]
         self._is_private = False
@@ -112,8 +111,6 @@ class Pkcs11Module:
                 module = cls(path)
                 module._load()
                 cls._loaded[path] = module
-            elif module._process != os.getpid():
-                module._forget_parent()
             elif not module._initialized:
                 module._initialize(again=True)
             module._users += 1
@@ -280,17 +277,6 @@ class Pkcs11Module:
             self._call(_FINALIZE, None)
             self._is_private = True
 
-    def _forget_parent(self) -> None:
-        """After a fork nothing of the parent's state holds."""
-        self._users = self._active = 0
-        self._condition = threading.Condition()
-        self._restarting = self._initialized = False
-        self.generation += 1
-        if self._is_private:
-            self._finalize()
-        self._initialize(again=True)
-        self._process = os.getpid()
-
     def _initialize(self, *, again: bool = False) -> None:
         if self._is_private:
             self._initialize_private()
@@ -310,8 +296,7 @@ class Pkcs11Module:
         arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
         result = self._call(_INITIALIZE, ctypes.byref(arguments))
         if result == _ALREADY_INITIALIZED and again:
-            # A forked child whose module did not notice, or a module that could not finalise while it was
-            # away.
+            # The module could not finalise while the token was away.
             self._call(_FINALIZE, None)
             result = self._call(_INITIALIZE, ctypes.byref(arguments))
             if result == _ALREADY_INITIALIZED:

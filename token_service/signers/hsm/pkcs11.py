@@ -90,8 +90,8 @@ class Pkcs11Signer:
 class Pkcs11Keys:
     """Makes, uses and deletes keys in one token of a PKCS#11 module.
 
-    An async context manager; opening it loads the module and logs in. Open it in the process that uses it:
-    after a fork it is of no use. A key's objects are labelled with its key id; their CKA_ID is the 32 bytes
+    An async context manager; opening it loads the module and logs in. Open it in the process that uses it,
+    after the supervisor's fork. A key's objects are labelled with its key id; their CKA_ID is the 32 bytes
     that the key id is the base64url of.
     """
 
