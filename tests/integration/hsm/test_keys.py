@@ -218,7 +218,7 @@ async def test_a_pin_that_is_no_text_is_refused_and_not_shown(token: SoftHsmToke
 async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> None:
     pin = Secret(token.pin.encode())
     with pytest.raises(
-        ConfigurationError, match="no token is labelled 'other'; labels there: 'token-service'"
+        ConfigurationError, match="no token is labeled 'other'; labels there: 'token-service'"
     ):
         async with Pkcs11Keys(token.module, "other", pin):
             pass
