@@ -37,7 +37,7 @@ DOMAIN: Final = "token_service"
 """The `domain` of every ErrorInfo of this service."""
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
-"""The trailer that carries a serialised google.rpc.Status."""
+"""The trailer that carries a serialized google.rpc.Status."""
 
 # Trailers beyond 8 KiB are refused by most peers, which would lose the reason with them. The message travels
 # twice, once percent-encoded; the details are base64 encoded.

@@ -193,7 +193,7 @@ class Trial:
         return all(now > then for now, then in zip(await self.stale(), before, strict=True))
 
     async def violations(self) -> list[str]:
-        """What must never be: accepted later than S after the acknowledgement, or refused before the attempt."""
+        """What must never be: accepted later than S after the acknowledgment, or refused before the attempt."""
         found: list[str] = []
         for watchers in self.watchers:
             report = await watchers.report()

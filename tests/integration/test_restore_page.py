@@ -26,7 +26,7 @@ def _place(sequence: str) -> str:
     return "<time>" if len(sequence) == 16 else sequence
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
@@ -72,7 +72,7 @@ async def test_the_page(tmp_path: Path) -> None:
                     assert not printed, f"the page does not show what is printed:\n{printed}"
                     printed = shell._type(text)
                 elif language == "text":
-                    assert normalised(printed) == normalised(text), shell._type("cat errors")
+                    assert normalized(printed) == normalized(text), shell._type("cat errors")
                     printed = ""
             assert not printed
         node.start()

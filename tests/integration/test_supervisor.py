@@ -19,7 +19,7 @@ from tests.support.managed import ManagedProcess
 
 PROGRAM = textwrap.dedent("""
     import os, pathlib, signal, socket, sys, time
-    from token_service.cli.supervisor import Worker, supervise
+    from token_service.app.supervisor import Worker, supervise
     from token_service.config import load_settings
     from token_service.errors import ConfigurationError
     from token_service.telemetry import configure_logging

@@ -99,15 +99,15 @@ _SHAPES = (
 _VARYING = frozenset({"bucket", "fingerprints", "kid", "n", "tokenId", "value"})
 
 
-def normalised(value: Any) -> Any:
+def normalized(value: Any) -> Any:
     """A JSON value in which what differs from run to run is named instead."""
     if isinstance(value, dict):
         return {
-            name: f"<{name}>" if name in _VARYING and isinstance(item, str) else normalised(item)
+            name: f"<{name}>" if name in _VARYING and isinstance(item, str) else normalized(item)
             for name, item in value.items()
         }
     if isinstance(value, list):
-        return [normalised(item) for item in value]
+        return [normalized(item) for item in value]
     if isinstance(value, str):
         for shape, pattern in _SHAPES:
             if match := re.fullmatch(pattern, value):
@@ -120,7 +120,7 @@ def shape(text: str) -> Any:
     their lines.
     """
     try:
-        return [normalised(document) for document in documents(text.strip())]
+        return [normalized(document) for document in documents(text.strip())]
     except ValueError:
         return text.strip().splitlines()
 

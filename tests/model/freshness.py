@@ -13,7 +13,7 @@ Where each step is in the code:
 - settle: `FollowerState._settle` and `_prove`, by the thread that has the lock of `ThreadFollower`;
 - service: commits one revocation of the token, then acknowledges it.
 
-What must hold: a validation that begins S or later after the acknowledgement accepts nothing.
+What must hold: a validation that begins S or later after the acknowledgment accepts nothing.
 
 The wall clock is not set here, so `fresh_from` is left out. Times and versions are small numbers.
 """
@@ -76,7 +76,7 @@ class Validation(NamedTuple):
 
     at: str = "begin"
     judged: bool = False
-    """Whether it begins S or later after the acknowledgement and so must not accept."""
+    """Whether it begins S or later after the acknowledgment and so must not accept."""
     now: int = 0
     elapsed: int = 0
     pointer: int = 0
@@ -286,7 +286,7 @@ _Step: TypeAlias = Callable[[Model, World, Validation], _Next]
 
 def _begin(model: Model, world: World, me: Validation) -> _Next:
     if not me.judged or (world.acknowledged is not None and world.time >= world.acknowledged + S):
-        # Nothing asks for the time of the acknowledgement after this: fewer states.
+        # Nothing asks for the time of the acknowledgment after this: fewer states.
         yield me._replace(at=_fast(model)), world._replace(acknowledged=NEVER) if me.judged else world
 
 

@@ -1,7 +1,7 @@
 """Records a release: `scripts/release-record VERSION`.
 
-Runs a real node of the release on SQLite and on PostgreSQL, gives it something of everything to store, and writes the
-databases as SQL, what was issued with what became of it as JSON, and the protos as a `buf` image.
+Runs a real node of the release on SQLite and on PostgreSQL and lets it store every kind of row. Writes the databases as
+SQL, the issued tokens and their fate as JSON, and the protos as a `buf` image.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _fill(python: Path, data: Path, env: dict[str, str]) -> dict[str, Any]:
-    """What a node was asked and what it answered."""
+    """Fill the database of a node and return the tokens, keys and cursors it answered with."""
     service = ServiceProcess(
         env={"TOKEN_SERVICE_ISSUER": ISSUER, "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", **env},
         data_dir=data,

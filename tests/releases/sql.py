@@ -36,7 +36,7 @@ def load_postgres(url: str, dump: Path) -> None:
         connection = await asyncpg.connect(driver_url(url))
         try:
             await connection.execute(statements)
-            # A dump in another server looks like a failover, which is not what is tried here.
+            # A dump in another server looks like a failover, and these tests are not about one.
             await connection.execute("UPDATE log_head SET server = NULL")
         finally:
             await connection.close()

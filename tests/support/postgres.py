@@ -242,7 +242,7 @@ class PostgresServer(_Databases):
         """Start, making the cluster the first time; returns when it accepts connections."""
         if self.running:
             return
-        directory = self._directory or self._initialise()
+        directory = self._directory or self._initialize()
         arguments = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
         self._process = ManagedProcess(
             [self._binaries.postgres, "-D", directory / "data", "-p", str(self.port), *arguments],
@@ -326,7 +326,7 @@ class PostgresServer(_Databases):
             ["cp", "-a", self._directory / source, self._directory / target], check=True, timeout=120
         )
 
-    def _initialise(self) -> Path:
+    def _initialize(self) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="token-service-postgres-"))
         try:
             if os.getuid() == 0:

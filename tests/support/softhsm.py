@@ -79,7 +79,7 @@ class SoftHsm:
 class SoftHsmToken:
     """A token in a directory of its own.
 
-    The module reads `SOFTHSM2_CONF` when it is initialised: set `environment` before it is opened, here or in
+    The module reads `SOFTHSM2_CONF` when it is initialized: set `environment` before it is opened, here or in
     another process.
     """
 

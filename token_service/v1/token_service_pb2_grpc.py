@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class TokenServiceStub:
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -77,11 +77,11 @@ class TokenServiceStub:
 
 
 class TokenServiceServicer:
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     def IssueToken(self, request, context):
@@ -111,9 +111,9 @@ class TokenServiceServicer:
     def RefreshToken(self, request, context):
         """Exchanges a refresh token for a new access token and the next refresh token.
 
-        Inside the grace window a repeated call gets the very same next refresh token, so two tabs and lost
-        answers log nobody out. A token that was superseded longer ago is a stolen one: the session is revoked
-        and the call fails with REFRESH_TOKEN_REUSED.
+        Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
+        a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
+        is revoked and the call fails with REFRESH_TOKEN_REUSED.
         Permission: `refresh`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,7 +121,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Revokes whatever the target names. Returns once the revocation is durable; with `wait`, once every connected
+        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
         validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
         revoked succeeds (RFC 7009, section 2.2).
         Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
@@ -132,7 +132,7 @@ class TokenServiceServicer:
 
     def StreamRevocations(self, request, context):
         """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-        with `reset` and a snapshot of all live revocations; with a cursor it sends exactly what came after it. A
+        with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
         stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
         cursor received.
         Permission: `subscribe`.
@@ -142,7 +142,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmRevocations(self, request, context):
-        """Acknowledges what a validator has applied and answers the head of the log, read after this call arrived.
+        """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
         A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
         Permission: `subscribe`.
         """
@@ -197,11 +197,11 @@ def add_TokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenService:
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TokenServiceStub:
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     @_typing.overload
@@ -53,37 +53,37 @@ class TokenServiceStub:
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RefreshTokenRequest, _token_service_pb2.RefreshTokenResponse]
     """Exchanges a refresh token for a new access token and the next refresh token.
 
-    Inside the grace window a repeated call gets the very same next refresh token, so two tabs and lost
-    answers log nobody out. A token that was superseded longer ago is a stolen one: the session is revoked
-    and the call fails with REFRESH_TOKEN_REUSED.
+    Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
+    a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
+    is revoked and the call fails with REFRESH_TOKEN_REUSED.
     Permission: `refresh`.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
-    """Revokes whatever the target names. Returns once the revocation is durable; with `wait`, once every connected
+    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
     validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
     revoked succeeds (RFC 7009, section 2.2).
     Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
     """
     StreamRevocations: _grpc.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]
     """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-    with `reset` and a snapshot of all live revocations; with a cursor it sends exactly what came after it. A
+    with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
     stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
     cursor received.
     Permission: `subscribe`.
     """
     ConfirmRevocations: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.ConfirmRevocationsRequest, _token_service_pb2.ConfirmRevocationsResponse]
-    """Acknowledges what a validator has applied and answers the head of the log, read after this call arrived.
+    """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
     A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
     Permission: `subscribe`.
     """
 
 @_typing.type_check_only
 class TokenServiceAsyncStub(TokenServiceStub):
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -102,36 +102,36 @@ class TokenServiceAsyncStub(TokenServiceStub):
     RefreshToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RefreshTokenRequest, _token_service_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Exchanges a refresh token for a new access token and the next refresh token.
 
-    Inside the grace window a repeated call gets the very same next refresh token, so two tabs and lost
-    answers log nobody out. A token that was superseded longer ago is a stolen one: the session is revoked
-    and the call fails with REFRESH_TOKEN_REUSED.
+    Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
+    a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
+    is revoked and the call fails with REFRESH_TOKEN_REUSED.
     Permission: `refresh`.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
-    """Revokes whatever the target names. Returns once the revocation is durable; with `wait`, once every connected
+    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
     validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
     revoked succeeds (RFC 7009, section 2.2).
     Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
     """
     StreamRevocations: _aio.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]  # type: ignore[assignment]
     """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-    with `reset` and a snapshot of all live revocations; with a cursor it sends exactly what came after it. A
+    with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
     stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
     cursor received.
     Permission: `subscribe`.
     """
     ConfirmRevocations: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ConfirmRevocationsRequest, _token_service_pb2.ConfirmRevocationsResponse]  # type: ignore[assignment]
-    """Acknowledges what a validator has applied and answers the head of the log, read after this call arrived.
+    """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
     A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
     Permission: `subscribe`.
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Issues, validates, refreshes and revokes tokens, and tells validators what was revoked.
+    """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
     Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`; bad input carries google.rpc.BadRequest, and what is worth
-    retrying carries google.rpc.RetryInfo.
+    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
+    a retry carries google.rpc.RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -172,9 +172,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_token_service_pb2.RefreshTokenResponse, _abc.Awaitable[_token_service_pb2.RefreshTokenResponse]]:
         """Exchanges a refresh token for a new access token and the next refresh token.
 
-        Inside the grace window a repeated call gets the very same next refresh token, so two tabs and lost
-        answers log nobody out. A token that was superseded longer ago is a stolen one: the session is revoked
-        and the call fails with REFRESH_TOKEN_REUSED.
+        Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
+        a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
+        is revoked and the call fails with REFRESH_TOKEN_REUSED.
         Permission: `refresh`.
         """
 
@@ -184,7 +184,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.RevokeTokenResponse, _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]]:
-        """Revokes whatever the target names. Returns once the revocation is durable; with `wait`, once every connected
+        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
         validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
         revoked succeeds (RFC 7009, section 2.2).
         Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
@@ -197,7 +197,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_token_service_pb2.StreamRevocationsResponse], _abc.AsyncIterator[_token_service_pb2.StreamRevocationsResponse]]:
         """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-        with `reset` and a snapshot of all live revocations; with a cursor it sends exactly what came after it. A
+        with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
         stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
         cursor received.
         Permission: `subscribe`.
@@ -209,7 +209,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.ConfirmRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.ConfirmRevocationsResponse, _abc.Awaitable[_token_service_pb2.ConfirmRevocationsResponse]]:
-        """Acknowledges what a validator has applied and answers the head of the log, read after this call arrived.
+        """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
         A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
         Permission: `subscribe`.
         """

@@ -164,7 +164,7 @@ def _rotation_without_compare() -> None:
     session_statements.rotate = defective
 
 
-def _acknowledgement_before_commit() -> None:
+def _acknowledgment_before_commit() -> None:
     """RevokeToken answers, and then the revocation is written."""
     from token_service.core.revocation.revoker import Revoker
     from token_service.tokens.revocation import Cursor
@@ -220,8 +220,8 @@ DEFECTS = {
         ),
         Defect(
             "ack-before-commit",
-            "an acknowledgement before the commit",
-            in_node=_acknowledgement_before_commit,
+            "an acknowledgment before the commit",
+            in_node=_acknowledgment_before_commit,
         ),
     )
 }

@@ -100,7 +100,7 @@ def call(module: Pkcs11Module, function: int, *arguments: object) -> None:
     assert module._call(function, *arguments) == 0
 
 
-@pytest.mark.parametrize("what", ["sessions closed", "logged out", "finalised"])
+@pytest.mark.parametrize("what", ["sessions closed", "logged out", "finalized"])
 async def test_lost_sessions_and_logins_are_made_again_unnoticed(
     token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, what: str
 ) -> None:

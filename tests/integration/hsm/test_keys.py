@@ -218,7 +218,7 @@ async def test_a_pin_that_is_no_text_is_refused_and_not_shown(token: SoftHsmToke
 async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> None:
     pin = Secret(token.pin.encode())
     with pytest.raises(
-        ConfigurationError, match="no token is labelled 'other'; labels there: 'token-service'"
+        ConfigurationError, match="no token is labeled 'other'; labels there: 'token-service'"
     ):
         async with Pkcs11Keys(token.module, "other", pin):
             pass
@@ -232,9 +232,11 @@ async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> 
             pass
 
 
-async def test_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_missing_python_pkcs11_names_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
-    with pytest.raises(ConfigurationError, match=r"install the package with its \[hsm\] extra"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'grpc-token-service\[server,hsm\]'"):
         async with Pkcs11Keys(str(tmp_path / "module.so"), "label", Secret(b"1234")):
             pass
 

@@ -13,13 +13,12 @@ from typing import Self
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.support.softhsm import SoftHsmToken
-from token_service.signers.hsm.pkcs11 import Pkcs11Keys
-from token_service.tokens.algorithms import Algorithm, verifier_for
+from token_service.tokens.algorithms import verifier_for
 
 # Reads {module, label, pin}, then a line for each thing to do; answers with a line each.
 PROGRAM = """
-import asyncio, json, os, sys
-from token_service.signers.pkcs11 import Pkcs11Keys
+import asyncio, json, sys
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 
@@ -46,22 +45,6 @@ async def serve(settings):
             print(json.dumps(answer), flush=True)
 
 settings = json.loads(sys.stdin.readline())
-if settings.get("fork"):
-    async def parent():
-        pin = Secret(settings["pin"].encode())
-        keys = Pkcs11Keys(settings["module"], settings["label"], pin, threads=2)
-        await keys.__aenter__()
-        return keys
-    inherited = asyncio.run(parent())
-    child = os.fork()
-    if child:
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    try:
-        asyncio.run(inherited.generate(Algorithm.ES256))
-    except Exception as error:
-        assert "before this process was forked" in str(error), error
-    else:
-        raise AssertionError
 asyncio.run(serve(settings))
 """
 
@@ -69,7 +52,7 @@ asyncio.run(serve(settings))
 class Signing:
     """A process that signs."""
 
-    def __init__(self, token: SoftHsmToken, *, fork: bool = False) -> None:
+    def __init__(self, token: SoftHsmToken) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", PROGRAM],
             stdin=subprocess.PIPE,
@@ -78,7 +61,7 @@ class Signing:
             text=True,
             env={**os.environ, **token.environment},
         )
-        settings = {"module": token.module, "label": token.label, "pin": token.pin, "fork": fork}
+        settings = {"module": token.module, "label": token.label, "pin": token.pin}
         self.tell(settings)
         assert self.hear() == "ready"
 
@@ -136,10 +119,3 @@ def test_it_ends_without_closing_and_with_a_call_that_hangs(token: SoftHsmToken)
         assert one.leave("without closing") == 0
         two.ask("hang")
         assert two.leave("in good order") == 0
-
-
-async def test_a_forked_child_opens_the_module_for_itself(token: SoftHsmToken, keys: Pkcs11Keys) -> None:
-    new = await keys.generate(Algorithm.ES256)
-    with Signing(token, fork=True) as child:
-        assert are_good(new.public_key.hex(), child.ask("sign", new.key_id, "ES256", 50))
-        assert child.leave("in good order") == 0

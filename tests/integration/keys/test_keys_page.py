@@ -41,7 +41,7 @@ def blocks() -> Iterator[Block]:
         yield Block(match[1], match[2])
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
@@ -106,7 +106,7 @@ def test_the_page() -> None:
                 else:
                     if block.language == "json":
                         assert json.loads(printed)
-                    assert normalised(printed) == normalised(block.text), service.errors()[-3000:]
+                    assert normalized(printed) == normalized(block.text), service.errors()[-3000:]
                     printed = ""
             assert not printed
             assert "Traceback" not in service.errors()

@@ -106,13 +106,13 @@ def test_unacknowledged_revocation_allows_both_answers() -> None:
     )
 
 
-def test_first_of_several_acknowledgements_counts() -> None:
+def test_first_of_several_acknowledgments_counts() -> None:
     again = revoked(9, "session_id", "s1", sent=3.05, acknowledged=80.0)
     found = only(judge(*again, passed(REVOKED_AT + S + 0.1, 6.0, ok="1")))
     assert "revocation 1 " in found.text
 
 
-def test_strong_answer_after_an_acknowledgement_is_found() -> None:
+def test_strong_answer_after_an_acknowledgment_is_found() -> None:
     found = only(judge(validated(1, b=REVOKED_AT + 0.001, strong=True, active=True)))
     assert found.kind == "a node answered that a revoked token is active"
     assert "CONSISTENCY_STRONG" in found.text
@@ -171,7 +171,7 @@ def test_refusal_without_a_revocation_is_found() -> None:
     assert found.kind == "refused as revoked without a revocation"
 
 
-def test_attempt_without_an_answer_may_hit_what_came_after_the_acknowledgement_of_the_next_one() -> None:
+def test_attempt_without_an_answer_may_hit_what_came_after_the_acknowledgment_of_the_next_one() -> None:
     later = [token(8, "s2", b=72.0, e=72.1), passed(73.0, 73.1, no={"REVOKED": "8"}, cursors=(2, 2))]
     for attempts, count in ((1, 1), (2, 0)):
         records = [

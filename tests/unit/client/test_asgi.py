@@ -32,7 +32,7 @@ RULES: dict[str, Any] = {
         "/admin/status": ["read"],
     },
     "default_scopes": ["read"],
-    "public": ["/healthz", "/static/*", "GET /catalogue/*"],
+    "public": ["/healthz", "/static/*", "GET /catalog/*"],
     "realm": "shop",
 }
 
@@ -106,10 +106,10 @@ async def test_who_may_what(service: FakeTokenService) -> None:
             ("GET", "/static/a/b.css", {}, 200),
             ("GET", "/static", {}, 200),
             ("GET", "/statics", {}, 401),
-            ("GET", "/catalogue/1", {}, 200),
-            ("HEAD", "/catalogue/1", {}, 200),
-            ("DELETE", "/catalogue/1", {}, 401),
-            ("DELETE", "/catalogue/1", read, 200),
+            ("GET", "/catalog/1", {}, 200),
+            ("HEAD", "/catalog/1", {}, 200),
+            ("DELETE", "/catalog/1", {}, 401),
+            ("DELETE", "/catalog/1", read, 200),
             ("GET", "/", {}, 401),
             ("GET", "/", read, 200),
         ]:

@@ -1,9 +1,9 @@
-"""A PKCS#11 module (a shared library) in this process: initialised for threads, shared by all who use it,
+"""A PKCS#11 module (a shared library) in this process: initialized for threads, shared by all who use it,
 begun anew when it was away.
 
-python-pkcs11 initialises a module as one that is never called by two threads at a time (`C_Initialize(NULL)`)
+python-pkcs11 initializes a module as one that is never called by two threads at a time (`C_Initialize(NULL)`)
 and releases the interpreter in every call; with threads that corrupts the memory of modules that take it at
-its word. So the module is initialised here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
+its word. So the module is initialized here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ class Pkcs11Module:
         self.path: Final = path
         self.generation = 0
         """Grows when the module is begun anew; sessions of an older one are void."""
-        self._process = os.getpid()
         self._library: Any = None
         self._functions: ctypes.Array[ctypes.c_void_p]
         self._is_private = False
@@ -101,9 +100,9 @@ class Pkcs11Module:
 
     @classmethod
     def acquire(cls, path: str) -> Pkcs11Module:
-        """Load and initialise the module, unless that is done. Blocks.
+        """Load and initialize the module, unless that is done. Blocks.
 
-        Raises `ConfigurationError` if it is no such module, and `ModuleError` if it can't be initialised now.
+        Raises `ConfigurationError` if it is no such module, and `ModuleError` if it can't be initialized now.
         """
         path = os.path.realpath(path)
         with cls._lock:
@@ -112,15 +111,13 @@ class Pkcs11Module:
                 module = cls(path)
                 module._load()
                 cls._loaded[path] = module
-            elif module._process != os.getpid():
-                module._forget_parent()
             elif not module._initialized:
                 module._initialize(again=True)
             module._users += 1
             return module
 
     def release(self, timeout: float) -> None:
-        """Finalise the module if nobody else has it and all calls end within `timeout` seconds."""
+        """Finalize the module if nobody else has it and all calls end within `timeout` seconds."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -136,13 +133,13 @@ class Pkcs11Module:
     def calls(self) -> Iterator[int]:
         """Around calls into the module.
 
-        Gives the generation they belong to. Raises `ModuleError` while it is not initialised.
+        Gives the generation they belong to. Raises `ModuleError` while it is not initialized.
         """
         with self._condition:
             # A restart waits for other calls with a timeout of its own, so this ends.
             self._condition.wait_for(lambda: not self._restarting)
             if not self._initialized:
-                raise ModuleError("the module is not initialised")
+                raise ModuleError("the module is not initialized")
             self._active += 1
             generation = self.generation
         try:
@@ -153,9 +150,9 @@ class Pkcs11Module:
                 self._condition.notify_all()
 
     def restart(self, generation: int, *, interval: float, timeout: float) -> None:
-        """Finalise and initialise the module, unless that happened since `generation`. Not within `calls()`.
+        """Finalize and initialize the module, unless that happened since `generation`. Not within `calls()`.
 
-        Returns once the module is initialised. Raises `ModuleError` if it can't be now, if the last try was
+        Returns once the module is initialized. Raises `ModuleError` if it can't be now, if the last try was
         less than `interval` seconds ago, or if calls under way don't end within `timeout` seconds.
         """
         with self._condition:
@@ -201,17 +198,17 @@ class Pkcs11Module:
                 found.append(token)
         if len(found) > 1:
             raise ConfigurationError(
-                f"the PKCS#11 module {self.path} has {len(found)} tokens labelled {label!r}"
+                f"the PKCS#11 module {self.path} has {len(found)} tokens labeled {label!r}"
             )
         if found:
             return found[0]
         if failure is not None:
             raise failure
         present = ", ".join(repr(each) for each in labels if each) or "none"
-        raise NoSuchTokenError(f"no token is labelled {label!r}; labels there: {present}")
+        raise NoSuchTokenError(f"no token is labeled {label!r}; labels there: {present}")
 
     def is_logged_in(self, label: str) -> bool:
-        """Whether somebody has logged in to the token since the module was initialised. Within `calls()`."""
+        """Whether somebody has logged in to the token since the module was initialized. Within `calls()`."""
         return label in self._logins and self._logins[label][0] == self.generation
 
     def log_in(self, label: str, pin: Secret) -> None:
@@ -248,7 +245,7 @@ class Pkcs11Module:
         from pkcs11._pkcs11 import lib
 
         class Library(lib):
-            """Knows that the module may be initialised already."""
+            """Knows that the module may be initialized already."""
 
             def initialize(self) -> None:
                 try:
@@ -280,17 +277,6 @@ class Pkcs11Module:
             self._call(_FINALIZE, None)
             self._is_private = True
 
-    def _forget_parent(self) -> None:
-        """After a fork nothing of the parent's state holds."""
-        self._users = self._active = 0
-        self._condition = threading.Condition()
-        self._restarting = self._initialized = False
-        self.generation += 1
-        if self._is_private:
-            self._finalize()
-        self._initialize(again=True)
-        self._process = os.getpid()
-
     def _initialize(self, *, again: bool = False) -> None:
         if self._is_private:
             self._initialize_private()
@@ -310,8 +296,7 @@ class Pkcs11Module:
         arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
         result = self._call(_INITIALIZE, ctypes.byref(arguments))
         if result == _ALREADY_INITIALIZED and again:
-            # A forked child whose module did not notice, or a module that could not finalise while it was
-            # away.
+            # The module could not finalize while the token was away.
             self._call(_FINALIZE, None)
             result = self._call(_INITIALIZE, ctypes.byref(arguments))
             if result == _ALREADY_INITIALIZED:
@@ -326,9 +311,9 @@ class Pkcs11Module:
             raise ModuleError(f"C_Initialize: {result:#x}")
 
     def _finalize(self) -> None:
-        """Finalise the module.
+        """Finalize the module.
 
-        That it fails does not matter: what comes next, if anything, is to initialise it.
+        That it fails does not matter: what comes next, if anything, is to initialize it.
         """
         from pkcs11 import PKCS11Error
 

@@ -90,8 +90,8 @@ class Pkcs11Signer:
 class Pkcs11Keys:
     """Makes, uses and deletes keys in one token of a PKCS#11 module.
 
-    An async context manager; opening it loads the module and logs in. Open it in the process that uses it:
-    after a fork it is of no use. A key's objects are labelled with its key id; their CKA_ID is the 32 bytes
+    An async context manager; opening it loads the module and logs in. Open it in the process that uses it,
+    after the supervisor's fork. A key's objects are labeled with its key id; their CKA_ID is the 32 bytes
     that the key id is the base64url of.
     """
 
@@ -146,7 +146,7 @@ class Pkcs11Keys:
         `private_key` is None: it can't be read, now or later.
 
         Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them
-        out, and `SigningUnavailableError`; then the module may keep a key nobody knows of, labelled
+        out, and `SigningUnavailableError`; then the module may keep a key nobody knows of, labeled
         `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -89,7 +88,6 @@ class Pkcs11Sessions:
         self._module: Pkcs11Module | None = None
         self._jobs: _Jobs = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._process = 0
         self._login = threading.Lock()
         self._pin_refused = ""
         self._away = False
@@ -100,7 +98,6 @@ class Pkcs11Sessions:
         Raises `ConfigurationError` for what will not heal by itself (no python-pkcs11, no such module or
         token, a refused PIN), and `SigningUnavailableError` for a module that does not work now.
         """
-        self._process = os.getpid()
         self._jobs = SimpleQueue()  # threads of an earlier time, if they still hang, keep theirs
         self._threads = [
             threading.Thread(target=self._serve, args=(self._jobs,), name=f"pkcs11-{number}", daemon=True)
@@ -153,8 +150,6 @@ class Pkcs11Sessions:
     async def _submit(self, work: Callable[[_Thread], T], timeout: float) -> T:
         if not self._threads:
             raise SigningUnavailableError("the HSM is not open")
-        if self._process != os.getpid():
-            raise SigningUnavailableError("the HSM was opened before this process was forked")
         if self._jobs.qsize() >= _MAX_WAITING:
             raise SigningUnavailableError("the HSM has too much to sign", retry_after=self._restart_interval)
         future: Future[T] = Future()

@@ -82,7 +82,7 @@ class Freshness:
                         "accepted as fresh after S",
                         f"token {number} was accepted by validator {record['v']} in a validation that began "
                         f"{late:.3f} s after its revocation was acknowledged; S is {self._bound} s\n"
-                        f"  times are relative to the acknowledgement of revocation {revocation.number} "
+                        f"  times are relative to the acknowledgment of revocation {revocation.number} "
                         f"({revocation.target}), sent {revocation.at - zero:+.3f} s, cursor {revocation.cursor}\n"
                         f"    validator before: {before}\n    validator after {record['e'] - zero:+.3f} s: {after}\n"
                         + self._surroundings.around(zero - 2, record["e"] + 1, zero),

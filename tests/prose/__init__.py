@@ -1,0 +1,1 @@
+"""The check of the project's prose for plain technical English."""
