@@ -38,7 +38,7 @@ def test_every_bit_and_the_context_count() -> None:
     for text in (*broken, b"", wrapped[:1], wrapped[:20], wrapped + b"\0"):
         with pytest.raises(ConfigurationError):
             wrap.unwrap(text, b"context", wrap.key_id)
-    with pytest.raises(ConfigurationError, match="damaged or not its own"):
+    with pytest.raises(ConfigurationError, match="damaged or from another row"):
         wrap.unwrap(wrapped, b"another context", wrap.key_id)
 
 
@@ -48,7 +48,7 @@ def test_the_first_key_wraps_and_all_unwrap() -> None:
     wrapped = old.wrap(PRIVATE, b"")
     assert new.key_id != old.key_id
     assert new.unwrap(wrapped, b"", old.key_id).reveal() == PRIVATE.reveal()
-    with pytest.raises(ConfigurationError, match="damaged or not its own"):
+    with pytest.raises(ConfigurationError, match="damaged or from another row"):
         new.unwrap(wrapped, b"", new.key_id)
     with pytest.raises(ConfigurationError, match=f"{new.key_id}.*configured are {old.key_id}"):
         old.unwrap(new.wrap(PRIVATE, b""), b"", new.key_id)
