@@ -1,6 +1,6 @@
-"""A token service: issues, validates, refreshes and revokes tokens.
+"""A token service: it issues, validates, refreshes and revokes tokens.
 
-Only the version lives here, because importing any generated stub runs this module.
+This module has only the version, because the import of any generated stub runs it.
 """
 
 __version__ = "0.1.0"

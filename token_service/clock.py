@@ -1,4 +1,4 @@
-"""Time as a dependency, so that decisions can be tested at any moment."""
+"""The clock as a dependency, so that tests can choose the time."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the edges read time. `core` and `tokens` never do: they are given `now`."""
+    """The source of time for the edges. `core` and `tokens` never read a clock: they get `now` as an argument."""
 
     def now(self) -> float:
-        """Wall-clock time in seconds since the Unix epoch."""
+        """Return the wall-clock time in seconds since the Unix epoch."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back and counts the time the machine was suspended.
+        """Return the seconds of a clock that never goes back and that counts the time of a suspended machine.
 
-        Only differences mean anything.
+        Only differences between two readings have a meaning.
         """
         ...
 
 
 def monotonic_clock() -> Callable[[], float]:
-    """The clock that freshness is measured with.
+    """Return the clock that measures freshness.
 
-    On Linux CLOCK_MONOTONIC stands still while the machine is suspended: a process that wakes up after a
-    night would take the set of the evening before for a second old. CLOCK_BOOTTIME goes on. On macOS
-    CLOCK_MONOTONIC does, and `time.monotonic` does not. A process that is stopped (SIGSTOP) stops none of
-    them.
+    On Linux CLOCK_MONOTONIC stands still while the machine is suspended. After a night of suspension a process
+    would then take the revocation set of the evening before for one second old. CLOCK_BOOTTIME counts the time of
+    suspension. On macOS CLOCK_MONOTONIC counts that time and `time.monotonic` does not. None of these clocks stops
+    when a process is stopped (SIGSTOP).
     """
     identifier: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
     return time.monotonic if identifier is None else partial(time.clock_gettime, identifier)
 
 
 class SystemClock:
-    """The clocks of this machine."""
+    """The clocks of the machine."""
 
     now = staticmethod(time.time)
     monotonic = staticmethod(monotonic_clock())

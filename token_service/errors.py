@@ -1,7 +1,7 @@
-"""The one tree of errors. Nothing here knows gRPC or HTTP; `wire` translates at the edges.
+"""The error tree of the package. It is independent of gRPC and HTTP; `wire` translates at the edges.
 
 Each failure has a stable `Reason`. The names are those of `ErrorReason` in `error_reason.proto`; a test pins
-every one of them to its gRPC status and its HTTP status.
+each name to its gRPC status and its HTTP status.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class Reason(StrEnum):
-    """Why a call failed. Stable: part of the contract."""
+    """The reason of a failed call. The names are stable: they are part of the contract."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
     CALLER_UNAUTHENTICATED = "CALLER_UNAUTHENTICATED"
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
 
 class InvalidReason(StrEnum):
-    """Why a token is not good. The names are those of `InvalidReason` in `token_service.proto`."""
+    """The reason a token is invalid. The names are those of `InvalidReason` in `token_service.proto`."""
 
     MALFORMED = "MALFORMED"
     BAD_SIGNATURE = "BAD_SIGNATURE"
@@ -69,7 +69,7 @@ class InvalidReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that breaks its rules.
+    """A field of a request that breaks its rules.
 
     `field` is the path in the request, e.g. `auth_context.amr[3]`; `description` says what is allowed.
     """
@@ -79,7 +79,7 @@ class FieldViolation:
 
 
 class TokenServiceError(Exception):
-    """Root of everything this package raises on purpose.
+    """The root of all errors that this package raises on purpose.
 
     `message` is safe to show to the caller: it never holds a token, a key or a secret.
     """
@@ -90,11 +90,11 @@ class TokenServiceError(Exception):
 
 
 class ConfigurationError(TokenServiceError):
-    """The service can't start as configured; the message names the setting, its value and what is allowed."""
+    """The configuration is unusable. The message names the setting, its value and the allowed values."""
 
 
 class ValidatorForkedError(TokenServiceError):
-    """The validator was started before this process was forked; nothing updates it here."""
+    """The validator was started before this process was forked, so it gets no updates in this process."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -104,7 +104,7 @@ class ValidatorForkedError(TokenServiceError):
 
 
 class InvalidTokenError(TokenServiceError):
-    """A token is not good now. `reason` says why; the message says it in words."""
+    """A token is invalid now. `reason` is the stable reason; the message explains it."""
 
     def __init__(self, reason: InvalidReason, message: str = "") -> None:
         super().__init__(message or reason.value)
@@ -112,10 +112,10 @@ class InvalidTokenError(TokenServiceError):
 
 
 class ServiceError(TokenServiceError):
-    """A call failed, for a reason that is part of the contract.
+    """A call failed for a reason that is part of the contract.
 
-    `metadata` is shown to the caller; `retry_after` (seconds) says when another try may help, and is None
-    where it would not.
+    `metadata` is shown to the caller. `retry_after` is the delay in seconds after which a retry may succeed, or
+    None if a retry can't succeed.
     """
 
     reason: ClassVar[Reason]
@@ -145,12 +145,12 @@ class InvalidRequestError(ServiceError):
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidRequestError:
-        """The error for a single field."""
+        """Return the error for a single field."""
         return cls([FieldViolation(field, description)])
 
 
 class CallerUnauthenticatedError(ServiceError):
-    """The caller did not say who it is, or could not prove it."""
+    """The caller sent no credentials, or credentials that do not verify."""
 
     reason = Reason.CALLER_UNAUTHENTICATED
     default_message = "the caller is not authenticated"
@@ -164,7 +164,7 @@ class PermissionDeniedError(ServiceError):
 
 
 class ReservedClaimError(ServiceError):
-    """A custom claim has a name the service sets itself."""
+    """A custom claim has a name that the token service sets itself."""
 
     reason = Reason.RESERVED_CLAIM
     default_message = "a custom claim has a reserved name"
@@ -192,28 +192,28 @@ class BindingRequiredError(ServiceError):
 
 
 class PolicyViolationError(ServiceError):
-    """The policy of the client does not allow what was asked for."""
+    """The policy of the client does not allow the request."""
 
     reason = Reason.POLICY_VIOLATION
     default_message = "the client's policy does not allow this"
 
 
 class RefreshTokenInvalidError(ServiceError):
-    """Not a refresh token issued here."""
+    """The text is not a refresh token of this token service."""
 
     reason = Reason.REFRESH_TOKEN_INVALID
     default_message = "the refresh token is invalid"
 
 
 class RefreshTokenExpiredError(ServiceError):
-    """The session's absolute time is over."""
+    """The absolute lifetime of the session is over."""
 
     reason = Reason.REFRESH_TOKEN_EXPIRED
     default_message = "the refresh token has expired"
 
 
 class SessionIdleError(ServiceError):
-    """The session was not used for longer than its idle timeout."""
+    """The session was unused for longer than its idle timeout."""
 
     reason = Reason.SESSION_IDLE
     default_message = "the session was idle for too long"
@@ -227,7 +227,7 @@ class SessionRevokedError(ServiceError):
 
 
 class RefreshTokenReusedError(ServiceError):
-    """A superseded refresh token was presented after the grace window; its session is revoked now."""
+    """A superseded refresh token was presented after the grace window. Its session is now revoked."""
 
     reason = Reason.REFRESH_TOKEN_REUSED
     default_message = "the refresh token was used before; the session is revoked"
@@ -248,21 +248,21 @@ class WrongDeviceError(ServiceError):
 
 
 class ScopeExceededError(ServiceError):
-    """A scope or an audience was asked for that the session does not have."""
+    """The request asks for a scope or an audience that the session does not have."""
 
     reason = Reason.SCOPE_EXCEEDED
-    default_message = "more was asked for than the session has"
+    default_message = "the request asks for a scope or an audience that the session does not have"
 
 
 class TooManyRetriesError(ServiceError):
-    """Too many retries with one superseded token inside the grace window."""
+    """The caller retried too often with one superseded token inside the grace window."""
 
     reason = Reason.TOO_MANY_RETRIES
     default_message = "too many retries with the same refresh token"
 
 
 class SessionNotFoundError(ServiceError):
-    """There is no such session."""
+    """No session has this id."""
 
     reason = Reason.SESSION_NOT_FOUND
     default_message = "there is no such session"
@@ -276,28 +276,28 @@ class SessionNotActiveError(ServiceError):
 
 
 class KeyNotFoundError(ServiceError):
-    """There is no such signing key."""
+    """No signing key has this id."""
 
     reason = Reason.KEY_NOT_FOUND
     default_message = "there is no such signing key"
 
 
 class KeyNotAnnouncedError(ServiceError):
-    """Validators may not know the key yet."""
+    """The key may still be unknown to some validators."""
 
     reason = Reason.KEY_NOT_ANNOUNCED
     default_message = "the key was not published for long enough"
 
 
 class KeyStateError(ServiceError):
-    """The key's state does not allow this."""
+    """The state of the key does not allow the operation."""
 
     reason = Reason.KEY_STATE
     default_message = "the key's state does not allow this"
 
 
 class StreamEndedError(ServiceError):
-    """The stream was ended; it resumes with the last cursor."""
+    """The token service ended the stream. A subscriber resumes it with its last cursor."""
 
     reason = Reason.STREAM_ENDED
     default_message = "the stream was ended; reconnect with the last cursor"
@@ -325,28 +325,28 @@ class ReplicaStaleError(ServiceError):
 
 
 class KeysStaleError(ServiceError):
-    """This node's keys may be older than the one a refresh or session token was made with."""
+    """A refresh or session token may have a newer key than the keys this node knows."""
 
     reason = Reason.KEYS_STALE
     default_message = "this node does not know the key of the token yet"
 
 
 class UnreachableError(ServiceError):
-    """The client library got no answer of any node; the message is gRPC's. The call may have taken effect."""
+    """The client library got no response from any node. The message is from gRPC. The call may have taken effect."""
 
     reason = Reason.UNREACHABLE
     default_message = "the token service can't be reached"
 
 
 class OverloadedError(ServiceError):
-    """The server has as many calls or streams as it allows."""
+    """The server is at its limit of calls or streams."""
 
     reason = Reason.OVERLOADED
     default_message = "the server is at its limit"
 
 
 class DeadlineExceededError(ServiceError):
-    """The caller's deadline passed before there was an answer."""
+    """The deadline of the caller passed before the response was ready."""
 
     reason = Reason.DEADLINE_EXCEEDED
     default_message = "the deadline passed"
@@ -360,7 +360,7 @@ class SigningUnavailableError(ServiceError):
 
 
 class InternalError(ServiceError):
-    """A defect of the service; the log has the details under `metadata["error_id"]`."""
+    """A defect of the token service. The log has the details under `metadata["error_id"]`."""
 
     reason = Reason.INTERNAL
     default_message = "internal error"

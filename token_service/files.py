@@ -1,4 +1,4 @@
-"""Reads files that may be something else than files: directories, pipes, devices, or far too large."""
+"""Safe reads of configured paths, which may name a directory, a pipe, a device or a huge file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import BinaryIO
 def read_regular(path: Path, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes. Never waits for the writer of a pipe.
 
-    Raises `OSError`, also for whatever is no regular file and for a larger one; its `strerror` says which.
+    Raises `OSError`, also if the path is not a regular file or the file is larger. `strerror` names the reason.
     """
     return read_regular_with_status(path, limit)[0]
 
 
 def read_regular_with_status(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """As `read_regular`, with the status of the very file that was read."""
+    """Read a file as `read_regular` does, and return its content with the status of the same open file."""
     with open_regular(path) as file:
         status = os.fstat(file.fileno())
         content = b""
         if status.st_size <= limit:
             content = file.read(status.st_size + 1)
-            if len(content) > status.st_size:  # it grew, or is one of those that have no size
+            if len(content) > status.st_size:  # the file grew, or reports no size, as files in /proc do
                 content += file.read(limit + 1 - len(content))
         if max(status.st_size, len(content)) > limit:
             raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
@@ -32,7 +32,7 @@ def read_regular_with_status(path: Path, limit: int) -> tuple[bytes, os.stat_res
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read it. Raises `OSError`, also for whatever is no regular file."""
+    """Open a regular file for reading. Raises `OSError`, also if the path is not a regular file."""
     try:
         # Without O_NONBLOCK opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

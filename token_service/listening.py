@@ -1,4 +1,4 @@
-"""Binds every address that a name stands for, all to one port."""
+"""Sockets bound to every address of a host name, all with the same port."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import ExitStack
 from typing import Final
 
 _LACKING: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-"""What a machine without IPv6 (or without IPv4) says."""
+"""Errors of a machine without IPv6 (or without IPv4)."""
 _LOCALHOST: Final[Sequence[tuple[int, tuple[object, ...]]]] = [
     (socket.AF_INET, ("127.0.0.1", 0)),
     (socket.AF_INET6, ("::1", 0, 0, 0)),
 ]
-"""RFC 6761, section 6.3, whatever the hosts file says; gRPC takes it for the same."""
+"""RFC 6761, section 6.3, independent of the hosts file. gRPC resolves `localhost` to the same addresses."""
 _ATTEMPTS: Final = 20
 
 
 def bind_all(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Bind all addresses of `host`, such as 127.0.0.1 and ::1 of `localhost`, without listening.
 
-    Port 0 takes one that is free for all of them. A family of addresses that the machine lacks is left out if
-    there is another. `reuse_port`: others may listen there, too. Raises `OSError`.
+    Port 0 chooses a port that is free for all addresses. An address family that the machine lacks is left out if
+    another family can be bound. `reuse_port` lets other sockets bind the same port (SO_REUSEPORT). Raises `OSError`.
     """
     targets = _LOCALHOST
     if host != "localhost":
@@ -60,5 +60,5 @@ def _bind(
             bound.append(holder)
         if not bound and lacking is not None:
             raise lacking
-        stack.pop_all()  # they are the caller's now
+        stack.pop_all()  # the caller owns the sockets now
     return bound

@@ -1,4 +1,4 @@
-"""The nearest known word to one that is unknown, and values as a message may show them."""
+"""Parts of error messages: the known word nearest to an unknown one, shortened values, lists of problems."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MOST_PROBLEMS: Final = 50
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean x?` for the known word nearest to `word`; empty if none is near."""
+    """Return `; did you mean x?` for the known word nearest to `word`, or an empty text if none is near."""
     by_lower = {each.lower(): each for each in known}
     close = get_close_matches(word.lower()[:_LONGEST], by_lower, 1)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def shown(value: Any) -> str:
-    """The `repr` of a value from a document, cut to a line's length."""
+    """Return the `repr` of a value from a document, cut to 80 characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of nested tables
@@ -27,7 +27,7 @@ def shown(value: Any) -> str:
 
 
 def listed(title: str, problems: Sequence[str]) -> str:
-    """A message of several lines: the title and one problem a line, the first 50 of them."""
+    """Return a message of several lines: the title, then one problem per line, at most 50 problems."""
     lines = [title, *(f"  {problem}" for problem in problems[:_MOST_PROBLEMS])]
     if len(problems) > _MOST_PROBLEMS:
         lines.append(f"  and {len(problems) - _MOST_PROBLEMS} more")

@@ -1,10 +1,10 @@
-"""Errors on the wire: `ServiceError` <-> google.rpc.Status with its details, both directions side by side.
+"""Errors on the wire: `ServiceError` <-> google.rpc.Status with its details, in both directions.
 
-This is the only place that knows which gRPC and which HTTP status a `Reason` has. A status carries
+Only this module maps a `Reason` to its gRPC status and its HTTP status. A status carries
 
 - google.rpc.ErrorInfo: `reason`, the domain `token_service` and the error's metadata, always;
 - google.rpc.BadRequest: the field violations of an `InvalidRequestError`;
-- google.rpc.RetryInfo: when another try may help, where one may.
+- google.rpc.RetryInfo: the delay before a retry, if a retry may succeed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from token_service.errors import (
 )
 
 DOMAIN: Final = "token_service"
-"""The `domain` of every ErrorInfo of this service."""
+"""The `domain` of every ErrorInfo of the token service."""
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """The trailer that carries a serialized google.rpc.Status."""
 
-# Trailers beyond 8 KiB are refused by most peers, which would lose the reason with them. The message travels
-# twice, once percent-encoded; the details are base64 encoded.
+# Most peers refuse trailers larger than 8 KiB, and the reason would be lost with the trailers. The message is sent
+# twice, once percent-encoded. The details are base64 encoded.
 _MAX_MESSAGE: Final = 512
 _MAX_DETAIL: Final = 192
 _MAX_VIOLATIONS: Final = 8
@@ -83,7 +83,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.UNREACHABLE: _Code.UNAVAILABLE,
     }
 )
-"""The status of each reason, as `error_reason.proto` documents it."""
+"""The gRPC status of each reason, as `error_reason.proto` documents it."""
 
 _HTTP_OF_CODE: Final[Mapping[grpc.StatusCode, int]] = {
     _Code.INVALID_ARGUMENT: 400,
@@ -108,7 +108,7 @@ _ERROR_OF_REASON: Final[Mapping[str, type[ServiceError]]] = {
     error.reason.value: error for error in ServiceError.__subclasses__()
 }
 
-# What a status means that carries no reason known here: one of gRPC itself, of a proxy, or of a newer server.
+# The error for a status without a known reason: from gRPC itself, from a proxy, or from a newer server.
 _ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
     _Code.UNAUTHENTICATED: CallerUnauthenticatedError,
     _Code.PERMISSION_DENIED: PermissionDeniedError,
@@ -116,14 +116,14 @@ _ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
     _Code.DEADLINE_EXCEEDED: DeadlineExceededError,
     _Code.UNAVAILABLE: UnreachableError,
     _Code.ABORTED: StreamEndedError,
-    _Code.CANCELLED: ShuttingDownError,  # the caller's own cancellation never gets here
+    _Code.CANCELLED: ShuttingDownError,  # the caller's own cancellation never reaches this table
 }
 
 
 def error_to_status(
     error: ServiceError,
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """The code, the message and the trailing metadata that say `error`."""
+    """Return the code, the message and the trailing metadata of `error`."""
     code = GRPC_STATUS[error.reason]
     message = _cut(error.message, _MAX_MESSAGE)
     status = Status(code=code.value[0], message=message)
@@ -146,11 +146,11 @@ def error_to_status(
 
 
 def error_from_rpc(error: grpc.RpcError) -> ServiceError:
-    """The `ServiceError` that a failed call says; for calls of `grpc` and `grpc.aio` alike.
+    """Return the `ServiceError` of a failed call of `grpc` or `grpc.aio`.
 
-    An error without a reason of this service (from gRPC itself, a proxy, a newer server) becomes the one that
-    comes nearest to its status code, `InternalError` if none does. Its metadata then has `grpc_code` and, if
-    the server gave an unknown one, `reason`.
+    An error without a known reason (from gRPC itself, a proxy, a newer server) becomes the error nearest to its
+    status code, or `InternalError` if no error is near. Its metadata then has `grpc_code` and, if the server sent
+    an unknown reason, `reason`.
     """
     call: Any = error
     code = call.code() if hasattr(call, "code") else None
@@ -172,7 +172,7 @@ def error_from_rpc(error: grpc.RpcError) -> ServiceError:
 
 
 def _details(call: Any) -> tuple[ErrorInfo | None, list[FieldViolation], float | None]:
-    """ErrorInfo of this service, field violations and retry delay, as far as the trailers have them."""
+    """Return the ErrorInfo of the token service, the field violations and the retry delay found in the trailers."""
     status = _status(call.trailing_metadata() if hasattr(call, "trailing_metadata") else None)
     found: ErrorInfo | None = None
     violations: list[FieldViolation] = []
@@ -207,7 +207,7 @@ def _status(trailers: Iterable[Any] | None) -> Status:
 
 
 def _cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of UTF-8."""
+    """Return `text` cut to at most `limit` bytes of UTF-8."""
     data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return data.decode("utf-8")

@@ -30,12 +30,12 @@ TESTS = {
     "tokens.revocation_set": [
         f"{TOKENS}/test_revocation_set.py",
         f"{TOKENS}/test_revocation.py",
-        f"--deselect={TOKENS}/test_revocation_set.py::test_a_million_ids_load_in_blocks_of_their_buckets",
+        f"--deselect={TOKENS}/test_revocation_set.py::test_million_ids_load_in_blocks_of_their_buckets",
     ],
     "tokens.fingerprint_set": [
         f"{TOKENS}/test_fingerprint_set.py",
-        f"--deselect={TOKENS}/test_fingerprint_set.py::test_at_most_16_bytes_an_id_at_a_million",
-        f"--deselect={TOKENS}/test_fingerprint_set.py::test_sizes[100000]",
+        f"--deselect={TOKENS}/test_fingerprint_set.py::test_million_ids_take_at_most_16_bytes_each",
+        f"--deselect={TOKENS}/test_fingerprint_set.py::test_sets_of_every_size_find_their_members_only[100000]",
     ],
     "tokens.floor_map": [f"{TOKENS}/test_floor_map.py", f"{TOKENS}/test_revocation_set.py"],
     "client._internal.following.state": [

@@ -8,7 +8,7 @@ import pytest
 from token_service.files import read_regular
 
 
-def test_a_file_up_to_the_limit_is_read_whole(tmp_path: Path) -> None:
+def test_file_up_to_the_limit_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     assert read_regular(path, 5) == b"12345"
@@ -19,7 +19,7 @@ def test_a_file_up_to_the_limit_is_read_whole(tmp_path: Path) -> None:
     assert read_regular(path, 0) == b""
 
 
-def test_a_file_without_a_size_of_its_own_is_read() -> None:
+def test_file_that_reports_no_size_is_read() -> None:
     assert read_regular(Path("/proc/self/cmdline"), 1 << 20).startswith(os.fsencode(os.sys.orig_argv[0]))  # type: ignore[attr-defined]
 
 
@@ -29,12 +29,12 @@ def refusal(path: Path, limit: int = 5) -> str:
     return caught.value.strerror
 
 
-def test_what_is_no_file_of_that_size_is_refused_at_once(tmp_path: Path) -> None:
+def test_large_and_irregular_files_are_refused(tmp_path: Path) -> None:
     large, pipe = tmp_path / "large", tmp_path / "pipe"
     large.write_bytes(b"123456")
     assert refusal(large) == "larger than 5 bytes"
     with large.open("wb") as file:
-        file.truncate(1 << 40)  # no disk is used for it
+        file.truncate(1 << 40)  # a sparse file uses no disk space
     assert refusal(large) == "larger than 5 bytes"
     os.mkfifo(pipe)
     assert refusal(pipe) == "not a regular file"

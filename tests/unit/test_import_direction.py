@@ -1,12 +1,12 @@
-"""Who may import whom, read from the source.
+"""The allowed imports between the parts of the package, checked in the source.
 
     cli -> app -> rpc, web, stores, signers, config, telemetry -> core -> tokens -> errors, clock
     client -> tokens, wire, v1, errors, clock
 
 and inside `core`, from top to bottom, the features of `LAYERS`.
 
-Imports under `TYPE_CHECKING` and inside functions count: a type is a dependency, and a late import is
-still one. The client and what it stands on may import only what the base installation brings.
+Imports under `TYPE_CHECKING` and inside functions count: a type is a dependency, and so is a late import. The client
+and the parts it imports may use only the packages of the base installation.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 
-# The features of `core` (packages or modules directly in it), top to bottom: one may import those of lower layers.
-# Those of one layer do not know each other.
+# The features of `core` (packages or modules directly in it), top to bottom. A feature may import features of lower
+# layers, but none of its own layer.
 LAYERS: tuple[set[str], ...] = (
     {"administration", "grants", "reports"},
     {"issuing", "validation", "maintenance"},
@@ -69,7 +69,7 @@ LAYERS: tuple[set[str], ...] = (
 )
 DEPTH = {feature: depth for depth, layer in enumerate(LAYERS) for feature in layer}
 
-# Packages from outside that a part may import; parts not named may import any but the database drivers.
+# External packages that a part may import. Parts not listed may import all except the database drivers.
 CRYPTO = {"cryptography", "jwt", "msgspec"}
 GRPC = {"grpc", "google"}
 OUTSIDE: dict[str, set[str]] = {
@@ -84,12 +84,14 @@ OUTSIDE: dict[str, set[str]] = {
     "core": CRYPTO,
     "v1": GRPC,
     "wire": GRPC | {"msgspec"},
-    "client": CRYPTO | GRPC | {"httpx"},  # httpx only where a caller who has it asks for its auth class
+    "client": CRYPTO
+    | GRPC
+    | {"httpx"},  # httpx only for its auth class, on request of a caller that has httpx
 }
 DRIVERS = {"sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3", "redis", "hiredis"}
 DRIVERS_ONLY_IN = {"stores"}
 
-# `now` and randomness are handed to these parts; they never fetch them.
+# These parts get `now` and randomness as arguments.
 PURE = {"tokens", "core"}
 IMPURE_MODULES = {"time", "random", "secrets", "os"}
 IMPURE_CALLS = {"datetime.now", "datetime.utcnow", "date.today", "uuid.uuid1", "uuid.uuid4"}
@@ -100,7 +102,7 @@ def part_of(path: Path, package: Path) -> str:
 
 
 def imported(tree: ast.AST, path: Path, package: Path) -> Iterator[tuple[int, str]]:
-    """Line and absolute dotted name of every import; `from a import b` gives `a.b`, relative ones resolved."""
+    """Yield line and absolute name of every import. `from a import b` gives `a.b`; relative imports are resolved."""
     here = [package.name, *path.relative_to(package).parts[:-1]]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -114,7 +116,7 @@ def imported(tree: ast.AST, path: Path, package: Path) -> Iterator[tuple[int, st
 
 
 def feature_violations(core: Path) -> list[str]:
-    """Imports inside `core` that do not lead to a lower layer."""
+    """Return the imports inside `core` that do not lead to a lower layer."""
     found = []
     for path in sorted(core.rglob("*.py")):
         feature = part_of(path, core)
@@ -169,15 +171,15 @@ def violations(package: Path) -> list[str]:
     return found
 
 
-def test_the_package_keeps_the_direction() -> None:
+def test_package_keeps_the_import_direction() -> None:
     assert violations(PACKAGE) == []
 
 
-def test_the_features_of_core_keep_the_direction() -> None:
+def test_features_of_core_keep_the_import_direction() -> None:
     assert feature_violations(PACKAGE / "core") == []
 
 
-def test_the_package_itself_imports_nothing() -> None:
+def test_package_init_imports_nothing() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     assert list(imported(tree, PACKAGE / "__init__.py", PACKAGE)) == []
 
@@ -214,7 +216,7 @@ def test_the_package_itself_imports_nothing() -> None:
         ("utils.py", "", "has no line in ALLOWED"),
     ],
 )
-def test_a_violation_is_found(tmp_path: Path, path: str, source: str, complaint: str) -> None:
+def test_forbidden_import_is_reported(tmp_path: Path, path: str, source: str, complaint: str) -> None:
     file = tmp_path / "token_service" / path
     file.parent.mkdir(parents=True)
     file.write_text(source)
@@ -238,7 +240,7 @@ def test_a_violation_is_found(tmp_path: Path, path: str, source: str, complaint:
         ("__main__.py", "from token_service.cli import main"),
     ],
 )
-def test_what_is_allowed_passes(tmp_path: Path, path: str, source: str) -> None:
+def test_allowed_import_passes(tmp_path: Path, path: str, source: str) -> None:
     file = tmp_path / "token_service" / path
     file.parent.mkdir(parents=True)
     file.write_text(source)
@@ -264,7 +266,9 @@ def test_what_is_allowed_passes(tmp_path: Path, path: str, source: str) -> None:
         ("helpers.py", "", "has no layer in LAYERS"),
     ],
 )
-def test_a_violation_inside_core_is_found(tmp_path: Path, path: str, source: str, complaint: str) -> None:
+def test_forbidden_import_inside_core_is_reported(
+    tmp_path: Path, path: str, source: str, complaint: str
+) -> None:
     file = tmp_path / "token_service" / "core" / path
     file.parent.mkdir(parents=True)
     file.write_text(source)
@@ -282,7 +286,7 @@ def test_a_violation_inside_core_is_found(tmp_path: Path, path: str, source: str
         ),
     ],
 )
-def test_what_is_allowed_inside_core_passes(tmp_path: Path, path: str, source: str) -> None:
+def test_allowed_import_inside_core_passes(tmp_path: Path, path: str, source: str) -> None:
     file = tmp_path / "token_service" / "core" / path
     file.parent.mkdir(parents=True)
     file.write_text(source)

@@ -1,4 +1,4 @@
-"""docs/limits.md names every limit there is, with its default."""
+"""docs/limits.md lists every limit with its default."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def in_the_code() -> dict[str, str]:
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}
 
 
-def test_page_has_every_limit_with_its_default() -> None:
+def test_page_lists_every_limit_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| [^|]+ \| [^|]+ \|$", PAGE.read_text(), re.MULTILINE)
     assert len(dict(rows)) == len(rows), "a limit is listed twice"
     on_the_page = dict(rows)

@@ -25,13 +25,13 @@ def names(sockets: list[socket.socket]) -> list[Any]:
         return [each.getsockname()[:2] for each in sockets]
 
 
-def test_every_address_of_a_name_has_the_same_free_port() -> None:
+def test_all_addresses_of_a_name_get_the_same_free_port() -> None:
     (host4, port4), (host6, port6) = names(bind_all("localhost", 0))
     assert (host4, host6) == ("127.0.0.1", "::1")
     assert port6 == port4 > 0
 
 
-def test_a_port_taken_in_one_family_is_another_one_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_taken_in_one_family_is_refused_or_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
@@ -53,14 +53,14 @@ def test_a_port_taken_in_one_family_is_another_one_or_refused(monkeypatch: pytes
         assert len({each for _, each in found}) == 1
 
 
-def test_a_family_that_the_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_address_family_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening.socket, "socket", Family6Lacking)
     ((host, port),) = names(bind_all("localhost", 0))
     assert host == "127.0.0.1"
     assert port > 0
 
 
-def test_a_single_address_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_missing_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening.socket, "socket", Family6Lacking)
     with pytest.raises(OSError, match="not supported"):
         bind_all("::1", 0)
@@ -68,7 +68,7 @@ def test_a_single_address_that_the_machine_lacks_is_refused(monkeypatch: pytest.
         bind_all("192.0.2.1", 0)
 
 
-def test_others_may_share_a_port_only_if_both_say_so() -> None:
+def test_port_is_shared_only_if_both_sockets_request_it() -> None:
     (first,) = bind_all("127.0.0.1", 0, reuse_port=True)
     with first:
         port = first.getsockname()[1]

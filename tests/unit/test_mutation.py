@@ -1,4 +1,4 @@
-"""The changes that `scripts/mutate` makes, and the page of those that no test can notice."""
+"""The mutants of `scripts/mutate`, and the page of equivalent mutants, which no test can detect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.mutation.operators import mutants
 from tests.mutation.runner import code_of
 
 
-def test_one_change_at_a_time() -> None:
+def test_each_mutant_has_one_change() -> None:
     source = "def f(a, b):\n    'Text.'\n    if a < b and not a:\n        return max(a, 1)\n    raise ValueError('no')\n"
     assert {mutant.name for mutant in mutants(source)} == {
         "f: if a < b and (not a): -> if True:",
@@ -26,7 +26,7 @@ def test_one_change_at_a_time() -> None:
     }
 
 
-def test_a_change_names_the_function_whose_code_it_changes() -> None:
+def test_mutant_names_the_changed_function() -> None:
     source = "LIMIT: int = 1\nclass C:\n    size: int = 2\n    def f(self):\n        return [x for x in self.g(3)]\n"
     changes = list(mutants(source))
     assert [change.function for change in changes] == ["module", "C", "C.f", "C.f"]
@@ -36,7 +36,7 @@ def test_a_change_names_the_function_whose_code_it_changes() -> None:
     assert 4 in code_of(changes[3], Path("c.py")).co_consts
 
 
-def test_every_listed_change_is_one_that_is_made() -> None:
+def test_every_listed_equivalent_is_a_mutant() -> None:
     made = {
         (module, mutant.name)
         for module in TESTS

@@ -1,4 +1,4 @@
-"""The image is built from the versions that everything is tested with, and only from files with known hashes."""
+"""The image has the tested versions and is built only from files with known hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def locked(file: str) -> dict[str, str]:
-    """Names and versions; every one has a hash, and there is nothing else in the file."""
+    """Return names and versions of a lock file. Asserts that it has only entries with hashes."""
     text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
     entry = re.compile(r"([\w.-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
     assert entry.sub("", text) == ""
@@ -36,13 +36,13 @@ def required(*extras: str) -> list[Requirement]:
     ]
 
 
-def test_the_image_has_the_versions_that_are_tested() -> None:
+def test_image_has_the_tested_versions() -> None:
     versions = locked("requirements.txt")
     assert versions.items() <= PINNED.items(), "run scripts/lock"
     assert {canonicalize_name(each.name) for each in required("server", "hsm")} <= versions.keys()
 
 
-def test_what_builds_the_image_is_hashed() -> None:
+def test_build_requirements_of_image_have_hashes() -> None:
     assert "hatchling" in locked("requirements-build.txt")
     dockerfile = (ROOT / "Dockerfile").read_text()
     for line in re.findall(r"/pip install.*", dockerfile):
@@ -50,6 +50,6 @@ def test_what_builds_the_image_is_hashed() -> None:
 
 
 @pytest.mark.parametrize("extras", [(), ("server",), ("hsm",)])
-def test_what_is_pinned_is_what_is_required(extras: tuple[str, ...]) -> None:
+def test_pinned_versions_satisfy_the_requirements(extras: tuple[str, ...]) -> None:
     for requirement in required(*extras):
         assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)]), requirement

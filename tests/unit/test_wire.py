@@ -1,4 +1,4 @@
-"""Every error on the wire: its status, its reason, and the way back."""
+"""Every error on the wire: its status, its reason, and its conversion back."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ PINNED = {
 
 
 class FailedCall(grpc.RpcError):
-    """A failed call as both `grpc` and `grpc.aio` show it."""
+    """A failed call with the methods that `grpc` and `grpc.aio` share."""
 
     def __init__(self, code: Any, details: str | None, trailers: Any = ()) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_the_proto_documents_the_status_of_each_reason() -> None:
         assert lines[at].lstrip("/ ").startswith(wire.GRPC_STATUS[reason].name + ". "), reason
 
 
-def test_reasons_are_those_of_the_contract() -> None:
+def test_reasons_match_the_proto() -> None:
     names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118
     assert names - {"UNSPECIFIED"} == {reason.name for reason in Reason}
     assert all(reason.name == reason.value for reason in Reason)
@@ -123,7 +123,7 @@ def test_each_reason_has_one_error_class() -> None:
 
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
-def test_an_error_comes_back_as_it_was_sent(cls: type[ServiceError]) -> None:
+def test_error_round_trips_with_details(cls: type[ServiceError]) -> None:
     error = make(cls, message="what happened", metadata={"claim": "sub"}, retry_after=1.25)
     back = wire.error_from_rpc(sent(error))
     assert type(back) is cls
@@ -136,14 +136,14 @@ def test_an_error_comes_back_as_it_was_sent(cls: type[ServiceError]) -> None:
 
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
-def test_an_error_without_details_comes_back(cls: type[ServiceError]) -> None:
+def test_error_round_trips_without_details(cls: type[ServiceError]) -> None:
     error = make(cls)
     back = wire.error_from_rpc(sent(error))
     assert (type(back), back.message, back.retry_after) == (cls, error.message, None)
     assert back.metadata == {}
 
 
-def test_what_is_in_the_trailers() -> None:
+def test_trailers_hold_error_info_and_retry_info() -> None:
     code, message, trailers = wire.error_to_status(OverloadedError(metadata={"limit": "5"}, retry_after=0.5))
     ((key, value),) = trailers
     assert key == "grpc-status-details-bin"
@@ -156,7 +156,7 @@ def test_what_is_in_the_trailers() -> None:
     assert (retry.retry_delay.seconds, retry.retry_delay.nanos) == (0, 500_000_000)
 
 
-def test_field_violations_are_a_bad_request() -> None:
+def test_field_violations_are_sent_as_bad_request() -> None:
     status = Status.FromString(
         wire.error_to_status(InvalidRequestError.of("subject", "is required"))[2][0][1]
     )  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def test_field_violations_are_a_bad_request() -> None:
 
 
 @pytest.mark.parametrize("filler", ["x", "€", "\U0001f511", "\n", "\ud800"])
-def test_a_huge_error_fits_into_trailers(filler: str) -> None:
+def test_huge_error_fits_into_trailers(filler: str) -> None:
     error = InvalidRequestError([FieldViolation(filler * 5000, filler * 5000)] * 1000)
     _, message, trailers = wire.error_to_status(error)
     assert len(message.encode()) * 3 + len(trailers[0][1]) * 4 / 3 < 8192 - 512
@@ -192,13 +192,13 @@ def test_a_huge_error_fits_into_trailers(filler: str) -> None:
     ],
 )
 @pytest.mark.parametrize("trailers", [None, (), (("x", "y"),), ((wire.DETAILS_KEY, b"\xff\xff"),)])
-def test_an_error_of_grpc_itself(code: Any, reason: Reason, trailers: Any) -> None:
+def test_status_without_reason_becomes_the_nearest_error(code: Any, reason: Reason, trailers: Any) -> None:
     error = wire.error_from_rpc(FailedCall(code, "connection refused", trailers))
     assert (error.reason, error.retry_after) == (reason, None)
     assert "connection refused" in error.message
 
 
-def test_an_error_with_nothing_to_ask() -> None:
+def test_bare_rpc_error_becomes_internal_error() -> None:
     assert type(wire.error_from_rpc(grpc.RpcError())) is InternalError
     assert (
         wire.error_from_rpc(FailedCall(grpc.StatusCode.UNKNOWN, None)).message
@@ -206,7 +206,7 @@ def test_an_error_with_nothing_to_ask() -> None:
     )
 
 
-def test_an_unknown_reason_keeps_its_name() -> None:
+def test_unknown_reason_is_kept_in_metadata() -> None:
     status = Status(code=7)
     status.details.add().Pack(ErrorInfo(reason="BRAND_NEW", domain="token_service", metadata={"a": "b"}))
     trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
@@ -215,7 +215,7 @@ def test_an_unknown_reason_keeps_its_name() -> None:
     assert error.metadata == {"a": "b", "grpc_code": "PERMISSION_DENIED", "reason": "BRAND_NEW"}
 
 
-def test_the_reason_of_another_domain_means_nothing() -> None:
+def test_reason_of_another_domain_is_ignored() -> None:
     status = Status(code=14)
     status.details.add().Pack(ErrorInfo(reason="SESSION_REVOKED", domain="example.com"))
     trailers = ((wire.DETAILS_KEY, status.SerializeToString()),)
@@ -224,7 +224,7 @@ def test_the_reason_of_another_domain_means_nothing() -> None:
     assert error.metadata == {"grpc_code": "UNAVAILABLE"}
 
 
-def test_damaged_details_are_left_out() -> None:
+def test_damaged_details_are_ignored() -> None:
     status = Status(code=14)
     status.details.append(AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff"))
     status.details.add().Pack(RetryInfo())

@@ -1,1 +1,1 @@
-"""X.509: what certificates say, and whether that counts now."""
+"""X.509: the content of certificates and the checks of their validity."""

@@ -1,8 +1,8 @@
-"""Client certificates: the names in one, and until when the authorities of now vouch for it.
+"""Client certificates: their names, and the time until which the current authorities vouch for them.
 
-gRPC's own properties of a peer cut names at a NUL and mix the types of names, so the certificate is parsed here.
-Its chain was verified in the handshake. That may be long ago, and under other authorities: a resumed TLS session and
-an open connection keep the certificate of their beginning. So the chain is looked at again.
+gRPC's own properties of a peer cut names at a NUL and mix the types of names, so this module parses the certificate.
+The handshake verified the chain, but possibly long ago and with other authorities: a resumed TLS session and an open
+connection keep the certificate of their handshake. So this module verifies the chain again.
 """
 
 from __future__ import annotations
@@ -17,50 +17,52 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 _MAX_NAMES: Final = 64
 _MAX_CERTIFICATES: Final = 8
-"""Of a chain."""
+"""Certificates of a chain."""
 _MAX_CHAIN_BYTES: Final = 32 * 1024
-"""Of a chain in PEM. Chains are remembered, and TLS lets a peer send 100 KB."""
+"""Bytes of a chain in PEM. Chains are cached, and TLS lets a peer send 100 KB."""
 _SPIFFE = re.compile(r"\s*spiffe:", re.IGNORECASE)
 
 
 class CertificateError(Exception):
-    """A client certificate that can't tell who calls; the text says why and is safe to show to the caller."""
+    """A client certificate does not identify the caller. The text names the reason and is safe to show to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateNames:
-    """What a client certificate says of its owner."""
+    """The names in a client certificate."""
 
     spiffe_id: str | None
-    """Its URI, as it stands there, if it is a SPIFFE certificate (X509-SVID, section 2)."""
+    """The unchanged URI of a SPIFFE certificate (X509-SVID, section 2); None for other certificates."""
     dns_names: tuple[str, ...]
-    """In lower case, without wildcards, which name nobody in particular."""
+    """The DNS names in lower case, without wildcards, which identify no single caller."""
 
 
 def load_chain(pem: bytes) -> list[x509.Certificate]:
-    """A certificate and those above it, the certificate first. Raises `CertificateError`."""
+    """Parse a chain: the certificate first, then its issuers. Raises `CertificateError`."""
     require_short(pem)
     try:
         chain = x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise CertificateError("the client certificate can't be parsed") from None
     if len(chain) > _MAX_CERTIFICATES:
-        raise CertificateError(f"the client certificate comes with more than {_MAX_CERTIFICATES - 1} others")
+        raise CertificateError(
+            f"the client certificate comes with more than {_MAX_CERTIFICATES - 1} other certificates"
+        )
     return chain
 
 
 def require_short(pem: bytes) -> None:
-    """Raise `CertificateError` for a chain that takes too much memory to be remembered."""
+    """Raise `CertificateError` for a chain that is too large for the cache."""
     if len(pem) > _MAX_CHAIN_BYTES:
         raise CertificateError(
-            f"the client certificate and those sent along take more than {_MAX_CHAIN_BYTES} bytes in PEM"
+            f"the client certificate and its issuers take more than {_MAX_CHAIN_BYTES} bytes in PEM"
         )
 
 
 def names_of(certificate: x509.Certificate) -> CertificateNames:
-    """The names of a certificate, by the type of each (RFC 5280, section 4.2.1.6).
+    """Return the names of a certificate by their type (RFC 5280, section 4.2.1.6).
 
-    Raises `CertificateError` if one can't be read without doubt, or if it has a SPIFFE ID beside other URIs.
+    Raises `CertificateError` for an ambiguous name, and for a SPIFFE ID with a second URI.
     """
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -86,12 +88,13 @@ def names_of(certificate: x509.Certificate) -> CertificateNames:
 
 
 def vouched_until(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]) -> float | None:
-    """The Unix time until which one of the authorities vouches for the first certificate of a chain.
+    """Return the Unix time until which one of the authorities vouches for the first certificate of a chain.
 
-    None: none of them does. The times of all certificates on the way count, the authority's own included.
+    Returns None if no authority vouches for it. The expiry of every certificate on the path counts, including the
+    authority's own.
     """
-    # From the authorities down, the latest end first: the peer chose the other certificates, and can have made some
-    # that sign each other in any order. Only keys that are vouched for verify signatures here, each pair once.
+    # The search goes from the authorities down, the latest expiry first, because the peer chose the other certificates
+    # and may send some that sign each other in any order. Only vouched keys verify signatures, each pair once.
     issuers = [(_end_of(authority), authority) for authority in authorities]
     left = list(dict.fromkeys(chain))
     while issuers:

@@ -1,8 +1,8 @@
-"""Certificates of signing keys: the request for one, and whether a chain is fit to be published with a key
+"""Certificates of signing keys: certificate requests, and the check of a chain before its publication with a key
 (`x5c`, RFC 7517, section 4.7).
 
-Keys that never leave their module can't be handed to a library that signs, so a request is put together here
-around any signing function, and for keys of this process in the same way.
+A library can't sign a request with a key that never leaves its module. So this module builds the request around any
+signing function, also for keys of this process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from token_service.tokens.algorithms import MIN_RSA_BITS, Algorithm, algorithm_o
 E = TypeVar("E", bound=x509.ExtensionType)
 
 Sign = Callable[[bytes], Awaitable[bytes]]
-"""`sign(data)`: a JWS signature, as a `Signer` makes it."""
+"""`sign(data)` returns a JWS signature, as `Signer.sign` does."""
 
 MAX_CERTIFICATES: Final = 10
 _MAX_PEM: Final = 64 * 1024
@@ -60,12 +60,11 @@ _SIGNS_ONLY: Final = x509.KeyUsage(
 
 
 async def make_csr(public_key_der: bytes, sign: Sign, subject: str) -> str:
-    """A certificate request in PEM (RFC 2986) for the key of `sign`, that asks for the key usage
-    digitalSignature.
+    """Return a certificate request in PEM (RFC 2986) for the key of `sign`, with the key usage digitalSignature.
 
-    `subject` is a name as RFC 4514 writes it: `CN=tokens.example.com,O=Example`. Raises `ValueError` for a
-    subject that is none, a key that has no certificates (HS256), or a signature that is not the key's; and
-    what `sign` raises.
+    `subject` is a name in the syntax of RFC 4514: `CN=tokens.example.com,O=Example`. Raises `ValueError` for an invalid
+    subject, for a key without certificates (HS256) and for a signature of another key. Also raises the errors of
+    `sign`.
     """
     key = _public_key(public_key_der)
     algorithm = algorithm_of(key)
@@ -97,16 +96,15 @@ async def make_csr(public_key_der: bytes, sign: Sign, subject: str) -> str:
 
 
 def check_chain(certificates_pem: str | bytes, public_key_der: bytes, now: float) -> tuple[bytes, ...]:
-    """The certificates of a PEM file in DER, if they are a chain for the key; otherwise `ValueError` with the
-    reason.
+    """Check that a PEM file is a chain for the key, and return its certificates in DER.
 
-    The key's own certificate comes first and each is signed by the next (RFC 7517, section 4.7); the last may
-    be a root or not. At `now` all are valid; the first may sign and is no authority, the others are
-    authorities that may go that far (RFC 5280, section 6.1.4). Whether anybody trusts the root is for those
-    who verify.
+    Raises `ValueError` with the reason if it is not. The certificate of the key must come first, and each certificate
+    must be signed by the next one (RFC 7517, section 4.7). The last one need not be a root. All must be valid at `now`.
+    The first must be allowed to sign and must not be an authority. The others must be authorities with a sufficient
+    path length (RFC 5280, section 6.1.4). Trust in the root is the decision of each verifier.
 
-    The verifier of `cryptography` is made for the certificates of web servers: it knows neither Ed25519 nor
-    chains without a root.
+    The verifier of `cryptography` is made for the certificates of web servers: it supports neither Ed25519 nor chains
+    without a root.
     """
     certificates = _load(certificates_pem)
     own = certificates[0]
@@ -131,7 +129,7 @@ def _load(pem: str | bytes) -> Sequence[x509.Certificate]:
     if len(data) > _MAX_PEM:
         raise ValueError(f"the certificates are larger than {_MAX_PEM} bytes")
     if b"PRIVATE KEY" in data:
-        raise ValueError("there is a private key among the certificates; it has no business there")
+        raise ValueError("the file has a private key among the certificates; remove it")
     try:
         certificates = x509.load_pem_x509_certificates(data)
     except ValueError as error:
@@ -161,7 +159,7 @@ def _check_critical_extensions(number: int, certificate: x509.Certificate) -> No
     for extension in extensions:
         if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
             raise ValueError(
-                f"{_named(number, certificate)} has the critical extension {extension.oid.dotted_string}, which is not known here"
+                f"{_named(number, certificate)} has the critical extension {extension.oid.dotted_string}, which is unknown"
             )
 
 
@@ -169,7 +167,7 @@ def _check_own(certificate: x509.Certificate) -> None:
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise ValueError(
-            f"{_named(1, certificate)} is an authority's; that of a signing key must not be (basicConstraints)"
+            f"{_named(1, certificate)} is an authority certificate; needed for a signing key: no basicConstraints CA:TRUE"
         )
     usage = _extension(certificate, x509.KeyUsage)
     if usage is None or not usage.digital_signature:
@@ -182,7 +180,7 @@ def _check_authority(number: int, certificate: x509.Certificate, *, below: int) 
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         raise ValueError(
-            f"{_named(number, certificate)} is not an authority's; needed: basicConstraints CA:TRUE"
+            f"{_named(number, certificate)} is not an authority certificate; needed: basicConstraints CA:TRUE"
         )
     if constraints.path_length is not None and constraints.path_length < below:
         raise ValueError(
@@ -196,7 +194,7 @@ def _check_authority(number: int, certificate: x509.Certificate, *, below: int) 
     try:
         key = certificate.public_key()
     except (UnsupportedAlgorithm, ValueError):
-        raise ValueError(f"{_named(number, certificate)} has a key of a kind not known here") from None
+        raise ValueError(f"{_named(number, certificate)} has a key of an unknown type") from None
     weak = (isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS) or (
         isinstance(key, EllipticCurvePublicKey) and key.key_size < _MIN_EC_BITS
     )
@@ -218,7 +216,7 @@ def _check_issued(number: int, certificate: x509.Certificate, issuer: x509.Certi
     except InvalidSignature:
         raise ValueError(f"{named} is not signed by the next one") from None
     except (TypeError, UnsupportedAlgorithm):
-        raise ValueError(f"{named} is signed in a way not known here") from None
+        raise ValueError(f"{named} is signed with an unknown algorithm") from None
 
 
 def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
@@ -249,11 +247,11 @@ def _spki_of(certificate: x509.Certificate) -> bytes:
     try:
         return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (UnsupportedAlgorithm, ValueError):
-        return b""  # no key of ours
+        return b""  # not the type of a signing key
 
 
 def _der(tag: int, *contents: bytes) -> bytes:
-    """One value in DER (X.690, section 10.1)."""
+    """Return one value in DER (X.690, section 10.1)."""
     content = b"".join(contents)
     size = len(content)
     if size < 0x80:

@@ -1,7 +1,7 @@
-"""File descriptors: as many as the system gives, shared out so that connections never take the last one.
+"""The limit of file descriptors, and the share of it that connections may use.
 
-A process without descriptors can't open its database, read its certificates or answer a health check. So it accepts
-no more connections than leave enough for that.
+A process without free descriptors can't open its database, read its certificates or answer a health check. Its
+servers therefore accept only as many connections as leave descriptors for these tasks.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from typing import Final
 from token_service.errors import ConfigurationError
 
 _RESERVED: Final = 128
-"""Descriptors for what is open besides connections: database files, pipes, sockets that listen, keys, libraries."""
+"""Descriptors for everything but connections: database files, pipes, listening sockets, keys, libraries."""
 _MOST: Final = 2**20
-"""As many as are asked for where there is no limit."""
+"""Descriptors requested if the system sets no limit."""
 _MAX_HTTP: Final = 1000
 _MAX_GRPC: Final = 10_000
 _FEWEST: Final = 64
-"""Connections without which starting makes no sense."""
+"""The fewest connections a node starts with."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionShares:
-    """How many connections each server of a process may accept."""
+    """The number of connections each server of a process may accept."""
 
     grpc: int
     http: int
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's limit of open files as far as it may; the limit then."""
+    """Raise the limit of open files of this process to its hard limit, and return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else hard
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # macOS allows fewer than it says
+    except (OSError, ValueError):  # macOS allows fewer than its hard limit
         return soft
     return wanted
 
 
 def share_connections(descriptors: int, *, pool_size: int, max_streams: int) -> ConnectionShares:
-    """Share out `descriptors`, after what the process needs itself and a database pool of `pool_size`.
+    """Divide the descriptors left after the reserve and a database pool of `pool_size` among the servers.
 
-    `max_streams`: each of so many streams may come over a connection of its own. Raises `ConfigurationError` if next
-    to nothing is left.
+    Each of `max_streams` streams may use its own connection. Raises `ConfigurationError` if fewer than 64 connections
+    are left.
     """
     free = descriptors - _RESERVED - pool_size
     if free < _FEWEST:

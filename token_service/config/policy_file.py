@@ -1,4 +1,4 @@
-"""Policies and callers from a file and the environment, read again when the file changes."""
+"""Policies and callers from a file and the environment, reloaded when the file changes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PREFIX: Final = "TOKEN_SERVICE_POLICY__"
 
 _INTERVAL: Final = 1.0
 _MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of the file: 100,000 clients fit."""
+"""Bytes of the file: enough for 100,000 clients."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """What the file and the environment say."""
+    """The policies and callers of the file and the environment."""
 
     book: PolicyBook
     callers: Mapping[str, frozenset[Permission]]
 
 
 class PolicyFile:
-    """Reads the policies; the last good ones stay in force when a new text is wrong."""
+    """Reads the policies. The last valid policies stay in force while the file is invalid."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
         self._path = path
@@ -47,18 +47,18 @@ class PolicyFile:
         }
         self._seen: bytes | None = None
         self._is_usable = False
-        """Whether the content in `_seen` could be used."""
+        """Whether the content in `_seen` is valid."""
         self._complaint: str | None = None
 
     def load(self) -> PolicyDocument:
-        """Read everything. Raises `ConfigurationError`, whatever the file is and holds."""
+        """Read and parse the file. Raises `ConfigurationError` for every kind of unusable file or content."""
         content = self._read()
         self._seen, self._is_usable = content, False
         try:
             document = tomllib.loads(content.decode())
         except (ValueError, RecursionError) as error:
-            # Besides its own error the parser lets those of bad UTF-8, of numbers with thousands of digits
-            # and of thousands of nested brackets through.
+            # Besides its own error the parser raises other errors for bad UTF-8, for numbers with thousands of
+            # digits and for thousands of nested brackets.
             raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
         try:
             read = PolicyDocument(parse_policy_book(document, self._overrides), parse_callers(document))
@@ -70,13 +70,13 @@ class PolicyFile:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the policies in force are older than a file that can't be used."""
+        """Whether the policies in force are older than the file, because the file is unusable."""
         return self._complaint is not None
 
     async def watch(self, changed: Callable[[PolicyDocument], None]) -> None:
-        """Call `changed` whenever the file has another valid content, until cancelled.
+        """Call `changed` whenever the file gets new valid content, until cancelled.
 
-        A file that can't be used leaves the last good content in force, and is logged once.
+        An unusable file leaves the last valid content in force and is logged once.
         """
         while self._path is not None:
             await asyncio.sleep(_INTERVAL)
@@ -87,7 +87,7 @@ class PolicyFile:
                         logger.info("%s can be read again", self._path)
                     continue
                 document = await asyncio.to_thread(self.load)
-            except Exception as error:  # noqa: BLE001 - no file may end a node
+            except Exception as error:  # noqa: BLE001 - an unusable file must not stop a node
                 self._complain(error)
                 continue
             self._complaint = None

@@ -1,1 +1,1 @@
-"""Where private keys sign: in this process, or in a hardware module."""
+"""Signers: private keys in this process or in a hardware security module."""

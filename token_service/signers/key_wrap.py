@@ -4,9 +4,8 @@ A wrapped key is
 
     format (1 byte, 1) || nonce (12, random) || ciphertext || tag (16)
 
-The additional data is `token_service key wrap 1`, the id of the key-encryption key and the caller's context,
-each with its length before it, so a wrapped key can be moved neither to another row nor to another
-key-encryption key.
+The additional data is `token_service key wrap 1`, the id of the key-encryption key and the context of the caller, each
+preceded by its length. So a wrapped key can't be moved to another row or to another key-encryption key.
 """
 
 from __future__ import annotations
@@ -29,18 +28,19 @@ _KEY_BYTES: Final = 32
 
 
 def key_encryption_key_id(key: Secret) -> str:
-    """A name for a key-encryption key that says nothing of the key: 16 characters of a SHA-256 under a label
-    of its own.
+    """Return the id of a key-encryption key: 16 characters of a SHA-256 with its own label.
+
+    The id reveals nothing about the key.
     """
     digest = hashlib.sha256(b"token_service key-encryption key id" + key.reveal()).digest()
     return base64url.encode(digest[:12])
 
 
 class AesGcmKeyWrap:
-    """Wraps with the first of its keys and unwraps with any. Implements `KeyWrap`."""
+    """A wrap that encrypts with the first of its keys and decrypts with any of them. Implements `KeyWrap`."""
 
     def __init__(self, keys: Sequence[Secret], entropy: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        """Raises `ValueError` if there is no key or one is not 32 bytes long."""
+        """Create a wrap. Raises `ValueError` without a key, or if a key is not 32 bytes long."""
         if not keys or any(len(key.reveal()) != _KEY_BYTES for key in keys):
             raise ValueError(f"a key-encryption key has {_KEY_BYTES} bytes")
         self._keys = {key_encryption_key_id(key): AESGCM(key.reveal()) for key in keys}
@@ -48,16 +48,16 @@ class AesGcmKeyWrap:
         self._entropy = entropy
 
     def wrap(self, plaintext: Secret, context: bytes) -> bytes:
-        """Encrypt with the first key, bound to `context`."""
+        """Encrypt a key with the first key-encryption key, bound to `context`."""
         nonce = self._entropy(_NONCE_BYTES)
         sealed = self._keys[self.key_id].encrypt(nonce, plaintext.reveal(), _bound_to(self.key_id, context))
         return _FORMAT + nonce + sealed
 
     def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
-        """Decrypt.
+        """Decrypt a wrapped key.
 
-        Raises `ConfigurationError` if the key-encryption key is not here, or the text or its context is not
-        authentic.
+        Raises `ConfigurationError` if the key-encryption key is not configured, or if the wrapped key or its context
+        is not authentic.
         """
         key = self._keys.get(wrapping_key_id)
         if key is None:
@@ -66,13 +66,16 @@ class AesGcmKeyWrap:
                 f"are {', '.join(self._keys)}; set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with"
             )
         if wrapped[:1] != _FORMAT:
-            raise ConfigurationError("a key in the database is not wrapped in a format known here")
+            raise ConfigurationError(
+                "a key in the database is not wrapped in a format that this version knows"
+            )
         nonce, sealed = wrapped[1 : 1 + _NONCE_BYTES], wrapped[1 + _NONCE_BYTES :]
         try:
             return Secret(key.decrypt(nonce, sealed, _bound_to(wrapping_key_id, context)))
         except (InvalidTag, ValueError):
             raise ConfigurationError(
-                f"a key in the database is damaged or not its own: it can't be decrypted with {wrapping_key_id!r}"
+                f"a key in the database is damaged or from another row: it can't be decrypted with {wrapping_key_id!r}; restore "
+                "its table from a backup"
             ) from None
 
     def __repr__(self) -> str:

@@ -1,6 +1,4 @@
-"""Keys made, opened and used in this process, with the private key in memory (RFC 7515; RFC 7518, section 3;
-RFC 8037).
-"""
+"""Signing keys in the memory of this process (RFC 7515; RFC 7518, section 3; RFC 8037)."""
 
 from __future__ import annotations
 
@@ -41,14 +39,14 @@ _ECDSA_SHA256: Final = ECDSA(_SHA256)
 
 
 class LocalSigner:
-    """Signs with one private key. Implements `Signer`.
+    """A signer with one private key. Implements `Signer`.
 
-    An RSA signature takes about 0.3 ms, so it is made in a thread, where the library lets the event loop go
-    on; the others take less than the way into a thread and back.
+    An RSA signature takes about 0.3 ms, so a thread makes it while the event loop continues. Other signatures take less
+    time than the handover to a thread.
     """
 
     def __init__(self, key: PrivateKey, threads: SigningThreads | None = None) -> None:
-        """`threads`: where RSA signs; None: where it is called.
+        """Create a signer. `threads` make the RSA signatures; None makes them in the calling thread.
 
         Raises `ValueError` for a key that is too weak.
         """
@@ -58,7 +56,7 @@ class LocalSigner:
         self._sign = _signing_function(key)
 
     async def sign(self, signing_input: bytes) -> bytes:
-        """The JWS signature. Raises `SigningUnavailableError` once the threads are gone."""
+        """Return the JWS signature. Raises `SigningUnavailableError` after the threads have ended."""
         if self._threads is not None:
             return await self._threads.sign(self._sign, signing_input)
         return self._sign(signing_input)
@@ -68,15 +66,15 @@ class LocalSigner:
 
 
 class LocalKeys:
-    """Makes private keys and opens them for signing, with threads of its own for what takes long.
+    """The maker and opener of private keys in this process, with its own threads for RSA signatures.
 
-    Use it as an async context manager, or `close` it when nothing signs any more.
+    It is an async context manager; `close` ends it too.
     """
 
     def __init__(self, threads: int | None = None, *, rsa_bits: int = DEFAULT_RSA_BITS) -> None:
-        """`threads`: how many RSA signatures are made at a time; None: one for each processor.
+        """Create the keys with `threads` concurrent RSA signatures; None means one per processor.
 
-        `rsa_bits`: of RSA keys where nothing else is said.
+        `rsa_bits` is the default size of RSA keys.
         """
         self._rsa_bits = rsa_bits
         self._threads = SigningThreads(threads or os.cpu_count() or 1)
@@ -90,19 +88,19 @@ class LocalKeys:
         self.close()
 
     def close(self) -> None:
-        """End the threads once they have finished what they were given."""
+        """End the threads after the queued signatures."""
         self._threads.close()
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
-        """A new key pair. Implements `GenerateKey`."""
+        """Generate a key pair. Implements `GenerateKey`."""
         make = partial(generate_private_key, algorithm, rsa_bits=rsa_bits or self._rsa_bits)
         key = await asyncio.to_thread(make)
         return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
     def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
-        """A signer for a key that was made here.
+        """Return a signer for a key from `generate`.
 
-        Implements `OpenSigner`. Raises `ConfigurationError` if it is not that key.
+        Implements `OpenSigner`. Raises `ConfigurationError` if `private_key` is missing, unusable or of another key.
         """
         if private_key is None:
             raise ConfigurationError(f"the private key of signing key {key.key_id} is missing")
@@ -133,6 +131,6 @@ def _signing_function(key: PrivateKey) -> Callable[[bytes], bytes]:
 
 
 def _raw_signature(der: bytes) -> bytes:
-    """R and s, 32 bytes each (RFC 7518, section 3.4)."""
+    """Return r and s, 32 bytes each (RFC 7518, section 3.4)."""
     r, s = decode_dss_signature(der)
     return r.to_bytes(32) + s.to_bytes(32)

@@ -1,4 +1,4 @@
-"""Private keys: made, written and read. One key is for one algorithm (RFC 8725, section 3.1)."""
+"""Generation and serialization of private keys. Each key is for one algorithm (RFC 8725, section 3.1)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from token_service.tokens.jwk import public_jwk
 from token_service.tokens.secret import Secret
 
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Secret
-"""A `Secret` is an HS256 key."""
+"""A private key. A `Secret` is an HS256 key."""
 
 DEFAULT_RSA_BITS = 2048
 
 
 def generate_private_key(algorithm: Algorithm, *, rsa_bits: int = DEFAULT_RSA_BITS) -> PrivateKey:
-    """A new key for an algorithm.
+    """Generate a key for an algorithm.
 
-    RSA takes a tenth of a second and more; it releases the interpreter meanwhile.
+    An RSA key takes a tenth of a second or more, during which the interpreter lock is released.
     """
     if algorithm is Algorithm.RS256:
         return rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
@@ -48,20 +48,20 @@ def generate_private_key(algorithm: Algorithm, *, rsa_bits: int = DEFAULT_RSA_BI
 
 
 def verification_material(key: PrivateKey) -> VerificationKeyMaterial:
-    """What verifies the key's signatures: its public key, or the secret itself for HS256."""
+    """Return the material that verifies signatures of a key: its public key, or the secret itself for HS256."""
     return key if isinstance(key, Secret) else key.public_key()
 
 
 def key_algorithm(key: PrivateKey) -> Algorithm:
-    """The one algorithm a key may sign with. Raises `ValueError` for a key too weak or of another kind."""
+    """Return the one algorithm of a key. Raises `ValueError` for a key that is too weak or of an unsupported type."""
     return algorithm_of(verification_material(key))
 
 
 def key_id_of(key: PrivateKey) -> str:
-    """The `kid`: the thumbprint of the public key (RFC 7638).
+    """Return the `kid` of a key: the thumbprint of the public key (RFC 7638).
 
-    A secret has no public part and its thumbprint would say something of it (RFC 7638, section 7), so its id
-    is an HMAC under it.
+    A secret has no public part, and its thumbprint would reveal information about it (RFC 7638, section 7). Its id is
+    therefore an HMAC with the secret as key.
     """
     if isinstance(key, Secret):
         return base64url.encode(hmac.digest(key.reveal(), b"token_service key id", "sha256"))
@@ -69,16 +69,16 @@ def key_id_of(key: PrivateKey) -> str:
 
 
 def private_key_bytes(key: PrivateKey) -> Secret:
-    """What to keep: DER of PKCS#8 (RFC 5208), not encrypted; for HS256 the secret itself."""
+    """Return the bytes to store: unencrypted PKCS#8 in DER (RFC 5208), or the secret itself for HS256."""
     if isinstance(key, Secret):
         return key
     return Secret(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def load_private_key(algorithm: Algorithm, data: Secret) -> PrivateKey:
-    """The key of `private_key_bytes`.
+    """Load a key from the bytes of `private_key_bytes`.
 
-    Raises `ValueError` if it is none, too weak, or not for this algorithm.
+    Raises `ValueError` for bytes that are no key, and for a key that is too weak or of another algorithm.
     """
     key: object = data
     if algorithm is not Algorithm.HS256:
@@ -87,14 +87,14 @@ def load_private_key(algorithm: Algorithm, data: Secret) -> PrivateKey:
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ValueError("not a private key in PKCS#8") from None
     if not isinstance(key, rsa.RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Secret):
-        raise ValueError("not a private key of a kind supported here")
+        raise ValueError("not a private key of a supported type")
     if key_algorithm(key) is not algorithm:
         raise ValueError(f"not a key for {algorithm}")
     return key
 
 
 def public_key_bytes(key: PrivateKey) -> bytes:
-    """DER SubjectPublicKeyInfo of the public key; empty for HS256."""
+    """Return the SubjectPublicKeyInfo of the public key in DER; empty for HS256."""
     if isinstance(key, Secret):
         return b""
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,6 +1,6 @@
-"""Where private keys live: in this process, or in a hardware security module.
+"""The providers of private keys: this process, or a hardware security module.
 
-A key stays where it was made.
+A key never moves to another provider.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from token_service.tokens.secret import Secret
 
 
 class SigningProviders:
-    """Makes new keys in the module if there is one, and opens each key where it lives."""
+    """The providers of a node. New keys are made in the module if one is configured; each key is opened by its provider."""
 
     def __init__(self, local: LocalKeys, module: Pkcs11Keys | None) -> None:
         self._local = local
         self._module = module
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None) -> NewKey:
-        """A new key pair. Implements `GenerateKey`."""
+        """Generate a key pair. Implements `GenerateKey`."""
         return await (self._module or self._local).generate(algorithm, rsa_bits)
 
     async def destroy(self, key_id: str, provider: str) -> None:
-        """Delete a private key that the module keeps.
+        """Delete a private key from the module; other keys are left alone.
 
         Implements `DestroyKey`. Raises `SigningUnavailableError`.
         """
         if provider != PROVIDER:
             return
         if self._module is None:
-            raise SigningUnavailableError("no HSM is configured")
+            raise SigningUnavailableError("the key is in an HSM, but no HSM is configured")
         await self._module.delete(key_id)
 
     def open_signer(self, key: StoredSigningKey, private_key: Secret | None) -> Signer:
-        """A signer for a key. Implements `OpenSigner`. Raises `ConfigurationError`."""
+        """Return a signer for a key. Implements `OpenSigner`. Raises `ConfigurationError`."""
         if key.provider != PROVIDER:
             return self._local.open_signer(key, private_key)
         if self._module is None:
             raise ConfigurationError(
-                f"signing key {key.key_id} lives in an HSM, but none is configured; set TOKEN_SERVICE_PKCS11_MODULE"
+                f"signing key {key.key_id} is in an HSM, but none is configured; set TOKEN_SERVICE_PKCS11_MODULE"
             )
         return self._module.open_signer(key.key_id, key.algorithm)

@@ -1,8 +1,8 @@
 """Threads that sign for an event loop.
 
-What `concurrent.futures` spends on each call (a future with a lock of its own, two callbacks and a wake-up of
-the loop) is a sixth of an RSA signature. Here a call is an entry in a queue, and all results that are there
-are handed over in one go.
+The overhead of `concurrent.futures` per call (a future with its own lock, two callbacks and a wake-up of the loop) is a
+sixth of an RSA signature. Here a call is an entry in a queue, and one wake-up of the loop delivers all finished
+results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Task: TypeAlias = tuple[asyncio.Future[bytes], Sign, bytes]
 
 
 class SigningThreads:
-    """A few threads, started when they are first needed. For one event loop."""
+    """A fixed number of threads for one event loop. They start on first use."""
 
     def __init__(self, count: int) -> None:
         self._count: Final = count
@@ -33,7 +33,7 @@ class SigningThreads:
         self._closed = False
 
     def sign(self, sign: Sign, data: bytes) -> asyncio.Future[bytes]:
-        """What `sign(data)` returns or raises in a thread. Raises `SigningUnavailableError` when closed."""
+        """Return a future of `sign(data)`, called in a thread. Raises `SigningUnavailableError` after `close`."""
         if self._closed:
             raise SigningUnavailableError
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -45,7 +45,7 @@ class SigningThreads:
         return future
 
     def close(self) -> None:
-        """End the threads once they have finished what they were given."""
+        """End the threads after the queued signatures."""
         self._closed = True
         if self._started:
             for _ in range(self._count):
@@ -56,13 +56,13 @@ class SigningThreads:
             future, sign, data = task
             try:
                 result: bytes | Exception = sign(data)
-            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            except Exception as error:  # noqa: BLE001 - the caller gets it
                 result = error
             self._results.append((future, result))
-            # Once it is set it stays so until the loop begins to look, and then it finds this result, too.
+            # The flag stays set until `_deliver` begins, and `_deliver` then also finds this result.
             if not self._delivering:
                 self._delivering = True
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
                     future.get_loop().call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:

@@ -1,4 +1,4 @@
-"""What the service says about itself: log lines, the audit trail and metrics."""
+"""The telemetry of the token service: log lines, the audit trail and metrics."""
 
 from token_service.telemetry.audit import Audit
 from token_service.telemetry.lines import configure_logging

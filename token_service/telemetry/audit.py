@@ -14,25 +14,25 @@ from token_service.telemetry.metrics import Counter
 
 AUDIT_LOGGER: Final = "token_service.audit"
 _ROUTINE: Final = frozenset({"token.issued", "token.refreshed"})
-"""Events that there are as many of as calls."""
+"""Events as frequent as calls."""
 _HOLD: Final = 0.02
-"""Seconds that the line of a routine event may wait for others."""
+"""Seconds that the line of a routine event may wait for further events."""
 _MAX_HELD: Final = 256
 
 
 class Audit:
-    """The audit trail: what happened to which session, token, client or key, by their ids.
+    """The audit trail: each event with the ids of its session, token, client or key.
 
     Implements the port `Audit`.
 
-    In an event loop the lines of routine events are written together, up to 20 ms later: one that is made in
-    the middle of a call takes three times as long, for nothing it needs is in the processor's caches then.
-    Any other event is written at once, after those. `flush` writes what waits; only a process that is killed
-    doesn't get to it.
+    In an event loop the lines of routine events are written together, up to 20 ms later. A line written in the
+    middle of a call takes three times as long, because its code and data are not in the processor's caches. Every
+    other event is written at once, after the waiting events. `flush` writes the waiting events; they are lost only
+    if the process is killed.
     """
 
     def __init__(self, counter: Counter | None = None) -> None:
-        """`counter` counts the events by their names."""
+        """Create the trail. `counter` counts the events by name."""
         self._counter = counter
         self._logger = logging.getLogger(AUDIT_LOGGER)
         self._held: Final[deque[tuple[float, str, dict[str, object]]]] = deque()
@@ -40,7 +40,7 @@ class Audit:
     def record(self, event: str, **fields: object) -> None:
         """Write one event, e.g. `record("session.revoked", session_id=…)`.
 
-        Give it ids, never a token, a key or a secret.
+        The fields must be ids, never a token, a key or a secret.
         """
         if self._counter is not None:
             self._counter.add(1, {"token_service.event": event})
@@ -53,7 +53,7 @@ class Audit:
             self.flush()
 
     def flush(self) -> None:
-        """Write the events that wait."""
+        """Write the waiting events."""
         held = self._held
         with ExitStack() as stack:
             for handler in logging.getLogger().handlers:
@@ -61,14 +61,14 @@ class Audit:
                     stack.enter_context(handler.together())
             while held:
                 created, event, fields = held.popleft()
-                # What `info` would do, but for finding out where it was called from.
+                # As `info` does, but without the search for the calling line.
                 record = logging.LogRecord(AUDIT_LOGGER, logging.INFO, "", 0, event, (), None)
                 record.created, record.msecs = created, created % 1 * 1000
                 record.fields = fields
                 self._logger.handle(record)
 
     def _flush_soon(self) -> bool:
-        """Whether there is an event loop that will do it."""
+        """Schedule `flush` in the running event loop, and return whether a loop is running."""
         try:
             asyncio.get_running_loop().call_later(_HOLD, self.flush)
         except RuntimeError:

@@ -1,9 +1,8 @@
 """The values of fields in log lines.
 
-A value is shown as it is: whatever a caller chose as a name, it can't hide itself, another field or the rest
-of the line. Invisible characters are escaped, the length is bounded. The one exception is a token in a place
-where it does not belong, e.g. as the name of a subject: its SHA-256 is shown, so that it can be told from
-others and found again.
+A value is shown unchanged: a name chosen by a caller can't hide itself, another field or the rest of the line.
+Invisible characters are escaped and the length is bounded. The one exception is a token in the wrong place, e.g. as
+the name of a subject: the line shows the SHA-256 of the token, which identifies it without revealing it.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ from base64 import urlsafe_b64decode
 from typing import Final
 
 MAX_LENGTH: Final = 1024
-"""Characters of a value that are shown; no value of an audit event is longer."""
+"""Characters shown of a value. No value of an audit event is longer."""
 
 _BARE: Final = re.compile(r"[!#-&(-+\--<>-Z^-~]+").fullmatch
 """Values in text that need no quotes: visible ASCII without quotes, comma, equals sign, brackets, backslash."""
 _TOKEN: Final = re.compile(
     r"(?P<header>eyJ[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)?"
-    # 43 characters are the id of a key, which is random and may begin like a token.
+    # A text of 43 characters is the id of a key. It is random and may begin like a token.
     r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))[rs]t_[A-Za-z0-9_-]{24,}",
     re.ASCII,
 )
 """A signed or opaque token, or the beginning of one."""
 _MIN_HEADER: Final = 24
-"""Characters of a lone JWS header that are taken for the beginning of a token. Ids are random: not ASCII when decoded."""
+"""The shortest lone JWS header treated as the beginning of a token. Ids are random: they do not decode to ASCII."""
 _INVISIBLE: Final = re.compile(
-    # Those that `str.isprintable` takes for visible: fillers, joiners, variation selectors, a blank.
+    # Invisible characters that `str.isprintable` accepts: fillers, joiners, variation selectors, a blank.
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 ).search
 
 
 def in_text(value: object) -> str:
-    """A value in a line of text: a bare word, or the JSON of it, which tells everything apart."""
+    """Return a value for a line of text: a bare word, or its JSON, which is unambiguous."""
     if isinstance(value, list | tuple):
         return ",".join(map(in_text, value)) or '""'
     text = value if isinstance(value, str) else str(value)
@@ -45,7 +44,7 @@ def in_text(value: object) -> str:
 
 
 def in_json(value: object) -> object:
-    """A value as a member of a JSON object."""
+    """Return a value as a member of a JSON object."""
     if isinstance(value, str):
         if len(value) <= MAX_LENGTH and not _may_hold_token(value):
             return value
@@ -58,7 +57,7 @@ def in_json(value: object) -> object:
 
 
 def escape(text: str) -> str:
-    """A text with its control and invisible characters as JSON would escape them."""
+    """Return a text with its control and invisible characters escaped as in JSON."""
     if text.isprintable() and (text.isascii() or not _INVISIBLE(text)):
         return text
     return "".join(
@@ -91,7 +90,7 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def _is_header(text: str, *, cut: bool) -> bool:
-    """Whether a text is the header of a JWS or JWE (RFC 7515, section 4.1.1), or a part of one that was cut."""
+    """Return whether a text is the header of a JWS or JWE (RFC 7515, section 4.1.1), or the beginning of a cut one."""
     decoded = urlsafe_b64decode(text[: len(text) // 4 * 4])
     if cut:
         return len(text) >= _MIN_HEADER and decoded.startswith(b'{"') and decoded.isascii()

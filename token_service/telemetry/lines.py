@@ -1,7 +1,7 @@
-"""Log lines: one line an event on standard error, as text or as JSON. Only a traceback in text takes more.
+"""Log lines: one line per event on standard error, as text or as JSON. Only a traceback in text adds lines.
 
-A message and a traceback are free text, which may come from a library, and each is redacted by itself. Fields
-are written as `fields` says and never redacted by a pattern that could reach into another one.
+A message and a traceback are free text, may come from a library, and are redacted separately. The module `fields`
+formats each field by itself, so the redaction of one field never changes another field.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from token_service.telemetry.fields import escape, in_json, in_text
 from token_service.telemetry.redaction import redact
 
 _MAX_WRITE: Final = 4096
-"""Bytes a pipe takes in one piece, whoever else writes into it (PIPE_BUF of Linux)."""
+"""Bytes that a pipe takes in one piece even with several writers (PIPE_BUF of Linux)."""
 _GRPC: Final = "grpc._cython.cygrpc"
 _HUNG_UP: Final = "ExecuteBatchError raised in core by servicer method"
 
 
 def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
-    """Send all log lines at or above `level` to `stream`, by default standard error; what was configured
-    before is replaced.
+    """Send all log lines at or above `level` to `stream`, by default standard error.
+
+    Replaces the handlers of the root logger.
     """
     handler = LineHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Their lines at these levels are about their own workings.
+    # Below WARNING these libraries log only their own internals.
     for name in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(_GRPC).addFilter(_lower_hang_ups)
     logging.raiseExceptions = False  # a full disk behind standard error must not fail a call
-    # What no line shows need not be found out for each of them.
+    # No line shows these values, so no record needs them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _lower_hang_ups(record: logging.LogRecord) -> bool:
-    """Make a debug line of what gRPC reports as an error of a handler: that a caller hung up on its answer.
+    """Lower the line for a caller that hung up before its response from ERROR to DEBUG.
 
-    gRPC itself is silent about it where it knows already that the caller has gone.
+    gRPC reports it as an error of a handler. It reports nothing if it learned earlier that the caller hung up.
     """
     if record.levelno == logging.ERROR and str(record.msg).startswith(_HUNG_UP):
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
@@ -54,7 +55,7 @@ def _lower_hang_ups(record: logging.LogRecord) -> bool:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines, each at once or, within `together`, several in one go."""
+    """Writes each log line at once, or the lines of a `together` block in one write."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -63,7 +64,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write the lines of this block at its end, in as few pieces as a pipe takes whole."""
+        """Write the lines of this block at its end, in the fewest pieces that a pipe takes whole."""
         self.acquire()
         self._together = True
         try:
@@ -74,30 +75,30 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Format a record, and write it unless a `together` block is open."""
         try:
             self._lines.append(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001  # as in the library: no log line fails a call
+        except Exception:  # noqa: BLE001  # as in `logging`: no log line fails a call
             self.handleError(record)
         if not self._together:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is there."""
+        """Write the lines formatted so far."""
         self.acquire()
         lines, self._lines = self._lines, []
         try:
             for piece in _pieces(lines):
                 self.stream.write(piece)
                 self.stream.flush()
-        except (OSError, ValueError):  # a full disk, a stream that is closed
+        except (OSError, ValueError):  # a full disk, a closed stream
             pass
         finally:
             self.release()
 
 
 def _pieces(lines: Sequence[str]) -> Iterator[str]:
-    """Whole lines, as many in a piece as `_MAX_WRITE` allows."""
+    """Yield pieces of whole lines, each at most `_MAX_WRITE` bytes unless a single line is longer."""
     start = size = 0
     for number, line in enumerate(lines):
         length = len(line) if line.isascii() else len(line.encode("utf-8", "replace"))
@@ -110,10 +111,10 @@ def _pieces(lines: Sequence[str]) -> Iterator[str]:
 
 
 class TextFormatter(logging.Formatter):
-    """`time LEVEL logger message key=value …`, for people."""
+    """Lines for human readers: `time LEVEL logger message key=value …`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with a traceback below it if there is one."""
+        """Return the line, followed by the traceback if the record has one."""
         message = escape(redact(record.getMessage()))
         line = f"{_timestamp(record)} {record.levelname:<7} {record.name} {message}"
         for name, value in _fields(record).items():
@@ -127,10 +128,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message`, the event's own fields and `traceback`."""
+    """Lines of one JSON object each: `time`, `level`, `logger`, `message`, the fields of the event and `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object."""
+        """Return the JSON object."""
         line: dict[str, Any] = {
             **{name: in_json(value) for name, value in _fields(record).items()},
             "time": _timestamp(record),

@@ -1,4 +1,4 @@
-"""Metrics, through OpenTelemetry."""
+"""Metrics through OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, Final, Protocol
 from token_service.errors import ConfigurationError
 
 DURATIONS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Upper bounds in seconds, from an answer out of memory to one that waited for the database."""
+"""Upper bounds in seconds, from a response from memory to one that waited for the database."""
 
 
 class Counter(Protocol):
-    """Something that is counted."""
+    """A metric that counts events."""
 
     def add(self, amount: int, attributes: Mapping[str, str | int]) -> None:
-        """Count `amount` more."""
+        """Add `amount` to the count."""
         ...
 
 
 class Histogram(Protocol):
-    """Something that is measured."""
+    """A metric that records measurements."""
 
     def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
         """Add one measurement."""
@@ -31,15 +31,15 @@ class Histogram(Protocol):
 
 
 class Metrics:
-    """What is counted and measured, through OpenTelemetry; nothing unless the environment asks for it.
+    """The metrics of a process. They are off unless the environment enables them.
 
-    It does with `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and their like, or by
-    `opentelemetry-instrument`. Only then OpenTelemetry is imported: it costs more than anything else at
-    start.
+    `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT` and similar variables enable them, as does
+    `opentelemetry-instrument`. Only then is OpenTelemetry imported: its import takes longer than any other step of
+    the start.
     """
 
     def __init__(self, environ: Mapping[str, str], instance: str) -> None:
-        """`instance` tells apart the processes of a service that report to one place."""
+        """Set up the exporters. `instance` distinguishes the processes of a service that report to one place."""
         self._meter: Any = None
         self._provider: Any = None
         exporters = find_exporters(environ)
@@ -47,12 +47,12 @@ class Metrics:
             self._meter, self._provider = _meter(exporters, instance)
 
     def close(self) -> None:
-        """Report for the last time, for a second at most: an exporter that is away is not waited for.
+        """Export the last metrics, within one second: an unreachable exporter does not delay the shutdown.
 
-        Blocks the event loop; call it when nothing else is left to do.
+        Blocks the event loop, so call it as the last step.
         """
         if self._provider is not None:
-            # A daemon: the end of the process does not wait for it either.
+            # A daemon thread does not delay the end of the process either.
             last = threading.Thread(target=self._provider.shutdown, args=(_LAST_REPORT * 1000,), daemon=True)
             last.start()
             last.join(_LAST_REPORT)
@@ -63,14 +63,14 @@ class Metrics:
             self._provider = None
 
     def counter(self, name: str, description: str) -> Counter | None:
-        """A counter; None: nobody asks."""
+        """Return a counter, or None if metrics are off."""
         if self._meter is None:
             return None
         counter: Counter = self._meter.create_counter(name, "1", description)
         return counter
 
     def histogram(self, name: str, description: str, boundaries: Sequence[float]) -> Histogram | None:
-        """A histogram of seconds; None: nobody asks."""
+        """Return a histogram of seconds, or None if metrics are off."""
         if self._meter is None:
             return None
         histogram: Histogram = self._meter.create_histogram(
@@ -79,7 +79,7 @@ class Metrics:
         return histogram
 
     def gauge(self, name: str, description: str, read: Callable[[], float], unit: str = "1") -> None:
-        """Something that `read` looks up whenever it is asked for, in another thread."""
+        """Register a gauge. At each export another thread calls `read` for its value."""
         if self._meter is not None:
             from opentelemetry.metrics import Observation
 
@@ -87,9 +87,10 @@ class Metrics:
 
 
 def find_exporters(environ: Mapping[str, str]) -> list[Any]:
-    """The classes of the exporters that the environment asks for, if they are ours to set up.
+    """Return the exporter classes that the environment names.
 
-    Raises `ConfigurationError` for one that is not installed.
+    Returns none under `opentelemetry-instrument`, which sets up the exporters itself. Raises `ConfigurationError` for
+    an exporter that is not installed.
     """
     if not _is_enabled(environ) or _is_instrumented():
         return []
@@ -114,7 +115,7 @@ _LAST_REPORT: Final = 1
 
 
 def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
-    """A meter, and its provider if it is ours to shut down."""
+    """Return a meter, and its provider if `Metrics` must shut it down."""
     from opentelemetry.metrics import get_meter, set_meter_provider
 
     provider = None
@@ -130,7 +131,7 @@ def _meter(exporters: Sequence[Any], instance: str) -> tuple[Any, Any]:
         resource = Resource({SERVICE_NAME: "token-service", SERVICE_INSTANCE_ID: instance})
         if not str(Resource.create().attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = Resource({SERVICE_INSTANCE_ID: instance})
-        # At exit it would wait for the exporters for as long as they like.
+        # At exit the provider would wait for the exporters without a limit.
         provider = MeterProvider(readers, Resource.create().merge(resource), shutdown_on_exit=False)
         set_meter_provider(provider)
     return get_meter("token_service"), provider
@@ -142,6 +143,6 @@ def _exporter(name: str) -> Any:
     for point in entry_points(group="opentelemetry_metrics_exporter", name=name):
         return point.load()
     raise ConfigurationError(
-        f"OTEL_METRICS_EXPORTER is {name!r}, but there is no such exporter here; install the package that has it "
+        f"OTEL_METRICS_EXPORTER is {name!r}, but no such exporter is installed; install the package that has it "
         f"(`opentelemetry-exporter-{name}`), or set OTEL_METRICS_EXPORTER=none"
     )

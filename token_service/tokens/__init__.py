@@ -1,1 +1,1 @@
-"""What a token is: formats, verification, revocation. Pure: no I/O, no clock, no randomness."""
+"""Tokens: formats, verification, revocation. The package has no I/O, no clock and no randomness."""

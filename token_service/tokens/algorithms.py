@@ -1,6 +1,4 @@
-"""The signature algorithms, each bound to one type of key (RFC 7518, section 3; RFC 8037; RFC 8725, section
-3.1).
-"""
+"""The signature algorithms, each bound to one key type (RFC 7518, section 3; RFC 8037; RFC 8725, section 3.1)."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ from token_service.tokens.secret import Secret
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
-"""A larger modulus would make every verification a denial of service."""
+"""The limit of the modulus: with a larger one each verification takes so long that it denies service."""
 RSA_SIZES = (2048, 3072, 4096)
-"""Bits a new RSA key may have."""
+"""The sizes of new RSA keys, in bits."""
 MIN_HMAC_BYTES = 32
 
 
 class Algorithm(StrEnum):
-    """What may sign a token. There is no `none`."""
+    """The algorithms that may sign a token. `none` is not one of them."""
 
     RS256 = "RS256"
     ES256 = "ES256"
@@ -39,7 +37,7 @@ class Algorithm(StrEnum):
 
 VerificationKeyMaterial: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Secret
 Verify: TypeAlias = Callable[[bytes, bytes], bool]
-"""`verify(signature, signing_input)`: whether the signature is good. Raises nothing."""
+"""`verify(signature, signing_input)` returns whether the signature is valid. It raises nothing."""
 
 _PKCS1V15 = PKCS1v15()
 _SHA256 = SHA256()
@@ -47,7 +45,7 @@ _ECDSA_SHA256 = ECDSA(_SHA256)
 
 
 def algorithm_of(material: VerificationKeyMaterial) -> Algorithm:
-    """The one algorithm a key may be used with. Raises `ValueError` for a key too weak or of another kind."""
+    """Return the one algorithm of a key. Raises `ValueError` for a key that is too weak or of an unsupported type."""
     if isinstance(material, RSAPublicKey):
         if not MIN_RSA_BITS <= material.key_size <= MAX_RSA_BITS:
             raise ValueError(
@@ -68,7 +66,7 @@ def algorithm_of(material: VerificationKeyMaterial) -> Algorithm:
 
 
 def verifier_for(material: VerificationKeyMaterial) -> Verify:
-    """A function that verifies signatures of this key with the key's one algorithm."""
+    """Return a function that verifies signatures of a key with the one algorithm of the key."""
     algorithm_of(material)
     if isinstance(material, RSAPublicKey):
         return _rs256(material)
@@ -80,7 +78,7 @@ def verifier_for(material: VerificationKeyMaterial) -> Verify:
 
 
 def verifier_for_any(materials: Sequence[VerificationKeyMaterial]) -> Verify:
-    """A function that verifies signatures of any of these keys, tried in their order."""
+    """Return a function that verifies a signature with each key in order until one matches."""
     verifiers = tuple(map(verifier_for, materials))
     if len(verifiers) == 1:
         return verifiers[0]

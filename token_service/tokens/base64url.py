@@ -1,4 +1,4 @@
-"""Base64url without padding (RFC 7515, section 2), strictly: one text for each byte string."""
+"""Strict base64url without padding (RFC 7515, section 2): each byte string has exactly one text."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ _TO_STANDARD: Final = bytes(
     for byte in range(256)
 )
 
-# The characters that may come last, by what is left over beside whole groups of four: the bits beyond the
-# last byte are zero.
+# The valid last characters, by the length of the text modulo four: the bits after the last byte are zero.
 _LAST: Final = (frozenset(_URL_ALPHABET), frozenset(b""), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
 _QUOTED: Final = (b'"%b"', b"", b'"%b=="', b'"%b="')
 
-# msgspec decodes the base64 of a JSON string three times as fast as binascii does. What reaches it is made of
-# the alphabet and the padding alone, so there is nothing a JSON string could escape.
+# msgspec decodes the base64 of a JSON string three times as fast as binascii does. Its input has only characters of
+# the alphabet and padding, so no JSON escape is possible.
 _decode_quoted = msgspec.json.Decoder(bytes).decode
 
 
 def encode(data: bytes) -> str:
-    """Text of `data`, without padding."""
+    """Return the base64url text of `data`, without padding."""
     return b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def decode(text: bytes) -> bytes:
-    """Bytes of `text`.
+    """Return the bytes of `text`.
 
-    Raises `ValueError` for anything but the canonical text: padding, line breaks, characters of other
-    alphabets and non-zero trailing bits are refused, so that no two texts mean the same bytes.
+    Raises `ValueError` for every text that is not canonical: padding, line breaks, characters of other alphabets and
+    non-zero trailing bits are refused, so no two texts decode to the same bytes.
     """
     if not text:
         return b""

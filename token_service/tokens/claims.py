@@ -1,7 +1,7 @@
-"""What a verified token says (RFC 7519, RFC 9068, OpenID Connect Core 1.0).
+"""The claims of a verified token (RFC 7519, RFC 9068, OpenID Connect Core 1.0).
 
-All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section 2). A whole number is an
-`int`, however the token writes it (`1.7e9` too); one with a fraction is a `float`. This service issues whole
+All times are NumericDates: seconds since the Unix epoch, UTC (RFC 7519, section 2). A whole number becomes an `int`
+in every notation (also `1.7e9`). A number with a fraction becomes a `float`. The token service itself issues whole
 numbers only.
 """
 
@@ -20,18 +20,19 @@ from token_service.tokens.fingerprint_set import Mark, mark_of
 from token_service.tokens.strict_json import decode_object, encode
 
 MAX_NUMERIC_DATE: Final = 253402300799
-"""The last second of the year 9999; a number beyond it is no time."""
+"""The last second of the year 9999. A larger number is not accepted as a time."""
 
 MAX_ACCESS_TOKEN_TTL: Final = 3600
-"""Seconds. No JWT issued here lives longer, whatever the policy says, so a revocation may be forgotten after
-it.
+"""The longest lifetime of a JWT of the token service, in seconds; a policy can't exceed it.
+
+A revocation may be forgotten after this time.
 """
 
 RESERVED_CLAIMS: Final = frozenset(
     "iss sub aud exp nbf iat jti client_id scope scp sid auth_ctx cnf rev "
     "nonce at_hash c_hash s_hash auth_time acr amr azp act may_act events token_use typ".split()
 )
-"""Claims the service sets itself, or whose meaning others rely on: never taken from a request."""
+"""Claims that are never taken from a request: the token service sets them, or recipients rely on their meaning."""
 
 
 class TokenKind(IntEnum):
@@ -45,19 +46,19 @@ class TokenKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuthContext:
-    """How the subject was authenticated."""
+    """The authentication of the subject."""
 
     acr: str = ""
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
-    """A NumericDate in whole seconds: a fraction is cut off, so that it is never later than what the token says."""
+    """A NumericDate in whole seconds. A fraction is cut off, so the time is never later than in the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The key a token is bound to (RFC 7800): a DPoP key's `jkt` or a certificate's `x5t#S256`.
+    """The key a token is bound to (RFC 7800): the `jkt` of a DPoP key or the `x5t#S256` of a certificate.
 
-    Both empty: a bearer.
+    Both are empty for a bearer token.
     """
 
     jkt: str = ""
@@ -69,7 +70,7 @@ class Confirmation:
 
 @final
 class _Seal:
-    """Whoever has it may make `VerifiedClaims`. A class, so that copies of claims keep theirs."""
+    """The proof that `VerifiedClaims` come from this module. It is a class, so copies of claims keep the same seal."""
 
 
 _InRange: Final = msgspec.Meta(ge=0, le=MAX_NUMERIC_DATE)
@@ -78,7 +79,7 @@ _Date: TypeAlias = _WholeDate | Annotated[float, _InRange]
 
 
 class _Payload(msgspec.Struct, gc=False):
-    """The types of the claims that are checked; all others may be anything."""
+    """The types of the checked claims. All other claims may have any type."""
 
     iss: str
     sub: str
@@ -95,9 +96,9 @@ class _Payload(msgspec.Struct, gc=False):
 
 
 class _UsualPayload(_Payload, gc=False, omit_defaults=True):
-    """An access token's claims in the order this service writes them. Custom ones come after them."""
+    """The claims of an access token in the order the token service writes them. Custom claims follow them."""
 
-    exp: _WholeDate  # redefined where they are: the order stays
+    exp: _WholeDate  # a redefined field keeps its place in the order
     iat: _WholeDate
     nbf: _WholeDate = 0
     auth_ctx: dict[str, str | int | list[str]] | msgspec.UnsetType = msgspec.UNSET
@@ -111,14 +112,14 @@ _convert = msgspec.convert
 
 @final
 class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
-    """Claims of a JWT whose signature was verified. Only a `Verifier` can make one.
+    """The claims of a JWT whose signature was verified. Only a `Verifier` can make them.
 
-    The attributes are what every check needs; `auth_context`, `confirmation` and `custom_claims` are read
-    from the payload when they are asked for.
+    The attributes are the claims that every check needs. `auth_context`, `confirmation` and `custom_claims` are read
+    from the payload on access.
     """
 
-    # Nothing in it refers back to it, so the garbage collector need not look at the thousands a validator
-    # keeps.
+    # The claims are part of no reference cycle, so the garbage collector need not scan the thousands of them that a
+    # validator keeps.
 
     _seal: type[_Seal]
     kind: TokenKind
@@ -138,7 +139,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     expire_time: int | float
     """`exp`."""
     revision: int | None
-    """`rev`: the revocation sequence the issuer had seen; None in a token of another issuer."""
+    """`rev`: the seen sequence of the token; None in a token of another issuer."""
     _payload: Mapping[str, Any] | None = None
     _token_mark: Mark | None = None
     _session_mark: Mark | None = None
@@ -149,7 +150,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """All claims, as they were signed."""
+        """All claims, as signed."""
         payload = self._payload
         if payload is None:
             payload = self._payload = decode_object(self._encoded)
@@ -173,7 +174,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
 
     @property
     def auth_context(self) -> AuthContext | None:
-        """How the subject was authenticated; None if the token does not say."""
+        """The authentication of the subject; None if the token does not describe it."""
         source = self.payload.get("auth_ctx") if self.kind is TokenKind.ACCESS else self.payload
         if not isinstance(source, dict):
             return None
@@ -189,7 +190,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
 
     @property
     def confirmation(self) -> Confirmation:
-        """The key the token is bound to."""
+        """The key the token is bound to; empty for a bearer token."""
         cnf = self.payload.get("cnf")
         if not isinstance(cnf, dict):
             return _BEARER
@@ -209,13 +210,13 @@ def seal_claims(
     data: bytes,
     kind: TokenKind,
     key_id: str,
-    profiled: bool,  # noqa: FBT001  # a keyword costs a tenth of a microsecond, and one caller knows
+    profiled: bool,  # noqa: FBT001  # a keyword costs a tenth of a microsecond; the one caller passes it by position
 ) -> VerifiedClaims:
-    """Claims of a payload whose signature the caller has verified. For `Verifier` alone.
+    """Return the claims of a payload whose signature is verified. Only `Verifier` may call this function.
 
-    `profiled`: the token says it follows RFC 9068, so it must have what section 2.2 demands. Raises
-    `InvalidTokenError(MALFORMED)` if it is not one JSON object, a claim has the wrong type or a required one
-    is missing.
+    `profiled` means that the `typ` of the token promises RFC 9068, so the claims of its section 2.2 are required.
+    Raises `InvalidTokenError(MALFORMED)` if the payload is not one JSON object, a claim has the wrong type or a
+    required claim is missing.
     """
     typed = _usual(data) if profiled else None
     if typed is None:
@@ -223,7 +224,7 @@ def seal_claims(
     client_id, audience, scope = typed.client_id, typed.aud, typed.scope
     if profiled and not (client_id and typed.jti):
         raise malformed("client_id or jti is missing")
-    return VerifiedClaims(  # by position: names take as long again
+    return VerifiedClaims(  # by position: names would double the time
         _Seal,
         kind,
         key_id,
@@ -243,10 +244,10 @@ def seal_claims(
 
 
 def _usual(data: bytes) -> _Payload | None:
-    """The claims in `data` if they are written just as this service does it; None if a closer look is needed.
+    """Return the claims in `data` if the token service would write the same bytes, else None.
 
-    Writing them again gives the same bytes then, so there is nothing that another reader could take another
-    way, such as a name that comes twice. This takes half the time of `_typed`.
+    If encoding the claims again gives the same bytes, no other parser can read them differently, e.g. because of a
+    duplicate name. This check takes half the time of `_typed`, which decides all other cases.
     """
     try:
         typed = _decode_usual(data)
@@ -265,7 +266,7 @@ def _typed(data: bytes) -> _Payload:
     try:
         typed = _convert(decode_object(data), _Payload)
     except msgspec.ValidationError as error:
-        raise malformed(str(error)) from None  # names the claim and the types, never a value
+        raise malformed(str(error)) from None  # the message names the claim and the types, never a value
     except ValueError:
         raise malformed("the payload is not a JSON object") from None
     typed.exp, typed.iat, typed.nbf = _whole(typed.exp), _whole(typed.iat), _whole(typed.nbf)
@@ -273,12 +274,12 @@ def _typed(data: bytes) -> _Payload:
 
 
 def _whole(date: float) -> int | float:
-    """An `int` where there is no fraction."""
+    """Return an `int` if the date has no fraction, else the date itself."""
     return int(date) if date == int(date) else date
 
 
 def malformed(message: str) -> InvalidTokenError:
-    """The error for a token that breaks the rules of its format."""
+    """Return the error for a token that breaks the rules of its format."""
     return InvalidTokenError(InvalidReason.MALFORMED, message)
 
 
@@ -287,7 +288,7 @@ _SHORT_SCOPE: Final = 256
 
 @lru_cache(maxsize=4096)
 def _scopes(scope: str) -> frozenset[str]:
-    """Few texts stand in very many tokens."""
+    """Return the scopes of a text. The result is cached, because most tokens share few texts."""
     return frozenset(scope.split(" ")) if scope else frozenset()
 
 

@@ -1,4 +1,4 @@
-"""A set of 8-byte fingerprints in about 13 bytes each, looked up almost as fast as in a `set`."""
+"""A set of 8-byte fingerprints that takes about 13 bytes per entry, with lookups almost as fast as in a `set`."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from typing import Final, TypeAlias
 
 WIDTH: Final = 8
 _PREFIX_BITS: Final = 30  # one digit of a Python int, so that shifting it is cheap
-_PART_SIZE: Final = 8192  # fingerprints packed without a pause
-_SLOT_SIZE: Final = 24  # fingerprints a slot, on average and at most: fewer cost memory, more cost time
+_PART_SIZE: Final = 8192  # fingerprints packed in one step
+_SLOT_SIZE: Final = 24  # largest average of fingerprints per slot: fewer cost memory, more cost time
 
 _sha256 = hashlib.sha256
 _first_word = Struct(">I").unpack_from
 
 Mark: TypeAlias = tuple[str, int]
-"""A fingerprint made ready to be looked up: one character a byte, and its first 30 bits as a number."""
+"""A fingerprint prepared for lookups: a text with one character per byte, and its first 30 bits as a number."""
 
 
 def fingerprint(identifier: str) -> bytes:
-    """What stands for a token or session id in a packed set: the first 8 bytes of its SHA-256."""
+    """Return the fingerprint of a token or session id: the first 8 bytes of its SHA-256."""
     return _sha256(identifier.encode()).digest()[:WIDTH]
 
 
 def mark_of(identifier: str) -> Mark:
-    """The mark of a token or session id."""
+    """Return the mark of a token or session id."""
     digest = _sha256(identifier.encode()).digest()
     return str(digest[:WIDTH], "latin-1"), _first_word(digest)[0] >> 2
 
 
 def to_mark(fingerprint: bytes) -> Mark:
-    """The mark of a fingerprint."""
+    """Return the mark of a fingerprint."""
     return str(fingerprint, "latin-1"), _first_word(fingerprint)[0] >> 2
 
 
 class FingerprintSet:
-    """Grows by single fingerprints or sorted blocks; never shrinks: drop it whole.
+    """A set that grows by single fingerprints or sorted blocks. It never shrinks: its owner drops the whole set.
 
-    The fingerprints lie in slots chosen by their first bits, each slot one text. Text, because searching for
-    a text in a text is a single operation of the interpreter where bytes need a method call.
+    The first bits of a fingerprint choose its slot, and each slot is one text. Slots are texts, because the search
+    for a text in a text is one operation of the interpreter, whereas bytes need a method call.
 
-    One thread may add while others look up: a slot and the table are replaced whole, so a lookup never waits
-    and never misses what was added before it began.
+    One thread may add while other threads look up. A slot and the table are replaced as a whole, so a lookup never
+    waits and finds every fingerprint added before the lookup began.
     """
 
     __slots__ = ("_count", "_sorted", "_table")
 
     def __init__(self) -> None:
         self._table: tuple[list[str], int] = [""], _PREFIX_BITS
-        """The slots, and how far to shift a prefix to get the number of its slot."""
+        """The slots, and the shift that turns a prefix into the number of its slot."""
         self._count = 0
         self._sorted = True
 
     def has(self, mark: Mark) -> bool:
-        """Whether the fingerprint of this mark is in the set."""
+        """Return whether the fingerprint of a mark is in the set."""
         text, prefix = mark
         slots, shift = self._table
         slot = slots[prefix >> shift]
@@ -88,13 +88,13 @@ class FingerprintSet:
     def update_packed(self, block: bytes) -> None:
         """Add a block of concatenated fingerprints in ascending order without repetitions.
 
-        Raises `ValueError` if it is not that.
+        Raises `ValueError` for any other block.
         """
         if len(block) % WIDTH:
-            raise ValueError("a block is a multiple of 8 bytes")
+            raise ValueError("the length of a block must be a multiple of 8 bytes")
         values = _numbers(block)
         if not all(map(lt, values, islice(values, 1, None))):
-            raise ValueError("a block is in ascending order")
+            raise ValueError("the fingerprints of a block must be in ascending order")
         if not values:
             return
         if not self._count:
@@ -105,8 +105,9 @@ class FingerprintSet:
             self._rebuild(self._values())
 
     def pack(self) -> Iterator[bytes]:
-        """All fingerprints in ascending order, some thousands at a time, concatenated; of those added
-        meanwhile, some.
+        """Yield all fingerprints in ascending order, in concatenated parts of some thousands each.
+
+        Fingerprints added during the iteration may be missing.
         """
         slots, _ = self._table
         step = _PART_SIZE // _SLOT_SIZE
@@ -133,12 +134,12 @@ class FingerprintSet:
             at = end
 
     def _values(self) -> array[int]:
-        """All fingerprints as numbers in ascending order."""
+        """Return all fingerprints as numbers in ascending order."""
         values = _numbers("".join(self._table[0]).encode("latin-1"))
         return values if self._sorted else array("Q", sorted(values))
 
     def _rebuild(self, values: array[int]) -> None:
-        """Publish a table of these fingerprints, which are in ascending order."""
+        """Replace the table by one of these fingerprints, given in ascending order."""
         slot_bits = min(_PREFIX_BITS, (max(0, len(values) - 1) // _SLOT_SIZE).bit_length())
         text = _text(values)
         slots, at = [], 0
@@ -154,7 +155,7 @@ class FingerprintSet:
 
 
 def _aligned(slot: str, text: str) -> bool:
-    """Whether one of the slot's fingerprints is `text`, which may lie astride two of them as well."""
+    """Return whether `text` is a fingerprint of the slot, and not only a match that spans two fingerprints."""
     at = slot.find(text)
     while at >= 0 and at % WIDTH:
         at = slot.find(text, at + 1)

@@ -1,4 +1,4 @@
-"""From fingerprints of names to how far back they are revoked, in about 35 bytes each."""
+"""A map from the fingerprint of a name to its revocation floor, in about 35 bytes per record."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from typing import Final, TypeAlias
 from token_service.tokens.fingerprint_set import WIDTH, Mark
 
 _PREFIX_BITS: Final = 30
-_SLOT_SIZE: Final = 24  # records a slot, on average and at most: fewer cost memory, more cost time
+_SLOT_SIZE: Final = 24  # largest average of records per slot: fewer cost memory, more cost time
 
 _record = Struct(">Qd")
 RECORD: Final = _record.size
 
 _Slot: TypeAlias = tuple[str, bytes, tuple[bytes, ...]]
-"""Fingerprints, one character a byte; their records in the same order; their names, if they are kept."""
+"""Fingerprints with one character per byte, their records in the same order, and their names, if kept."""
 _EMPTY: Final[_Slot] = ("", b"", ())
 
 
 class FloorMap:
-    """Grows by single records; never shrinks: drop it whole.
+    """A map that grows by single records. It never shrinks: its owner drops the whole map.
 
-    A record is a sequence and a time: what is older by either is revoked. Names with one fingerprint share
-    what revokes as much as both: a collision revokes too much, never too little. It takes 2^32 tries to make
-    two names that collide, and 2^64 to make one that collides with a given name.
+    A record is a sequence and a time: tokens older than either are revoked. Names with the same fingerprint share
+    the later sequence and the later time, so a collision revokes too much, never too little. It takes 2^32 tries to
+    make two names that collide, and 2^64 to make one that collides with a given name.
 
-    One thread may add while others look up: slots and tables are replaced whole. A table that has become too
-    small is copied into a larger one a slot at a time, so no single addition takes long.
+    One thread may add while other threads look up: slots and tables are replaced as a whole. A table that is too
+    small is copied into a larger table one slot per addition, so no single addition takes long.
     """
 
     __slots__ = ("_copied", "_count", "_larger", "_table")
 
     def __init__(self) -> None:
         self._table: tuple[list[_Slot], int] = [_EMPTY], _PREFIX_BITS
-        """The slots, and how far to shift a prefix to get the number of its slot."""
+        """The slots, and the shift that turns a prefix into the number of its slot."""
         self._larger: list[_Slot] = []
-        """A table of twice as many slots in the making."""
+        """The unfinished next table, with twice as many slots."""
         self._copied = 0
-        """How many slots of `_table` are in `_larger`."""
+        """The number of slots of `_table` already copied to `_larger`."""
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def find(self, mark: Mark) -> tuple[int, float] | None:
-        """The sequence and time of a name; None if it has none."""
+        """Return the sequence and time of a name, or None if the map has no record of it."""
         text, prefix = mark
         slots, shift = self._table
         keys, records, _ = slots[prefix >> shift]
@@ -55,7 +55,7 @@ class FloorMap:
         return None if at < 0 else _record.unpack_from(records, at * RECORD)
 
     def join(self, mark: Mark, sequence: int, time: float, name: bytes | None = None) -> None:
-        """Let what a name is revoked by be at least this."""
+        """Raise the sequence and the time of a name to at least these values."""
         text, prefix = mark
         slots, shift = self._table
         number = prefix >> shift
@@ -80,12 +80,13 @@ class FloorMap:
         slots[number] = keys, records, names
         if self._copied > number:
             self._copy(number)
-        if self._count > len(slots) * _SLOT_SIZE:  # remains so until the larger table is complete
+        if self._count > len(slots) * _SLOT_SIZE:  # stays true until the larger table is complete
             self._grow()
 
     def records(self) -> Iterator[tuple[bytes, int, float, bytes]]:
-        """Fingerprint, sequence, time and name (empty if names are not kept) of each record; of those added
-        meanwhile, some.
+        """Yield fingerprint, sequence, time and name (empty if names are not kept) of each record.
+
+        Records added during the iteration may be missing.
         """
         slots, _ = self._table
         for keys, records, names in slots:
@@ -106,7 +107,7 @@ class FloorMap:
             self._copied = 0
 
     def _copy(self, number: int) -> None:
-        """Split a slot in two by the next bit of its prefixes."""
+        """Split a slot of the table into two slots of the larger table, by the next bit of the prefixes."""
         _, shift = self._table
         keys, records, names = self._table[0][number]
         byte, bit = divmod(_PREFIX_BITS - shift, 8)
@@ -123,8 +124,8 @@ class FloorMap:
 
 
 def _position(keys: str, text: str, start: int) -> int:
-    """The number of the first fingerprint from `start` on that is `text`; -1: none is."""
+    """Return the index of the first fingerprint equal to `text`, at or after index `start`; -1 if none is equal."""
     at = keys.find(text, start * WIDTH)
-    while at >= 0 and at % WIDTH:  # astride two of them
+    while at >= 0 and at % WIDTH:  # the match spans two fingerprints
         at = keys.find(text, at + 1)
     return at // WIDTH

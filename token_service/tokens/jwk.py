@@ -24,15 +24,15 @@ _MAX_MEMBER = 16 * 1024
 
 
 class UnusableKeyError(ValueError):
-    """A JWK that must not verify tokens; the message says why."""
+    """A JWK that must not verify tokens. The message names the reason."""
 
 
 class WeakKeyError(UnusableKeyError):
-    """A JWK that was meant to verify tokens and is too weak for it."""
+    """A JWK meant to verify tokens but too weak for it."""
 
 
 def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
-    """The JWK of a public key, with `use`, `alg` and its thumbprint as `kid`.
+    """Return the JWK of a public key, with `use`, `alg` and its thumbprint as `kid`.
 
     Raises `ValueError` for a secret.
     """
@@ -51,17 +51,17 @@ def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """SHA-256 thumbprint of a JWK (RFC 7638), base64url, 43 characters."""
+    """Return the SHA-256 thumbprint of a JWK (RFC 7638) as base64url, 43 characters."""
     members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}  # already in lexicographic order
     return encode(hashlib.sha256(strict_json.encode(members)).digest())
 
 
 def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, VerificationKeyMaterial]:
-    """The `kid`, the algorithm and the key of a JWK that may verify tokens.
+    """Return the `kid`, the algorithm and the key of a JWK that may verify tokens.
 
-    Raises `UnusableKeyError` for a JWK without `kid`, meant for encryption or anything but verifying, with
-    private members, of a type or size not supported, or whose `alg` is not the one algorithm of its key, and
-    `WeakKeyError` for an RSA key that anybody can break.
+    Raises `UnusableKeyError` for a JWK without `kid`, with a use other than to verify signatures, with private
+    members, of an unsupported type or size, or with an `alg` other than the one algorithm of its key. Raises
+    `WeakKeyError` for an RSA key that an attacker can break.
     """
     for name, value in jwk.items():
         if isinstance(value, str) and len(value) > _MAX_MEMBER:
@@ -108,7 +108,7 @@ def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:
 
 def _rsa_key(modulus: str, exponent: str) -> RSAPublicKey:
     numbers = RSAPublicNumbers(from_base64url_uint(exponent), from_base64url_uint(modulus))
-    # First, for it says what is wrong where the library only finds the numbers invalid.
+    # This check comes first, because the library only reports that the numbers are invalid.
     weakness = weakness_of(numbers)
     if weakness is not None:
         raise WeakKeyError(weakness)

@@ -1,4 +1,4 @@
-"""The keys that verify one issuer's tokens: an immutable set, swapped whole."""
+"""The keys that verify the tokens of one issuer: an immutable set, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, 
 from token_service.tokens.jwk import UnusableKeyError, WeakKeyError, parse_public_jwk
 
 MAX_KEYS_OF_ONE_NAME: Final = 4
-"""Keys with the same `kid` and algorithm that are tried for one signature. It bounds what a token that
-verifies with none of them costs.
+"""Keys with the same `kid` and algorithm that are tried for one signature.
+
+The limit bounds the cost of a token that none of them verifies.
 """
 _MAX_SHOWN: Final = 80
 _NO_KEYS: Final[Mapping[str, VerificationKey]] = {}
@@ -19,7 +20,7 @@ _NO_KEYS: Final[Mapping[str, VerificationKey]] = {}
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """What verifies one algorithm's signatures under one `kid`: one key, or a few that share the name."""
+    """The verification of one algorithm under one `kid`: by one key, or by several keys that share the `kid`."""
 
     key_id: str
     algorithm: Algorithm
@@ -27,19 +28,19 @@ class VerificationKey:
 
     @classmethod
     def of(cls, key_id: str, algorithm: Algorithm, *materials: VerificationKeyMaterial) -> VerificationKey:
-        """The verification key for key material."""
+        """Return the verification key of key material."""
         return cls(key_id, algorithm, verifier_for_any(materials))
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedKey:
-    """A JWK that was left out of a key set."""
+    """A JWK left out of a key set."""
 
     key_id: str
-    """Its `kid` as Python writes it, shortened: it may be anything."""
+    """The `repr` of the `kid`, shortened, because the `kid` may be any value."""
     why: str
     weak: bool
-    """Whether it was meant to verify tokens and is too weak for it."""
+    """Whether the key is meant to verify tokens but too weak for it."""
 
 
 class KeySet:
@@ -58,11 +59,11 @@ class KeySet:
 
     @classmethod
     def from_jwks(cls, jwks: Iterable[Mapping[str, Any]], revision: int = 0) -> KeySet:
-        """The usable keys among `jwks`. A key that must not verify is left out (RFC 7517, section 5).
+        """Return the set of usable keys of `jwks`. A key that must not verify is left out (RFC 7517, section 5).
 
-        Keys of different types may share a `kid` (RFC 7517, section 4.5): the token's `alg` chooses. A
-        signature under a `kid` that several keys of one type share is good if any of them made it, for each is
-        a key of this issuer; those beyond `MAX_KEYS_OF_ONE_NAME` are left out. One key listed twice is one key.
+        Keys of different types may share a `kid` (RFC 7517, section 4.5): the `alg` of the token chooses the key. If
+        several keys of one type share a `kid`, a signature is valid if any of them made it, because all are keys of
+        this issuer. At most `MAX_KEYS_OF_ONE_NAME` such keys are kept. A key listed twice counts once.
         """
         materials: dict[tuple[str, Algorithm], list[VerificationKeyMaterial]] = {}
         refused: list[RefusedKey] = []
@@ -84,7 +85,7 @@ class KeySet:
         return cls(keys, revision, tuple(refused))
 
     def get(self, key_id: str) -> Mapping[str, VerificationKey]:
-        """The keys with this `kid`, by algorithm; empty if none is in the set."""
+        """Return the keys with this `kid` by algorithm; empty if the set has none."""
         return self._keys.get(key_id, _NO_KEYS)
 
     def __iter__(self) -> Iterator[VerificationKey]:

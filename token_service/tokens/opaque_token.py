@@ -1,15 +1,15 @@
-"""Refresh and session tokens: opaque references that prove their own authenticity.
+"""Refresh and session tokens: opaque references with a MAC that proves their authenticity.
 
 A token is `rt_` or `st_` followed by the base64url text of
 
     version (1 byte) || key version (2) || session id (16) || generation (4) || secret (32) || MAC (16)
 
-with big-endian integers. The MAC is HMAC-SHA-256, cut to 128 bits, over the prefix and everything before it,
-so a forgery is refused without a look into the database and an authentic token of an older generation is
-known for what it is. The database keeps the SHA-256 of the secret only.
+with big-endian integers. The MAC is HMAC-SHA-256, cut to 128 bits, over the prefix and all fields before the MAC. A
+forgery is therefore refused without a database query, and an authentic token of an older generation is recognized.
+The database keeps only the SHA-256 of the secret.
 
-The next secret is derived from the current one. A retry that presents the superseded token thus gets the very
-same successor, and no raw secret is ever stored.
+The next secret is derived from the current one. A retry with the superseded token therefore gets the same successor,
+and no raw secret is ever stored.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _TEXT_LENGTH: Final = -(-(_BODY.size + _MAC_BYTES) * 4 // 3)
 _PREFIXES: Final = {TokenKind.REFRESH: "rt_", TokenKind.SESSION: "st_"}
 _KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
 _RETRY_AFTER: Final = 1.0
-"""Seconds after which a token of a key not known yet may be tried again."""
+"""Seconds after which a caller may retry with a token of a key not yet known."""
 
 
 class OpaqueTokenError(ValueError):
-    """Not an authentic token.
+    """The text is not an authentic token.
 
-    `forged` tells a well-formed text with a wrong MAC from one that is no token at all.
+    `forged` is true for a well-formed text with a wrong MAC, and false for a text that has not the form of a token.
     """
 
     def __init__(self, message: str, *, forged: bool) -> None:
@@ -51,32 +51,32 @@ class OpaqueTokenError(ValueError):
 
 
 class NewerKeyError(OpaqueTokenError):
-    """The token claims to be made with a newer key than any known. Anybody can claim that."""
+    """The token names a newer key than any known key. An attacker can write such a token too."""
 
     def __init__(self) -> None:
-        super().__init__("a newer key than any known", forged=True)
+        super().__init__("the token names a newer key than any known key", forged=True)
 
 
 @dataclass(frozen=True, slots=True)
 class MacKeys:
-    """The server's keys for opaque tokens by version, and the version new tokens get.
+    """The keys for opaque tokens by version, and the version of new tokens.
 
-    Older versions stay for as long as a session may live that has a token made with them.
+    An older key stays as long as any session with a token of that key may live.
     """
 
     keys: Mapping[int, Secret]
     active: int
     behind: bool = False
-    """Whether there are known to be newer keys than these, or it can't be known."""
+    """Whether newer keys than these exist or may exist."""
 
     def __post_init__(self) -> None:
         if self.active not in self.keys:
             raise ValueError("the active version is not among the keys")
 
     def key(self, version: int) -> Secret:
-        """The key of a version that is known to be real.
+        """Return the key of a version that is known to exist.
 
-        Raises `KeysStaleError` if it is not here: other nodes have it.
+        Raises `KeysStaleError` if this node does not have the key yet.
         """
         try:
             return self.keys[version]
@@ -86,22 +86,22 @@ class MacKeys:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueToken:
-    """A refresh or session token whose MAC was verified, or one made here."""
+    """A refresh or session token whose MAC was verified, or that this node made."""
 
     kind: TokenKind
     key_version: int
     session_id: UUID
     generation: int
-    """How often the session's refresh token was rotated before this one; 0 for session tokens."""
+    """The number of rotations of the refresh token before this one; 0 for session tokens."""
     secret: Secret
 
     @property
     def secret_hash(self) -> bytes:
-        """What the database keeps: SHA-256 of the secret, 32 bytes."""
+        """The SHA-256 of the secret, 32 bytes: the only form that the database keeps."""
         return hashlib.sha256(self.secret.reveal()).digest()
 
     def format(self, keys: MacKeys) -> str:
-        """The token's text. Raises `KeysStaleError`."""
+        """Return the text of the token. Raises `KeysStaleError`."""
         body = _BODY.pack(
             _FORMAT, self.key_version, self.session_id.bytes, self.generation, self.secret.reveal()
         )
@@ -109,7 +109,7 @@ class OpaqueToken:
         return prefix + base64url.encode(body + _mac(keys.key(self.key_version), prefix, body))
 
     def successor(self, keys: MacKeys, key_version: int) -> OpaqueToken:
-        """The next token of the family: always the same one for the same token and key version.
+        """Return the next token of the family: always the same one for the same token and key version.
 
         Raises `KeysStaleError`.
         """
@@ -120,19 +120,19 @@ class OpaqueToken:
 
 
 def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
-    """The authentic token in `text`; takes the same time wherever a MAC differs.
+    """Return the authentic token in `text`. The comparison of the MAC takes constant time.
 
-    Raises `OpaqueTokenError`, `NewerKeyError` among them, and instead of that one `KeysStaleError` if the
-    keys are behind: there the token may be as good as any.
+    Raises `OpaqueTokenError`. If the token names a newer key than any known key, raises `NewerKeyError`, or
+    `KeysStaleError` if the keys are behind, because the token may then be authentic.
     """
     prefix = text[:3]
     kind = _KINDS.get(prefix)
     if kind is None or len(text) != len(prefix) + _TEXT_LENGTH:
-        raise OpaqueTokenError("not an opaque token", forged=False)
+        raise OpaqueTokenError("the text is not an opaque token", forged=False)
     try:
         data = base64url.decode(text[3:].encode("ascii"))
     except ValueError:
-        raise OpaqueTokenError("not base64url", forged=False) from None
+        raise OpaqueTokenError("the token is not base64url", forged=False) from None
     body, mac = data[: _BODY.size], data[_BODY.size :]
     version, key_version, session_id, generation, secret = _BODY.unpack(body)
     key = keys.keys.get(key_version)
@@ -141,7 +141,7 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
             raise KeysStaleError(retry_after=_RETRY_AFTER)
         raise NewerKeyError
     if version != _FORMAT or key is None:
-        raise OpaqueTokenError("an unknown version", forged=True)
+        raise OpaqueTokenError("the token has an unknown version", forged=True)
     if not hmac.compare_digest(mac, _mac(key, prefix, body)):
         raise OpaqueTokenError("the MAC does not verify", forged=True)
     return OpaqueToken(kind, key_version, UUID(bytes=session_id), generation, Secret(secret))
@@ -150,15 +150,16 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
 def derive_first_secret(
     keys: MacKeys, key_version: int, kind: TokenKind, session_id: UUID, request_id: str
 ) -> Secret:
-    """The first secret of a session made with a `request_id`, so that a retry of the request gets the same
-    token. Raises `KeysStaleError`.
+    """Derive the first secret of a session from its `request_id`, so that a retry of the request gets the same token.
+
+    Raises `KeysStaleError`.
     """
     material = b"first" + bytes([kind]) + session_id.bytes + request_id.encode()
     return Secret(hmac.digest(keys.key(key_version).reveal(), material, "sha256"))
 
 
 def looks_opaque(text: str) -> bool:
-    """Whether `text` claims to be a refresh or a session token."""
+    """Return whether `text` has the prefix of a refresh or session token."""
     return text[:3] in _KINDS
 
 

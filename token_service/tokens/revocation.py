@@ -1,4 +1,4 @@
-"""One entry of the revocation log, and a place in it."""
+"""An entry of the revocation log, and a place in the log."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from enum import IntEnum
 from typing import Final
 
 MAX_LEEWAY: Final = 300
-"""Seconds a validator may allow for clocks that differ; revocations are remembered that much longer."""
+"""The largest leeway of a validator for differing clocks, in seconds. Revocations are kept that much longer."""
 
 _CURSOR = re.compile(r"([A-Za-z0-9_-]{8,32}):(0|[1-9][0-9]{0,18})")
 
 
 class RevocationTarget(IntEnum):
-    """What an entry revokes."""
+    """The kind of target of an entry."""
 
     TOKEN_ID = 1
     """One JWT, by its `jti`."""
     SESSION = 2
     """All tokens of a session, by its `sid`."""
     SUBJECT = 3
-    """What was issued for a subject before the entry."""
+    """All tokens issued for a subject before the entry."""
     CLIENT = 4
-    """What was issued to a client before the entry."""
+    """All tokens issued to a client before the entry."""
     KEY = 5
     """All tokens signed with a key, by its `kid`."""
     EVERYTHING = 6
-    """What was issued before the entry."""
+    """All tokens issued before the entry."""
 
 
 class RevocationReason(IntEnum):
-    """Why, numbered as in `token_service.proto`."""
+    """The reason of a revocation, numbered as in `token_service.proto`."""
 
     UNSPECIFIED = 0
     LOGOUT = 1
@@ -52,17 +52,17 @@ class Revocation:
     """The id of the target; empty for EVERYTHING."""
     revoke_time: float
     expire_time: float
-    """After this no token it could hit is valid."""
+    """The time after which every token that the entry revokes has expired."""
     reason: RevocationReason = RevocationReason.UNSPECIFIED
     token_expire_time: int | None = None
-    """`exp` of a revoked token id; None if it was not known."""
+    """`exp` of the token whose id is revoked; None if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A place in the log: all entries up to `sequence` of the log named `epoch`.
 
-    Means the same on every node.
+    A cursor has the same meaning on every node.
     """
 
     epoch: str
@@ -73,8 +73,8 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor in `text`. Raises `ValueError`."""
+        """Return the cursor in `text`. Raises `ValueError`."""
         match = _CURSOR.fullmatch(text)
         if match is None:
-            raise ValueError("not a cursor")
+            raise ValueError("the text is not a cursor")
         return cls(match[1], int(match[2]))

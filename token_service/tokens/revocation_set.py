@@ -1,10 +1,10 @@
-"""The live revocations, as servers and validators hold them.
+"""The live revocations, in a node and in a validator.
 
 Invariants:
-- whether a token is revoked depends on the entries applied, never on their order;
-- an entry is forgotten only when no token it could hit is valid any more;
-- `version` changes whenever a token that was not revoked may have become so, and no two sets of a process
-  ever have the same: a verdict reached at one version holds for as long as the version does.
+- whether a token is revoked depends on the applied entries, never on their order;
+- an entry is forgotten only after every token it revokes has expired;
+- `version` changes whenever a token may have become revoked, and no two sets of a process ever have the same
+  version: a verdict stays correct as long as the version is unchanged.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from token_service.tokens.floor_map import FloorMap
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
 TOKEN_BUCKET_SECONDS: Final = 64
-"""Token ids are kept by their token's `exp`, this many seconds a bucket."""
+"""Seconds per bucket of token ids, by the `exp` of the token."""
 SESSION_BUCKET_SECONDS: Final = 1024
-"""Session ids are kept by their entry's expiry, this many seconds a bucket. All are looked in; they are few.
-"""
+"""Seconds per bucket of session ids, by the expiry of the entry. A lookup searches all buckets; they are few."""
 UNKNOWN_EXPIRY: Final = 0
-"""The number of every bucket of token ids revoked without their token, which are always looked in.
+"""The bucket number of token ids revoked without a known `exp`. Every lookup searches these buckets.
 
-They are kept as session ids are, so that they expire too.
+The ids are kept by the expiry of the entry, as session ids are, so that they expire too.
 """
 
 FLOOR_BUCKET_SECONDS: Final = 2048
-"""Subjects and clients are kept by their entry's expiry, this many seconds a bucket. All are looked in."""
+"""Seconds per bucket of subjects and clients, by the expiry of the entry. A lookup searches all buckets."""
 
 _versions: Final = count(1)
 
@@ -50,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What is known of a subject or client where names are not kept."""
+    """The revocation floor of a subject or client without its name: tokens below it are revoked."""
 
     target: RevocationTarget
     fingerprint: bytes
@@ -60,7 +59,7 @@ class Floor:
 
 
 class _Floors:
-    """Subjects or clients by number of bucket, dropped bucket by bucket."""
+    """The floors of subjects or clients in numbered buckets, dropped bucket by bucket."""
 
     __slots__ = ("_buckets", "_names", "maps")
 
@@ -116,7 +115,7 @@ class _Floors:
 
 
 class _Buckets:
-    """Fingerprints by number of bucket, dropped bucket by bucket."""
+    """Fingerprints in numbered buckets, dropped bucket by bucket."""
 
     __slots__ = ("_expire_times", "all", "by_number")
 
@@ -154,7 +153,7 @@ class _Buckets:
 
 
 class RevocationSet:
-    """One thread applies entries; any thread may ask. Asking never waits."""
+    """The set of live revocations. One thread applies entries; any thread may look up. A lookup never waits."""
 
     __slots__ = (
         "_clients",
@@ -169,7 +168,7 @@ class RevocationSet:
     )
 
     def __init__(self, *, names: bool = False) -> None:
-        """`names`: keep those of subjects and clients, so that `entries` has them for others."""
+        """Create an empty set. `names` keeps the names of subjects and clients, so that `entries` yields them."""
         self.version = next(_versions)
         self._names = names
         self._tokens = _Buckets()
@@ -197,24 +196,24 @@ class RevocationSet:
             self._keys[entry.value] = _joined(self._keys.get(entry.value), entry)
         else:
             self._everything = _joined(self._everything, entry)
-        self.version = next(_versions)  # last: a verdict reached meanwhile belongs to the version before
+        self.version = next(_versions)  # last: a concurrent verdict belongs to the previous version
 
     def load(self, block: Block) -> None:
-        """Add a packed block. Raises `ValueError` if its fingerprints are not packed as they must be."""
+        """Add a packed block. Raises `ValueError` if its fingerprints are not in ascending order."""
         at = self._token_ids if block.target is RevocationTarget.TOKEN_ID else self._sessions.at
         at(block.bucket, block.expire_time).update_packed(block.fingerprints)
         self.version = next(_versions)
 
     def load_floor(self, floor: Floor) -> None:
-        """Add what another set that does not keep names knows of one."""
+        """Add a floor of a set without names."""
         (self._subjects if floor.target is RevocationTarget.SUBJECT else self._clients).load(floor)
         self.version = next(_versions)
 
     def find(self, claims: VerifiedClaims) -> RevocationTarget | None:
-        """By what the token is revoked; None if it is not."""
+        """Return the kind of entry that revokes the token, or None if the token is not revoked."""
         tokens = self._tokens.by_number
         if tokens:
-            ids = tokens.get(claims.expire_time // TOKEN_BUCKET_SECONDS)  # type: ignore[arg-type]  # 7.0 finds 7
+            ids = tokens.get(claims.expire_time // TOKEN_BUCKET_SECONDS)  # type: ignore[arg-type]  # 7.0 == 7 as a key
             if ids is not None and ids.has(claims.token_mark):
                 return RevocationTarget.TOKEN_ID
         for ids in self._unknown.all:
@@ -236,12 +235,12 @@ class RevocationSet:
         return None
 
     def has_session(self, session_id: str) -> bool:
-        """Whether this session is revoked by its own id."""
+        """Return whether an entry for this session id exists."""
         mark = mark_of(session_id)
         return any(ids.has(mark) for ids in self._sessions.all)
 
     def has_token_id(self, token_id: str, expire_time: int | None) -> bool:
-        """Whether this token id is revoked by itself; `expire_time` is its `exp` where that is known."""
+        """Return whether an entry for this token id exists. `expire_time` is the `exp` of the token, if known."""
         mark = mark_of(token_id)
         if expire_time is not None:
             ids = self._tokens.by_number.get(expire_time // TOKEN_BUCKET_SECONDS)
@@ -250,11 +249,11 @@ class RevocationSet:
         return any(ids.has(mark) for ids in self._unknown.all)
 
     def has_key(self, key_id: str) -> bool:
-        """Whether this signing key is revoked."""
+        """Return whether this signing key is revoked."""
         return key_id in self._keys
 
     def drop_expired(self, now: float) -> None:
-        """Forget what can't hit a valid token any more."""
+        """Forget the entries whose tokens have all expired."""
         for buckets in (self._tokens, self._unknown, self._sessions, self._subjects, self._clients):
             buckets.drop_expired(now)
         for key_id in [key_id for key_id, entry in self._keys.items() if entry.expire_time <= now]:
@@ -263,18 +262,19 @@ class RevocationSet:
             self._everything = None
 
     def blocks(self) -> Iterator[Block]:
-        """The packed ids, a bucket in several blocks if it is large.
+        """Yield the packed ids. A large bucket gives several blocks.
 
-        For the thread that applies, which may go on applying meanwhile: some of what it applies is in the
-        blocks to come.
+        Only the thread that applies entries may iterate. It may apply entries during the iteration; later blocks may
+        contain some of them.
         """
         yield from self._tokens.blocks(RevocationTarget.TOKEN_ID)
         yield from self._unknown.blocks(RevocationTarget.TOKEN_ID, UNKNOWN_EXPIRY)
         yield from self._sessions.blocks(RevocationTarget.SESSION)
 
     def entries(self) -> Iterable[Revocation]:
-        """The entries that are not packed: keys, everything, and if their names are kept, subjects and
-        clients, with how far back they are revoked by all of their entries.
+        """Yield the entries that are not packed: keys, everything, and subjects and clients if their names are kept.
+
+        The entry of a subject or client combines all entries for it.
         """
         if self._names:
             yield from self._subjects.entries(RevocationTarget.SUBJECT)
@@ -284,12 +284,12 @@ class RevocationSet:
             yield self._everything
 
     def floors(self) -> Iterator[Floor]:
-        """The subjects and clients, for `load_floor`."""
+        """Yield the floors of subjects and clients, for `load_floor`."""
         yield from self._subjects.floors(RevocationTarget.SUBJECT)
         yield from self._clients.floors(RevocationTarget.CLIENT)
 
     def __len__(self) -> int:
-        """How many revocations are live."""
+        """Return the number of live revocations."""
         packed = len(self._tokens) + len(self._unknown) + len(self._sessions)
         named = len(self._subjects) + len(self._clients) + len(self._keys)
         return packed + named + (self._everything is not None)
@@ -301,9 +301,9 @@ class RevocationSet:
 
 
 def _joined(known: Revocation | None, entry: Revocation) -> Revocation:
-    """The entry that revokes as much as both.
+    """Return the entry that revokes all tokens that either entry revokes.
 
-    Each part on its own: times come from clocks that need not follow the sequence.
+    Sequence and times are joined separately, because the clocks behind the times need not follow the sequence.
     """
     if known is None:
         return entry

@@ -1,4 +1,4 @@
-"""Bytes that must never be shown."""
+"""Secret bytes that no log and no error may contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 
 class Secret:
-    """Secret bytes whose `repr`, `str` and pickle give nothing away. Read them with `reveal()`."""
+    """Secret bytes. `repr` and `str` hide them, and pickling fails. `reveal()` returns them."""
 
     __slots__ = ("_value",)
 
@@ -14,7 +14,7 @@ class Secret:
         self._value: Final = value
 
     def reveal(self) -> bytes:
-        """The secret itself. Never log it, never put it in an error."""
+        """Return the secret bytes. Callers must never log them or put them in an error."""
         return self._value
 
     def __repr__(self) -> str:

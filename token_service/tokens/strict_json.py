@@ -1,4 +1,4 @@
-"""JSON objects from strangers: no duplicate names, no surprises (RFC 8259, section 4; RFC 8725, section 2.4)."""
+"""A strict parser for untrusted JSON objects: no duplicate names (RFC 8259, section 4; RFC 8725, section 2.4)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any, NoReturn
 import msgspec
 
 MAX_DEPTH = 16
-"""How deep arrays and objects may nest."""
+"""The deepest nesting of arrays and objects."""
 
 
 def _object_type(depth: int) -> Any:
-    """The type of an object that nests no deeper than `depth`, itself included: the parser minds it on the
-    way.
-    """
+    """Return the type of an object with at most `depth` levels, itself included. The parser enforces it."""
     scalar = str | int | float | bool | None
     value: Any = scalar
     for _ in range(depth - 1):
@@ -23,26 +21,28 @@ def _object_type(depth: int) -> Any:
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_shallow = msgspec.json.Decoder(_object_type(6)).decode  # deeper ones grow exponentially
+_decode_shallow = msgspec.json.Decoder(
+    _object_type(6)
+).decode  # the size of a deeper type grows exponentially
 encode = msgspec.json.Encoder().encode
-"""Canonical bytes of a value: no white space, UTF-8, members in insertion order."""
+"""`encode(value)` returns canonical bytes: UTF-8, no white space, members in insertion order."""
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
-    """The object in `data` (UTF-8).
+    """Return the JSON object in `data` (UTF-8).
 
-    Raises `ValueError` for anything but one JSON object: other encodings, byte order marks, duplicate names
-    at any level, NaN and infinities, trailing data, nesting deeper than `MAX_DEPTH`.
+    Raises `ValueError` for all other input: other encodings, byte order marks, duplicate names at any level, NaN and
+    infinities, trailing data, nesting deeper than `MAX_DEPTH`.
     """
     value: dict[str, Any]
     try:
         value = _decode_shallow(data)
-        # Encoding the value again gives the same bytes if they were canonical; a dropped duplicate can't hide
-        # then, and no second parse is needed.
+        # If encoding the value again gives the same bytes, the parser dropped no duplicate name, and the slower
+        # second parse is unnecessary.
         if encode(value) == data:
             return value
     except (msgspec.MsgspecError, ValueError):
-        pass  # maybe just deeper
+        pass  # the object may be valid and only deeper
     try:
         value = _decode(data)
         json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""Claims verified before, so that a token is verified once and checked often."""
+"""A cache of verified claims: each token is verified once and checked often."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import msgspec
 from token_service.tokens.claims import VerifiedClaims
 
 MAX_AGE: Final = 300.0
-"""Seconds an entry lives at most."""
+"""The longest lifetime of an entry, in seconds."""
 MAX_KEPT: Final = 4096
-"""Bytes of the longest token that is kept: a cache of 20,000 takes 80 MB of texts at the most, not 320."""
+"""Bytes of the longest token kept. It limits the texts of a cache of 20,000 tokens to 80 MB instead of 320 MB."""
 
 
 class CacheEntry(msgspec.Struct, gc=False, eq=False):
-    """Verified claims with the last verdicts about them."""
+    """Verified claims with their last verdicts."""
 
     claims: VerifiedClaims
     valid_from: float
     valid_until: float
     clean_version: int = -1
-    """The version of the revocation set at which they were found not revoked; -1: never."""
+    """The last version of the revocation set that did not revoke the claims; -1 before the first lookup."""
 
 
 Entry = TypeVar("Entry")
 
 
 class TokenCache(Generic[Entry]):
-    """A bounded map from full token texts to what is known of them; for exactly one generation of the
-    verifier's keys.
+    """A bounded map from full token texts to entries, for exactly one generation of the keys of the verifier.
 
-    Two generations of entries: when the young one is full the old one is dropped, so what is used stays. Any
-    thread may use it: each step is one dict operation.
+    The entries are in two generations. When the young generation is full it replaces the old one, and a lookup moves
+    an old entry to the young generation, so entries in use stay. Any thread may use the map: each step is one dict
+    operation.
     """
 
     __slots__ = ("_capacity", "_old", "young")
@@ -43,7 +43,7 @@ class TokenCache(Generic[Entry]):
         self._old: dict[str, Entry] = {}
 
     def get(self, token: str) -> Entry | None:
-        """The entry of a token; None if there is none."""
+        """Return the entry of a token, or None if the cache has none."""
         entry = self.young.get(token)
         if entry is None:
             entry = self._old.get(token)
@@ -52,7 +52,7 @@ class TokenCache(Generic[Entry]):
         return entry
 
     def put(self, token: str, entry: Entry) -> None:
-        """Keep an entry, unless its token is so large that many of them would be a burden."""
+        """Keep an entry, unless its token is longer than `MAX_KEPT`."""
         if len(token) > MAX_KEPT:
             return
         if len(self.young) >= self._capacity:
@@ -65,7 +65,7 @@ class TokenCache(Generic[Entry]):
         self._old.pop(token, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all tokens."""
         self.young, self._old = {}, {}
 
     def __len__(self) -> int:
@@ -73,6 +73,6 @@ class TokenCache(Generic[Entry]):
 
 
 class VerifiedCache(TokenCache[CacheEntry]):
-    """Verified claims by token."""
+    """A cache of verified claims by token."""
 
     __slots__ = ()

@@ -1,7 +1,8 @@
-"""Verification of JWTs, strictly (RFC 7515, RFC 7519, RFC 8725, RFC 9068).
+"""Strict verification of JWTs (RFC 7515, RFC 7519, RFC 8725, RFC 9068).
 
-What is checked once, here: size, form, header, key, signature, issuer, types of the claims. What must be
-checked on every use is in the functions below: times, audience, scopes. Revocation is `RevocationSet.find`.
+`Verifier` makes the checks needed once per token: size, form, header, key, signature, issuer, types of the claims.
+The functions `check_…` make the checks needed on every use: times, audience, scopes. `RevocationSet.find` checks
+revocation.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from token_service.tokens.strict_json import decode_object
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 EARLY_LEEWAY: Final = 5.0
-"""Seconds a token may come before its time, for the clock of who has just issued it may be ahead. Expiry
-needs no such mercy.
+"""Seconds by which a token may be used early, because the clock of its issuer may be ahead.
+
+Expiry has no such allowance.
 """
 _MAX_KNOWN_HEADERS: Final = 256
 
-# A key that travels with the token, or an extension not understood, is a reason to refuse it (RFC 8725,
-# section 3.10; RFC 7515, section 4.1.11); so are encodings other than the plain one (RFC 7797, RFC 7516).
+# A token is refused if its header carries a key or a critical extension (RFC 8725, section 3.10; RFC 7515, section
+# 4.1.11), or another encoding of the payload (RFC 7797, RFC 7516).
 _REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"})
 
 _AT_JWT: Final = frozenset({"at+jwt", "application/at+jwt"})
@@ -34,30 +36,30 @@ _JWT: Final = frozenset({"jwt", "application/jwt"})
 
 @dataclass(frozen=True, slots=True)
 class IssuerRules:
-    """What is expected of an issuer's tokens. Everything is explicit (RFC 8725, section 3)."""
+    """The requirements on the tokens of an issuer. Every option is explicit (RFC 8725, section 3)."""
 
     issuer: str
     """`iss`, compared exactly."""
     algorithms: frozenset[Algorithm]
-    """Algorithms accepted. A key verifies with its own algorithm only, and only if that is among these."""
+    """The accepted algorithms. A key verifies only with its own algorithm, and only if that algorithm is accepted."""
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS, TokenKind.ID})
-    """Kinds accepted, told by `typ`."""
+    """The accepted kinds of tokens, determined by `typ`."""
     plain_kind: TokenKind = TokenKind.ID
-    """What a token of `typ` `JWT` is.
+    """The kind of a token with the `typ` `JWT`.
 
-    Many issuers mark their access tokens so, or not at all; name ACCESS for them and their ID tokens must be
-    told apart by audience.
+    Many issuers use this `typ` or none for access tokens. Set ACCESS for such an issuer; only the audience then
+    distinguishes its access tokens from its ID tokens.
     """
     typ_required: bool = True
-    """Whether a token without `typ` is refused. Otherwise it is one of `plain_kind`."""
+    """Whether a token without `typ` is refused. Otherwise its kind is `plain_kind`."""
 
 
 _Known: TypeAlias = tuple[VerificationKey, TokenKind, bool]
-"""What a header says: the key, the kind, and whether the token promises the claims of RFC 9068."""
+"""The result of a header check: the key, the kind, and whether the token promises the claims of RFC 9068."""
 
 
 class _Trust:
-    """One issuer's rules with its current keys. The header cache belongs to exactly one key set."""
+    """The rules and the current keys of one issuer. The header cache belongs to exactly one key set."""
 
     __slots__ = ("rules", "state")
 
@@ -73,30 +75,31 @@ class Verifier:
 
     def __init__(self, trusts: Sequence[tuple[IssuerRules, KeySet]]) -> None:
         if not trusts:
-            raise ValueError("at least one issuer")
+            raise ValueError("a verifier needs at least one issuer")
         self._by_issuer = {rules.issuer: _Trust(rules, key_set) for rules, key_set in trusts}
         if len(self._by_issuer) != len(trusts):
             raise ValueError("an issuer is named twice")
         self._only = next(iter(self._by_issuer.values())) if len(trusts) == 1 else None
         self.generation = 0
-        """Changes with every change of a key set; what was verified at another generation must be verified
-        again.
+        """A number that changes with every change of a key set.
+
+        Claims verified at another generation must be verified again.
         """
 
     def replace_key_set(self, issuer: str, key_set: KeySet) -> None:
-        """Use these keys for the issuer from now on. Raises `KeyError` for an issuer not trusted."""
+        """Replace the keys of an issuer. Raises `KeyError` for an issuer that is not trusted."""
         self._by_issuer[issuer].state = (key_set, {})
         self.generation += 1
 
     def key_set(self, issuer: str) -> KeySet:
-        """The keys in use for the issuer. Raises `KeyError` for an issuer not trusted."""
+        """Return the current keys of an issuer. Raises `KeyError` for an issuer that is not trusted."""
         return self._by_issuer[issuer].state[0]
 
     def verify(self, token: str) -> VerifiedClaims:
-        """The claims of a token whose signature, form and issuer are good.
+        """Verify signature, form and issuer of a token, and return its claims.
 
-        Raises `InvalidTokenError`: TOO_LARGE, MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or
-        WRONG_TYPE. Says nothing about times, audience, scopes and revocation.
+        Does not check times, audience, scopes and revocation. Raises `InvalidTokenError` with TOO_LARGE, MALFORMED,
+        UNKNOWN_KEY, BAD_SIGNATURE, WRONG_ISSUER or WRONG_TYPE.
         """
         try:
             if len(token) > MAX_TOKEN_BYTES:
@@ -104,7 +107,7 @@ class Verifier:
             signing_input, _, signature_text = token.encode("ascii").rpartition(b".")
             header, _, payload_text = signing_input.partition(b".")
             signature = decode(signature_text)
-        except (ValueError, TypeError, AttributeError):  # the latter two: not even text
+        except (ValueError, TypeError, AttributeError):  # the latter two: the token is not a text
             raise malformed("not a JWS in compact form") from None
         trust = self._only
         if trust is None:
@@ -122,7 +125,7 @@ class Verifier:
         if not key.verify(signature, signing_input):
             _require_three_parts(payload_text)
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
-        # Only now, so that nobody without a key decides what is remembered.
+        # Only after the signature is verified, so that an attacker can't fill the cache.
         if new and len(headers) < _MAX_KNOWN_HEADERS:
             headers[header] = known
         try:
@@ -131,13 +134,13 @@ class Verifier:
             raise malformed("the payload is not a JSON object") from None
         claims = seal_claims(payload, kind, key.key_id, profiled)
         if claims.issuer != trust.rules.issuer:
-            raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "issued by someone else")
+            raise InvalidTokenError(InvalidReason.WRONG_ISSUER, "the token is from another issuer")
         return claims
 
     def unverified_issuer(self, token: str) -> str | None:
-        """The trusted issuer whose keys the token would be verified with; None if there is none.
+        """Return the trusted issuer whose keys would verify the token, or None if the token names no trusted issuer.
 
-        Proves nothing.
+        The result is not verified and proves nothing.
         """
         if self._only is not None:
             return self._only.rules.issuer
@@ -149,9 +152,9 @@ class Verifier:
 
 
 def check_times(claims: VerifiedClaims, now: float, leeway: float = 0) -> None:
-    """Raise EXPIRED or NOT_YET_VALID unless `now` is within the token's time.
+    """Raise EXPIRED or NOT_YET_VALID unless the token is valid at `now`.
 
-    `leeway` seconds are allowed at both ends, and at least `EARLY_LEEWAY` seconds before it begins.
+    `leeway` seconds are allowed at both ends, and at least `EARLY_LEEWAY` seconds before the beginning.
     """
     if claims.expire_time <= now - leeway:
         raise InvalidTokenError(InvalidReason.EXPIRED, "the token has expired")
@@ -161,9 +164,9 @@ def check_times(claims: VerifiedClaims, now: float, leeway: float = 0) -> None:
 
 
 def check_audience(claims: VerifiedClaims, audience: str) -> None:
-    """Raise WRONG_AUDIENCE unless the token is meant for `audience`."""
+    """Raise WRONG_AUDIENCE unless `audience` is an audience of the token."""
     if audience not in claims.audience:
-        raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE, "the token is meant for someone else")
+        raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE, "the token is for another audience")
 
 
 def check_scopes(claims: VerifiedClaims, required: Collection[str] | AbstractSet[str]) -> None:
@@ -173,10 +176,9 @@ def check_scopes(claims: VerifiedClaims, required: Collection[str] | AbstractSet
 
 
 def _require_three_parts(middle: bytes) -> None:
-    """What lies between the first and the last dot must be one part.
+    """Raise MALFORMED unless the text between the first and the last dot is one part.
 
-    Only asked where a token is refused anyway or seldom: no signature verifies over a text with more or fewer
-    parts.
+    Called only for refused tokens and new headers: no signature verifies over a text with more or fewer parts.
     """
     if not middle or b"." in middle:
         raise malformed("not a JWS in compact form")

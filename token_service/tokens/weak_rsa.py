@@ -1,11 +1,11 @@
-"""RSA public keys that anybody can break or that make verification slow, told from the numbers alone.
+"""Detection of RSA public keys that an attacker can break or that make verification slow, from the numbers alone.
 
 ROCA (CVE-2017-15361; Nemec, Sys, Svenda, Klinec, Matyas: "The Return of Coppersmith's Attack", CCS 2017): a
 library in many smart cards and security modules made every prime as `k * M + (65537**a mod M)`, where M is
-the product of the first primes. Their modulus is then a power of 65537 modulo M, section 2.2 of the paper. M
-has at least the first 39 primes as factors, whatever the size of the key, so the test asks for a discrete
-logarithm modulo each of these: they are cheap, and they must agree with each other. Other moduli pass by
-chance with a probability of 2**-154.
+the product of the first primes. The modulus of such a key is a power of 65537 modulo M (section 2.2 of the paper).
+M has at least the first 39 primes as factors for every key size. The test therefore computes the discrete logarithm
+modulo each of these primes, which is cheap, and checks that the logarithms agree. Any other modulus passes by chance
+with a probability of 2**-154.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 MIN_EXPONENT: Final = 3
 MAX_EXPONENT_BITS: Final = 64
-"""The limit of OpenSSL for large keys. Verifying takes as many steps as the exponent has bits."""
+"""The limit of OpenSSL for large keys. Verification takes one step per bit of the exponent."""
 
 _GENERATOR: Final = 65537
 _PRIMES: Final = tuple(n for n in range(2, 168) if all(n % d for d in range(2, n)))
@@ -26,9 +26,9 @@ _PRODUCT: Final = prod(_PRIMES)
 
 
 def weakness_of(numbers: RSAPublicNumbers) -> str | None:
-    """Why a public key must not be used; None if nothing is known against it.
+    """Return the weakness of a public key, or None if it has no known weakness.
 
-    Says nothing about the size of the modulus.
+    Does not check the size of the modulus.
     """
     exponent = numbers.e
     if exponent < MIN_EXPONENT or exponent % 2 == 0 or exponent.bit_length() > MAX_EXPONENT_BITS:
@@ -42,10 +42,10 @@ def weakness_of(numbers: RSAPublicNumbers) -> str | None:
 
 
 def _is_power_of_generator(residue: int) -> bool:
-    """Whether `residue` is a power of 65537 modulo the product of the primes.
+    """Return whether `residue` is a power of 65537 modulo the product of the primes.
 
-    It is if it is one modulo each of them and the exponents, each known modulo the order of 65537 there,
-    belong to one number.
+    It is one if it is a power modulo each prime and one common exponent exists. Modulo a prime the exponent is known
+    modulo the order of 65537.
     """
     exponent, period = 0, 1
     for prime, logarithms in _logarithms():
@@ -65,7 +65,7 @@ def _is_power_of_generator(residue: int) -> bool:
 
 @cache
 def _logarithms() -> tuple[tuple[int, dict[int, int]], ...]:
-    """Each prime with the logarithms of the powers of 65537 modulo it."""
+    """Return each prime with the logarithms of the powers of 65537 modulo that prime."""
     tables = []
     for prime in _PRIMES:
         powers = {1 % prime: 0}
@@ -74,5 +74,5 @@ def _logarithms() -> tuple[tuple[int, dict[int, int]], ...]:
             powers[power] = len(powers)
             power = power * _GENERATOR % prime
         tables.append((prime, powers))
-    # Those that few residues pass come first: nearly every modulus fails at one of the first two.
+    # Primes that few residues pass come first: nearly every modulus fails at one of the first two.
     return tuple(sorted(tables, key=lambda table: len(table[1]) / table[0]))

@@ -30,7 +30,7 @@ def own_end(certificate: bytes) -> float:
     return load_chain(certificate)[0].not_valid_after_utc.timestamp()
 
 
-def test_names_by_type() -> None:
+def test_names_are_read_by_their_type() -> None:
     assert names((URI, b"spiffe://x.org/a"), (DNS, b"A.b"), (DNS, b"*.c")) == CertificateNames(
         "spiffe://x.org/a", ("a.b",)
     )
@@ -54,14 +54,14 @@ def test_names_by_type() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_names_in_doubt_are_refused(raw: list[tuple[int, bytes]], why: str) -> None:
+def test_ambiguous_names_are_refused(raw: list[tuple[int, bytes]], why: str) -> None:
     with pytest.raises(CertificateError) as caught:
         names(*raw)
     assert why in str(caught.value)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x30\x05", b"\x04\x00"])
-def test_names_that_are_no_names_are_refused(raw: bytes) -> None:
+def test_malformed_name_extension_is_refused(raw: bytes) -> None:
     with pytest.raises(CertificateError):
         names_of(load_chain(ROOT.issue(raw_names=raw).certificate)[0])
 
@@ -69,33 +69,33 @@ def test_names_that_are_no_names_are_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "pem", [b"", b"x", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"]
 )
-def test_what_is_no_certificate(pem: bytes) -> None:
+def test_malformed_pem_is_refused(pem: bytes) -> None:
     with pytest.raises(CertificateError):
         load_chain(pem)
 
 
-def test_a_chain_is_bounded() -> None:
+def test_chain_with_too_many_certificates_is_refused() -> None:
     with pytest.raises(CertificateError):
         load_chain(ROOT.certificate * 9)
 
 
-def test_every_certificate_on_the_way_ends_it() -> None:
+def test_earliest_expiry_on_the_path_counts() -> None:
     for issuer in (ROOT, MIDDLE):
         short = issuer.issue(lifetime=600)
         assert end_of(short, ROOT) == own_end(short.certificate)
     assert end_of(MIDDLE.issue(lifetime=7200), ROOT) == own_end(MIDDLE.certificate)
     assert end_of(ROOT.issue(lifetime=7200), ROOT) == own_end(ROOT.certificate)
-    # An authority that is not the topmost is one, too.
+    # An intermediate authority may be a trusted authority too.
     assert end_of(MIDDLE.issue(lifetime=7200), MIDDLE) == own_end(MIDDLE.certificate)
 
 
-def test_of_several_ways_the_longest_counts() -> None:
-    # The same authority with a certificate renewed, and one that only has its name.
+def test_latest_expiry_of_several_paths_counts() -> None:
+    # The same authority with a renewed certificate, and another authority with the same name.
     renewed = ROOT.renewed(lifetime=5400)
     assert end_of(ROOT.issue(lifetime=7200), Authority("root"), ROOT, renewed) == own_end(renewed.certificate)
 
 
-def test_nobody_vouches() -> None:
+def test_unknown_authority_does_not_vouch() -> None:
     stranger, namesake = Authority("stranger"), Authority("root")
     assert end_of(ROOT.issue(), stranger) is None
     assert end_of(ROOT.issue(), namesake) is None
@@ -103,9 +103,9 @@ def test_nobody_vouches() -> None:
     assert end_of(ROOT.issue()) is None
 
 
-def test_what_is_no_authority_can_vouch_for_none() -> None:
+def test_certificate_that_is_no_authority_does_not_vouch() -> None:
     leaf = ROOT.issue([x509.DNSName("a")])
-    forger = Authority("test", parent=ROOT)  # signs as the leaf would, whose name it has
+    forger = Authority("test", parent=ROOT)  # it has the name of the leaf and signs in its place
     signed = forger.issue()
     chain = load_chain(
         signed.certificate.split(b"-----END CERTIFICATE-----\n")[0] + b"-----END CERTIFICATE-----\n"
@@ -113,14 +113,14 @@ def test_what_is_no_authority_can_vouch_for_none() -> None:
     assert vouched_until([*chain, *load_chain(leaf.certificate)], [ROOT.x509]) is None
 
 
-def test_certificates_that_sign_each_other_end() -> None:
+def test_search_ends_for_certificates_that_sign_each_other() -> None:
     one, other = Authority("one"), Authority("one")
     chain = load_chain(one.issue().certificate + one.certificate + other.certificate)
     assert vouched_until(chain, [ROOT.x509]) is None
 
 
-def test_certificates_of_the_peers_own_verify_no_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Six with one name and key sign each other in any order, and a seventh has the name and the key of the authority.
+def test_only_vouched_keys_verify_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Six certificates with one name and key sign each other in any order. A seventh has the name and key of the authority.
     peer = Authority("peer", lifetime=600)
     own = b"".join(peer.renewed(lifetime=600 + number).certificate for number in range(6))
     posing = ROOT.signed_by(peer).certificate
@@ -138,12 +138,12 @@ def test_certificates_of_the_peers_own_verify_no_signatures(monkeypatch: pytest.
     assert len(issuers) <= len(chain)
 
 
-def test_a_chain_in_any_order_counts() -> None:
+def test_chain_in_any_order_is_accepted() -> None:
     low = Authority("low", parent=MIDDLE, lifetime=7200)
     first, *others = load_chain(low.issue(lifetime=9000).certificate)
     assert vouched_until([first, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)
     assert vouched_until([first, *reversed(others)], [ROOT.x509]) == own_end(MIDDLE.certificate)
-    # Two ways: by way of a certificate of its authority that ends earlier, and of one that ends later.
+    # Two paths: one through a certificate of the authority that ends earlier, one through a certificate that ends later.
     sooner = low.renewed(lifetime=900).certificate
     renewed = load_chain(sooner)
     assert vouched_until([first, *renewed, *others], [ROOT.x509]) == own_end(MIDDLE.certificate)

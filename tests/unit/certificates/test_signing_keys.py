@@ -43,7 +43,7 @@ def key_usage(*allowed: str) -> x509.KeyUsage:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a certificate should say."""
+    """The wanted content of a certificate."""
 
     name: str
     ca: bool | None = False
@@ -90,7 +90,7 @@ def certificate(wish: Wish, public_key: Any, issuer: Wish, issuer_key: Any) -> x
 
 
 class Chain:
-    """Root, intermediate and the key's own, each as wished for."""
+    """A chain of root, intermediate and the certificate of the key, with the wanted content."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ def pem(*certificates: x509.Certificate) -> str:
 
 
 @pytest.mark.parametrize("algorithm", WITH_CERTIFICATES)
-async def test_a_request_is_what_was_asked_for_and_openssl_verifies_it(algorithm: Algorithm) -> None:
+async def test_openssl_verifies_the_certificate_request(algorithm: Algorithm) -> None:
     key = generate_private_key(algorithm)
     text = await make_csr(
         public_key_bytes(key), LocalSigner(key).sign, "CN=tokens.example.com,O=Ünïted\\, Inc.,C=DE"
@@ -138,7 +138,7 @@ async def test_a_request_is_what_was_asked_for_and_openssl_verifies_it(algorithm
     assert "Digital Signature" in shown
 
 
-async def test_a_request_is_the_same_as_the_library_makes() -> None:
+async def test_request_equals_the_request_of_the_library() -> None:
     key = generate_private_key(Algorithm.RS256)
     text = await make_csr(public_key_bytes(key), LocalSigner(key).sign, "CN=" + "x" * 60)
     theirs = (
@@ -151,14 +151,14 @@ async def test_a_request_is_the_same_as_the_library_makes() -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "tokens", "CN", "CN=a,,O=b", "XX=unknown"])
-async def test_a_subject_that_is_none_is_refused(subject: str) -> None:
+async def test_invalid_subject_is_refused(subject: str) -> None:
     key = generate_private_key(Algorithm.ES256)
     with pytest.raises(ValueError, match="allowed: CN=") as caught:
         await make_csr(public_key_bytes(key), LocalSigner(key).sign, subject)
     assert type(caught.value) is ValueError
 
 
-async def test_another_key_s_signature_and_a_secret_are_refused() -> None:
+async def test_signature_of_another_key_and_hs256_key_are_refused() -> None:
     key, other = generate_private_key(Algorithm.ES256), generate_private_key(Algorithm.ES256)
     with pytest.raises(ValueError, match="not that of the key"):
         await make_csr(public_key_bytes(key), LocalSigner(other).sign, "CN=x")
@@ -180,7 +180,7 @@ async def test_another_key_s_signature_and_a_secret_are_refused() -> None:
     ],
     ids=["P-384", "Ed25519", "RSA"],
 )
-def test_a_good_chain_is_good_for_openssl_too(
+def test_openssl_accepts_a_chain_that_passes(
     algorithm: Algorithm, make_issuer_key: Callable[[], Any], tmp_path: Path
 ) -> None:
     chain = Chain(algorithm=algorithm, make_issuer_key=make_issuer_key)
@@ -206,7 +206,7 @@ def test_a_good_chain_is_good_for_openssl_too(
     assert "OK" in shown
 
 
-def test_the_chain_may_end_before_the_root() -> None:
+def test_chain_may_end_before_the_root() -> None:
     chain = Chain()
     assert len(chain.check(chain.own, chain.intermediate)) == 2
     assert len(chain.check(chain.own)) == 1
@@ -215,7 +215,7 @@ def test_the_chain_may_end_before_the_root() -> None:
     assert len(check_chain(pem(own).encode(), alone.public_key, NOW.timestamp())) == 1
 
 
-def test_the_order_is_that_of_signing() -> None:
+def test_chain_in_wrong_order_is_refused() -> None:
     chain = Chain()
     with pytest.raises(ValueError, match="must come first; it is number 3"):
         chain.check(chain.root, chain.intermediate, chain.own)
@@ -230,7 +230,7 @@ def test_the_order_is_that_of_signing() -> None:
         chain.check(chain.own, chain.own)
 
 
-def test_another_key_s_certificate_is_refused() -> None:
+def test_certificate_of_another_key_is_refused() -> None:
     chain, other = Chain(), Chain()
     with pytest.raises(ValueError, match="none of the certificates is for this signing key"):
         chain.check(other.own, other.intermediate)
@@ -238,7 +238,7 @@ def test_another_key_s_certificate_is_refused() -> None:
         chain.check(chain.own, other.intermediate, other.root)
 
 
-def test_a_damaged_signature_is_refused() -> None:
+def test_damaged_signature_is_refused() -> None:
     chain = Chain(make_issuer_key=ed25519.Ed25519PrivateKey.generate)
     der = bytearray(chain.own.public_bytes(Encoding.DER))
     der[-1] ^= 1
@@ -247,7 +247,7 @@ def test_a_damaged_signature_is_refused() -> None:
 
 
 @pytest.mark.parametrize("level", ["own", "intermediate", "root"])
-def test_every_certificate_is_valid_now(level: str) -> None:
+def test_expired_or_future_certificate_is_refused(level: str) -> None:
     wishes = {"own": OWN, "intermediate": INTERMEDIATE, "root": ROOT}
     day = timedelta(days=1)
     for changed, text in (
@@ -272,7 +272,7 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x0
             {"own": replace(OWN, usage=key_usage("key_agreement"))},
             "certificate 1 .* needed: keyUsage digitalSignature",
         ),
-        ({"own": replace(OWN, ca=True)}, "certificate 1 .* is an authority's"),
+        ({"own": replace(OWN, ca=True)}, "certificate 1 .* is an authority certificate"),
         ({"own": replace(OWN, extra=UNKNOWN)}, "certificate 1 .* critical extension 1.2.3.4"),
         ({"intermediate": replace(INTERMEDIATE, ca=False, path_length=None)}, "certificate 2 .* CA:TRUE"),
         ({"intermediate": replace(INTERMEDIATE, ca=None)}, "certificate 2 .* CA:TRUE"),
@@ -285,12 +285,12 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x0
         ({"root": replace(ROOT, usage=key_usage("crl_sign"))}, "certificate 3 .* keyCertSign"),
     ],
 )
-def test_what_a_certificate_is_for_is_kept_to(changed: dict[str, Wish], text: str) -> None:
+def test_certificate_with_wrong_usage_or_constraints_is_refused(changed: dict[str, Wish], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Chain(**changed).check()
 
 
-def test_an_authority_without_key_usage_may_sign() -> None:
+def test_authority_without_key_usage_may_sign() -> None:
     assert Chain(
         intermediate=replace(INTERMEDIATE, usage=None), own=replace(OWN, ca=None, digest=SHA384())
     ).check()
@@ -301,12 +301,12 @@ def test_weak_signatures_and_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -
         Chain(make_issuer_key=lambda: ec.generate_private_key(ec.SECP224R1())).check()
     monkeypatch.setattr(
         "token_service.certificates.signing_keys._HASHES", {"sha384"}
-    )  # nobody signs with SHA-1 any more
+    )  # SHA-1 signatures can no longer be made
     with pytest.raises(ValueError, match=r"certificate 1 .* is signed with sha256, which is too weak"):
         Chain().check()
 
 
-def test_what_is_no_list_of_certificates_is_refused() -> None:
+def test_unusable_certificate_files_are_refused() -> None:
     chain = Chain()
     key = chain.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     many = pem(chain.own) * 11

@@ -57,7 +57,7 @@ def run(missing: list[str], *arguments: str) -> subprocess.CompletedProcess[str]
 def test_one_line_says_which_extra_is_missing(arguments: list[str]) -> None:
     done = run(SERVER, *arguments)
     assert done.stderr == (
-        "token-service: the Python package 'click' is not installed. Without extras there is only the client library;"
+        "token-service: the Python package 'click' is not installed. Without extras only the client library is installed;"
         " for this command: pip install 'grpc-token-service[server]'\n"
     )
     assert (done.returncode, done.stdout) == (1, "")

@@ -31,7 +31,7 @@ def test_too_few_descriptors_are_refused_with_the_number_that_is_needed() -> Non
         share_connections(200, pool_size=10, max_streams=5000)
 
 
-def test_limit_is_raised_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_raised_to_the_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"limit": (256, 4096)}
     monkeypatch.setattr(resource, "getrlimit", lambda _: given["limit"])
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: given.update(limit=limit))

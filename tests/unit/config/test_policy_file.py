@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC240  # the files are small and on a local disk
-"""A policy file may be anything: at the start that is an error, later a line in the log."""
+"""An unusable policy file is an error at the start and a log line on a running node."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("what", CONTENTS)
-def test_a_content_that_can_not_be_used_is_a_configuration_error(path: Path, what: str) -> None:
+def test_unusable_content_is_a_configuration_error(path: Path, what: str) -> None:
     content, says = CONTENTS[what]
     path.write_bytes(content)
     message = refusal(path)
@@ -85,13 +85,13 @@ def test_a_content_that_can_not_be_used_is_a_configuration_error(path: Path, wha
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_what_is_no_file_is_a_configuration_error(path: Path, what: str) -> None:
+def test_unreadable_path_is_a_configuration_error(path: Path, what: str) -> None:
     make, says = KINDS[what]
     make(path)
     assert refusal(path) == f"{path} {says}"
 
 
-def test_as_many_mistakes_as_fit_are_listed(path: Path) -> None:
+def test_first_50_problems_are_listed(path: Path) -> None:
     path.write_text("\n".join(f"x{number} = 1" for number in range(60)))
     lines = refusal(path).splitlines()
     assert len(lines) == 52
@@ -117,7 +117,7 @@ async def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 @pytest.mark.parametrize("what", [*CONTENTS, *KINDS])
-async def test_a_running_node_keeps_the_last_good_policies_and_says_so_once(
+async def test_running_node_keeps_last_valid_policies_and_logs_once(
     path: Path, watched: Watched, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -146,7 +146,7 @@ async def test_a_running_node_keeps_the_last_good_policies_and_says_so_once(
     assert says in errors[0]
 
 
-async def test_the_same_file_may_come_back(
+async def test_same_content_after_an_error_is_logged_as_readable(
     path: Path, watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -161,7 +161,7 @@ async def test_the_same_file_may_come_back(
     assert watched.changes == []
 
 
-async def test_an_error_that_none_expects_ends_no_node(
+async def test_unexpected_error_does_not_stop_a_node(
     path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:

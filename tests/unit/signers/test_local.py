@@ -34,7 +34,7 @@ def signing_input(algorithm: Algorithm, payload: bytes = b'{"sub":"alice"}') -> 
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-async def test_an_independent_library_verifies_the_signature(keys: LocalKeys, algorithm: Algorithm) -> None:
+async def test_independent_library_verifies_signatures(keys: LocalKeys, algorithm: Algorithm) -> None:
     new = await keys.generate(algorithm)
     signer = keys.open_signer(stored(new.key_id, algorithm), new.private_key)
     assert signer.algorithm is algorithm
@@ -49,24 +49,24 @@ async def test_an_independent_library_verifies_the_signature(keys: LocalKeys, al
         key = import_key(new.public_key, {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}[algorithm.value])
         assert key.thumbprint() == new.key_id
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SecurityWarning)  # of the name EdDSA, which RFC 9864 splits
+        warnings.simplefilter("ignore", SecurityWarning)  # about the name EdDSA, which RFC 9864 replaces
         verified = jws.deserialize_compact(token, key, algorithms=[algorithm.value])
     assert verified.payload == b'{"sub":"alice"}'
-    assert not verifier_for(material)(await signer.sign(text), text)  # another key's
+    assert not verifier_for(material)(await signer.sign(text), text)  # the material of another key
 
 
-async def test_es256_signatures_have_their_full_length_whatever_r_and_s(keys: LocalKeys) -> None:
+async def test_es256_signatures_are_64_bytes_with_leading_zeros(keys: LocalKeys) -> None:
     key = generate_private_key(Algorithm.ES256)
     signer = LocalSigner(key)
     verify = verifier_for(verification_material(key))
-    for number in range(2000):  # one of 128 has a leading zero byte in r or s
+    for number in range(2000):  # one signature in 128 has a leading zero byte in r or s
         text = b"%d" % number
         signature = await signer.sign(text)
         assert len(signature) == 64
         assert verify(signature, text)
 
 
-async def test_rsa_signs_in_the_threads_and_the_others_where_they_are(keys: LocalKeys) -> None:
+async def test_only_rsa_signatures_are_made_in_threads(keys: LocalKeys) -> None:
     for algorithm in Algorithm:
         signer = keys.open_signer(*await _new(keys, algorithm))
         seen: list[str] = []
@@ -99,14 +99,14 @@ def stored(key_id: str, algorithm: Algorithm) -> StoredSigningKey:
     )
 
 
-async def test_a_closed_pool_says_that_it_can_not_sign() -> None:
+async def test_sign_after_close_raises_signing_unavailable() -> None:
     async with LocalKeys() as keys:
         signer = keys.open_signer(*await _new(keys, Algorithm.RS256))
     with pytest.raises(SigningUnavailableError):
         await signer.sign(b"x")
 
 
-async def test_a_stored_key_that_is_another_or_none_is_refused(keys: LocalKeys) -> None:
+async def test_missing_unusable_or_wrong_private_key_is_refused(keys: LocalKeys) -> None:
     key, private_key = await _new(keys, Algorithm.ES256)
     with pytest.raises(ConfigurationError, match="is that of"):
         keys.open_signer(replace(key, key_id="another"), private_key)
@@ -119,7 +119,7 @@ async def test_a_stored_key_that_is_another_or_none_is_refused(keys: LocalKeys) 
     assert "hunter2" not in caught.value.message
 
 
-async def test_nothing_secret_shows(keys: LocalKeys) -> None:
+async def test_repr_and_pickle_reveal_no_secret(keys: LocalKeys) -> None:
     new = await keys.generate(Algorithm.HS256)
     signer = keys.open_signer(stored(new.key_id, Algorithm.HS256), new.private_key)
     for text in (repr(new), repr(signer), str(signer)):
@@ -129,7 +129,7 @@ async def test_nothing_secret_shows(keys: LocalKeys) -> None:
         pickle.dumps(new)
 
 
-async def test_the_public_jwk_is_that_of_the_key(keys: LocalKeys) -> None:
+async def test_public_jwk_has_the_key_id_of_the_signer(keys: LocalKeys) -> None:
     for algorithm in set(Algorithm) - {Algorithm.HS256}:
         key = generate_private_key(algorithm)
         jwk = public_jwk(verification_material(key))

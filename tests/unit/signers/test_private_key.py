@@ -31,9 +31,7 @@ def keys() -> dict[Algorithm, PrivateKey]:
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_a_key_survives_being_written_and_read(
-    keys: dict[Algorithm, PrivateKey], algorithm: Algorithm
-) -> None:
+def test_private_key_round_trips(keys: dict[Algorithm, PrivateKey], algorithm: Algorithm) -> None:
     key = keys[algorithm]
     again = load_private_key(algorithm, private_key_bytes(key))
     assert key_algorithm(again) is algorithm
@@ -45,7 +43,9 @@ def test_a_key_survives_being_written_and_read(
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_a_key_is_for_one_algorithm_only(keys: dict[Algorithm, PrivateKey], algorithm: Algorithm) -> None:
+def test_key_loads_only_for_its_own_algorithm(
+    keys: dict[Algorithm, PrivateKey], algorithm: Algorithm
+) -> None:
     data = private_key_bytes(keys[algorithm])
     for other in set(Algorithm) - {algorithm, Algorithm.HS256}:
         with pytest.raises(ValueError, match="not a"):
@@ -53,7 +53,7 @@ def test_a_key_is_for_one_algorithm_only(keys: dict[Algorithm, PrivateKey], algo
 
 
 @pytest.mark.parametrize("algorithm", [each for each in Algorithm if each is not Algorithm.HS256])
-def test_the_key_id_is_the_thumbprint_an_independent_library_computes(
+def test_key_id_is_the_thumbprint_of_an_independent_library(
     keys: dict[Algorithm, PrivateKey], algorithm: Algorithm
 ) -> None:
     kty = {Algorithm.RS256: "RSA", Algorithm.ES256: "EC", Algorithm.EDDSA: "OKP"}[algorithm]
@@ -61,12 +61,12 @@ def test_the_key_id_is_the_thumbprint_an_independent_library_computes(
     assert import_key(der, kty).thumbprint() == key_id_of(keys[algorithm])
 
 
-def test_the_key_id_of_the_rfc() -> None:
+def test_key_id_matches_the_rfc_vector() -> None:
     key = load_private_key(Algorithm.EDDSA, Secret(ED25519_DER[:-1] + b"\x60"))
     assert key_id_of(key) == ED25519_THUMBPRINT
 
 
-def test_the_id_of_a_secret_is_no_thumbprint_of_it() -> None:
+def test_key_id_of_a_secret_is_not_its_thumbprint() -> None:
     secret = Secret(b"s" * 32)
     assert key_id_of(secret) == key_id_of(Secret(b"s" * 32))
     assert key_id_of(secret) != key_id_of(Secret(b"t" * 32))
@@ -89,12 +89,12 @@ def der(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed448.Ed448Private
     ],
     ids=["rsa-1024", "p-384", "ed448", "short-secret", "empty", "junk"],
 )
-def test_weak_foreign_and_broken_keys_are_refused(algorithm: Algorithm, data: Secret) -> None:
+def test_weak_unsupported_and_damaged_keys_are_refused(algorithm: Algorithm, data: Secret) -> None:
     with pytest.raises(ValueError, match="key"):
         load_private_key(algorithm, data)
 
 
-def test_larger_rsa_keys_can_be_asked_for() -> None:
+def test_rsa_key_size_can_be_chosen() -> None:
     key = generate_private_key(Algorithm.RS256, rsa_bits=3072)
     assert isinstance(key, rsa.RSAPrivateKey)
     assert key.key_size == 3072

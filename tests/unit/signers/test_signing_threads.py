@@ -10,14 +10,14 @@ from token_service.errors import SigningUnavailableError
 from token_service.signers.signing_threads import SigningThreads
 
 
-async def test_every_caller_gets_the_result_of_its_own_data() -> None:
+async def test_each_caller_gets_the_result_of_its_own_data() -> None:
     threads = SigningThreads(3)
     results = await asyncio.gather(*(threads.sign(lambda data: data * 2, b"%d" % n) for n in range(500)))
     assert results == [b"%d" % n * 2 for n in range(500)]
     threads.close()
 
 
-async def test_an_error_reaches_who_asked_and_nobody_else() -> None:
+async def test_error_reaches_only_its_caller() -> None:
     threads = SigningThreads(1)
 
     def broken(data: bytes) -> bytes:
@@ -30,7 +30,7 @@ async def test_an_error_reaches_who_asked_and_nobody_else() -> None:
     threads.close()
 
 
-async def test_nobody_is_disturbed_by_a_caller_that_went_away() -> None:
+async def test_cancelled_caller_does_not_affect_other_callers() -> None:
     threads = SigningThreads(1)
     go_on = threading.Event()
 
@@ -45,7 +45,7 @@ async def test_nobody_is_disturbed_by_a_caller_that_went_away() -> None:
     threads.close()
 
 
-async def test_closing_lets_what_was_asked_finish_and_refuses_the_rest() -> None:
+async def test_close_finishes_queued_signatures_and_refuses_new_ones() -> None:
     before = set(threading.enumerate())
     threads = SigningThreads(2)
     asked = [threads.sign(bytes.upper, b"x") for _ in range(10)]
@@ -56,13 +56,13 @@ async def test_closing_lets_what_was_asked_finish_and_refuses_the_rest() -> None
     await eventually(lambda: set(threading.enumerate()) <= before)
 
 
-def test_no_thread_is_started_for_nothing() -> None:
+def test_no_thread_starts_before_the_first_signature() -> None:
     before = set(threading.enumerate())
     SigningThreads(4).close()
-    assert set(threading.enumerate()) <= before  # those of other tests may end meanwhile
+    assert set(threading.enumerate()) <= before  # threads of other tests may end during this test
 
 
-def test_a_loop_that_ended_meanwhile_harms_no_thread() -> None:
+def test_closed_loop_does_not_break_the_thread() -> None:
     before = set(threading.enumerate())
     threads = SigningThreads(1)
     go_on = threading.Event()

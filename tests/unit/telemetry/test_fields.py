@@ -1,4 +1,4 @@
-"""What a caller chose as a name can't hide itself, another field or the rest of an audit line."""
+"""A name chosen by a caller can't hide itself, another field or the rest of an audit line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [
     "eyJhbGciOiJSUzI1NiJ9.mallory",
     "eyJmallory_mallory",
     "rt_mallory_mallory_mallory",
-    "eyJ" + "Zz9_-xQ7" * 5,  # as long as the id of a key
+    "eyJ" + "Zz9_-xQ7" * 5,  # the length of a key id
     "rt_" + "A" * 40,
     "x client_id=admin session_id=1",
     'x" client_id="admin',
@@ -69,7 +69,7 @@ def logged(*, as_json: bool, **fields: object) -> str:
 
 
 def field_of(line: str, name: str) -> object:
-    """The value of a field in a line of text, which is a bare word or JSON."""
+    """Return the value of a field in a line of text: a bare word or JSON."""
     rest = line[line.index(f" event {name}=") + len(f" event {name}=") :]
     if rest.startswith('"'):
         value, end = json.JSONDecoder(strict=True).raw_decode(rest)
@@ -81,14 +81,14 @@ def field_of(line: str, name: str) -> object:
 
 
 @pytest.mark.parametrize("name", NAMES + INVISIBLE)
-def test_a_name_is_in_the_text_as_it_is(name: str) -> None:
+def test_name_in_text_line_reads_back_unchanged(name: str) -> None:
     line = logged(as_json=False, subject=name, last=1)
     assert field_of(line, "subject") == name
     assert line.isprintable()
 
 
 @pytest.mark.parametrize("name", NAMES + INVISIBLE)
-def test_a_name_is_in_the_json_as_it_is(name: str) -> None:
+def test_name_in_json_line_reads_back_unchanged(name: str) -> None:
     line = logged(as_json=True, subject=name, last=1)
     assert line.isascii()
     assert line.isprintable()
@@ -98,7 +98,7 @@ def test_a_name_is_in_the_json_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INVISIBLE)
-def test_nothing_invisible_is_written(name: str) -> None:
+def test_invisible_characters_are_not_written(name: str) -> None:
     (character,) = set(name) - set("ab[31mx")
     assert character not in logged(as_json=False, subject=name, last=1).partition(" event ")[2].replace(
         " ", ""
@@ -106,7 +106,7 @@ def test_nothing_invisible_is_written(name: str) -> None:
     assert character not in logged(as_json=False, last=name)
 
 
-def test_lists_show_which_comma_is_theirs() -> None:
+def test_commas_in_list_items_are_quoted() -> None:
     line = logged(as_json=False, a=["x", "y"], b=["x,y"], c=[])
     assert line.endswith(' event a=x,y b="x,y" c=""')
 
@@ -118,7 +118,7 @@ def test_lists_show_which_comma_is_theirs() -> None:
 @pytest.mark.parametrize(
     "frame", ["{}", "see {} please", "Bearer {}", "https://host/?t={}&x", "'{}'", '{{"t":"{}"}}']
 )
-def test_a_token_in_the_wrong_place_is_shown_as_its_hash(token: str, frame: str, *, as_json: bool) -> None:
+def test_token_in_a_field_is_shown_as_its_hash(token: str, frame: str, *, as_json: bool) -> None:
     line = logged(as_json=as_json, comment=frame.format(token), last=1)
     shown = frame.format(f"[token sha256:{hashlib.sha256(token.encode()).hexdigest()}]")
     found = json.loads(line)["comment"] if as_json else field_of(line, "comment")
@@ -127,7 +127,7 @@ def test_a_token_in_the_wrong_place_is_shown_as_its_hash(token: str, frame: str,
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_value_is_cut_and_says_so(*, as_json: bool) -> None:
+def test_long_value_is_cut_with_the_omitted_length(*, as_json: bool) -> None:
     line = logged(as_json=as_json, comment="ab" * 512 + "c" * 300, last=1)
     if as_json:
         assert json.loads(line)["comment"] == "ab" * 512 + "[300 more]"
@@ -135,7 +135,7 @@ def test_a_value_is_cut_and_says_so(*, as_json: bool) -> None:
         assert line.endswith(f' event comment="{"ab" * 512}"[300 more] last=1')
 
 
-def test_a_message_is_redacted_without_a_field() -> None:
+def test_redaction_of_message_does_not_reach_into_fields() -> None:
     log = io.StringIO()
     configure_logging("info", as_json=False, stream=log)
     logging.getLogger("library").warning(

@@ -59,14 +59,14 @@ def configured(level: str = "info", *, as_json: bool = False) -> io.StringIO:
 @pytest.mark.parametrize(
     "frame", ["{}", "token={}", "'{}'", "Bearer {}\n", "https://host/?t={}&x", '{{"t":"{}"}}']
 )
-def test_anything_like_a_token_is_taken_out(secret: str, frame: str) -> None:
+def test_text_like_a_token_is_redacted(secret: str, frame: str) -> None:
     text = redact(frame.format(secret))
     assert secret not in text
     assert secret[10:30] not in text
     assert "[JWT]" in text or "t_[TOKEN]" in text
 
 
-def test_passwords_and_private_keys_are_taken_out() -> None:
+def test_passwords_and_private_keys_are_redacted() -> None:
     assert redact("connect to redis://:hunter2@host:1/0 failed") == "connect to redis://:***@host:1/0 failed"
     assert redact("postgresql://me:a:b@host") == "postgresql://me:***@host"
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\n-----END PRIVATE KEY-----"
@@ -83,12 +83,12 @@ def test_passwords_and_private_keys_are_taken_out() -> None:
         "start_time rt_ st_short report_generated_by_the_service",
     ],
 )
-def test_ids_stay(text: str) -> None:
+def test_ids_are_not_redacted(text: str) -> None:
     assert redact(text) == text
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_no_token_reaches_the_log_by_any_way(*, as_json: bool) -> None:
+def test_token_in_message_field_or_traceback_is_not_logged(*, as_json: bool) -> None:
     log = configured(as_json=as_json)
     logger = logging.getLogger("token_service.test")
     for token in (JWT, *TOKENS):
@@ -103,7 +103,7 @@ def test_no_token_reaches_the_log_by_any_way(*, as_json: bool) -> None:
         assert token[10:30] not in log.getvalue()
 
 
-def test_text_is_one_line_an_event_whatever_is_in_it() -> None:
+def test_text_event_is_one_line_with_any_content() -> None:
     log = configured()
     logging.getLogger("x").warning(
         "a\nb\r\x1b[31m\u2028%s", "c\td", extra={"fields": {"k": "v w", "n": 1, "e": ""}}
@@ -115,7 +115,7 @@ def test_text_is_one_line_an_event_whatever_is_in_it() -> None:
     assert line.endswith('c\\td k="v w" n=1 e=""')
 
 
-def test_a_traceback_in_text_is_indented_below_its_line() -> None:
+def test_traceback_in_text_is_indented_below_its_line() -> None:
     log = configured()
     try:
         raise ValueError("fake\n2026-01-01T00:00:00.000Z INFO    token_service.audit forged")
@@ -127,7 +127,7 @@ def test_a_traceback_in_text_is_indented_below_its_line() -> None:
     assert all(line.startswith("    ") for line in rest)
 
 
-def test_json_is_one_object_an_event() -> None:
+def test_json_event_is_one_object() -> None:
     log = configured(as_json=True)
     logger = logging.getLogger("x")
     try:
@@ -146,7 +146,7 @@ def test_json_is_one_object_an_event() -> None:
     assert "ValueError: bad\nvalue" in event["traceback"]
 
 
-def test_audit_events_have_a_logger_and_fields_of_their_own() -> None:
+def test_audit_event_has_its_own_logger_and_fields() -> None:
     log = configured(as_json=True)
     Audit().record("session.revoked", session_id=UUID(int=7), reason="LOGOUT", count=3, comment=None)
     event = json.loads(log.getvalue())
@@ -163,7 +163,7 @@ def test_audit_events_have_a_logger_and_fields_of_their_own() -> None:
 
 
 class Writes(io.StringIO):
-    """Remembers each piece that was written."""
+    """A stream that records each written piece."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Writes(io.StringIO):
 
 
 class Hanging(grpc.GenericRpcHandler):
-    """Its only method fails as if its caller had hung up, or in another way."""
+    """A handler whose only method raises the given error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -188,7 +188,7 @@ class Hanging(grpc.GenericRpcHandler):
 
 
 async def failed(error: Exception) -> None:
-    """Have a server of gRPC itself log that a handler raised this."""
+    """Make gRPC log that a handler raised `error`."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers([Hanging(error)])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -209,7 +209,7 @@ async def failed(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-async def test_a_caller_that_hangs_up_on_its_answer_is_a_debug_line(*, as_json: bool) -> None:
+async def test_caller_that_hangs_up_is_logged_at_debug(*, as_json: bool) -> None:
     log = configured(as_json=as_json)
     await failed(cygrpc.ExecuteBatchError("Failed grpc_call_start_batch"))
     assert lines(log) == []
@@ -221,7 +221,7 @@ async def test_a_caller_that_hangs_up_on_its_answer_is_a_debug_line(*, as_json: 
     assert "Traceback" not in log.getvalue()
 
 
-async def test_an_error_of_a_handler_stays_an_error_with_its_traceback() -> None:
+async def test_handler_error_is_logged_at_error_with_traceback() -> None:
     log = configured()
     await failed(RuntimeError("out of order"))
     assert " ERROR " in lines(log)[0]
@@ -229,11 +229,13 @@ async def test_an_error_of_a_handler_stays_an_error_with_its_traceback() -> None
     assert "Traceback" in log.getvalue()
 
 
-async def test_lines_of_routine_events_are_written_together_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_routine_events_are_written_together_within_the_hold_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     log = Writes()
     configure_logging("info", as_json=True, stream=log)
     audit = Audit()
-    clock = SimpleNamespace(time=iter([1e9, 1e9 + 0.25]).__next__)  # other threads go by the real one
+    clock = SimpleNamespace(time=iter([1e9, 1e9 + 0.25]).__next__)  # other threads use the real clock
     monkeypatch.setattr("token_service.telemetry.audit.time", clock)
     audit.record("token.issued", token_id="one")
     audit.record("token.refreshed", token_id="two")
@@ -251,7 +253,7 @@ async def test_lines_of_routine_events_are_written_together_and_soon(monkeypatch
     await eventually(lambda: len(log.pieces) == 2)
 
 
-async def test_an_event_that_is_not_routine_waits_for_nothing_and_comes_after_those_that_do() -> None:
+async def test_rare_event_is_written_at_once_after_the_waiting_events() -> None:
     log = configured()
     audit = Audit()
     audit.record("token.issued", token_id="one")
@@ -260,7 +262,7 @@ async def test_an_event_that_is_not_routine_waits_for_nothing_and_comes_after_th
     assert [line.split()[3] for line in lines(log)] == ["token.issued", "refresh_token.reused"]
 
 
-async def test_only_so_many_events_wait() -> None:
+async def test_at_most_256_events_wait() -> None:
     log = configured()
     audit = Audit()
     for number in range(255):
@@ -273,13 +275,13 @@ async def test_only_so_many_events_wait() -> None:
     assert len(lines(log)) == 257
 
 
-def test_without_an_event_loop_no_event_waits() -> None:
+def test_event_without_event_loop_is_written_at_once() -> None:
     log = configured()
     Audit().record("token.issued", token_id="one")
     assert len(lines(log)) == 1
 
 
-async def test_no_piece_is_larger_than_what_a_pipe_takes_whole() -> None:
+async def test_pieces_of_several_lines_fit_the_atomic_pipe_write() -> None:
     log = Writes()
     configure_logging("info", as_json=False, stream=log)
     audit = Audit()
@@ -296,7 +298,7 @@ async def test_no_piece_is_larger_than_what_a_pipe_takes_whole() -> None:
     assert len(log.pieces) < 20
 
 
-def test_levels() -> None:
+def test_lines_below_the_level_are_not_logged() -> None:
     log = configured("error")
     logging.getLogger("x").warning("no")
     logging.getLogger("x").error("yes")
@@ -307,7 +309,7 @@ def test_levels() -> None:
     assert len(lines(log)) == 1
 
 
-def test_a_log_that_can_not_be_written_fails_nobody() -> None:
+def test_unwritable_log_raises_no_error() -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError("no space left")
@@ -317,7 +319,7 @@ def test_a_log_that_can_not_be_written_fails_nobody() -> None:
     Audit().record("token.issued", token_id="lost")
 
 
-def test_a_line_that_can_not_be_made_loses_no_other() -> None:
+def test_line_that_fails_to_format_loses_no_other_line() -> None:
     class Odd:
         def __str__(self) -> str:
             raise ValueError("no text")
@@ -328,7 +330,7 @@ def test_a_line_that_can_not_be_made_loses_no_other() -> None:
     assert len(lines(log)) == 1
 
 
-def test_without_configuration_there_are_no_metrics() -> None:
+def test_metrics_are_off_without_configuration() -> None:
     for environ in (
         {},
         {"OTEL_METRICS_EXPORTER": "none"},
@@ -340,13 +342,13 @@ def test_without_configuration_there_are_no_metrics() -> None:
         metrics.gauge("token_service.streams", "streams", lambda: 1 / 0)
 
 
-def test_an_unknown_exporter_is_refused() -> None:
+def test_unknown_exporter_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="OTEL_METRICS_EXPORTER is 'fax'"):
         Metrics({"OTEL_METRICS_EXPORTER": "fax"}, "node")
 
 
-def test_an_exporter_that_is_away_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
-    """Its last report never ends here; in the real world it is tried again and again."""
+def test_unreachable_exporter_does_not_delay_close(tmp_path: Path) -> None:
+    """The last export never ends here. A real exporter retries it."""
     (tmp_path / "away.py").write_text(
         "import threading\n"
         "from opentelemetry.sdk.metrics.export import MetricExporter\n"

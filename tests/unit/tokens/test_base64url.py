@@ -29,7 +29,7 @@ def test_encode_is_the_standard_text_without_padding(data: bytes) -> None:
 @example(b"AA\n")
 @example(b"\\/AA")
 @example(b'"AAA')
-def test_what_decodes_is_the_one_canonical_text(text: bytes) -> None:
+def test_decode_accepts_only_canonical_text(text: bytes) -> None:
     try:
         data = decode(text)
     except ValueError:
@@ -41,7 +41,7 @@ def test_what_decodes_is_the_one_canonical_text(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("position", range(8))
-def test_no_byte_outside_of_the_alphabet_is_accepted_anywhere(position: int) -> None:
+def test_decode_refuses_bytes_outside_the_alphabet_at_every_position(position: int) -> None:
     for byte in range(256):
         text = bytearray(b"AbCdEfGh")
         text[position] = byte
@@ -53,7 +53,7 @@ def test_no_byte_outside_of_the_alphabet_is_accepted_anywhere(position: int) -> 
 
 
 @pytest.mark.parametrize("length", [2, 3])
-def test_trailing_bits_are_zero(length: int) -> None:
+def test_decode_refuses_nonzero_trailing_bits(length: int) -> None:
     good = {encode(bytes([a, b])[: length - 1])[-1] for a in range(256) for b in range(256)}
     for last in _ALPHABET:
         text = b"AAA"[: length - 1] + bytes([last])

@@ -1,4 +1,7 @@
-"""No mutated or hostile token is accepted that PyJWT refuses. `scripts/faults fuzz` tries millions."""
+"""A short run of the fuzzer: no mutated or hostile token is accepted that PyJWT refuses.
+
+`scripts/faults fuzz` tries millions of tokens.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 from tests.faults.fuzz import Disagreement, Fuzz, Hostile
 
 
-def test_a_quick_run() -> None:
+def test_short_fuzz_run_finds_no_disagreement_with_pyjwt() -> None:
     tally = Fuzz(seed=20261121).run(60_000)
     assert tally.tokens >= 60_000
     assert tally.accepted > 1000
@@ -24,7 +27,7 @@ def test_a_quick_run() -> None:
     } <= set(tally.reasons)
 
 
-def test_it_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_reports_wrongly_accepted_and_differently_read_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     fuzz = Fuzz(seed=1)
     good = fuzz.mints[0].token(time.time() - 60)
 

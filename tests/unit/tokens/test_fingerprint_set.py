@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from token_service.tokens.fingerprint_set import WIDTH, FingerprintSet, Mark, fingerprint, mark_of
 
-# Few different bytes, so that a fingerprint often lies astride two others.
+# Few different bytes, so that a match often spans two members.
 _fingerprints = st.one_of(
     st.binary(min_size=8, max_size=8),
     st.lists(st.sampled_from([0, 1, 255]), min_size=8, max_size=8).map(bytes),
@@ -58,7 +58,7 @@ TestAgainstASet.settings = settings(max_examples=80, stateful_step_count=30, dea
 
 
 @given(_blocks)
-def test_a_member_astride_two_others_is_found_and_nothing_else_is(block: list[bytes]) -> None:
+def test_match_that_spans_two_members_is_found_only_if_it_is_a_member(block: list[bytes]) -> None:
     ours = FingerprintSet()
     ours.update_packed(b"".join(block))
     for left, right in pairwise(block):
@@ -68,7 +68,7 @@ def test_a_member_astride_two_others_is_found_and_nothing_else_is(block: list[by
 
 
 @pytest.mark.parametrize("size", [0, 1, 24, 25, 5_000, 100_000])
-def test_sizes(size: int) -> None:
+def test_sets_of_every_size_find_their_members_only(size: int) -> None:
     source = random.Random(size)
     values = sorted({source.randbytes(8) for _ in range(size)})
     whole, pieces, single = FingerprintSet(), FingerprintSet(), FingerprintSet()
@@ -87,7 +87,7 @@ def test_sizes(size: int) -> None:
 @pytest.mark.parametrize(
     "block", [b"1234567", b"\1" * 8 + b"\0" * 8, b"\1" * 16], ids=["width", "order", "twice"]
 )
-def test_a_block_that_is_not_packed_is_refused(block: bytes) -> None:
+def test_unpacked_block_is_refused(block: bytes) -> None:
     ours = FingerprintSet()
     ours.add(mark(b"abcdefgh"))
     with pytest.raises(ValueError, match="block"):
@@ -96,17 +96,17 @@ def test_a_block_that_is_not_packed_is_refused(block: bytes) -> None:
 
 
 def numbered(*numbers: int) -> list[bytes]:
-    """Fingerprints that all begin alike, so that they share a slot of any table."""
+    """Return fingerprints with a common prefix, so that they share a slot of any table."""
     return [bytes(6) + number.to_bytes(2) for number in numbers]
 
 
 def spread(count: int) -> list[bytes]:
-    """Fingerprints in ascending order, as many in each slot."""
+    """Return fingerprints in ascending order, spread evenly over the slots."""
     return [(at * (2**64 // count)).to_bytes(8) for at in range(count)]
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["one by one", "packed"])
-def test_a_block_that_begins_before_what_is_there_keeps_the_order_right(*, packed: bool) -> None:
+def test_block_before_present_members_is_packed_in_order(*, packed: bool) -> None:
     ours = FingerprintSet()
     ours.add(mark(b"\xff" * 8))
     others = spread(26)
@@ -120,7 +120,7 @@ def test_a_block_that_begins_before_what_is_there_keeps_the_order_right(*, packe
     assert b"".join(ours.pack()) == b"".join([*others, b"\xff" * 8])
 
 
-def test_a_block_in_order_does_not_put_in_order_what_came_before() -> None:
+def test_sorted_block_after_unsorted_members_is_packed_in_order() -> None:
     ours = FingerprintSet()
     values = spread(30)
     for value in (values[3], values[1]):
@@ -131,7 +131,7 @@ def test_a_block_in_order_does_not_put_in_order_what_came_before() -> None:
     assert b"".join(ours.pack()) == b"".join([values[1], *values[3:]])
 
 
-def test_a_packed_member_astride_two_others_is_added_and_one_there_already_is_not() -> None:
+def test_packed_member_is_added_once_even_if_it_matches_across_two_members() -> None:
     ours = FingerprintSet()
     ours.update_packed(b"\0\0\0\0\0\0\0\1\0\0\0\2\0\0\0\3")
     astride = b"\0\0\0\1\0\0\0\2"
@@ -144,9 +144,7 @@ def test_a_packed_member_astride_two_others_is_added_and_one_there_already_is_no
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["one by one", "packed"])
-def test_the_table_grows_when_its_slots_have_24_fingerprints_on_average_and_not_before(
-    *, packed: bool
-) -> None:
+def test_table_grows_when_slots_exceed_24_fingerprints_on_average(*, packed: bool) -> None:
     ours = FingerprintSet()
     values = numbered(*range(200))
     sizes = set()
@@ -165,7 +163,7 @@ def test_the_table_grows_when_its_slots_have_24_fingerprints_on_average_and_not_
     assert sizes == {1, 2, 4, 8, 16}
 
 
-def test_a_small_block_added_to_many_is_counted() -> None:
+def test_small_block_added_to_large_set_is_counted() -> None:
     ours = FingerprintSet()
     ours.update_packed(b"".join(spread(1 << 12)))
     before = ours._table
@@ -174,7 +172,7 @@ def test_a_small_block_added_to_many_is_counted() -> None:
     assert len(ours) == (1 << 12) + 3
 
 
-def test_packs_in_parts_none_of_which_is_empty() -> None:
+def test_pack_yields_no_empty_part() -> None:
     ours = FingerprintSet()
     assert list(ours.pack()) == []
     values = numbered(1) + [b"\xff" + value[1:] for value in numbered(*range(40_000))]
@@ -187,14 +185,14 @@ def test_packs_in_parts_none_of_which_is_empty() -> None:
     assert len(list(even.pack())) > 3
 
 
-def test_mark_is_the_fingerprint_made_ready() -> None:
+def test_mark_of_id_is_mark_of_its_fingerprint() -> None:
     assert mark_of("an id") == mark(fingerprint("an id"))
     assert (
         fingerprint("abc").hex() == "ba7816bf8f01cfea"
     )  # FIPS 180-2, the first half of the first words of SHA-256("abc")
 
 
-def test_at_most_16_bytes_an_id_at_a_million() -> None:
+def test_million_ids_take_at_most_16_bytes_each() -> None:
     source = random.Random(1)
     ours = FingerprintSet()
     ours.update_packed(b"".join(sorted(source.randbytes(8) for _ in range(1_000_000))))
@@ -203,7 +201,7 @@ def test_at_most_16_bytes_an_id_at_a_million() -> None:
     assert size / len(ours) <= 16
 
 
-def test_a_reader_never_misses_what_was_added_before_it_looked() -> None:
+def test_reader_finds_every_member_added_before_its_lookup() -> None:
     ours = FingerprintSet()
     source = random.Random(2)
     values = [source.randbytes(8) for _ in range(30_000)]

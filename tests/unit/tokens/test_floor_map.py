@@ -13,7 +13,7 @@ _names = st.text(max_size=3)
 
 
 @given(st.lists(st.tuples(_names, st.integers(0, 2**53), st.floats(0, 2e9)), max_size=200), st.lists(_names))
-def test_it_is_a_dictionary_of_greatest_values(
+def test_map_holds_greatest_sequence_and_time_of_each_name(
     joins: list[tuple[str, int, float]], others: list[str]
 ) -> None:
     floors, expected = FloorMap(), dict[str, tuple[int, float]]()
@@ -29,11 +29,11 @@ def test_it_is_a_dictionary_of_greatest_values(
     )
 
 
-def test_it_grows_without_losing_or_doubling_a_record() -> None:
+def test_growth_keeps_every_record_exactly_once() -> None:
     floors = FloorMap()
     for number in range(20_000):
         floors.join(mark_of(f"subject-{number}"), number, float(number))
-        if number % 3 == 0:  # of old ones, too, while the table is copied
+        if number % 3 == 0:  # also old records while the table is copied
             floors.join(mark_of(f"subject-{number // 3}"), number, 0.0)
         if number % 997 == 0:
             assert floors.find(mark_of(f"subject-{number}")) == (number, float(number))
@@ -45,7 +45,7 @@ def test_it_grows_without_losing_or_doubling_a_record() -> None:
     assert len({record[0] for record in floors.records()}) == 20_000
 
 
-def test_it_keeps_the_names_when_it_grows() -> None:
+def test_growth_keeps_names() -> None:
     floors = FloorMap()
     for number in range(1000):
         floors.join(mark_of(f"subject-{number}"), number, float(number), f"subject-{number}".encode())
@@ -55,7 +55,7 @@ def test_it_keeps_the_names_when_it_grows() -> None:
     )
 
 
-def test_names_with_one_fingerprint_keep_both_names_and_revoke_as_much_as_both() -> None:
+def test_names_with_same_fingerprint_share_the_greatest_values() -> None:
     floors, mark = FloorMap(), mark_of("one")
     floors.join(mark, 5, 10.0, b"one")
     floors.join(mark, 3, 20.0, b"two")
@@ -67,7 +67,7 @@ def test_names_with_one_fingerprint_keep_both_names_and_revoke_as_much_as_both()
     ]
 
 
-def test_a_fingerprint_astride_two_others_is_not_found() -> None:
+def test_match_that_spans_two_fingerprints_is_not_found() -> None:
     first, second = b"\0\0\0\0abcd", b"\0\0\0\0\0\0ef"
     astride = to_mark(first[6:] + second[:6])
     floors = FloorMap()
@@ -80,14 +80,14 @@ def test_a_fingerprint_astride_two_others_is_not_found() -> None:
     assert floors.find(to_mark(second)) == (1, 1.0)
 
 
-def test_a_fingerprint_right_after_one_astride_is_found() -> None:
+def test_fingerprint_after_spanning_match_is_found() -> None:
     floors = FloorMap()
     for sequence, text in enumerate((b"\0\0\0\0\0\0\0a", b"aaaaaaaa"), 1):
         floors.join(to_mark(text), sequence, 1.0)
     assert floors.find(to_mark(b"aaaaaaaa")) == (2, 1.0)
 
 
-def test_another_thread_always_finds_what_was_there_before() -> None:
+def test_other_thread_finds_every_record_added_before_its_lookup() -> None:
     floors, done, missed = FloorMap(), threading.Event(), []
     marks = [mark_of(f"subject-{number}") for number in range(30_000)]
     added = 0
@@ -111,7 +111,7 @@ def test_another_thread_always_finds_what_was_there_before() -> None:
     assert missed == []
 
 
-def test_a_record_takes_less_than_64_bytes() -> None:
+def test_record_takes_less_than_64_bytes() -> None:
     tracemalloc.start()
     floors = FloorMap()
     for number in range(100_000):

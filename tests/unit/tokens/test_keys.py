@@ -28,7 +28,7 @@ def material_of(jwk: dict[str, Any]) -> VerificationKeyMaterial:
 
 
 @pytest.mark.parametrize("vector", SIGNATURES, ids=lambda v: v["source"])
-def test_published_signatures_verify_and_nothing_else_does(vector: dict[str, Any]) -> None:
+def test_only_published_signatures_verify(vector: dict[str, Any]) -> None:
     signing_input, _, signature_text = vector["jws"].encode().rpartition(b".")
     signature = base64url.decode(signature_text)
     for other in SIGNATURES:
@@ -45,12 +45,12 @@ def test_published_signatures_verify_and_nothing_else_does(vector: dict[str, Any
 
 
 @pytest.mark.parametrize("vector", THUMBPRINTS, ids=lambda v: v["source"])
-def test_published_thumbprints(vector: dict[str, Any]) -> None:
+def test_thumbprints_match_published_vectors(vector: dict[str, Any]) -> None:
     assert thumbprint(vector["key"]) == vector["thumbprint"]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_public_jwk_is_read_back(algorithm: str) -> None:
+def test_public_jwk_round_trips(algorithm: str) -> None:
     key = private_key(algorithm)
     jwk = public_jwk(key.public_key())
     assert jwk["alg"] == algorithm
@@ -112,7 +112,7 @@ assert isinstance(RSA_PRIVATE, rsa.RSAPrivateKey)
     ],
     ids=range(39),
 )
-def test_a_key_that_must_not_verify_is_left_out(jwk: dict[str, Any]) -> None:
+def test_key_that_must_not_verify_is_left_out(jwk: dict[str, Any]) -> None:
     with pytest.raises(UnusableKeyError):
         parse_public_jwk(jwk)
     assert [key.key_id for key in KeySet.from_jwks([jwk, {**GOOD, "kid": "good"}])] == ["good"]
@@ -128,20 +128,20 @@ def test_a_key_that_must_not_verify_is_left_out(jwk: dict[str, Any]) -> None:
         | st.sampled_from(list(GOOD.values())),
     )
 )
-def test_a_jwk_of_nonsense_is_unusable_and_nothing_worse(changes: dict[str, Any]) -> None:
+def test_malformed_jwk_never_raises_from_key_set(changes: dict[str, Any]) -> None:
     for start in (GOOD, jwk_of(private_key("RS256")), jwk_of(private_key("EdDSA"))):
         KeySet.from_jwks([{**start, **changes}])
 
 
 @pytest.mark.parametrize("again", [GOOD, {n: v for n, v in GOOD.items() if n not in {"alg", "use"}}])
-def test_one_key_listed_twice_is_one_key(again: dict[str, Any]) -> None:
+def test_key_listed_twice_counts_once(again: dict[str, Any]) -> None:
     keys = KeySet.from_jwks([GOOD, again, jwk_of(private_key("EdDSA"))], revision=4)
     assert [key.algorithm for key in keys] == [Algorithm.ES256, Algorithm.EDDSA]
     assert (len(keys), keys.revision, keys.refused) == (2, 4, ())
     assert keys.get(GOOD["kid"])["ES256"].verify(sign(private_key("ES256"), b"data"), b"data")
 
 
-def test_no_more_than_four_keys_are_tried_for_one_signature() -> None:
+def test_at_most_four_keys_are_tried_for_one_signature() -> None:
     names = [f"key-{number}" for number in range(MAX_KEYS_OF_ONE_NAME + 2)]
     jwks = [{**jwk_of(private_key("ES256", name)), "kid": "one"} for name in names]
     keys = KeySet.from_jwks([*jwks, jwks[0], {**jwk_of(private_key("EdDSA")), "kid": "one"}])
@@ -152,7 +152,7 @@ def test_no_more_than_four_keys_are_tried_for_one_signature() -> None:
     assert keys.refused == (RefusedKey("'one'", "4 other ES256 keys have this kid", weak=False),) * 2
 
 
-def test_what_was_refused_is_named() -> None:
+def test_refused_keys_are_listed_with_reason() -> None:
     rsa_jwk = jwk_of(private_key("RS256"))
     keys = KeySet.from_jwks(
         [
@@ -181,17 +181,17 @@ def test_what_was_refused_is_named() -> None:
     ],
     ids=["RSA 1024", "P-384", "Ed448", "short secret"],
 )
-def test_weak_and_foreign_keys_have_no_algorithm(material: Any) -> None:
+def test_weak_and_unsupported_keys_have_no_algorithm(material: Any) -> None:
     with pytest.raises(ValueError, match=r"(?i)key"):
         verifier_for(material)
 
 
-def test_a_secret_has_no_public_part() -> None:
+def test_secret_has_no_public_jwk() -> None:
     with pytest.raises(ValueError, match="symmetric"):
         public_jwk(Secret(b"s" * 32))
 
 
-def test_one_key_one_algorithm() -> None:
+def test_key_verifies_only_its_own_algorithm() -> None:
     mint = Mint("RS256")
     (key,) = KeySet.from_jwks([mint.jwk])
     assert key.algorithm is Algorithm.RS256

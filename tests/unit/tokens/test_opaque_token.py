@@ -35,7 +35,7 @@ _tokens = st.builds(
 
 
 @given(_tokens)
-def test_what_is_formatted_is_parsed(token: OpaqueToken) -> None:
+def test_formatted_token_round_trips(token: OpaqueToken) -> None:
     text = token.format(KEYS)
     parsed = parse_opaque_token(text, KEYS)
     assert looks_opaque(text)
@@ -61,14 +61,14 @@ def test_what_is_formatted_is_parsed(token: OpaqueToken) -> None:
         st.just(TEXT).map(lambda t: t + "="),
     )
 )
-def test_nothing_but_its_own_error_is_ever_raised_and_no_forgery_accepted(text: str) -> None:
+def test_arbitrary_text_raises_only_opaque_token_error(text: str) -> None:
     with pytest.raises(OpaqueTokenError):
         parse_opaque_token(text, KEYS)
 
 
 @settings(max_examples=400)
 @given(_tokens, st.data())
-def test_no_mutation_is_accepted(token: OpaqueToken, data: st.DataObject) -> None:
+def test_mutated_token_is_refused(token: OpaqueToken, data: st.DataObject) -> None:
     text = token.format(KEYS)
     at = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters(codec="ascii").filter(lambda c: c != text[at]))
@@ -81,7 +81,7 @@ def test_no_mutation_is_accepted(token: OpaqueToken, data: st.DataObject) -> Non
         parse_opaque_token(mutated, KEYS)
 
 
-def test_every_bit_counts() -> None:
+def test_every_flipped_bit_is_a_forgery() -> None:
     data = bytearray(base64url.decode(TEXT[3:].encode()))
     for bit in range(len(data) * 8):
         data[bit // 8] ^= 1 << bit % 8
@@ -91,20 +91,20 @@ def test_every_bit_counts() -> None:
         data[bit // 8] ^= 1 << bit % 8
 
 
-def test_one_kind_is_not_the_other() -> None:
+def test_refresh_token_with_session_prefix_is_a_forgery() -> None:
     with pytest.raises(OpaqueTokenError) as caught:
         parse_opaque_token("st_" + TEXT[3:], KEYS)
     assert caught.value.forged
 
 
-def test_a_key_that_is_gone_or_different_makes_it_a_forgery() -> None:
+def test_token_of_removed_or_replaced_key_is_a_forgery() -> None:
     for keys in (MacKeys({1: KEYS.keys[1]}, 1), MacKeys({7: Secret(b"8" * 32)}, 7)):
         with pytest.raises(OpaqueTokenError) as caught:
             parse_opaque_token(TEXT, keys)
         assert caught.value.forged
 
 
-def test_the_successor_is_always_the_same_and_tells_nothing_of_its_predecessor() -> None:
+def test_successor_is_deterministic_and_differs_by_key_version_and_session() -> None:
     first, second = TOKEN.successor(KEYS, 7), TOKEN.successor(KEYS, 7)
     assert first.format(KEYS) == second.format(KEYS)
     assert first.generation == 4
@@ -114,7 +114,7 @@ def test_the_successor_is_always_the_same_and_tells_nothing_of_its_predecessor()
     assert other.successor(KEYS, 7).secret.reveal() != first.secret.reveal()
 
 
-def test_first_secret_depends_on_everything() -> None:
+def test_first_secret_depends_on_every_input() -> None:
     secrets = {
         derive_first_secret(KEYS, version, kind, session, request).reveal()
         for version in (1, 7)
@@ -125,12 +125,12 @@ def test_first_secret_depends_on_everything() -> None:
     assert len(secrets) == 16
 
 
-def test_the_active_version_must_be_there() -> None:
+def test_missing_active_version_is_refused() -> None:
     with pytest.raises(ValueError, match="active"):
         MacKeys({1: Secret(b"1" * 32)}, active=2)
 
 
-def test_nothing_shows_a_secret() -> None:
+def test_secret_is_not_shown_pickled_hashed_or_compared() -> None:
     secret = Secret(b"hunter2-hunter2-hunter2")
     assert "hunter2" not in repr(secret) + str(secret) + repr(TOKEN) + repr(KEYS)
     with pytest.raises(TypeError):

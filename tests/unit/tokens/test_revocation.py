@@ -7,12 +7,12 @@ from token_service.tokens.revocation import Cursor
 
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{8,32}", fullmatch=True), st.integers(0, 10**19 - 1))
-def test_a_cursor_is_read_back(epoch: str, sequence: int) -> None:
+def test_cursor_round_trips(epoch: str, sequence: int) -> None:
     assert Cursor.parse(str(Cursor(epoch, sequence))) == Cursor(epoch, sequence)
 
 
 @given(st.text(max_size=60))
-def test_what_parses_is_the_one_text_of_its_cursor(text: str) -> None:
+def test_parse_accepts_only_canonical_cursor_text(text: str) -> None:
     try:
         cursor = Cursor.parse(text)
     except ValueError:
@@ -34,6 +34,6 @@ def test_what_parses_is_the_one_text_of_its_cursor(text: str) -> None:
         "abcdefgh:٣",
     ],
 )
-def test_refused(text: str) -> None:
+def test_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
         Cursor.parse(text)

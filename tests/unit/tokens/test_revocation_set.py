@@ -52,9 +52,9 @@ _ONE_OF_EACH = [
     (RevocationTarget.KEY, MINT.jwk["kid"]),
     (RevocationTarget.EVERYTHING, ""),
 ]
-"""All of them revoke the token `a`."""
+"""Each target revokes the token `a`."""
 _TARGETS = [target.name for target, _ in _ONE_OF_EACH]
-"""Ids of tests: those of keys are another in each process."""
+"""The ids of tests. The key id would differ in each process."""
 
 _entries = st.builds(
     lambda sequence, target, value, back, known: entry(
@@ -74,7 +74,7 @@ _entries = st.builds(
 
 
 def hit_by(one: Revocation, token: VerifiedClaims) -> bool:
-    """What the design says, word for word."""
+    """Return whether an entry revokes a token, by the definition in the design."""
     older = (
         token.revision < one.sequence if token.revision is not None else token.issue_time <= one.revoke_time
     )
@@ -90,7 +90,7 @@ def hit_by(one: Revocation, token: VerifiedClaims) -> bool:
 
 
 @given(st.lists(_entries, max_size=12), st.randoms())
-def test_a_token_is_revoked_if_any_entry_hits_it_in_whatever_order(
+def test_token_is_revoked_if_any_entry_hits_it_in_any_order(
     entries: list[Revocation], order: random.Random
 ) -> None:
     shuffled = list(entries)
@@ -104,10 +104,10 @@ def test_a_token_is_revoked_if_any_entry_hits_it_in_whatever_order(
 
 
 @given(st.lists(_entries, max_size=12))
-def test_a_snapshot_is_the_same_set(entries: list[Revocation]) -> None:
+def test_set_restored_from_snapshot_is_equal(entries: list[Revocation]) -> None:
     original, copy = the_set(*entries), RevocationSet(names=True)
     for block in original.blocks():
-        half = len(block.fingerprints) // 16 * 8  # a bucket may be spread over several blocks
+        half = len(block.fingerprints) // 16 * 8  # a bucket may be split into several blocks
         copy.load(Block(block.target, block.bucket, block.fingerprints[:half], block.expire_time))
         copy.load(Block(block.target, block.bucket, block.fingerprints[half:], block.expire_time))
     for one in original.entries():
@@ -122,7 +122,7 @@ def test_a_snapshot_is_the_same_set(entries: list[Revocation]) -> None:
 
 
 @given(st.lists(_entries, max_size=12))
-def test_a_set_without_names_answers_the_same_and_is_saved_whole(entries: list[Revocation]) -> None:
+def test_set_without_names_finds_the_same_and_is_restored_completely(entries: list[Revocation]) -> None:
     named, nameless, restored = the_set(*entries), RevocationSet(), RevocationSet()
     for one in entries:
         nameless.apply(one)
@@ -142,7 +142,7 @@ def test_a_set_without_names_answers_the_same_and_is_saved_whole(entries: list[R
 
 
 @given(st.lists(_entries, max_size=12), st.integers(0, 8000))
-def test_expiry_forgets_nothing_early_and_everything_in_the_end(
+def test_drop_expired_keeps_live_entries_and_finally_forgets_all(
     entries: list[Revocation], later: int
 ) -> None:
     revocations = the_set(*entries)
@@ -156,7 +156,7 @@ def test_expiry_forgets_nothing_early_and_everything_in_the_end(
     assert all(revocations.find(token) is None for token in TOKENS)
 
 
-def test_ids_without_known_expiry_expire_while_others_keep_coming() -> None:
+def test_ids_without_known_expiry_expire_while_others_are_added() -> None:
     revocations = RevocationSet()
     longest = 0
     for step in range(200):
@@ -168,7 +168,7 @@ def test_ids_without_known_expiry_expire_while_others_keep_coming() -> None:
     assert longest <= (3900 + 1024) // 300 + 1
 
 
-def test_each_kind_of_question() -> None:
+def test_has_methods_find_only_their_own_kind() -> None:
     revocations = the_set(
         entry(RevocationTarget.TOKEN_ID, "with", token_expire_time=NOW + 900),
         entry(RevocationTarget.TOKEN_ID, "without"),
@@ -187,7 +187,7 @@ def test_each_kind_of_question() -> None:
     assert len(revocations) == 4
 
 
-def test_an_entry_of_the_log_with_an_earlier_clock_takes_nothing_back() -> None:
+def test_later_entry_with_earlier_clock_reduces_nothing() -> None:
     token = claims(rev=..., iat=NOW)
     first = entry(RevocationTarget.SUBJECT, "user-1", 5, revoke_time=NOW + 10)
     second = entry(RevocationTarget.SUBJECT, "user-1", 6, revoke_time=NOW - 10, expire_time=NOW + 10)
@@ -200,7 +200,7 @@ def test_an_entry_of_the_log_with_an_earlier_clock_takes_nothing_back() -> None:
     assert (joined.sequence, joined.revoke_time, joined.expire_time) == (6, NOW + 10, NOW + 3900)
 
 
-def test_every_change_has_a_version_no_other_set_ever_has() -> None:
+def test_every_change_gets_a_version_unique_among_all_sets() -> None:
     one, other = RevocationSet(), RevocationSet()
     seen = {one.version, other.version}
     for number in range(50):
@@ -213,12 +213,12 @@ def test_every_change_has_a_version_no_other_set_ever_has() -> None:
 
 
 @pytest.mark.parametrize("bucket", [UNKNOWN_EXPIRY, NOW // 64])
-def test_a_block_that_is_not_packed_is_refused(bucket: int) -> None:
+def test_unpacked_block_is_refused(bucket: int) -> None:
     with pytest.raises(ValueError, match="block"):
         RevocationSet().load(Block(RevocationTarget.TOKEN_ID, bucket, b"123", NOW))
 
 
-def test_a_million_ids_load_in_blocks_of_their_buckets() -> None:
+def test_million_ids_load_in_blocks_of_their_buckets() -> None:
     source = random.Random(3)
     revocations = RevocationSet()
 
@@ -234,7 +234,7 @@ def test_a_million_ids_load_in_blocks_of_their_buckets() -> None:
     assert len(revocations) == 0
 
 
-def test_buckets_are_numbered_as_every_reader_of_a_snapshot_numbers_them() -> None:
+def test_bucket_numbers_of_blocks_are_pinned() -> None:
     expiry = NOW + 900
     revocations = the_set(
         entry(RevocationTarget.TOKEN_ID, "a", token_expire_time=expiry, expire_time=expiry + 60),
@@ -249,7 +249,7 @@ def test_buckets_are_numbered_as_every_reader_of_a_snapshot_numbers_them() -> No
 
 
 @pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH, ids=_TARGETS)
-def test_an_entry_is_forgotten_at_its_expiry_and_one_of_the_same_bucket_later_at_its_own(
+def test_bucket_is_forgotten_at_the_latest_expiry_of_its_entries(
     target: RevocationTarget, value: str
 ) -> None:
     token = claims(jti="a", rev=...)
@@ -262,7 +262,7 @@ def test_an_entry_is_forgotten_at_its_expiry_and_one_of_the_same_bucket_later_at
         assert (len(revocations), revocations.find(token)) == (0, None)
 
 
-def test_subjects_that_expire_in_different_buckets_are_forgotten_apart() -> None:
+def test_subjects_in_different_buckets_are_forgotten_separately() -> None:
     expiry = NOW // 2048 * 2048 + 4096
     revocations = the_set(
         entry(RevocationTarget.SUBJECT, "alice", expire_time=expiry - 1),
@@ -275,7 +275,7 @@ def test_subjects_that_expire_in_different_buckets_are_forgotten_apart() -> None
 @pytest.mark.parametrize(("target", "value"), _ONE_OF_EACH[2:], ids=_TARGETS[2:])
 @pytest.mark.parametrize("revoked", [-10, 0, 10])
 @pytest.mark.parametrize("expires", [-10, 0, 10])
-def test_two_entries_for_one_target_become_one_that_revokes_as_much_as_both(
+def test_two_entries_for_one_target_join_to_the_greatest_values(
     target: RevocationTarget, value: str, revoked: int, expires: int
 ) -> None:
     first = entry(target, value, 5)
@@ -299,7 +299,7 @@ def test_two_entries_for_one_target_become_one_that_revokes_as_much_as_both(
         (RevocationTarget.EVERYTHING, ""),
     ],
 )
-def test_what_was_issued_at_the_time_of_an_entry_or_had_not_seen_it_is_revoked(
+def test_entry_revokes_tokens_issued_up_to_its_time_or_with_lower_seen_sequence(
     target: RevocationTarget, value: str
 ) -> None:
     revocations = the_set(entry(target, value, 5))
@@ -309,11 +309,11 @@ def test_what_was_issued_at_the_time_of_an_entry_or_had_not_seen_it_is_revoked(
     assert revocations.find(claims(rev=5, iat=NOW)) is None
 
 
-def test_a_token_without_a_session_belongs_to_no_revoked_session() -> None:
+def test_token_without_session_is_not_revoked_by_empty_session_id() -> None:
     assert the_set(entry(RevocationTarget.SESSION, "")).find(claims(sid=...)) is None
 
 
-def test_a_session_is_found_in_whichever_bucket_it_is() -> None:
+def test_session_is_found_in_every_bucket() -> None:
     revocations = RevocationSet()
     assert not revocations.has_session("first")
     for number, name in enumerate(("first", "second", "third")):
@@ -323,13 +323,13 @@ def test_a_session_is_found_in_whichever_bucket_it_is() -> None:
     assert not revocations.has_session("fourth")
 
 
-def test_a_token_id_that_shares_a_bucket_with_a_revoked_one_is_not_revoked() -> None:
+def test_token_id_in_bucket_of_revoked_one_is_not_revoked() -> None:
     revocations = the_set(entry(RevocationTarget.TOKEN_ID, "one", token_expire_time=NOW + 900))
     assert not revocations.has_token_id("other", NOW + 900)
     assert revocations.find(claims(jti="other")) is None
 
 
-def test_floors_that_are_loaded_change_the_version() -> None:
+def test_loaded_floor_changes_version() -> None:
     revocations = RevocationSet()
     before = revocations.version
     revocations.load_floor(Floor(RevocationTarget.SUBJECT, fingerprint("user-1"), 5, NOW, NOW + 3900))
@@ -337,7 +337,7 @@ def test_floors_that_are_loaded_change_the_version() -> None:
     assert revocations.find(claims(rev=4)) is RevocationTarget.SUBJECT
 
 
-def test_a_set_without_names_has_one_record_of_a_subject_for_all_reasons() -> None:
+def test_set_without_names_has_one_record_per_subject() -> None:
     entries = [
         entry(RevocationTarget.SUBJECT, "alice", number, reason=reason)
         for number, reason in enumerate((RevocationReason.LOGOUT, RevocationReason.COMPROMISED), 1)

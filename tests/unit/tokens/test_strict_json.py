@@ -19,7 +19,7 @@ _VALUES = st.recursive(
 
 
 @given(value=st.dictionaries(st.text(), _VALUES, max_size=6), spaced=st.booleans())
-def test_agrees_with_the_standard_parser_on_honest_objects(value: dict[str, Any], *, spaced: bool) -> None:
+def test_well_formed_objects_decode_as_by_the_standard_parser(value: dict[str, Any], *, spaced: bool) -> None:
     text = json.dumps(value, ensure_ascii=spaced, separators=(", ", " : ") if spaced else (",", ":"))
     try:
         data = text.encode()
@@ -43,7 +43,7 @@ def test_agrees_with_the_standard_parser_on_honest_objects(value: dict[str, Any]
 @example(b"{}")
 @example(b'{"a":1e400}')
 @example(b'{"a":-0}')
-def test_never_accepts_what_the_standard_parser_refuses_or_reads_otherwise(data: bytes) -> None:
+def test_accepted_input_decodes_as_by_the_standard_parser(data: bytes) -> None:
     try:
         value = decode_object(data)
     except ValueError:
@@ -93,13 +93,13 @@ def test_never_accepts_what_the_standard_parser_refuses_or_reads_otherwise(data:
     ],
     ids=range(36),
 )
-def test_refused(data: bytes) -> None:
+def test_input_that_is_not_one_strict_object_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         decode_object(data)
 
 
 @pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1, MAX_DEPTH])
-def test_nests_up_to_the_limit_and_no_deeper(depth: int) -> None:
+def test_nesting_deeper_than_the_limit_is_refused(depth: int) -> None:
     value: Any = 1
     for level in range(depth - 1):
         value = [value] if level % 2 else {"a": value}
@@ -112,7 +112,7 @@ def test_nests_up_to_the_limit_and_no_deeper(depth: int) -> None:
             decode_object(b' {"a": [' + encode(value) + b"]}")
 
 
-def test_many_shallow_containers_are_not_deep() -> None:
+def test_many_shallow_containers_do_not_count_as_depth() -> None:
     value = {"a": [[] for _ in range(500)]}
     assert decode_object(encode(value)) == value
 

@@ -18,7 +18,7 @@ def entry() -> CacheEntry:
     return CacheEntry(CLAIMS, 0, 1)
 
 
-def test_never_more_than_its_capacity_and_what_is_used_stays() -> None:
+def test_cache_keeps_used_entries_within_its_capacity() -> None:
     cache = VerifiedCache(100)
     hot = entry()
     cache.put("hot", hot)
@@ -31,7 +31,7 @@ def test_never_more_than_its_capacity_and_what_is_used_stays() -> None:
     assert cache.get("token-9999") is not None
 
 
-def test_forgets() -> None:
+def test_discard_and_clear_forget_entries() -> None:
     cache = VerifiedCache(4)
     for name in "abc":
         cache.put(name, entry())
@@ -51,7 +51,7 @@ def test_large_tokens_are_not_kept() -> None:
     assert cache.get("y" * (MAX_KEPT + 1)) is None
 
 
-def test_threads_share_it() -> None:
+def test_threads_share_a_cache_safely() -> None:
     cache = VerifiedCache(64)
     failures: list[BaseException] = []
 

@@ -52,7 +52,7 @@ def full_check(check: Verifier, token: str) -> VerifiedClaims:
 
 
 @pytest.mark.parametrize("algorithm", MINTS)
-def test_a_good_token_gives_its_claims(algorithm: str) -> None:
+def test_valid_token_gives_its_claims(algorithm: str) -> None:
     mint = MINTS[algorithm]
     token = mint.token(
         NOW, jti="the-id", extra={"a": [1]}, cnf={"jkt": "x" * 43}, auth_ctx={"acr": "mfa", "amr": ["pwd"]}
@@ -71,7 +71,7 @@ def test_a_good_token_gives_its_claims(algorithm: str) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
 @pytest.mark.parametrize("issuers", [1, 2], ids=["one issuer", "two issuers"])
-def test_hostile_tokens_are_refused_for_their_reason(vector: dict[str, str], issuers: int) -> None:
+def test_hostile_tokens_are_refused_with_expected_reason(vector: dict[str, str], issuers: int) -> None:
     trusts = [(RULES, KEYS)]
     if issuers == 2:
         trusts.append((IssuerRules("https://other.test", frozenset(Algorithm)), KEYS))
@@ -88,12 +88,12 @@ def test_hostile_tokens_are_refused_for_their_reason(vector: dict[str, str], iss
 @pytest.mark.parametrize(
     "wrong", [None, b"a.b.c", 1, [], {}, object()], ids=lambda value: type(value).__name__
 )
-def test_what_is_not_text_is_malformed(wrong: object) -> None:
+def test_token_that_is_not_text_is_malformed(wrong: object) -> None:
     assert reason_of(verifier(), wrong) is InvalidReason.MALFORMED  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("algorithm", MINTS)
-def test_no_bit_of_a_token_can_be_changed(algorithm: str) -> None:
+def test_token_with_any_changed_character_is_refused(algorithm: str) -> None:
     token = MINTS[algorithm].token(NOW)
     check = verifier()
     source = random.Random(algorithm)
@@ -110,7 +110,7 @@ def test_no_bit_of_a_token_can_be_changed(algorithm: str) -> None:
     st.text(max_size=80)
     | st.lists(st.binary(max_size=40), min_size=2, max_size=4).map(lambda p: ".".join(map(b64, p)))
 )
-def test_garbage_never_raises_anything_else(token: str) -> None:
+def test_arbitrary_text_raises_only_invalid_token_error(token: str) -> None:
     reason_of(verifier(), token)
 
 
@@ -143,7 +143,7 @@ def test_garbage_never_raises_anything_else(token: str) -> None:
         ),
     )
 )
-def test_signed_nonsense_is_either_typed_right_or_refused(changes: dict[str, object]) -> None:
+def test_signed_claims_of_wrong_type_are_refused(changes: dict[str, object]) -> None:
     token = MINT.token(NOW, **changes)
     try:
         claims = verifier().verify(token)
@@ -157,12 +157,12 @@ def test_signed_nonsense_is_either_typed_right_or_refused(changes: dict[str, obj
     _ = claims.auth_context, claims.confirmation, claims.custom_claims, repr(claims)
 
 
-def test_a_payload_that_is_not_canonical_json_is_fine() -> None:
+def test_payload_that_is_not_canonical_json_is_accepted() -> None:
     payload = json.dumps(MINT.claims(NOW), indent=2).replace("user-1", "\\u0075ser-1").encode()
     assert verifier().verify(MINT.token_of(payload)).subject == "user-1"
 
 
-def test_an_id_token_is_no_access_token() -> None:
+def test_id_token_is_not_accepted_as_access_token() -> None:
     token = MINT.token(NOW, {"typ": "JWT"}, client_id=..., azp="web", jti=..., nonce="n")
     claims = verifier().verify(token)
     assert (claims.kind, claims.client_id) == (TokenKind.ID, "web")
@@ -173,7 +173,7 @@ def test_an_id_token_is_no_access_token() -> None:
 
 
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt", ...], ids=str)
-def test_an_issuer_whose_access_tokens_are_plain(typ: object) -> None:
+def test_plain_typ_is_access_token_if_rules_say_so(typ: object) -> None:
     rules = IssuerRules(
         ISSUER, frozenset(Algorithm), frozenset({TokenKind.ACCESS}), TokenKind.ACCESS, typ_required=False
     )
@@ -182,12 +182,12 @@ def test_an_issuer_whose_access_tokens_are_plain(typ: object) -> None:
     assert reason_of(verifier(rules), MINT.token(NOW, {"typ": "logout+jwt"})) is InvalidReason.WRONG_TYPE
 
 
-def test_algorithms_not_expected_are_refused_even_with_a_key() -> None:
+def test_unexpected_algorithm_is_refused_even_with_known_key() -> None:
     rules = IssuerRules(ISSUER, frozenset({Algorithm.RS256}))
     assert reason_of(verifier(rules), MINT.token(NOW)) is InvalidReason.BAD_SIGNATURE
 
 
-def test_hs256_only_with_a_key_given_by_hand() -> None:
+def test_hs256_verifies_only_with_explicit_key() -> None:
     secret = b"s" * 32
     keys = KeySet([VerificationKey.of("shared", Algorithm.HS256, Secret(secret))])
     payload = json.dumps(MINT.claims(NOW)).encode()
@@ -214,7 +214,7 @@ def test_each_issuer_has_its_own_keys() -> None:
     assert reason_of(check, MINT.token(NOW, iss=["x"])) is InvalidReason.WRONG_ISSUER
 
 
-def test_a_replaced_key_set_counts_at_once() -> None:
+def test_replaced_key_set_takes_effect_at_once() -> None:
     check = verifier(keys=KeySet.from_jwks([MINT.jwk]))
     token = MINT.token(NOW)
     check.verify(token)
@@ -227,7 +227,7 @@ def test_a_replaced_key_set_counts_at_once() -> None:
     check.verify(token)
 
 
-def test_headers_are_remembered_for_signed_tokens_only_and_not_without_bound() -> None:
+def test_header_cache_is_bounded_and_holds_only_headers_of_signed_tokens() -> None:
     check = verifier()
     _, headers = check._only.state  # type: ignore[union-attr]
     payload = json.dumps(MINT.claims(NOW)).encode()
@@ -240,7 +240,7 @@ def test_headers_are_remembered_for_signed_tokens_only_and_not_without_bound() -
     assert len(headers) == 256
 
 
-def test_times_with_leeway() -> None:
+def test_check_times_applies_leeway() -> None:
     claims = verifier().verify(MINT.token(NOW))
     check_times(claims, NOW)
     check_times(claims, NOW + 899.999)
@@ -255,7 +255,7 @@ def test_times_with_leeway() -> None:
         assert caught.value.reason is reason
     check_times(claims, NOW + 929, 30)
     check_times(claims, NOW - 30, 30)
-    check_times(claims, NOW - 5)  # the clock of who issued it may be ahead
+    check_times(claims, NOW - 5)  # the clock of the issuer may be ahead
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "JWT"])
@@ -276,7 +276,7 @@ def test_times_with_leeway() -> None:
         ("253402300799.0", MAX_NUMERIC_DATE),
     ],
 )
-def test_a_time_is_any_json_number(typ: str, claim: str, written: str, read: float) -> None:
+def test_every_json_number_notation_is_read_as_time(typ: str, claim: str, written: str, read: float) -> None:
     members = json.dumps(MINT.claims(NOW, **{claim: ...}), separators=(",", ":"))
     token = MINT.token_of(f'{members[:-1]},"{claim}":{written}}}'.encode(), {"typ": typ})
     claims = verifier().verify(token)
@@ -313,13 +313,13 @@ def test_a_time_is_any_json_number(typ: str, claim: str, written: str, read: flo
         "0x6553F100",
     ],
 )
-def test_what_is_no_time_is_malformed(typ: str, claim: str, written: str) -> None:
+def test_invalid_time_is_malformed(typ: str, claim: str, written: str) -> None:
     members = json.dumps(MINT.claims(NOW, **{claim: ...}), separators=(",", ":"))
     token = MINT.token_of(f'{members[:-1]},"{claim}":{written}}}'.encode(), {"typ": typ})
     assert reason_of(verifier(), token) is InvalidReason.MALFORMED
 
 
-def test_fractions_of_seconds_count() -> None:
+def test_check_times_compares_fractions_of_seconds() -> None:
     claims = verifier().verify(MINT.token(NOW, iat=NOW + 0.25, nbf=NOW + 0.5, exp=NOW + 900.75))
     check_times(claims, NOW + 900.5)
     check_times(claims, NOW - 4.5)
@@ -349,26 +349,26 @@ def test_fractions_of_seconds_count() -> None:
         ("1", None),
     ],
 )
-def test_when_the_subject_was_authenticated(written: object, read: int | None) -> None:
+def test_auth_time_is_whole_seconds_or_none(written: object, read: int | None) -> None:
     claims = verifier().verify(MINT.token(NOW, auth_ctx={"acr": "mfa", "auth_time": written}))
     assert claims.auth_context is not None
     assert (claims.auth_context.auth_time, type(claims.auth_context.auth_time)) == (read, type(read))
 
 
 def both_kinds(kid: str) -> list[dict[str, Any]]:
-    """An RSA and an EC key with one kid, as in RFC 7517, section 4.5."""
+    """Return an RSA and an EC key with the same kid (RFC 7517, section 4.5)."""
     return [{**MINTS["RS256"].jwk, "kid": kid}, {**MINT.jwk, "kid": kid}]
 
 
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("without_alg", [False, True])
-def test_keys_of_two_types_share_a_kid(order: int, without_alg: bool) -> None:  # noqa: FBT001
+def test_keys_of_two_types_may_share_a_kid(order: int, without_alg: bool) -> None:  # noqa: FBT001
     jwks = [{n: v for n, v in jwk.items() if not (without_alg and n == "alg")} for jwk in both_kinds("one")]
     check = verifier(keys=KeySet.from_jwks(jwks[::order]))
     for algorithm in ("RS256", "ES256"):
         claims = check.verify(MINTS[algorithm].token(NOW, {"kid": "one"}))
         assert (claims.key_id, claims.subject) == ("one", "user-1")
-    # The kid is known, but not for this algorithm; and one key's signature does not count as the other's.
+    # The kid is known, but not for this algorithm. A signature of one key does not verify as one of the other.
     assert reason_of(check, MINTS["EdDSA"].token(NOW, {"kid": "one"})) is InvalidReason.BAD_SIGNATURE
     for algorithm, pretended in (("RS256", "ES256"), ("ES256", "RS256")):
         token = MINTS[algorithm].token(NOW, {"kid": "one", "alg": pretended})
@@ -379,7 +379,7 @@ def test_keys_of_two_types_share_a_kid(order: int, without_alg: bool) -> None:  
 
 
 @pytest.mark.parametrize("algorithm", MINTS)
-def test_a_few_keys_of_one_type_share_a_kid(algorithm: str) -> None:
+def test_several_keys_of_one_type_may_share_a_kid(algorithm: str) -> None:
     mints = [Mint(algorithm, name) for name in ("first", "other", "third")]
     check = verifier(keys=KeySet.from_jwks([{**mint.jwk, "kid": "one"} for mint in mints]))
     for mint in mints:
@@ -388,7 +388,7 @@ def test_a_few_keys_of_one_type_share_a_kid(algorithm: str) -> None:
     assert reason_of(check, forged) is InvalidReason.BAD_SIGNATURE
 
 
-def test_nobody_else_makes_verified_claims() -> None:
+def test_only_verifier_makes_verified_claims() -> None:
     claims = verifier().verify(MINT.token(NOW))
     values = [getattr(claims, name) for name in VerifiedClaims.__struct_fields__]
     with pytest.raises(TypeError, match="Verifier"):
@@ -397,7 +397,7 @@ def test_nobody_else_makes_verified_claims() -> None:
         VerifiedClaims(None, *values[1:])  # type: ignore[arg-type]
 
 
-def test_claims_can_be_copied_and_are_no_work_for_the_garbage_collector() -> None:
+def test_claims_can_be_copied_and_are_not_tracked_by_gc() -> None:
     claims = verifier().verify(MINT.token(NOW, aud=[AUDIENCE, "other"], custom={"a": []}))
     assert not gc.is_tracked(claims)
     copied = copy.deepcopy(claims)
@@ -433,7 +433,7 @@ _USUAL = strict_json.encode(
         (b"}}", b'},"exp":1e400}'),
     ],
 )
-def test_what_another_reader_could_take_another_way_is_malformed(there: bytes, instead: bytes) -> None:
+def test_payload_that_parsers_could_read_differently_is_malformed(there: bytes, instead: bytes) -> None:
     assert verifier().verify(MINT.token_of(_USUAL)).revision == 0
     payload = _USUAL.replace(there, instead)
     assert payload != _USUAL
@@ -454,7 +454,7 @@ _JSON = st.recursive(
     ),
     st.dictionaries(st.text(max_size=6), _JSON, max_size=2),
 )
-def test_how_a_payload_is_written_changes_nothing(
+def test_notation_of_payload_does_not_change_the_result(
     changes: dict[str, object], custom: dict[str, object]
 ) -> None:
     claims = {**MINT.claims(NOW, **changes), **custom}
@@ -475,26 +475,26 @@ def test_how_a_payload_is_written_changes_nothing(
         assert getattr(usual, name) == getattr(other, name)
 
 
-def test_repr_shows_no_secret_part() -> None:
+def test_repr_shows_no_custom_claim_and_no_signature() -> None:
     token = MINT.token(NOW, custom="private")
     text = repr(verifier().verify(token))
     assert "private" not in text
     assert token.rsplit(".", 1)[1] not in text
 
 
-def test_a_verifier_needs_issuers_and_each_once() -> None:
+def test_verifier_without_or_with_duplicate_issuers_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Verifier([])
     with pytest.raises(ValueError, match="twice"):
         Verifier([(RULES, KEYS), (RULES, KEYS)])
 
 
-def test_a_token_may_have_16_kib() -> None:
+def test_token_longer_than_16_kib_is_too_large() -> None:
     assert reason_of(verifier(), "x" * 16384) is InvalidReason.MALFORMED
     assert reason_of(verifier(), "x" * 16385) is InvalidReason.TOO_LARGE
 
 
-def test_a_remembered_header_does_not_hide_a_part_too_many() -> None:
+def test_token_with_cached_header_and_extra_part_is_malformed() -> None:
     check = verifier()
     token = MINTS["ES256"].token(NOW)
     check.verify(token)
@@ -503,14 +503,14 @@ def test_a_remembered_header_does_not_hide_a_part_too_many() -> None:
     assert reason_of(check, f"{header}..{signature}") is InvalidReason.MALFORMED
 
 
-def test_a_signed_payload_that_is_no_base64url_is_malformed() -> None:
+def test_signed_payload_that_is_not_base64url_is_malformed() -> None:
     mint = MINTS["ES256"]
     signed = f"{mint.token(NOW).partition('.')[0]}.a"
     signature = b64(sign(mint.key, signed.encode()))
     assert reason_of(verifier(), f"{signed}.{signature}") is InvalidReason.MALFORMED
 
 
-def test_the_issuer_whose_keys_a_token_would_be_verified_with() -> None:
+def test_unverified_issuer_is_a_trusted_issuer_or_none() -> None:
     one = verifier()
     assert one.unverified_issuer("no token at all") == ISSUER
     other = "https://other.test"

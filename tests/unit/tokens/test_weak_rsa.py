@@ -17,7 +17,7 @@ FIRST_39 = prod(PRIMES[:39])
 
 @cache
 def vulnerable_prime(bits: int, factors: int, seed: int) -> int:
-    """A prime as the vulnerable library made them: `k * M + (65537**a mod M)`."""
+    """Return a prime of the vulnerable library: `k * M + (65537**a mod M)`."""
     source, m = random.Random(seed), prod(PRIMES[:factors])
     size = bits - m.bit_length()
     while True:
@@ -38,24 +38,24 @@ def jwk(n: int, e: int = 65537) -> dict[str, str]:
 
 # The number of prime factors of M that the library used for keys of each size.
 @pytest.mark.parametrize(("bits", "factors"), [(512, 39), (1024, 71), (2048, 126)])
-def test_the_roca_fingerprint_is_seen(bits: int, factors: int) -> None:
+def test_roca_fingerprint_is_detected(bits: int, factors: int) -> None:
     modulus = vulnerable_modulus(bits, factors)
     weakness = weakness_of(rsa.RSAPublicNumbers(65537, modulus))
     assert weakness is not None
     assert "CVE-2017-15361" in weakness
-    # One prime of another library is enough to be safe from it.
+    # One prime of another library is enough to avoid the weakness.
     ordinary = rsa.generate_private_key(65537, 2048).private_numbers()
     half = modulus // vulnerable_prime(bits // 2, factors, 1)
     assert weakness_of(rsa.RSAPublicNumbers(65537, half * ordinary.p)) is None
 
 
-def test_a_key_set_leaves_a_roca_key_out() -> None:
+def test_roca_key_is_refused_as_weak() -> None:
     modulus = vulnerable_modulus(2048, 126)
     with pytest.raises(WeakKeyError, match="ROCA"):
         parse_public_jwk(jwk(modulus))
 
 
-def test_ordinary_keys_pass() -> None:
+def test_ordinary_keys_have_no_weakness() -> None:
     source = random.Random(20171016)
     for _ in range(2000):
         modulus = source.getrandbits(2048) | 1 << 2047
@@ -68,7 +68,7 @@ def test_ordinary_keys_pass() -> None:
         assert weakness_of(key.public_key().public_numbers()) is None
 
 
-def test_a_power_modulo_each_prime_is_not_enough() -> None:
+def test_modulus_with_contradicting_logarithms_is_not_roca() -> None:
     source = random.Random(1)
     for _ in range(200):
         residue, modulus = 0, 1
@@ -83,7 +83,7 @@ def test_a_power_modulo_each_prime_is_not_enough() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 5, 163, 167])
-def test_a_small_factor_is_seen(factor: int) -> None:
+def test_small_factor_is_detected(factor: int) -> None:
     numbers = private_key("RS256").public_key().public_numbers()
     assert isinstance(numbers, rsa.RSAPublicNumbers)
     modulus = numbers.n // factor * factor
@@ -108,7 +108,7 @@ def test_a_small_factor_is_seen(factor: int) -> None:
         (2**2000 + 1, False),
     ],
 )
-def test_which_exponents_are_used(exponent: int, usable: bool) -> None:  # noqa: FBT001
+def test_only_odd_exponents_from_3_up_to_64_bits_are_usable(exponent: int, usable: bool) -> None:  # noqa: FBT001
     numbers = private_key("RS256").public_key().public_numbers()
     assert isinstance(numbers, rsa.RSAPublicNumbers)
     assert (weakness_of(rsa.RSAPublicNumbers(exponent, numbers.n)) is None) is usable

@@ -1,4 +1,4 @@
-"""Redis: the revocations for other nodes to hear of and for gateways to ask.
+"""Redis: a copy of the revocations that notifies other nodes and that gateways read.
 
 `layout` is a public contract.
 """

@@ -1,6 +1,7 @@
-"""The keys in Redis, a public contract for gateways that read them: docs/redis-layout.md documents it.
+"""The keys in Redis: a public contract for gateways, documented in docs/redis-layout.md.
 
-Redis holds a copy of the live revocations. The SQL log is the truth: the copy can be lost at any time and is rebuilt from the log.
+Redis holds a copy of the live revocations. The SQL log is the source of truth: the copy can be lost at any time and is
+rebuilt from the log.
 """
 
 from __future__ import annotations
@@ -37,27 +38,27 @@ _KEYS: Final = {
 
 
 def prefix(epoch: str) -> str:
-    """What all keys of a log begin with."""
+    """Return the common prefix of all keys of a log."""
     return f"token_service:{{{epoch}}}:"
 
 
 def bucket_of(entry: Revocation) -> int | None:
-    """The bucket of a token id whose expiry is known; None for every other entry."""
+    """Return the bucket of a token id with a known expiry, or None for every other entry."""
     if entry.target is RevocationTarget.TOKEN_ID and entry.token_expire_time is not None:
         return max(1, entry.token_expire_time // TOKEN_BUCKET_SECONDS)
     return None
 
 
 def key_of(entry: Revocation) -> str:
-    """The key that holds an entry, without the prefix."""
+    """Return the key that holds an entry, without the prefix."""
     bucket = bucket_of(entry)
     return f"{_KEYS[entry.target]}{entry.value}" if bucket is None else f"jti:{bucket}"
 
 
 def expiry_of(entry: Revocation) -> int:
-    """When the key of an entry expires: milliseconds since the epoch.
+    """Return the time at which the key of an entry expires, in milliseconds since the epoch.
 
-    The same for all entries of a bucket.
+    The time is the same for all entries of a bucket.
     """
     bucket = bucket_of(entry)
     if bucket is None:
@@ -66,12 +67,12 @@ def expiry_of(entry: Revocation) -> int:
 
 
 def state_of(entry: Revocation) -> str:
-    """`<sequence>:<revoke_time_us>`."""
+    """Return `<sequence>:<revoke_time_us>`."""
     return f"{entry.sequence}:{_microseconds(entry.revoke_time)}"
 
 
 def fields_of(entry: Revocation) -> list[str]:
-    """The stream entry: names and values in turn."""
+    """Return the stream entry as alternating names and values."""
     fields = [
         *("target", _NAMES[entry.target], "value", entry.value),
         *("revoke_time_us", str(_microseconds(entry.revoke_time))),
@@ -84,7 +85,7 @@ def fields_of(entry: Revocation) -> list[str]:
 
 
 def entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Revocation:
-    """The entry in the stream. Raises `ValueError` if it is none: others may write to Redis, too."""
+    """Return the revocation in a stream entry. Raises `ValueError` for foreign entries: others may write to Redis too."""
     try:
         sequence, _, rest = entry_id.decode("ascii").partition("-")
         expiry = fields.get(b"token_expire_time")

@@ -1,4 +1,4 @@
-"""The revocation mirror on Redis."""
+"""The mirror of the revocations on Redis."""
 
 from __future__ import annotations
 
@@ -23,28 +23,24 @@ from token_service.tokens.revocation import Revocation
 
 _CONNECT_TIMEOUT: Final = 0.5
 _TIMEOUT: Final = 1.0
-"""Seconds for one operation, connecting included."""
+"""Seconds for one operation, including the connection."""
 _BLOCK: Final = 1.0
-"""Seconds a listener waits for entries before it asks again; a Redis that hangs is noticed so much later,
-too.
-"""
+"""Seconds a listener waits for entries before it asks again. It also delays the detection of a hanging Redis."""
 _BATCH: Final = 200
-"""Entries a script adds: about a millisecond in which Redis answers nobody else."""
+"""Entries that one script run adds. Redis serves no other client during the run, about a millisecond."""
 _LOG_LENGTH: Final = 10_000
 _AHEAD_LENGTH: Final = 100_000
 _UNUSED_FOR: Final = 7 * 24 * 3600 * 1000
-"""Milliseconds after which the keys without an expiry of their own are gone, should nobody publish to this
-log any more.
-"""
+"""Milliseconds without a publication after which the keys of a log without their own expiry expire."""
 _MAX_DIGITS: Final = 20
-"""A sequence has fewer."""
+"""A number with this many digits is not a sequence."""
 _GUARD: Final = 60_000
-"""Milliseconds after which a rebuild that does not go on has failed."""
+"""Milliseconds without progress after which a rebuild fails."""
 
-# KEYS: head, ahead, log, guard, then one for each entry. ARGV: "1" to demand the guard, length of the log,
-# length of ahead, expiry of unused keys, life of the guard, then for each entry:
+# KEYS: head, ahead, log, guard, then one key per entry. ARGV: "1" to require the guard, length of the log,
+# length of ahead, expiry of unused keys, lifetime of the guard, then for each entry:
 #   sequence, kind ("set" or "state"), member or state, expiry, number of stream fields, the fields.
-# `head` moves over entries without a gap only: what never arrived leaves it behind, so that it is missed.
+# `head` moves only over entries without a gap: a lost entry stops it, which shows that the copy is incomplete.
 _PUBLISH: Final = """
 local head, ahead, log, guard = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if ARGV[1] == '1' then
@@ -102,11 +98,11 @@ logger = logging.getLogger(__name__)
 class RedisMirror:
     """Implements `RevocationMirror`.
 
-    Use it as an async context manager, or call `aclose`. Connects when it is first used.
+    It is an async context manager; `aclose` closes it too. It connects on first use.
     """
 
     def __init__(self, url: str) -> None:
-        """`url`: `redis://`, `rediss://` or `unix://`, with its password."""
+        """Create a mirror for a `redis://`, `rediss://` or `unix://` URL, including the password."""
         self._redis = _client(url)
         self._publish = self._redis.register_script(_PUBLISH)
         self._finish = self._redis.register_script(_FINISH)
@@ -132,8 +128,9 @@ class RedisMirror:
             await self._add(epoch, entries[at : at + _BATCH], guard=None)
 
     async def position(self, epoch: str) -> int | None:
-        """Up to which sequence nothing is missing; None if that is not known, because there is no copy of
-        this log or it was lost.
+        """Return the sequence up to which the copy is complete.
+
+        Returns None if Redis has no copy of this log, or has lost it.
         """
         self._is_about(epoch)
         async with _limited(), self._redis.pipeline(transaction=False) as pipeline:
@@ -142,22 +139,21 @@ class RedisMirror:
             known, head = await pipeline.execute()
         if known != epoch.encode() or head is None:
             return None
-        # Whoever wrote what is no sequence, nothing is known then.
+        # Another client of Redis may have written a value that is not a sequence.
         return int(head) if head.isdigit() and len(head) < _MAX_DIGITS else None
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
-        """Add what is missing and say that nothing is.
+        """Add the missing entries and mark the copy complete.
 
-        A guard key in Redis makes sure that what was added at the beginning is still there at the end: if
-        not, the rebuild fails with `StoreUnavailableError`.
+        A guard key in Redis detects a loss of data during the rebuild: the rebuild then fails with
+        `StoreUnavailableError`.
         """
         prefix = layout.prefix(head.epoch)
         guard = f"{prefix}rebuild:{secrets.token_hex(8)}"
         async with _limited():
             await self._redis.set(guard, "1", px=_GUARD)
-        present = (
-            await self.position(head.epoch) or 0
-        )  # after the guard: it must still be there at the end, too
+        # Read after the guard is set, so that the guard also covers the entries present now.
+        present = await self.position(head.epoch) or 0
         async for page in entries:
             missing = [entry for entry in page if entry.sequence > present]
             for at in range(0, len(missing), _BATCH):
@@ -169,7 +165,7 @@ class RedisMirror:
             await self._redis.set(layout.EPOCH_KEY, head.epoch)
 
     async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
-        """New entries of the log this node last published to or asked for, from now on."""
+        """Yield the new entries of the log that this node last published to or asked for."""
         await self._epoch_known.wait()
         while True:
             epoch = self._epoch
@@ -202,9 +198,7 @@ class RedisMirror:
             _demand(await self._publish(keys, arguments))
 
     async def _end_other_log(self, epoch: str) -> None:
-        """Tell those who ask for revocations by the log that was here before that its copy is not kept any
-        more.
-        """
+        """Delete the head of the previous log, which tells its readers that its copy is no longer maintained."""
         known: Any = await self._redis.get(layout.EPOCH_KEY)
         if known is not None and known != epoch.encode():
             await self._redis.delete(layout.prefix(known.decode(errors="replace")) + "head")
@@ -222,10 +216,10 @@ def _client(url: str) -> Redis:
         url,
         protocol=2,
         socket_connect_timeout=_CONNECT_TIMEOUT,
-        # Its own time limit can swallow a cancellation that arrives while a command is sent (asyncio.wait_for
-        # before Python 3.12); `_limited` can't.
+        # The timeout of the client can swallow a cancellation that arrives while a command is sent
+        # (asyncio.wait_for before Python 3.12). `_limited` can't.
         socket_timeout=None,
-        # One more try for a connection that Redis has closed meanwhile.
+        # One retry, for an idle connection that Redis has closed.
         retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         client_name="token-service",
@@ -241,13 +235,13 @@ def _decoded(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Revo
     for entry_id, fields in found:
         try:
             yield layout.entry_of(entry_id, fields)
-        except ValueError as error:  # the gap is filled from SQL
-            logger.warning("the stream in Redis has an entry that is none of the log: %s", error)
+        except ValueError as error:  # the follower reads the missing entry from SQL
+            logger.warning("ignored an entry of the stream in Redis that is not from the log: %s", error)
 
 
 @asynccontextmanager
 async def _limited(seconds: float = _TIMEOUT) -> AsyncIterator[None]:
-    """Time limit and translation of errors for one operation."""
+    """Limit the time of one operation and translate its errors."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -15,7 +15,7 @@ IDENTITY_SETTING: Final = "log.server"
 
 
 class least(FunctionElement[int]):  # noqa: N801 - named like the SQL function
-    """The smallest of its arguments, none of which may be null: with nulls the databases disagree."""
+    """The smallest of its arguments. None of them may be null, because the databases treat nulls differently."""
 
     type = sa.BigInteger()
     name = "least"
@@ -23,7 +23,7 @@ class least(FunctionElement[int]):  # noqa: N801 - named like the SQL function
 
 
 class greatest(FunctionElement[int]):  # noqa: N801 - named like the SQL function
-    """The greatest of its arguments, none of which may be null."""
+    """The greatest of its arguments. None of them may be null."""
 
     type = sa.BigInteger()
     name = "greatest"
@@ -31,7 +31,7 @@ class greatest(FunctionElement[int]):  # noqa: N801 - named like the SQL functio
 
 
 class database_now(FunctionElement[int]):  # noqa: N801 - named like a SQL function
-    """The database's own clock in microseconds, moving within a transaction."""
+    """The clock of the database in microseconds. It also moves within a transaction."""
 
     type = sa.BigInteger()
     name = "database_now"
@@ -39,11 +39,11 @@ class database_now(FunctionElement[int]):  # noqa: N801 - named like a SQL funct
 
 
 class authoritative(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
-    """Whether no other server can have what this one lacks: it takes writes, not as a standby nor when it is told to be
-    read-only, and they are acknowledged.
+    """Whether the server has all acknowledged writes: it is no standby, is not read-only, and its writes are acknowledged.
 
-    With a synchronous standby the statement writes a message of no content to the log, so that its commit waits for
-    the standby. A primary whose standby was promoted behind its back takes writes as before, and this one never ends.
+    With a synchronous standby the statement writes an empty message to the write-ahead log, so that its commit waits
+    for the standby. A primary that does not know of the promotion of its standby still takes writes, but there this
+    statement never returns.
     """
 
     type = sa.Boolean()
@@ -52,9 +52,9 @@ class authoritative(FunctionElement[bool]):  # noqa: N801 - named like a SQL fun
 
 
 class server_identity(FunctionElement[str]):  # noqa: N801 - named like a SQL function
-    """Which history of which database cluster the connection writes; null where that is not known.
+    """The identity of the database cluster and its timeline; null if it is unknown.
 
-    A promoted standby and another cluster with the same data have another identity.
+    A promoted standby and a copy of the cluster have different identities.
     """
 
     type = sa.Text()
@@ -63,7 +63,7 @@ class server_identity(FunctionElement[str]):  # noqa: N801 - named like a SQL fu
 
 
 class replicated(FunctionElement[bool]):  # noqa: N801 - named like a SQL function
-    """Whether a commit of this transaction is on a synchronous standby before it is acknowledged."""
+    """Whether a commit of the transaction is on a synchronous standby before it is acknowledged."""
 
     type = sa.Boolean()
     name = "replicated"
@@ -89,7 +89,7 @@ def _as_named(element: least | greatest, compiler: SQLCompiler, **options: Any) 
 @compiles(authoritative)
 def _authoritative(element: authoritative, compiler: SQLCompiler, **options: Any) -> str:
     return (
-        "(CASE WHEN current_setting('transaction_read_only') = 'on' THEN false"  # it is on in recovery, too
+        "(CASE WHEN current_setting('transaction_read_only') = 'on' THEN false"  # it is also on in recovery
         " WHEN current_setting('synchronous_standby_names') <> ''"
         " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
         " THEN pg_logical_emit_message(true, 'token-service', '') IS NOT NULL"
@@ -128,19 +128,17 @@ def _now(element: database_now, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(database_now, "sqlite")
 def _now_on_sqlite(element: database_now, compiler: SQLCompiler, **options: Any) -> str:
-    # unixepoch('subsec') would say the same, but is younger (3.42) than the SQLite of many Pythons.
+    # unixepoch('subsec') needs SQLite 3.42, which is newer than the SQLite of many Pythons.
     return "CAST(round((julianday('now') - 2440587.5) * 86400000000.0) AS INTEGER)"
 
 
 def number(value: int) -> ColumnElement[int]:
-    """A constant in the text of a statement rather than a parameter."""
+    """Return a constant in the text of a statement, which is not a parameter."""
     return sa.literal_column(str(int(value)), sa.BigInteger())
 
 
 def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
-    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases have under
-    one syntax.
-    """
+    """Return an INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases support."""
     if dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
 

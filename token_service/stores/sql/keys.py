@@ -1,4 +1,4 @@
-"""`KeyStore` on SQL."""
+"""The `KeyStore` on SQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _certificates: Final = msgspec.json.Decoder(tuple[bytes, ...]).decode  # base64
 
 
 class SqlKeyStore:
-    """See `core.keys.store.KeyStore`."""
+    """The signing keys and MAC keys. See `core.keys.store.KeyStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
@@ -90,11 +90,8 @@ async def _load(connection: AsyncConnection) -> StoredKeys:
     mac = await connection.execute(sa.select(schema.mac_keys).order_by(schema.mac_keys.c.version))
     try:
         return StoredKeys(revision, [_signing_key(row) for row in signing], [_mac_key(row) for row in mac])
-    except (
-        ValueError,
-        TypeError,
-        msgspec.MsgspecError,
-    ):  # nothing the service writes; it may hold a key, so it is not shown
+    except (ValueError, TypeError, msgspec.MsgspecError):
+        # The token service never writes such a row. The row may hold a key, so the message does not show it.
         raise ConfigurationError(
             "the database is damaged: a row of signing_keys or mac_keys can't be read; restore the tables from a backup"
         ) from None
@@ -127,7 +124,7 @@ def _mac_key(row: sa.Row[Any]) -> StoredMacKey:
 
 
 def _bytes(value: object) -> bytes:
-    """SQLite stores what it is given, whatever the column is declared as."""
+    """Check the type of a value: SQLite stores values of any type in any column."""
     if not isinstance(value, bytes):
         raise TypeError("not bytes")
     return value

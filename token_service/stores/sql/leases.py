@@ -1,4 +1,4 @@
-"""`LeaseStore` on SQL."""
+"""The `LeaseStore` on SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from token_service.stores.sql.schema import leases
 
 
 class SqlLeaseStore:
-    """See `core.leases.LeaseStore`."""
+    """The leases of jobs that run on one node. See `core.leases.LeaseStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
@@ -60,7 +60,7 @@ class SqlLeaseStore:
         await self._note(name, time, to_micros(time))
 
     async def _note(self, name: str, time: float, otherwise: Any) -> float:
-        # A lease without a holder: it has what is needed, and is left alone by nodes of earlier versions.
+        # The row is a lease without a holder: the columns suffice, and nodes of earlier versions do not touch it.
         statement = insert(leases, self._database.dialect).values(
             name=name, holder="", expire_time=to_micros(time)
         )

@@ -1,4 +1,4 @@
-"""`NodeStore` on SQL."""
+"""The `NodeStore` on SQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _pairs_by_name: Final = msgspec.json.Decoder(list[tuple[str, int]]).decode
 
 
 class SqlNodeStore:
-    """See `core.subscribers.node_store.NodeStore`."""
+    """The reports of the nodes. See `core.subscribers.node_store.NodeStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
@@ -55,10 +55,10 @@ class SqlNodeStore:
 
         rows = await self._database.read(select)
         stale = [(row.node_id, row.report_time) for row in rows if row.age > oldest]
-        if stale:  # seldom, so the usual answer costs no write
+        if stale:  # rare, so most calls cost no write
 
             async def delete(connection: AsyncConnection) -> None:
-                # Unless it has reported since.
+                # A node that has reported since keeps its row.
                 await connection.execute(
                     sa.delete(nodes).where(sa.tuple_(nodes.c.node_id, nodes.c.report_time).in_(stale))
                 )

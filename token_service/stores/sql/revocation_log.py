@@ -1,4 +1,4 @@
-"""`RevocationLog` on SQL."""
+"""The `RevocationLog` on SQL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from token_service.tokens.revocation import Revocation, RevocationTarget
 
 _MAX_BATCH: Final = 64
 _CLOCKS_APART: Final = 3600_000_000
-"""Microseconds after a floor was raised within which a session that it is above may seem to be created."""
+"""Microseconds by which the creation time of a session below a floor may be later than the time of the floor."""
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
 
 _Appended = tuple[LogHead, Sequence[Revocation]]
@@ -53,7 +53,7 @@ _HEAD: Final = sa.select(
     sa.func.coalesce(log_head.c.replicated_sequence == log_head.c.sequence, sa.false()),
 ).where(log_head.c.id == number(1))
 _SERVER: Final = slice(7, 10)
-"""The last three of it."""
+"""The last three columns of `_HEAD`."""
 
 _COMPACTED: Final = (
     sa.select(log_head.c.compacted_sequence).where(log_head.c.id == number(1)).scalar_subquery()
@@ -61,11 +61,11 @@ _COMPACTED: Final = (
 
 
 class SqlRevocationLog:
-    """See `core.revocation.log.RevocationLog`.
+    """The revocation log. See `core.revocation.log.RevocationLog`.
 
-    Whoever appends locks the one row of `log_head` first, numbers its entries from there and commits with the
-    lock in hand. So entry n + 1 can't be committed before entry n, and there is no number without an entry:
-    what is left out was left out before numbers were given.
+    An append first locks the one row of `log_head`, then numbers its entries and commits while it holds the lock. So
+    entry n + 1 is never committed before entry n, and every number has an entry, because drafts are skipped before
+    the numbers are assigned.
     """
 
     def __init__(self, database: Database) -> None:
@@ -77,11 +77,11 @@ class SqlRevocationLog:
         )
 
     def open(self) -> None:
-        """Start the task that appends."""
+        """Start the task that appends entries."""
         self._appends.open()
 
     async def aclose(self) -> None:
-        """Append what is queued and end the task."""
+        """Append the queued drafts and end the task."""
         await self._appends.aclose()
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> _Appended:
@@ -94,7 +94,7 @@ class SqlRevocationLog:
         """See `RevocationLog.head`. Concurrent calls share one read."""
         row = await self._database.read_one(Call(self._head, {}))
         if row is None:
-            raise unavailable()  # somebody emptied the table
+            raise unavailable()  # the table was emptied by hand
         head = head_of(row)
         try:
             _require_same_server(row, head)
@@ -108,7 +108,7 @@ class SqlRevocationLog:
         """See `RevocationLog.read`."""
         statement = (
             sa.select(*REVOCATION_COLUMNS)
-            # One bound: of two, SQLite may take the lower one to search by, and read all that is between.
+            # One bound only: with two, SQLite may search by the lower one and read all entries up to the other.
             .where(revocations.c.sequence > greatest(sa.literal(after, sa.BigInteger), _COMPACTED))
             .order_by(revocations.c.sequence)
             .limit(limit)
@@ -124,7 +124,8 @@ class SqlRevocationLog:
     ) -> LogHead | None:
         """See `RevocationLog.renew`.
 
-        Also on a server that the log was not written on. Entries that are compacted by it are deleted later, for they may be many.
+        Also works on another server than the one that wrote the log. `compact` deletes the entries below the new
+        start later, because they may be many.
         """
         keys = (
             sa.select(revocations)
@@ -179,14 +180,16 @@ class SqlRevocationLog:
             head = await _locked_head(connection)
             last, count = 0, 0
             for sequence, expire_time in await connection.execute(oldest):
-                if expire_time >= moment and sequence > head.compacted:  # below it are remains of a renewal
+                if (
+                    expire_time >= moment and sequence > head.compacted
+                ):  # entries up to `compacted` are left over from a renewal
                     break
                 last, count = sequence, count + 1
             if count:
                 await connection.execute(sa.delete(revocations).where(revocations.c.sequence <= last))
             if last > head.compacted:
                 await connection.execute(sa.update(log_head).values(compacted_sequence=last))
-            # Also while nothing is appended: a standby may have been added or taken away.
+            # Updated here too, because a standby may be added or removed while no entry is appended.
             written = _written_here(head.sequence)
             place = written["replicated_sequence"]
             await connection.execute(
@@ -231,7 +234,7 @@ class SqlRevocationLog:
                 return [error]
         except TokenServiceError as error:
             return [error] * len(batch)
-        # One of them was refused and took the others with it: each on its own.
+        # One refused append rolled back the whole batch: run each append alone.
         return [result for drafts in batch for result in await self._flush([drafts])]
 
     async def _append(
@@ -292,7 +295,7 @@ async def _locked_row(connection: AsyncConnection) -> Row:
 
 
 async def _locked_head(connection: AsyncConnection) -> LogHead:
-    """Raises `LogMovedError`."""
+    """Lock the head and return it. Raises `LogMovedError`."""
     row = await _locked_row(connection)
     head = head_of(row)
     _require_same_server(row, head)
@@ -306,7 +309,7 @@ def _require_same_server(row: Row, head: LogHead) -> None:
 
 
 def _written_here(sequence: int) -> dict[str, Any]:
-    """What the head says of a log that this server writes up to `sequence`."""
+    """Return the columns of the head for a log that this server writes up to `sequence`."""
     return {
         "server": server_identity(),
         "replicated_sequence": sa.case((replicated(), number(sequence))),
@@ -314,15 +317,15 @@ def _written_here(sequence: int) -> dict[str, Any]:
 
 
 def _is_needless(before: int) -> sa.ColumnElement[bool]:
-    """Whether a floor was raised before a time and is above no session."""
+    """Return the condition that a floor was raised before a time and revokes no session."""
     floors, rows = revocation_floors.c, sessions.c
 
     def is_above_none_of(column: sa.Column[str]) -> sa.ColumnElement[bool]:
         of_target = sa.exists().where(column == floors.target).correlate(revocation_floors)
         return sa.case(
-            # What the index finds at once, where there are many younger sessions, ...
+            # The index finds this row at once, even with many younger sessions.
             (of_target.where(rows.create_time < floors.raise_time + number(_CLOCKS_APART)), sa.false()),
-            # ... before each of them is looked at.
+            # Only then each session is checked.
             else_=~of_target.where(rows.revision < floors.sequence),
         )
 
@@ -334,7 +337,7 @@ def _is_needless(before: int) -> sa.ColumnElement[bool]:
 
 
 def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The floor that an entry raises."""
+    """Return the floor that an entry raises."""
     return {
         "kind": entry["target"],
         "target": entry["value"],
@@ -344,9 +347,9 @@ def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
-    """Mark the rows; the positions of the drafts whose row was not revoked yet.
+    """Mark sessions as revoked, and return the positions of the drafts whose session was not yet revoked.
 
-    Locks rows in the order of their ids.
+    Locks the rows in the order of their ids.
     """
     wanted: dict[UUID, int] = {}
     for position, draft in enumerate(drafts):
@@ -387,9 +390,9 @@ async def _revoke_sessions(connection: AsyncConnection, drafts: Sequence[Revocat
 
 
 async def _revoke_keys(connection: AsyncConnection, drafts: Sequence[RevocationDraft]) -> set[int]:
-    """Revoke signing keys; the positions of the drafts whose key was there and not revoked yet.
+    """Revoke signing keys, and return the positions of the drafts whose key exists and was not yet revoked.
 
-    The head is locked, so nobody else changes keys.
+    The locked head prevents other changes of the keys.
     """
     revoked: set[int] = set()
     for position, draft in enumerate(drafts):

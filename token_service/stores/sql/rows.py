@@ -1,4 +1,4 @@
-"""Rows to what core knows, and back."""
+"""The conversion between rows and the types of core."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from token_service.tokens.revocation import Revocation, RevocationReason, Revoca
 SESSION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
     column for column in schema.sessions.c if column.name not in {"request_hash", "purge_time"}
 )
-"""The columns of a session, in the order `session_of` takes them; `floor` and `head` follow."""
+"""The columns of a session in the order of `session_of`; `floor` and `head` follow."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -29,7 +29,7 @@ _BEARER: Final = Confirmation()
 
 
 def session_of(row: Sequence[Any]) -> Session:
-    """The session in a row of `SESSION_COLUMNS`, its floor and the head; further columns are ignored."""
+    """Return the session of a row with `SESSION_COLUMNS`, its floor and the head. Ignores further columns."""
     (
         id_,
         create_time,
@@ -92,7 +92,7 @@ def session_of(row: Sequence[Any]) -> Session:
 
 
 def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
-    """The columns of a new session, but for `revision`, which the database knows."""
+    """Return the columns of a new session except `revision`, which the database sets."""
     idle, absolute = to_micros(session.idle_expire_time), to_micros(session.absolute_expire_time)
     return {
         "id": session.id,
@@ -125,8 +125,8 @@ def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
 
 
 def head_of(row: Sequence[Any]) -> LogHead:
-    """From `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence` and the
-    database's time; further columns are ignored.
+    """Return the head of a row with `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence`
+    and the time of the database. Ignores further columns.
     """
     return LogHead(
         row[0],
@@ -145,7 +145,7 @@ REVOCATION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
 
 
 def revocation_of(row: Sequence[Any]) -> Revocation:
-    """From `REVOCATION_COLUMNS`."""
+    """Return the revocation of a row with `REVOCATION_COLUMNS`."""
     sequence, revoke_time, expire_time, token_expire_time, target, reason, value = row
     return Revocation(
         sequence=sequence,
@@ -159,7 +159,7 @@ def revocation_of(row: Sequence[Any]) -> Revocation:
 
 
 def values_of_draft(draft: RevocationDraft, sequence: int, read_time: float) -> dict[str, Any]:
-    """The columns of an entry of the log that is appended at `read_time` by the database's clock."""
+    """Return the columns of a log entry that is appended at `read_time` of the clock of the database."""
     return {
         "sequence": sequence,
         "revoke_time": to_micros(draft.revoke_time),
@@ -173,7 +173,7 @@ def values_of_draft(draft: RevocationDraft, sequence: int, read_time: float) -> 
 
 
 def values_of_signing_key(key: StoredSigningKey) -> dict[str, Any]:
-    """The columns of a signing key."""
+    """Return the columns of a signing key."""
     return {
         "key_id": key.key_id,
         "algorithm": key.algorithm.value,
@@ -191,7 +191,7 @@ def values_of_signing_key(key: StoredSigningKey) -> dict[str, Any]:
 
 
 def values_of_mac_key(key: StoredMacKey) -> dict[str, Any]:
-    """The columns of a MAC key."""
+    """Return the columns of a MAC key."""
     return {
         "version": key.version,
         "wrapped": key.wrapped,
@@ -204,7 +204,7 @@ def _json(value: object) -> str:
     return _encode(value).decode()
 
 
-@lru_cache(4096)  # the same few lists in nearly every row
+@lru_cache(4096)  # nearly all rows share a few lists
 def _texts(text: str) -> tuple[str, ...]:
     return tuple(_decode(text))
 

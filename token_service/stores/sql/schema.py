@@ -1,6 +1,6 @@
-"""The tables: the one source of all SQL here. The migrations make them; a test holds the two together.
+"""The tables. All SQL statements are built from them. The migrations create them; a test compares both.
 
-All times are BIGINT microseconds since the epoch (`micros`). Text in JSON is written and read by `rows`.
+All times are BIGINT microseconds since the epoch (`micros`). `rows` writes and reads the columns with JSON text.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ sessions: Final = Table(
     Column("last_use_time", BigInteger, nullable=False),
     Column("idle_expire_time", BigInteger, nullable=False),
     Column("absolute_expire_time", BigInteger, nullable=False),
-    # No later than the row's end, whatever that is, but maybe much earlier: when the purge looks at it
-    # (again). It exists because an index on idle_expire_time would make every rotation write to that index.
+    # The time at which the purge checks the row. It is never later than the end of the session, but may be much
+    # earlier. The column exists because every rotation would write to an index on idle_expire_time.
     Column("purge_time", BigInteger, nullable=False),
     Column("revoke_time", BigInteger),
     Column("generation", BigInteger, nullable=False),
@@ -81,8 +81,8 @@ sessions: Final = Table(
         postgresql_where=sa.text("request_hash IS NOT NULL"),
         sqlite_where=sa.text("request_hash IS NOT NULL"),
     ),
-    # Room for the next version of a row in its own page: as a rotation changes no indexed column, PostgreSQL
-    # then writes to no index and needs no vacuum to reuse the space (a heap-only tuple).
+    # Leaves room for the next version of a row in the same page. A rotation changes no indexed column, so
+    # PostgreSQL writes to no index and reuses the space without a vacuum (a heap-only tuple).
     postgresql_with={"fillfactor": 75},
 )
 
@@ -117,15 +117,14 @@ log_head: Final = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("compacted_sequence", BigInteger, nullable=False),
     Column("key_revision", BigInteger, nullable=False),
-    # `revoke_time` of the last entry, also when that is compacted. It is known only where `newest_sequence`
-    # is
-    # `sequence`: nodes of an earlier version append without it.
+    # `revoke_time` of the last entry, even after its compaction. It is valid only if `newest_sequence` equals
+    # `sequence`, because nodes of an earlier version append without it.
     Column("newest_sequence", BigInteger),
     Column("newest_time", BigInteger),
     Column("awaited_sequence", BigInteger, nullable=False, server_default="0"),
-    # Which history of which cluster the log was last appended to in; null where that is not known.
+    # The cluster and timeline of the last append; null if unknown.
     Column("server", Text),
-    # `sequence` if the last entry was acknowledged by a synchronous standby, and with it all before.
+    # Equals `sequence` if a synchronous standby has acknowledged the last entry, and so all entries before it.
     Column("replicated_sequence", BigInteger),
     sa.CheckConstraint("id = 1", name="one_row"),
 )

@@ -1,28 +1,26 @@
 """The statements of the session store, built from the schema once.
 
-Every one of the hot ones is a single statement that decides by itself. Why that is enough on PostgreSQL at
-READ COMMITTED:
+Each frequent operation is a single statement that decides alone. This is sufficient on PostgreSQL at READ COMMITTED
+for these reasons:
 
-- A statement sees one snapshot S, taken when it begins: its row, the floors and the head it returns are all
-  of S.
-- If another transaction holds the row, the UPDATE waits. When that one has committed, PostgreSQL evaluates
-  WHERE again with the *newest version of the row* but still with S for the sub-selects of other tables. What
-  decides the race between two uses of one token (`generation`, `refresh_hash`, `retries`, `revoke_time`, the
-  expiries) is all in the row, so the second one finds its condition false. SET is evaluated on the newest
-  version, too.
-- Only floors are then as old as S: one that was raised between S and the end of the wait is missed. Nothing
-  is lost by that: the answer carries `head` of S, below the new floor, so the tokens made from it are revoked
-  by that very floor; and `revision`, which no rotation changes, stays below it, so the row is dead for every
-  statement that begins later. It is the same as if this one had been served just before the revocation, with
-  which it was concurrent.
-- A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row
-  is dead; one in S is not, so it is alive. There is no moment in which a check and an insert disagree, for
-  there is no check.
-- Rows are locked one at a time in the order of their ids (batches are sorted), and a transaction that also
-  needs the head of the log locks that first; rotations never lock it. So there is no cycle. Should one come
-  up all the same, the batch is repeated.
+- A statement sees one snapshot S, taken at its beginning. Its row, the floors and the head it returns are all
+  from S.
+- If another transaction holds the row, the UPDATE waits. After the commit of the other transaction PostgreSQL
+  evaluates WHERE again with the *newest version of the row*, but still with S for the sub-selects of other tables.
+  The columns that decide the race between two uses of one token (`generation`, `refresh_hash`, `retries`,
+  `revoke_time`, the expiries) are all in the row, so the second statement finds its condition false. SET is also
+  evaluated on the newest version.
+- Only the floors are then as old as S: the statement misses a floor raised between S and the end of the wait. This
+  is safe. The result has `head` of S, below the new floor, so this floor revokes the tokens made from the result.
+  `revision`, which no rotation changes, also stays below the floor, so the row is dead for every later statement. The
+  outcome is the same as if this statement had run just before the concurrent revocation.
+- A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row is dead.
+  A floor in S is not higher, so the row is alive. No separate check exists that could disagree with the insert.
+- Rows are locked one by one in the order of their ids (batches are sorted). A transaction that also needs the head of
+  the log locks the head first; rotations never lock it. So no cycle of locks exists. If a deadlock occurs anyway, the
+  batch is repeated.
 
-On SQLite there is one writer at a time and all of this is trivially so.
+SQLite has only one writer at once, so the same holds there.
 """
 
 from __future__ import annotations
@@ -60,25 +58,25 @@ def _highest_floor(subject: sa.ColumnElement[str], client_id: sa.ColumnElement[s
 
 
 FLOOR: Final[sa.ColumnElement[int]] = _highest_floor(_S.subject, _S.client_id)
-"""The highest sequence at which the subject, the client or everything of a row of `sessions` was revoked."""
+"""The highest sequence at which the subject or the client of a session, or everything, was revoked."""
 
 HEAD: Final[sa.ColumnElement[int]] = (
     sa.select(log_head.c.sequence).where(log_head.c.id == number(1)).scalar_subquery()
 )
-"""The sequence of the log's head."""
+"""The sequence of the head of the log."""
 
 SELECTED: Final[tuple[sa.ColumnElement[Any], ...]] = (
     *SESSION_COLUMNS,
     FLOOR.label("floor"),
     HEAD.label("head"),
 )
-"""What `rows.session_of` takes."""
+"""The columns for `rows.session_of`."""
 
 _ITEM: Final = bindparam(ITEM, type_=Integer).label(ITEM)
 
 
 def live(now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a row of `sessions` can be used at `now` (microseconds)."""
+    """Return the condition that a session is live at `now` (microseconds)."""
     return sa.and_(
         _S.revoke_time.is_(None),
         _S.absolute_expire_time > now,
@@ -99,17 +97,17 @@ def _same_device() -> sa.ColumnElement[bool]:
 
 def _new_idle_expiry() -> dict[str, sa.ColumnElement[int]]:
     idle = least(_micros("p_idle_expire_time"), _S.absolute_expire_time)
-    # Lowered with it should a policy now have a shorter timeout; else it stays as it is, which is what keeps
-    # the index out of this.
+    # `purge_time` decreases only if the policy now has a shorter timeout. Otherwise it is unchanged, so the UPDATE
+    # writes to no index.
     return {"idle_expire_time": idle, "purge_time": least(_S.purge_time, idle)}
 
 
 def insert_session(dialect: sa.Dialect) -> sa.Executable:
-    """Insert a row, or return none if its request was made before."""
+    """Return the statement that inserts a row, or returns no row if its request was made before."""
     values: dict[str, Any] = {
         column.name: bindparam(column.name, type_=column.type) for column in _S if column.name != "revision"
     }
-    # By the values and not by the columns: a sub-select can't refer to the row that is being inserted.
+    # From the values, not the columns: a sub-select can't refer to the row that is being inserted.
     floor = _highest_floor(values["subject"], values["client_id"])
     statement: sa.Executable = (
         insert(sessions, dialect)
@@ -123,7 +121,7 @@ def insert_session(dialect: sa.Dialect) -> sa.Executable:
 
 
 def select_by_request() -> sa.Executable:
-    """The row that a request made."""
+    """Return the statement that finds the row of a request."""
     return sa.select(*SELECTED, _ITEM).where(
         _S.client_id == bindparam("p_client_id", type_=Text),
         _S.request_hash == bindparam("p_request_hash", type_=LargeBinary),
@@ -132,12 +130,12 @@ def select_by_request() -> sa.Executable:
 
 
 def select_by_id() -> sa.Executable:
-    """The row, live or not."""
+    """Return the statement that finds a row by id, live or not."""
     return sa.select(*SELECTED, _ITEM).where(_S.id == bindparam("p_id", type_=Uuid))
 
 
 def rotate() -> sa.Executable:
-    """`SessionStore.rotate`."""
+    """Return the statement of `SessionStore.rotate`."""
     now = _micros("p_now")
     return (
         sa.update(sessions)
@@ -164,7 +162,7 @@ def rotate() -> sa.Executable:
 
 
 def retry() -> sa.Executable:
-    """`SessionStore.retry`."""
+    """Return the statement of `SessionStore.retry`."""
     return (
         sa.update(sessions)
         .where(
@@ -183,7 +181,7 @@ def retry() -> sa.Executable:
 
 
 def use(*, with_hash: bool) -> sa.Executable:
-    """`SessionStore.use`, with or without `refresh_hash`."""
+    """Return the statement of `SessionStore.use`, with or without `refresh_hash`."""
     now = _micros("p_now")
     conditions = [_S.id == bindparam("p_id", type_=Uuid), live(now)]
     if with_hash:

@@ -1,4 +1,4 @@
-"""`SessionStore` on SQL."""
+"""The `SessionStore` on SQL."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _CREATE_ATTEMPTS: Final = 3
 
 
 class SqlSessionStore:
-    """See `core.sessions.store.SessionStore`; `session_statements` has the argument why its statements decide every
-    race.
+    """The sessions. See `core.sessions.store.SessionStore`.
+
+    `session_statements` explains why the statements decide every race correctly.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,7 +43,7 @@ class SqlSessionStore:
 
     async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
         """See `SessionStore.create`."""
-        # A new row is locked by nobody; what two batches may wait for is each other's request.
+        # No other transaction can lock a new row. Two batches can only wait for each other's request.
         order = (
             b"" if request_hash is None else session.client_id.encode(errors="replace") + b"\0" + request_hash
         )
@@ -55,7 +56,7 @@ class SqlSessionStore:
             row = await self._database.read_one(Call(self._by_request, request))
             if row is not None:
                 return session_of(row), False
-            # It was purged between the two.
+            # The row was purged between the two statements.
         raise unavailable()
 
     async def rotate(self, command: Rotation) -> Session | None:
@@ -119,7 +120,7 @@ class SqlSessionStore:
             .limit(limit)
         )
         if by is SessionFilter.DEVICE:
-            statement = statement.where(_S.device_id != sa.literal_column("''"))  # what the index has
+            statement = statement.where(_S.device_id != sa.literal_column("''"))  # the condition of the index
         if live_at is not None:
             statement = statement.where(
                 session_statements.live(sa.literal(to_micros(live_at), sa.BigInteger))
@@ -138,9 +139,8 @@ class SqlSessionStore:
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`.
 
-        Looks at rows in the order of `purge_time`. One that has ended is deleted; one that was used meanwhile
-        is put back to when it would end now. So a row costs one look in an idle timeout, and nothing is
-        scanned twice.
+        Checks rows in the order of `purge_time`. An ended session is deleted. The `purge_time` of a live session
+        becomes its current end. So each row is checked once per idle timeout, and no row is scanned twice.
         """
         deleted = 0
         while deleted < limit:
@@ -161,8 +161,8 @@ class SqlSessionStore:
             .where(_S.purge_time < before)
             .order_by(_S.purge_time)
             .limit(limit)
-            # A row that somebody is using has not ended, or the next round takes it. Waiting for nobody, this
-            # can't deadlock.
+            # A locked row is in use, so its session has not ended, or the next round deletes it. The statement
+            # waits for no lock, so it can't deadlock.
             .with_for_update(skip_locked=True)
         )
 

@@ -21,14 +21,13 @@ class SqlStores:
         await stores.require_current()
         head = await stores.log.head()
 
-    Neither the constructor nor entering does I/O; leaving finishes what was begun and closes every
-    connection.
+    The constructor and `__aenter__` do no I/O. `__aexit__` finishes the queued calls and closes every connection.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        """`pool_size`: connections to PostgreSQL at most, and 3 at least.
+        """Create the stores with at most `pool_size` connections to PostgreSQL, but at least 3.
 
-        Raises `ConfigurationError` for a URL it can't read.
+        Raises `ConfigurationError` for an unreadable URL.
         """
         self._database: Final = Database(url, pool_size=pool_size)
         self.sessions: Final = SqlSessionStore(self._database)
@@ -39,11 +38,11 @@ class SqlStores:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be written, as far as is known; `watch` finds out when it is over."""
+        """The reason why no write can succeed, or None if no such reason is known. `watch` detects its end."""
         return self._database.space.trouble
 
     async def watch(self) -> None:
-        """Until cancelled, try to write while nothing can be written."""
+        """Test whether writes succeed again while none can. Runs until cancelled."""
         await self._database.space.run()
 
     async def __aenter__(self) -> Self:
@@ -60,16 +59,17 @@ class SqlStores:
             await self._database.aclose()
 
     async def migrate(self) -> str:
-        """Bring the schema up to date and return its revision; safe when several nodes do it at once.
+        """Migrate the schema, and return its revision. Several nodes may call this method at once.
 
-        Raises `ConfigurationError` if the schema is of a newer version of the service,
+        Raises `ConfigurationError` if the schema is from a newer version of the token service, and
         `StoreUnavailableError`.
         """
         await migrations.migrate(self._database.url)
         return migrations.HEAD
 
     async def require_current(self) -> None:
-        """Raise `ConfigurationError` unless the schema is the one this version works with;
-        `StoreUnavailableError`.
+        """Raise `ConfigurationError` unless the schema has the revision of this version.
+
+        Also raises `StoreUnavailableError`.
         """
         await migrations.require_current(self._database.url)

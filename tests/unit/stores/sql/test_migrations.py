@@ -1,4 +1,4 @@
-"""The migrations make what the schema says, wherever they start from."""
+"""The migrations create the current schema from every earlier revision."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ async def inspected(url, function):
         await engine.dispose()
 
 
-def test_the_constant_is_alembics_head():
+def test_head_constant_is_the_head_of_alembic():
     assert upgrade.scripts().get_heads() == [migrations.HEAD]
 
 
-def test_there_is_one_way_and_none_back():
+def test_migrations_are_frozen_and_have_no_downgrade():
     for script in upgrade.scripts().walk_revisions():
         assert not hasattr(script.module, "downgrade")
         assert "schema" not in vars(script.module), "a migration is frozen and does not follow the schema"
@@ -55,7 +55,7 @@ def test_there_is_one_way_and_none_back():
         assert "token_service" not in source
 
 
-async def test_they_make_the_schema(url):
+async def test_migrations_create_the_schema(url):
     assert await migrations.migrate(url)
 
     def difference(connection):
@@ -65,7 +65,7 @@ async def test_they_make_the_schema(url):
     assert await inspected(url, difference) == []
 
 
-async def test_they_make_what_alembic_does_not_compare(url, tmp_path):
+async def test_migrations_create_constraints_indexes_and_options_of_the_schema(url, tmp_path):
     await migrations.migrate(url)
 
     def described(connection):
@@ -102,8 +102,8 @@ def _predicate(index):
     return next((value for key, value in index["dialect_options"].items() if key.endswith("_where")), None)
 
 
-async def test_they_start_from_every_earlier_revision(url):
-    """As a database that was in use with it would have been left."""
+async def test_migration_starts_from_every_earlier_revision(url):
+    """The database has rows of an earlier revision."""
     for script in [*upgrade.scripts().walk_revisions()][::-1]:
         await inspected(url, partial(_upgrade_to, revision=script.revision))
         if script.revision == "0001":
@@ -124,7 +124,7 @@ def _upgrade_to(connection, revision):
 
 
 def _use(connection):
-    """Rows as the first revision had them."""
+    """Insert rows in the format of the first revision."""
     times = "create_time, rotate_time, last_use_time, idle_expire_time, absolute_expire_time, purge_time"
     values = {"id": UUID(int=5) if connection.dialect.name == "postgresql" else UUID(int=5).hex}
     connection.execute(
@@ -146,7 +146,7 @@ def _use(connection):
     connection.commit()
 
 
-async def test_the_second_time_nothing_happens(url):
+async def test_second_migration_changes_nothing(url):
     assert await migrations.current_revision(url) is None
     assert await migrations.migrate(url)
     assert not await migrations.migrate(url)
@@ -154,7 +154,7 @@ async def test_the_second_time_nothing_happens(url):
     await migrations.require_current(url)
 
 
-async def test_several_at_once(url):
+async def test_concurrent_migrations_migrate_once(url):
     answers = await asyncio.gather(*(migrations.migrate(url) for _ in range(4)))
     assert sorted(answers) == [False, False, False, True]
 
@@ -164,8 +164,8 @@ async def test_several_at_once(url):
     assert await inspected(url, heads) == [1]
 
 
-def test_a_new_file_is_made_by_several_at_once(tmp_path):
-    """SQLite lets one turn on the write-ahead log, and refuses the others without waiting."""
+def test_concurrent_connections_create_a_new_file(tmp_path):
+    """SQLite lets one connection enable the write-ahead log and refuses the others without waiting."""
     start = threading.Barrier(4)
 
     def make(path):
@@ -177,7 +177,7 @@ def test_a_new_file_is_made_by_several_at_once(tmp_path):
             list(threads.map(make, [tmp_path / f"{n}.db"] * 4))
 
 
-async def test_the_migration_of_another_node_is_waited_for_however_long_it_takes(tmp_path, monkeypatch):
+async def test_migration_waits_longer_than_busy_timeout_for_another_node(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/x.db")
     other = connect(url.path, 1)
@@ -190,7 +190,7 @@ async def test_the_migration_of_another_node_is_waited_for_however_long_it_takes
     assert await migrating
 
 
-async def test_several_processes_at_once(url):
+async def test_concurrent_processes_migrate_once(url):
     program = f"""
 import asyncio
 from token_service.stores.sql import SqlStores
@@ -211,7 +211,7 @@ asyncio.run(main())
     assert len(set(epochs)) == 1
 
 
-async def test_each_database_has_its_own_epoch(tmp_path):
+async def test_each_database_gets_its_own_epoch(tmp_path):
     epochs = set()
     for n in range(3):
         url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/{n}.db")
@@ -222,7 +222,7 @@ async def test_each_database_has_its_own_epoch(tmp_path):
     assert len(epochs) == 3
 
 
-async def test_a_failed_migration_leaves_nothing(url, monkeypatch):
+async def test_failed_migration_leaves_no_tables(url, monkeypatch):
     real = upgrade.upgrade
 
     def fails_at_the_end(connection):
@@ -237,7 +237,7 @@ async def test_a_failed_migration_leaves_nothing(url, monkeypatch):
     assert await migrations.migrate(url)
 
 
-async def test_a_newer_schema_is_left_alone(url):
+async def test_newer_schema_is_refused(url):
     await migrations.migrate(url)
 
     def age(connection):
@@ -250,12 +250,12 @@ async def test_a_newer_schema_is_left_alone(url):
             await attempt(url)
 
 
-async def test_a_missing_schema_names_the_command(url):
+async def test_missing_schema_error_names_the_command(url):
     with pytest.raises(ConfigurationError, match="run `token-service migrate`"):
         await migrations.require_current(url)
 
 
-async def test_a_start_on_a_current_database_imports_no_alembic(tmp_path):
+async def test_start_on_current_database_imports_no_alembic(tmp_path):
     path = f"sqlite:///{tmp_path}/x.db"
     await migrations.migrate(DatabaseUrl.parse(path))
     program = f"""
@@ -276,7 +276,7 @@ print([name for name in ("alembic", "asyncpg") if name in sys.modules])
     assert (process.returncode, output.strip()) == (0, b"[]")
 
 
-async def test_the_file_is_for_its_owner_only(tmp_path):
+async def test_database_file_is_readable_by_owner_only(tmp_path):
     url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/x.db")
     await migrations.migrate(url)
     assert url.path.stat().st_mode & 0o777 == 0o600

@@ -1,1 +1,1 @@
-"""How the databases are talked to: connections, lanes, group commit."""
+"""The access to the databases: connections, lanes, group commit."""

@@ -1,5 +1,6 @@
-"""One database: SQLAlchemy's engine for what is rare, lanes for what is hot, and nothing of either's errors
-outside.
+"""The access to one database: SQLAlchemy's engine for rare statements, lanes for frequent ones.
+
+All errors of the drivers are translated here.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ from token_service.urls import DatabaseUrl, UnusableValueError
 T = TypeVar("T")
 
 DEADLINE: Final = 12.0
-"""Seconds for one transaction through the engine, with connecting and repeating; each of its statements has
-less.
+"""Seconds for one transaction through the engine, including connection and retries.
+
+The limit of each statement is shorter.
 """
 ATTEMPTS: Final = 5
 MAX_BATCH: Final = 64
 SECOND_WRITER_FROM: Final = 5
-"""Connections from which a second batch of writes may be under way while the first one commits."""
+"""The smallest pool in which a second batch of writes may run while the first one commits."""
 COMPANY: Final = 8
-"""Writes that wait until a second batch begins while the first one commits, ..."""
+"""Waiting writes that start a second batch while the first one commits."""
 PATIENCE: Final = 0.002
-"""... or how long, in seconds, the first of them waits at most."""
+"""Seconds after which a second batch starts with fewer writes."""
 _GROWTH: Final = 32 * 1024
-"""Random bytes, written as hexadecimal, that show whether there is space: they can't be compressed."""
+"""Bytes of the write that tests for free space, before hexadecimal encoding. Random bytes can't be compressed."""
 MAX_QUEUE: Final = 10_000
 """Calls that may wait for a lane."""
 _REPEATED: Final = frozenset((Failure.TRANSIENT, Failure.UNSENT))
@@ -55,7 +57,7 @@ def _parse(url: str) -> DatabaseUrl:
     try:
         return DatabaseUrl.parse(url)
     except UnusableValueError as error:
-        # Not even redacted: in a URL that can't be read the password may be anywhere.
+        # The URL is not shown even redacted: in an unreadable URL the password may be in any part.
         raise ConfigurationError(
             f"the database URL can't be used ({error}); allowed are "
             "postgresql://user:password@host:port/database and sqlite:////absolute/path.db"
@@ -63,12 +65,12 @@ def _parse(url: str) -> DatabaseUrl:
 
 
 class Database:
-    """Opened with `async with`; the constructor does no I/O."""
+    """A database with its engine and its lanes. The constructor does no I/O."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        """`pool_size`: connections at most, and 3 at least.
+        """Create a database with at most `pool_size` connections, but at least 3.
 
-        Raises `ConfigurationError` for a URL it can't read.
+        Raises `ConfigurationError` for an unreadable URL.
         """
         self.url: Final = _parse(url)
         writers = 1 if self.url.path is not None or pool_size < SECOND_WRITER_FROM else 2
@@ -94,7 +96,7 @@ class Database:
         )
 
     def suspend(self) -> None:
-        """Refuse `write_one`: the log must be renewed first."""
+        """Refuse `write_one` until the log is renewed."""
         self._suspended = True
 
     def resume(self) -> None:
@@ -103,17 +105,17 @@ class Database:
 
     @property
     def dialect(self) -> sa.Dialect:
-        """What statements are compiled for."""
+        """The dialect that statements are compiled for."""
         return self.engine.dialect
 
     def open(self) -> None:
-        """Start the lanes' tasks in the running loop; they connect when they are first used."""
+        """Start the tasks of the lanes in the running loop. The lanes connect on first use."""
         self._writes.open()
         self._reads.open()
 
     async def aclose(self) -> None:
-        """Finish what is queued and close every connection."""
-        # Each of them, whatever becomes of the others, and the last one first.
+        """Finish the queued calls and close every connection."""
+        # The stack runs every callback even if one fails, the last one first.
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.engine.dispose)
             for lane in (*self._write_lanes, self._read_lane):
@@ -122,9 +124,9 @@ class Database:
             stack.push_async_callback(self._writes.aclose)
 
     async def write_one(self, call: Call) -> Row | None:
-        """Run a statement that writes one row at most and share the commit with others; its row.
+        """Run a statement that writes at most one row, and return the row.
 
-        Durable when it returns.
+        The commit is shared with other calls. The write is durable when this method returns.
         """
         if self._suspended:
             raise unavailable()
@@ -132,19 +134,17 @@ class Database:
             return await self._writes(call)
 
     async def read_one(self, call: Call) -> Row | None:
-        """Run a statement that reads one row at most, begun after this call."""
+        """Run a statement that reads at most one row, and return the row. The read begins after this call."""
         return await self._reads(call)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do `work` in a transaction and commit; repeated if the database rolled it back for the sake of
-        another one.
-        """
+        """Do `work` in a transaction and commit. Repeats the work if the database rolled back because of a conflict."""
         lock = self._write_lock or nullcontext()
         with self.space.noticing():
             return await self._run(work, {WRITES: True}, lock)
 
     async def _grow(self) -> None:
-        """Write as much as any call does, and delete it."""
+        """Write as many bytes as the largest call, and delete them."""
         row = {
             "name": f"space {secrets.token_hex(8)}",
             "holder": secrets.token_hex(_GROWTH),
@@ -158,7 +158,7 @@ class Database:
             await self._run(partial(AsyncConnection.execute, statement=statement), {WRITES: True}, lock)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], *, snapshot: bool = False) -> T:
-        """Do `work`, which only reads; with `snapshot` all of its statements see the same state."""
+        """Do `work`, which only reads. With `snapshot` all its statements see the same state."""
         options: dict[str, Any] = {}
         if not self.url.path:
             options["isolation_level"] = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
@@ -180,7 +180,7 @@ class Database:
                                 result = await work(connection)
                             if self.url.path is None:
                                 await _require_replicated(connection)
-                            if self._file is not None:  # before anything is believed or acknowledged
+                            if self._file is not None:  # before a read is trusted or a write acknowledged
                                 require_in_place(self._file, connection)
                             return result
                     except self._errors as error:
@@ -192,7 +192,7 @@ class Database:
         raise AssertionError("unreachable")
 
     def _lane(self, *, writes: bool) -> Lane:
-        # Only the driver that is used is imported.
+        # Only the driver in use is imported.
         if self._file is not None:
             from token_service.stores.sql.engine.sqlite import SqliteLane
 

@@ -1,4 +1,4 @@
-"""SQLAlchemy's engine for a database URL, with the settings the contracts rely on."""
+"""SQLAlchemy's engine for a database URL, with the settings that the contracts of the stores rely on."""
 
 from __future__ import annotations
 
@@ -22,29 +22,27 @@ WRITES: Final = "token_service_writes"
 """Execution option of a connection whose next transaction writes."""
 
 _FILES: Final = "token_service_files"
-"""Under which name a connection's `info` has what `SqliteFile.opened` returned."""
+"""The key of the result of `SqliteFile.opened` in the `info` of a connection."""
 
 KEPT: Final = 2
-"""Connections the pool keeps when they are not in use."""
+"""Idle connections that the pool keeps."""
 _PATIENCE_OF_SQLITE: Final = 0.02
-"""Seconds SQLite itself waits for a lock. Its tries get rarer the longer it waits; beginning anew keeps them
-frequent.
-"""
+"""Seconds SQLite itself waits for a lock. Its attempts become rarer with time; a new wait keeps them frequent."""
 POOL_TIMEOUT: Final = 5.0
 """Seconds to wait for a connection of the pool."""
 
 
 def driver_errors(url: DatabaseUrl) -> tuple[type[Exception], ...]:
-    """Whatever an engine of `create_engine` raises for reasons of the database.
+    """Return the errors that an engine of `create_engine` raises because of the database.
 
-    `errors.translate` takes it from there.
+    `errors.translate` translates them.
     """
     if url.path is not None:
-        # The last two are for values it can't bind.
+        # The last two come from values that the driver can't bind.
         return (SQLAlchemyError, sqlite3.Error, OSError, TimeoutError, UnicodeEncodeError, OverflowError)
     from token_service.stores.sql.engine.postgresql import ERRORS
 
-    return (SQLAlchemyError, *ERRORS)  # raw ones when it can't connect
+    return (SQLAlchemyError, *ERRORS)  # a failed connection raises the errors of the driver
 
 
 def create_engine(
@@ -54,11 +52,10 @@ def create_engine(
     statement_timeout: float | None = None,
     file: SqliteFile | None = None,
 ) -> AsyncEngine:
-    """An engine with at most `pool_size` connections; connects when first used.
+    """Create an engine with at most `pool_size` connections. It connects on first use.
 
-    `statement_timeout` (seconds) is another one than usual; on SQLite it is how long a transaction that
-    writes waits for another one. `file`: the file of an SQLite database, if others have it open, too; see
-    `require_in_place`.
+    `statement_timeout` (seconds) replaces the default; on SQLite it limits the wait for another writer. `file` is the
+    file of an SQLite database that is also open elsewhere in this process, for `require_in_place`.
     """
     kept = min(KEPT, pool_size)
     pool: dict[str, Any] = {
@@ -87,8 +84,8 @@ def _postgresql(url: DatabaseUrl, pool: dict[str, Any], statement_timeout: float
 
     @event.listens_for(engine.sync_engine, "checkout")
     def verify(connection: AdaptedConnection, record: object, proxy: object) -> None:
-        # Costs a round trip for each transaction, all of them rare ones, and spares them an error after every
-        # restart of the server, and reads of a server that has been replaced.
+        # The check costs a round trip per transaction, which is acceptable because these transactions are rare. It
+        # prevents an error after each restart of the server, and reads from a server that was replaced.
         try:
             connection.run_async(postgresql.require_writable)
         except postgresql.ERRORS as error:
@@ -98,9 +95,7 @@ def _postgresql(url: DatabaseUrl, pool: dict[str, Any], statement_timeout: float
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Shorten what the pool logs of a broken connection that it failed to give up: no one can do anything
-    about it.
-    """
+    """Shorten the line of the pool about a broken connection that it could not close: it needs no action."""
     if record.exc_info and record.exc_info[1] is not None:
         record.msg, record.args = f"{record.getMessage()}: {name_of(record.exc_info[1])}", ()
         record.exc_info = None
@@ -126,7 +121,7 @@ def _sqlite(file: SqliteFile, pool: dict[str, Any], patience: float | None) -> A
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        file.before_open()  # it may be open, but nothing was done with it
+        file.before_open()  # the connection is open but has not read yet
         cursor = connection.cursor()
         patience = f"PRAGMA busy_timeout={_PATIENCE_OF_SQLITE * 1000:.0f}"
         for pragma in (*sqlite.PRAGMAS, patience, sqlite.FIRST_READ):
@@ -136,8 +131,7 @@ def _sqlite(file: SqliteFile, pool: dict[str, Any], patience: float | None) -> A
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # The driver would begin late and deferred, and a transaction that reads first could then not write
-        # any more.
+        # The driver would begin late and deferred, and a transaction that has read could then fail to write.
         if connection.get_execution_options().get(WRITES, False):
             _begin_to_write(connection, sqlite.BUSY_TIMEOUT if patience is None else patience)
         else:

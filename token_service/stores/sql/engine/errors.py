@@ -1,4 +1,4 @@
-"""What the drivers raise, as what core may see. Nothing above knows `sqlalchemy`, `asyncpg` or `sqlite3`."""
+"""The translation of driver errors. Packages above this one know no `sqlalchemy`, `asyncpg` or `sqlite3`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from token_service.errors import StoreUnavailableError, TokenServiceError
 from token_service.stores.sql.engine.sqlite_file import FileReplacedError
 
 RETRY_AFTER: Final = 1.0
-"""Seconds after which a caller may try again."""
+"""Seconds after which a caller may retry."""
 
 _TRANSIENT_STATES: Final = frozenset(("40001", "40P01"))
 """Serialization failure, deadlock: the transaction was rolled back and may be repeated at once."""
 
 _UNAVAILABLE_CLASSES: Final = frozenset(("08", "28", "3D", "53", "57", "58"))
-"""Connection, authorization, no such database, resources, operator intervention (timeouts among them),
-system.
-"""
+"""Connection, authorization, unknown database, resources, operator intervention (including timeouts), system."""
 
 _UNAVAILABLE_STATES: Final = frozenset(("25P03", "55P03"))
-"""A transaction idle for too long, a lock not had in time."""
+"""A transaction that was idle too long, a lock not acquired in time."""
 
 _DISK_FULL: Final = "53100"
 
 _READ_ONLY: Final = "25006"
-"""The server is a standby, or was told to be read-only; another connection may lead to another one."""
+"""The server is a standby or configured as read-only. A new connection may lead to another server."""
 
 _UNSENT: Final = ("cannot switch to state", "not connected")
-"""How asyncpg's words begin when it sends nothing, because the server has said goodbye and not hung up yet."""
+"""The beginning of the message when asyncpg sends nothing, because the server has begun to close the connection."""
 
 _REPLACED: Final = "a file of the database was deleted or replaced while this node runs: restart the node"
 _SQLITE_BUSY: Final = sqlite3.SQLITE_BUSY
@@ -52,33 +50,31 @@ _SQLITE_UNAVAILABLE: Final = frozenset(
 
 
 class StatementRefusedError(TokenServiceError):
-    """The database refused one statement for what it says: a defect here, or a value it can't hold.
+    """The database refused a statement because of its text or its values.
 
-    Trying again is no use.
+    The cause is a defect of the token service or a value that the database can't store. A retry can't succeed.
     """
 
 
 class UnusableServerError(Exception):
-    """The server that a connection leads to is not the one to ask; the message says why."""
+    """The server of a connection must not be used. The message names the reason."""
 
 
 class Failure(Enum):
-    """What an error of a driver means."""
+    """The meaning of a driver error."""
 
     TRANSIENT = "transient"
-    """Rolled back for the sake of others; repeat at once."""
+    """The transaction was rolled back because of a conflict; it may be repeated at once."""
     UNSENT = "unsent"
-    """Nothing was done, for the connection had ended or its server can't write; repeat at once on another
-    one.
-    """
+    """Nothing was done: the connection had ended, or its server can't write. Repeat at once on a new connection."""
     UNAVAILABLE = "unavailable"
-    """The database is away, too slow or out of something; the outcome is unknown."""
+    """The database is unreachable, too slow or out of resources. The outcome is unknown."""
     REFUSED = "refused"
-    """This statement with these values will never work."""
+    """The statement with these values can never succeed."""
 
 
 def classify(error: BaseException) -> Failure:
-    """What an error of asyncpg, sqlite3, aiosqlite or SQLAlchemy means."""
+    """Return the meaning of an error of asyncpg, sqlite3, aiosqlite or SQLAlchemy."""
     original = getattr(error, "orig", None) or error
     state = getattr(original, "sqlstate", None)
     if isinstance(state, str):
@@ -99,22 +95,20 @@ def classify(error: BaseException) -> Failure:
             return Failure.TRANSIENT
         return Failure.UNAVAILABLE if primary in _SQLITE_UNAVAILABLE else Failure.REFUSED
     if isinstance(original, ValueError | TypeError | OverflowError):
-        return Failure.REFUSED  # asyncpg's DataError among them: a value that can't be encoded
+        return Failure.REFUSED  # including asyncpg's DataError: a value that can't be encoded
     if type(original).__name__ == "InternalClientError" and str(original).startswith(_UNSENT):
         return Failure.UNSENT
     return Failure.UNAVAILABLE  # OSError, TimeoutError, a closed connection, an exhausted pool
 
 
 def is_login_refused(error: BaseException) -> bool:
-    """Whether the server answered and did not let the service in: a matter of configuration rather than of
-    time.
-    """
+    """Return whether the server refused the login, which is an error of the configuration and not temporary."""
     state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
     return isinstance(state, str) and state[:2] in {"28", "3D"}
 
 
 def name_of(error: BaseException) -> str:
-    """What kind of error it is, in the driver's words and without its message: that may hold values of a row."""
+    """Return the type and code of a driver error, without its message, which may contain values of a row."""
     if isinstance(error, FileReplacedError):
         return str(error)
     original = getattr(error, "orig", None) or error
@@ -126,7 +120,7 @@ def name_of(error: BaseException) -> str:
 
 
 def resource_trouble(error: BaseException | None) -> str | None:
-    """What the database lacks for any write, and what to do; None: another error, or too many connections."""
+    """Return the resource that all writes lack and the remedy, or None for other errors and too many connections."""
     if error is None:
         return None
     original = getattr(error, "orig", None) or error
@@ -142,12 +136,12 @@ def resource_trouble(error: BaseException | None) -> str | None:
 
 
 def unavailable() -> StoreUnavailableError:
-    """The error of a call that may or may not have taken effect."""
+    """Return the error of a call that may or may not have taken effect."""
     return StoreUnavailableError(retry_after=RETRY_AFTER)
 
 
 def unavailable_because(cause: BaseException | None) -> StoreUnavailableError:
-    """`unavailable`, with what is behind it for the log."""
+    """Return the error of `unavailable`, with its cause for the log."""
     message = _REPLACED if isinstance(cause, FileReplacedError) else resource_trouble(cause)
     error = StoreUnavailableError(message, retry_after=RETRY_AFTER)
     error.__cause__ = cause
@@ -155,7 +149,7 @@ def unavailable_because(cause: BaseException | None) -> StoreUnavailableError:
 
 
 def translate(error: BaseException) -> TokenServiceError:
-    """The error to raise from `error`."""
+    """Return the error of the token service to raise from a driver error."""
     if classify(error) is Failure.REFUSED:
         return StatementRefusedError(f"the database refused a statement: {name_of(error)}")
     return unavailable_because(error)

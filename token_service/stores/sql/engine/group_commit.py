@@ -1,8 +1,8 @@
-"""Group commit: calls that arrive while a commit is under way share the next one.
+"""Group commit: calls that arrive during a commit share the next commit.
 
-A lone call goes at once. With several connections, what comes while one commits waits a moment for company
-before it takes the next: a commit costs as much as twenty items. Each caller is answered after the commit its
-own item was part of.
+A single call is flushed at once. With several connections, calls that arrive during a commit wait a moment for more
+calls before they use the next connection, because a commit costs as much as twenty items. Each caller gets its result
+after the commit of its own item.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _log: Final = logging.getLogger(__name__)
 
 
 class GroupCommitter(Generic[ItemT, ResultT]):
-    """A queue and, for each flush function, one task that takes what is queued and flushes it.
+    """A queue with one task per flush function. A task takes a batch from the queue and flushes it.
 
-    A flush function gets a batch and returns, in the same order, a result or an exception for each of its
-    items. If it says `StoreUnavailableError`, everything queued gets that, too, rather than to wait for one
-    timeout after the other. A caller that is cancelled before its item was taken takes the item with it;
-    after that the item is flushed and the result dropped.
+    A flush function gets a batch and returns, in the same order, a result or an exception for each item. If one of
+    the exceptions is a `StoreUnavailableError`, all queued items fail with it too, instead of waiting for one timeout
+    after the other. If a caller is cancelled before its item is taken, the item is dropped. After that, the item is
+    flushed and its result is dropped.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         company: int = 1,
         patience: float = 0.0,
     ) -> None:
-        """While one task flushes, another one begins once `company` items wait or after `patience` seconds."""
+        """Create a queue. During a flush, another task starts once `company` items wait, or after `patience` seconds."""
         self._flushes: Final = flushes
         self._max_batch: Final = max_batch
         self._max_queue: Final = max_queue
@@ -51,7 +51,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         self._idle: Final[deque[asyncio.Future[None]]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = True
-        self._cancelled = False  # whether an item in the queue may be nobody's any more
+        self._cancelled = False  # whether the queue may hold items of cancelled callers
 
     def open(self) -> None:
         """Start the tasks in the running loop."""
@@ -62,21 +62,22 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         ]
 
     async def aclose(self) -> None:
-        """Refuse new items, flush those that are queued, and end the tasks."""
+        """Refuse new items, flush the queued items, and end the tasks."""
         self._closed = True
         while self._idle:
             self._wake()
         try:
             await asyncio.gather(*self._tasks)
-        finally:  # with something left only if this was cancelled
+        finally:  # items are left only if this method was cancelled
             self._tasks = []
             self._fail(self._queue)
             self._queue.clear()
 
     async def __call__(self, item: ItemT) -> ResultT:
-        """Have an item flushed.
+        """Queue an item, and return the result of its flush.
 
-        Raises what the flush says, `OverloadedError` if too many wait, `StoreUnavailableError` unless open.
+        Raises the exception of the flush, `OverloadedError` if the queue is full, and `StoreUnavailableError` if the
+        queue is closed.
         """
         if self._closed:
             raise unavailable()
@@ -127,8 +128,10 @@ class GroupCommitter(Generic[ItemT, ResultT]):
             except asyncio.CancelledError:
                 self._fail(batch)
                 raise
-            except Exception:  # noqa: BLE001 - a defect of a flush function must not end the task that everyone waits for
-                _log.exception("a batch of %d failed", len(batch))
+            except Exception:  # noqa: BLE001 - a defect of a flush function must not end the task that all callers wait for
+                _log.exception(
+                    "a batch of %d database calls failed; this is a defect, please report it", len(batch)
+                )
                 self._fail(batch)
                 continue
             lost = False
@@ -155,7 +158,7 @@ class GroupCommitter(Generic[ItemT, ResultT]):
         queue = self._queue
         while queue and len(batch) < self._max_batch:
             entry = queue.popleft()
-            if not entry[1].done():  # else its caller was cancelled
+            if not entry[1].done():  # otherwise its caller was cancelled
                 batch.append(entry)
         return batch
 

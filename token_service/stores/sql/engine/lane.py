@@ -1,6 +1,4 @@
-"""Statements prepared once and run in batches on a connection that is kept: what a hot path uses instead of
-SQLAlchemy's engine.
-"""
+"""Lanes: batches of prepared statements on a permanent connection, for hot paths instead of SQLAlchemy's engine."""
 
 from __future__ import annotations
 
@@ -17,34 +15,34 @@ from token_service.stores.sql.engine.errors import name_of, unavailable_because
 _log: Final = logging.getLogger(__name__)
 
 ITEM: Final = "item"
-"""The parameter that numbers the calls of a batch; a statement returns it as its last column."""
+"""The parameter that numbers the calls of a batch. A statement returns it as its last column."""
 
 
 EVIDENCE: Final = "evidence"
-"""Label of the column that says whether the server that answers can write."""
+"""The label of the column that tells whether the responding server can write."""
 
 
 class Statement:
-    """A SQLAlchemy construct, compiled once. It affects or finds one row at most and returns that row.
+    """A SQLAlchemy construct, compiled once. It affects or finds at most one row and returns that row.
 
-    Without parameters it may have a column named `EVIDENCE`: where that is false, the row is not returned,
-    and the connection not used again.
+    A statement without parameters may have a column named `EVIDENCE`. If the column is false, the row is not returned
+    and the connection is not used again.
     """
 
     __slots__ = ("evidence", "has_parameters", "names", "sql")
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
         if dialect.name == "sqlite":
-            # The engine's has positions, even for a parameter used twice.
+            # The dialect of the engine uses positions, even for a parameter used twice.
             dialect = cast("type[DefaultDialect]", type(dialect))(paramstyle="named")
         compiled = construct.compile(dialect=dialect)  # type: ignore[attr-defined]
         self.sql: Final[str] = str(compiled)
         self.names: Final[tuple[str, ...]] = tuple(compiled.positiontup or compiled.params)
-        """The parameters: in order where the database numbers them."""
+        """The parameters, in order if the database numbers them."""
         self.has_parameters: Final = bool(self.names)
         columns = [column.key for column in getattr(construct, "selected_columns", ())]
         self.evidence: Final = columns.index(EVIDENCE) if EVIDENCE in columns else None
-        """The column that says whether the server can prove anything."""
+        """The index of the `EVIDENCE` column; None without one."""
         unset = [name for name, value in compiled.params.items() if value is not None]
         assert not unset, f"constants belong into the text of a statement: {unset}"
 
@@ -55,47 +53,47 @@ class Call(NamedTuple):
     statement: Statement
     parameters: Mapping[str, Any]
     order: bytes = b""
-    """What it locks: batches are sorted by it, so that two of them never wait for each other."""
+    """The key of the row that the call locks. Batches are sorted by it, so two batches never wait for each other."""
 
 
 Row: TypeAlias = Sequence[Any]
 Outcome: TypeAlias = Row | Exception | None
-"""The row; None if there is none; or why it failed: `StoreUnavailableError` or `StatementRefusedError`."""
+"""The row, None without a row, or the error: `StoreUnavailableError` or `StatementRefusedError`."""
 
 
 class Contact:
-    """Says once in the log that the database is away, and once that it is back, however many calls find out."""
+    """Logs once that the database is unavailable and once that it is available again, for any number of calls."""
 
     def __init__(self) -> None:
         self._lost = False
 
     def lost(self, error: BaseException) -> None:
-        """A batch failed for want of the database."""
+        """Note that a batch failed because the database is unavailable."""
         if not self._lost:
             _log.warning("the database is unavailable: %s", name_of(error))
         self._lost = True
 
     def found(self) -> None:
-        """A batch was committed."""
+        """Note that a batch was committed."""
         if self._lost:
             _log.warning("the database is available again")
         self._lost = False
 
 
 def each_its_own(outcome: Outcome, count: int) -> list[Outcome]:
-    """One outcome for several calls. An error is raised by each of them, so each gets an instance."""
+    """Return one outcome for several calls. Each call raises its error, so each gets its own instance."""
     if isinstance(outcome, StoreUnavailableError):
         return [unavailable_because(outcome.__cause__) for _ in range(count)]
     return [outcome] * count
 
 
 class Lane(Protocol):
-    """Runs batches one after the other. Used by one task at a time."""
+    """Runs batches one after the other. Only one task may use it at once."""
 
     async def run(self, calls: Sequence[Call]) -> Sequence[Outcome]:
-        """Run all calls and commit; the outcomes are in the order of the calls.
+        """Run all calls and commit. Return the outcomes in the order of the calls.
 
-        One that is refused does not affect the others.
+        A refused call does not affect the others.
         """
         ...
 

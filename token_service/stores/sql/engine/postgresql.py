@@ -1,7 +1,7 @@
-"""PostgreSQL: how to connect, and the lane that pipelines a batch into one transaction.
+"""PostgreSQL: connections, and the lane that pipelines a batch into one transaction.
 
-Connections carry settings and prepared statements, so a pooler in between has to give each one a server
-connection of its own (session mode). `require_suitable` refuses another one at the start.
+Connections have settings and prepared statements, so a pooler must give each connection its own server connection
+(session mode). `require_suitable` refuses any other pooler at the start.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ STATEMENT_TIMEOUT: Final = 5.0
 _ENCODING: Final = "UTF8"
 _POOLER_LOOKS: Final = 5
 ATTEMPTS: Final = 5
-"""How often a transaction is tried that the server rolled back for the sake of another one."""
+"""Attempts of a transaction that the server rolls back because of a conflict."""
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "application_name": "token-service",
-    # The contracts are argued for this level; a database may have another default.
+    # The contracts of the stores assume this level. A database may have another default.
     "default_transaction_isolation": "read committed",
 }
 _LANE_SETTINGS: Final[Mapping[str, str]] = {
     **_SETTINGS,
-    # Every statement of a lane goes by an index, whatever it touches. A generic plan made while a table was
-    # small must not turn out to be a sequential scan when it has grown; and planning anew each time would
-    # cost as much as executing.
+    # Every statement of a lane uses an index. A generic plan made while a table was small must not be a sequential
+    # scan after the table has grown. A new plan for each execution would cost as much as the execution.
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
@@ -50,14 +49,16 @@ _LANE_SETTINGS: Final[Mapping[str, str]] = {
 
 NOT_WRITABLE: Final = "the server is a standby or read-only"
 _WRITABLE: Final = "current_setting('transaction_read_only') = 'off'"
-"""It is on in recovery, too."""
+"""`transaction_read_only` is also on in recovery."""
 _IDENTITY: Final = f"""SELECT set_config('{IDENTITY_SETTING}',
     (pg_control_system()).system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8), false)"""
-"""The cluster and its timeline, as hexadecimal digits. Neither changes while a connection lives: a server that
-has left recovery does not go back to it, nor to another timeline, without a restart.
+"""The cluster and its timeline, as hexadecimal digits.
+
+Neither changes while a connection lives: a server that has left recovery returns to recovery or changes its timeline
+only by a restart.
 """
 _UNKNOWN_FUNCTION: Final = frozenset(("0A000", "42501", "42883"))
-"""Not supported, not permitted, not there: as some that speak PostgreSQL's protocol say."""
+"""Not supported, not permitted, not defined: errors of other servers that speak the protocol of PostgreSQL."""
 
 ERRORS: Final = (
     UnusableServerError,
@@ -67,11 +68,12 @@ ERRORS: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""Whatever the driver or `connect` raises."""
+"""The errors that the driver or `connect` raises."""
 
 _DOUBT: Final = frozenset(("01000", "57P01"))
-"""What the server warns with when it no longer waits for the synchronous standby: cancelled, or shut down. It then
-reports the commit as done, although a failover might lose it.
+"""Codes of the warning that a commit did not wait for the synchronous standby: cancelled, or shut down.
+
+The server reports such a commit as done, although a failover might lose it.
 """
 NOT_REPLICATED: Final = "a commit may be missing on the synchronous standby"
 
@@ -82,20 +84,20 @@ T = TypeVar("T")
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    """A connection that knows whether the server warned of a commit that is not on the standby."""
+    """A connection that records the warning of the server about a commit that may be missing on the standby."""
 
     __slots__ = ("in_doubt",)
 
     def note(self, _: Connection, message: Any) -> None:
-        """Listen to what the server says besides answers; called before the answer is there."""
+        """Record a notice of the server. The driver calls this method before it returns the result."""
         if message.severity_en == "WARNING" and message.sqlstate in _DOUBT:
             self.in_doubt = True
 
 
 def require_replicated(connection: Connection) -> None:
-    """Raise `UnusableServerError` if what was committed on this connection may be missing on the standby.
+    """Raise `UnusableServerError` if a commit on this connection may be missing on the standby.
 
-    It is not acknowledged then: its outcome is unknown, as when an answer got lost.
+    Such a commit is not acknowledged: its outcome is unknown, as after a lost response.
     """
     if connection.in_doubt:
         raise UnusableServerError(NOT_REPLICATED)
@@ -104,10 +106,10 @@ def require_replicated(connection: Connection) -> None:
 async def connect(
     url: DatabaseUrl, settings: Mapping[str, str] = _SETTINGS, *, statement_timeout: float | None = None
 ) -> Connection:
-    """A new connection to a server that can write, and whose commits are durable.
+    """Connect to a server that can write and whose commits are durable.
 
-    `statement_timeout` (seconds) is another one than `STATEMENT_TIMEOUT`. Raises `ERRORS`, and
-    `ConfigurationError` for a URL it can't read.
+    `statement_timeout` (seconds) replaces `STATEMENT_TIMEOUT`. Raises `ERRORS`, and `ConfigurationError` for an
+    unreadable URL.
     """
     timeout = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
     options = (
@@ -122,7 +124,7 @@ async def connect(
             **options,
         )
     except (asyncpg.ClientConfigurationError, ValueError):
-        # From nothing: the message of the cause may quote the URL.
+        # `from None`, because the message of the cause may quote the URL.
         raise ConfigurationError(f"the database URL {url} is not understood") from None
     connection.in_doubt = False
     connection.add_log_listener(connection.note)
@@ -131,7 +133,7 @@ async def connect(
             connection,
             {
                 **settings,
-                # The server gives up at the same time, so that nothing goes on for nobody.
+                # The server stops at the same time, so that no statement runs after its caller has given up.
                 "statement_timeout": f"{timeout * 1000:.0f}",
                 "idle_in_transaction_session_timeout": f"{timeout * 2000:.0f}",
             },
@@ -143,9 +145,9 @@ async def connect(
 
 
 async def require_suitable(url: DatabaseUrl) -> None:
-    """Raise `ConfigurationError` if the service can't work with this database, however long it waits.
+    """Raise `ConfigurationError` if the database is permanently unsuitable: its encoding or its pooler.
 
-    Raises `ERRORS` if it can't find out.
+    Raises `ERRORS` if the checks fail.
     """
     try:
         connection = await connect(url)
@@ -164,15 +166,15 @@ async def require_suitable(url: DatabaseUrl) -> None:
         finally:
             connection.terminate()
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
-        # A statement was prepared on another connection of the server than it was then used on.
+        # The statement was prepared on one server connection and used on another one.
         raise _wrong_pooling(url) from None
 
 
 async def _keeps_backends(url: DatabaseUrl, one: Connection) -> bool:
-    """Whether a pooler gives each connection a backend of its own.
+    """Return whether a pooler gives each connection its own backend.
 
-    One that does not has the idle backend of the first connection serve the second one, unless a third one
-    takes it in between.
+    Any other pooler lets the idle backend of the first connection serve the second one, unless a third connection
+    takes that backend first.
     """
     other = await connect(url)
     try:
@@ -193,15 +195,15 @@ def _wrong_pooling(url: DatabaseUrl) -> ConfigurationError:
 
 
 async def require_writable(connection: Connection) -> None:
-    """Raise `UnusableServerError` if the server is a standby or read-only by now, `ERRORS` if it is away."""
+    """Raise `UnusableServerError` if the server is now a standby or read-only, and `ERRORS` if it is unreachable."""
     if not await connection.fetchval(f"SELECT {_WRITABLE}"):
         raise UnusableServerError(NOT_WRITABLE)
 
 
 async def _prepare(connection: Connection, settings: Mapping[str, str]) -> None:
-    # As a statement, because poolers refuse most settings when a connection begins.
+    # Set by a statement, because poolers refuse most settings in the startup message.
     changes = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    # An acknowledged write survives a crash, also where that was traded for speed; stronger settings stay.
+    # An acknowledged write must survive a crash, even if the database default is 'off'. Stronger settings stay.
     durable = "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)"
     row = await connection.fetchrow(f"SELECT {_WRITABLE}, {durable}, {changes}")
     if not row[0]:
@@ -214,10 +216,9 @@ async def _prepare(connection: Connection, settings: Mapping[str, str]) -> None:
 
 
 class PostgresLane:
-    """One connection. The calls of a batch that share a statement are sent at once and are one transaction.
+    """A lane with one connection. The calls of a batch with the same statement are pipelined in one transaction.
 
-    That transaction is READ COMMITTED, so each call in it has a snapshot of its own, taken after the one
-    before it was executed.
+    The transaction is READ COMMITTED, so each call has its own snapshot, taken after the previous call was executed.
     """
 
     def __init__(self, url: DatabaseUrl) -> None:
@@ -281,7 +282,7 @@ class PostgresLane:
             return result
         if self._connection is None or len(parameters) == 1:
             return each_its_own(result, len(parameters))
-        # Something in the batch was refused, and with it the whole transaction: find out what it was.
+        # One refused call rolled back the whole transaction: run each call alone to find it.
         results: list[Outcome] = []
         for values in parameters:
             if results and self._connection is None:
@@ -291,8 +292,9 @@ class PostgresLane:
         return results
 
     async def _try(self, work: Callable[[Connection], Awaitable[T]]) -> T | Exception:
-        """Do something in one transaction; an error that leaves no connection to use sets `_connection` to
-        None.
+        """Do `work` in one transaction, and return its result or an error.
+
+        Sets `_connection` to None if the connection is no longer usable.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:

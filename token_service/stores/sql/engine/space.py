@@ -1,4 +1,4 @@
-"""Whether the database has space to write, for the readiness of a node: a full disk fails writes, not reads."""
+"""The watch for free space of the database, for the readiness of a node: a full disk fails writes, not reads."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from token_service.errors import StoreUnavailableError, TokenServiceError
 from token_service.stores.sql.engine.errors import resource_trouble
 
 _INTERVAL: Final = 1.0
-"""Seconds between two tries to write after one that failed."""
+"""Seconds between two test writes after a failed write."""
 
 _log: Final = logging.getLogger(__name__)
 
 
 class SpaceWatch:
-    """Notices a write that fails for want of space, and finds out when there is some again."""
+    """Detects writes that fail for lack of space, and tests until writes succeed again."""
 
     def __init__(self, grow: Callable[[], Awaitable[None]]) -> None:
-        """`grow` writes more than any call does, for a small write may have room where others fail."""
+        """Create a watch. `grow` writes more bytes than any call, because a small write may still fit on a full disk."""
         self._grow = grow
         self._failed = asyncio.Event()
         self.trouble: str | None = None
-        """Why nothing can be written; None as far as is known."""
+        """The reason why no write can succeed; None if no such reason is known."""
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
-        """Notice an error of this block that means that nothing can be written."""
+        """Record an error of this block which means that no write can succeed."""
         try:
             yield
         except StoreUnavailableError as error:
@@ -42,7 +42,7 @@ class SpaceWatch:
             raise
 
     async def run(self) -> None:
-        """After a write that failed, try again until one succeeds; until cancelled."""
+        """Repeat test writes after a failed write until one succeeds. Runs until cancelled."""
         while True:
             await self._failed.wait()
             await asyncio.sleep(_INTERVAL)

@@ -1,7 +1,7 @@
-"""SQLite: how to connect, and the lane that makes a batch one transaction in a thread of its own.
+"""SQLite: connections, and the lane that runs a batch as one transaction in its own thread.
 
-Any number of processes may use the file (WAL). Writers begin with BEGIN IMMEDIATE, so that nothing read in
-the transaction can be overtaken; each commit is on disk before it returns (`synchronous=FULL`).
+Any number of processes may use the file (WAL). Writers begin with BEGIN IMMEDIATE, so no other writer can change the
+data that the transaction has read. Each commit is on disk before it returns (`synchronous=FULL`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from token_service.stores.sql.engine.lane import ITEM, Call, Contact, Outcome, S
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
 
 BUSY_TIMEOUT: Final = 5.0
-"""Seconds to wait for the writers of other processes."""
+"""Seconds to wait for writers of other processes."""
 
 FIRST_READ: Final = "PRAGMA schema_version"
-"""Opens the write-ahead log, which it then keeps from being deleted."""
+"""A read that opens the write-ahead log. The open file is then not deleted by other connections."""
 
 PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
-    "PRAGMA journal_size_limit=67108864",  # what a burst made of the write-ahead log is given back
+    "PRAGMA journal_size_limit=67108864",  # shrinks the write-ahead log after a burst of writes
 )
 
 
 def connect(uri: str, busy_timeout: float) -> sqlite3.Connection:
-    """A connection that begins and ends its transactions itself; from then on the file has a write-ahead log.
+    """Open a connection without implicit transactions, and switch the file to a write-ahead log.
 
-    Blocks: for a thread of its own. Raises `sqlite3.Error`.
+    Blocks, so it needs its own thread. Raises `sqlite3.Error`.
     """
     connection = sqlite3.connect(
         uri,
@@ -59,11 +59,12 @@ def connect(uri: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 class SqliteLane:
-    """One connection, used in one thread. A batch is one transaction, whatever statements are in it."""
+    """A lane with one connection in one thread. A batch is one transaction, also with different statements."""
 
     def __init__(self, file: SqliteFile, *, write_lock: asyncio.Lock | None) -> None:
-        """With `write_lock` the lane writes, and holds the lock meanwhile; without it only reads, each
-        statement in its own snapshot.
+        """Create a lane that writes while it holds `write_lock`.
+
+        Without a lock the lane only reads, each statement in its own snapshot.
         """
         self._file: Final = file
         self._files: Mapping[str, tuple[int, int] | None] = {}
@@ -82,7 +83,7 @@ class SqliteLane:
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
-                await asyncio.wait([running])  # the lock must not be let go while the thread still writes
+                await asyncio.wait([running])  # the lock must be held while the thread still writes
                 raise
 
     async def aclose(self) -> None:
@@ -98,7 +99,7 @@ class SqliteLane:
                 self._files = self._file.opened()
             work = self._write if self._write_lock else self._read
             outcomes = work(self._connection, calls)
-            self._file.require_in_place(self._files)  # afterwards: nothing is believed or acknowledged before
+            self._file.require_in_place(self._files)  # checked before a result is trusted or acknowledged
         except (sqlite3.Error, OSError) as error:
             self._contact.lost(error)
             self._drop()
@@ -137,14 +138,14 @@ class SqliteLane:
 
 
 def _to_wal(connection: sqlite3.Connection) -> None:
-    # Of several that find a new file, those that come second are refused at once: SQLite does not wait where
-    # each could be waiting for the other.
+    # If several connections switch a new file at once, SQLite refuses all but one of them without waiting, because
+    # they could wait for each other.
     _insist(connection, "PRAGMA journal_mode=WAL")
 
 
 def _begin(connection: sqlite3.Connection) -> None:
-    # SQLite's own busy handler sleeps up to 100 ms between two tries, which under steady load from another
-    # process means never to be next; short sleeps of random length get a fair share.
+    # SQLite's own busy handler sleeps up to 100 ms between two attempts and starves under steady load from another
+    # process. Short sleeps of random length get a fair share.
     _insist(connection, "BEGIN IMMEDIATE")
 
 
@@ -156,17 +157,17 @@ def _insist(connection: sqlite3.Connection, statement: str) -> None:
         except sqlite3.OperationalError as error:
             if classify(error) is not Failure.TRANSIENT or time.monotonic() > deadline:
                 raise
-            time.sleep(random.uniform(0.0002, 0.002))  # noqa: S311 - spreads writers, guards nothing
+            time.sleep(random.uniform(0.0002, 0.002))  # noqa: S311 - spreads writers, protects no secret
         else:
             return
 
 
 def _execute(connection: sqlite3.Connection, statement: Statement, parameters: Mapping[str, Any]) -> Outcome:
-    """The row, or the error of a statement that was refused: SQLite undoes that one alone."""
+    """Return the row, or the error of a refused statement: SQLite undoes only this statement."""
     values = {name: value.hex if isinstance(value, UUID) else value for name, value in parameters.items()}
     values[ITEM] = 0
     try:
-        # All of them: a statement that is not finished would hold its snapshot.
+        # All rows are fetched, because an unfinished statement would hold its snapshot.
         rows = connection.execute(statement.sql, values).fetchall()
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
         if classify(error) is not Failure.REFUSED:

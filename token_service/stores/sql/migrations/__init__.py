@@ -1,4 +1,4 @@
-"""Which schema a database has, and bringing it up to date."""
+"""The schema revision of a database, and its migration to the current one."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from token_service.stores.sql.engine.sqlite_file import SqliteFile
 from token_service.urls import DatabaseUrl
 
 HEAD: Final = "0004"
-"""The revision this version of the service works with. A constant, so that a start on an up-to-date database
-does without Alembic.
+"""The schema revision that this version of the token service needs.
+
+It is a constant, so that a start on an up-to-date database does not import Alembic.
 """
 
 PATIENCE: Final = 3600.0
-"""Seconds that a statement of a migration, or the wait for another node's migration, may take."""
+"""Seconds for a statement of a migration, or for the wait for the migration of another node."""
 
 _LOCK: Final = 0x746F6B656E737663
-"""PostgreSQL's advisory locks have numbers for names."""
+"""The number of the advisory lock of PostgreSQL."""
 
 _version_table: Final = sa.table("alembic_version", sa.column("version_num", sa.Text))
 
 
 async def current_revision(url: DatabaseUrl) -> str | None:
-    """The revision of the database's schema; None if it has none.
+    """Return the schema revision of the database, or None without a schema.
 
-    Raises `ConfigurationError` if the database does not let the service in or is not suitable,
-    `StoreUnavailableError`.
+    Raises `ConfigurationError` if the database refuses the login or is unsuitable, and `StoreUnavailableError`.
     """
     if url.path is not None and not url.path.exists():
-        return None  # looking would make an empty file
+        return None  # a connection would create an empty file
     if url.path is None:
         from token_service.stores.sql.engine.postgresql import require_suitable
 
@@ -50,8 +50,9 @@ async def current_revision(url: DatabaseUrl) -> str | None:
 
 
 async def require_current(url: DatabaseUrl) -> None:
-    """Raise `ConfigurationError` unless the schema is the one this version works with, and else as
-    `current_revision`.
+    """Raise `ConfigurationError` unless the schema has the revision of this version.
+
+    Also raises the errors of `current_revision`.
     """
     revision = await current_revision(url)
     if revision != HEAD:
@@ -59,11 +60,11 @@ async def require_current(url: DatabaseUrl) -> None:
 
 
 async def migrate(url: DatabaseUrl) -> bool:
-    """Bring the schema up to date, in one transaction; whether there was anything to do.
+    """Migrate the schema in one transaction, and return whether it had to be changed.
 
-    Safe when several nodes do it at once: one does it, the others wait and find it done. There is no way
-    back; restore a backup for that. Raises `ConfigurationError` if the schema is of a newer version of the
-    service, and else as `current_revision`.
+    Several nodes may call this function at once: one node migrates, the others wait and find the schema current. A
+    migration can't be undone except by the restore of a backup. Raises `ConfigurationError` if the schema is from a
+    newer version of the token service, and the errors of `current_revision`.
     """
     if url.path is not None:
         await asyncio.to_thread(_make_file, url, url.path)
@@ -101,7 +102,7 @@ def _explained(url: DatabaseUrl) -> Iterator[None]:
     try:
         yield
     except driver_errors(url) as error:
-        # Shown to who starts the service, and so with the place and the kind of trouble.
+        # The operator who starts the node sees the message, so it names the database and the kind of error.
         if is_login_refused(error):
             raise ConfigurationError(
                 f"the database {url} refused the service: {name_of(error)}; check user, password and database"
@@ -118,7 +119,7 @@ async def _revision(connection: AsyncConnection) -> str | None:
 
 
 def _make_file(url: DatabaseUrl, path: Path) -> None:
-    """For its owner only, and with a write-ahead log. SQLite gives the files beside it the same mode."""
+    """Create the file for its owner only, with a write-ahead log. SQLite gives its other files the same mode."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:

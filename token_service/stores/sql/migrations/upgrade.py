@@ -1,4 +1,4 @@
-"""What needs Alembic: imported only when there is something to migrate."""
+"""The part of the migration that needs Alembic. It is imported only if a migration is necessary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from token_service.stores.sql.schema import metadata
 
 
 def scripts() -> ScriptDirectory:
-    """The migrations."""
+    """Return the directory of the migrations."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -22,18 +22,18 @@ def scripts() -> ScriptDirectory:
 
 
 def known_revisions() -> frozenset[str]:
-    """All revisions that this version of the service can start from."""
+    """Return all revisions that this version of the token service can migrate."""
     return frozenset(script.revision for script in scripts().walk_revisions())
 
 
 def upgrade(connection: sa.Connection, to: str = "head") -> None:
-    """Run what is missing up to a revision, within the transaction that `connection` is in."""
+    """Run the missing migrations up to a revision, in the transaction of `connection`."""
     directory = scripts()
 
     def missing(revision: str, context: object) -> list[Any]:
-        return directory._upgrade_revs(to, revision)  # noqa: SLF001 - what Alembic's own command does
+        return directory._upgrade_revs(to, revision)  # noqa: SLF001 - as Alembic's own command does
 
     with EnvironmentContext(Config(), directory, fn=missing) as environment:
-        # Alembic takes SQLite's DDL for not transactional, which it is once somebody begins a transaction.
+        # Alembic assumes that the DDL of SQLite is not transactional. It is, within an explicit transaction.
         environment.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
         environment.run_migrations()

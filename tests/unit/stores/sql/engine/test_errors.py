@@ -52,19 +52,19 @@ def sqlite_error(code):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.value,
 )
-def test_classification(error, failure):
+def test_driver_errors_are_classified(error, failure):
     assert classify(error) is failure
     wrapped = sa.exc.DBAPIError("SELECT", {}, error)
     assert classify(wrapped) is failure
 
 
-def test_who_is_away_may_be_asked_again():
+def test_unavailable_database_error_has_retry_after():
     error = translate(asyncpg.AdminShutdownError("x"))
     assert isinstance(error, StoreUnavailableError)
     assert error.retry_after
 
 
-def test_a_refusal_shows_no_value():
+def test_refused_statement_error_shows_no_value():
     error = translate(asyncpg.UniqueViolationError("Key (subject)=(alice) already exists."))
     assert isinstance(error, StatementRefusedError)
     assert str(error) == "the database refused a statement: UniqueViolationError (23505)"

@@ -10,7 +10,7 @@ from token_service.stores.sql.engine.group_commit import GroupCommitter
 
 
 class Flush:
-    """Records batches and holds each until it is let go."""
+    """A flush function that records batches and holds each until `go` is set."""
 
     def __init__(self, *, held=False):
         self.batches = []
@@ -42,7 +42,7 @@ def submit(committer, items):
     return [asyncio.ensure_future(committer(item)) for item in items]
 
 
-async def test_a_lone_call_goes_at_once():
+async def test_single_call_is_flushed_at_once():
     flush = Flush()
     async with Opened(flush) as committer:
         assert await committer("a") == "a"
@@ -50,7 +50,7 @@ async def test_a_lone_call_goes_at_once():
     assert flush.batches == [["a"], ["b"]]
 
 
-async def test_what_arrives_during_a_flush_shares_the_next():
+async def test_calls_during_a_flush_share_the_next_flush():
     flush = Flush(held=True)
     async with Opened(flush) as committer:
         first = submit(committer, ["a"])
@@ -63,7 +63,7 @@ async def test_what_arrives_during_a_flush_shares_the_next():
     assert flush.batches == [["a"], list("bcd")]
 
 
-async def test_nobody_is_answered_before_the_flush_ends():
+async def test_callers_get_results_only_after_the_flush():
     flush = Flush(held=True)
     async with Opened(flush) as committer:
         tasks = submit(committer, "ab")
@@ -73,14 +73,14 @@ async def test_nobody_is_answered_before_the_flush_ends():
         await asyncio.gather(*tasks)
 
 
-async def test_a_batch_has_a_limit():
+async def test_batch_size_is_limited():
     flush = Flush()
     async with Opened(flush, max_batch=4) as committer:
         assert await asyncio.gather(*submit(committer, range(10))) == list(range(10))
     assert [len(batch) for batch in flush.batches] == [4, 4, 2]
 
 
-async def test_two_flushes_run_side_by_side():
+async def test_two_flushes_run_concurrently():
     one, other = Flush(held=True), Flush(held=True)
     async with Opened(one, other, max_batch=2) as committer:
         tasks = submit(committer, range(4))
@@ -90,7 +90,7 @@ async def test_two_flushes_run_side_by_side():
         assert await asyncio.gather(*tasks) == list(range(4))
 
 
-async def test_an_item_fails_alone():
+async def test_failed_item_does_not_fail_its_batch():
     flush = Flush()
     flush.answer = lambda item: ValueError("b") if item == "b" else item
     async with Opened(flush) as committer:
@@ -99,7 +99,7 @@ async def test_an_item_fails_alone():
     assert isinstance(b, ValueError)
 
 
-async def test_a_lost_database_fails_what_is_queued_too():
+async def test_unavailable_database_fails_queued_items_too():
     flush = Flush(held=True)
     flush.answer = lambda _: StoreUnavailableError()
     async with Opened(flush, max_batch=1) as committer:
@@ -113,7 +113,7 @@ async def test_a_lost_database_fails_what_is_queued_too():
         assert await committer("later") == "later"
 
 
-async def test_a_defect_of_the_flush_does_not_end_the_task(caplog):
+async def test_exception_of_flush_does_not_end_the_task(caplog):
     flush = Flush()
 
     def broken(item):
@@ -128,7 +128,7 @@ async def test_a_defect_of_the_flush_does_not_end_the_task(caplog):
     assert "RuntimeError: defect" in caplog.text
 
 
-async def test_a_flush_with_too_few_answers_fails_everyone(caplog):
+async def test_flush_with_too_few_results_fails_the_batch(caplog):
     async def short(batch):
         return batch[1:]
 
@@ -138,7 +138,7 @@ async def test_a_flush_with_too_few_answers_fails_everyone(caplog):
                 await task
 
 
-async def test_too_many_are_refused():
+async def test_full_queue_refuses_calls():
     flush = Flush(held=True)
     async with Opened(flush, max_batch=1, max_queue=3) as committer:
         first = submit(committer, "a")
@@ -153,7 +153,7 @@ async def test_too_many_are_refused():
         assert await committer("f") == "f"
 
 
-async def test_who_is_cancelled_while_queued_is_not_flushed():
+async def test_item_cancelled_while_queued_is_not_flushed():
     flush = Flush(held=True)
     async with Opened(flush) as committer:
         first = submit(committer, "a")
@@ -166,7 +166,7 @@ async def test_who_is_cancelled_while_queued_is_not_flushed():
     assert flush.batches == [["a"], ["c"]]
 
 
-async def test_the_cancelled_leave_room_in_the_queue():
+async def test_cancelled_items_leave_room_in_the_queue():
     flush = Flush(held=True)
     async with Opened(flush, max_batch=1, max_queue=2) as committer:
         first = submit(committer, "a")
@@ -183,7 +183,7 @@ async def test_the_cancelled_leave_room_in_the_queue():
         assert await asyncio.gather(*first, *later) == ["a", "d"]
 
 
-async def test_who_is_cancelled_during_the_flush_breaks_nothing():
+async def test_item_cancelled_during_flush_does_not_affect_others():
     flush = Flush(held=True)
     async with Opened(flush) as committer:
         a, b = submit(committer, "ab")
@@ -195,7 +195,7 @@ async def test_who_is_cancelled_during_the_flush_breaks_nothing():
     assert a.cancelled()
 
 
-async def test_closing_flushes_what_is_queued_and_refuses_the_rest():
+async def test_close_flushes_queued_items_and_refuses_new_ones():
     flush = Flush()
     async with Opened(flush, max_batch=2) as committer:
         tasks = submit(committer, range(7))
@@ -205,7 +205,7 @@ async def test_closing_flushes_what_is_queued_and_refuses_the_rest():
         await committer("late")
 
 
-async def test_a_cancelled_close_ends_the_tasks():
+async def test_cancelled_close_ends_the_tasks():
     flush = Flush(held=True)
     committer = GroupCommitter([flush], max_batch=1, max_queue=10)
     committer.open()
@@ -220,7 +220,7 @@ async def test_a_cancelled_close_ends_the_tasks():
     await eventually(lambda: not [t for t in asyncio.all_tasks() if t.get_name().startswith("group-commit")])
 
 
-async def test_many_callers_of_two_flushes_each_get_their_own_answer():
+async def test_callers_of_two_flushes_get_their_own_results():
     async def flush(batch):
         await asyncio.sleep(0)
         return [item * 2 for item in batch]
@@ -229,7 +229,7 @@ async def test_many_callers_of_two_flushes_each_get_their_own_answer():
         assert await asyncio.gather(*submit(committer, range(500))) == [n * 2 for n in range(500)]
 
 
-async def test_a_second_batch_begins_beside_the_first_once_it_has_company():
+async def test_second_batch_starts_once_enough_items_wait():
     first, second = Flush(held=True), Flush(held=True)
     async with Opened(first, second, company=3, patience=3600) as committer:
         alone = submit(committer, "a")
@@ -244,19 +244,19 @@ async def test_a_second_batch_begins_beside_the_first_once_it_has_company():
         assert await asyncio.gather(*alone, *others) == list("abcd")
 
 
-async def test_nobody_waits_for_company_for_long_while_another_batch_is_stuck():
+async def test_item_waits_at_most_patience_while_another_flush_hangs():
     first, second = Flush(held=True), Flush()
     async with Opened(first, second, company=1000, patience=0.001) as committer:
         stuck = submit(committer, "a")
         await eventually(lambda: first.batches)
         async with asyncio.timeout(60):
-            for item in "bcd":  # again and again
+            for item in "bcd":
                 assert await committer(item) == item
         first.go.set()
         assert await stuck[0] == "a"
 
 
-async def test_who_waits_for_company_goes_with_the_batch_that_comes_back():
+async def test_waiting_items_join_the_next_flush_of_the_first_task():
     first, second = Flush(held=True), Flush()
     async with Opened(first, second, company=1000, patience=3600) as committer:
         stuck = submit(committer, "a")
