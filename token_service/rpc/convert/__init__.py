@@ -1,1 +1,1 @@
-"""Messages to commands, and results to messages."""
+"""Conversion of protobuf messages to commands of the core, and of its results to messages."""

@@ -1,8 +1,8 @@
-"""Requests -> commands of the core.
+"""Conversion of requests to commands of the core.
 
-Here is checked what the core can't see: unknown enum values, spans and times out of range, a choice not made.
-How long and how many is the core's business. A request that breaks rules raises `InvalidRequestError` with
-every violation found.
+These functions check unknown enum values, durations and timestamps out of range, and missing choices, which the core
+can't see. The core checks lengths and counts. An invalid request raises `InvalidRequestError` with every violation
+found.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FILTERS: Final = {
 
 
 def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
-    """What an IssueTokenRequest asks for."""
+    """Convert an IssueTokenRequest."""
     checks = Checks()
     auth_context: AuthContext | None = None
     if request.HasField("auth_context"):
@@ -99,7 +99,7 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
 
 
 def refresh_command(request: token_service_pb2.RefreshTokenRequest) -> RefreshCommand:
-    """What a RefreshTokenRequest asks for."""
+    """Convert a RefreshTokenRequest."""
     return RefreshCommand(
         refresh_token=request.refresh_token,
         client_id=request.client_id,
@@ -111,7 +111,7 @@ def refresh_command(request: token_service_pb2.RefreshTokenRequest) -> RefreshCo
 
 
 def revoke_command(request: token_service_pb2.RevokeTokenRequest) -> RevokeCommand:
-    """What a RevokeTokenRequest asks for."""
+    """Convert a RevokeTokenRequest."""
     checks = Checks()
     target = request.WhichOneof("target")
     reason = _REASONS.get(request.reason)
@@ -141,17 +141,17 @@ def revoke_command(request: token_service_pb2.RevokeTokenRequest) -> RevokeComma
 
 
 def is_waiting(request: token_service_pb2.RevokeTokenRequest) -> bool:
-    """Whether the answer waits for subscribers."""
+    """Return whether the response waits for subscribers."""
     return request.wait.applied_by_all
 
 
 def is_local(request: token_service_pb2.ValidateTokenRequest) -> bool:
-    """Whether this node's replica is good enough to answer from."""
+    """Return whether this node may answer from its replica."""
     return request.consistency in _LOCAL
 
 
 def token_query(request: token_service_pb2.ValidateTokenRequest, path: str = "") -> TokenQuery:
-    """What a ValidateTokenRequest asks; `path` leads to it in a batch."""
+    """Convert a ValidateTokenRequest; `path` is its field path in a batch."""
     hint = request.token_type_hint
     scopes = request.required_scopes
     if (
@@ -180,7 +180,7 @@ def _check_query(request: token_service_pb2.ValidateTokenRequest, path: str, che
 
 
 def subscription(cursor_text: str, subscriber_id: str, field: str) -> Cursor | None:
-    """The cursor of a subscriber, whose text is in `field`; None: it has none yet."""
+    """Parse a subscriber's cursor, which the request has in `field`; None if the subscriber has none yet."""
     cursor: Cursor | None = None
     checks = Checks()
     checks.text("subscriber_id", subscriber_id, MAX_SUBSCRIBER_ID)
@@ -194,7 +194,7 @@ def subscription(cursor_text: str, subscriber_id: str, field: str) -> Cursor | N
 
 
 def session_filter(request: session_service_pb2.ListSessionsRequest) -> tuple[SessionFilter, str]:
-    """Which sessions a ListSessionsRequest is after."""
+    """Return which sessions a ListSessionsRequest selects."""
     chosen = request.WhichOneof("filter")
     if chosen is None:
         raise_violations(
@@ -204,7 +204,7 @@ def session_filter(request: session_service_pb2.ListSessionsRequest) -> tuple[Se
 
 
 def idle_timeout(request: session_service_pb2.ExtendSessionRequest) -> float | None:
-    """Seconds an ExtendSessionRequest asks for; None: the policy's."""
+    """Return the requested idle timeout in seconds; None: the policy's."""
     if not request.HasField("idle_timeout"):
         return None
     checks = Checks()
@@ -214,7 +214,7 @@ def idle_timeout(request: session_service_pb2.ExtendSessionRequest) -> float | N
 
 
 def raise_violations(check: Callable[[Checks], None]) -> None:
-    """Raise `InvalidRequestError` with what `check` finds."""
+    """Raise `InvalidRequestError` with the violations `check` finds."""
     checks = Checks()
     check(checks)
     checks.done()
@@ -222,13 +222,13 @@ def raise_violations(check: Callable[[Checks], None]) -> None:
 
 @lru_cache(256)
 def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
-    """The kinds of token these numbers stand for; None if one stands for none."""
+    """Return the token kinds of these enum numbers; None if a number is unknown."""
     kinds = frozenset(map(_KINDS.get, values))
-    return None if None in kinds else kinds  # type: ignore[return-value]  # as said
+    return None if None in kinds else kinds  # type: ignore[return-value]  # None is excluded
 
 
 def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
-    """The custom claims. Raises `CustomClaimsTooLargeError` before it looks at what no policy allows."""
+    """Convert custom claims. Raises `CustomClaimsTooLargeError`, before converting, above what any policy allows."""
     if len(struct.fields) > MAX_CUSTOM_CLAIMS:
         raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_CUSTOM_CLAIMS} claims")
     if struct.ByteSize() > MAX_ENCODED_CUSTOM_CLAIMS:

@@ -1,4 +1,4 @@
-"""Answers of the core -> messages."""
+"""Conversion of results of the core to messages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _TARGET_FIELDS: Final = {
 
 
 def issued_tokens(kind: type[_Issued], tokens: IssuedTokens) -> _Issued:
-    """The answer to IssueToken or RefreshToken."""
+    """Build the response to IssueToken or RefreshToken."""
     response = kind(
         access_token=tokens.access_token,
         token_type=tokens.token_type,
@@ -65,9 +65,9 @@ def issued_tokens(kind: type[_Issued], tokens: IssuedTokens) -> _Issued:
 
 
 def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenResponse:
-    """The answer to ValidateToken for a JWT that is good, but for the cursor."""
+    """Build the ValidateToken response for an active JWT, without the cursor."""
     response = token_service_pb2.ValidateTokenResponse(active=True)
-    message = response.claims  # filled where it is: a message given to another one is copied
+    message = response.claims  # filled in place: assigning a message copies it
     message.token_type = int(claims.kind)  # type: ignore[assignment]  # numbered alike
     message.token_id = claims.token_id
     message.session_id = claims.session_id
@@ -86,7 +86,7 @@ def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenRespons
 
 
 def opaque_claims(claims: OpaqueClaims, issuer: str) -> token_pb2.Claims:
-    """What a refresh or a session token stands for."""
+    """Build the claims of a refresh or session token."""
     session = claims.session
     message = token_pb2.Claims(
         token_type=int(claims.kind),  # type: ignore[arg-type]  # numbered alike
@@ -105,7 +105,7 @@ def opaque_claims(claims: OpaqueClaims, issuer: str) -> token_pb2.Claims:
 
 
 def session_message(session: Session, now: float) -> session_service_pb2.Session:
-    """A session as it is at `now`."""
+    """Build the message of a session as of `now`."""
     message = session_service_pb2.Session(
         session_id=str(session.id),
         subject=session.subject,
@@ -131,7 +131,7 @@ def session_message(session: Session, now: float) -> session_service_pb2.Session
 
 
 def extended_session(session: Session, now: float) -> session_service_pb2.Session:
-    """The part of a session that ExtendSession answers: for a caller that knows only its id and client."""
+    """Build the part of a session that ExtendSession returns: its caller knows only the session's id and client."""
     return session_service_pb2.Session(
         session_id=str(session.id),
         state=_SESSION_STATES[session.state(now)],
@@ -143,12 +143,12 @@ def extended_session(session: Session, now: float) -> session_service_pb2.Sessio
 
 
 def key_set(jwks: Iterable[Mapping[str, Any]], revision: int, issuer: str) -> key_service_pb2.KeySet:
-    """The keys to publish."""
+    """Build the published key set."""
     return key_service_pb2.KeySet(revision=revision, keys=[_jwk(jwk) for jwk in jwks], issuer=issuer)
 
 
 def signing_key(key: StoredSigningKey) -> key_service_pb2.SigningKey:
-    """A signing key without its private part."""
+    """Build the message of a signing key, without its private key."""
     message = key_service_pb2.SigningKey(
         key_id=key.key_id,
         algorithm=key.algorithm.value,
@@ -167,7 +167,7 @@ def signing_key(key: StoredSigningKey) -> key_service_pb2.SigningKey:
 
 
 def revocation(entry: Revocation) -> token_service_pb2.Revocation:
-    """An entry of the log."""
+    """Build the message of a log entry."""
     message = token_service_pb2.Revocation(
         sequence=entry.sequence,
         revoke_time=timestamp(entry.revoke_time),
@@ -185,7 +185,7 @@ def revocation(entry: Revocation) -> token_service_pb2.Revocation:
 
 
 def snapshot_block(block: Block) -> token_service_pb2.SnapshotBlock:
-    """A part of a snapshot."""
+    """Build one block of a snapshot."""
     return token_service_pb2.SnapshotBlock(
         target=_BLOCK_TARGETS[block.target],
         bucket=block.bucket,

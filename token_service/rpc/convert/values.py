@@ -1,4 +1,4 @@
-"""Well-known protobuf types <-> plain values. What is out of range is a violation, never an exception."""
+"""Conversion between well-known protobuf types and plain values. An out-of-range value is a violation, not an error."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from token_service.core.limits import Checks
 
 _MIN_SECONDS: Final = -62_135_596_800  # 0001-01-01
 _MAX_SECONDS: Final = 253_402_300_799  # 9999-12-31T23:59:59
-_MAX_SPAN: Final = 315_576_000_000  # 10,000 years, the most a Duration may say
+_MAX_SPAN: Final = 315_576_000_000  # 10,000 years, the maximum of a Duration
 _MAX_EXACT: Final = 2.0**53
-"""Whole numbers below this are the same in JSON, in a double and in Python."""
+"""Whole numbers below this limit are exact in JSON, in a double and in Python."""
 _SHOWN: Final = 64
 """Characters of a name in the path of a violation."""
 
 
 def timestamp(numeric_date: float) -> Timestamp:
-    """A NumericDate as a Timestamp, to the microsecond."""
+    """Convert a NumericDate to a Timestamp, to the microsecond."""
     message = Timestamp()
     set_timestamp(message, numeric_date)
     return message
 
 
 def set_timestamp(message: Timestamp, numeric_date: float) -> None:
-    """Make a Timestamp that is part of another message a NumericDate, to the microsecond."""
+    """Set a Timestamp inside another message to a NumericDate, to the microsecond."""
     seconds, micros = divmod(round(numeric_date * 1_000_000), 1_000_000)
     message.seconds = seconds
     if micros:
@@ -37,7 +37,7 @@ def set_timestamp(message: Timestamp, numeric_date: float) -> None:
 
 
 def seconds_of_timestamp(value: Timestamp, field: str, checks: Checks) -> float:
-    """The NumericDate of a Timestamp; 0, with a violation, if it is none."""
+    """Convert a Timestamp to a NumericDate; an invalid one adds a violation and gives 0."""
     if _MIN_SECONDS <= value.seconds <= _MAX_SECONDS and 0 <= value.nanos < 1_000_000_000:
         return value.seconds + value.nanos / 1_000_000_000
     checks.add(field, "is not a valid Timestamp (years 1 to 9999, 0 to 999999999 nanoseconds)")
@@ -45,7 +45,7 @@ def seconds_of_timestamp(value: Timestamp, field: str, checks: Checks) -> float:
 
 
 def seconds_of_duration(value: Duration, field: str, checks: Checks) -> float:
-    """The seconds of a Duration; 0, with a violation, if it is none."""
+    """Convert a Duration to seconds; an invalid one adds a violation and gives 0."""
     seconds, nanos = value.seconds, value.nanos
     if abs(seconds) <= _MAX_SPAN and abs(nanos) < 1_000_000_000 and seconds * nanos >= 0:
         return seconds + nanos / 1_000_000_000
@@ -54,10 +54,10 @@ def seconds_of_duration(value: Duration, field: str, checks: Checks) -> float:
 
 
 def json_of_struct(struct: Struct, field: str, checks: Checks) -> dict[str, Any]:
-    """The JSON object of a Struct.
+    """Convert a Struct to a JSON object.
 
-    Whole numbers below 2**53 become integers; NaN and infinities are violations. Stops at the last violation that
-    `checks` notes.
+    Whole numbers below 2**53 become integers. NaN and infinities are violations. The conversion stops once `checks`
+    is full.
     """
     found: dict[str, Any] = {}
     for name, value in struct.fields.items():
@@ -94,7 +94,7 @@ def _json(value: Value, field: str, checks: Checks) -> Any:
 
 
 def struct_of_json(value: Mapping[str, Any]) -> Struct:
-    """The Struct of a JSON object. Numbers become doubles; one too large for a double becomes its text."""
+    """Convert a JSON object to a Struct. Numbers become doubles; a number too large for a double becomes a string."""
     struct = Struct()
     _fill(struct, value)
     return struct

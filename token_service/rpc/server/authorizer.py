@@ -1,4 +1,4 @@
-"""Tells callers apart."""
+"""Identification of callers and their permissions."""
 
 from __future__ import annotations
 
@@ -29,61 +29,61 @@ _EXPIRED: Final = "the client certificate has expired; renew it and connect agai
 
 
 class Peer(Protocol):
-    """What a call says of its peer: the part of grpc.aio.ServicerContext that is used here."""
+    """The peer of a call: the part of grpc.aio.ServicerContext that authorizers use."""
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Properties of an authenticated peer; empty for one that is not."""
+        """Return the properties of an authenticated peer; empty for an unauthenticated peer."""
         ...
 
 
 class Authorizer(Protocol):
-    """Tells callers apart."""
+    """Identifies callers."""
 
     def identify(self, peer: Peer) -> Caller:
-        """Who calls. Raises `CallerUnauthenticatedError`."""
+        """Return the caller behind a peer. Raises `CallerUnauthenticatedError`."""
         ...
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """What a caller identified earlier may do now; nothing if its proof counts no more."""
+        """Return the current permissions of an identified caller; none if its proof is no longer valid."""
         ...
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever the permissions of a caller may have changed."""
+        """Call `listener` whenever the permissions of callers may have changed."""
         ...
 
 
 class TrustingAuthorizer:
-    """Every caller may do everything. For development on a loopback address."""
+    """Grants every permission to every caller. For development on a loopback address."""
 
     _CALLER: Final = Caller("anybody", frozenset(Permission))
 
     def identify(self, peer: Peer) -> Caller:
-        """The same caller for every peer."""
+        """Return the same caller for every peer."""
         return self._CALLER
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """All there are."""
+        """Return every permission."""
         return caller.permissions
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Nothing ever changes."""
+        """Ignore the listener: permissions never change."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateCaller(Caller):
-    """A caller known by a client certificate."""
+    """A caller identified by a client certificate."""
 
     chain: bytes = b""
-    """PEM, the certificate first: what the caller is identified by once more."""
+    """PEM chain, the leaf first, to identify the caller again after a change."""
 
 
 class CertificateAuthorizer:
-    """Callers are who their client certificate says: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
+    """Identifies callers by their client certificate: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
 
-    A certificate with several names has the permissions of all of them. It counts from when it is valid to its
-    `notAfter`, and while one of the authorities of now vouches for it, at every call: a connection or a TLS session
-    begun earlier gives no more. An identity in `callers` is compared exactly; one that ends in `/*` stands for every
-    SPIFFE ID below it.
+    A certificate with several names has the permissions of all its names. Every call checks that the certificate is
+    within its validity period and that a current authority vouches for it; an established connection or TLS session
+    grants nothing. An identity in `callers` is compared exactly; an identity that ends in `/*` matches every SPIFFE ID
+    below it.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class CertificateAuthorizer:
         self._authorities = authorities
         self._clock = clock
         self._known: dict[bytes, tuple[CertificateCaller, float] | str] = {}
-        """By chain: the caller and when its certificate begins, or why there is none."""
+        """Caller and start of validity by chain, or the reason for refusal."""
         self._listeners: list[Callable[[], None]] = []
 
     @property
     def callers(self) -> Mapping[str, frozenset[Permission]]:
         """The permissions of each identity.
 
-        May be replaced at any time; calls that come later, and streams that are open, go by the new ones.
+        May be replaced at any time. Later calls and open streams follow the new permissions.
         """
         return self._callers
 
@@ -114,7 +114,7 @@ class CertificateAuthorizer:
 
     @property
     def authorities(self) -> Sequence[x509.Certificate]:
-        """Whose certificates count. May be replaced like `callers`."""
+        """The accepted certificate authorities. May be replaced like `callers`."""
         return self._authorities
 
     @authorities.setter
@@ -123,11 +123,11 @@ class CertificateAuthorizer:
         self._changed()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever callers or authorities were replaced."""
+        """Call `listener` whenever callers or authorities are replaced."""
         self._listeners.append(listener)
 
     def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """What a caller identified earlier may do now: nothing, if it would not be identified now."""
+        """Return the current permissions of an identified caller; none if its certificate is no longer accepted."""
         if not isinstance(caller, CertificateCaller):
             return frozenset()
         try:
@@ -136,19 +136,19 @@ class CertificateAuthorizer:
             return frozenset()
 
     def identify(self, peer: Peer) -> Caller:
-        """The caller its certificate names.
+        """Return the caller that the peer's certificate names.
 
-        Raises `CallerUnauthenticatedError` for a peer without one, or one that does not count now or is not known.
+        Raises `CallerUnauthenticatedError` if the certificate is missing, not valid now, or unknown.
         """
         properties = peer.auth_context()
-        # gRPC's chain is that of the other certificates the peer sent.
+        # gRPC's `x509_pem_cert_chain` holds the certificates after the leaf.
         chain = b"".join((*properties.get("x509_pem_cert", ()), *properties.get("x509_pem_cert_chain", ())))
         if not chain:
             raise CallerUnauthenticatedError(
                 "a client certificate with a SPIFFE ID or a DNS name is required"
             )
         try:
-            require_short(chain)  # before it is remembered, be it as refused
+            require_short(chain)  # before it is cached, even as refused
         except CertificateError as error:
             raise CallerUnauthenticatedError(str(error)) from None
         return self._identified(chain)
@@ -174,7 +174,7 @@ class CertificateAuthorizer:
         return caller
 
     def _look_up(self, pem: bytes) -> tuple[CertificateCaller, float]:
-        """Raise `CertificateError` if the certificate names no caller known here."""
+        """Return the caller and the start of validity. Raises `CertificateError` if no name is a known caller."""
         chain = load_chain(pem)
         expire_time = vouched_until(chain, self._authorities)
         if expire_time is None:
@@ -207,5 +207,5 @@ def _valid(names: CertificateNames) -> list[str]:
 
 
 def _identity(names: Iterable[str]) -> str:
-    """All names of a certificate, in whatever order it has them. A renewed certificate has the same ones."""
+    """Return a digest of all names of a certificate, in any order. A renewed certificate keeps it."""
     return base64url.encode(hashlib.sha256(repr(sorted(set(names))).encode()).digest())

@@ -1,4 +1,4 @@
-"""The authorities whose client certificates count now, from a file that may be replaced at any time."""
+"""Client certificate authorities from a file that may be replaced at any time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class ClientAuthorities:
-    """Reads the file of authorities; the last good ones stay in force when a new text is wrong."""
+    """Reads the authorities file. If new content is invalid, the last valid authorities stay in force."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class ClientAuthorities:
             ) from None
 
     async def watch(self, changed: Callable[[Sequence[x509.Certificate]], None]) -> None:
-        """Call `changed` whenever the file has other authorities, until cancelled."""
+        """Call `changed` whenever the content of the file changes, until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL)
             try:

@@ -1,4 +1,4 @@
-"""Ends work that takes too long, by one sweep for all of it: far cheaper than a timer for each call."""
+"""Deadlines enforced by one periodic sweep, which is far cheaper than a timer for each call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class _Work:
-    """A task that must get past something in time."""
+    """A task with a deadline."""
 
     __slots__ = ("overdue", "task", "until")
 
@@ -29,11 +29,11 @@ class Deadlines:
         self._work: set[_Work] = set()
 
     def __len__(self) -> int:
-        """How much work is going on."""
+        """Return the number of unfinished pieces of work."""
         return len(self._work)
 
     async def within(self, seconds: float, awaitable: Awaitable[_T]) -> _T:
-        """The result of `awaitable`. Raises `DeadlineExceededError` if a sweep finds it overdue."""
+        """Return the result of `awaitable`. Raises `DeadlineExceededError` if a sweep finds it overdue."""
         work = _Work(asyncio.current_task(), asyncio.get_running_loop().time() + seconds)
         self._work.add(work)
         try:
@@ -46,7 +46,7 @@ class Deadlines:
             self._work.discard(work)
 
     def sweep(self) -> None:
-        """Cancel what is overdue. To be called about once a second."""
+        """Cancel overdue work. Call it about once a second."""
         now = asyncio.get_running_loop().time()
         for work in self._work:
             if work.task is not None and now > work.until and not work.overdue:

@@ -1,8 +1,8 @@
-"""The one wrapper around every handler.
+"""The wrapper around every handler.
 
-It says who calls and whether that caller may, bounds how many calls run and how long, then reads the request and
-turns every failure into a status. Handlers are wrapped once, when they are registered: an interceptor would
-cost a chain of coroutines for each call.
+The wrapper identifies the caller, checks its permission, limits the number and duration of calls, reads the request
+and turns every failure into a status. Handlers are wrapped once, at registration: an interceptor would cost a chain of
+coroutines for each call.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from token_service.telemetry.unexpected import unexpected
 from token_service.wire import error_to_status
 
 _RETRY_AFTER: Final = 0.5
-"""Seconds after which a caller may try an overloaded server again."""
+"""Seconds after which a caller may retry on an overloaded server."""
 
 _SMALL_ANSWER: Final = 64 * 1024
-"""Bytes. Only larger answers count as unread until their callers have read them."""
+"""Bytes. Only larger responses count as unread until the caller has read them."""
 
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLimits:
-    """How many unary calls there may be at a time, and for how long. Times in seconds."""
+    """Limits on the number and duration of concurrent unary calls. Times in seconds."""
 
     max_calls: int
     calls_per_caller: int
@@ -55,15 +55,15 @@ class CallLimits:
     waits_per_caller: int
     unread_bytes_per_caller: int
     default_deadline: float
-    """For a call without one."""
+    """Deadline of a call that has none."""
     max_deadline: float
 
 
 class Edge:
     """Wraps handlers.
 
-    `receiving` is how many calls have no request yet, `running` how many unary calls are being worked on, `waiting` how
-    many wait for others.
+    `receiving` counts calls whose request is incomplete, `running` unary calls in progress, `waiting` calls that wait
+    for subscribers.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Edge:
         at_once: Callable[[bytes, Caller], bytes | None] | None = None,
         waits: Callable[[_Request], bool] | None = None,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a unary method.
+        """Wrap the handler of a unary method.
 
         `permission`: None admits every caller, unidentified (as `Caller.anonymous()`). `at_once` may answer the
-        encoded request, without waiting for anything; if it returns None, `handle` answers. A request that
-        `waits` for others has the latest deadline instead of the default, and is no running call.
+        encoded request without blocking; if it returns None, `handle` answers. A request that `waits` for subscribers
+        has the maximum deadline instead of the default, and is not counted as running.
         """
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
@@ -133,16 +133,16 @@ class Edge:
                 self._hold_unread(key, len(encoded), context)
             return encoded
 
-        # gRPC keeps the exception that ends a call, hence this frame, until a garbage collection. So the request is
-        # in another one.
+        # gRPC keeps the exception that ends a call, and with it this frame, until a garbage collection. `work` holds
+        # the request in a frame of its own.
         async def call(_: object, context: Context) -> bytes:
             try:
                 return await work(context)
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)
             except asyncio.CancelledError as error:
-                # The caller went away or the server stops. Otherwise something cancelled by mistake, and the
-                # caller still waits.
+                # With a pending cancellation, the caller has disconnected or the server is stopping. Otherwise the
+                # cancellation is a bug, and the caller still waits for a status.
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
@@ -152,8 +152,8 @@ class Edge:
         return grpc.stream_unary_rpc_method_handler(call)
 
     async def _receive(self, context: Context, key: Hashable) -> bytes:
-        """The request of a call. Until it is there the call counts against its caller, but is no running call: calls
-        that never have one must not keep those of others from running.
+        """Receive the request of a call. Until then the call counts against its caller's quota, but not as running:
+        calls that never send a request must not block the calls of other callers.
         """
         self._calls.take(key)
         self.receiving += 1
@@ -164,7 +164,7 @@ class Edge:
             self._calls.give_back(key)
 
     def _enter(self, key: Hashable) -> None:
-        """Take a place among the running calls. Raises `OverloadedError`."""
+        """Count a running call. Raises `OverloadedError`."""
         if self.running >= self._limits.max_calls:
             raise OverloadedError(retry_after=_RETRY_AFTER)
         self._calls.take(key)
@@ -176,7 +176,7 @@ class Edge:
 
     @contextmanager
     def _waiting(self, key: Hashable) -> Iterator[None]:
-        """Hold a place among the calls that wait. Raises `OverloadedError`."""
+        """Count a waiting call. Raises `OverloadedError`."""
         if self.waiting >= self._limits.max_waits:
             raise OverloadedError(
                 "the server has as many waiting calls as it allows", retry_after=_RETRY_AFTER
@@ -194,12 +194,12 @@ class Edge:
         limits = self._limits
         left: float | None = context.time_remaining()
         if left is not None and left <= limits.max_deadline:
-            return await answer  # gRPC ends the call at the deadline of the caller's own
+            return await answer  # gRPC enforces the caller's own deadline
         seconds = limits.default_deadline if left is None and not patient else limits.max_deadline
         return await self._deadlines.within(seconds, answer)
 
     def _hold_unread(self, key: Hashable, size: int, context: Context) -> None:
-        """Count a large answer until its call has ended: gRPC keeps it until the caller has read it.
+        """Count a large response until its call ends: gRPC buffers it until the caller has read it.
 
         Raises `OverloadedError`.
         """
@@ -213,9 +213,9 @@ class Edge:
         request_type: type[_Request],
         handle: Callable[[_Request, Context, Caller], Awaitable[None]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method that answers with a stream.
+        """Wrap the handler of a streaming method.
 
-        `handle` writes bytes to the context; it limits its streams itself.
+        `handle` writes bytes to the context and limits its streams itself.
         """
         parse = request_type.FromString
         shape = shape_of(request_type.DESCRIPTOR)
@@ -233,8 +233,7 @@ class Edge:
             try:
                 await work(context)
             except grpc.aio.InternalError:
-                # A message could not be sent: the reader has gone, although its cancellation has not come
-                # through yet.
+                # A message could not be sent: the reader has disconnected, and its cancellation has not arrived yet.
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # the boundary: everything becomes a status
                 status = status_of(error, method)
@@ -247,14 +246,14 @@ class Edge:
 
 
 def key_of(caller: Caller, context: Context) -> Hashable:
-    """What quotas count a call under: the identity of its caller, else its connection."""
+    """Return the quota key of a call: the identity of its caller, else its connection."""
     return caller.identity or context.peer()
 
 
 def status_of(error: BaseException, method: str) -> Status:
-    """The status that says `error`.
+    """Convert an error to a status.
 
-    What nobody expected is logged, in one line, and shown as INTERNAL without its text.
+    An unexpected error is logged in one line and returned as INTERNAL without its text.
     """
     if isinstance(error, DecodeError):
         # Its text may quote the request.
@@ -269,5 +268,5 @@ async def end(context: Context, status: Status) -> NoReturn:
     code, message, trailers = status
     try:
         await context.abort(code, message, trailers)
-    except grpc.aio.InternalError:  # nobody is there to hear it
+    except grpc.aio.InternalError:  # the caller has disconnected
         raise asyncio.CancelledError from None

@@ -1,4 +1,4 @@
-"""How much one gRPC server takes on, of all callers, of one caller, and of one connection."""
+"""Limits of one gRPC server: in total, for each caller, and for each connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 _MAX_SEND_BYTES: Final = 16 * 1024 * 1024
 _MAX_METADATA_BYTES: Final = 16 * 1024
 _MAX_PENDING: Final = 20_000
-"""Calls that have arrived and are not taken up yet, of all connections. gRPC refuses others at random beyond it, those
-of honest callers as well: more than a connection may have by far, at 20 KiB each.
+"""Calls of all connections that have arrived and are not yet accepted, at 20 KiB each. Beyond the limit gRPC refuses
+calls at random, honest callers' too. The limit is far above what one connection may have.
 """
 _ENDED_STREAMS: Final = 300
-"""Streams of a connection that have ended, or were reset, and are not cleaned up yet."""
+"""Ended or reset streams of a connection that gRPC has not cleaned up yet."""
 _LONGEST_STREAM: Final = 1.2
-"""By which factor a stream may be older than its age limit says: the limit varies."""
+"""Factor by which a stream may exceed its age limit, because of jitter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,62 +22,64 @@ class GrpcLimits:
     """The limits. Times in seconds."""
 
     max_message_bytes: int = 5 * 1024 * 1024
-    """The largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before anybody looks at it. A
-    batch of 256 tokens of 16 KiB fits.
+    """Largest request; gRPC refuses a larger one with RESOURCE_EXHAUSTED before any handler runs. A batch of 256
+    tokens of 16 KiB fits.
     """
     max_concurrent_calls: int = 1000
-    """Unary calls at a time; more are refused with OVERLOADED."""
+    """Concurrent unary calls; more are refused with OVERLOADED."""
     max_calls_per_caller: int = 500
-    """Unary calls of one caller at a time, likewise."""
+    """Concurrent unary calls of one caller; more are refused with OVERLOADED."""
     max_waits: int = 2000
-    """Calls that wait for subscribers to confirm, likewise. They do not count as calls."""
+    """Concurrent calls that wait for subscribers to confirm; more are refused with OVERLOADED. They do not count as
+    unary calls.
+    """
     max_waits_per_caller: int = 500
     max_streams: int = 5000
-    """Revocation streams at a time; more are refused with OVERLOADED."""
+    """Concurrent revocation streams; more are refused with OVERLOADED."""
     max_streams_per_caller: int = 2500
     max_unread_bytes_per_caller: int = 32 * 1024 * 1024
-    """Bytes of large answers that a caller was sent and has not read; more are refused with OVERLOADED."""
+    """Bytes of large responses sent to a caller and not yet read; more are refused with OVERLOADED."""
     reads_per_caller: int = 16
-    """Requests of one caller that are received at a time, whole ones apart. The others wait for their turn."""
+    """Requests of one caller that are received concurrently, without complete ones. Further requests wait."""
     request_timeout: float = 10.0
-    """How long a request may take to arrive."""
+    """Time within which a request must arrive."""
     stream_max_age: float = 3600.0
-    """How long a stream lives, give or take a fifth."""
+    """Lifetime of a stream, plus or minus a fifth."""
     stream_max_stall: float = 30.0
-    """How long a reader may leave a message unread."""
+    """Time a reader may leave a message unread."""
     ring_capacity: int = 50_000
-    """Entries of the log kept ready for streams that are a little behind."""
+    """Log entries kept in memory for streams that are slightly behind."""
     default_deadline: float = 30.0
-    """For calls that come without one."""
+    """Deadline of calls that have none."""
     max_deadline: float = 90.0
-    """For calls that come with a later one."""
+    """Deadline of calls that ask for a later one."""
     max_connections: int = 10_000
-    """Connections; more are closed at once."""
+    """Connections; more are closed immediately."""
     connection_streams: int = 100
-    """HTTP/2 streams of one connection, calls of any kind. A client keeps further calls back."""
+    """HTTP/2 streams of one connection, of any kind of call. A client queues further calls."""
     connection_max_age: float = 3600.0
-    """How long a connection takes new calls, give or take a tenth. It ends once its calls have, streams included."""
+    """Time a connection accepts new calls, plus or minus a tenth. It closes once its calls and streams have ended."""
     connection_max_idle: float = 300.0
-    """How long a connection without calls stays open."""
+    """Time a connection without calls stays open."""
     handshake_timeout: float = 10.0
-    """How long a connection may take until HTTP/2 has begun."""
+    """Time within which a connection must complete its handshakes, up to HTTP/2."""
 
     @property
     def connection_grace(self) -> float:
-        """How long the calls of a connection may go on after it has stopped taking new ones: until its youngest
-        stream has ended in good order.
+        """Time the calls of a connection may continue after it stops accepting new ones: enough for its youngest
+        stream to end regularly.
         """
         return self.stream_max_age * _LONGEST_STREAM + self.stream_max_stall + self.max_deadline
 
     def options(self) -> list[tuple[str, int]]:
-        """The options of gRPC that say so."""
+        """Return the limits as gRPC channel arguments."""
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", _MAX_SEND_BYTES),
             ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
             ("grpc.max_concurrent_streams", self.connection_streams),
-            # Streams that have ended count for as long as gRPC has not cleaned up after them. Without headroom, a
-            # burst on a connection that is within its limit is refused in part.
+            # Ended streams count until gRPC has cleaned them up. Without headroom, gRPC refuses part of a burst on a
+            # connection that is within its limit.
             ("grpc.http2.max_deallocating_streams", _ENDED_STREAMS),
             ("grpc.max_allowed_incoming_connections", self.max_connections),
             ("grpc.max_connection_age_ms", _milliseconds(self.connection_max_age)),
@@ -86,13 +88,13 @@ class GrpcLimits:
             ("grpc.server_handshake_timeout_ms", _milliseconds(self.handshake_timeout)),
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING + 1),
-            # Measuring the bandwidth raises the window of each stream to megabytes, which a call may fill before
-            # its caller is known. A message that is being read gets all the window it needs in any case.
+            # Bandwidth probing raises the window of each stream to megabytes, which a call may fill before its caller
+            # is known. A message that is being read gets the window it needs in any case.
             ("grpc.http2.bdp_probe", 0),
-            # Validators may ping every 10 s, with a margin for jitter, even while they wait for nothing.
+            # Clients may ping every 10 s, with a margin for jitter, even without calls.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
-            # A reader whose machine has vanished is noticed, and its stream ended, within a minute.
+            # Keepalive detects a reader whose machine has vanished, and ends its stream, within a minute.
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
         ]

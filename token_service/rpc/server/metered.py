@@ -1,4 +1,4 @@
-"""Measures calls where metrics are reported."""
+"""Metrics of calls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from token_service.telemetry import Histogram
 def metered(
     path: str, handler: grpc.RpcMethodHandler[Any, Any], duration: Histogram
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """A unary `handler` that records how long each call took, in seconds, and its status, with the attributes
-    of OpenTelemetry's conventions for RPC.
+    """Wrap a unary `handler` to record the duration of each call, in seconds, and its status, with the attributes of
+    OpenTelemetry's conventions for RPC.
     """
     handle: Any = handler.stream_unary  # declared for servers with threads
     method = path.removeprefix("/")

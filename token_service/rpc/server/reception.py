@@ -1,8 +1,9 @@
-"""Reads the requests of calls.
+"""Reception of requests.
 
-A call begins with its headers. Its message may come late, in pieces, or never, and is up to several MiB large. gRPC
-holds no more than its flow-control window of it (64 KiB) until it is read, and all of it from then on. So a
-request is read only after its caller is known and may call, within a time limit, and few of one caller at once.
+A call begins with its headers. Its message may arrive late, in pieces, or never, and may have several MiB. gRPC
+buffers at most its flow-control window (64 KiB) of the message until the server reads it, and the whole message from
+then on. So the server reads a request only after it has identified and admitted the caller, within a time limit, and
+only a few requests of one caller concurrently.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Reception:
     """Reads one message of each call. For one event loop."""
 
     def __init__(self, deadlines: Deadlines, *, at_once: int, timeout: float) -> None:
-        """`at_once`: requests of one caller that are read at a time, while its others wait for their turn;
-        `timeout`: seconds until a request must be complete.
+        """Set the limits: `at_once` requests of one caller are read concurrently, further ones wait; a request must be
+        complete after `timeout` seconds.
         """
         self._deadlines = deadlines
         self._at_once = at_once
@@ -44,9 +45,9 @@ class Reception:
         self._callers: dict[Hashable, _Turns] = {}
 
     async def read(self, context: Context, caller: Hashable) -> bytes:
-        """The message of a call, encoded.
+        """Return the encoded message of a call.
 
-        Raises `DeadlineExceededError`, and `InvalidRequestError` if the caller closed its side without one.
+        Raises `DeadlineExceededError`, and `InvalidRequestError` if the caller closed its side without a message.
         """
         try:
             data = await self._deadlines.within(self._timeout, self._read(context, caller))
@@ -78,14 +79,14 @@ class Reception:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with suppress(ValueError):  # a turn that ended meanwhile passed over it
+                with suppress(ValueError):  # `_pass_on` has already skipped it
                     turns.waiting.remove(turn)
-            else:  # it had just been given the turn
+            else:  # it had just received the turn
                 self._pass_on(turns, caller)
             raise
 
     def _pass_on(self, turns: _Turns, caller: Hashable) -> None:
-        """Give a turn that has ended to the call that has waited longest."""
+        """Pass a finished turn on to the call that has waited longest."""
         while turns.waiting:
             turn = turns.waiting.popleft()
             if not turn.done():

@@ -1,7 +1,7 @@
-"""How many fields an encoded request has, counted before it is parsed.
+"""Limit on the fields of an encoded request, checked before parsing.
 
-Two bytes on the wire may become an object of a hundred: 5 MB of empty list items take protobuf more than a second to
-parse, and 500 MB. No honest request has many.
+Two bytes on the wire may become an object of a hundred bytes: protobuf needs more than a second and 500 MB to parse
+5 MB of empty list items. Honest requests have few fields.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from token_service.core.limits import MAX_FIELDS
 from token_service.errors import InvalidRequestError
 
 _FEW_BYTES: Final = 4096
-"""A request this small can't have many fields; nearly all are."""
+"""A request up to this size can't have too many fields; nearly all requests are smaller."""
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _PACKED: Final = "packed"
 
 Shape = dict[int, "Shape | str"]
-"""What a field with a length holds, by its number: a message, or packed numbers. Texts are not in it."""
+"""Content of length-delimited fields by field number: a message, or packed numbers. Strings and bytes are absent."""
 
 
 def shape_of(descriptor: Any) -> Shape:
-    """The shape of a message type. A type that holds itself has a shape that holds itself."""
+    """Return the shape of a message type. A recursive type has a recursive shape."""
     return _shape_of(descriptor, {})
 
 
@@ -42,14 +42,14 @@ def _shape_of(descriptor: Descriptor, known: dict[str, Shape]) -> Shape:
 def require_few_fields(data: bytes, shape: Shape) -> None:
     """Raise `InvalidRequestError` if an encoded message has more than `MAX_FIELDS` fields and list items in all.
 
-    What is malformed is left to the parser.
+    The parser reports malformed messages.
     """
     if len(data) > _FEW_BYTES and _count(data, shape) > MAX_FIELDS:
         raise InvalidRequestError.of("request", f"has more than {MAX_FIELDS} fields and list items in all")
 
 
 def _count(data: bytes, shape: Shape) -> int:
-    """The number of fields; some number beyond the limit if there are more."""
+    """Count the fields, at least until the count exceeds the limit."""
     count = 0
     todo: list[tuple[int, int, Shape]] = [(0, len(data), shape)]
     try:
@@ -79,7 +79,7 @@ def _count(data: bytes, shape: Shape) -> int:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and the place behind it. Raises `IndexError` at the end of the data."""
+    """Decode a varint; return it and the next offset. Raises `IndexError` at the end of the data."""
     byte = data[at]
     at += 1
     if byte < 0x80:

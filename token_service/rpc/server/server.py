@@ -1,4 +1,4 @@
-"""The gRPC server of a node: its services, health, reflection, TLS, and an orderly end."""
+"""The gRPC server of a node: services, health, reflection, TLS, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Methods(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of a method; None if there is no such method."""
+        """Return the handler of a method; None if the method is unknown."""
         return self._methods.get(handler_call_details.method)
 
 
@@ -61,7 +61,7 @@ class GrpcServer:
         tls: TlsFiles | None,
         metrics: Metrics,
     ) -> None:
-        """`address`: `host:port` (0: any free port) or `unix:path`."""
+        """Configure the server; `address` is `host:port` (port 0: any free port) or `unix:path`."""
         self._services = [(service, service.methods()) for service in services]
         self._streams = [
             method.streams
@@ -99,15 +99,15 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> str:
-        """Bind and serve; the address, with the port that was bound.
+        """Bind and serve; return the address with the bound port.
 
-        Raises `ConfigurationError` if that is impossible.
+        Raises `ConfigurationError` if the address can't be bound.
         """
         server = grpc.aio.server(
             options=[("grpc.so_reuseport", int(self._reuse_port)), *self._limits.options()]
         )
-        # One generic handler instead of registered methods: for each call the server waits on every
-        # registered method.
+        # One generic handler instead of registered methods: with those, the server waits on every method for each
+        # call.
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
         try:
             address = self._bind(server)
@@ -121,7 +121,7 @@ class GrpcServer:
         return address
 
     async def stop(self, grace: float) -> None:
-        """Say that it stops, end streams so that they are resumed elsewhere, let running calls finish for
+        """Report NOT_SERVING, end streams so that readers resume on another node, and let running calls finish for
         `grace` seconds.
         """
         if self._server is not None:
@@ -142,7 +142,7 @@ class GrpcServer:
             return self._address
         host, _, port = self._address.rpartition(":")
         if int(port) and not self._reuse_port:
-            # gRPC is content with one of several addresses of a name and says of none why it failed.
+            # gRPC accepts one of several addresses of a name, and gives no reason for those that failed.
             try:
                 for probe in bind_all(host.strip("[]"), int(port)):
                     probe.close()
@@ -155,7 +155,7 @@ class GrpcServer:
             if self._tls is None:
                 return server.add_insecure_port(target)
             return server.add_secure_port(target, ReloadingCredentials(self._tls).credentials())
-        except RuntimeError:  # whose text gives no reason but advice on how to debug gRPC
+        except RuntimeError:  # its text gives no reason, only advice on debugging gRPC
             raise self._refusal() from None
 
     def _refusal(self, why: str = "") -> ConfigurationError:
@@ -188,8 +188,8 @@ class GrpcServer:
         return handler if self._duration is None else metered(path, handler, self._duration)
 
     async def run(self) -> None:
-        """Enforce the time limits of calls and streams, and keep this node's health up to date, until
-        cancelled. The owner of the server runs it.
+        """Enforce the time limits of calls and streams and update this node's health, until cancelled. The owner of
+        the server runs it.
         """
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
@@ -199,7 +199,7 @@ class GrpcServer:
             self._watch_once()
 
     def _watch_once(self) -> None:
-        """Set the health of each service. The server as a whole serves if all of them do."""
+        """Set the health of each service. The server as a whole serves if every service does."""
         every = True
         for service, _ in self._services:
             is_serving = service.is_serving

@@ -1,4 +1,4 @@
-"""How a gRPC service describes itself to the server."""
+"""Descriptions of gRPC services for the server."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from token_service.rpc.server.reception import Context
 
 @dataclass(frozen=True, slots=True)
 class UnaryMethod:
-    """A method with one request and one answer."""
+    """A method with one request and one response."""
 
     name: str
-    """Of the RPC, and of its use case: `NEEDED` says which permission that needs."""
+    """Name of the RPC and of its use case; `NEEDED` maps it to the required permission."""
     request_type: type[Message]
     handle: Callable[[Any, Caller], Awaitable[Message | bytes]]
     at_once: Callable[[bytes, Caller], bytes | None] | None = None
-    """May answer the encoded request, without waiting for anything; if it returns None, `handle` answers."""
+    """May answer the encoded request without blocking; if it returns None, `handle` answers."""
     waits: Callable[[Any], bool] | None = None
-    """Whether a request waits for others: it has the latest deadline then, and is no running call."""
+    """Whether a request waits for subscribers: it then has the maximum deadline and is not counted as running."""
 
 
 class Streams(Protocol):
-    """Serves the streams of one method, and limits and ends them itself."""
+    """Serves, limits and ends the streams of one method."""
 
     async def stream(self, request: Any, context: Context, caller: Caller, /) -> None:
         """Serve one stream: write its messages, encoded, to the context."""
 
     def sweep(self) -> None:
-        """Enforce time limits. The server calls it about twice a second."""
+        """Enforce time limits. The server calls this method about twice a second."""
 
     def close(self) -> None:
-        """End all streams so that their readers resume them elsewhere; begin no more."""
+        """End all streams so that their readers resume on another node; refuse new ones."""
 
     async def aclose(self) -> None:
-        """Wait for what `close` has begun, and for streams that ended before."""
+        """Wait for the work that `close` started, and for streams that ended before."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamMethod:
-    """A method with one request that is answered with a stream."""
+    """A method with one request and a stream of responses."""
 
     name: str
     request_type: type[Message]
@@ -56,11 +56,11 @@ class Service(Protocol):
 
     @property
     def name(self) -> str:
-        """Its full name, with the package."""
+        """Full name of the service, with the package."""
 
     @property
     def is_serving(self) -> bool:
-        """Whether it can answer now: its health."""
+        """Whether the service can answer now: its health."""
 
     def methods(self) -> Sequence[UnaryMethod | StreamMethod]:
-        """All its methods."""
+        """Return all methods of the service."""

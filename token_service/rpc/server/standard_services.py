@@ -1,7 +1,7 @@
-"""Services that come with gRPC (health, reflection) behind the manners of ours.
+"""The standard gRPC services, health and reflection, with the error handling and limits of the other services.
 
-As they are, a request that can't be read is UNKNOWN and a traceback in the log, a stream nobody ends holds up
-the end of the server, and one reader of health that does not read holds up whoever says how the server is.
+Unwrapped, an unreadable request gives UNKNOWN and a traceback in the log, an open stream delays shutdown, and a health
+watcher that does not read its messages blocks every update of the health.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from token_service.rpc.server.edge import end, status_of
 from token_service.rpc.server.reception import Context, Reception
 
 _MAX_STREAMS: Final = 1000
-"""Of both services together. Whoever has a connection may open them, and nothing else bounds their number."""
+"""Streams of both services together. Any connection may open them, and no other limit applies."""
 _MAX_STREAMS_OF_CONNECTION: Final = 10
 _RETRY_AFTER: Final = 1.0
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The health of each service (grpc.health.v1). Setting it never waits for those who watch."""
+    """Health of each service (grpc.health.v1). Setting it never waits for watchers."""
 
     def __init__(self) -> None:
         self._status: dict[str, int] = {}
@@ -38,25 +38,25 @@ class Health(health_pb2_grpc.HealthServicer):
         self._closed = False
 
     def set(self, service: str, status: int) -> None:
-        """Set the health of a service; the empty name is the server as a whole."""
+        """Set the health of a service; the empty name stands for the whole server."""
         if not self._closed:
             self._set(service, status)
 
     def close(self) -> None:
-        """Set all to NOT_SERVING, for good."""
+        """Set every service to NOT_SERVING, permanently."""
         self._closed = True
         for service in self._status:
             self._set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
-        """The health of a service now."""
+        """Return the current health of a service."""
         status = self._status.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        """The health of a service now, and whenever it changes."""
+        """Write the current health of a service, then every change."""
         last: int | None = None
         while True:
             status = self._status.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
@@ -68,12 +68,12 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def _set(self, service: str, status: int) -> None:
         self._status[service] = status
-        self._changed.set()  # wakes everyone who waits now, and nobody who comes later
+        self._changed.set()  # wakes current waiters, not later ones
         self._changed.clear()
 
 
 class PlainServices:
-    """Health and reflection. Any caller may use them: they say nothing that is not public."""
+    """Health and reflection. Any caller may use them: they return only public facts."""
 
     def __init__(self, service_names: Sequence[str], reception: Reception) -> None:
         self.health = Health()
@@ -82,7 +82,7 @@ class PlainServices:
         self._of_connection = Quota("streams", _MAX_STREAMS_OF_CONNECTION, retry_after=_RETRY_AFTER)
         self._closing = asyncio.Event()
         registrar = _Registrar()
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # as much of a server as it uses
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, registrar)  # type: ignore[arg-type]  # implements the part of a server that it uses
         servicer = reflection.aio.ReflectionServicer([*service_names, reflection.SERVICE_NAME])
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registrar)  # type: ignore[no-untyped-call]
         self.methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -90,9 +90,9 @@ class PlainServices:
         }
 
     async def close(self) -> None:
-        """Say NOT_SERVING from now on, and end the streams."""
+        """Report NOT_SERVING permanently, and end the streams."""
         self.health.close()
-        await asyncio.sleep(0)  # who watches is told first
+        await asyncio.sleep(0)  # watchers receive NOT_SERVING first
         self._closing.set()
 
     def _behaved(self, path: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
@@ -153,7 +153,7 @@ class PlainServices:
             yield parse(data)
 
     async def _until_closing(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """What `work` returns; None if the server closes first."""
+        """Return the result of `work`; None if the server closes first."""
         task = asyncio.create_task(work)
         closing = asyncio.create_task(self._closing.wait())
         try:
@@ -166,16 +166,16 @@ class PlainServices:
 
 
 class _Registrar:
-    """Takes what generated code registers with a server."""
+    """Collects the methods that generated code registers with a server."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Any] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Ignored: generated code registers the same methods one by one, too."""
+        """Ignore generic handlers: generated code also registers each method."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """The methods of a service."""
+        """Add the methods of a service."""
         self.methods.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
 
 

@@ -1,4 +1,4 @@
-"""TLS of the gRPC edge, with certificates that may be replaced while it runs."""
+"""TLS of the gRPC server, with certificates that may be replaced while it runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the server's chain, its key and, to require client certificates, the authorities that sign
-    them.
-    """
+    """PEM files: the server's chain, its key and, to require client certificates, their authorities."""
 
     certificate_chain: Path
     private_key: Path
@@ -35,9 +33,9 @@ class TlsFiles:
 
 
 class ReloadingCredentials:
-    """Server credentials that look at their files whenever a client connects, and take up what has changed.
+    """Server credentials that check their files whenever a client connects, and reload changed files.
 
-    Files that can't be used leave the last good ones in force, and say so once in the log.
+    If changed files are unusable, the last usable ones stay in force and the log has one error.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -45,24 +43,24 @@ class ReloadingCredentials:
         self._seen: tuple[object, ...] | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The credentials. TLS 1.2 or later. Raises `ConfigurationError` if the files can't be used now."""
+        """Create credentials for TLS 1.2 or later. Raises `ConfigurationError` if the files are unusable."""
         self._seen = self._state()
         initial = self.load()
         return grpc.dynamic_ssl_server_credentials(
             initial,
-            self._fetch,  # type: ignore[arg-type]  # None means no change, as its documentation says
+            self._fetch,  # type: ignore[arg-type]  # None means no change (gRPC documentation)
             require_client_authentication=self._files.client_ca is not None,
         )
 
     def load(self) -> grpc.ServerCertificateConfiguration:
-        """What is in the files now. Raises `ConfigurationError` if they can't be used."""
+        """Load the files. Raises `ConfigurationError` if they are unusable."""
         try:
             return self._load()
         except _UNUSABLE as error:
             raise ConfigurationError(f"the TLS files can't be used: {_text(error)}") from None
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """The configuration if it has changed. Called by gRPC, on its own threads, before each handshake."""
+        """Return the configuration if it has changed. gRPC calls this on its own threads, before each handshake."""
         state = self._state()
         if state == self._seen:
             return None
@@ -87,8 +85,8 @@ class ReloadingCredentials:
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
         chain, key, *authorities = (read_regular(path, _MAX_BYTES) for path in self._paths())
-        # gRPC says nothing of a pair it can't use until a client fails, so it is looked at here; in the
-        # middle of a replacement key and certificate do not match.
+        # gRPC reports an unusable pair only when a client fails, so the pair is checked here. During a replacement the
+        # key and the certificate may not match.
         files = self._files
         cert_setting = f"{files.certificate_chain} (TOKEN_SERVICE_TLS_CERT_FILE)"
         key_setting = f"{files.private_key} (TOKEN_SERVICE_TLS_KEY_FILE)"
@@ -121,7 +119,7 @@ class ReloadingCredentials:
 
 
 _MAX_BYTES: Final = 1024 * 1024
-"""Of each file."""
+"""Maximum size of each file."""
 _UNUSABLE: Final = (OSError, ValueError)
 
 
@@ -130,7 +128,7 @@ def _text(error: Exception) -> str:
 
 
 def _warn_of_dates(certificate: x509.Certificate, where: str) -> None:
-    """Not an error: a node that starts before the renewed file is there takes it up when it comes."""
+    """Warn about dates. An error would be too strict: a node may start before the renewed file, and loads it later."""
     now = datetime.now(UTC)
     if now > certificate.not_valid_after_utc:
         logger.warning(

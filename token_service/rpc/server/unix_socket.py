@@ -1,4 +1,4 @@
-"""A path to listen on that no two servers have at a time."""
+"""Exclusive ownership of a Unix socket path."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from urllib.parse import quote
 from token_service.errors import ConfigurationError
 
 _MODE: Final = 0o660
-"""For the owner and the group, so that a gateway of another user is let in by membership."""
+"""Access for owner and group: a gateway that runs as another user connects as a member of the group."""
 
 
 class UnixSocketPath:
-    """The path of a socket, taken from `take` until `release`.
+    """The path of a socket, owned from `take` until `release`.
 
-    gRPC removes whatever socket it finds at the path, that of a running server, too. So a lock on a file
-    beside it decides who has it; it ends with the process, and a socket that a killed server left is removed.
+    gRPC removes any socket at the path, even the socket of a running server. So the owner holds a lock on a file beside
+    the socket. The lock ends with the process; the next owner removes the socket of a killed server.
     """
 
     def __init__(self, address: str) -> None:
-        """`address`: `unix:path`."""
+        """Set the address, as `unix:path`."""
         self._path = Path(address.removeprefix("unix:"))
         self._lock = -1
 
     @property
     def target(self) -> str:
-        """The address as gRPC takes it."""
+        """The address in gRPC's syntax."""
         return f"unix:{quote(str(self._path))}"
 
     def take(self) -> None:
-        """Make sure that the path is free. Raises `ConfigurationError` if it is not."""
+        """Take the path. Raises `ConfigurationError` if another server has it."""
         lock = self._path.with_name(f"{self._path.name}.lock")
         try:
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -52,9 +52,9 @@ class UnixSocketPath:
             raise
 
     def check(self) -> None:
-        """Look whether a socket could be made there, if no server has the path.
+        """Check that a socket can be created at the path, without taking it.
 
-        Raises `ConfigurationError` if not.
+        Raises `ConfigurationError` if it can't.
         """
         try:
             if os.path.lexists(self._path) and not stat.S_ISSOCK(self._path.lstat().st_mode):
@@ -68,11 +68,11 @@ class UnixSocketPath:
             raise self._refusal(f"{error.filename}: {error.strerror}") from None
 
     def share(self) -> None:
-        """Let owner and group connect, and nobody else, whatever the umask is."""
+        """Let only owner and group connect, whatever the umask is."""
         self._path.chmod(_MODE)
 
     def release(self) -> None:
-        """Remove the socket, if it was taken."""
+        """Remove the socket, if this process has taken the path."""
         if self._lock >= 0:
             with suppress(OSError):
                 self._path.unlink()
@@ -97,7 +97,7 @@ class UnixSocketPath:
             except ConnectionRefusedError:
                 self._path.unlink()
                 return
-            except BlockingIOError:  # it listens and has no time
+            except BlockingIOError:  # a listener with a full backlog
                 pass
         raise self._refusal("another program listens there")
 

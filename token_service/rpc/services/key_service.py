@@ -1,4 +1,4 @@
-"""KeyService: convert, call, convert."""
+"""KeyService: converts requests, calls the core, converts results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class KeyService:
         self._issuer_name = issuer_name
 
     def methods(self) -> Sequence[UnaryMethod]:
-        """See `Service`."""
+        """Return the methods (see `Service`)."""
         return (
             UnaryMethod("GetKeySet", pb.GetKeySetRequest, self.GetKeySet),
             UnaryMethod("ListSigningKeys", pb.ListSigningKeysRequest, self.ListSigningKeys),
@@ -44,14 +44,14 @@ class KeyService:
         )
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, caller: Caller) -> pb.GetKeySetResponse:
-        """The public keys."""
+        """Return the public keys."""
         keyring = self._keyring
         return pb.GetKeySetResponse(key_set=key_set(keyring.jwks, keyring.revision, self._issuer_name))
 
     async def ListSigningKeys(
         self, request: pb.ListSigningKeysRequest, caller: Caller
     ) -> pb.ListSigningKeysResponse:
-        """A page of the signing keys."""
+        """Return a page of the signing keys."""
         page = self._signing_keys.list(caller, request.page_size, request.page_token)
         return pb.ListSigningKeysResponse(
             signing_keys=map(signing_key, page.keys), next_page_token=page.next_page_token
@@ -60,28 +60,28 @@ class KeyService:
     async def PrepareSigningKey(
         self, request: pb.PrepareSigningKeyRequest, caller: Caller
     ) -> pb.PrepareSigningKeyResponse:
-        """Make a key and publish it."""
+        """Create a key and publish it."""
         key = await self._signing_keys.prepare(caller, request.algorithm, request.rsa_bits)
         return pb.PrepareSigningKeyResponse(signing_key=signing_key(key))
 
     async def ActivateSigningKey(
         self, request: pb.ActivateSigningKeyRequest, caller: Caller
     ) -> pb.ActivateSigningKeyResponse:
-        """Let a prepared key sign."""
+        """Activate a prepared key."""
         key = await self._signing_keys.activate(caller, request.key_id, force=request.force)
         return pb.ActivateSigningKeyResponse(signing_key=signing_key(key))
 
     async def RetireSigningKey(
         self, request: pb.RetireSigningKeyRequest, caller: Caller
     ) -> pb.RetireSigningKeyResponse:
-        """Let a key sign no more."""
+        """Retire a key: it no longer signs."""
         key = await self._signing_keys.retire(caller, request.key_id)
         return pb.RetireSigningKeyResponse(signing_key=signing_key(key))
 
     async def RevokeSigningKey(
         self, request: pb.RevokeSigningKeyRequest, caller: Caller
     ) -> pb.RevokeSigningKeyResponse:
-        """Refuse a key and all it signed."""
+        """Revoke a key and every token it signed."""
         revoked = await self._key_revocation.revoke(
             caller, request.key_id, request.comment, self._clock.now()
         )

@@ -1,4 +1,4 @@
-"""SessionService: convert, call, convert."""
+"""SessionService: converts requests, calls the core, converts results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SessionService:
         self._clock = clock
 
     def methods(self) -> Sequence[UnaryMethod]:
-        """See `Service`."""
+        """Return the methods (see `Service`)."""
         return (
             UnaryMethod("GetSession", pb.GetSessionRequest, self.GetSession),
             UnaryMethod("ListSessions", pb.ListSessionsRequest, self.ListSessions),
@@ -33,12 +33,12 @@ class SessionService:
         )
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
-        """One session."""
+        """Return one session."""
         session = await self._sessions.get(caller, request.session_id)
         return pb.GetSessionResponse(session=session_message(session, self._clock.now()))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, caller: Caller) -> pb.ListSessionsResponse:
-        """A page of sessions."""
+        """Return a page of sessions."""
         by, value = session_filter(request)
         now = self._clock.now()
         page = await self._sessions.list(
@@ -57,7 +57,7 @@ class SessionService:
     async def ExtendSession(
         self, request: pb.ExtendSessionRequest, caller: Caller
     ) -> pb.ExtendSessionResponse:
-        """Move a session's idle expiry. The answer says nothing that the caller need not know for that."""
+        """Move a session's idle expiry. The response has only the fields that this caller needs."""
         now = self._clock.now()
         session = await self._sessions.extend(
             caller, request.session_id, request.client_id, idle_timeout(request), now

@@ -1,4 +1,4 @@
-"""TokenService: convert, call, convert."""
+"""TokenService: converts requests, calls the core, converts results."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from token_service.v1 import token_service_pb2 as pb
 
 _ANSWERED_CAPACITY: Final = 10_000
 _ENCODED_CAPACITY: Final = 20_000
-"""Tokens, as many as the introspector keeps claims of."""
+"""Tokens: the number whose claims the introspector caches."""
 _MAX_REMEMBERED: Final = 4096
-"""Bytes of a request; larger ones are rare and would take up the memory of many."""
+"""Bytes of a cached request. Larger requests are rare and would take the memory of many small ones."""
 
 _INACTIVE: Final = {
     reason: pb.ValidateTokenResponse(reason=f"INVALID_REASON_{reason.name}").SerializeToString()
@@ -46,7 +46,7 @@ _INACTIVE: Final = {
 
 
 class TokenService:
-    """The methods of TokenService. Its streams are those of `Feed`."""
+    """The methods of TokenService. `Feed` serves its streams."""
 
     name: Final = pb.DESCRIPTOR.services_by_name["TokenService"].full_name
 
@@ -73,21 +73,21 @@ class TokenService:
         self._issuer_name = issuer_name
         self._feed = feed
         self._answered: dict[bytes, tuple[CacheEntry, int, bytes]] = {}
-        """By encoded request of an active JWT: the entry it was answered from, the generation of the keys, and
-        the encoded answer without its cursor.
+        """Responses by the encoded request of an active JWT: the cache entry behind the response, the generation of
+        the keys, and the encoded response without its cursor.
         """
         self._encoded: TokenCache[tuple[CacheEntry, bytes]] = TokenCache(_ENCODED_CAPACITY)
-        """By token: the entry of an active JWT, and the encoded answer without its cursor."""
+        """Cache entry and encoded response, without its cursor, by active JWT."""
         self._cursor = Cursor("", 0)
         self._encoded_cursor = b""
 
     @property
     def is_serving(self) -> bool:
-        """Whether this node knows enough of the revocation log to answer."""
+        """Whether this node's replica of the revocation log is fresh enough to answer."""
         return self._feed.is_fresh
 
     def methods(self) -> Sequence[UnaryMethod | StreamMethod]:
-        """See `Service`."""
+        """Return the methods (see `Service`)."""
         return (
             UnaryMethod("IssueToken", pb.IssueTokenRequest, self.IssueToken),
             UnaryMethod(
@@ -118,11 +118,10 @@ class TokenService:
         return issued_tokens(pb.RefreshTokenResponse, tokens)
 
     def validate_at_once(self, data: bytes, caller: Caller) -> bytes | None:
-        """The answer to an encoded ValidateTokenRequest where this process knows it; None where that takes
-        I/O.
+        """Answer an encoded ValidateTokenRequest from memory; return None if the answer needs I/O.
 
-        Most requests were seen before, byte for byte; where the token is still good so is the answer, but for
-        its cursor.
+        Most requests repeat an earlier request byte for byte. While the token stays active, only the cursor of the
+        response changes.
         """
         now = self._clock.now()
         known = self._answered.get(data)
@@ -136,7 +135,7 @@ class TokenService:
         if answer.reason is InvalidReason.UNKNOWN_KEY:
             return None
         entry = answer.entry
-        # What comes once is not worth remembering, and must not drive out what is.
+        # A request seen once must not evict repeated requests.
         if entry is not None and len(data) <= _MAX_REMEMBERED:
             encoded = self._encoded.get(token)
             if encoded is not None and encoded[0] is entry:
@@ -146,14 +145,14 @@ class TokenService:
         return self._encode(answer, token)
 
     async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller) -> bytes:
-        """Judge a token, with whatever I/O that takes."""
+        """Validate a token, with I/O where necessary."""
         answer = await self._introspector.validate(caller, token_query(request))
         return self._encode(answer, request.token)
 
     async def BatchValidateTokens(
         self, request: pb.BatchValidateTokensRequest, caller: Caller
     ) -> pb.BatchValidateTokensResponse:
-        """Judge several tokens."""
+        """Validate several tokens."""
         requests = request.requests
         answers = self._introspector.validate_batch(
             caller,
@@ -167,7 +166,7 @@ class TokenService:
         return response
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, caller: Caller) -> pb.RevokeTokenResponse:
-        """Revoke one thing."""
+        """Revoke one target."""
         command = revoke_command(request)
         outcome = await self._revoker.revoke(caller, command, self._clock.now())
         return pb.RevokeTokenResponse(
@@ -180,7 +179,7 @@ class TokenService:
     async def ConfirmRevocations(
         self, request: pb.ConfirmRevocationsRequest, caller: Caller
     ) -> pb.ConfirmRevocationsResponse:
-        """Note what a validator has applied, and say how far the log goes."""
+        """Record the cursor a subscriber has applied, and return the head of the log."""
         applied = subscription(request.applied_cursor, request.subscriber_id, "applied_cursor")
         head = await self._confirmations.confirm(
             caller, request.subscriber_id, applied, request.key_set_revision
@@ -188,7 +187,7 @@ class TokenService:
         return pb.ConfirmRevocationsResponse(head_cursor=str(head))
 
     def _encode(self, answer: Introspection, token: str) -> bytes:
-        """An answer of ValidateToken, put together from parts that are encoded once (see `stream_messages`)."""
+        """Encode a ValidateToken response from parts that are encoded once (see `rpc.stream.messages`)."""
         entry, claims = answer.entry, answer.claims
         if entry is not None:
             encoded = self._encoded.get(token)

@@ -1,16 +1,14 @@
-"""The fan-out of StreamRevocations: what the replica learns, to every reader, as bytes that are encoded once.
+"""The fan-out of StreamRevocations: sends the replica's new entries to every reader, as bytes encoded once.
 
-A reader is somewhere in the log, and is sent what follows in as few messages as possible: it waits for one
-message at a time, and what comes meanwhile goes into the next. So a reader costs no memory but its place,
-however slow it is. Where it starts:
+A reader has a position in the log and receives the following entries in as few messages as possible: one message is in
+flight, and entries that arrive meanwhile go into the next. So even a slow reader costs only its position in memory. The
+start depends on the reader's cursor:
 
-- its cursor is within the ring: with what follows;
-- it is older, but nothing after it was compacted: with the gap, read from SQL, then as above;
-- it has no cursor, or one of another log, compacted or beyond the head: with `reset` and a snapshot, then as
-  above.
+- within the ring: the entries that follow it;
+- older, but nothing after it was compacted: the gap, read from SQL, then the ring;
+- missing, of another log, compacted, or beyond the head: `reset` and a snapshot, then the ring.
 
-Nothing is ever left out: a reader that can't be served without a gap is ended with a status that makes it
-come back.
+No entry is ever skipped: a reader that can't be served without a gap receives a status that makes it reconnect.
 """
 
 from __future__ import annotations
@@ -58,18 +56,18 @@ from token_service.wire import error_to_status
 _CATCH_UP_TIMEOUT: Final = 10.0
 _RETRY_AFTER: Final = 1.0
 _MAX_TAIL: Final = 1000
-"""Entries a new reader may be sent after a snapshot that others were sent, too.
+"""Entries that may follow a shared snapshot.
 
-Beyond it, and beyond a share of the snapshot, making another is cheaper: packed, an entry takes a reader a
+Beyond this number, and beyond a share of the snapshot, a new snapshot is cheaper: a reader applies a packed entry in a
 hundredth of the time.
 """
 _TAIL_SHARE: Final = 8
 _AGE_JITTER: Final = 0.2
-"""By which share the age of a stream varies, so that readers that came together do not leave together."""
+"""Share by which the lifetime of streams varies, so that readers that connected together do not reconnect together."""
 
 
 class _Stream:
-    """One reader. It has everything up to `position`."""
+    """One reader. It has every entry up to `position`."""
 
     __slots__ = (
         "aborted",
@@ -90,19 +88,19 @@ class _Stream:
         self.caller = caller
         self.position = 0
         self.behind = True
-        """Whether it was not told yet that it has reached the head."""
+        """Whether the reader has not yet received `caught_up`."""
         self.resets = -1
-        """Which of the replica's lives `position` belongs to; -1: none, it needs a snapshot."""
+        """Number of the replica's reset that `position` belongs to; -1: the reader needs a snapshot."""
         self.keys: bytes | None = None
-        """The key set it was sent last."""
+        """The last key set sent."""
         self.requested = 0
-        """Up to where it was asked to confirm."""
+        """Highest sequence whose confirmation was requested."""
         self.until = until
         self.sending_since: float | None = None
         self.end: ServiceError | None = None
-        """Why it is to be ended, or is."""
+        """Why the stream ends or has ended."""
         self.aborted = False
-        """Whether it was ended although a message of it is unread."""
+        """Whether the stream was ended with a message unread."""
 
 
 class Feed:
@@ -126,7 +124,9 @@ class Feed:
         max_stall: float,
         ring_capacity: int,
     ) -> None:
-        """`max_age`: seconds a stream lives; `max_stall`: seconds a reader may leave a message unread."""
+        """Set the limits: a stream lives `max_age` seconds; a reader may leave a message unread for `max_stall`
+        seconds.
+        """
         self._replica = replica
         self._read_index = read_index
         self._tailer = tailer
@@ -157,27 +157,27 @@ class Feed:
         authorizer.on_change(self._permissions_changed)
 
     def __len__(self) -> int:
-        """How many streams are open."""
+        """Return the number of open streams."""
         return len(self._streams)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the replica is recent enough to answer from."""
+        """Whether the replica is fresh enough to answer from."""
         try:
             self._tailer.require_fresh()
         except ReplicaStaleError:
             return False
         return True
 
-    # --- What moves it ------------------------------------------------------------------------------------------------
+    # --- Events -------------------------------------------------------------------------------------------------------
 
     def applied(self, entries: Sequence[Revocation]) -> None:
-        """The replica has moved along."""
+        """Add the entries that the replica has applied."""
         self._ring.append(encode_entry(entry) for entry in entries)
         self._wake()
 
     def was_reset(self) -> None:
-        """The replica is somewhere else: everyone needs a snapshot."""
+        """Start over after a reset of the replica: every reader needs a snapshot."""
         if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
             self._epoch = self._replica.epoch
             self._validators.forget_progress()
@@ -199,15 +199,15 @@ class Feed:
 
     def _wake(self) -> None:
         self._messages.clear()
-        self._moved.set()  # wakes everyone who waits now, and nobody who comes later
+        self._moved.set()  # wakes current waiters, not later ones
         self._moved.clear()
 
-    # --- What ends streams --------------------------------------------------------------------------------------------
+    # --- Ends of streams ----------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """End streams that are too old, whose reader does not read, or whose caller's proof counts no more.
+        """End streams that are too old, whose reader does not read, or whose caller's proof has expired.
 
-        To be called about once a second.
+        Call it about once a second.
         """
         now, time = self._clock.monotonic(), self._clock.now()
         ended = False
@@ -231,9 +231,9 @@ class Feed:
             self._wake()
 
     def _permissions_changed(self) -> None:
-        """End the streams of callers that may not have them any more, however quiet they are.
+        """End the streams of callers that have lost the permission, even while the streams are idle.
 
-        One that is being sent a message ends behind it.
+        A stream with a message in flight ends after that message.
         """
         ended = False
         for stream in self._streams:
@@ -250,14 +250,14 @@ class Feed:
             self._wake()
 
     def close(self) -> None:
-        """End all streams with a status that makes their readers go elsewhere, and take no new ones."""
+        """End all streams with a status that makes their readers go to another node, and refuse new ones."""
         self._closing = True
         for stream in self._streams:
             stream.end = stream.end or ShuttingDownError(retry_after=_RETRY_AFTER)
         self._wake()
 
     async def aclose(self) -> None:
-        """Release what is still held. After the server has stopped."""
+        """Release all resources. Call it after the server has stopped."""
         self.close()
         await self._snapshots.close()
         await self._gap_pages.close()
@@ -269,8 +269,8 @@ class Feed:
     def _end_unread(self, stream: _Stream, error: ServiceError) -> None:
         """End a stream whose reader leaves a message unread.
 
-        The status goes behind that message. Cancelling the write instead would free nothing: gRPC keeps the
-        call until it has a status.
+        The status follows that message. Cancelling the write instead would free nothing: gRPC keeps the call until it
+        has a status.
         """
         stream.end = error
         stream.aborted = True
@@ -281,11 +281,11 @@ class Feed:
     # --- One stream ---------------------------------------------------------------------------------------------------
 
     async def stream(self, request: StreamRevocationsRequest, context: Context, caller: Caller) -> None:
-        """Serve a reader until it goes away or the stream is ended: never returns.
+        """Serve a reader until it disconnects or the stream ends; never return.
 
         Raises `InvalidRequestError`, `OverloadedError`, `StreamEndedError`, `ShuttingDownError`,
-        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` without the permission or once the
-        caller has lost it, and `CallerUnauthenticatedError` once its proof has expired.
+        `StoreUnavailableError`, `ReplicaStaleError`, `PermissionDeniedError` if the caller lacks or loses the
+        permission, and `CallerUnauthenticatedError` once the caller's proof has expired.
         """
         admit(caller, UseCase.STREAM_REVOCATIONS)
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
@@ -321,10 +321,10 @@ class Feed:
                 self._validators.disconnect(subscriber)
 
     async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
-        """Put a stream where its cursor is, if it can go on from there."""
+        """Set the position of a stream to its cursor, if the log can be read from there."""
         replica = self._replica
         if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
-            # Unknown here, but it may be this node that is behind.
+            # The cursor is unknown, but this node may be behind.
             try:
                 async with asyncio.timeout(_CATCH_UP_TIMEOUT):
                     await self._tailer.catch_up()
@@ -363,7 +363,7 @@ class Feed:
         stream.position, stream.resets = snapshot.sequence, resets
 
     async def _send_gap(self, stream: _Stream) -> None:
-        """Send what the ring does not hold any more, from SQL; give up the place if that is compacted."""
+        """Send entries below the ring from SQL; drop the position if they are compacted."""
         while stream.position < self._ring.floor and stream.resets == self._resets:
             page = await self._gap_pages.get(stream.position)
             if stream.resets != self._resets:
@@ -377,7 +377,7 @@ class Feed:
             await self._send(stream, message)
 
     async def _follow(self, stream: _Stream) -> None:
-        """Send what is new, as it comes, until the stream needs something else."""
+        """Send new entries as they arrive, until the stream needs a snapshot or a gap."""
         while stream.resets == self._resets:
             if stream.end is not None:
                 raise stream.end
@@ -390,9 +390,7 @@ class Feed:
                 await self._send(stream, message)
 
     def _next(self, stream: _Stream) -> bytes | None:
-        """The next message of a stream that is within the ring, and put the stream behind it; None: nothing
-        is new.
-        """
+        """Return the next message of a stream within the ring, and advance the stream; None: nothing is new."""
         ring = self._ring
         requested = self._validators.requested
         keys = stream.keys is not self._keys
@@ -416,7 +414,7 @@ class Feed:
         return message
 
     async def _send(self, stream: _Stream, message: bytes) -> None:
-        if stream.end is not None:  # since something else was waited for
+        if stream.end is not None:  # set during an earlier wait
             raise stream.end
         stream.sending_since = self._clock.monotonic()
         await stream.context.write(message)
@@ -427,5 +425,5 @@ class Feed:
 
 async def _abort(context: Context, error: ServiceError) -> None:
     code, message, trailers = error_to_status(error)
-    with suppress(grpc.aio.AbortError, grpc.aio.InternalError):  # said, or nobody is there to hear it
+    with suppress(grpc.aio.AbortError, grpc.aio.InternalError):  # already ended, or disconnected
         await context.abort(code, message, trailers)

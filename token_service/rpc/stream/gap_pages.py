@@ -1,6 +1,4 @@
-"""The log from SQL, for readers that are further behind than the ring: each page is read once for all who
-come to it together.
-"""
+"""Log pages from SQL for readers that are behind the ring: concurrent readers of a page share one read."""
 
 from __future__ import annotations
 
@@ -13,18 +11,18 @@ from token_service.rpc.stream.messages import encode_entry, encode_position
 from token_service.tokens.revocation import Cursor, Revocation
 
 PAGE: Final = 1000
-"""Entries of a page."""
+"""Entries per page."""
 _MAX_PAGES: Final = 32
-"""Pages kept for readers that follow."""
+"""Pages cached for later readers."""
 _MAX_SHARED: Final = 4
-"""Messages of a page kept.
+"""Messages cached per page.
 
-Most readers want all of it, and those that lost the same node the same part of one.
+Most readers need the whole page, and readers that lost the same node need the same part of a page.
 """
 
 
 class Page:
-    """Entries that follow each other, encoded."""
+    """Consecutive encoded entries."""
 
     __slots__ = ("_entries", "_messages", "_position", "first", "last")
 
@@ -36,11 +34,11 @@ class Page:
         self._messages: dict[int, bytes] = {}
 
     def follows(self, sequence: int) -> bool:
-        """Whether what comes right after `sequence` is here."""
+        """Return whether the page has the entry right after `sequence`."""
         return self.first <= sequence + 1 <= self.last
 
     def message(self, after: int) -> bytes:
-        """What follows `after`, as one message's bytes."""
+        """Return the entries after `after` as one encoded message."""
         message = self._messages.get(after)
         if message is None:
             message = b"".join([*self._entries[after + 1 - self.first :], self._position])
@@ -57,17 +55,18 @@ class _Wanted:
 
     def __init__(self) -> None:
         self.after = -1
-        """The furthest of them needs what follows this."""
+        """Highest position of these readers."""
         self.page: asyncio.Future[Page | None] = asyncio.get_running_loop().create_future()
 
 
 class GapPages:
-    """Reads the log by pages that begin at multiples of `PAGE`, wherever readers are, one at a time, the
-    lowest first: so those who are behind come up with those who wait, and from there on need the same pages.
+    """Reads log pages that begin at multiples of `PAGE`, one after the other, the lowest first.
+
+    So readers that are behind catch up with readers that wait, and from there on they share pages.
     """
 
     def __init__(self, log: RevocationLog, head: Callable[[], int]) -> None:
-        """`head()`: beyond it no reader is served from here."""
+        """Set the log and `head()`, the last sequence to serve."""
         self._log = log
         self._head = head
         self._epoch = ""
@@ -76,12 +75,12 @@ class GapPages:
         self._reading: asyncio.Task[None] | None = None
 
     def reset(self, epoch: str) -> None:
-        """Forget everything: the log is this one, or begins anew."""
+        """Drop all pages: the log has this epoch from now on, or was reset."""
         self._epoch = epoch
         self._pages = {}
 
     async def get(self, after: int) -> Page | None:
-        """A page with what follows `after`, a sequence below the head; None if that is compacted.
+        """Return a page with the entry after `after`, a sequence below the head; None if it is compacted.
 
         Raises `StoreUnavailableError`.
         """
@@ -94,7 +93,7 @@ class GapPages:
             wanted.after = max(wanted.after, after)
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read_wanted(), name="gap-pages")
-            # Readers come and go; the others still want it.
+            # A cancelled reader must not cancel the read that others wait for.
             page = await asyncio.shield(wanted.page)
         return page if page is not None and page.follows(after) else None
 
@@ -109,18 +108,18 @@ class GapPages:
         try:
             while self._wanted:
                 number = min(self._wanted)
-                # Who asks from now on may need more than a read that has begun will find.
+                # A later request may need more than the read that starts now will find.
                 wanted = self._wanted.pop(number)
                 page = self._pages.get(number)
                 if page is None or page.last <= wanted.after:
                     page = await self._read(number)
                 wanted.page.set_result(page)
                 await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+        except Exception as error:  # noqa: BLE001 - every waiting reader gets it
             for each in (wanted, *self._wanted.values()):
                 if each is not None and not each.page.done():
                     each.page.set_exception(error)
-                    each.page.exception()  # seen, even if all of them have gone
+                    each.page.exception()  # marks the exception as retrieved, even if every reader has left
             self._wanted.clear()
         finally:
             self._reading = None

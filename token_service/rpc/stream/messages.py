@@ -1,7 +1,7 @@
-"""Messages of StreamRevocations as bytes, put together from parts that are encoded once.
+"""Messages of StreamRevocations as bytes, joined from parts that are encoded once.
 
-The concatenation of two encoded messages is the encoding of both merged (protobuf, "Encoding", last field
-wins, repeated fields add up), so each part is a StreamRevocationsResponse of its own.
+The concatenation of two encoded messages is the encoding of both merged (protobuf, "Encoding": the last field wins,
+repeated fields add up), so each part is a StreamRevocationsResponse.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _CONFIRM: Final = StreamRevocationsResponse(confirmation_requested=True).Seriali
 
 
 def encode_entry(entry: Revocation) -> bytes:
-    """An entry of the log."""
+    """Encode a log entry."""
     return StreamRevocationsResponse(revocations=[revocation(entry)]).SerializeToString()
 
 
 def encode_block(block: Block) -> bytes:
-    """A part of a snapshot."""
+    """Encode a block of a snapshot."""
     return StreamRevocationsResponse(snapshot_blocks=[snapshot_block(block)]).SerializeToString()
 
 
 def encode_keys(jwks: Iterable[Mapping[str, Any]], revision: int, issuer: str) -> bytes:
-    """The key set."""
+    """Encode the key set."""
     return StreamRevocationsResponse(key_set=key_set(jwks, revision, issuer)).SerializeToString()
 
 
 def encode_position(cursor: str, *, caught_up: bool, confirm: bool = False) -> bytes:
-    """Where a message leads."""
+    """Encode the position a message reaches."""
     encoded = StreamRevocationsResponse(cursor=cursor).SerializeToString()
     if caught_up:
         encoded += _CAUGHT_UP

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Final
 
 MAX_BATCH_BYTES: Final = 128 * 1024
-"""About how large a message gets. Each reader that does not read holds one of them in memory."""
+"""Approximate maximum of a message. A reader that does not read holds one message in memory."""
 
 
 class Ring:
-    """Encoded entries up to `head`; the oldest go when there are too many.
+    """Encoded entries up to `head`; beyond the capacity the oldest are dropped.
 
-    Every entry above `floor` is here.
+    The ring has every entry above `floor`.
     """
 
     __slots__ = ("_batches", "_capacity", "_entries", "head")
@@ -25,11 +25,11 @@ class Ring:
 
     @property
     def floor(self) -> int:
-        """The highest sequence that is no longer here."""
+        """The highest sequence that the ring no longer has."""
         return self.head - len(self._entries)
 
     def reset(self, head: int) -> None:
-        """Start anew, with nothing, at `head`."""
+        """Empty the ring and set its head."""
         self._entries = []
         self._batches = {}
         self.head = head
@@ -41,13 +41,13 @@ class Ring:
         self.head += len(self._entries) - before
         self._batches.clear()
         excess = len(self._entries) - self._capacity
-        if excess > self._capacity // 8:  # in portions, so that the list is not moved for each entry
+        if excess > self._capacity // 8:  # in batches, so that the list is not shifted for each entry
             del self._entries[:excess]
 
     def batch(self, after: int) -> tuple[int, bytes]:
-        """What follows `after`, as one message's bytes, and the sequence it reaches.
+        """Return the sequence reached and the encoded entries after `after`, as much as fits one message.
 
-        The same bytes for everyone who asks.
+        All readers share the same bytes.
         """
         known = self._batches.get(after)
         if known is None:

@@ -1,4 +1,4 @@
-"""Snapshots of the live revocations: encoded once, shared by everyone who starts at about the same time."""
+"""Snapshots of the live revocations, encoded once and shared by readers that start at about the same time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from token_service.rpc.stream.ring import MAX_BATCH_BYTES
 from token_service.tokens.revocation_set import RevocationSet
 
 _PAUSE_EVERY: Final = 16 * 1024
-"""Bytes encoded, in about a millisecond, between two pauses, each of which lets other work go on."""
+"""Bytes encoded, in about a millisecond, before the event loop may run other work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live set, as bodies of messages.
+    """The live set, as message bodies.
 
-    Never empty; holds everything up to `sequence`, and maybe some of what follows.
+    Never empty. It has every revocation up to `sequence`, and maybe some later ones.
     """
 
     of: RevocationSet
@@ -29,7 +29,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Makes snapshots of a replica, one at a time."""
+    """Builds snapshots of a replica, never two concurrently."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -37,21 +37,21 @@ class Snapshots:
         self._building: asyncio.Task[Snapshot] | None = None
 
     async def get(self, floor: int) -> Snapshot:
-        """A snapshot from which a reader can go on with what follows `floor`, or a newer one."""
+        """Return a snapshot that reaches at least `floor`."""
         latest = self._latest
         if latest is not None and latest.of is self._replica.revocations and latest.sequence >= floor:
             return latest
         if self._building is None:
             self._building = asyncio.create_task(self._build(), name="snapshot")
             self._building.add_done_callback(self._built)
-        # Readers come and go; the others still want it.
+        # A cancelled reader must not cancel the build that others wait for.
         return await asyncio.shield(self._building)
 
     async def _build(self) -> Snapshot:
         replica = self._replica
         while True:
-            # Entries applied while this runs may be in or not: they follow `sequence`, so the reader gets
-            # them in any case, and applying one twice changes nothing.
+            # Entries applied during the build may be missing or included. They follow `sequence`, so the reader
+            # receives them in any case, and applying an entry twice changes nothing.
             revocations, sequence = replica.revocations, replica.applied
             bodies: list[bytes] = []
             parts: list[bytes] = []
@@ -76,7 +76,7 @@ class Snapshots:
             self._latest = task.result()
 
     async def close(self) -> None:
-        """Stop what is being made."""
+        """Cancel a build in progress."""
         if self._building is not None:
             self._building.cancel()
             await asyncio.wait([self._building])
