@@ -1,11 +1,11 @@
-"""The thin client: validates tokens locally, follows the revocations, renews tokens.
+"""Client library: validates tokens locally, follows revocations and renews tokens.
 
     async with TokenValidator(
         ValidatorConfig(issuers=[ServiceIssuer(issuer="https://tokens.example", target="dns:///tokens:50051")], audience="api")
     ) as validator:
         claims = await validator.validate(token, required_scopes=["read"])
 
-Names are imported from their modules when they are first used, so that a program pays for what it needs.
+Each name is imported from its module on first use, so a program loads only the modules it needs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ASGI middleware: every request needs a good bearer token, unless its path is public (RFC 6750).
+"""ASGI middleware that requires a valid bearer token for each request whose path is not public (RFC 6750).
 
     app = BearerAuthMiddleware(app, validator, scopes={"POST /orders": ["orders:write"], "/admin/*": ["admin"]}, public=["/healthz"])
 
-The application finds the claims in `scope["token_claims"]` and by `current_claims()`.
+The application reads the claims from `scope["token_claims"]` or `current_claims()`.
 """
 
 from __future__ import annotations
@@ -39,22 +39,24 @@ _RETRY_AFTER: Final = b"1"
 
 
 class BearerAuthMiddleware:
-    """Admits requests with a good token; answers others 401, 403 or 503 with `WWW-Authenticate` where it
-    belongs.
+    """Middleware that admits requests with a valid token and answers other requests 400, 401, 403 or 503.
 
-    Rules are `/path` or `METHOD /path`, for this path alone, with or without a slash at its end, or `/path/*`
-    for it and all below, written decoded and without placeholders. The longest path that fits decides, one
-    with the method before one without. A path that is not mentioned needs a good token and `default_scopes`.
+    Responses 401 and 403 carry `WWW-Authenticate`.
 
-    A path that a router could read differently is answered 400: one with control characters, backslashes,
-    `.`, `..` or empty segments, an encoded slash, or a `raw_path` that is not `path`; and one that would need
-    other scopes if it were decoded twice, cut at a decoded `?` or `#`, or freed of `;parameters`. So is a
-    method that is not in upper case. WebSockets are closed before they are accepted; the method of their
-    rules is GET. A scope of a type that is not known is refused with an exception, as ASGI demands.
+    A rule is `/path` or `METHOD /path` and covers this path alone, with or without a slash at its end. A rule
+    that ends in `/*` covers the path and all paths below it. Rules are written decoded and without
+    placeholders. The longest matching path decides; a rule with a method goes before one without. A path
+    without a rule needs a valid token and `default_scopes`.
 
-    Rules are for paths as this middleware gets them. An application that has a `root_path` of its own, such
-    as `FastAPI(root_path="/api")`, strips it from paths afterwards: add the middleware with
-    `app.add_middleware`, inside of that, and do not wrap the application in it.
+    A path that routers could read in different ways is answered 400: one with control characters, backslashes,
+    `.`, `..` or empty segments, an encoded slash, or a `raw_path` that differs from `path`; and one that needs
+    other scopes when it is decoded twice, cut at a decoded `?` or `#`, or stripped of `;parameters`. A method
+    that is not in upper case is answered 400 as well. WebSockets are refused before they are accepted; their
+    rules use the method GET. A scope of unknown type raises an exception, as ASGI demands.
+
+    Rules apply to paths as this middleware receives them. An application with a `root_path` of its own, such as
+    `FastAPI(root_path="/api")`, strips it from paths afterwards: add the middleware with `app.add_middleware`,
+    inside the application, and do not wrap the application in it.
     """
 
     def __init__(
@@ -69,10 +71,10 @@ class BearerAuthMiddleware:
         realm: str = "",
         allow_bound_tokens: bool = False,
     ) -> None:
-        """`audience`: instead of the validator's.
+        """Configure the rules.
 
-        `allow_bound_tokens`: accept tokens bound to a key (`cnf`) from callers who did not show that they
-        have it, for applications that check it themselves.
+        `audience` replaces the audience of the validator. `allow_bound_tokens` accepts tokens bound to a key
+        (`cnf`) without proof that the caller has the key, for applications that check the proof themselves.
         """
         self._app = app
         self._validator = validator
@@ -144,7 +146,9 @@ class BearerAuthMiddleware:
     def _add(self, rule: str, needed: frozenset[str] | None) -> None:
         match = _RULE.fullmatch(rule)
         if match is None or (match["all"] and not match["path"].endswith("/")):
-            raise ConfigurationError(f"{rule!r} is not `/path`, `/path/*` or one of them after `METHOD `")
+            raise ConfigurationError(
+                f"the rule {rule!r} must be `/path` or `/path/*`, optionally after `METHOD `"
+            )
         if not is_plain(match["path"]) or _NEVER_IN_A_RULE.search(match["path"]):
             raise ConfigurationError(
                 f"{rule!r} fits no request: write the path decoded, without empty or dot segments, placeholders,"
@@ -153,11 +157,11 @@ class BearerAuthMiddleware:
         table = self._below if match["all"] else self._exact
         key = (match["method"] or "", match["path"].rstrip("/"))
         if key in table:
-            raise ConfigurationError(f"{rule!r} is said twice")
+            raise ConfigurationError(f"the rule {rule!r} occurs twice; remove one")
         table[key] = needed
 
     def _required(self, method: str, path: str) -> frozenset[str] | None:
-        """The scopes a request needs; None if it is public."""
+        """Return the scopes a request needs, or None if its path is public."""
         methods = ("HEAD", "GET", "") if method == "HEAD" else (method, "")
         at = path.rstrip("/")
         for name in methods:
@@ -189,7 +193,7 @@ class _AmbiguousRequestError(Exception):
 
 def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
     if isinstance(scopes, str):
-        raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+        raise ConfigurationError(f"the scopes of {name} must be a collection, not one string")
     for scope in scopes:
         if _SCOPE.fullmatch(scope) is None:
             raise ConfigurationError(f"the scope {scope!r} of {name} has characters a scope may not have")
@@ -209,7 +213,7 @@ def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _quotable(text: str) -> str:
-    """What a quoted string of a challenge may hold (RFC 6750, section 3)."""
+    """Replace characters that a quoted string of a challenge may not hold (RFC 6750, section 3)."""
     return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
 
 

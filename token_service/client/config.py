@@ -1,4 +1,4 @@
-"""What a validator trusts, how stale it may be and how much it may use. All times are seconds."""
+"""Validator configuration: trusted issuers, freshness and limits. All times are seconds."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ PUBLIC_KEY_ALGORITHMS: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algo
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Fetch = Callable[[str, float], bytes]
-"""`fetch(url, timeout)`: the body of a GET. May block, and is called in a thread of its own.
+"""`fetch(url, timeout)` returns the body of a GET. It may block; the validator calls it in a separate thread.
 
-Any exception, anything but `bytes` and an answer after `timeout` seconds are failed fetches. One that never
-returns keeps its thread; four such threads of one issuer are the most.
+A fetch fails if it raises any exception, returns anything but `bytes` or takes longer than `timeout` seconds. A
+fetch that never returns keeps its thread; an issuer has at most four such threads.
 """
 
 
 ReadCredentials = Callable[[], TlsCredentials]
-"""Returns what the next connection is made with; `CredentialFiles` is one.
+"""Function that returns the credentials of the next connection, e.g. `CredentialFiles`.
 
-Called at the start, and again where a call fails as it does without good credentials, at most once a second. May
-block for a moment, and raise anything.
+The validator calls it at the start, and again when a call fails as it does without valid credentials, at most
+once a second. The function may block briefly and may raise any exception.
 """
 
 _AUTHORITY: Final = re.compile(r"(?:[^/@]*@)?(?P<host>\[[^\]/]+\]|[^\[\]:/@]+)(?::(?P<port>[0-9]+))?(?:/|$)")
@@ -64,28 +64,28 @@ def _target(value: str) -> None:
 
 
 class WhenStale(Enum):
-    """What to do about a token that is good as far as is known, when what is known is not proven fresh."""
+    """Action for a token that passes every local check while the replica is not proven fresh."""
 
     REMOTE = "remote"
-    """Ask `ValidateToken` with CONSISTENCY_STRONG. If that can't be answered, go on with what comes next."""
+    """Ask `ValidateToken` with CONSISTENCY_STRONG. Without an answer, the validator takes the next action."""
     REJECT = "reject"
     """Raise `ReplicaStaleError`."""
     ACCEPT = "accept"
-    """Accept, for `Freshness.accept_for` seconds after the last proof; then reject."""
+    """Accept for `Freshness.accept_for` seconds after the last proof of freshness, then reject."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """How far behind the truth an accepted token may be, and how that is proven."""
+    """Freshness: how far the replica may lag behind the token service, and how the validator proves it."""
 
     bound: float = 5.0
-    """S: a token whose revocation was acknowledged at t is not accepted as fresh after t + S."""
+    """S: a token whose revocation is acknowledged at t is not accepted as fresh after t + S."""
     when_stale: tuple[WhenStale, ...] = (WhenStale.REMOTE, WhenStale.REJECT)
-    """Tried in this order; what comes after the last is REJECT."""
+    """Actions in the order they are tried. REJECT follows the last one."""
     accept_for: float = 300.0
-    """For ACCEPT: how long after the last proof."""
+    """How long ACCEPT applies after the last proof of freshness."""
     probe_timeout: float = 1.5
-    """Deadline of one freshness probe; one is sent every `bound / 3` seconds."""
+    """Deadline of one freshness probe. The validator sends a probe every `bound / 3` seconds."""
 
     def __post_init__(self) -> None:
         _between("Freshness.bound", self.bound, 0.2, 3600)
@@ -105,21 +105,21 @@ class Backoff:
         _between("Backoff.longest", self.longest, self.initial, 3600)
 
     def delay(self, attempt: int, random: float) -> float:
-        """Seconds to wait before attempt number `attempt` (0: the first repetition); `random` is in [0, 1)."""
+        """Return the seconds to wait before repetition `attempt` (0 is the first); `random` is in [0, 1)."""
         return float(min(self.longest, self.initial * 2.0 ** min(attempt, 30)) * (0.5 + random / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStart:
-    """A snapshot on disk, so that a validator can start while the service is down."""
+    """Snapshot on disk that lets a validator start while the token service is down."""
 
     path: Path
     mac_key: Secret
-    """At least 32 bytes. Whoever has it can make this validator believe anything."""
+    """At least 32 bytes. A holder of this key can forge snapshots that this validator trusts."""
     max_age: float = 3600.0
-    """A snapshot older than this is not used."""
+    """Age above which the validator does not use a snapshot."""
     interval: float = 60.0
-    """How often it is written. It is also written when the validator is closed."""
+    """Interval between writes of the snapshot. The validator also writes it on close."""
 
     def __post_init__(self) -> None:
         if len(self.mac_key.reveal()) < 32:
@@ -130,7 +130,7 @@ class WarmStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceIssuer:
-    """The token service itself: keys and revocations come over its stream."""
+    """The token service as issuer: keys and revocations arrive over its stream."""
 
     issuer: str
     """`iss` of its tokens, compared exactly."""
@@ -139,32 +139,30 @@ class ServiceIssuer:
     with `server_name`. Not needed if a channel is given.
     """
     server_name: str = ""
-    """The name in the service's certificate, if the target does not have it: a list of addresses, a tunnel."""
+    """The name in the service's certificate, if the target lacks it, e.g. a list of addresses or a tunnel."""
     credentials: grpc.ChannelCredentials | ReadCredentials | None = field(default=None, repr=False)
-    """What gRPC makes, or `CredentialFiles` for certificates that are replaced while the validator runs.
+    """gRPC channel credentials, or `CredentialFiles` for certificates that are replaced while the validator
+    runs.
 
-    None: TLS with the roots of this system; for a target on this machine no TLS.
+    None: TLS with the root certificates of the system; no TLS for a target on this machine.
     """
     subscriber_id: str = ""
-    """A name for this validator, stable over its restarts and unique.
+    """A unique name of this validator, stable across restarts.
 
-    `RevokeToken` with `wait` waits for named ones. Empty: a random one.
+    `RevokeToken` with `wait` waits for named subscribers. Empty: a random name.
     """
     algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
     freshness: Freshness = Freshness()
     reconnect: Backoff = Backoff()
     stall_timeout: float = 10.0
-    """A stream that is behind a head known from elsewhere and has brought nothing for this long is replaced.
-    """
+    """Silence after which the validator replaces a stream that is behind a head known from a probe."""
     key_refresh_interval: float = 5.0
-    """At most once in this time an unknown `kid` makes the validator ask for the key set."""
+    """Shortest interval between requests for the key set that an unknown `kid` causes."""
     remote_timeout: float = 1.0
     """Deadline of one `ValidateToken`."""
     max_remote_calls: int = 64
-    """At most this many `ValidateToken` at once; tokens beyond are treated as if the service could not
-    answer.
-    """
+    """Concurrent `ValidateToken` calls at most. Beyond it, the validator acts as if the service did not answer."""
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
@@ -182,7 +180,7 @@ class ServiceIssuer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignIssuer:
-    """Another issuer: its keys come from an HTTP JWKS, and nothing is known of its revocations."""
+    """Another issuer. Its keys come from an HTTP JWKS; the validator does not learn its revocations."""
 
     issuer: str
     """`iss` of its tokens, compared exactly."""
@@ -191,18 +189,18 @@ class ForeignIssuer:
     algorithms: frozenset[Algorithm] = PUBLIC_KEY_ALGORITHMS
     token_kinds: frozenset[TokenKind] = frozenset({TokenKind.ACCESS})
     plain_kind: TokenKind = TokenKind.ID
-    """What a token of `typ` `JWT` is; many issuers mark their access tokens so. See `IssuerRules`."""
+    """Kind of a token with `typ` `JWT`. Many issuers give their access tokens this `typ`. See `IssuerRules`."""
     typ_required: bool = True
     """Whether a token without `typ` is refused."""
     fetch: Fetch | None = field(default=None, repr=False)
-    """Used instead of the standard library, e.g. for a proxy or client certificates."""
+    """Replacement for the fetch by the standard library, e.g. for a proxy or client certificates."""
     refresh_interval: float = 300.0
-    """How often the key set is fetched."""
+    """Interval between fetches of the key set."""
     unknown_key_interval: float = 30.0
-    """At most once in this time an unknown `kid` makes the validator fetch it earlier."""
+    """Shortest interval between earlier fetches that an unknown `kid` causes."""
     retry: Backoff = Backoff(initial=1.0, longest=60.0)
     timeout: float = 5.0
-    """How long one fetch may take in all: to connect, send and receive. What comes later is dropped."""
+    """Time limit of one fetch: connecting, sending and receiving. A later response is dropped."""
 
     def __post_init__(self) -> None:
         _issuer(self.issuer)
@@ -212,31 +210,31 @@ class ForeignIssuer:
         url = urlsplit(self.jwks_url)
         local = url.scheme == "http" and url.hostname in _LOOPBACK
         if url.scheme != "https" and not local and self.fetch is None:
-            raise ConfigurationError("ForeignIssuer.jwks_url must be https")
+            raise ConfigurationError("ForeignIssuer.jwks_url must be an https URL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatorConfig:
-    """Everything a `TokenValidator` needs to know."""
+    """Configuration of a `TokenValidator` or `SyncTokenValidator`."""
 
     issuers: Sequence[ServiceIssuer | ForeignIssuer]
-    """At least one; at most one of them is the service."""
+    """Trusted issuers: at least one, with at most one `ServiceIssuer`."""
     audience: str | None
-    """What `aud` must contain unless a call names another audience. None: calls that name none accept any."""
+    """Audience that `aud` must contain unless a call names another. None: calls without an audience accept any."""
     leeway: float = 0.0
-    """Seconds allowed for clocks that differ, at `exp`, `nbf` and `iat`. At most 300."""
+    """Seconds of clock difference tolerated at `exp`, `nbf` and `iat`. At most 300."""
     cache_capacity: int = 50_000
-    """Tokens remembered at most."""
+    """Verified tokens in the cache at most."""
     cache_age: float = MAX_AGE
-    """Seconds a token is remembered at most; never more than 300."""
+    """Seconds that a verified token stays in the cache at most. At most 300."""
 
     def __post_init__(self) -> None:
         if not self.issuers:
             raise ConfigurationError("ValidatorConfig.issuers must name at least one")
         if len({issuer.issuer for issuer in self.issuers}) != len(self.issuers):
-            raise ConfigurationError("ValidatorConfig.issuers names one twice")
+            raise ConfigurationError("ValidatorConfig.issuers names an issuer twice; remove one")
         if sum(isinstance(issuer, ServiceIssuer) for issuer in self.issuers) > 1:
-            raise ConfigurationError("ValidatorConfig.issuers may have one ServiceIssuer")
+            raise ConfigurationError("ValidatorConfig.issuers may have at most one ServiceIssuer")
         if self.audience == "":
             raise ConfigurationError("ValidatorConfig.audience must not be empty; None stands for any")
         _between("ValidatorConfig.leeway", self.leeway, 0, MAX_LEEWAY)

@@ -1,8 +1,8 @@
-"""Access tokens for httpx.
+"""httpx authentication with access tokens.
 
     client = httpx.AsyncClient(auth=TokenAuth(source))
 
-Needs httpx, which this package does not install.
+This module needs httpx, which this package does not install.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ except ModuleNotFoundError as error:
 
 
 class TokenAuth(httpx.Auth):
-    """Adds `Authorization: Bearer …` and, where that is answered 401 `invalid_token`, tries once more with a
-    new token.
+    """httpx authentication that adds `Authorization: Bearer …`.
 
-    A streamed body (an iterator, a file, a multipart form) can't be sent twice: the caller gets the 401, and
-    the next request carries a new token.
+    After a response 401 `invalid_token` it sends the request once more with a new token. A streamed body (an
+    iterator, a file, a multipart form) can't be sent twice: the caller gets the 401, and the next request
+    carries a new token.
 
-    An `httpx.AsyncClient` takes a `TokenSource`, an `httpx.Client` a `SyncTokenSource`.
+    An `httpx.AsyncClient` needs a `TokenSource`, an `httpx.Client` a `SyncTokenSource`.
     """
 
     def __init__(self, source: TokenSource | SyncTokenSource) -> None:
         self._source = source
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """For `httpx.Client`."""
+        """Authenticate a request of `httpx.Client`."""
         if not isinstance(self._source, SyncTokenSource):
             raise ConfigurationError("httpx.Client needs a SyncTokenSource")
         token = self._source.token()
@@ -47,7 +47,7 @@ class TokenAuth(httpx.Auth):
                 yield _with(request, self._source.token())
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """For `httpx.AsyncClient`."""
+        """Authenticate a request of `httpx.AsyncClient`."""
         if not isinstance(self._source, TokenSource):
             raise ConfigurationError("httpx.AsyncClient needs a TokenSource")
         token = await self._source.token()
@@ -64,7 +64,7 @@ def _with(request: httpx.Request, token: str) -> httpx.Request:
 
 
 def _was_sent(response: httpx.Response, token: str) -> bool:
-    """Whether the server that answered was sent the token: a redirect to another host is followed without."""
+    """Return whether the answered request carried the token: httpx drops it on a redirect to another host."""
     return bool(response.request.headers.get("Authorization") == f"Bearer {token}")
 
 
@@ -76,5 +76,5 @@ def _refused(response: httpx.Response) -> bool:
 
 
 def _can_be_repeated(request: httpx.Request) -> bool:
-    """Whether the whole body is in memory."""
+    """Return whether the whole body is in memory."""
     return isinstance(request.stream, httpx.ByteStream)

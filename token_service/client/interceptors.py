@@ -1,9 +1,9 @@
-"""gRPC server interceptors: every call needs a good token, unless its method is public.
+"""gRPC server interceptors that require a valid token for each call whose method is not public.
 
     grpc.aio.server(interceptors=[AioAuthInterceptor(validator, AuthRules(scopes={"/shop.Orders/Cancel": ["orders:write"]}))])
 
-A handler gets the claims by `current_claims()`. A token is checked when its call begins; a stream that goes
-on for longer than its token lives is the handler's to end.
+A handler reads the claims from `current_claims()`. The interceptor checks a token when its call begins; the
+handler must end a stream that lasts longer than its token.
 """
 
 from __future__ import annotations
@@ -39,26 +39,24 @@ __all__ = ["AioAuthInterceptor", "AuthInterceptor", "AuthRules", "current_claims
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthRules:
-    """What each method needs.
+    """Scopes that each method needs.
 
-    Methods are written `/package.Service/Method`, or `/package.Service/*` for all of a service.
-
-    A method by its name goes before its service; one that is not mentioned needs a good token and
+    A rule names one method, `/package.Service/Method`, or all methods of a service, `/package.Service/*`. The
+    rule of a method goes before the rule of its service. A method without a rule needs a valid token and
     `default_scopes`.
     """
 
     scopes: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Scopes needed, all of them."""
+    """Required scopes by rule. A token must have all of them."""
     default_scopes: Collection[str] = ()
     public: Collection[str] = ()
-    """Methods that need no token, e.g. `/grpc.health.v1.Health/*`. A token that is sent all the same is not
-    looked at.
-    """
+    """Methods that need no token, e.g. `/grpc.health.v1.Health/*`. The interceptor ignores a token sent to them."""
     audience: str | None = None
-    """Instead of the validator's."""
+    """Replacement for the audience of the validator."""
     allow_bound_tokens: bool = False
-    """Accept tokens bound to a key (`cnf`) from callers who did not show that they have it. For handlers that
-    check it themselves.
+    """Accept tokens bound to a key (`cnf`) without proof that the caller has the key.
+
+    For handlers that check the proof themselves.
     """
 
     def __post_init__(self) -> None:
@@ -67,13 +65,13 @@ class AuthRules:
                 raise ConfigurationError(f"{name!r} is not /package.Service/Method or /package.Service/*")
         for name, scopes in (*self.scopes.items(), ("default_scopes", self.default_scopes)):
             if isinstance(scopes, str):
-                raise ConfigurationError(f"the scopes of {name} must be a collection, not one text")
+                raise ConfigurationError(f"the scopes of {name} must be a collection, not one string")
         both = set(self.scopes) & set(self.public)
         if both:
-            raise ConfigurationError(f"{min(both)} is public and needs scopes")
+            raise ConfigurationError(f"{min(both)} is public and needs scopes; remove one rule")
 
     def required(self, method: str) -> frozenset[str] | None:
-        """The scopes a method needs; None if it is public."""
+        """Return the scopes a method needs, or None if it is public."""
         for name in (method, f"{method.rpartition('/')[0]}/*"):
             if name in self.public:
                 return None
@@ -89,7 +87,7 @@ class _RefusedError(Exception):
 
 
 class _Gate:
-    """What both interceptors do before and after the token is validated."""
+    """Checks of both interceptors before and after the validation of the token."""
 
     def __init__(self, rules: AuthRules) -> None:
         self.rules = rules
@@ -120,7 +118,7 @@ class _Gate:
 
 
 class AioAuthInterceptor(grpc.aio.ServerInterceptor):
-    """For `grpc.aio.server`."""
+    """Interceptor for `grpc.aio.server`."""
 
     def __init__(self, validator: TokenValidator, rules: AuthRules | None = None) -> None:
         self._validator = validator
@@ -131,7 +129,7 @@ class AioAuthInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Let the call through, or answer it with its refusal."""
+        """Return the handler of the call, or one that refuses it."""
         gate = self._gate
         required = gate.required(handler_call_details.method)
         if required is not None:
@@ -151,19 +149,21 @@ class AioAuthInterceptor(grpc.aio.ServerInterceptor):
 
 
 class AuthInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`.
+    """Interceptor for `grpc.server`.
 
-    gRPC intercepts all calls of a server in one thread, so nothing waits for the network there: what is known
-    here decides at once, and other tokens are settled in the handler's thread, before the handler. (In that
-    case interceptors behind this one see the call before it is settled.)
+    gRPC intercepts all calls of a server in one thread, so the interceptor does not wait for the network there.
+    It decides at once what local state can decide. It settles other tokens in the thread of the handler, before
+    the handler runs; interceptors behind this one then see the call before it is settled.
     """
 
     def __init__(
         self, validator: SyncTokenValidator, rules: AuthRules | None = None, *, max_waiting: int = 8
     ) -> None:
-        """`max_waiting`: threads of the server that may wait for the token service at a time; more calls are
-        refused UNAVAILABLE at once. Less than the server has threads, so that while the token service does
-        not answer some are left for calls that need not wait.
+        """Configure the interceptor.
+
+        `max_waiting` limits the server threads that wait for the token service concurrently; further calls are
+        refused UNAVAILABLE at once. Choose fewer than the server has threads: while the token service does not
+        answer, the other threads serve calls that need not wait.
         """
         if max_waiting < 1:
             raise ConfigurationError(f"AuthInterceptor.max_waiting is {max_waiting}; it must be at least 1")
@@ -176,7 +176,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Let the call through, or answer it with its refusal."""
+        """Return the handler of the call, or one that refuses it."""
         gate = self._gate
         required = gate.required(handler_call_details.method)
         if required is None:
@@ -196,7 +196,9 @@ class AuthInterceptor(grpc.ServerInterceptor):
         if claims is not None:
             return handler
         if handler is None:
-            handler = grpc.stream_stream_rpc_method_handler(_not_found)  # said to good tokens only
+            handler = grpc.stream_stream_rpc_method_handler(
+                _not_found
+            )  # only callers with a valid token get here
 
         def settle(context: grpc.ServicerContext) -> None:
             try:
@@ -208,7 +210,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
 
     def _settle(self, token: str, required: frozenset[str]) -> VerifiedClaims:
         if not self._waiting.acquire(blocking=False):
-            raise ReplicaStaleError("too many calls wait for the token service already")
+            raise ReplicaStaleError("too many calls already wait for the token service; retry later")
         try:
             return self._validator.validate(
                 token, audience=self._gate.rules.audience, required_scopes=required

@@ -1,4 +1,4 @@
-"""Access tokens that are always good, for threads. The rules are those of `token_source`."""
+"""Token source for threads. It follows the rules of `token_source`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class SyncTokenSource:
-    """`TokenSource` for threads. Any number of them may call `token` at once."""
+    """`TokenSource` for threads. Any number of threads may call `token` concurrently."""
 
     def __init__(
         self,
@@ -45,7 +45,10 @@ class SyncTokenSource:
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] | None = None,
     ) -> None:
-        """`stub`: a `TokenServiceStub` of a `grpc` channel. The rest is as for `TokenSource`."""
+        """Configure the source.
+
+        `stub` is a `TokenServiceStub` of a `grpc` channel. `TokenSource` describes the other parameters.
+        """
         self._stub = stub
         self._store = SharedStore(store)
         self._state = Renewal(client_id, device_id, scopes, audience, policy, now, elapsed)
@@ -55,14 +58,14 @@ class SyncTokenSource:
         self._ahead: threading.Thread | None = None
 
     def token(self) -> str:
-        """An access token that is good for a while.
+        """Return an access token that does not expire within seconds.
 
-        Raises the `ServiceError` that keeps one from being had.
+        Raises the `ServiceError` of the renewal if no valid token remains.
         """
         return self.tokens().access_token
 
     def tokens(self) -> Tokens:
-        """As `token`, with everything that is known of it."""
+        """Return the access token as `token` does, with its refresh token and times."""
         state = self._state
         if not state.loaded:
             self._load()
@@ -77,19 +80,19 @@ class SyncTokenSource:
         return tokens
 
     def replace(self, tokens: Tokens) -> None:
-        """Go on with these, e.g. after a login."""
+        """Replace the current tokens, e.g. after a login."""
         self._state.replace(tokens)
         self._state.replaced(*self._store.overwrite(tokens))
 
     def invalidate(self, access_token: str) -> None:
-        """Hand out this access token no more: a server refused it.
+        """Stop returning this access token, because a server refused it.
 
-        Nothing happens if it was replaced already.
+        Does nothing if another token already replaced it.
         """
         self._state.invalidate(access_token)
 
     def close(self) -> None:
-        """Wait for what is under way, so that no successor gets lost."""
+        """Wait for the renewal in progress, so that no successor is lost."""
         self._closing.set()
         ahead = self._ahead
         if ahead is not None:
@@ -112,7 +115,10 @@ class SyncTokenSource:
         try:
             self._renewing.do("", self._renew)
         except ServiceError as error:
-            logger.info("a token could not be renewed ahead of its end: %s", error.reason.value)
+            logger.info(
+                "renewing the access token before it expires failed, a later call tries again: %s",
+                error.reason.value,
+            )
 
     def _renew(self) -> Tokens:
         return self._run(self._state.steps())

@@ -1,4 +1,4 @@
-"""Validates tokens locally, for programs with threads."""
+"""Token validator for programs with threads."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class SyncTokenValidator:
-    """`TokenValidator` for threads: any number of them may call `validate` at once, and none waits for
-    another.
+    """`TokenValidator` for threads. Any number of threads may call `validate` concurrently.
 
     with SyncTokenValidator(config) as validator:
         claims = validator.validate(token, required_scopes=["read"])
@@ -48,8 +47,9 @@ class SyncTokenValidator:
         channel: grpc.Channel | None = None,
         clock: ValidatorClock | None = None,
     ) -> None:
-        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is
-        closed.
+        """Configure the validator.
+
+        `channel` replaces a connection to `ServiceIssuer.target`. It stays open when the validator is closed.
         """
         self._parts = Parts(config, clock)
         self._local = self._parts.local
@@ -70,7 +70,7 @@ class SyncTokenValidator:
         self.close()
 
     def start(self) -> None:
-        """Begin to follow the service and to fetch foreign key sets.
+        """Begin to follow the token service and to fetch foreign key sets.
 
         Raises `ConfigurationError` if `ServiceIssuer.credentials` can't be read.
         """
@@ -86,9 +86,9 @@ class SyncTokenValidator:
             keys.start()
 
     def close(self) -> None:
-        """Stop everything that was started.
+        """Stop following the token service and fetching key sets.
 
-        What is known stays; `validate` then treats it as ever more stale.
+        The replica stays, and `validate` treats it as increasingly stale.
         """
         for keys in self._keys.values():
             keys.close()
@@ -98,7 +98,7 @@ class SyncTokenValidator:
         ended(self)
 
     def wait_ready(self, timeout: float | None = None, *, raise_on_timeout: bool = False) -> bool:
-        """As `TokenValidator.wait_ready`."""
+        """Wait as `TokenValidator.wait_ready` does."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._parts.is_ready:
             if self._parts.forked:
@@ -112,26 +112,26 @@ class SyncTokenValidator:
 
     @property
     def counters(self) -> Counters:
-        """What happened so far."""
+        """Counters of events since the creation of the validator."""
         return self._parts.counters
 
     @property
     def is_fresh(self) -> bool:
-        """Whether what is known is proven fresh right now."""
+        """True while every issuer has keys and the replica is proven fresh."""
         return self._parts.is_ready
 
     def status(self) -> ValidatorStatus:
-        """How this validator is doing, and what is wrong if it is not ready. Asks nobody."""
+        """Return the state of this validator, with the problem if it is not ready. Makes no call."""
         return status_of(self._parts)
 
     def validate(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> VerifiedClaims:
-        """The claims of a token that is good now.
+        """Return the claims of a token that is valid now.
 
-        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
-        good, `ReplicaStaleError` if that can't be known well enough now, `ValidatorForkedError` if this
-        process was forked after `start`.
+        `audience` replaces the configured audience. Raises `InvalidTokenError` with the reason if the token is
+        invalid, `ReplicaStaleError` if the validator is not fresh enough to decide, `ValidatorForkedError` if
+        this process was forked after `start`.
         """
         if audience is None:
             audience = self._audience
@@ -143,7 +143,7 @@ class SyncTokenValidator:
     def validate_locally(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> VerifiedClaims | None:
-        """As `validate`, without waiting for the network: None where it would be asked.
+        """Validate as `validate` does, but return None instead of waiting for the network.
 
         For threads that must not wait. Raises `InvalidTokenError`.
         """
@@ -153,14 +153,14 @@ class SyncTokenValidator:
     def explain(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> Explanation:
-        """Every check with its outcome and what is known, for operators.
+        """Explain every check of a token with its outcome, for operators.
 
-        Asks nobody; shows no part of the token that could be used as one.
+        Makes no call. The explanation contains no usable part of the token.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse everything from now on, for `fork`: what keeps this validator up to date is in the parent."""
+        """Refuse every token from now on. `fork` calls this: the updates of this validator stay in the parent."""
         self._parts.forked = True
         self._check = refuse
         self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
@@ -193,7 +193,7 @@ class SyncTokenValidator:
 
 
 class _Service:
-    """The token service: its stream and the calls made to it."""
+    """Connection to the token service: the stream and the calls."""
 
     def __init__(
         self, issuer: ServiceIssuer, follower_state: FollowerState, parts: Parts, channel: grpc.Channel | None
@@ -242,7 +242,7 @@ class _Service:
         self._connection.close()
 
     def ask(self, question: AskService) -> Answer | None:
-        """The service's answer; None if there is none."""
+        """Return the answer of the token service, or None without an answer."""
         if self._follower is not None:
             self._follower.nudge()
         return self._asking.do_if(self._may_ask, question, lambda: self._ask(question))
@@ -251,9 +251,9 @@ class _Service:
         return len(self._asking) < self._issuer.max_remote_calls
 
     def refresh_for_unknown_key(self) -> bool | None:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it.
+        """Call GetKeySet if the last call is long enough ago, and return the outcome of `RefreshKeys`.
 
-        The outcome of `RefreshKeys`.
+        Callers share a call in progress.
         """
         taken = self._refreshing.do_if(self._limit.allows, "", self._refresh)
         return None if self._unanswered else bool(taken)
@@ -267,7 +267,7 @@ class _Service:
             )
         except ServiceError as error:
             self._counters.remote_failures += 1
-            logger.debug("the service did not answer: %s", error.reason.value)
+            logger.debug("ValidateToken failed: %s", error.reason.value)
             return None
         except ValueError:  # the channel was closed meanwhile
             return None
@@ -279,7 +279,7 @@ class _Service:
             response = self._connection.call("GetKeySet", GetKeySetRequest(), self._issuer.remote_timeout)
         except ServiceError as error:
             self._counters.key_refresh_failures += 1
-            logger.debug("the key set was not answered: %s", error.reason.value)
+            logger.debug("GetKeySet failed: %s", error.reason.value)
             self._unanswered = True
             return False
         except ValueError:  # as above
@@ -307,7 +307,7 @@ class _Service:
 
 
 class _ForeignKeys:
-    """The key set of one foreign issuer, kept up to date."""
+    """Key set of one foreign issuer, fetched at an interval."""
 
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
@@ -324,7 +324,7 @@ class _ForeignKeys:
         self._repeater.close()
 
     def refresh_for_unknown_key(self) -> bool | None:
-        """The outcome of `RefreshKeys`."""
+        """Fetch the key set if the interval allows it, and return the outcome of `RefreshKeys`."""
         fetch = self._source.begin_for_unknown_key()
         taken = fetch is not None and self._wait(fetch)
         return taken if self._source.answers else None
@@ -346,7 +346,7 @@ class _ForeignKeys:
 
 
 class _Repeater:
-    """A thread that does something again and again; each time says in how many seconds the next one is."""
+    """Thread that repeats its work. Each run returns the seconds until the next one."""
 
     def __init__(self, name: str, work: Callable[[], float], delay: float = 0.0) -> None:
         self._work = work

@@ -1,14 +1,14 @@
-"""Access tokens that are always good, for one event loop: renewed ahead of their end, in one call for all tasks.
+"""Token source for one event loop: renews access tokens before they expire, in one call for all tasks.
 
     source = TokenSource(TokenServiceStub(channel), client_id="web", store=store)
     token = await source.token()
 
-A refresh token is used once and replaced. If an answer was lost, the source repeats the call with the *same*
-refresh token. The service answers with the same successor while the grace window (10 s by default) is open,
-so the repetitions come quickly, and the successor is stored before it is used.
+A refresh token is used once and then replaced. If a response is lost, the source repeats the call with the
+*same* refresh token. The service returns the same successor while the grace window (10 s by default) is open,
+so the source repeats quickly. It stores the successor before it uses it.
 
-The age of a token is counted from its receipt by a clock that does not jump, so a wrong wall clock makes no
-token older or younger. Processes may share a store: see `TokenStore`.
+The source counts the age of a token from its receipt on a clock that does not jump, so a wrong wall clock does
+not change the age. Processes may share a store: see `TokenStore`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class TokenSource:
-    """For one event loop. Any number of tasks may call `token` at once."""
+    """Token source for one event loop. Any number of tasks may call `token` concurrently."""
 
     def __init__(
         self,
@@ -52,10 +52,11 @@ class TokenSource:
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] | None = None,
     ) -> None:
-        """`stub`: a `TokenServiceStub` of a `grpc.aio` channel.
+        """Configure the source.
 
-        `scopes` and `audience` narrow what is asked for. `now`: the wall clock, for the age of tokens that
-        were stored; `elapsed`: seconds on a clock that never jumps, for everything else.
+        `stub` is a `TokenServiceStub` of a `grpc.aio` channel. `scopes` and `audience` narrow the requested
+        tokens. `now` is the wall clock, for the age of stored tokens. `elapsed` gives seconds on a clock that
+        never jumps, for all other times.
         """
         self._stub = stub
         self._store = SharedStore(store)
@@ -64,14 +65,14 @@ class TokenSource:
         self._loading: SingleFlight[str, None] = SingleFlight()
 
     async def token(self) -> str:
-        """An access token that is good for a while.
+        """Return an access token that does not expire within seconds.
 
-        Raises the `ServiceError` that keeps one from being had.
+        Raises the `ServiceError` of the renewal if no valid token remains.
         """
         return (await self.tokens()).access_token
 
     async def tokens(self) -> Tokens:
-        """As `token`, with everything that is known of it."""
+        """Return the access token as `token` does, with its refresh token and times."""
         state = self._state
         if not state.loaded:
             await self._loading.do("", self._load)
@@ -86,19 +87,19 @@ class TokenSource:
         return tokens
 
     async def replace(self, tokens: Tokens) -> None:
-        """Go on with these, e.g. after a login."""
+        """Replace the current tokens, e.g. after a login."""
         self._state.replace(tokens)
         self._state.replaced(*await asyncio.to_thread(self._store.overwrite, tokens))
 
     def invalidate(self, access_token: str) -> None:
-        """Hand out this access token no more: a server refused it.
+        """Stop returning this access token, because a server refused it.
 
-        Nothing happens if it was replaced already.
+        Does nothing if another token already replaced it.
         """
         self._state.invalidate(access_token)
 
     async def close(self) -> None:
-        """Wait for what is under way, so that no successor gets lost."""
+        """Wait for the renewal in progress, so that no successor is lost."""
         await self._renewing.drain()
         await self._run(self._state.finishing())
 

@@ -1,4 +1,4 @@
-"""Validates tokens locally, in an event loop."""
+"""Token validator for one event loop."""
 
 from __future__ import annotations
 
@@ -33,13 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 class TokenValidator:
-    """Validates tokens locally and follows their revocations.
+    """Validator for one event loop: validates tokens locally and follows their revocations.
 
     async with TokenValidator(config) as validator:
         claims = await validator.validate(token, required_scopes=["read"])
 
-    For one event loop. Entering it starts to follow the service and returns at once; `wait_ready` waits until
-    it has answered.
+    Entering the context starts to follow the token service and returns at once; `wait_ready` waits for its answer.
     """
 
     def __init__(
@@ -49,8 +48,9 @@ class TokenValidator:
         channel: grpc.aio.Channel | None = None,
         clock: ValidatorClock | None = None,
     ) -> None:
-        """`channel`: used instead of opening one to `ServiceIssuer.target`; stays open when the validator is
-        closed.
+        """Configure the validator.
+
+        `channel` replaces a connection to `ServiceIssuer.target`. It stays open when the validator is closed.
         """
         self._parts = Parts(config, clock)
         self._local = self._parts.local
@@ -71,7 +71,7 @@ class TokenValidator:
         await self.close()
 
     async def start(self) -> None:
-        """Begin to follow the service and to fetch foreign key sets.
+        """Begin to follow the token service and to fetch foreign key sets.
 
         Raises `ConfigurationError` if `ServiceIssuer.credentials` can't be read.
         """
@@ -87,9 +87,9 @@ class TokenValidator:
             keys.start()
 
     async def close(self) -> None:
-        """Stop everything that was started.
+        """Stop following the token service and fetching key sets.
 
-        What is known stays; `validate` then treats it as ever more stale.
+        The replica stays, and `validate` treats it as increasingly stale.
         """
         for keys in self._keys.values():
             await keys.close()
@@ -99,11 +99,13 @@ class TokenValidator:
         ended(self)
 
     async def wait_ready(self, timeout: float | None = None, *, raise_on_timeout: bool = False) -> bool:
-        """Wait until every issuer has keys and what is known is proven fresh; False after `timeout` seconds.
+        """Wait until every issuer has keys and the replica is proven fresh; return False after `timeout`
+        seconds.
 
-        With `raise_on_timeout` it raises what `status().problem` says instead: `UnreachableError` if the service
-        can't be reached, another `ServiceError` if it refuses, `ConfigurationError` if it has another issuer,
-        `ReplicaStaleError` if something is only not there yet. Raises `ValidatorForkedError` at once.
+        With `raise_on_timeout` it raises the error of `status().problem` instead: `UnreachableError` if the
+        service can't be reached, another `ServiceError` if the service refuses, `ConfigurationError` if the
+        service has another issuer, `ReplicaStaleError` if keys or a proof have not arrived yet. In a forked
+        process it raises `ValidatorForkedError` at once.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -119,26 +121,26 @@ class TokenValidator:
 
     @property
     def counters(self) -> Counters:
-        """What happened so far."""
+        """Counters of events since the creation of the validator."""
         return self._parts.counters
 
     @property
     def is_fresh(self) -> bool:
-        """Whether what is known is proven fresh right now."""
+        """True while every issuer has keys and the replica is proven fresh."""
         return self._parts.is_ready
 
     def status(self) -> ValidatorStatus:
-        """How this validator is doing, and what is wrong if it is not ready. Asks nobody."""
+        """Return the state of this validator, with the problem if it is not ready. Makes no call."""
         return status_of(self._parts)
 
     async def validate(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> VerifiedClaims:
-        """The claims of a token that is good now.
+        """Return the claims of a token that is valid now.
 
-        `audience` replaces the configured one. Raises `InvalidTokenError` with the reason if the token is not
-        good, `ReplicaStaleError` if that can't be known well enough now, `ValidatorForkedError` if this
-        process was forked after `start`.
+        `audience` replaces the configured audience. Raises `InvalidTokenError` with the reason if the token is
+        invalid, `ReplicaStaleError` if the validator is not fresh enough to decide, `ValidatorForkedError` if
+        this process was forked after `start`.
         """
         if audience is None:
             audience = self._audience
@@ -150,14 +152,14 @@ class TokenValidator:
     def explain(
         self, token: str, *, audience: str | None = None, required_scopes: Collection[str] = ()
     ) -> Explanation:
-        """Every check with its outcome and what is known, for operators.
+        """Explain every check of a token with its outcome, for operators.
 
-        Asks nobody; shows no part of the token that could be used as one.
+        Makes no call. The explanation contains no usable part of the token.
         """
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse everything from now on, for `fork`: what keeps this validator up to date is in the parent."""
+        """Refuse every token from now on. `fork` calls this: the updates of this validator stay in the parent."""
         self._parts.forked = True
         self._check = refuse
         self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
@@ -190,7 +192,7 @@ class TokenValidator:
 
 
 class _Service:
-    """The token service: its stream and the calls made to it."""
+    """Connection to the token service: the stream and the calls."""
 
     def __init__(
         self,
@@ -238,7 +240,7 @@ class _Service:
         await self._connection.close()
 
     async def ask(self, question: AskService) -> Answer | None:
-        """The service's answer; None if there is none."""
+        """Return the answer of the token service, or None without an answer."""
         if self._follower is not None:
             self._follower.nudge()
         if len(self._asking) >= self._issuer.max_remote_calls:
@@ -246,9 +248,9 @@ class _Service:
         return await self._asking.do(question, lambda: self._ask(question))
 
     async def refresh_for_unknown_key(self) -> bool | None:
-        """GetKeySet, if the last one is long enough ago; callers that come while it is under way share it.
+        """Call GetKeySet if the last call is long enough ago, and return the outcome of `RefreshKeys`.
 
-        The outcome of `RefreshKeys`.
+        Callers share a call in progress.
         """
         taken = False
         if len(self._refreshing) or self._limit.allows():
@@ -264,7 +266,7 @@ class _Service:
             )
         except ServiceError as error:
             self._counters.remote_failures += 1
-            logger.debug("the service did not answer: %s", error.reason.value)
+            logger.debug("ValidateToken failed: %s", error.reason.value)
             return None
         return answer_of(response, asked)
 
@@ -276,7 +278,7 @@ class _Service:
             )
         except ServiceError as error:
             self._counters.key_refresh_failures += 1
-            logger.debug("the key set was not answered: %s", error.reason.value)
+            logger.debug("GetKeySet failed: %s", error.reason.value)
             self._unanswered = True
             return False
         self._unanswered = False
@@ -301,7 +303,7 @@ class _Service:
 
 
 class _ForeignKeys:
-    """The key set of one foreign issuer, kept up to date."""
+    """Key set of one foreign issuer, fetched at an interval."""
 
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
         self._issuer = issuer
@@ -319,7 +321,7 @@ class _ForeignKeys:
             await asyncio.wait([self._task])
 
     async def refresh_for_unknown_key(self) -> bool | None:
-        """The outcome of `RefreshKeys`."""
+        """Fetch the key set if the interval allows it, and return the outcome of `RefreshKeys`."""
         fetch = self._source.begin_for_unknown_key()
         taken = fetch is not None and await self._wait(fetch)
         return taken if self._source.answers else None

@@ -1,1 +1,1 @@
-"""What the public modules of the client are made of. Nothing here is for users."""
+"""Private parts of the client library's public modules."""

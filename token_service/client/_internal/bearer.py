@@ -1,6 +1,4 @@
-"""Bearer tokens in requests: how they are found, who the request is then from, and how it is refused (RFC
-6750).
-"""
+"""Bearer tokens in requests: parsing, the claims of the request, and refusals (RFC 6750)."""
 
 from __future__ import annotations
 
@@ -19,12 +17,15 @@ CLAIMS: Final[ContextVar[VerifiedClaims]] = ContextVar("token_service_claims")
 
 
 def current_claims() -> VerifiedClaims:
-    """The claims of the request being served. Raises `LookupError` if it is public or nothing checked it."""
+    """Return the claims of the request being served.
+
+    Raises `LookupError` for a public request and outside of a checked request.
+    """
     return CLAIMS.get()
 
 
 def bearer_token(header: str) -> str | None:
-    """The token of an `Authorization` header; None if it is of another scheme or malformed."""
+    """Return the token of an `Authorization` header, or None for another scheme or a malformed header."""
     scheme, space, token = header.partition(" ")
     token = token.strip(" ")
     if not space or scheme.lower() != "bearer" or not token or " " in token:
@@ -33,17 +34,21 @@ def bearer_token(header: str) -> str | None:
 
 
 def require_bearer(claims: VerifiedClaims) -> None:
-    """Raise `InvalidTokenError` for a token bound to a key: presented alone it proves nothing (RFC 9449,
-    section 7.2; RFC 8705, section 3).
+    """Raise `InvalidTokenError` for a token bound to a key.
+
+    Without proof of the key it proves nothing (RFC 9449, section 7.2; RFC 8705, section 3).
     """
     if claims.confirmation:
-        raise InvalidTokenError(InvalidReason.WRONG_TYPE, "the token is bound to a key that was not shown")
+        raise InvalidTokenError(
+            InvalidReason.WRONG_TYPE,
+            "the token is bound to a key, and the request does not prove possession of it",
+        )
 
 
 def refusal_status(
     error: InvalidTokenError | ServiceError,
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """Code, message and trailers of a call that is refused; the reason is in an ErrorInfo."""
+    """Return code, message and trailers of a refused call. The trailers hold the reason as an ErrorInfo."""
     if isinstance(error, ServiceError):
         return error_to_status(error)
     lacks = error.reason is InvalidReason.INSUFFICIENT_SCOPE

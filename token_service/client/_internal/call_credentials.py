@@ -22,14 +22,18 @@ from token_service.errors import ServiceError
 
 
 class TokenCallCredentials(grpc.AuthMetadataPlugin):
-    """Adds `authorization: Bearer …` to every call. gRPC calls it in a thread of its own, so waiting for a
-    renewal blocks nobody else.
+    """gRPC call credentials that add `authorization: Bearer …` to every call.
+
+    gRPC calls the plugin in a separate thread, so waiting for a renewal blocks no other call.
     """
 
     def __init__(
         self, source: SyncTokenSource | TokenSource, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
-        """`loop`: the event loop a `TokenSource` belongs to; by default the one that is running now."""
+        """Configure the plugin.
+
+        `loop` is the event loop of a `TokenSource`; by default the running one.
+        """
         self._source = source
         self._loop = loop
         if isinstance(source, TokenSource) and loop is None:
@@ -38,7 +42,7 @@ class TokenCallCredentials(grpc.AuthMetadataPlugin):
     def __call__(
         self, context: grpc.AuthMetadataContext, callback: Callable[[Any, Exception | None], None]
     ) -> None:
-        """Answer gRPC."""
+        """Pass the metadata, or the error, to gRPC's callback."""
         if isinstance(self._source, SyncTokenSource):
             try:
                 token = self._source.token()

@@ -1,4 +1,4 @@
-"""The challenges of a `WWW-Authenticate` header (RFC 9110, section 11.6.1)."""
+"""Parser for the challenges of a `WWW-Authenticate` header (RFC 9110, section 11.6.1)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ class Challenge(NamedTuple):
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges of a header, or of several that are joined by commas.
+    """Parse the challenges of a header, or of several headers joined by commas.
 
-    Of a header that breaks the syntax, what comes before the fault. Of a parameter that is there twice, the
-    first.
+    A malformed header yields the challenges before the fault. A repeated parameter keeps its first value.
     """
     found: list[Challenge] = []
     at = 0

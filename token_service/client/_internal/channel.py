@@ -1,4 +1,4 @@
-"""How a validator reaches the service."""
+"""gRPC channels from a validator to the token service."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Left alone, gRPC would wait up to two minutes before it looks for a service that was away.
+    # By default gRPC waits up to two minutes before it reconnects to a service that was down.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # To find out how large a window would be good, gRPC sends a ping with the data it receives. A service
-    # that is late with its own data would take several such pings for an attack and hang up; so the window is
-    # given, large enough for a snapshot.
+    # gRPC sends pings with received data to measure a good window size. A service that is late with its own
+    # data takes several such pings for an attack and closes the connection. A fixed window, large enough for a
+    # snapshot, needs no such pings.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-    # A validator's connection is its own: it must not share the fate of another channel to the same address.
+    # A validator must not share its connection, and its failures, with another channel to the same address.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 def open_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.aio.Channel:
-    """A channel to the service. Raises `ConfigurationError` if there is no target.
+    """Open a channel to the token service. Raises `ConfigurationError` without a target.
 
-    `tls`: what `read_credentials` returned.
+    `tls` is the result of `read_credentials`.
     """
     credentials, options = _credentials(issuer, tls), _options(issuer)
     if credentials is None:
@@ -42,7 +42,7 @@ def open_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.aio.
 
 
 def open_sync_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.Channel:
-    """As `open_channel`, for threads."""
+    """Open a channel as `open_channel` does, for threads."""
     credentials, options = _credentials(issuer, tls), _options(issuer)
     if credentials is None:
         return grpc.insecure_channel(issuer.target, options=options)
@@ -50,16 +50,16 @@ def open_sync_channel(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc
 
 
 def read_credentials(issuer: ServiceIssuer) -> TlsCredentials | None:
-    """What `ServiceIssuer.credentials` returns now; None if it is nothing to call. May block.
+    """Call `ServiceIssuer.credentials`; return None if it is not a function. May block.
 
-    Raises `ConfigurationError` if it fails.
+    Raises `ConfigurationError` if the function fails.
     """
     read = issuer.credentials
     if read is None or isinstance(read, grpc.ChannelCredentials):
         return None
     try:
         return read()
-    except Exception as error:  # it is the user's
+    except Exception as error:  # the function comes from the user
         raise ConfigurationError(f"ServiceIssuer.credentials can't be read: {error}") from error
 
 
@@ -72,7 +72,7 @@ def _options(issuer: ServiceIssuer) -> tuple[tuple[str, int | str], ...]:
 
 def _credentials(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.ChannelCredentials | None:
     if not issuer.target:
-        raise ConfigurationError("ServiceIssuer.target is empty and no channel was given")
+        raise ConfigurationError("ServiceIssuer.target is empty; set it or pass a channel")
     if tls is not None:
         return tls.for_grpc()
     if isinstance(issuer.credentials, grpc.ChannelCredentials):
@@ -81,7 +81,7 @@ def _credentials(issuer: ServiceIssuer, tls: TlsCredentials | None) -> grpc.Chan
 
 
 def _is_local(target: str) -> bool:
-    """Whether a gRPC target can't lead away from this machine."""
+    """Return whether a gRPC target can only lead to this machine."""
     scheme, colon, rest = target.partition(":")
     if scheme in {"unix", "unix-abstract"} and colon:
         return True

@@ -11,11 +11,11 @@ from token_service.clock import monotonic_clock
 
 
 class ValidatorClock(Protocol):
-    """Where a validator reads time. Both are called on every validation."""
+    """Source of time for a validator. Each validation calls both functions."""
 
     @property
     def now(self) -> Callable[[], float]:
-        """Wall-clock time in seconds since the Unix epoch, which `exp` and `nbf` are compared with."""
+        """Wall-clock time in seconds since the Unix epoch, compared with `exp` and `nbf`."""
         ...
 
     @property
@@ -26,7 +26,7 @@ class ValidatorClock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A moment by both clocks."""
+    """A moment on both clocks."""
 
     now: float
     elapsed: float

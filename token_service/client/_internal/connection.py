@@ -1,8 +1,8 @@
-"""The connection of a validator to the service: a channel, replaced when its credentials were.
+"""Connection of a validator to the token service: a channel that is replaced when its credentials change.
 
-gRPC keeps the credentials a channel was opened with. So where a call fails and `ServiceIssuer.credentials` have
-changed since, a new channel takes the place of the old one and the call is made again. The old one stays open
-until the calls on it have ended.
+gRPC keeps the credentials with which a channel was opened. When a call fails and `ServiceIssuer.credentials`
+have changed, a new channel replaces the old one and the call is repeated. The old channel stays open until its
+calls have ended.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from token_service.errors import (
 from token_service.wire import error_from_rpc
 
 _LOOK_INTERVAL: Final = 1.0
-"""Seconds between two looks at the credentials, however many calls fail."""
+"""Seconds between two reads of the credentials, independent of the number of failing calls."""
 
 
 class Stubs(NamedTuple):
-    """The calls that a validator makes, on one channel."""
+    """RPCs that a validator calls, on one channel."""
 
     StreamRevocations: Any
     ConfirmRevocations: Any
@@ -41,7 +41,7 @@ class Stubs(NamedTuple):
 
     @classmethod
     def of(cls, channel: Any) -> Stubs:
-        """Those of `channel`."""
+        """Create the stubs of `channel`."""
         from token_service.v1.key_service_pb2_grpc import KeyServiceStub
         from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
@@ -50,7 +50,7 @@ class Stubs(NamedTuple):
 
 
 class _Credentials:
-    """The credentials in use, and whether there are other ones by now. One thread or task at a time."""
+    """Credentials in use, and detection of their replacement. Not thread-safe."""
 
     def __init__(self, issuer: ServiceIssuer, contact: Contact) -> None:
         self.in_use: TlsCredentials | None = None
@@ -59,12 +59,12 @@ class _Credentials:
         self._looked = float("-inf")
 
     def begin(self) -> TlsCredentials | None:
-        """Read them. Raises `ConfigurationError`."""
+        """Read the first credentials. Raises `ConfigurationError`."""
         self.in_use = read_credentials(self._issuer)
         return self.in_use
 
     def look(self) -> TlsCredentials | None:
-        """Those to use from now on, if they have changed; not more often than once in `_LOOK_INTERVAL`."""
+        """Return the credentials if they have changed. Reads them at most once in `_LOOK_INTERVAL`."""
         now = monotonic()
         if self.in_use is None or now - self._looked < _LOOK_INTERVAL:
             return None
@@ -86,10 +86,10 @@ def _longest_call(issuer: ServiceIssuer) -> float:
 
 
 class Connection:
-    """For one event loop."""
+    """Connection for one event loop."""
 
     def __init__(self, issuer: ServiceIssuer, contact: Contact, given: grpc.aio.Channel | None) -> None:
-        """`given`: a channel to use as it is; it stays open."""
+        """Configure the connection. `given` is a channel to use unchanged; it stays open."""
         self.contact = contact
         self.stubs: Stubs
         self._issuer = issuer
@@ -100,7 +100,7 @@ class Connection:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Open the channel; connects when it is used. Raises `ConfigurationError`."""
+        """Open the channel. gRPC connects on first use. Raises `ConfigurationError`."""
         if self._given is not None:
             self.stubs = Stubs.of(self._given)
             return
@@ -109,7 +109,7 @@ class Connection:
         self.stubs = Stubs.of(self._channel)
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close every channel that this object opened."""
         for task in self._retiring:
             task.cancel()
         if self._retiring:
@@ -118,7 +118,10 @@ class Connection:
             await self._channel.close()
 
     async def call(self, method: str, request: Any, timeout: float) -> Any:
-        """What `method` answers. Raises `ServiceError` if the call fails, by new credentials as well."""
+        """Call `method` and return its response.
+
+        Raises `ServiceError` if the call fails, with new credentials as well.
+        """
         stubs = self.stubs
         try:
             try:
@@ -135,7 +138,10 @@ class Connection:
         return response
 
     async def renew(self, error: ServiceError, stubs: Stubs) -> bool:
-        """Whether a call of `stubs` that failed with `error` may go better on the channel that is there now."""
+        """Replace the channel if changed credentials may help a call of `stubs` that failed with `error`.
+
+        Returns whether to repeat the call on the current channel.
+        """
         if not _may_be_of_credentials(error) or self._given is not None:
             return False
         async with self._renewing:
@@ -161,10 +167,10 @@ class Connection:
 
 
 class SyncConnection:
-    """For threads."""
+    """Connection for threads."""
 
     def __init__(self, issuer: ServiceIssuer, contact: Contact, given: grpc.Channel | None) -> None:
-        """`given`: a channel to use as it is; it stays open."""
+        """Configure the connection. `given` is a channel to use unchanged; it stays open."""
         self.contact = contact
         self.stubs: Stubs
         self._issuer = issuer
@@ -176,7 +182,7 @@ class SyncConnection:
         self._retiring: dict[grpc.Channel, threading.Timer] = {}
 
     def open(self) -> None:
-        """As `Connection.open`."""
+        """Open the channel as `Connection.open` does."""
         if self._given is not None:
             self.stubs = Stubs.of(self._given)
             return
@@ -184,7 +190,7 @@ class SyncConnection:
         self.stubs = Stubs.of(self._channel)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close every channel that this object opened."""
         with self._renewing:
             self._closed = True
             retiring, self._retiring = self._retiring, {}
@@ -195,7 +201,7 @@ class SyncConnection:
             self._channel.close()
 
     def call(self, method: str, request: Any, timeout: float) -> Any:
-        """As `Connection.call`."""
+        """Call `method` as `Connection.call` does."""
         stubs = self.stubs
         try:
             try:
@@ -212,7 +218,7 @@ class SyncConnection:
         return response
 
     def renew(self, error: ServiceError, stubs: Stubs) -> bool:
-        """As `Connection.renew`."""
+        """Replace the channel as `Connection.renew` does."""
         if not _may_be_of_credentials(error) or self._given is not None:
             return False
         with self._renewing:

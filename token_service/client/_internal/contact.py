@@ -1,4 +1,4 @@
-"""How calls to the service go: what `status` shows of it, and what the log says."""
+"""Outcomes of calls to the token service, for `status` and the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_service.errors import (
 )
 
 WARN_INTERVAL: Final = 60.0
-"""Seconds between two warnings about the same thing."""
+"""Seconds between two warnings about the same subject."""
 
 _ADVICE: Final = (
     (
@@ -43,13 +43,13 @@ logger = logging.getLogger(__name__)
 
 
 class Contact:
-    """What came of the calls to the service. Any thread may report."""
+    """Record of the outcomes of calls to the token service. Any thread may report."""
 
     def __init__(
         self, issuer: ServiceIssuer, elapsed: Callable[[], float], follower_state: FollowerState
     ) -> None:
         self.streaming = False
-        """Whether the revocation stream is open and has brought something."""
+        """Whether the revocation stream is open and has delivered a message."""
         self.last_error: ServiceError | None = None
         self.failed_at = float("-inf")
         self._failing: dict[str, ServiceError] = {}
@@ -63,11 +63,11 @@ class Contact:
 
     @property
     def issuer_seen(self) -> str | None:
-        """The issuer of the last key set that the service sent."""
+        """Issuer in the last key set from the token service."""
         return self._follower_state.issuer_seen
 
     def answered(self, method: str) -> None:
-        """A call of `method` was answered, or its stream brought something."""
+        """Record that the token service answered a call of `method`, or sent a message on its stream."""
         self._answered = True
         if self._failing.pop(method, None) is not None and not self._failing:
             self._log(logging.INFO, "again", f"the token service at {self._target} answers again")
@@ -76,7 +76,7 @@ class Contact:
             self.warn("issuer", mismatch.message)
 
     def failed(self, method: str, error: ServiceError) -> None:
-        """A call of `method` failed. A stream that is only to be opened again has not."""
+        """Record a failed call of `method`. A stream that only has to be reopened does not count."""
         if isinstance(error, StreamEndedError | ShuttingDownError | InvalidRequestError):
             return
         self.last_error = error
@@ -90,7 +90,7 @@ class Contact:
         self.warn(reason, f"{what} ({reason}): {self._explained(error)}")
 
     def mismatch(self) -> ConfigurationError | None:
-        """What is wrong if the service has another issuer than the configured one."""
+        """Return an error if the token service has another issuer than the configured one."""
         seen, configured = self.issuer_seen, self._issuer.issuer
         if seen is None or seen == configured:
             return None
@@ -100,9 +100,9 @@ class Contact:
         )
 
     def cause(self) -> TokenServiceError | None:
-        """Why nothing is fresh or no key known; None if nothing is known to be wrong.
+        """Return why freshness or keys are missing, or None without a known problem.
 
-        The last call of each of the two kinds that this takes decides.
+        The last StreamRevocations and ConfirmRevocations calls decide.
         """
         mismatch = self.mismatch()
         error = self._failing.get("StreamRevocations") or self._failing.get("ConfirmRevocations")
@@ -113,7 +113,7 @@ class Contact:
         return error.with_traceback(None)
 
     def _explained(self, error: ServiceError) -> str:
-        """Its message, and what to do about it where that is known."""
+        """Return the message of the error, with advice for known causes."""
         advice = ""
         if isinstance(error, UnreachableError):
             advice = next((advice for words, advice in _ADVICE if words in error.message), "")
@@ -122,7 +122,7 @@ class Contact:
         return f"{error.message} ({advice})" if advice else error.message
 
     def warn(self, about: str, message: str) -> None:
-        """Log a warning, unless there was one about the same thing within the last minute."""
+        """Log a warning, at most one a minute about the same subject."""
         self._log(logging.WARNING, about, message)
 
     def _log(self, level: int, about: str, message: str) -> None:

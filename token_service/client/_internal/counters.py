@@ -1,4 +1,4 @@
-"""Numbers about a validator, for whatever metrics library there is."""
+"""Validator counters, for any metrics library."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 @dataclass(slots=True)
 class Counters:
-    """Counts since the validator was made. All only grow; read them at any time from any thread.
+    """Counts since the creation of the validator. They only grow; any thread may read them at any time.
 
-    Validations answered from the cache alone are not counted: counting would cost a tenth of them.
-    Where many threads validate at once a count may be missed, as no lock is taken for it.
+    Validations answered from the cache alone are not counted: counting would add a tenth to their cost.
+    Counting takes no lock, so concurrent threads may lose a count.
     """
 
     verified: int = 0
-    """Signatures verified: tokens seen for the first time."""
+    """Signatures verified, i.e. tokens that were not in the cache."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Tokens rejected, by `InvalidReason`."""
     unproven: int = 0
-    """Validations that found what is known not proven fresh."""
+    """Validations that found the replica not proven fresh."""
     accepted_stale: int = 0
     """Tokens accepted by `WhenStale.ACCEPT`."""
     rejected_stale: int = 0
@@ -30,7 +30,7 @@ class Counters:
     remote_failures: int = 0
     """`ValidateToken` calls that were not answered."""
     revocations: int = 0
-    """Entries applied from the stream, snapshots apart."""
+    """Entries applied from the stream, without snapshots."""
     resets: int = 0
     """Snapshots loaded."""
     streams: int = 0
@@ -42,18 +42,16 @@ class Counters:
     probe_failures: int = 0
     """Freshness probes not answered."""
     key_sets: int = 0
-    """Key sets taken over."""
+    """Key sets accepted."""
     key_sets_refused: int = 0
-    """Key sets without a usable key, of another issuer, or older than the current one; the current one
-    stayed.
-    """
+    """Key sets refused: without a usable key, of another issuer, or older than the current one, which stays."""
     key_refreshes: int = 0
-    """Key sets fetched because of an unknown `kid` or because it was time."""
+    """Key sets fetched because of an unknown `kid` or at the interval."""
     key_refresh_failures: int = 0
     """Key sets that could not be fetched."""
 
     def as_dict(self) -> dict[str, Any]:
-        """A copy: numbers, and for the two broken down by reason dictionaries of numbers."""
+        """Return a copy: numbers, and dictionaries of numbers for counters broken down by reason."""
         return {
             name: dict(value) if isinstance(value, Counter) else value
             for name in self.__slots__

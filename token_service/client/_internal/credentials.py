@@ -12,15 +12,16 @@ from token_service.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsCredentials:
-    """What one connection is made with, all of it PEM.
+    """Credentials of one connection, all in PEM.
 
-    Raises `ConfigurationError` if it can't be used, also while a key was replaced and its certificate not yet.
+    Raises `ConfigurationError` if they can't be used, e.g. while a key is replaced and its certificate is not
+    yet.
     """
 
     roots: bytes | None = None
-    """Authorities of the service's certificate. None: those of this system."""
+    """Certificate authorities trusted for the service's certificate. None: the authorities of the system."""
     certificate_chain: bytes | None = None
-    """The client certificate, followed by the authorities between it and a root. None: no client certificate."""
+    """The client certificate, followed by its intermediate authorities. None: no client certificate."""
     private_key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -42,23 +43,23 @@ class TlsCredentials:
         if self.certificate_chain is not None and self.private_key is not None:
             certificate = x509.load_pem_x509_certificates(self.certificate_chain)[0]
             if load_pem_private_key(self.private_key, None).public_key() != certificate.public_key():
-                raise ValueError("the private key is not the certificate's")
+                raise ValueError("the private key does not belong to the certificate")
 
     def for_grpc(self) -> grpc.ChannelCredentials:
-        """The same for a channel."""
+        """Return the credentials as gRPC channel credentials."""
         return grpc.ssl_channel_credentials(self.roots, self.private_key, self.certificate_chain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialFiles:
-    """Reads `TlsCredentials` from PEM files."""
+    """Function object that reads `TlsCredentials` from PEM files."""
 
     roots: Path | None = None
     certificate_chain: Path | None = None
     private_key: Path | None = None
 
     def __call__(self) -> TlsCredentials:
-        """What the files hold now. Raises `OSError` or `ConfigurationError`."""
+        """Read the files. Raises `OSError` or `ConfigurationError`."""
         return TlsCredentials(
             roots=_read(self.roots),
             certificate_chain=_read(self.certificate_chain),

@@ -1,4 +1,4 @@
-"""Why a token is accepted or not, for people."""
+"""Explanations for operators why a token is accepted or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT = 120
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: `ok` is None if it could not be made."""
+    """One check. `ok` is None if the validator could not make the check."""
 
     name: str
     ok: bool | None
@@ -32,11 +32,11 @@ class Check:
 class Explanation:
     """All checks of one token.
 
-    `str()` is a report of a line each; no line holds a part of the token that could be used as one.
+    `str()` returns a report with one line a check. No line contains a usable part of the token.
     """
 
     accepted: bool
-    """Whether it would be accepted by what is known here, without asking the service."""
+    """Whether local state accepts the token, without a call to the token service."""
     checks: tuple[Check, ...]
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Explanation:
 
 
 def explain(parts: Parts, token: str, audience: str | None, required_scopes: Collection[str]) -> Explanation:
-    """Make every check that can be made."""
+    """Make every check that local state allows."""
     checks: list[Check] = [_header(token)]
     verifier = parts.local.verifier
     claims: VerifiedClaims | None = None
@@ -98,9 +98,10 @@ def _header(token: str) -> Check:
 
 
 def _revoked_and_fresh(parts: Parts, state: IssuerState, claims: VerifiedClaims) -> tuple[Check, Check]:
-    """Look into the set and at its freshness, as `LocalValidator.check` does.
+    """Check revocation and freshness as `LocalValidator.check` does.
 
-    Both are of one version of the set: a proof that came after the look-up says nothing about it.
+    Both results are of one version of the set: a proof that arrives after the look-up says nothing about the
+    look-up.
     """
     feed = state.feed
     while True:

@@ -1,8 +1,8 @@
-"""Validators in a process that is forked after they were started.
+"""Validators in a process that forks after their start.
 
-The threads, tasks and connections that keep a validator up to date stay in the parent, and gRPC makes no promise
-for a child of a process that uses it. So the copy in the child refuses every token from the moment it exists:
-what RevokeToken waited for is the parent's, and the child would know nothing of it.
+The threads, tasks and connections that update a validator stay in the parent, and gRPC does not support a child
+of a process that uses it. The copy in the child therefore refuses every token from the start: RevokeToken waits
+for the parent's replica only, and the child would not receive the revocation.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from token_service.errors import ValidatorForkedError
 
 
 class Forkable(Protocol):
-    """What has been started."""
+    """Started object that must be told about a fork."""
 
     def abandon(self) -> None:
-        """Refuse everything from now on. Called in the child; touches nothing that was started."""
+        """Refuse every token from now on. Called in the child; does not touch started threads or channels."""
         ...
 
 
@@ -27,17 +27,17 @@ _started: Final[WeakSet[Forkable]] = WeakSet()
 
 
 def started(what: Forkable) -> None:
-    """Tell `what` if this process is forked, until it has `ended`."""
+    """Register `what` for forks of this process, until `ended`."""
     _started.add(what)
 
 
 def ended(what: Forkable) -> None:
-    """The opposite of `started`."""
+    """Unregister `what`."""
     _started.discard(what)
 
 
 def refuse(token: str, audience: str | None, required_scopes: Collection[str]) -> NoReturn:
-    """Take the place of `LocalValidator.check` in the child."""
+    """Replace `LocalValidator.check` in the child and raise."""
     del token, audience, required_scopes
     raise ValidatorForkedError
 

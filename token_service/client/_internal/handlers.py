@@ -1,4 +1,4 @@
-"""gRPC method handlers with something around their behavior, whichever of the four kinds they are."""
+"""Wrappers for gRPC method handlers of all four kinds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grpc
 def preceded_by(
     first: Callable[[grpc.ServicerContext], None], handler: grpc.RpcMethodHandler[Any, Any]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """The handler of a `grpc.server` that does `first` in the thread it runs in."""
+    """Return a `grpc.server` handler that calls `first` in its thread before its behavior."""
 
     def wrap(behavior: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(behavior)
@@ -28,9 +28,9 @@ def preceded_by(
 
 
 def in_context_of_call(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-    """The handler of a `grpc.aio.server`, with the context variables of the task that calls this.
+    """Return a `grpc.aio.server` handler that runs in the context variables of the calling task.
 
-    gRPC runs plain functions in threads, which have none of them.
+    gRPC runs plain functions in threads, which have none of these variables.
     """
     if _is_async(getattr(handler, _kind(handler))):
         return handler
@@ -63,7 +63,7 @@ def in_context_of_call(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMeth
 
 
 def _is_async(behavior: Any) -> bool:
-    """As gRPC decides it."""
+    """Return whether gRPC treats the behavior as asynchronous."""
     return inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)
 
 

@@ -1,4 +1,4 @@
-"""GET by the standard library, bounded in time and size."""
+"""HTTP GET by the standard library, bounded in time and size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from token_service.client._internal.keys import MAX_JWKS_BYTES
 
 
 def fetch_over_http(url: str, timeout: float) -> bytes:
-    """The body of a GET, cut off behind `MAX_JWKS_BYTES`.
+    """Return the body of a GET, cut off after `MAX_JWKS_BYTES`.
 
-    Raises `OSError` or `ValueError`; `TimeoutError` if the answer is not complete after `timeout` seconds,
-    however it is spread over them. Looking up the host name is in the hands of the system and has its limits.
-    Follows no redirect: the server of the issuer's URL may not appoint another to answer for it.
+    Raises `OSError` or `ValueError`; `TimeoutError` if the response is not complete after `timeout` seconds in
+    total. The system's limits apply to the look-up of the host name. Follows no redirect: the server of the
+    issuer's URL may not delegate to another server.
     """
     if not url.startswith(("https://", "http://")):
         raise ValueError("not an HTTP URL")
@@ -37,7 +37,7 @@ def fetch_over_http(url: str, timeout: float) -> bytes:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Leaves a redirect to be the error that every status but a good one is."""
+    """Handler that turns a redirect into an HTTP error."""
 
     def _refuse(self, *_: object) -> None:
         return None
@@ -64,7 +64,7 @@ class _Https(HTTPSHandler):
 
 
 def _connection(kind: type[HTTPConnection], deadline: float) -> Any:
-    """Make connections of this kind that read until the deadline only."""
+    """Return a factory of connections that read until the deadline only."""
 
     def connect(host: str, **options: Any) -> HTTPConnection:
         connection = kind(host, **options)
@@ -80,9 +80,9 @@ def _connection(kind: type[HTTPConnection], deadline: float) -> Any:
 
 
 class _UntilDeadline(io.RawIOBase):
-    """The stream of a socket whose every read has only the time left that all of them have together.
+    """Socket stream whose reads share one deadline.
 
-    The timeout of a socket is for one read: a server that sends a byte now and then would never exceed it.
+    A socket timeout covers one read: a server that sends a byte now and then would never exceed it.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the key set of a foreign issuer, for both validators."""
+"""Key set of a foreign issuer, for both validators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from token_service.client.config import ForeignIssuer
 logger = logging.getLogger(__name__)
 
 _MAX_RUNNING: Final = 4
-"""Threads of one issuer's fetches. More than one is busy only if a fetch outlives its timeout."""
+"""Fetch threads of one issuer at most. More than one is busy only if a fetch outlives its timeout."""
 _MAX_CAUSE: Final = 300
 
 
@@ -26,14 +26,14 @@ class UnusableKeySetError(ValueError):
 
 
 class Fetch:
-    """A fetch that callers may wait for until its deadline."""
+    """A fetch that callers await until its deadline."""
 
     __slots__ = ("_deadline", "done", "ended")
 
     def __init__(self, timeout: float) -> None:
         self.ended = False
         self.done: Future[bool] = Future()
-        """Whether a good key set was fetched."""
+        """Whether the fetch returned a usable key set."""
         self.done.set_running_or_notify_cancel()  # a caller that is cancelled leaves the others their result
         self._deadline = time.monotonic() + timeout
 
@@ -44,11 +44,11 @@ class Fetch:
 
 
 class KeySource:
-    """The HTTP key set of one foreign issuer: fetched again and again, replaced only by a good one.
+    """HTTP key set of one foreign issuer. Only a usable key set replaces the current one.
 
-    A fetch runs in a thread of its own and callers join the one that is under way. Whatever the fetch does,
-    they wait no longer than `ForeignIssuer.timeout` or until `close`: a caller whose time is up calls
-    `give_up`. Any thread may use it; nothing here waits.
+    A fetch runs in its own thread, and callers join a fetch in progress. A caller waits at most
+    `ForeignIssuer.timeout`, or until `close`; then it calls `give_up`. Any thread may call the methods; none of
+    them waits.
     """
 
     def __init__(self, issuer: ForeignIssuer, parts: Parts) -> None:
@@ -69,18 +69,18 @@ class KeySource:
 
     @property
     def answers(self) -> bool:
-        """Whether the issuer answered with a good key set when it was asked last."""
+        """Whether the last fetch returned a usable key set."""
         return self._answered and not self._closed
 
     def open(self) -> None:
-        """Allow fetches, which they are until the first `close`."""
+        """Allow fetches after `close`."""
         with self._lock:
             self._closed = False
 
     def close(self) -> None:
-        """Release everybody who waits for a fetch, and begin no other.
+        """Release all waiting callers and refuse further fetches.
 
-        A fetch that is under way ends by itself later; its result is dropped.
+        A fetch in progress ends later by itself; its result is dropped.
         """
         with self._lock:
             self._closed = True
@@ -90,13 +90,13 @@ class KeySource:
                 fetch.done.set_result(False)
 
     def begin(self) -> Fetch:
-        """Begin to fetch the key set, or join the fetch that is under way."""
+        """Begin a fetch, or join the fetch in progress."""
         fetch = self._begin(lambda: True)
         assert fetch is not None
         return fetch
 
     def begin_for_unknown_key(self) -> Fetch | None:
-        """As `begin`; None if the last fetch for this reason is too short a time ago to begin another."""
+        """Begin or join a fetch; return None if the last fetch for this reason is too recent to begin another."""
         return self._begin(self._limit.allows)
 
     def give_up(self, fetch: Fetch) -> None:
@@ -126,7 +126,7 @@ class KeySource:
             return fetch
         try:
             threading.Thread(target=self._run, args=(fetch,), name="fetch-keys", daemon=True).start()
-        except RuntimeError as error:  # no thread can be had
+        except RuntimeError as error:  # the system has no more threads
             self._returned()
             self._fail(fetch, error)
         return fetch
@@ -178,17 +178,17 @@ class KeySource:
         if cause != self._reported:  # once, not at every attempt
             self._reported = cause
             logger.warning(
-                "fetching the key set of %s failed: %s; the last good one is kept, and tokens with a key that is"
-                " not in it can't be judged until a fetch succeeds",
+                "fetching the key set of %s failed: %s; the current key set stays, and tokens with other keys can't be"
+                " validated until a fetch succeeds",
                 self._issuer.issuer,
                 cause,
             )
         fetch.done.set_result(False)
 
     def _end(self, fetch: Fetch, *, good: bool) -> bool:
-        """Decide the result of a fetch; False if that was done before.
+        """Set the result of a fetch; return False if it was already set.
 
-        Those who wait get it afterwards, when it is counted and logged: not here, where the lock is held.
+        Waiting callers get the result after it is counted and logged, outside of the lock.
         """
         with self._lock:
             if fetch.ended:
@@ -205,7 +205,7 @@ class KeySource:
 
 
 def _cause_of(error: BaseException) -> str:
-    """The error in one line. It may hold whatever a server sent, so it is escaped and shortened."""
+    """Format the error in one line. The text may come from a server, so it is escaped and shortened."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # an error of a fetch given by the caller may be anything

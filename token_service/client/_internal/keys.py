@@ -1,4 +1,4 @@
-"""Reads key sets (RFC 7517)."""
+"""Parsing of key sets (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def parse_jwks(data: bytes) -> list[dict[str, Any]]:
-    """The keys of a JWK set.
+    """Return the keys of a JWK set.
 
-    Raises `ValueError` for anything else, one that is too large and one without keys.
+    Raises `ValueError` for other data, for a set that is too large and for a set without keys.
     """
     if len(data) > MAX_JWKS_BYTES:
         raise ValueError("the key set is too large")
@@ -28,9 +28,9 @@ def parse_jwks(data: bytes) -> list[dict[str, Any]]:
 
 
 def log_refused_keys(issuer: str, key_set: KeySet) -> None:
-    """Say which keys of a new key set are not used.
+    """Log the refused keys of a new key set.
 
-    That a key is for something else is no news to an operator; that one is too weak is.
+    A weak key is a warning. A key for another purpose is only information.
     """
     for key in key_set.refused:
         level = logging.WARNING if key.weak else logging.INFO

@@ -1,1 +1,1 @@
-"""The validator's copy of the revocations, and what keeps it up to date."""
+"""The validator's replica of the revocations, and the tasks that keep it up to date."""
