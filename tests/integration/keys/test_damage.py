@@ -48,8 +48,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
-        (["DELETE FROM signing_keys"], "there are no signing keys; restore their table from a backup"),
-        (["DELETE FROM mac_keys"], "there are no MAC keys; restore their table from a backup"),
+        (["DELETE FROM signing_keys"], "it has no signing keys; restore their table from a backup"),
+        (["DELETE FROM mac_keys"], "it has no MAC keys; restore their table from a backup"),
         (["UPDATE signing_keys SET private_key = zeroblob(50)"], "a key in the database is not wrapped in a format"),
         (["UPDATE signing_keys SET public_key = x'00'"], "the public key of signing key"),
         (["UPDATE signing_keys SET state = 'x'"], "a row of signing_keys or mac_keys can't be read; restore"),
@@ -78,7 +78,7 @@ def test_a_start_is_refused_and_says_what_to_do(
     ("damage", "message"),
     [
         ("UPDATE signing_keys SET public_key = x'00' WHERE state = 'prepared'", "the public key of signing key"),
-        ("DELETE FROM signing_keys", "there are no signing keys; restore their table from a backup"),
+        ("DELETE FROM signing_keys", "it has no signing keys; restore their table from a backup"),
     ],
 )  # fmt: skip
 async def test_damage_while_running(start_service: StartService, damage: str, message: str) -> None:
@@ -107,7 +107,7 @@ async def test_damage_while_running(start_service: StartService, damage: str, me
         await eventually(lambda: _rotated(operator, before))
         assert not await api.why(issued.access_token)
         assert all(each.keys for each in follower.key_sets)
-    assert node.log_text().count("the keys stay as they were") == 1
+    assert node.log_text().count("the stored keys can't be used, the last good ones stay in use") == 1
     assert node.log_text().count(message) == 1
 
 
@@ -124,11 +124,15 @@ async def test_a_node_that_lacks_the_new_key_encryption_key(start_service: Start
         issued = await api.issue()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
         assert await operator.run("rewrap") == "4 keys were encrypted anew"
-        await eventually(lambda: "the keys stay as they were" in node.log_text())
+        await eventually(
+            lambda: "the stored keys can't be used, the last good ones stay in use" in node.log_text()
+        )
         for _ in range(5):
             assert not await api.why((await api.issue()).access_token)
         assert (
-            node.log_text().count("the keys stay as they were: the keys in the database are encrypted with")
+            node.log_text().count(
+                "the stored keys can't be used, the last good ones stay in use: the keys in the database are encrypted with"
+            )
             == 1
         )
         node.terminate()

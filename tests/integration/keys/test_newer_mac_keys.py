@@ -62,7 +62,9 @@ async def test_it_asks_to_come_again_and_ends_no_session(tmp_path: Path) -> None
             before = await here.issue(token_types=[REFRESH, SESSION])
             await Operator(both).run("rewrap")
             await add_mac_keys(url, new, 2)
-            await eventually(lambda: "the keys stay as they were" in stuck.log_text())
+            await eventually(
+                lambda: "the stored keys can't be used, the last good ones stay in use" in stuck.log_text()
+            )
 
             async def newer() -> bool:
                 made = await there.issue(token_types=[REFRESH])

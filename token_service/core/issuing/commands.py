@@ -1,7 +1,6 @@
-"""What is asked of the issuer, and what it answers.
+"""Requests and responses of issuing and refreshing.
 
-These are made for each call, so they are structs of msgspec, which takes a fifth of a dataclass's time to
-make one.
+They are created for each call, so they are msgspec structs, which take a fifth of the time of a dataclass.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ DEFAULT_KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
 class ClientContext(msgspec.Struct, frozen=True):
-    """Where the end user's request came from, for the audit log."""
+    """Origin of the end user's request, for the audit log."""
 
     ip_address: str = ""
     user_agent: str = ""
@@ -28,7 +27,7 @@ _NOWHERE: Final = ClientContext()
 
 
 class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """Issue tokens. Spans in seconds; None: the policy's."""
+    """A request to issue tokens. Lifetimes are in seconds; None: the policy's."""
 
     subject: str
     client_id: str
@@ -47,7 +46,7 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """Exchange a refresh token. Empty scopes and audience: the session's."""
+    """A request to exchange a refresh token. Empty scopes and audience: the session's."""
 
     refresh_token: str
     client_id: str
@@ -61,7 +60,7 @@ class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuedTokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens for a client. Empty texts and None stand for what was not issued. Times are NumericDates."""
+    """Tokens for a client. An empty text or None marks a token that was not issued. Times are NumericDates."""
 
     access_token: str = ""
     token_type: str = ""

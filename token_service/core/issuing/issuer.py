@@ -1,4 +1,4 @@
-"""IssueToken: tokens for a subject, through a client."""
+"""IssueToken: issues tokens for a subject through a client."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _REQUESTED = (
     "access_token_ttl",
     "with_id_token",
 )
-"""What a session keeps of the request that made it, besides its lifetime."""
+"""Fields that a session keeps from the request that created it, besides its lifetime."""
 
 
 class Issuer:
-    """Issues tokens. What needs no session costs no database access."""
+    """Issues tokens. A request without a session costs no database access."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Issuer:
         self._audit = audit
 
     async def issue(self, caller: Caller, command: IssueCommand, now: float) -> IssuedTokens:
-        """Issue what the command asks for.
+        """Issue the tokens that the command names.
 
-        A session is made if a refresh or a session token is; its row is durable before this returns. Raises
+        A refresh or session token creates a session, whose row is durable before this returns. Raises
         `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
         `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
@@ -107,7 +107,7 @@ class Issuer:
         with_id_token = TokenKind.ID in command.kinds
         self._minter.require_fit(grant, with_id_token=with_id_token, nonce=command.nonce)
         if with_id_token or TokenKind.ACCESS in command.kinds:
-            # A missing key must fail the call before there is a session nobody knows of.
+            # A missing key must fail the call before it creates a session that the client never learns of.
             await self._keyring.ready()
         session: Session | None = None
         refresh_token = session_token = ""
@@ -154,7 +154,7 @@ class Issuer:
     async def _open_session(
         self, command: IssueCommand, policy: Policy, audience: tuple[str, ...], now: float
     ) -> tuple[Session, str, str]:
-        """The session's row, its refresh token and its session token."""
+        """Create a session; return its row, its refresh token and its session token."""
         keys = self._keyring.mac_keys
         session_id = UUID(bytes=self._entropy(16), version=4)
         opaque = {
@@ -195,7 +195,7 @@ class Issuer:
     def _repeat(
         self, command: IssueCommand, wanted: Session, session: Session, keys: MacKeys, now: float
     ) -> dict[TokenKind, OpaqueToken]:
-        """The tokens of the session an earlier call with this request_id made."""
+        """Return the tokens of the session that an earlier call with this request_id created."""
         if not all(getattr(wanted, name) == getattr(session, name) for name in _REQUESTED):
             raise RequestIdReusedError
         if abs(_lifetime(wanted) - _lifetime(session)) > 0.001:  # stores keep microseconds
@@ -225,7 +225,7 @@ class Issuer:
 
 
 def access_token_ttl(policy: Policy, asked: float | None) -> int:
-    """Seconds an access token lives: what was asked for, but never longer than the policy says."""
+    """Return the lifetime of an access token in seconds: the requested one, limited by the policy."""
     return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
 
 
@@ -233,13 +233,13 @@ def _lifetime(session: Session) -> float:
     return session.absolute_expire_time - session.create_time
 
 
-@cache  # of the fifteen combinations there are
+@cache  # at most fifteen combinations
 def _names(kinds: frozenset[TokenKind]) -> tuple[str, ...]:
     return tuple(sorted(kind.name for kind in kinds))
 
 
 def token_type(confirmation: Confirmation) -> str:
-    """How an access token is presented."""
+    """Return the type of an access token: how a client presents it."""
     return "DPoP" if confirmation.jkt else "Bearer"
 
 
@@ -260,7 +260,7 @@ def _check(command: IssueCommand) -> None:
         ("access_token_ttl", command.access_token_ttl),
         ("refresh_token_ttl", command.refresh_token_ttl),
     ):
-        if span is not None and not span >= 1:  # NaN is not either
+        if span is not None and not span >= 1:  # `not >=` also catches NaN
             checks.add(field, "is shorter than a second")
     context = command.auth_context
     if context is not None:

@@ -1,4 +1,4 @@
-"""Makes the JWTs: access tokens (RFC 9068) and ID tokens (OpenID Connect Core 1.0, section 2)."""
+"""Makes JWTs: access tokens (RFC 9068) and ID tokens (OpenID Connect Core 1.0, section 2)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,17 @@ from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
 _TOKEN_ID_BYTES: Final = 16
 _WIDEST_ID: Final = "x" * 36
-"""As wide as the id of a session, which is wider than that of a token."""
+"""A placeholder as long as a session id, which is longer than a token id."""
 _MAX_PAYLOAD_BYTES: Final = 10_900
-"""Leaves room in `MAX_TOKEN_BYTES` for base64, a header, the sequence and the session to come, and the
-signature of an RSA key of 8192 bits.
+"""Payload limit that leaves room in `MAX_TOKEN_BYTES` for base64, a header, the `rev` and `sid` added later,
+and the signature of an RSA key of 8192 bits.
 """
 _SHORT: Final = 1000
-"""Characters of audience and scopes that fit in any case, beside the longest values of what else is not a
-custom claim.
-"""
+"""Characters of audience and scopes that always fit if all other claims except custom ones have maximal length."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tokens of one issue or refresh say."""
+    """The content of the tokens of one issue or refresh."""
 
     subject: str
     client_id: str
@@ -39,7 +37,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     session_id: str
     revision: int
-    """The head of the revocation log the issuer had seen."""
+    """The head of the revocation log that the issuer had seen."""
     auth_context: AuthContext | None
     confirmation: Confirmation
     custom_claims: Mapping[str, Any]
@@ -57,7 +55,7 @@ class MintedToken(msgspec.Struct, frozen=True):
 
 
 class Minter:
-    """Signs with whatever key is active."""
+    """Signs tokens with the key that is active."""
 
     def __init__(self, issuer: str, keyring: Keyring, entropy: Entropy) -> None:
         self._issuer = issuer
@@ -66,7 +64,7 @@ class Minter:
         self._headers: dict[tuple[str, str], bytes] = {}
 
     async def access_token(self, grant: Grant, now: float, ttl: int) -> MintedToken:
-        """An access token that lives `ttl` seconds from `now`."""
+        """Make an access token that lives `ttl` seconds from `now`."""
         token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
         claims = self._access_claims(grant, token_id, int(now), ttl)
         return MintedToken(await self._sign("at+jwt", claims), token_id, claims["exp"])
@@ -74,13 +72,13 @@ class Minter:
     async def id_token(
         self, grant: Grant, now: float, ttl: int, *, nonce: str, access_token: str
     ) -> MintedToken:
-        """An ID token for the client, bound to the access token it comes with by `at_hash`."""
+        """Make an ID token for the client; `at_hash` binds it to the access token of the same response."""
         token_id = base64url.encode(self._entropy(_TOKEN_ID_BYTES))
         claims = self._id_claims(grant, token_id, int(now), ttl, nonce, access_token)
         return MintedToken(await self._sign("JWT", claims), token_id, claims["exp"])
 
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
-        """Raise `InvalidRequestError` if tokens of this grant would be longer than any validator takes."""
+        """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept."""
         if not grant.custom_claims and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT:
             return
         payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
@@ -95,7 +93,7 @@ class Minter:
             )
 
     def _access_claims(self, grant: Grant, token_id: str, issued: int, ttl: int) -> dict[str, Any]:
-        # In the order that `VerifiedClaims` are read from fastest.
+        # `VerifiedClaims` are read fastest in this order.
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": grant.subject,
@@ -176,9 +174,9 @@ def _confirm(claims: dict[str, Any], confirmation: Confirmation) -> None:
 
 
 def _left_half_hash(token: str, algorithm: Algorithm) -> str:
-    """`at_hash` (OpenID Connect Core 1.0, section 3.1.3.6): the left half of the hash the signature uses.
+    """Return `at_hash` (OpenID Connect Core 1.0, section 3.1.3.6): the left half of the signature's hash.
 
-    Ed25519 uses SHA-512 inside.
+    Ed25519 uses SHA-512 internally.
     """
     digest = hashlib.sha512 if algorithm is Algorithm.EDDSA else hashlib.sha256
     value = digest(token.encode()).digest()

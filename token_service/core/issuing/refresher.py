@@ -1,18 +1,18 @@
-"""RefreshToken: the next tokens of a session.
+"""RefreshToken: exchanges a refresh token for the next tokens of its session.
 
-Invariants, whatever the load, the number of nodes and the point of a crash:
-- at most one live successor: one compare-and-set statement decides every race;
-- a retry inside the grace period gets the very same successor, as long as nobody has used it;
-- an authentic token of an older generation, or one whose grace is over, revokes its family;
+Invariants at any load, number of nodes and point of a crash:
+- at most one live successor exists: one compare-and-set statement decides every race;
+- a retry inside the grace period gets the same successor, as long as the successor is unused;
+- an authentic token of an older generation, or one after its grace period, revokes its family;
 - a token that is not authentic, or that comes from the wrong client or device, revokes nothing;
-- no token is handed out for a session that was revoked before the statement that accepts the refresh token;
-- where signing can fail, all is signed before that statement, so that a failure uses nothing up: the refresh
-  token stays as good as if the call had not been made, however long nothing can be signed.
+- no token is returned for a session that was revoked before the statement that accepts the refresh token;
+- if signing can fail, all tokens are signed before that statement. A failed call leaves the refresh token
+  usable, for as long as signing fails.
 
-What is signed first is of the session as it was read before. Nothing it says of that ever changes, but for
-`rev`, the place in the log. It is handed out only if the accepting statement then finds the session live, so
-what was revoked in between did not hit it; and what is revoked later hits it with either `rev`, for its
-sequence is above both.
+Tokens signed first describe the session as read before the statement. Of their claims about the session only
+`rev`, the place in the log, can differ afterward. They are returned only if the accepting statement finds the
+session live, so no revocation in between matched it. A later revocation matches both values of `rev`, because
+its sequence is above both.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ from token_service.tokens.opaque_token import (
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
 _MAX_ATTEMPTS: Final = 8
-"""How often a call looks again when others changed the row between two of its statements."""
+"""Attempts of a call when other calls change the row between two of its statements."""
 
 
 class Refresher:
-    """Rotates refresh tokens and issues what comes with them."""
+    """Rotates refresh tokens and issues the access and ID tokens of the response."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Refresher:
         *,
         signing_may_fail: bool = False,
     ) -> None:
-        """`signing_may_fail`: keys may live where they can be away, now or at any time later.
+        """`signing_may_fail`: private keys may be, now or later, in a module that can be unavailable.
 
-        Signing first costs one more read.
+        Signing before the exchange costs one more read.
         """
         self._sessions = sessions
         self._minter = minter
@@ -105,8 +105,7 @@ class Refresher:
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
-        # Stores keep whole microseconds. Their statements and what is concluded from a row here must not
-        # differ about a moment.
+        # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
         # A missing key must fail the call before the token is used up.
         await self._keyring.ready()
@@ -119,8 +118,8 @@ class Refresher:
         policy = self._policies.of(command.client_id)
         signed: tuple[MintedToken, str] | None = None
         if command.scopes or command.audience or self._signing_may_fail:
-            # The token first: one that was used before ends its family, whatever else the request asks for. What a
-            # session may be narrowed to never changes, so looking before rotating races with nothing.
+            # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
+            # scopes and audience of a session never change, so reading them before the rotation is no race.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(command, presented, before, policy, now)
             _narrow(command, before)
@@ -133,7 +132,7 @@ class Refresher:
     async def _exchange(
         self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
     ) -> tuple[Session, OpaqueToken]:
-        """The session's row and its current refresh token, after the presented one was accepted."""
+        """Accept the presented token; return the session's row and its current refresh token."""
         for _ in range(_MAX_ATTEMPTS):
             if policy.rotate:
                 accepted = await self._rotate(command, presented, policy, now)
@@ -155,7 +154,7 @@ class Refresher:
         policy: Policy,
         now: float,
     ) -> Session:
-        """The row, if a token may be accepted by it. Raises why not, after doing what follows from that."""
+        """Return the row if the token is acceptable; otherwise raise why not. A reused token revokes its family."""
         failure = self._diagnose(command, presented, session, policy, now)
         if isinstance(failure, RefreshTokenReusedError) and session is not None:
             await self._punish(command, presented, session, policy, now)
@@ -205,7 +204,7 @@ class Refresher:
     async def _retry(
         self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
     ) -> tuple[Session, OpaqueToken] | None:
-        """The successor once more, for a race or a lost answer."""
+        """Return the same successor again, after a race or a lost response."""
         session = await self._sessions.retry(
             Retry(
                 session_id=presented.session_id,
@@ -233,7 +232,7 @@ class Refresher:
         policy: Policy,
         now: float,
     ) -> ServiceError | None:
-        """Why a token is not accepted by the row as it is now; None: it should be, unless the row changes."""
+        """Return why the current row does not accept the token; None: it does, unless the row changes."""
         if session is None:
             return RefreshTokenInvalidError()
         if session.client_id != command.client_id:
@@ -248,11 +247,11 @@ class Refresher:
         if state is SessionState.IDLE:
             return SessionIdleError()
         if presented.generation > session.generation:
-            return RefreshTokenInvalidError()  # of a future this database never had, e.g. before a restore
+            return RefreshTokenInvalidError()  # issued in a history that a restore of the database removed
         if presented.generation == session.generation:
             return None if presented.secret_hash == session.refresh_hash else RefreshTokenInvalidError()
         in_grace = session.rotate_time > now - policy.grace_period
-        # Who was told to come back later must not be taken for a thief then.
+        # A client that was told to retry later must not count as a thief when it does.
         refused = 0 < policy.max_retries <= session.retries
         if presented.generation + 1 == session.generation and (in_grace or refused):
             if presented.secret_hash != session.previous_hash:
@@ -265,7 +264,7 @@ class Refresher:
     async def _punish(
         self, command: RefreshCommand, presented: OpaqueToken, session: Session, policy: Policy, now: float
     ) -> None:
-        """Revoke the family, in one transaction with its entry in the log."""
+        """Revoke the family and append its log entry in one transaction."""
         drafts = [self._draft(RevocationTarget.SESSION, str(session.id), now)]
         if policy.reuse_response is ReuseResponse.SUBJECT:
             drafts.append(self._draft(RevocationTarget.SUBJECT, session.subject, now))
@@ -289,7 +288,7 @@ class Refresher:
     async def _sign(
         self, command: RefreshCommand, session: Session, policy: Policy, now: float
     ) -> tuple[MintedToken, str]:
-        """The access token, and the ID token where there is one."""
+        """Sign the access token, and the ID token if the session has one."""
         grant = Grant(
             subject=session.subject,
             client_id=session.client_id,

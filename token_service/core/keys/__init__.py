@@ -1,1 +1,1 @@
-"""Keys: their life, who changes them, and what is signed and read with them."""
+"""Keys: their lifecycle, their changes, and their use for signing and reading tokens."""

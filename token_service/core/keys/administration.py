@@ -44,7 +44,9 @@ class SigningKeys:
             try:
                 after = _parse_position(page_token)
             except ValueError:
-                checks.add("page_token", "is not one this service gave")
+                checks.add(
+                    "page_token", "was not issued by the token service; list again from the first page"
+                )
         checks.done()
         size = page_size or DEFAULT_PAGE
         keys = [key for key in self._keyring.signing_keys() if after is None or _position(key) < after]
@@ -54,7 +56,7 @@ class SigningKeys:
     async def prepare(self, caller: Caller, algorithm: str, rsa_bits: int) -> StoredSigningKey:
         """Make a key and publish it. An empty algorithm and 0 bits stand for the configured ones.
 
-        Raises `InvalidRequestError` and what `KeyManager.prepare` raises.
+        Raises `InvalidRequestError` and the errors of `KeyManager.prepare`.
         """
         admit(caller, UseCase.PREPARE_SIGNING_KEY)
         checks = Checks()
@@ -66,12 +68,12 @@ class SigningKeys:
         return await self._key_manager.prepare(Algorithm(algorithm) if algorithm else None, rsa_bits or None)
 
     async def activate(self, caller: Caller, key_id: str, *, force: bool) -> StoredSigningKey:
-        """Let a prepared key sign. Raises `InvalidRequestError` and what `KeyManager.activate` raises."""
+        """Let a prepared key sign. Raises `InvalidRequestError` and the errors of `KeyManager.activate`."""
         admit(caller, UseCase.ACTIVATE_SIGNING_KEY)
         return await self._key_manager.activate(_checked(key_id), force=force)
 
     async def retire(self, caller: Caller, key_id: str) -> StoredSigningKey:
-        """Stop a key from signing. Raises `InvalidRequestError` and what `KeyManager.retire` raises."""
+        """Stop a key from signing. Raises `InvalidRequestError` and the errors of `KeyManager.retire`."""
         admit(caller, UseCase.RETIRE_SIGNING_KEY)
         return await self._key_manager.retire(_checked(key_id))
 
@@ -84,7 +86,7 @@ def _checked(key_id: str) -> str:
 
 
 def _position(key: StoredSigningKey) -> tuple[int, str]:
-    """The place of a key in the list, in descending order. A page continues there even if the key is deleted."""
+    """Return the place of a key in the descending list. A page continues there even if the key is deleted."""
     return round(key.create_time * 1_000_000), key.key_id
 
 

@@ -1,4 +1,4 @@
-"""Whether a key is known widely enough to sign: validators must have it before its first token arrives."""
+"""Announcement of a key before it signs: subscribers must have the key before its first token arrives."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Announcement:
         self._rules = rules
 
     async def revision_known_to_all(self) -> int | None:
-        """Return the lowest revision of the keys that the connected subscribers have confirmed; None: none is connected."""
+        """Return the lowest key revision that a connected subscriber has confirmed; None without subscribers."""
         connected, revision = await self._subscribers.key_revision_of_all()
         return revision if connected else None
 
     def require(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:
         """Raise `KeyNotAnnouncedError` unless all subscribers have confirmed a key or its announce time has passed.
 
-        `known`: what `revision_known_to_all` returned.
+        `known` is the result of `revision_known_to_all`.
         """
         if known is not None and known >= stored.revision:
             return
@@ -41,9 +41,9 @@ class Announcement:
             )
 
     async def allows_scheduled(self, key_id: str, stored: StoredKeys) -> bool:
-        """Whether a scheduled activation may happen now.
+        """Tell whether a scheduled activation may happen now.
 
-        It waits for the confirmations of the connected subscribers, for another announce time at most, unless
+        It waits for the confirmations of the connected subscribers, for one more announce time at most, unless
         no other key can sign.
         """
         if not can_sign(stored.signing_keys):

@@ -1,4 +1,4 @@
-"""Encryption of keys by keys."""
+"""Encryption of keys with a key-encryption key."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from token_service.tokens.secret import Secret
 
 
 class KeyWrap(Protocol):
-    """Wraps private keys for rest."""
+    """Encrypts private keys for storage."""
 
     key_id: str
 
     def wrap(self, plaintext: Secret, context: bytes) -> bytes:
-        """Encrypt, bound to `context`."""
+        """Encrypt a key and bind it to `context`."""
         ...
 
     def unwrap(self, wrapped: bytes, context: bytes, wrapping_key_id: str) -> Secret:
-        """Decrypt.
+        """Decrypt a key.
 
-        Raises `ConfigurationError` if no such key-encryption key is configured, or the text or its context is
-        not authentic.
+        Raises `ConfigurationError` if the key-encryption key is not configured, or if the ciphertext or its
+        context is not authentic.
         """
         ...

@@ -1,8 +1,8 @@
-"""The keys of this node: which one signs, which ones verify, which ones make opaque tokens.
+"""The keyring: this node's keys that sign, that verify, and that make opaque tokens.
 
-The key store is shared by all nodes; a keyring is a node's copy of it, replaced whole when the store's
-revision changes. If a new state can't be used (the table is damaged, a key can't be decrypted) the last good
-copy stays; the key set is empty only while every key is revoked. Changing keys is `key_manager`'s work.
+All nodes share the key store. A keyring is a node's copy of it, replaced as a whole when the store's revision
+changes. If the new state can't be used (the table is damaged, a key can't be decrypted), the last good copy
+stays. The key set is empty only while every key is revoked. `KeyManager` and `KeyRotation` change keys.
 """
 
 from __future__ import annotations
@@ -32,21 +32,19 @@ from token_service.tokens.opaque_token import MacKeys
 from token_service.tokens.secret import Secret
 
 OpenSigner = Callable[[StoredSigningKey, Secret | None], Signer]
-"""`open_signer(key, private_key)`; None for a key whose private part lives elsewhere. Raises
-`ConfigurationError`.
-"""
+"""`open_signer(key, private_key)`; None: the private key is in an HSM. Raises `ConfigurationError`."""
 
 _LOCAL: Final = "local"
-"""The provider of keys whose private part is in the database."""
+"""The provider of keys whose private key is in the database."""
 _PROBE: Final = b"token-service: can you sign?"
-"""No token begins like this."""
+"""A signing input that no token begins with."""
 _MAY_SIGN: Final = (SigningKeyState.PREPARED, SigningKeyState.ACTIVE)
 
 logger = logging.getLogger(__name__)
 
 
 class _ElsewhereSigner:
-    """Remembers whether a key that is not in this process signed the last time."""
+    """Remembers whether the last signature by a key outside of this process failed."""
 
     __slots__ = ("_signer", "algorithm", "failed", "key_id")
 
@@ -82,14 +80,14 @@ class Keyring:
     def __init__(
         self, store: KeyStore, wrap: KeyWrap, algorithm: Algorithm, *, open_signer: OpenSigner
     ) -> None:
-        """`algorithm`: what to sign with, if there is an active key for it."""
+        """`algorithm` is preferred for signing if it has an active key."""
         self._store = store
         self._wrap = wrap
         self._algorithm = algorithm
         self._open_signer = open_signer
         self._copy: _Copy | None = None
         self.failure: ConfigurationError | None = None
-        """Why what is stored now can't be used; None: it can. It was logged when it turned up."""
+        """Why the stored keys can't be used; None: they can. Logged when it first occurs."""
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -102,17 +100,17 @@ class Keyring:
         return self._copy.stored.revision if self._copy is not None else -1
 
     def signer(self) -> Signer:
-        """The key that signs now. Raises `SigningUnavailableError`."""
+        """Return the key that signs now. Raises `SigningUnavailableError`."""
         signer = self._loaded().signer
         if signer is None:
             raise SigningUnavailableError(retry_after=1.0)
         return signer
 
     async def ready(self) -> None:
-        """Raise `SigningUnavailableError` if a token could not be signed now: before the call uses something
-        up, such as a refresh token.
+        """Raise `SigningUnavailableError` if a token can't be signed now.
 
-        A module that failed the last time is asked first.
+        A call checks this before it uses up, for example, a refresh token. If the last signature by an HSM
+        failed, sign a probe with it.
         """
         signer = self.signer()
         if isinstance(signer, _ElsewhereSigner) and signer.failed:
@@ -120,7 +118,7 @@ class Keyring:
 
     @property
     def key_set(self) -> KeySet:
-        """The keys that verify tokens here, those not published included."""
+        """The keys that verify tokens here, including unpublished keys."""
         return self._loaded().key_set
 
     @property
@@ -135,19 +133,19 @@ class Keyring:
         return keys if self.failure is None else replace(keys, behind=True)
 
     def signing_keys(self) -> Sequence[StoredSigningKey]:
-        """All signing keys, newest first."""
+        """Return all signing keys, newest first."""
         keys = self._loaded().stored.signing_keys
         return sorted(keys, key=lambda key: (key.create_time, key.key_id), reverse=True)
 
     def get(self, key_id: str) -> StoredSigningKey:
-        """One signing key. Raises `KeyNotFoundError`."""
+        """Return one signing key. Raises `KeyNotFoundError`."""
         for key in self._loaded().stored.signing_keys:
             if key.key_id == key_id:
                 return key
         raise KeyNotFoundError
 
     def open_signer(self, key_id: str) -> Signer:
-        """A signer with a prepared or active key, for something else than tokens.
+        """Return a signer with a prepared or active key, for data other than tokens.
 
         Raises `KeyNotFoundError`, `KeyStateError` and `ConfigurationError`.
         """
@@ -157,26 +155,25 @@ class Keyring:
         return self._open_signer(key, self._private(key))
 
     async def refresh(self, *, revision: int | None = None) -> None:
-        """Load the keys, unless the copy is of `revision` already and nothing is known to be wrong with them.
+        """Load the keys, unless the copy has `revision` already and no failure is known.
 
-        Raises `StoreUnavailableError`, and `ConfigurationError` if what is stored can't be used; the copy
-        stays as it was then.
+        Raises `StoreUnavailableError`, and `ConfigurationError` if the stored keys can't be used; the copy then
+        stays unchanged.
         """
         if revision is None or revision != self.revision or self.failure is not None:
             self.adopt(await self._load())
 
     async def start_over(self) -> None:
-        """Load the keys of another database, or of this one as it was restored from a backup: the revision of
-        the copy says nothing of them.
+        """Load the keys of another database or of a restored one, and ignore the revision of the copy.
 
-        Raises as `refresh` does.
+        Raises the errors of `refresh`.
         """
         self.adopt(await self._load(), anew=True)
 
     def adopt(self, stored: StoredKeys, *, anew: bool = False) -> None:
-        """Use keys that were just loaded, unless the copy is newer; `anew`: even then.
+        """Use keys that were just loaded, unless the copy is newer; with `anew`, even then.
 
-        Raises `ConfigurationError` as `refresh` does; it is logged once.
+        Raises `ConfigurationError` like `refresh`; it is logged once.
         """
         copy = self._copy
         if copy is not None and stored.revision < copy.stored.revision and not anew:
@@ -202,16 +199,16 @@ class Keyring:
             raise
 
     def _note(self, error: ConfigurationError) -> None:
-        """What is stored can't be used."""
+        """Record that the stored keys can't be used; log each new reason."""
         if self._copy is not None and (self.failure is None or self.failure.message != error.message):
-            logger.error("the keys stay as they were: %s", error.message)
+            logger.error("the stored keys can't be used, the last good ones stay in use: %s", error.message)
         self.failure = error
 
     def _open(self, stored: StoredKeys) -> _Copy:
         require_keys(stored)
         for key in stored.signing_keys:
             if key.state in _MAY_SIGN:
-                self._private(key)  # now, rather than when it has to sign
+                self._private(key)  # find a damaged key now, before it must sign
         materials = [
             (key, self._material(key))
             for key in stored.signing_keys
@@ -271,31 +268,30 @@ class Keyring:
 
 
 def require_keys(stored: StoredKeys) -> None:
-    """Raise `ConfigurationError` unless there are keys of both kinds: once made there are always some."""
+    """Raise `ConfigurationError` unless keys of both kinds exist: after the first start they always do."""
     if stored.revision == 0 and not stored.signing_keys and not stored.mac_keys:
         raise ConfigurationError("the database has no keys yet; the first start of the service makes them")
     for name, keys in (("signing keys", stored.signing_keys), ("MAC keys", stored.mac_keys)):
         if not keys:
             raise ConfigurationError(
-                f"the database is damaged: there are no {name}; restore their table from a backup"
+                f"the database is damaged: it has no {name}; restore their table from a backup"
             )
 
 
 def signing_context(key_id: str) -> bytes:
-    """What a wrapped signing key is bound to."""
+    """Return the context that a wrapped signing key is bound to."""
     return b"signing-key:" + key_id.encode()
 
 
 def mac_context(version: int) -> bytes:
-    """What a wrapped MAC key is bound to."""
+    """Return the context that a wrapped MAC key is bound to."""
     return b"mac-key:%d" % version
 
 
 def _mac_version(stored: StoredKeys) -> int:
-    """The version new opaque tokens get: the highest but one.
+    """Return the version of new opaque tokens: the second highest.
 
-    The highest is the spare, so that every node has known a version for long when tokens begin to be made
-    with it.
+    The highest version is a spare, so every node knows a version long before tokens are made with it.
     """
     versions = sorted(key.version for key in stored.mac_keys)
     return versions[max(0, len(versions) - 2)]

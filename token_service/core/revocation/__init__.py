@@ -1,1 +1,1 @@
-"""The revocation log, this node's replica of it, and revoking."""
+"""The revocation log, this node's replica of it, and revocation of tokens."""

@@ -1,4 +1,4 @@
-"""What a caller asks RevokeToken for, and what it gets."""
+"""Request and response of RevokeToken."""
 
 from __future__ import annotations
 
@@ -36,22 +36,25 @@ class RevokeCommand:
     reason: RevocationReason = RevocationReason.UNSPECIFIED
     comment: str = ""
     wait: float | None = None
-    """Seconds to wait at most until every connected validator has confirmed; None: don't wait."""
+    """Maximal seconds to wait until every connected subscriber has confirmed; None: don't wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeOutcome:
-    """A place in the log that includes the revocation; how many validators have it, if the call waited."""
+    """A place in the log that includes the revocation, and the number of subscribers that have it.
+
+    The numbers are 0 unless the call waited.
+    """
 
     cursor: Cursor
     connected: int = 0
     applied: int = 0
     silent: int = 0
-    """Validators besides those that were not waited for, because they had not confirmed for long."""
+    """Subscribers, not in `connected`, that the call did not wait for: they had not confirmed for long."""
 
 
 def check_command(command: RevokeCommand) -> None:
-    """Raise `InvalidRequestError` with everything that is wrong with a command."""
+    """Raise `InvalidRequestError` with all errors of a command."""
     if command.target is None and not command.token:
         raise InvalidRequestError.of(
             "target",

@@ -1,4 +1,4 @@
-"""ConfirmRevocations: what a subscriber says it has applied."""
+"""ConfirmRevocations: records how far a subscriber has applied the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Confirmations:
     async def confirm(
         self, caller: Caller, subscriber_id: str, applied: Cursor | None, key_set_revision: int
     ) -> Cursor:
-        """Record what a subscriber of the caller has applied; return the head of the log.
+        """Record the place that a subscriber of the caller has applied; return the head of the log.
 
         A place beyond the head counts as the head. A confirmation without a name, without a cursor or for
         another epoch is not recorded. Raises `PermissionDeniedError` and `StoreUnavailableError`.

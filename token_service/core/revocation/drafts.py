@@ -1,4 +1,4 @@
-"""Which entry of the log a RevokeToken becomes."""
+"""Drafts: the log entry that a RevokeToken call becomes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draft_of(
     comment: str = "",
     token_expire_time: int | None = None,
 ) -> RevocationDraft:
-    """A draft that is remembered for as long as it can matter."""
+    """Return a draft that is kept for as long as a token that it revokes can be valid."""
     return RevocationDraft(
         target=target,
         value=value,
@@ -44,7 +44,7 @@ def draft_of(
 
 
 class Drafts:
-    """Finds the target of a command: reads the token it names, and spends the quota of its caller."""
+    """Finds the target of a command: reads the token that it names, and spends the quota of its caller."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Drafts:
         read_index: ReadIndex,
         quota: RateQuota,
     ) -> None:
-        """`quota`: how many names that need not exist a caller may revoke."""
+        """`quota` limits how many names of subjects, clients and tokens, existing or not, a caller may revoke."""
         self._verifier = verifier
         self._opaque_tokens = opaque_tokens
         self._look_for_keys = look_for_keys
@@ -73,7 +73,7 @@ class Drafts:
         return draft
 
     async def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
-        """What to append; None: nothing can be hit."""
+        """Return the draft to append; None if no valid token can match."""
         check_command(command)
         if command.target is None:
             return await self._resolve_token(command, now)
@@ -101,7 +101,7 @@ class Drafts:
         if claims is None or not claims.token_id:
             return None
         end = claims.expire_time + MAX_LEEWAY
-        # Without an entry the token stays good, so a clock that is ahead must not decide it alone.
+        # Without an entry the token stays valid, so this node's clock, which may be ahead, must not decide alone.
         if end <= now and end <= (await self._read_index.head()).read_time:
             return None
         return draft_of(
@@ -114,9 +114,9 @@ class Drafts:
         )
 
     async def _claims(self, token: str) -> VerifiedClaims | None:
-        """Those of an authentic JWT.
+        """Return the claims of an authentic JWT, or None.
 
-        Another node may just have made the key of one that can't be verified yet.
+        If the key is unknown, look for it once: another node may have just made it.
         """
         try:
             return self._verifier.verify(token)
@@ -140,7 +140,10 @@ class Drafts:
 
 
 def _is_unbounded(draft: RevocationDraft) -> bool:
-    """Whether it takes memory everywhere whatever it names: sessions, keys and tokens must exist."""
+    """Tell whether a draft takes memory on every node even if its name does not exist.
+
+    Sessions, keys and presented tokens must exist.
+    """
     if draft.target is RevocationTarget.TOKEN_ID:
         return draft.token_expire_time is None
     return draft.target in {RevocationTarget.SUBJECT, RevocationTarget.CLIENT}

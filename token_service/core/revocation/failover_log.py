@@ -1,8 +1,8 @@
 """The revocation log across a failover of its database.
 
-A synchronous standby has every commit that was acknowledged. When it is promoted, the log is renewed without
-revoking anything and everyone goes on. A standby that followed asynchronously may lack revocations, of
-signing keys among them, and no one can tell which. There the log stays closed until an operator renews it.
+A synchronous standby has every acknowledged commit. When it is promoted, the log is renewed without revoking
+anything, and all nodes continue. An asynchronous standby may lack revocations, including those of signing
+keys, and no node can tell which. There the log stays closed until an operator renews it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FailoverLog:
         return head, entries
 
     def _note(self, head: LogHead) -> None:
-        """Remember the furthest head: a read that began before an append may end after it."""
+        """Remember the highest head: a read that began before an append may end after it."""
         if self._known is None or self._known.sequence <= head.sequence:
             self._known = head
 
@@ -59,7 +59,7 @@ class FailoverLog:
         try:
             return await call()
         except LogMovedError as moved:
-            # What this node knows of and the server does not: someone may have been told of it.
+            # An entry that this node knows and the server lacks may have been acknowledged to a caller.
             if not moved.nothing_lost or not _contains(moved.head, self._known):
                 raise
             await self._renew(moved.head)
@@ -71,7 +71,7 @@ class FailoverLog:
                 self._log, head, self._clock.now(), self._entropy, self._audit, nothing_lost=True
             )
         except LogChangedError:
-            return  # by another node
+            return  # another node has renewed it
         except ConfigurationError as error:
             raise StoreUnavailableError(error.message, retry_after=1.0) from error
         logger.warning(
@@ -82,9 +82,9 @@ class FailoverLog:
 
 
 def _contains(head: LogHead, known: LogHead | None) -> bool:
-    """Whether a log that ends at `head` has the entry that a head known here ended at.
+    """Tell whether a log that ends at `head` contains the last entry of the head known here.
 
-    Sequences tell, across renewals as well: each goes on above all that was before it.
+    Sequences decide this across renewals as well, because each renewal continues above all earlier sequences.
     """
     if known is None or known.sequence < head.sequence:
         return True

@@ -1,4 +1,4 @@
-"""Looks for keys that another node may just have made."""
+"""Looks in the log for keys that another node may have just made."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.tailer import Tailer
 
 _APART: Final = 0.05
-"""Seconds between two looks. Tokens with unknown keys cause no more reads than that."""
+"""Seconds between two looks: the limit on reads caused by tokens with unknown keys."""
 
 
 class KeyLookups:
-    """Answers whether a token's unknown key exists by now. Calls share their looks at the log."""
+    """Tells whether the unknown key of a token exists by now. Concurrent calls share looks at the log."""
 
     def __init__(self, tailer: Tailer, keyring: Keyring, clock: Clock) -> None:
         self._tailer = tailer
@@ -21,11 +21,10 @@ class KeyLookups:
         self._clock = clock
 
     async def look(self, asked: float | None = None) -> bool:
-        """Return whether keys turned up that this node did not know.
+        """Tell whether the key set changed after a look at the log that began after `asked`.
 
-        `asked`: since when (monotonic) the token is here, so that one look does for all that came together;
-        None: since now. No call is answered without a look that began after it was made. Raises
-        `StoreUnavailableError`.
+        `asked` is the monotonic time at which the token arrived, so one look serves all tokens that arrived
+        together; None: now. Raises `StoreUnavailableError`.
         """
         revision = self._keyring.revision
         since = self._clock.monotonic() if asked is None else asked

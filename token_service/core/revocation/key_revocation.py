@@ -26,7 +26,7 @@ class RevokedKey:
 
 
 class KeyRevocation:
-    """Revokes signing keys, within a node and without one."""
+    """Revokes signing keys, inside a running node or from the command line."""
 
     def __init__(self, keyring: Keyring, carry_out: Callable[[RevocationDraft], Awaitable[Cursor]]) -> None:
         """`carry_out` makes a revocation durable and puts it into effect; see `Revoker.carry_out`."""
@@ -34,15 +34,17 @@ class KeyRevocation:
         self._carry_out = carry_out
 
     async def revoke(self, caller: Caller, key_id: str, comment: str, now: float) -> RevokedKey:
-        """Revoke a key; repeat it without effect if the key is revoked already.
+        """Revoke a key; a repeated call has no further effect.
 
         Raises `PermissionDeniedError`, `InvalidRequestError`, `KeyNotFoundError` and `StoreUnavailableError`
-        (it may have taken effect; repeat the call).
+        (the key may be revoked; repeat the call).
         """
         admit(caller, UseCase.REVOKE_SIGNING_KEY)
         check_command(RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=comment))
-        with suppress(ConfigurationError):  # a damaged table must not stop a kill: the loaded keys are enough
-            await self._keyring.refresh()  # another node may just have made it
+        with suppress(
+            ConfigurationError
+        ):  # a damaged table must not prevent a revocation: loaded keys suffice
+            await self._keyring.refresh()  # another node may have just made the key
         self._keyring.get(key_id)
         cursor = await self._carry_out(draft_of(RevocationTarget.KEY, key_id, now, comment=comment))
         key = self._keyring.get(key_id)

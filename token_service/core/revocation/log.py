@@ -1,4 +1,4 @@
-"""The revocation log: the port, its head and its entries to be."""
+"""The revocation log: its port, its head and the drafts of its entries."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from token_service.tokens.revocation import Revocation, RevocationReason, Revoca
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where the log ends."""
+    """The end of the log."""
 
     epoch: str
     """The name of this log: a new database has another."""
     sequence: int
     compacted: int
-    """Entries up to this one are purged; none of them can hit a valid token."""
+    """Entries up to this sequence are purged; none of them can match a valid token."""
     key_revision: int
     """Grows whenever the signing keys or the server's secrets change."""
     newest: float | None = None
-    """`revoke_time` of the last entry: what tells it from another one at the same sequence, in a database
-    that was put back to a backup and has grown again. None: not known.
+    """`revoke_time` of the last entry; None: not known.
+
+    Distinguishes it from another entry with the same sequence, in a database that was restored from a backup
+    and has grown since.
     """
     follows: float | None = field(default=None, compare=False)
-    """As returned by an append: `newest` as it was before the entries of that call."""
+    """After an append: `newest` before the entries of that call."""
     awaited: int = field(default=0, compare=False)
-    """Up to which entry somebody waits, or has waited, for validators to confirm."""
+    """The highest sequence for which a call waits, or has waited, until subscribers confirm it."""
     read_time: float = field(default=inf, compare=False)
-    """When it was read, by the database's clock."""
+    """Time at which the head was read, by the database's clock."""
 
 
 class LogMovedError(StoreUnavailableError):
-    """The log was written on another server, or before a failover: this one may lack its last entries.
+    """The log was written on another server, or before a failover: this server may lack its last entries.
 
-    Nothing is read from it or appended until it is renewed.
+    The log can't be read or appended to until it is renewed.
     """
 
     default_message = (
@@ -46,7 +48,7 @@ class LogMovedError(StoreUnavailableError):
     )
 
     def __init__(self, head: LogHead, *, nothing_lost: bool) -> None:
-        """`nothing_lost`: a synchronous standby has every entry that was acknowledged."""
+        """`nothing_lost`: the server was a synchronous standby and has every acknowledged entry."""
         super().__init__(retry_after=1.0)
         self.head = head
         self.nothing_lost = nothing_lost
@@ -54,24 +56,25 @@ class LogMovedError(StoreUnavailableError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationDraft:
-    """An entry to be: everything but its sequence."""
+    """A log entry before it has a sequence."""
 
     target: RevocationTarget
     value: str
     revoke_time: float
     expire_time: float
     remember: float | None = None
-    """Seconds after the append, by the database's clock, before which it does not expire either: the clock that
-    `expire_time` was reckoned by may be behind. None: `expire_time` alone counts.
+    """Minimal lifetime in seconds after the append, by the database's clock; None: `expire_time` alone counts.
+
+    The clock that `expire_time` was computed from may be behind.
     """
     reason: RevocationReason = RevocationReason.UNSPECIFIED
     comment: str = ""
     token_expire_time: int | None = None
     awaited: bool = False
-    """Whether somebody waits until validators have confirmed it: the head says so from then on."""
+    """Whether a call waits until subscribers have confirmed the entry: the append sets the head's `awaited`."""
 
     def expires(self, read_time: float) -> float:
-        """When the entry expires if it is appended at `read_time` by the database's clock."""
+        """Return the expiry of the entry if it is appended at `read_time` by the database's clock."""
         return self.expire_time if self.remember is None else max(self.expire_time, read_time + self.remember)
 
 
@@ -80,67 +83,69 @@ FloorPosition: TypeAlias = tuple[int, str]
 
 
 class RevocationLog(Protocol):
-    """The truth about revocations.
+    """The authoritative record of revocations.
 
-    Commit order is sequence order and sequences have no gaps: whoever sees entry n sees, or will never see
-    because they are compacted, all entries below n.
+    Commit order is sequence order and sequences have no gaps: a reader that sees entry n also sees all entries
+    below n, except the compacted ones.
     """
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
-        """Append, unless that raises `LogMovedError`, in one transaction, with what goes with each target:
+        """Append drafts, and apply the effect of each target, in one transaction.
 
-        - SESSION: sets revoke_time and revoke_reason of the row; if there is no such row or it is revoked
-          already, the draft is left out;
-        - SUBJECT, CLIENT, EVERYTHING: raises the floor to the entry's sequence. O(1) however many sessions
-          there are: they are dead by their `revision`;
-        - KEY: the signing key becomes revoked and key_revision grows; a key not known or revoked already is
-          left out;
-        - TOKEN_ID: nothing else.
+        - SESSION: sets revoke_time and revoke_reason of the row; the draft is left out if the row does not
+          exist or is revoked already;
+        - SUBJECT, CLIENT, EVERYTHING: raises the floor to the entry's sequence. This is O(1) for any number of
+          sessions: their `revision` below the floor ends them;
+        - KEY: the signing key becomes revoked and key_revision grows; the draft is left out if the key is
+          unknown or revoked already;
+        - TOKEN_ID: no other effect.
 
         Returns the head after the commit (at least as high as every entry) and the entries appended.
-        Concurrent calls of one node may share a commit.
+        Concurrent calls of one node may share a commit. Raises `LogMovedError`.
         """
         ...
 
     async def head(self) -> LogHead:
-        """The head, read after the call began from a server that can write. Raises `LogMovedError`."""
+        """Return the head, read after the call began from a server that can write. Raises `LogMovedError`."""
         ...
 
     async def read(self, after: int, limit: int) -> Sequence[Revocation]:
-        """Up to `limit` entries with a sequence above `after`, in order, without gaps (but for compacted
-        ones, of which it has none, and before a renewal that kept them).
+        """Return up to `limit` entries with a sequence above `after`, in order.
+
+        Gaps exist only where entries were compacted, and before a renewal that kept the earlier entries.
         """
         ...
 
     async def renew(
         self, draft: RevocationDraft, *, replaces: str, epoch: str, sequence: int, keep: bool = False
     ) -> LogHead | None:
-        """Begin the log anew in one transaction, as `epoch`, at `sequence`; the new head.
+        """Restart the log in one transaction, as `epoch`, at `sequence`; return the new head.
 
         `draft`, which revokes EVERYTHING, becomes the entry `sequence` and raises the floor. The revocations
-        of keys follow it as they were, for what a stolen key signs may say anything about when it was issued.
+        of keys follow unchanged, because a token signed with a stolen key may claim any time of issue.
         Every other entry is compacted.
 
-        With `keep` all entries stay as they are, before a gap in the sequences, and `draft` is a TOKEN_ID.
+        With `keep` all entries stay unchanged, before a gap in the sequences, and `draft` is a TOKEN_ID.
 
-        Works where `head` and `append` raise `LogMovedError`. Changes nothing and returns None if the log is not `replaces` any more
-        or is not below `sequence`.
+        Works where `head` and `append` raise `LogMovedError`. Changes nothing and returns None if the epoch of
+        the log is no longer `replaces` or its head is not below `sequence`.
         """
         ...
 
     async def compact(self, now: float, limit: int) -> int:
-        """Purge up to `limit` of the oldest entries, as long as they expired before `now`; stops at the first
-        one that did not. How many.
+        """Purge up to `limit` of the oldest entries; return how many.
+
+        Stops at the first entry that did not expire before `now`.
         """
         ...
 
     async def purge_floors(
         self, before: float, limit: int, after: FloorPosition | None = None
     ) -> tuple[int, FloorPosition | None]:
-        """Look at up to `limit` floors of subjects and clients after a position, and delete those raised
-        before a time that are above no session.
+        """Delete floors of subjects and clients that were raised before a time and are above no session.
 
-        `before` must lie further back than any statement takes, for a session being created is not seen. How
-        many were deleted, and the position of the last one looked at; None at the end of all floors.
+        Examines up to `limit` floors after a position. `before` must lie further back than any statement
+        takes, because a session that is being created is not visible. Returns the number of deleted floors and
+        the position of the last examined floor, None at the end of all floors.
         """
         ...

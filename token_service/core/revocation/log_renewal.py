@@ -1,18 +1,17 @@
-"""Renewing the revocation log, after its database went back to an earlier state.
+"""Renewal of the revocation log after its database returned to an earlier state.
 
-A database that is restored from a backup, or that fails over to a standby that was behind, has forgotten the
-last entries of the log and gives their sequences to other ones. Tokens issued in the time that is forgotten
-carry a `rev` that the log has yet to reach, so nothing appended there would hit them.
+A database that is restored from a backup, or that fails over to a lagging standby, has lost the last entries
+of the log and gives their sequences to other entries. Tokens issued in the lost period carry a `rev` above the
+head of the log, so an entry appended there would not revoke them.
 
-The log therefore goes on, under another name, at a sequence that no token can have seen: the microseconds
+The log therefore continues under another name at a sequence above the `rev` of every token: the microseconds
 since the Unix epoch. A log that grows by fewer than a million entries a second, from 0 or from its last
-renewal, is below that at any time, in whatever part of its history that was forgotten; also in one in which
-it was renewed before. There the log begins with an entry that revokes everything, and what was issued before
-is told from what is issued after by an exact comparison of sequences, as ever.
+renewal, stays below that number at all times. This holds for the lost part of its history too, even if the log
+was renewed there. The renewed log begins with an entry that revokes everything. The usual exact comparison of
+sequences separates tokens issued before from tokens issued after.
 
-Where nothing was lost that had been acknowledged, the log goes on in the same way and keeps its entries. What
-may be lost then is an entry that was seen before its commit was acknowledged; a sequence must not come to
-mean another entry for whoever saw it.
+If no acknowledged entry was lost, the log continues in the same way and keeps its entries. An entry that a
+reader saw before its commit was acknowledged may still be lost; its sequence must never name another entry.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ from token_service.tokens.base64url import encode
 from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationReason, RevocationTarget
 
 MAX_SEQUENCE: Final = 2**53 - 1
-"""Sequences are numbers of JSON (`rev`) and of Redis, which are exact up to here."""
+"""The highest sequence: numbers of JSON (`rev`) and of Redis are exact up to this value."""
 JUMP: Final = 2**32
-"""Entries the log jumps over should its sequence be ahead of the clock."""
+"""Sequences that a renewal skips if the log is ahead of the clock."""
 _ROOM: Final = 2**50
-"""Entries that must fit behind a renewal: a million a second for 35 years."""
+"""Entries that must fit after a renewal: a million a second for 35 years."""
 _EPOCH_BYTES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a renewal did."""
+    """The heads of the log before and after a renewal."""
 
     before: Cursor
     after: Cursor
 
 
 class LogChangedError(Exception):
-    """The log is not the one that was to be renewed."""
+    """The log was changed or renewed before this renewal took effect."""
 
 
 async def renew_log(
@@ -61,11 +60,11 @@ async def renew_log(
 ) -> Renewal:
     """Renew the log that `head` was read from.
 
-    Everything issued until then is revoked with it, sessions included. With `nothing_lost` nothing is: the
-    entries of the log stay in force under its new name.
+    The renewal revokes all earlier tokens and sessions. With `nothing_lost` it revokes nothing: the entries of
+    the log stay in force under its new name.
 
-    Raises `LogChangedError` if it was renewed meanwhile, `ConfigurationError` if a clock can't be right,
-    `StoreUnavailableError` (it may have happened; look at the head).
+    Raises `LogChangedError` if the log was renewed meanwhile, `ConfigurationError` if a clock can't be right,
+    `StoreUnavailableError` (the log may be renewed; read the head).
     """
     apart = abs(now - head.read_time)
     if MAX_LEEWAY < apart < inf:
@@ -97,14 +96,14 @@ async def renew_log(
 
 
 def next_start(sequence: int, now: float) -> int:
-    """Where to renew a log that is at `sequence`.
+    """Return the sequence at which to renew a log that is at `sequence`.
 
-    Raises `ConfigurationError` if that leaves no room for what follows.
+    Raises `ConfigurationError` if too few sequences would remain above it.
     """
     start = round(now * 1_000_000)
     if start <= sequence:
-        # By a clock that is behind, or was ahead. (Never without need: what is ahead of the clock is not
-        # beaten by it the next time.)
+        # The clock is behind now, or was ahead at the last renewal. Jump only in this case: the clock does not
+        # pass a log that is ahead of it at the next renewal either.
         start = sequence + JUMP
     if start > MAX_SEQUENCE - _ROOM:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""A copy of the newest revocations outside the database: a hint, never the truth."""
+"""A copy of the newest revocations outside the database: a hint, never authoritative."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from token_service.tokens.revocation import Revocation
 
 
 class RevocationMirror(Protocol):
-    """The fast copy of the log outside of SQL (Redis): a hint for other nodes and a set for others to query.
+    """The fast copy of the log outside of SQL (Redis): a hint for other nodes and a set for other programs.
 
-    May be lost at any time.
-
-    Calls time out quickly and raise `StoreUnavailableError`.
+    The mirror may be lost at any time. Calls time out quickly and raise `StoreUnavailableError`.
     """
 
     async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
@@ -22,17 +20,19 @@ class RevocationMirror(Protocol):
         ...
 
     async def position(self, epoch: str) -> int | None:
-        """Up to which sequence of this log the mirror misses nothing; None if it is not known, because it has
-        no copy or has lost something.
+        """Return the sequence up to which the mirror has every entry of this log.
+
+        None if the mirror has no copy or has lost entries.
         """
         ...
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
-        """Fill stream and set anew from the live entries."""
+        """Replace the stream and the set by the live entries."""
         ...
 
     def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
-        """New entries as other nodes publish them, with the epoch of their log: maybe out of order, maybe
-        with gaps. Ends with `StoreUnavailableError`.
+        """Yield entries that other nodes publish, with the epoch of their log.
+
+        Entries may be out of order and have gaps. Ends with `StoreUnavailableError`.
         """
         ...

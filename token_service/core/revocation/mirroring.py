@@ -1,4 +1,4 @@
-"""Keeps the mirror (Redis) in step with the log, and takes its hints. Never in a caller's path."""
+"""Keeps the mirror (Redis) in step with the log, and takes its hints. No caller waits for the mirror."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Mirroring:
-    """Publishes what this node appends, rebuilds the mirror when it has lost something, listens to it."""
+    """Publishes entries that this node appends, rebuilds a mirror that has lost entries, and listens to it."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Mirroring:
         self._wake = asyncio.Event()
 
     def publish(self, entries: Sequence[Revocation]) -> None:
-        """Queue entries this node has committed.
+        """Queue entries that this node has committed.
 
-        What does not fit or can't be published is made up for by a rebuild.
+        A rebuild restores entries that do not fit into the queue or can't be published.
         """
         epoch = self._replica.epoch
         self._queue.extend((epoch, entry) for entry in entries)
@@ -78,9 +78,9 @@ class Mirroring:
             await self._publish_for(_CHECK_INTERVAL)
 
     async def _publish_for(self, seconds: float) -> None:
-        """Publish what is queued as it comes, or until something fails.
+        """Publish queued entries as they arrive for `seconds`, or until a publication fails.
 
-        Only waiting is cut short at the end, never a publication.
+        The end interrupts only the wait, never a publication.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -100,15 +100,15 @@ class Mirroring:
         while self._queue:
             epoch = self._replica.epoch
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), _PAGE))]
-            # In another log, which was taken up while they waited, their sequences are other entries.
+            # The replica may have changed to another log meanwhile, where these sequences name other entries.
             if entries := [entry for log, entry in batch if log == epoch]:
                 await self._mirror.publish(epoch, entries)
 
     async def _check(self) -> None:
-        """Rebuild the mirror if it has lost something, and bring it what it lacks."""
+        """Rebuild the mirror if it has lost entries; otherwise publish the entries that it lacks."""
         head = await self._read_index.head()
         position = await self._mirror.position(head.epoch)
-        if position is None or position < head.compacted:  # what was purged meanwhile will never fill the gap
+        if position is None or position < head.compacted:  # purged entries can't fill the gap
             logger.info("rebuilding the revocation mirror up to entry %d", head.sequence)
             await self._mirror.rebuild(head, self._entries(head, head.compacted))
         elif position < head.sequence:
@@ -129,5 +129,5 @@ class Mirroring:
                 async for epoch, entries in self._mirror.listen():
                     self._tailer.hint(epoch, entries)
             except TokenServiceError:
-                pass  # `_keep` says so
+                pass  # `_keep` logs it
             await asyncio.sleep(_RETRY_INTERVAL)

@@ -1,7 +1,7 @@
-"""The read index: the head of the log as it was after a call arrived, shared by concurrent calls.
+"""The read index: the head of the log, read after a call arrived and shared by concurrent calls.
 
-A read that began before a call arrived may have missed what was acknowledged before the call, so a call never
-joins a read under way: it joins the next one.
+A read that began before a call arrived may miss entries acknowledged before the call. A call therefore never
+joins a running read: it joins the next one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ReadIndex:
         self._next: asyncio.Task[LogHead] | None = None
 
     async def head(self) -> LogHead:
-        """The head, read after this call. Raises `StoreUnavailableError`."""
+        """Return the head, read after this call began. Raises `StoreUnavailableError`."""
         task = self._next
         if task is None:
             task = asyncio.create_task(self._read(self._running), name="read-index")
@@ -29,7 +29,7 @@ class ReadIndex:
                 self._running = task
             else:
                 self._next = task
-        # A caller that goes away must not take the read from the others.
+        # A cancelled caller must not cancel the read of the other callers.
         return await asyncio.shield(task)
 
     async def _read(self, before: asyncio.Task[LogHead] | None) -> LogHead:
@@ -44,6 +44,6 @@ class ReadIndex:
 
 
 def _retrieve(task: asyncio.Task[LogHead]) -> None:
-    """Mark a failure as seen: all callers may have gone away."""
+    """Mark a failure as retrieved: all callers may have been cancelled."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""This node's copy of the revocation log: the live set and how far it goes.
+"""This node's copy of the revocation log: the set of live revocations, and the place it has reached.
 
 The replica is at one place of one log. It moves by single steps: entry n + 1 after entry n, or a reset.
 Listeners see every move in order.
@@ -20,31 +20,31 @@ class ReplicaListener(Protocol):
     """Follows a replica. Called from the event loop; must not block or raise."""
 
     def applied(self, entries: Sequence[Revocation]) -> None:
-        """These entries follow what was applied before, without a gap."""
+        """Take entries that follow the previously applied ones without a gap."""
         ...
 
     def was_reset(self) -> None:
-        """The replica is somewhere else: what was known of it does not continue."""
+        """Take note that the replica is at another place, which does not continue the previous one."""
         ...
 
 
 class Replica:
-    """The revocations this node knows of. For one event loop."""
+    """The revocations that this node knows. For one event loop."""
 
     def __init__(self) -> None:
         self.revocations = RevocationSet(names=True)
         self.epoch = ""
         self.applied = 0
-        """Every entry up to this sequence is in the set, or can't hit a valid token any more."""
+        """Every entry up to this sequence is in the set, or can't match a valid token any more."""
         self.newest: float | None = None
-        """`revoke_time` of that entry; None: not known."""
+        """`revoke_time` of the entry `applied`; None: not known."""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
         self._listeners: list[ReplicaListener] = []
 
     @property
     def cursor(self) -> Cursor:
-        """Where the replica is. Only meaningful once there was a first reset."""
+        """The place of the replica. Meaningful only after the first reset."""
         return Cursor(self.epoch, self.applied)
 
     def listen(self, listener: ReplicaListener) -> None:
@@ -59,21 +59,21 @@ class Replica:
         *,
         newest: float | None = None,
     ) -> None:
-        """Be at `sequence` of the log `epoch` from now on, with what is live up to there; None: nothing is."""
+        """Move to `sequence` of the log `epoch`, with its live `revocations` up to there; None: no revocations."""
         self.revocations = RevocationSet(names=True) if revocations is None else revocations
         self.epoch = epoch
         self.applied = sequence
         self.newest = newest
         for listener in self._listeners:
             listener.was_reset()
-        # What somebody waits for may never come now.
+        # An awaited entry may never arrive now.
         waiters, self._waiters = self._waiters, []
         for _, _, future in waiters:
             if not future.done():
                 future.set_result(None)
 
     def skip(self, sequence: int) -> None:
-        """Move past entries that were purged because none of them can hit a valid token."""
+        """Move past entries that were purged because none of them can match a valid token."""
         self.applied = sequence
         self.newest = None
         for listener in self._listeners:
@@ -95,8 +95,9 @@ class Replica:
         self._wake()
 
     async def wait_for(self, cursor: Cursor) -> None:
-        """Return once everything up to `cursor` is applied, or a reset has overtaken it: at once for another
-        epoch.
+        """Return once every entry up to `cursor` is applied, or after a reset.
+
+        Returns immediately for another epoch.
         """
         if self.applied >= cursor.sequence or cursor.epoch != self.epoch:
             return

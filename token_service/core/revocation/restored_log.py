@@ -1,7 +1,7 @@
-"""Whether the log in the database is still the one that this node followed.
+"""Detection of a log in the database that is not the log that this node followed.
 
-Entries never disappear. A log that ends before the last applied entry, or has another entry in its place, was restored
-from a backup or belongs to a standby that was behind: the same sequences mean other entries now.
+Entries never disappear. A log that ends before the last applied entry, or has another entry in its place, was
+restored from a backup or belongs to a lagging standby: the same sequences name other entries now.
 """
 
 from __future__ import annotations
@@ -16,27 +16,23 @@ logger = logging.getLogger(__name__)
 
 
 class AnotherLogError(Exception):
-    """What was applied last is another entry there."""
+    """The log has another entry at the sequence that was applied last."""
 
 
 def continues(head: LogHead, before: Cursor, newest: float | None) -> bool:
-    """Whether a head is of the log the replica followed before the head was read.
-
-    Entries don't go away: a log that ends before what was applied, or with another entry, is one restored
-    from a backup, in which the same sequences come to mean other entries.
-    """
+    """Tell whether a head belongs to the log that the replica followed before the head was read."""
     if head.epoch != before.epoch or head.sequence < before.sequence:
         return False
     return head.sequence > before.sequence or not differ(head.newest, newest)
 
 
 def differ(one: float | None, other: float | None) -> bool:
-    """Whether two times are known and not the same."""
+    """Tell whether two times are known and differ."""
     return one is not None and other is not None and one != other
 
 
 def contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:
-    """The longest run without a gap from the first entry on."""
+    """Return the longest run without a gap that begins at the first entry."""
     for number, entry in enumerate(entries):
         if entry.sequence != entries[0].sequence + number:
             return entries[:number]
@@ -44,12 +40,12 @@ def contiguous(entries: Sequence[Revocation]) -> Sequence[Revocation]:
 
 
 def report_change(head: LogHead, before: Cursor) -> None:
-    """Log that this node follows another log now, and what an operator has to do about a restored one."""
+    """Log that this node follows another log now, and what an operator must do about a restored log."""
     if head.epoch == before.epoch:
         logger.error(
-            "the revocation log is not the one that was followed up to %s, but ends at %d: the database was restored from a "
-            "backup, or failed over to a standby that was behind; run `token-service log renew`, until then tokens issued "
-            "and revocations made since may be judged wrongly",
+            "the revocation log was followed up to %s, but is another log now and ends at %d: the database was restored "
+            "from a backup, or failed over to a lagging standby; run `token-service log renew`, until then tokens "
+            "issued and revocations made since may be judged wrongly",
             before,
             head.sequence,
         )

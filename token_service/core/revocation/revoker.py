@@ -1,4 +1,4 @@
-"""RevokeToken: durable first, then everywhere."""
+"""RevokeToken: makes a revocation durable first, then passes it on to all nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIDE: Final = frozenset({RevocationTarget.KEY, RevocationTarget.EVERYTHING})
 
 
 class Revoker:
-    """Appends to the revocation log and sees that this node knows at once."""
+    """Appends to the revocation log and applies the entries to this node's replica."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Revoker:
         *,
         publish: Callable[[Sequence[Revocation]], None] | None = None,
     ) -> None:
-        """`publish` is given the entries that this node has appended, to send them to other nodes."""
+        """`publish` receives the entries that this node has appended and sends them to other nodes."""
         self._log = log
         self._tailer = tailer
         self._read_index = read_index
@@ -51,13 +51,13 @@ class Revoker:
         self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, caller: Caller, command: RevokeCommand, now: float) -> RevokeOutcome:
-        """Revoke, on behalf of a caller that has a quota of its own.
+        """Revoke the target of a command within the caller's quota.
 
-        Durable when this returns; succeeds for what is unknown, expired or revoked already (RFC 7009, section
-        2.2).
+        The revocation is durable when this returns. A target that is unknown, expired or revoked already is a
+        success (RFC 7009, section 2.2).
 
         Raises `PermissionDeniedError`, `InvalidRequestError`, `OverloadedError` if the caller has revoked too
-        many names, and `StoreUnavailableError` (it may have taken effect; repeat the call).
+        many names, and `StoreUnavailableError` (the revocation may be in effect; repeat the call).
         """
         admit(caller, UseCase.REVOKE_TOKEN)
         if command.target in _WIDE:
@@ -75,14 +75,14 @@ class Revoker:
         return RevokeOutcome(cursor, connected, applied, self._subscribers.silent)
 
     async def carry_out(self, draft: RevocationDraft) -> Cursor:
-        """Append a draft with what its target needs; a place in the log that includes it."""
+        """Append a draft and perform its side effects; return a place in the log that includes it."""
         return await carry_out(draft, self.append, self._key_manager, self._audit)
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
-        """Append drafts in one transaction; a place in the log that includes them.
+        """Append drafts in one transaction; return a place in the log that includes them.
 
-        Once begun it goes on even if the caller hangs up: what is durable is known to this node and passed
-        on.
+        The append completes even if the caller disconnects, so this node applies and publishes every durable
+        entry.
         """
         task = asyncio.create_task(self._append(drafts), name="revoke")
         self._appending.add(task)
@@ -99,7 +99,7 @@ class Revoker:
     def _appended(self, task: asyncio.Task[Cursor]) -> None:
         self._appending.discard(task)
         if not task.cancelled():
-            task.exception()  # seen, even if its caller has gone
+            task.exception()  # mark it as retrieved: the caller may have disconnected
 
 
 async def carry_out(
@@ -108,8 +108,9 @@ async def carry_out(
     key_manager: KeyManager,
     audit: Audit,
 ) -> Cursor:
-    """Append a revocation, with what goes before and after it if it is a key's; a place in the log that
-    includes it.
+    """Append a revocation; return a place in the log that includes it.
+
+    For a key, the key manager does its work before and after the append.
     """
     if draft.target is RevocationTarget.KEY:
         async with key_manager.revoking(draft.value):

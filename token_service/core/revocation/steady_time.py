@@ -1,4 +1,4 @@
-"""Time for what can't be undone: forgetting and deleting."""
+"""Steady time: the time of day for irreversible deletions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 from token_service.tokens.revocation import MAX_LEEWAY
 
 HOLD: Final = 2.0 * (MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY)
-"""Seconds after a start for which the time that was noted before it is believed rather than the clock.
+"""Seconds after a start during which the time noted before the start takes precedence over the clock.
 
-Twice what a revocation is remembered for: by then no token that was revoked before the start is valid.
+Twice the time that a revocation is kept: by then no token that was revoked before the start is valid.
 """
 _NOTE: Final = "time"
 
 
 class SteadyTime:
-    """The time of day, as it goes on from the earliest reading: a clock set forward, rightly or not, does not
-    hurry it.
+    """The time of day, counted from the earliest reading: a clock set forward does not advance it.
 
-    Nor does one that was ahead from the beginning. It is bound by a reading of another clock where there is
-    one, and it begins with the time that was noted in the database before the start, as if none had passed in
-    between; only after `HOLD` seconds it follows the clock. What is deleted by it may therefore be kept for
-    longer than necessary, by as much as a clock was set forward since the process began.
+    A clock that was ahead from the start does not advance it either. A reading of another clock bounds steady
+    time. It begins at the time that was noted in the database before the start, as if no time had passed since,
+    and follows the clock only after `HOLD` seconds. Data may therefore be kept longer than necessary, by as
+    much as a clock was set forward since the process began.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,13 +33,11 @@ class SteadyTime:
         self._held_until = float("-inf")
 
     def bound(self, time: float) -> None:
-        """Note that by another clock it is no later than this: a NumericDate, infinite if that clock says
-        nothing.
-        """
+        """Note an upper bound from another clock: a NumericDate, infinite if that clock has no reading."""
         self._offset = min(self._offset, time - self._clock.monotonic())
 
     async def resume(self, leases: LeaseStore) -> None:
-        """Begin no later than at the time that was noted last. Raises `StoreUnavailableError`."""
+        """Begin at the time noted last or earlier. Raises `StoreUnavailableError`."""
         noted = await leases.earliest(_NOTE, self._clock.now())
         elapsed = self._clock.monotonic()
         self._held_offset = noted - elapsed

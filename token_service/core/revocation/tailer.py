@@ -1,7 +1,7 @@
-"""Moves the replica along the log: from its own appends, and always from SQL. Hints only say when to look.
+"""Moves the replica along the log: from this node's own appends, and from SQL. Hints only trigger a read.
 
-What makes it correct is the read of the SQL head on an interval and on demand; everything else only makes it
-faster.
+Correctness depends only on reads of the SQL head, at an interval and on demand. Appends and hints only make
+the replica faster.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tailer:
         max_staleness: float,
         time: SteadyTime | None = None,
     ) -> None:
-        """`time`: what entries are forgotten by; None: one that begins now."""
+        """`time` decides when expired entries are dropped; None: a steady time that begins now."""
         self._log = log
         self._replica = replica
         self._read_index = read_index
@@ -78,30 +78,30 @@ class Tailer:
 
     @property
     def staleness(self) -> float:
-        """Seconds since the replica last was known to have everything; how far a LOCAL answer may be behind."""
+        """Seconds since the replica was last known to be complete; a LOCAL answer may be behind by this much."""
         return self._clock.monotonic() - (self._fresh_until - self._max_staleness)
 
     @property
     def trouble(self) -> str:
-        """Why the log could not be followed when that failed last."""
+        """The reason of the last failure to follow the log."""
         return self._trouble
 
     def on_head(self, listener: Callable[[LogHead], None]) -> None:
-        """Call `listener` with each head of the log that is followed, as they become known.
+        """Call `listener` with each head of the followed log, as it becomes known.
 
-        It must not block or raise.
+        The listener must not block or raise.
         """
         self._listeners.append(listener)
 
     def require_fresh(self) -> None:
-        """Raise `ReplicaStaleError` if the replica may be further behind than is tolerable."""
+        """Raise `ReplicaStaleError` if the replica may be more than `max_staleness` behind."""
         if self._clock.monotonic() > self._fresh_until:
             raise ReplicaStaleError(retry_after=1.0)
 
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
-        """Entries just committed by this node, with a head that includes them.
+        """Take entries that this node has just committed, with a head that includes them.
 
-        Applied if they continue what is here.
+        The replica applies them if they follow its last entry.
         """
         replica, before = self._replica, head.follows
         if head.epoch == replica.epoch:
@@ -109,7 +109,7 @@ class Tailer:
             for number, entry in enumerate(entries):
                 if entry.sequence == replica.applied + 1:
                     if differ(before, replica.newest):
-                        self._wake.set()  # it follows another entry than the one that is here: look at the log
+                        self._wake.set()  # it follows another entry than the replica's last: read the log
                         return
                     replica.apply(contiguous(entries[number:]))
                 before = entry.revoke_time
@@ -117,15 +117,15 @@ class Tailer:
             self._want(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
-        """Entries of the log seen somewhere: a reason to look into SQL at once.
+        """Take entries seen in the mirror as a reason to read SQL at once.
 
-        Never more than that, for whoever can write there could put another entry in the place of a real one.
+        They are never applied: a writer of the mirror could replace a real entry by another one.
         """
         if epoch == self._replica.epoch and any(entry.sequence > self._replica.applied for entry in entries):
             self._wake.set()
 
     async def catch_up(self) -> Cursor:
-        """Wait until the replica has everything acknowledged before this call; its cursor then.
+        """Wait until the replica has every entry acknowledged before this call; return its cursor.
 
         Raises `StoreUnavailableError`.
         """
@@ -148,8 +148,8 @@ class Tailer:
     async def look_since(self, asked: float, *, apart: float, unless: Callable[[], bool]) -> None:
         """Wait for a look at the log that began after `asked` (monotonic), and share it with other callers.
 
-        Looks begin at least `apart` seconds after the one before. Returns at once when `unless` holds, which
-        a look under way may bring about. Raises what the store raises.
+        Looks begin at least `apart` seconds after the previous one. Returns at once when `unless` holds: a
+        running look may make it true. Raises the errors of the store.
         """
         async with self._looking:
             if unless():
@@ -161,17 +161,17 @@ class Tailer:
                 raise StoreUnavailableError(retry_after=1.0)  # that look would have answered this call
 
     async def start(self) -> None:
-        """Bring the replica up to date for the first time. Raises what the store raises."""
+        """Bring the replica up to date for the first time. Raises the errors of the store."""
         await self._look()
 
     async def run(self) -> None:
-        """Follow the log until cancelled. Failures are logged once and tried again."""
+        """Follow the log until cancelled. Logs the first of consecutive failures and retries."""
         failing = False
         while True:
             self._wake.clear()
             try:
                 head, self._wanted = self._wanted, None
-                # However many heads are wanted, the node's own look proves how fresh it is.
+                # A look at every interval proves freshness, even while wanted heads keep arriving.
                 due = self._clock.monotonic() - self._looked >= self._poll_interval
                 if head is None or due or head.epoch != self._replica.epoch:
                     await self._look()
@@ -209,13 +209,13 @@ class Tailer:
         self._wake.set()
 
     def _prove_fresh(self, began: float) -> None:
-        """The replica has everything acknowledged before `began`."""
+        """Record that the replica has every entry acknowledged before `began`."""
         self._fresh_until = max(self._fresh_until, began + self._max_staleness)
 
     async def _look(self) -> None:
-        """Read the head and follow to it.
+        """Read the head and follow to it, under the lock.
 
-        One at a time: two that change over to another log would undo each other.
+        Two concurrent looks that change over to another log would undo each other.
         """
         async with self._looking:
             await self._look_alone()
@@ -226,27 +226,27 @@ class Tailer:
         try:
             before, newest = self._replica.cursor, self._replica.newest
             head = await self._read_index.head()
-            self._time.bound(head.read_time)  # what is dropped here is in no snapshot that validators get
+            self._time.bound(head.read_time)  # entries dropped here are in no subscriber's snapshot
             same_log = continues(head, before, newest)
             if same_log:
-                self._tell(head)  # before its entries, so that what is asked of validators goes with them
+                self._tell(head)  # before its entries, so that requests to confirm go with them
                 same_log = await self._advance(head)
             if not same_log:
                 await self._change_over(head)
                 self._tell(head)
             await self._refresh_keys(head)
         except TokenServiceError:
-            self._looked = self._clock.monotonic()  # who waited for it need not wait for another failure
+            self._looked = self._clock.monotonic()  # waiting calls need not wait for another failure
             self._look_failed = True
             raise
         except asyncio.CancelledError:
-            self._looked = last  # who waited for it looks for himself
+            self._looked = last  # the next waiting call looks itself
             raise
         self._look_failed = False
         self._prove_fresh(began)
 
     async def _advance(self, head: LogHead) -> bool:
-        """Follow to a head; False if that is of a log in which what was applied last is another entry."""
+        """Follow to a head; return False if its log has another entry at the sequence applied last."""
         replica = self._replica
         revocations = replica.revocations
         while replica.applied < head.sequence:
@@ -255,18 +255,17 @@ class Tailer:
             except AnotherLogError:
                 return replica.revocations is not revocations
             if replica.revocations is not revocations:
-                return True  # meanwhile the replica went over to another log; these are none of it
-            # Meanwhile a hint may have brought some of them.
+                return True  # the replica changed to another log meanwhile, without these entries
+            # This node's own append may have applied some of them meanwhile.
             if place > replica.applied:
                 replica.skip(place)
             replica.apply([entry for entry in entries if entry.sequence > replica.applied])
         return True
 
     async def _change_over(self, head: LogHead) -> None:
-        """Go over to another log, or to this one as a restored database has it.
+        """Change over to another log, or to the restored state of this log.
 
-        Until all of it is read what was known before stays in force, so that there is no moment without
-        revocations.
+        The known revocations stay in force until the new log is read completely.
         """
         before = self._replica.cursor
         report_change(head, before)
@@ -281,19 +280,19 @@ class Tailer:
         self._keys_of_other_log = bool(before.epoch)
 
     async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
-        """The next page of entries, of which there are some, and the place it follows: further on than
-        `after` if entries were purged.
+        """Return the sequence that the next page follows, above `after` if entries were purged, and the page.
 
-        Raises `AnotherLogError` if the entry `after` is there and not the one of the time `newest`.
+        The page is empty only if all entries up to that sequence were purged. Raises `AnotherLogError` if the
+        entry `after` exists and its time is not `newest`.
         """
-        # With the one before, to see that it is the one that is known. It costs no more than another row.
+        # Read the entry `after` too, to compare it with the known one. That costs only one more row.
         entries = await self._log.read(after if newest is None else after - 1, _PAGE)
         if entries and entries[0].sequence == after:
             if differ(entries[0].revoke_time, newest):
                 raise AnotherLogError
             entries = entries[1:]
         if entries:
-            # Up to a gap, which a renewal leaves that keeps the entries before it.
+            # Stop at a gap: a renewal that keeps earlier entries leaves one.
             return entries[0].sequence - 1, contiguous(entries)
         head = await self._log.head()
         if head.compacted <= after:
@@ -303,8 +302,8 @@ class Tailer:
     async def _refresh_keys(self, head: LogHead) -> None:
         """Load the keys if they have changed.
 
-        Keys that can't be used leave the last good ones in force, as the keyring has logged; revocation does
-        not depend on them, for that of a key is in the log.
+        If the new keys can't be used, the last good keys stay in force, as the keyring has logged. Revocation
+        does not depend on them, because the revocation of a key is in the log.
         """
         with suppress(ConfigurationError):
             if self._keys_of_other_log:

@@ -1,1 +1,1 @@
-"""Who follows the stream, and what they have confirmed."""
+"""Subscribers of the revocation stream, and their confirmations."""

@@ -1,4 +1,4 @@
-"""What the nodes tell each other about their subscribers."""
+"""Reports that nodes exchange about their subscribers."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What one node knows of its validators."""
+    """One node's report about its subscribers."""
 
     node_id: str
     connected: int
-    """Named validators with an open stream."""
+    """Named subscribers with an open stream."""
     applied: Sequence[tuple[int, int]]
-    """How many of them have confirmed which sequence: (sequence, count), 64 pairs at most, rounded down to
-    fit. The sequence -1 stands for those that have not confirmed for long although they were asked to.
+    """Subscribers per confirmed sequence: (sequence, count), 64 pairs at most, rounded down to fit.
+
+    The sequence -1 stands for silent subscribers: they were asked to confirm and have not done so for long.
     """
     foreign: Sequence[tuple[str, int]]
-    """Confirmations, (subscriber_id, sequence), that reached this node although the stream is elsewhere;
-    4,096 at most.
-    """
+    """Confirmations, (subscriber_id, sequence), of subscribers whose stream is on another node; 4,096 at most."""
     key_revision: int = 0
-    """The lowest revision of the key set that any of its validators has confirmed. Without validators it
-    means nothing.
+    """The lowest revision of the key set that any subscriber of the node has confirmed.
+
+    Meaningless without subscribers.
     """
     age: float = 0.0
-    """Seconds since it was written, by the database's clock. Set by the store."""
+    """Seconds since the report was written, by the database's clock. Set by the store."""
 
 
 class NodeStore(Protocol):
@@ -38,7 +38,7 @@ class NodeStore(Protocol):
         ...
 
     async def reports(self, max_age: float) -> Sequence[NodeReport]:
-        """Reports not older than `max_age` seconds; older ones are deleted."""
+        """Return the reports that are at most `max_age` seconds old; delete older ones."""
         ...
 
     async def forget(self, node_id: str) -> None:
@@ -46,7 +46,8 @@ class NodeStore(Protocol):
         ...
 
     async def request(self, sequence: int) -> None:
-        """Let the head of the log say that somebody waits for confirmations of `sequence`, unless it says so
-        of a later one.
+        """Note in the head of the log that a call waits for confirmations of `sequence`.
+
+        A later sequence that is noted there stays.
         """
         ...

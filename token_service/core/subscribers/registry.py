@@ -1,9 +1,9 @@
-"""Which validators are connected, here and on other nodes, and what each has confirmed.
+"""Connected subscribers of this node and of other nodes, and the sequence that each has confirmed.
 
-Nodes know of each other by reports in the database, which are written when something has changed, at most
-every so often. What somebody waits for hurries it: the head of the log says so to all nodes, each asks its
-own validators, and reports once they have confirmed, in one write for all who confirm at about the same time.
-Whoever waits at a node shares one look at the reports with all others who do.
+Nodes exchange reports through the database. A node writes its report after a change, at a limited rate.
+A call that waits for confirmations speeds this up: the head of the log names the awaited sequence, each node
+asks its own subscribers, and reports once they have confirmed. One write covers all confirmations that arrive
+at about the same time. All waiting calls of a node share each read of the reports.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ from token_service.errors import TokenServiceError
 _MAX_PAIRS: Final = 64
 _MAX_FOREIGN: Final = 4096
 MAX_FOREIGN_PER_CALLER: Final = 1024
-"""Names of validators connected to other nodes whose confirmations are kept for one caller."""
+"""Names of subscribers connected to other nodes whose confirmations are kept for one caller."""
 SILENT_AFTER: Final = 10.0
-"""Seconds after which a validator that was asked to confirm, and has not, is waited for no more."""
+"""Seconds after which a subscriber that was asked to confirm, and has not, counts as silent."""
 SILENT: Final = -1
-"""The place in the log that a report gives for silent validators. Nodes that do not know it wait for them."""
+"""The sequence that a report gives for silent subscribers. Nodes that do not know this value wait for them."""
 _ASKED_STEP: Final = 0.5
-"""Seconds whose requests count as asked at the first of them."""
+"""Seconds within which requests count as made at the time of the first one."""
 _FOREIGN_AGE: Final = 10.0
 _REPORT_AGE: Final = 10.0
-"""Seconds after which a node that has not reported counts as gone, and its validators as disconnected."""
+"""Seconds after which a node that has not reported counts as gone, and its subscribers as disconnected."""
 _IDLE_INTERVAL: Final = 2.0
 _BUSY_INTERVAL: Final = 0.25
 _HURRY_INTERVAL: Final = 0.05
-"""Seconds between two reports, or two looks at them, however much hurries."""
+"""Minimal seconds between two reports, or between two reads of the reports."""
 _EAGER_INTERVAL: Final = 0.1
-"""Seconds between two looks at the reports while somebody has just begun to wait, ..."""
+"""Seconds between two reads of the reports during the first `_EAGER_FOR` seconds of a wait."""
 _EAGER_FOR: Final = 2.0
-"""... that is, for so many seconds; after them, looks are as far apart as reports usually are."""
+"""Seconds after which a waiting call reads the reports only every `_BUSY_INTERVAL`."""
 _EARLY: Final = 0.001
-"""Seconds a look may come before its time: a timer may, by a hair."""
+"""Seconds that a read may begin early, because a timer may fire slightly early."""
 _MAX_GONE: Final = 64
-"""Of those who wait, how many that have gone are kept beyond as many as are still there."""
+"""Cancelled waiters, beyond the number of live ones, that are tolerated before the heap is compacted."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """Somebody who waits until all have confirmed a sequence: gets how many validators there are."""
+    """A call that waits until all subscribers have confirmed a sequence; `done` gets the number of subscribers."""
 
     sequence: int
     done: asyncio.Future[int]
     seen: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once there was a look at the reports that began after he came, or was to be."""
+    """Set once a read of the reports that began after this call has succeeded or failed."""
     failure: Exception | None = None
-    """Why there was none, or not another one."""
+    """The error of the last read, if it failed."""
 
 
 class Validators:
-    """The validators of this node, and the reports of the others. For one event loop."""
+    """The subscribers of this node, and the reports of the other nodes. For one event loop."""
 
     def __init__(self, node_id: str, nodes: NodeStore, clock: Clock) -> None:
         self._node_id = node_id
@@ -75,30 +75,30 @@ class Validators:
         self._streams: Counter[str] = Counter()
         self._applied: dict[str, int] = {}
         self._levels: Counter[int] = Counter()
-        """How many of them are at which sequence."""
+        """Number of subscribers per confirmed sequence, without the silent ones."""
         self._connected_at: dict[str, float] = {}
         self._silent: set[str] = set()
-        """Those of this node that owe a confirmation for too long: connected, but at no level."""
+        """Subscribers of this node that have owed a confirmation for too long: connected, but in no level."""
         self._asked: deque[tuple[float, int]] = deque()
-        """When which sequence was requested, the youngest last."""
+        """Requests as (time, sequence), the latest last."""
         self._overdue = 0
-        """The highest sequence that was requested so long ago that whoever has not confirmed it is silent."""
+        """The highest sequence requested at least `SILENT_AFTER` seconds ago: a subscriber below it is silent."""
         self._key_revisions: dict[str, int] = {}
         self._foreign: dict[str, tuple[int, float, str]] = {}
         self._foreign_of: Counter[str] = Counter()
         self._changed = True
         self._hurry = asyncio.Event()
         self.requested = 0
-        """The highest sequence that somebody waits for, at any node."""
+        """The highest sequence that a call waits for, at any node."""
         self._requested_at = -inf
         self._announced = 0
-        """Up to where other nodes know, or can know, of it."""
+        """The highest requested sequence that the head of the log names."""
         self._others: Sequence[NodeReport] = ()
         self._looked = -inf
         self._came: list[_Waiter] = []
-        """Those who wait for a look at the reports that begins after they came."""
+        """Calls that wait for the next read of the reports to begin."""
         self._waiters: list[tuple[int, int, _Waiter]] = []
-        """Those who have seen one, the lowest sequence first."""
+        """A heap of the calls that a read has covered, the lowest sequence first."""
         self._order = count()
         self._waiting = 0
         self._came_last = -inf
@@ -111,7 +111,7 @@ class Validators:
         self._listeners.append(listener)
 
     def connect(self, subscriber_id: str) -> None:
-        """A stream of this validator was opened here."""
+        """Record that a stream of this subscriber was opened here."""
         self._streams[subscriber_id] += 1
         if subscriber_id not in self._applied:
             self._put(subscriber_id, 0)
@@ -120,7 +120,7 @@ class Validators:
         self._moved()
 
     def disconnect(self, subscriber_id: str) -> None:
-        """A stream of this validator ended."""
+        """Record that a stream of this subscriber ended."""
         self._streams[subscriber_id] -= 1
         if self._streams[subscriber_id] <= 0:
             del self._streams[subscriber_id]
@@ -131,10 +131,10 @@ class Validators:
         self._moved()
 
     def confirm(self, subscriber_id: str, sequence: int, key_revision: int = 0, *, caller: str = "") -> None:
-        """This validator has applied everything up to `sequence`, and uses the key set of `key_revision`.
+        """Record that this subscriber has applied all entries up to `sequence` and the key set `key_revision`.
 
-        `caller` is the identity that speaks for it. Names of validators that are not connected here are kept up to a
-        limit for each, and ignored beyond it: invented ones must not push out those of others.
+        `caller` is the identity that confirms. Names of subscribers that are not connected here are kept up to a
+        limit per caller, and ignored beyond it: invented names must not displace the names of other callers.
         """
         known = self._applied.get(subscriber_id)
         if key_revision > self._key_revisions.get(subscriber_id, key_revision):
@@ -161,7 +161,7 @@ class Validators:
         self._foreign[name] = (sequence, self._clock.monotonic(), caller)
 
     def forget_progress(self) -> None:
-        """Sequences of another log mean nothing here, nor do revisions of its key set."""
+        """Forget all sequences and key revisions: those of another log mean nothing here."""
         self._applied = dict.fromkeys(self._applied, 0)
         self._levels = Counter({0: len(self._applied)} if self._applied else {})
         self._key_revisions = dict.fromkeys(self._key_revisions, 0)
@@ -175,15 +175,11 @@ class Validators:
 
     @property
     def key_revision(self) -> int:
-        """The lowest revision of the key set that any validator of this node has confirmed; 0 if there are
-        none.
-        """
+        """The lowest revision of the key set that any subscriber of this node has confirmed; 0 without any."""
         return min(self._key_revisions.values(), default=0)
 
     async def key_revision_of_all(self) -> tuple[int, int]:
-        """How many validators are connected to any node, and the lowest revision of the key set that all of
-        them have confirmed.
-        """
+        """Return the subscribers connected to all nodes, and the lowest key revision that any has confirmed."""
         connected, revisions = len(self._key_revisions), list(self._key_revisions.values())
         for report in await self._nodes.reports(_REPORT_AGE):
             if report.node_id != self._node_id and report.connected:
@@ -192,9 +188,7 @@ class Validators:
         return connected, min(revisions, default=0)
 
     def counts(self, sequence: int, others: Iterable[NodeReport] = ()) -> tuple[int, int]:
-        """How many validators are connected, the silent ones apart, and how many of them have applied
-        `sequence`.
-        """
+        """Count the connected subscribers without the silent ones, and those that have applied `sequence`."""
         connected = len(self._applied) - len(self._silent)
         applied = sum(count for at, count in self._levels.items() if at >= sequence)
         for report in others:
@@ -205,23 +199,20 @@ class Validators:
 
     @property
     def silent(self) -> int:
-        """How many connected validators, of all nodes as far as they were looked at, have not confirmed for long
-        although they were asked to. They are not waited for.
-        """
+        """The number of silent subscribers of all nodes, by the reports read last. No call waits for them."""
         others = sum(_silent_in(report) for report in self._others if report.node_id != self._node_id)
         return len(self._silent) + others
 
     def heard(self, sequence: int) -> None:
-        """Somebody waits for `sequence`, as all nodes can know."""
+        """Take in the sequence that the head of the log names as awaited, and request it here."""
         self._announced = max(self._announced, sequence)
         self._request(sequence)
 
     async def wait_applied(self, sequence: int, timeout: float) -> tuple[int, int]:
-        """Wait until every connected validator of every node has applied `sequence`, `timeout` seconds at
-        most; the counts then.
+        """Wait until every connected subscriber of every node has applied `sequence`; return the counts.
 
-        They are of all nodes, even if it takes longer than that to read once what others report. Raises
-        `StoreUnavailableError`.
+        Waits `timeout` seconds at most, but longer if the first read of the reports takes longer: the counts
+        always include all nodes. Raises `StoreUnavailableError`.
         """
         self._request(sequence)
         waiter = _Waiter(sequence, asyncio.get_running_loop().create_future())
@@ -233,8 +224,8 @@ class Validators:
             self._looking = asyncio.create_task(self._look_for_all(), name="look-at-reports")
         try:
             async with asyncio.timeout(timeout):
-                everybody = await waiter.done
-                return everybody, everybody
+                connected = await waiter.done
+                return connected, connected
         except TimeoutError:
             await waiter.seen.wait()
             if waiter.failure is not None:
@@ -248,7 +239,7 @@ class Validators:
                 self._came.clear()
                 self._waiters.clear()
             elif len(self._waiters) > 2 * self._waiting + _MAX_GONE:
-                # Those who went unheard would stay for as long as somebody waits.
+                # Cancelled waiters would otherwise stay for as long as another call waits.
                 self._waiters[:] = [each for each in self._waiters if not each[2].done.done()]
                 heapify(self._waiters)
 
@@ -264,7 +255,7 @@ class Validators:
             for listener in self._listeners:
                 listener()
 
-    # --- Looking at the reports, once for all who wait -------------------------------------------------------------
+    # --- Reading the reports, once for all waiting calls -----------------------------------------------------------
 
     async def _look_for_all(self) -> None:
         while True:
@@ -281,7 +272,7 @@ class Validators:
             came, self._came = self._came, []
             try:
                 await self._look()
-            except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            except Exception as error:  # noqa: BLE001 - passed to every waiting call
                 for waiter in (*came, *(waiter for _, _, waiter in self._waiters)):
                     waiter.failure = error
                     waiter.seen.set()
@@ -309,29 +300,30 @@ class Validators:
         self._take_in(self._others)
 
     def _settle(self) -> None:
-        """Let those go whose sequence everybody has confirmed."""
+        """Complete the waiters whose sequence all subscribers have confirmed."""
         waiters = self._waiters
         if not waiters or waiters[0][0] > self._lowest():
             return
-        everybody, reached = len(self._applied) - len(self._silent), self._lowest()
+        connected, reached = len(self._applied) - len(self._silent), self._lowest()
         for report in self._others:
             active = report.connected - _silent_in(report)
             if report.node_id != self._node_id and active:
-                everybody += active
+                connected += active
                 places = (at for at, count in report.applied if count and at != SILENT)
                 reached = min(reached, min(places, default=0))
         while waiters and waiters[0][0] <= reached:
             done = heappop(waiters)[2].done
             if not done.done():
-                done.set_result(everybody)
+                done.set_result(connected)
 
     def _lowest(self) -> float:
-        """What all validators of this node have confirmed, the silent ones apart."""
+        """Return the sequence that all subscribers of this node, without the silent ones, have confirmed."""
         return min(self._levels, default=inf)
 
     def _find_silent(self, now: float) -> None:
-        """Stop waiting for validators that have owed a confirmation for too long. They count again once they have
-        confirmed it.
+        """Mark subscribers that have owed a confirmation for too long as silent.
+
+        A silent subscriber counts again once it has confirmed the overdue sequence.
         """
         while self._asked and now - self._asked[0][0] >= SILENT_AFTER:
             self._overdue = self._asked.popleft()[1]
@@ -348,7 +340,7 @@ class Validators:
                 self._changed = True
         self._settle()
 
-    # --- Telling the other nodes -----------------------------------------------------------------------------------
+    # --- Reporting to the other nodes ------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Exchange reports with the other nodes until cancelled."""
@@ -369,11 +361,14 @@ class Validators:
                         failing = False
                     except TokenServiceError as error:
                         if not failing:
-                            logger.warning("no exchange with other nodes: %s", error.message)
+                            logger.warning(
+                                "can't exchange subscriber reports with other nodes, trying again: %s",
+                                error.message,
+                            )
                         failing = True
                 await self._pause()
         finally:
-            # A node that leaves in order need not be waited for.
+            # Other nodes need not wait for a node that shuts down in order.
             try:
                 async with asyncio.timeout(1):
                     await self._nodes.forget(self._node_id)
@@ -381,9 +376,7 @@ class Validators:
                 pass
 
     async def _pause(self) -> None:
-        """Until it is time to see whether there is something to report: sooner if somebody waits for it, but
-        not for each confirmation.
-        """
+        """Sleep until the next report is due: a shorter time if a call waits for it, but not once per confirmation."""
         await asyncio.sleep(_HURRY_INTERVAL)
         with suppress(TimeoutError):
             async with asyncio.timeout(_BUSY_INTERVAL - _HURRY_INTERVAL):
@@ -391,9 +384,7 @@ class Validators:
         self._hurry.clear()
 
     def _misses_confirmations(self, now: float) -> bool:
-        """Whether somebody may be waiting for validators of this node, whose confirmations other nodes may
-        have.
-        """
+        """Tell whether a call may wait for subscribers of this node whose confirmations reached other nodes."""
         return self._lowest() < self.requested and now - self._requested_at < MAX_WAIT
 
     async def _report(self, now: float) -> None:
@@ -411,7 +402,7 @@ class Validators:
         )
 
     def _take_in(self, reports: Iterable[NodeReport]) -> None:
-        """What validators of this node have confirmed to others."""
+        """Apply confirmations that subscribers of this node have sent to other nodes."""
         for report in reports:
             if report.node_id != self._node_id:
                 for name, sequence in report.foreign:
@@ -420,8 +411,9 @@ class Validators:
                         self._advance(name, known, sequence)
 
     def _put(self, name: str, sequence: int | None) -> None:
-        """Where a validator of this node is; None: it is none any more. A silent one is at no level until it has
-        confirmed what it owes.
+        """Set the sequence that a subscriber of this node has confirmed; None removes the subscriber.
+
+        A silent subscriber is in no level until it has confirmed the overdue sequence.
         """
         known = self._applied.pop(name, None)
         if sequence is not None and sequence >= self._overdue and name in self._silent:
@@ -450,8 +442,9 @@ class Validators:
 
 
 def _pairs(levels: Counter[int], silent: int) -> list[tuple[int, int]]:
-    """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be
-    further than it is. The silent ones have a pair of their own.
+    """Return (sequence, count) pairs; silent subscribers have their own pair.
+
+    Beyond the limit the lowest pairs are merged downward, so no subscriber is reported ahead of its sequence.
     """
     most = _MAX_PAIRS - (silent > 0)
     pairs = sorted(levels.items(), reverse=True)

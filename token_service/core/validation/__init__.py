@@ -1,1 +1,1 @@
-"""Whether a token is good now."""
+"""Validation of tokens."""

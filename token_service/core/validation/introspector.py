@@ -1,6 +1,6 @@
-"""ValidateToken and BatchValidateTokens: whether a token is good now, and why not.
+"""ValidateToken and BatchValidateTokens: whether a token is valid now, and why not.
 
-A JWT is judged in seven steps, and the first that fails names the reason: signature, times, issuer, audience,
+A JWT is judged in seven steps, and the first that fails gives the reason: signature, times, issuer, audience,
 structure, revocation, scopes. (Issuer and structure can't change, so they are checked when a signature is
 seen for the first time.)
 """
@@ -37,16 +37,14 @@ from token_service.tokens.verifier import (
 
 _CACHE_CAPACITY: Final = 20_000
 _USE_SHARE: Final = 20
-"""Using a session token moves its idle expiry once this share of the idle timeout has passed, so that most
-uses write nothing.
-"""
+"""A use of a session token moves the idle expiry only after 1/20 of the idle timeout, so most uses write nothing."""
 _PAUSE_EVERY: Final = 32
-"""Tokens of a batch between two pauses, each of which lets other calls go on."""
+"""Tokens of a batch between two pauses that let other calls run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenQuery:
-    """A token and what is asked of it."""
+    """A token and the conditions that it must meet."""
 
     token: str = field(repr=False)
     audience: str = ""
@@ -55,12 +53,12 @@ class TokenQuery:
     kind: TokenKind | None = None
     """None: any."""
     strong: bool = False
-    """Whether the answer sees every revocation that was acknowledged before the call, on any node."""
+    """Whether the response must include every revocation acknowledged before the call, on any node."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpaqueClaims:
-    """What an active refresh or session token stands for."""
+    """The kind and the session of an active refresh or session token."""
 
     kind: TokenKind
     session: Session
@@ -68,13 +66,13 @@ class OpaqueClaims:
 
 @dataclass(frozen=True, slots=True)
 class Introspection:
-    """The answer. `reason` is set, and `claims` and `entry` are not, if the token is not active."""
+    """The result for one token. An inactive token has a `reason`, and no `claims` and `entry`."""
 
     cursor: Cursor
     reason: InvalidReason | None = None
     claims: VerifiedClaims | OpaqueClaims | None = None
     entry: CacheEntry | None = None
-    """The cached claims of an active JWT. An edge that keeps answers compares it by identity."""
+    """The cached claims of an active JWT. An edge that caches responses compares it by identity."""
 
 
 class Introspector:
@@ -115,11 +113,10 @@ class Introspector:
     async def validate_batch(
         self, caller: Caller, count: int, queries: Iterable[TokenQuery]
     ) -> AsyncIterator[Introspection]:
-        """Judge `count` tokens in their order. If one query is strong, all of them are answered so.
+        """Judge `count` tokens in their order. If one query is strong, all of them are.
 
-        `queries` is read only if the count is allowed. All of them share one time at which they were asked, so
-        that many unknown keys cost one look for newer keys. Raises `InvalidRequestError` and what `validate`
-        raises.
+        `queries` is read only if the count is allowed. All queries share one time of arrival, so many unknown
+        keys cost one look for newer keys. Raises `InvalidRequestError` and the errors of `validate`.
         """
         admit(caller, UseCase.BATCH_VALIDATE_TOKENS)
         if not 1 <= count <= MAX_BATCH:
@@ -134,20 +131,19 @@ class Introspector:
             yield await self._judge(query, self._clock.now(), asked)
 
     def validate_jwt(self, caller: Caller, query: TokenQuery, now: float) -> Introspection:
-        """Judge a JWT, without I/O and from the replica as it is. Raises `ReplicaStaleError`."""
+        """Judge a JWT by the current replica, without I/O. Raises `ReplicaStaleError`."""
         admit(caller, UseCase.VALIDATE_TOKEN)
         return self._judge_jwt(query, now)
 
     @property
     def generation(self) -> int:
-        """A number that changes with the keys: answers of another generation have to be judged again."""
+        """A number that changes with the keys: a result of another generation must be judged again."""
         return self._verifier.generation
 
     def still_active(self, caller: Caller, entry: CacheEntry, generation: int, now: float) -> bool:
-        """Tell whether the answer to a query for which a JWT was found active, at a generation, must be the
-        same now.
+        """Tell whether a query that found a JWT active, at a generation, has the same result now.
 
-        False: judge it again. The other parts of a query can't come out differently. Raises
+        False: judge the token again. The other conditions of a query can't change their result. Raises
         `ReplicaStaleError`.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
@@ -159,7 +155,7 @@ class Introspector:
         )
 
     async def _judge(self, query: TokenQuery, now: float, asked: float | None = None) -> Introspection:
-        """Judge a token of any kind. `asked`: when (monotonic) it came, if it came with others."""
+        """Judge a token of any kind. `asked`: the monotonic time of arrival of its batch."""
         try:
             if len(query.token) > MAX_TOKEN_BYTES:
                 raise InvalidTokenError(InvalidReason.TOO_LARGE)

@@ -117,7 +117,7 @@ async def test_a_table_that_lost_its_rows_is_refused_and_nothing_is_made(empty: 
     getattr(node.stores.keys._state, empty).clear()
     before = await node.stored()
     with pytest.raises(
-        ConfigurationError, match=r"damaged: there are no .* keys; restore their table from a backup"
+        ConfigurationError, match=r"damaged: it has no .* keys; restore their table from a backup"
     ):
         await new_node(node.stores).start()
     assert await node.stored() == before
@@ -806,7 +806,7 @@ async def test_a_damaged_key_is_refused_at_the_start_and_while_running(
         jwks,
     )
     assert [record.message for record in caplog.records] == [
-        f"the keys stay as they were: {refused.value.message}"
+        f"the stored keys can't be used, the last good ones stay in use: {refused.value.message}"
     ]
     caplog.clear()
     await node.put(good)
@@ -835,7 +835,7 @@ async def test_a_damage_that_raised_no_revision_is_noticed_too(caplog: pytest.Lo
 async def test_rows_that_disappear_while_running_leave_the_last_good_ones_in_force() -> None:
     node = await new_node().start()
     node.stores.keys._state.signing_keys.clear()
-    with pytest.raises(ConfigurationError, match="there are no signing keys"):
+    with pytest.raises(ConfigurationError, match="it has no signing keys"):
         await node.rotation.advance()
     assert node.keyring.jwks
     assert node.keyring.signer()
@@ -861,7 +861,7 @@ async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
         await asyncio.sleep(100)
     assert stores.leases._leases["keys"][0] == "ahead"
     assert [record.message for record in caplog.records] == [
-        "the keys stay as they were: no key-encryption key kek-2"
+        "the stored keys can't be used, the last good ones stay in use: no key-encryption key kek-2"
     ]
     assert behind.keyring.signer().key_id == ahead.keyring.signer().key_id
     for task in tasks:
