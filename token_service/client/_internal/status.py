@@ -69,7 +69,7 @@ def status_of(parts: Parts) -> ValidatorStatus:
 
 
 def why_not_ready(parts: Parts) -> TokenServiceError:
-    """Status of a validator, for health pages and operators."""
+    """Return the error that says why the validator is not ready."""
     if parts.forked:
         return ValidatorForkedError()
     service_is_well = (

@@ -39,7 +39,7 @@ class Tokens:
 
     @classmethod
     def of(cls, response: IssueTokenResponse | RefreshTokenResponse, now: float | None = None) -> Tokens:
-        """Tokens of a caller, and stores that keep them across restarts."""
+        """Build tokens from a response received at `now` (default: the current time)."""
         expiry = response.access_token_expire_time
         return cls(
             access_token=response.access_token,
