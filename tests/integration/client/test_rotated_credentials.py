@@ -134,7 +134,7 @@ async def test_files_that_can_not_be_used_leave_the_previous_ones(
         assert await validator.wait_ready()
         (tmp_path / "cert.pem").write_bytes(site.callers.caller(spiffe_id=ID).certificate)
         await asyncio.to_thread(site.service.stop)
-        await eventually(lambda: "the private key is not the certificate's" in caplog.text)
+        await eventually(lambda: "the private key does not belong to the certificate" in caplog.text)
         assert "the previous ones stay in use" in caplog.text
         await asyncio.to_thread(site.service.start)
         await eventually(lambda: validator.status().connected)
@@ -151,7 +151,7 @@ def test_what_can_not_be_used_is_refused_and_the_key_not_shown() -> None:
     one, other = Authority().caller(spiffe_id=ID), Authority().caller(spiffe_id=ID)
     good = TlsCredentials(certificate_chain=one.certificate, private_key=one.key)
     assert one.key.decode().splitlines()[1] not in repr(good)
-    with pytest.raises(ConfigurationError, match="the private key is not the certificate's"):
+    with pytest.raises(ConfigurationError, match="the private key does not belong to the certificate"):
         TlsCredentials(certificate_chain=one.certificate, private_key=other.key)
     with pytest.raises(ConfigurationError, match="both certificate_chain and private_key"):
         TlsCredentials(certificate_chain=one.certificate)

@@ -183,7 +183,7 @@ async def test_challenges_as_in_rfc_6750(service: FakeTokenService) -> None:
                 401,
                 (
                     'Bearer realm="shop", error="invalid_token",'
-                    ' error_description="the token is bound to a key that was not shown"'
+                    ' error_description="the token is bound to a key, and the request does not prove possession of it"'
                 ),
             ),
         ]:

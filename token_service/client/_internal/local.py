@@ -1,9 +1,8 @@
-"""Judges tokens by what is known here. No I/O: what else is needed is asked of the caller.
+"""Local validation of tokens. No I/O: the caller performs the requests that this module yields.
 
-`check` settles nearly every validation. Where it can't, because a key is not known or because what is known
-is not proven fresh, it returns what is missing; `settle` is then a generator that yields what to do
-(`RefreshKeys`, `AskService`) and is sent the outcome. So the validator for event loops and the one for
-threads decide by the very same code.
+`check` decides nearly every validation. When the key is unknown or the replica is not proven fresh, it returns
+the missing part. `settle` is a generator that yields requests (`RefreshKeys`, `AskService`) and receives their
+outcomes, so the validators for event loops and for threads share the same decisions.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ _MAX_CLOCK_STEP: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RefreshKeys:
-    """Get the issuer's key set, unless that was done just now.
+    """Request to fetch the issuer's key set, unless it was fetched just now.
 
-    The outcome: whether it was taken over, or None if the service did not answer when it was asked last.
+    The outcome is whether the key set was accepted, or None if the service did not answer the last fetch.
     """
 
     issuer: str
@@ -47,7 +46,7 @@ class RefreshKeys:
 
 @dataclass(frozen=True, slots=True)
 class AskService:
-    """Ask `ValidateToken`. The outcome: an `Answer`, or None if there was none."""
+    """Request to call `ValidateToken`. The outcome is an `Answer`, or None without an answer."""
 
     token: str
     audience: str | None
@@ -59,12 +58,12 @@ class AskService:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The service's verdict on a token, and when it was asked for."""
+    """Verdict of the token service on a token, with the time of the call."""
 
     reason: InvalidReason | None
     """None: the token is active."""
     asked: Instant
-    """Read before the question was sent: validations that share an answer share its age, too."""
+    """Read before the call. Validations that share an answer share its age."""
 
 
 Request: TypeAlias = RefreshKeys | AskService
@@ -72,9 +71,9 @@ Outcome: TypeAlias = bool | Answer | None
 
 
 class Proof:
-    """A proof that a token was not revoked when the service was asked.
+    """Proof that a token was not revoked when the token service was asked.
 
-    Good for S seconds by both clocks, as in `Feed`.
+    Valid for S seconds by both clocks, as in `Feed`.
     """
 
     __slots__ = ("_asked", "_bound")
@@ -84,13 +83,13 @@ class Proof:
         self._bound = bound
 
     def holds(self, now: float, elapsed: float) -> bool:
-        """Whether it is still good."""
+        """Return whether the proof is still valid."""
         age = now - self._asked.now
         return elapsed - self._asked.elapsed < self._bound and -_MAX_CLOCK_STEP <= age < self._bound
 
 
 class Known(msgspec.Struct, gc=False, eq=False):
-    """A token verified before, with the last verdicts about it."""
+    """A verified token with its last verdicts."""
 
     claims: VerifiedClaims
     issuer: IssuerState
@@ -99,12 +98,12 @@ class Known(msgspec.Struct, gc=False, eq=False):
     valid_until: float
     drop_at: float
     clean_version: int = -1
-    """The version of the revocation set at which it was found not revoked; -1: never."""
+    """Version of the revocation set that did not contain the token; -1: none yet."""
     proof: Proof | None = None
 
 
 class IssuerState:
-    """One issuer, with what is known of it now."""
+    """One issuer, with its rules, keys and revocations."""
 
     __slots__ = ("config", "feed", "freshness", "has_keys", "rules")
 
@@ -124,9 +123,9 @@ class IssuerState:
 
 
 class LocalValidator:
-    """Everything a validator decides.
+    """Local decisions of a validator.
 
-    Any thread may call `check` and `settle`; neither waits for anything.
+    Any thread may call `check` and `settle`; neither waits.
     """
 
     def __init__(self, config: ValidatorConfig, clock: ValidatorClock, counters: Counters) -> None:
@@ -141,15 +140,16 @@ class LocalValidator:
         self._now, self._elapsed = clock.now, clock.elapsed
 
     def replace_keys(self, issuer: str, jwks: Sequence[Mapping[str, Any]], revision: int) -> bool:
-        """Verify this issuer's tokens with these keys from now on; False, and nothing changes, if none of
-        them is usable.
+        """Verify this issuer's tokens with these keys from now on.
+
+        Returns False, and changes nothing, if none of the keys is usable.
         """
         key_set = KeySet.from_jwks(jwks, revision)
         log_refused_keys(issuer, key_set)
         if not len(key_set):
             return False
         self.verifier.replace_key_set(issuer, key_set)
-        # After the verifier: what was verified with the old keys then is never in the new cache.
+        # After the verifier, so that no token verified with the old keys enters the new cache.
         self.cache = TokenCache(self._config.cache_capacity)
         self.issuers[issuer].has_keys = True
         return True
@@ -157,15 +157,15 @@ class LocalValidator:
     def check(
         self, token: str, audience: str | None, required_scopes: Collection[str]
     ) -> VerifiedClaims | Known | IssuerState:
-        """The claims of a good token. Raises `InvalidTokenError` if it is not.
+        """Return the claims of a valid token. Raises `InvalidTokenError` for an invalid token.
 
-        Returns the `IssuerState` if the key is not known, and what is `Known` if only freshness is missing:
-        see `settle`.
+        Returns the `IssuerState` if the key is unknown, and the `Known` token if only freshness is missing: see
+        `settle`.
         """
         try:
             entry = self.cache.young.get(token)
         except TypeError:
-            entry = None  # not even hashable: the verifier says what is wrong
+            entry = None  # not hashable: the verifier reports the fault
         if entry is not None:
             claims, feed = entry.claims, entry.feed
             if (
@@ -193,7 +193,7 @@ class LocalValidator:
         audience: str | None,
         required_scopes: Collection[str],
     ) -> Generator[Request, Outcome, VerifiedClaims]:
-        """Decide what `check` could not. Raises `InvalidTokenError` or `ReplicaStaleError`."""
+        """Decide a validation that `check` left open. Raises `InvalidTokenError` or `ReplicaStaleError`."""
         result: VerifiedClaims | Known | IssuerState = missing
         if isinstance(result, IssuerState):
             issuer, taken = result, None
@@ -270,7 +270,7 @@ class LocalValidator:
         known.clean_version = version
         if required_scopes:
             if isinstance(required_scopes, str):
-                raise TypeError("required_scopes is a collection of scopes, not one text")
+                raise TypeError("required_scopes must be a collection of scopes, not one string")
             check_scopes(claims, required_scopes)
         if fresh:
             return claims
@@ -322,7 +322,7 @@ class LocalValidator:
     def _check_with_age(
         self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]
     ) -> tuple[VerifiedClaims | Known | IssuerState, float]:
-        """`check` again, with the elapsed time at which the set it looked into was last proven."""
+        """Call `check` again; return its result and the elapsed time of the last proof of the set it read."""
         feed = known.feed
         while True:
             version = feed.revocations.version

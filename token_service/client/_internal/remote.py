@@ -1,4 +1,4 @@
-"""The unary calls of a validator: what is asked and how it is understood."""
+"""Requests and responses of the validator's unary calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PREFIX = "INVALID_REASON_"
 
 
 def validate_request(question: AskService) -> ValidateTokenRequest:
-    """Ask with CONSISTENCY_STRONG: anything less proves nothing about what was revoked just now."""
+    """Build a request with CONSISTENCY_STRONG: weaker reads prove nothing about recent revocations."""
     return ValidateTokenRequest(
         token=question.token,
         audience=question.audience or "",
@@ -26,7 +26,7 @@ def validate_request(question: AskService) -> ValidateTokenRequest:
 
 
 def answer_of(response: ValidateTokenResponse, asked: Instant) -> Answer:
-    """The verdict in a response to a question sent at `asked`. A reason unknown to this version is REVOKED."""
+    """Convert the response to a call sent at `asked`. An unknown reason becomes REVOKED."""
     if response.active:
         return Answer(None, asked)
     try:

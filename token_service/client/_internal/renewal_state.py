@@ -1,5 +1,5 @@
-"""When tokens are renewed and how. No I/O: `Renewal.steps` yields what to do and is sent the outcome, so the
-token source for event loops and the one for threads decide by the same code.
+"""Renewal of tokens. No I/O: `Renewal.steps` yields steps and receives their outcomes, so the token sources for
+event loops and for threads share the same decisions.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ _TRANSIENT: Final = (
     TooManyRetriesError,
     UnreachableError,
 )
-"""After these another try may help."""
+"""Errors after which a repeated call may succeed."""
 _OF_CALLER: Final = (CallerUnauthenticatedError, PermissionDeniedError)
-"""These say nothing of the refresh token, so later calls try again; after any other the user must log in again."""
+"""Errors of the caller, not of the refresh token: later calls try again. After other errors the user must log
+in again.
+"""
 _MARGIN: Final = 5.0
-"""Seconds before its end from which on a token is not handed out: the request still has to travel."""
+"""Seconds before expiry from which a token is not returned, because the request takes time to arrive."""
 _REMEMBERED: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalPolicy:
-    """When to renew and how long to try. Seconds."""
+    """When to renew and how long to try, in seconds."""
 
     ahead: float = 0.25
-    """Renew when this share of the token's life is left; varied by a fifth either way, so that many clients
-    spread.
-    """
+    """Share of the token's life that is left at renewal, varied by a fifth either way to spread clients."""
     attempt_timeout: float = 2.0
     """Deadline of one call."""
     give_up_after: float = 9.0
-    """From the first call on, no new one is made after this, also if the process or the machine was stopped
-    meanwhile. Just below the service's default grace window.
+    """Time after the first call from which no new call is made, even if the process or machine was stopped in
+    between. Just below the service's default grace window.
     """
     backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.1, longest=1.0))
 
@@ -80,12 +80,12 @@ class RenewalPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Read the store again. The outcome: `SharedStore.reload`."""
+    """Step: read the store again. The outcome is that of `SharedStore.reload`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Put tokens into the store. The outcome: `SharedStore.save`."""
+    """Step: save tokens to the store. The outcome is that of `SharedStore.save`."""
 
     tokens: Tokens
     instead_of: frozenset[str] = field(repr=False)
@@ -93,7 +93,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait. The outcome: True if the source is being closed."""
+    """Step: wait. The outcome is True if the source is being closed."""
 
     seconds: float
 
@@ -105,9 +105,9 @@ Outcome: TypeAlias = Tokens | RefreshTokenResponse | ServiceError | bool | None
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Tokens with the times up to which they are used, by the clock that does not jump.
+    """Tokens with their renewal and expiry times on the clock that does not jump.
 
-    One object, so that no thread sees the tokens of before with the times of after.
+    One object, so that no thread combines old tokens with new times.
     """
 
     tokens: Tokens
@@ -116,7 +116,7 @@ class _Held:
 
 
 class Renewal:
-    """What both token sources know and decide. Any thread may call any method."""
+    """State and decisions of both token sources. Any thread may call any method."""
 
     def __init__(
         self,
@@ -138,53 +138,53 @@ class Renewal:
         self._lock = threading.RLock()
         self._held: _Held | None = None
         self._left: deque[str] = deque(maxlen=_REMEMBERED)
-        """Refresh tokens that were replaced: a store that holds one of them is behind."""
+        """Replaced refresh tokens: a store that holds one of them is behind."""
         self._unsaved = False
         self._ended: ServiceError | None = None
         self._try_at = 0.0
 
     def current(self) -> Tokens | None:
-        """Tokens that need nothing now."""
+        """Return the tokens if they need no renewal yet."""
         held = self._held
         return held.tokens if held is not None and self._elapsed() < held.renew_at else None
 
     def usable(self) -> Tokens | None:
-        """Tokens that can be used, though they should be renewed."""
+        """Return the tokens if they are usable, even if renewal is due."""
         held = self._held
         return held.tokens if held is not None and self._elapsed() < held.usable_until else None
 
     def may_try(self) -> bool:
-        """Whether to renew ahead now, or to wait after a failure."""
+        """Return whether to renew now, rather than wait after a failure."""
         return self._ended is None and self._elapsed() >= self._try_at
 
     def load(self, stored: Tokens | None) -> None:
-        """Begin with what was stored."""
+        """Begin with the stored tokens."""
         with self._lock:
             if stored is not None and not self.loaded:
                 self._take(stored, remaining(stored, self._now()))
             self.loaded = True
 
     def replace(self, tokens: Tokens) -> None:
-        """Go on with these, which the caller got elsewhere."""
+        """Replace the current tokens by tokens that the caller obtained elsewhere."""
         with self._lock:
             self._take(tokens, remaining(tokens, self._now()))
             self.loaded = True
 
     def replaced(self, saved: bool, stored: Tokens | None) -> None:  # noqa: FBT001  # an outcome
-        """Note the outcome of `SharedStore.overwrite`."""
+        """Record the outcome of `SharedStore.overwrite`."""
         with self._lock:
             self._unsaved = not saved
             if stored is not None and self._held is not None:
                 self._leave(stored.refresh_token, self._held.tokens)
 
     def invalidate(self, access_token: str) -> None:
-        """Hand out this access token no more."""
+        """Stop returning this access token."""
         with self._lock:
             if self._held is not None and self._held.tokens.access_token == access_token:
                 self._held = _Held(self._held.tokens, 0.0, 0.0)
 
     def steps(self) -> Generator[Step, Outcome, Tokens]:
-        """Get tokens that need nothing now. Raises the `ServiceError` that keeps them from being had."""
+        """Obtain tokens that need no renewal yet. Raises the `ServiceError` of the renewal."""
         began: float | None = None
         attempt = 0
         failure: ServiceError | None = None
@@ -213,7 +213,7 @@ class Renewal:
                 return self._tokens()
 
     def saving(self) -> Generator[Step, Outcome, None]:
-        """Store what is held."""
+        """Save the current tokens."""
         with self._lock:
             tokens = self._tokens()
             step = Save(tokens, frozenset(self._left) | {tokens.refresh_token})
@@ -224,7 +224,7 @@ class Renewal:
                 self._adopt(outcome)
 
     def finishing(self) -> Generator[Step, Outcome, None]:
-        """Store what could not be stored before."""
+        """Save tokens whose earlier save failed."""
         if self._unsaved:
             yield from self.saving()
 
@@ -243,7 +243,7 @@ class Renewal:
         return request
 
     def _receive(self, used: str, answer: RefreshTokenResponse) -> bool:
-        """Take an answer, unless the tokens it was asked for with were replaced meanwhile."""
+        """Accept a response, unless its refresh token was replaced in the meantime."""
         with self._lock:
             if self._tokens().refresh_token != used:
                 return False
@@ -254,10 +254,10 @@ class Renewal:
             return True
 
     def _fail(self, used: str, error: ServiceError, began: float, attempt: int) -> float:
-        """Seconds until the next call. Raises the error if there should be none."""
+        """Return the seconds until the next call. Raises the error if no call should follow."""
         with self._lock:
             if self._tokens().refresh_token != used:
-                return 0.0  # said of tokens that were replaced meanwhile
+                return 0.0  # the error is about replaced tokens
             if not isinstance(error, _TRANSIENT):
                 if isinstance(error, _OF_CALLER):
                     self._try_at = self._elapsed() + self.policy.backoff.longest
@@ -274,7 +274,7 @@ class Renewal:
             return delay
 
     def _adopt(self, stored: Tokens) -> None:
-        """Go on with what another process has stored."""
+        """Adopt tokens that another process has stored."""
         with self._lock:
             if self._held is not None:
                 held = self._held.tokens

@@ -1,4 +1,4 @@
-"""Which path a request is for, in every way a router could read it.
+"""All readings of a request path by routers.
 
 An authorization rule protects nothing if the router behind it reads the path differently: `$` in a regular
 expression also matches before a final newline, `..` may be resolved, an encoded slash may or may not separate
@@ -20,7 +20,7 @@ _PARAMETERS: Final = re.compile(r";[^/]*")
 
 
 def is_plain(path: str) -> bool:
-    """Whether every router reads the same segments in this path."""
+    """Return whether every router reads the same segments in this path."""
     segments = path.split("/")
     return (
         path.startswith("/")
@@ -57,9 +57,9 @@ def _within(path: str, root: str) -> str | None:
 
 
 def _agrees(raw: bytes | None, path: str, root: str) -> bool:
-    """Whether a router that reads `raw_path` finds the same path.
+    """Return whether a router that reads `raw_path` finds the same path.
 
-    Servers and frameworks do not agree on whether `path` and `raw_path` begin with the root.
+    Servers and frameworks disagree on whether `path` and `raw_path` begin with the root.
     """
     if raw is None:
         return True

@@ -1,4 +1,4 @@
-"""What both validators are made of."""
+"""Parts that both validators share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from token_service.client.config import ForeignIssuer, ServiceIssuer, ValidatorC
 
 
 class Parts:
-    """The parts of a validator that do no I/O."""
+    """Parts of a validator that do no I/O."""
 
     def __init__(self, config: ValidatorConfig, clock: ValidatorClock | None) -> None:
         self.config = config
@@ -41,7 +41,7 @@ class Parts:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every issuer has keys and what is known is proven fresh."""
+        """True while every issuer has keys and the replica is proven fresh."""
         now, elapsed = self.clock.now(), self.clock.elapsed()
         return not self.forked and all(
             state.has_keys and state.feed.is_fresh(now, elapsed) for state in self.local.issuers.values()
@@ -49,7 +49,7 @@ class Parts:
 
 
 class RefreshLimit:
-    """Limits how often unknown `kid`s cause a fetch, however many tokens with one are sent."""
+    """Limit on fetches that unknown `kid`s cause, independent of the number of tokens."""
 
     __slots__ = ("_clock", "_interval", "_last")
 
@@ -59,7 +59,7 @@ class RefreshLimit:
         self._last = float("-inf")
 
     def allows(self) -> bool:
-        """Whether one may be made now; counts it if so."""
+        """Return whether a fetch may begin now, and count it if so."""
         now = self._clock.elapsed()
         if now - self._last < self._interval:
             return False

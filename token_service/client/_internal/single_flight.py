@@ -1,4 +1,4 @@
-"""Many ask for the same thing at once, one gets it for all."""
+"""Single flight: concurrent callers with the same key share one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[K, T]):
-    """For one event loop. A caller that is cancelled leaves the others their result."""
+    """Single flight for one event loop. Cancelling one caller does not cancel the shared call."""
 
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[T]] = {}
@@ -22,11 +22,11 @@ class SingleFlight(Generic[K, T]):
         return len(self._tasks)
 
     def do(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
-        """The result of `work`, or of the call for the same key that is under way."""
+        """Return the result of `work`, or of the call in progress for the same key."""
         return asyncio.shield(self.begin(key, work))
 
     def begin(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """As `do`, for a caller that does not wait."""
+        """Begin `work` as `do` does, without waiting."""
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(work())
@@ -34,12 +34,12 @@ class SingleFlight(Generic[K, T]):
         return task
 
     async def drain(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the calls in progress."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks.values()))
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel the calls in progress."""
         for task in tuple(self._tasks.values()):
             task.cancel()
         await self.drain()
@@ -52,7 +52,7 @@ class SingleFlight(Generic[K, T]):
 
 
 class ThreadSingleFlight(Generic[K, T]):
-    """The same for threads: the first caller does the work in its own thread."""
+    """Single flight for threads: the first caller does the work in its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,13 +62,13 @@ class ThreadSingleFlight(Generic[K, T]):
         return len(self._flights)
 
     def do(self, key: K, work: Callable[[], T]) -> T:
-        """The result of `work`, or of the call for the same key that is under way."""
+        """Return the result of `work`, or of the call in progress for the same key."""
         return cast("T", self.do_if(lambda: True, key, work))
 
     def do_if(self, may_begin: Callable[[], bool], key: K, work: Callable[[], T]) -> T | None:
-        """As `do`; None if nothing is under way and `may_begin` says no.
+        """Work as `do` does; return None if no call is in progress and `may_begin` returns False.
 
-        No thread gets between the question and the beginning.
+        The check and the begin of the call are atomic.
         """
         with self._lock:
             flight = self._flights.get(key)

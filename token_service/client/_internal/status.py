@@ -1,4 +1,4 @@
-"""What a validator says about itself, for health pages and operators."""
+"""Status of a validator, for health pages and operators."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from token_service.errors import Reason, ReplicaStaleError, TokenServiceError, V
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatorStatus:
-    """How a validator is doing now. Times are seconds; what only the service has is empty without one."""
+    """Status of a validator. Times are seconds; fields about the service are empty without a `ServiceIssuer`."""
 
     ready: bool
-    """Every issuer has keys, and what is known is proven fresh."""
+    """Every issuer has keys, and the replica is proven fresh."""
     problem: str
-    """Why it is not ready, in words; empty if it is."""
+    """Why the validator is not ready, for people; empty if it is ready."""
     connected: bool
-    """The revocation stream is open and has brought something."""
+    """The revocation stream is open and has delivered a message."""
     fresh: bool
-    """What is known of the service's revocations is proven to be at most `Freshness.bound` old."""
+    """The replica is proven to be at most `Freshness.bound` old."""
     staleness: float | None
-    """Since what is known was last proven complete; None: never."""
+    """Age of the last proof of freshness; None: no proof yet."""
     cursor: str
-    """The place in the revocation log up to which everything is known."""
+    """Place in the revocation log up to which the replica is complete."""
     keys_revision: int | None
-    """Of the service's key set in use; None: none yet."""
+    """Revision of the service's key set in use; None: no key set yet."""
     issuers_without_keys: tuple[str, ...]
-    """Issuers of which no usable key set was received yet."""
+    """Issuers without a usable key set so far."""
     target: str
     issuer: str
-    """As configured."""
+    """The configured issuer."""
     issuer_seen: str | None
-    """The issuer that the service says it is; None: it has said nothing yet."""
+    """The issuer in the service's key set; None: no key set received yet."""
     last_error: str | None
-    """Why the last call to the service that failed did so, in gRPC's own words; kept when later ones succeed."""
+    """Message of the last failed call to the service, as gRPC reports it; kept when later calls succeed."""
     last_error_reason: Reason | None
     last_error_age: float | None
 
 
 def status_of(parts: Parts) -> ValidatorStatus:
-    """The status now."""
+    """Read the status."""
     service, follower_state, contact = parts.service, parts.follower_state, parts.contact
     now, elapsed = parts.clock.now(), parts.clock.elapsed()
     feed = follower_state.feed if follower_state is not None else None
@@ -69,7 +69,7 @@ def status_of(parts: Parts) -> ValidatorStatus:
 
 
 def why_not_ready(parts: Parts) -> TokenServiceError:
-    """What a validator that is not ready waits for."""
+    """Return the error that says why the validator is not ready."""
     if parts.forked:
         return ValidatorForkedError()
     service_is_well = (

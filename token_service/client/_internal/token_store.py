@@ -1,4 +1,4 @@
-"""The tokens of a caller and where they survive its process."""
+"""Tokens of a caller, and stores that keep them across restarts."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _CLOCK_STEP = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """An access token and the refresh token that gets the next one.
+    """An access token and the refresh token for its successor.
 
     Times are seconds since the Unix epoch.
     """
 
     access_token: str = field(repr=False)
     access_expire_time: float
-    """By the clock of the service."""
+    """Expiry by the clock of the token service."""
     refresh_token: str = field(repr=False)
     token_type: str = "Bearer"
     scopes: tuple[str, ...] = ()
     receive_time: float | None = None
-    """By the clock of this machine. A store that keeps it makes the age of the tokens known after a restart,
-    whatever the difference to the clock of the service is.
+    """Receipt by the clock of this machine. With it, the age of stored tokens does not depend on the clock of
+    the service.
     """
 
     @classmethod
     def of(cls, response: IssueTokenResponse | RefreshTokenResponse, now: float | None = None) -> Tokens:
-        """The tokens of an answer that was received at `now` (default: this moment)."""
+        """Build tokens from a response received at `now` (default: the current time)."""
         expiry = response.access_token_expire_time
         return cls(
             access_token=response.access_token,
@@ -52,7 +52,7 @@ class Tokens:
 
 
 def lifetime(tokens: Tokens) -> float | None:
-    """Seconds from issue to expiry, both by the clock of the service; None if `iat` can't be read."""
+    """Return the seconds from issue to expiry by the service's clock, or None if `iat` can't be read."""
     try:
         # Not verified: the caller got the token from the service and only counts by it.
         issued = decode_object(decode(tokens.access_token.split(".")[1].encode("ascii"))).get("iat")
@@ -62,9 +62,9 @@ def lifetime(tokens: Tokens) -> float | None:
 
 
 def remaining(tokens: Tokens, now: float) -> float:
-    """Seconds the access token has left, for tokens that were kept for an unknown time.
+    """Return the seconds until expiry of an access token that was stored for an unknown time.
 
-    0 if the wall clock was set back meanwhile: then the age can't be known.
+    Returns 0 if the wall clock was set back in the meantime: the age is then unknown.
     """
     life = lifetime(tokens)
     if life is None:
@@ -77,24 +77,24 @@ def remaining(tokens: Tokens, now: float) -> float:
 
 
 class TokenStore(Protocol):
-    """Where tokens survive the process. May block, and is never called by two threads at once.
+    """Store that keeps tokens across restarts. Calls may block and never overlap.
 
-    Processes may share a store. Each reads it before it renews, goes on with what another has stored, and
-    does not replace what it has not seen. A reader must never see half of what is saved: write a new file and
-    rename it.
+    Processes may share a store. Each process reads it before a renewal, adopts tokens that another process
+    stored, and does not overwrite tokens it has not read. A reader must never see a partial save: write a new
+    file and rename it.
     """
 
     def load(self) -> Tokens | None:
-        """What was saved last; None if there is nothing. Raises `OSError` or `ValueError` if it can't be read."""
+        """Return the last saved tokens, or None. Raises `OSError` or `ValueError` if they can't be read."""
         ...
 
     def save(self, tokens: Tokens) -> None:
-        """Keep these instead. Returns once they are safe; raises `OSError` if they are not."""
+        """Replace the stored tokens. Returns once they are durable; raises `OSError` on failure."""
         ...
 
 
 class MemoryTokenStore:
-    """Keeps tokens as long as the process lives."""
+    """Store in the memory of the process."""
 
     def __init__(self, tokens: Tokens | None = None) -> None:
         self._tokens = tokens
@@ -109,7 +109,7 @@ class MemoryTokenStore:
 
 
 class SharedStore:
-    """A `TokenStore` that other processes may use as well. Blocks; for any thread."""
+    """Wrapper of a `TokenStore` that processes share. Blocks; any thread may call it."""
 
     def __init__(self, store: TokenStore) -> None:
         self._store = store
@@ -121,14 +121,14 @@ class SharedStore:
             return self._store.load()
 
     def reload(self) -> Tokens | None:
-        """What was saved last; None, and a line in the log, if it can't be read."""
+        """Return the last saved tokens; log an error and return None if they can't be read."""
         with self._lock:
             return self._reload()
 
     def save(self, tokens: Tokens, instead_of: frozenset[str]) -> Tokens | bool:
-        """Keep these instead of tokens with one of these refresh tokens.
+        """Replace stored tokens that have one of these refresh tokens.
 
-        Returns whether they are safe, or the tokens of another process that were there and stay.
+        Returns whether the save succeeded, or the tokens of another process, which stay.
         """
         with self._lock:
             stored = self._reload()
@@ -137,7 +137,7 @@ class SharedStore:
             return self._save(tokens)
 
     def overwrite(self, tokens: Tokens) -> tuple[bool, Tokens | None]:
-        """Keep these, whatever is there; returns whether they are safe, and what was there."""
+        """Replace the stored tokens; return whether the save succeeded, and the previous tokens."""
         with self._lock:
             stored = self._reload()
             return self._save(tokens), stored

@@ -35,7 +35,7 @@ _MAGIC: Final = b"token-service warm start 2\n"
 _MAC_BYTES: Final = 32
 _CLOCK_SLACK: Final = 60.0
 _MAX_BYTES: Final = 1 << 30
-"""Of the file. The revocation of an id takes about 10 bytes in it, that of a subject or client 40."""
+"""Size limit of the file. A revoked id takes about 10 bytes, a revoked subject or client 40."""
 _FLOORS_A_STEP: Final = 1000
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class _Floor(msgspec.Struct, array_like=True):
 
 
 class Content(msgspec.Struct):
-    """What is in the file."""
+    """Content of the file."""
 
     issuer: str
     saved_at: float
@@ -85,10 +85,9 @@ _decoder = msgspec.msgpack.Decoder(Content)
 
 
 class Collector:
-    """Gathers the content, a block a step, so that other work can go on in between.
+    """Collector of the content, one block a step, so that other work can run in between.
 
-    Entries applied meanwhile may be in it although the cursor is from before: they will come again, which
-    changes nothing.
+    It may contain entries newer than its cursor: the stream sends them again, which changes nothing.
     """
 
     def __init__(self, follower_state: FollowerState, parts: Parts) -> None:
@@ -117,7 +116,7 @@ class Collector:
         )
 
     def steps(self) -> Iterator[None]:
-        """Gather; `content` is complete at the end, or None if there is nothing to save yet."""
+        """Collect the content. It is complete at the end, or None if the replica is still empty."""
         if self.content is not None:
             for b in self._revocations.blocks():
                 self.content.blocks.append(_Block(b.target, b.bucket, b.fingerprints, b.expire_time))
@@ -131,9 +130,9 @@ class Collector:
 
 
 def write(path: Path, mac_key: Secret, content: Content) -> bool:
-    """Write the file in the place of the old one, at once and readable by its owner only.
+    """Replace the file atomically, readable by its owner only.
 
-    False, and a line in the log, if that fails.
+    Logs an error and returns False on failure.
     """
     data = msgspec.msgpack.encode(content)
     data = _mac(mac_key, data) + data
@@ -157,8 +156,9 @@ def write(path: Path, mac_key: Secret, content: Content) -> bool:
 
 
 def restore(warm_start: WarmStart, follower_state: FollowerState, parts: Parts) -> bool:
-    """Begin with what is in the file; False, and nothing changes, if it is missing, not authentic, of another
-    issuer or too old.
+    """Restore the state from the file.
+
+    Returns False, and changes nothing, if the file is missing, not authentic, of another issuer or too old.
     """
     content = _read(warm_start.path, warm_start.mac_key)
     if content is None or parts.service is None or content.issuer != parts.service.issuer:

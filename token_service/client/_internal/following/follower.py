@@ -1,4 +1,4 @@
-"""Keeps the validator's copy of the revocations up to date, in an event loop."""
+"""Follower of the revocations for one event loop."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from token_service.v1.token_service_pb2 import (
 from token_service.wire import error_from_rpc
 
 PROBES_PER_BOUND: Final = 3
-"""A probe is sent this often within S, so that one may get lost."""
+"""Probes within S, so that one may be lost."""
 SWEEP_INTERVAL: Final = 5.0
 SHORTEST_GAP: Final = 0.02
-"""Seconds between two probes at least, whoever asks for them."""
+"""Shortest time between two probes, in seconds."""
 LARGE: Final = 64 * 1024
 
 logger = logging.getLogger(__name__)
 
 
 class Follower:
-    """Follows StreamRevocations and proves freshness until it is closed.
+    """Follower of StreamRevocations that proves freshness until it is closed.
 
-    Reconnects after any end of the stream.
+    Reconnects after every end of the stream.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Follower:
         name: str,
         counters: Counters,
     ) -> None:
-        """`name`: the subscriber id."""
+        """Configure the follower. `name` is the subscriber id."""
         self._state = state
         self._connection = connection
         self._contact = connection.contact
@@ -61,7 +61,7 @@ class Follower:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Begin. Returns at once: what is known becomes fresh when the service has answered."""
+        """Start following and return at once. The replica becomes fresh when the service has answered."""
         self._loop = asyncio.get_running_loop()
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow-revocations"),
@@ -79,7 +79,7 @@ class Follower:
         self._tasks = []
 
     def nudge(self) -> None:
-        """Ask for a probe soon, unless there was one just now. From any thread."""
+        """Request a probe soon, unless the last one is recent. Any thread may call it."""
         loop = self._loop
         if loop is not None and not self._nudged.is_set() and self._state.may_probe():
             with suppress(RuntimeError):  # the loop was closed
@@ -90,7 +90,7 @@ class Follower:
         while True:
             try:
                 soon = await self._read_stream()
-            except Exception:  # nobody awaits this task, and without it nothing would ever be fresh again
+            except Exception:  # no other task awaits this one, and without it the replica stays stale
                 logger.exception("following the revocations failed")
                 soon = False
             attempt = 0 if soon else attempt + 1
@@ -103,7 +103,7 @@ class Follower:
                     await asyncio.sleep(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     async def _read_stream(self) -> bool:
-        """One stream to its end; whether the next one should follow soon."""
+        """Read one stream to its end; return whether the next one should follow soon."""
         state = self._state
         spoke = renewed = False
         ended = "OK"
@@ -127,7 +127,7 @@ class Follower:
         except StreamProtocolError as error:
             ended = "PROTOCOL"
             state.distrust()
-            logger.warning("the revocation stream will begin anew: %s", error)
+            logger.warning("the revocation stream restarts with a snapshot: %s", error)
         except grpc.RpcError as rpc_error:
             failure = error_from_rpc(rpc_error)
             ended = failure.reason.value
@@ -198,7 +198,7 @@ class Follower:
         except ServiceError as error:
             logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:
-            logger.warning("a freshness probe was answered with something else: %s", error)
+            logger.warning("the response to a freshness probe is malformed: %s", error)
         else:
             return True
         self._counters.probe_failures += 1

@@ -1,7 +1,4 @@
-"""Keeps the validator's copy of the revocations up to date, in two threads.
-
-The same as `Follower`, for programs without an event loop.
-"""
+"""Follower of the revocations in two threads, for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 class ThreadFollower:
-    """Follows StreamRevocations and proves freshness until it is closed.
+    """Follower of StreamRevocations that proves freshness until it is closed.
 
-    Reconnects after any end of the stream.
+    Reconnects after every end of the stream.
     """
 
     def __init__(
@@ -40,7 +37,7 @@ class ThreadFollower:
         name: str,
         counters: Counters,
     ) -> None:
-        """`name`: the subscriber id."""
+        """Configure the follower. `name` is the subscriber id."""
         self._state = state
         self._connection = connection
         self._contact = connection.contact
@@ -52,11 +49,11 @@ class ThreadFollower:
         self._came_back = threading.Event()
         self._stopping = threading.Event()
         self.writing = threading.Lock()
-        """Held by whoever changes the state. Validations never take it."""
+        """Lock for changes of the state. Validations never take it."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin. Returns at once: what is known becomes fresh when the service has answered."""
+        """Start following and return at once. The replica becomes fresh when the service has answered."""
         self._threads = [
             threading.Thread(target=self._follow, name="follow-revocations", daemon=True),
             threading.Thread(target=self._probe, name="prove-freshness", daemon=True),
@@ -75,12 +72,12 @@ class ThreadFollower:
         self._threads = []
 
     def nudge(self) -> None:
-        """Ask for a probe soon, unless there was one just now. From any thread."""
+        """Request a probe soon, unless the last one is recent. Any thread may call it."""
         if not self._nudged.is_set() and self._state.may_probe():
             self._nudged.set()
 
     def take_key_set(self, key_set: KeySet) -> bool:
-        """`FollowerState.take_key_set`, from any thread."""
+        """Call `FollowerState.take_key_set` from any thread."""
         with self.writing:
             return self._state.take_key_set(key_set)
 
@@ -89,9 +86,7 @@ class ThreadFollower:
         while not self._stopping.is_set():
             try:
                 soon = self._read_stream()
-            except (
-                Exception
-            ):  # nobody waits for this thread, and without it nothing would ever be fresh again
+            except Exception:  # no other thread joins this one, and without it the replica stays stale
                 logger.exception("following the revocations failed")
                 soon = False
             attempt = 0 if soon else attempt + 1
@@ -103,7 +98,7 @@ class ThreadFollower:
                 self._stopping.wait(self._issuer.reconnect.delay(0, random.random()))  # noqa: S311  # as above
 
     def _read_stream(self) -> bool:
-        """One stream to its end; whether the next one should follow soon."""
+        """Read one stream to its end; return whether the next one should follow soon."""
         state = self._state
         spoke = renewed = False
         ended = "OK"
@@ -129,7 +124,7 @@ class ThreadFollower:
             ended = "PROTOCOL"
             with self.writing:
                 state.distrust()
-            logger.warning("the revocation stream will begin anew: %s", error)
+            logger.warning("the revocation stream restarts with a snapshot: %s", error)
         except grpc.RpcError as rpc_error:
             failure = error_from_rpc(rpc_error)
             ended = failure.reason.value
@@ -196,7 +191,7 @@ class ThreadFollower:
         except ServiceError as error:
             logger.debug("a freshness probe failed: %s", error.reason.value)
         except StreamProtocolError as error:
-            logger.warning("a freshness probe was answered with something else: %s", error)
+            logger.warning("the response to a freshness probe is malformed: %s", error)
         else:
             return True
         self._counters.probe_failures += 1
