@@ -256,7 +256,7 @@ async def test_a_database_that_is_away_is_said_once_and_survived(caplog: pytest.
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(300)
     assert [record.message for record in caplog.records] == [
-        "the keys can't be looked after: the database is unavailable"
+        "the key schedule can't run, trying again: the database is unavailable"
     ]
     del leases.before["acquire"]
     await asyncio.sleep(20)
