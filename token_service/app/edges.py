@@ -1,4 +1,4 @@
-"""The gRPC edge of a node: its services, who may call them, its limits and its TLS."""
+"""The gRPC edge of a node: its services, its limits and its TLS files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from token_service.rpc.stream.feed import Feed
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
-    """The revocation streams of a node. Its core must be started."""
+    """Make the revocation streams of a node. Its core must be started."""
     return Feed(
         core.replica,
         core.log,
@@ -35,7 +35,7 @@ def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
 
 
 def make_services(core: Core, feed: Feed) -> list[Service]:
-    """All gRPC services of a node."""
+    """Make all gRPC services of a node."""
     clock, issuer = core.ports.clock, core.options.issuer
     return [
         TokenService(
@@ -56,7 +56,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
 
 
 def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
-    """The limits of the gRPC server, with so many connections."""
+    """Return the limits of the gRPC server for a number of connections."""
     return GrpcLimits(
         max_message_bytes=settings.max_message_bytes,
         max_concurrent_calls=settings.max_concurrent_calls,
@@ -70,7 +70,7 @@ def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:
-    """The files of the server's TLS; None: it has none."""
+    """Return the TLS files of the server; None without TLS."""
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

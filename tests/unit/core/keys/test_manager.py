@@ -493,7 +493,7 @@ async def test_a_key_is_revoked_even_if_none_can_be_made_now(caplog: pytest.LogC
     node.factory.failure = SigningUnavailableError("the HSM does not work at the moment")
     await revoke(node, first.key_id)
     assert await node.states() == {first.key_id: "revoked"}
-    assert "no key takes over from the one revoked: the HSM does not work" in caplog.text
+    assert f"no key replaces the revoked key {first.key_id}: the HSM does not work" in caplog.text
     node.factory.failure = None
     await node.rotation.advance()
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
