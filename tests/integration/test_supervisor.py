@@ -156,7 +156,7 @@ def test_workers_end_with_a_killed_parent(mode: Path) -> None:
         os.kill(service.process.pid, signal.SIGKILL)
         eventually_sync(lambda: gone(pids))
         assert service.log.count("worker stops") == 3
-        assert service.log.count("the supervisor is gone") == 3
+        assert service.log.count("the supervisor has ended") == 3
 
 
 def test_ctrl_c_reaches_the_whole_group_but_only_the_parent_minds(mode: Path) -> None:

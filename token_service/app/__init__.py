@@ -1,1 +1,1 @@
-"""What a node is made of, and how it is run."""
+"""Composition of a node, and its processes."""

@@ -1,4 +1,4 @@
-"""Callers, their permissions and the policies, as files say, read again while the node runs."""
+"""Callers, their permissions and the policies, from files that are reloaded while the node runs."""
 
 from __future__ import annotations
 

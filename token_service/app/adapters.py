@@ -1,4 +1,4 @@
-"""The adapters that settings choose, and a core built on them."""
+"""Adapters chosen by the settings, and a core built on them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 def new_node_id() -> str:
-    """A name for this process that no other node has."""
+    """Return a name for this process that no other node has."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def open_stores(settings: Settings) -> SqlStores:
-    """The stores of the configured database. Does no I/O. Raises `ConfigurationError`."""
+    """Return the stores of the configured database, without I/O. Raises `ConfigurationError`."""
     return SqlStores(settings.database_url.text, pool_size=settings.database_pool_size)
 
 
@@ -54,9 +54,9 @@ async def open_core(
     mirror: RevocationMirror | None = None,
     needs_module: bool = True,
 ) -> AsyncIterator[Core]:
-    """Build a core on the adapters of these settings, with its private keys in reach.
+    """Build a core on the adapters of these settings, with access to its private keys.
 
-    Without `needs_module` an HSM that is away only leaves a warning. Raises `ConfigurationError` and
+    Without `needs_module` an unavailable HSM only logs a warning. Raises `ConfigurationError` and
     `SigningUnavailableError`.
     """
     wrap = AesGcmKeyWrap(await asyncio.to_thread(load_key_encryption_keys, settings))
@@ -83,7 +83,7 @@ async def open_core(
 
 
 def core_options(settings: Settings, node_id: str) -> CoreOptions:
-    """The part of the settings that the use cases go by."""
+    """Return the settings that the use cases need."""
     return CoreOptions(
         node_id=node_id,
         issuer=settings.issuer,
@@ -101,7 +101,7 @@ def core_options(settings: Settings, node_id: str) -> CoreOptions:
 
 
 def _accepted(settings: Settings) -> frozenset[Algorithm]:
-    """All asymmetric algorithms, so that a change from one to another breaks nothing."""
+    """Return the accepted algorithms: all asymmetric ones, so a change between them invalidates no token."""
     accepted = {Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA}
     if settings.allow_hs256:
         accepted.add(Algorithm.HS256)
@@ -109,7 +109,7 @@ def _accepted(settings: Settings) -> frozenset[Algorithm]:
 
 
 def pkcs11_keys(settings: Settings) -> Pkcs11Keys | None:
-    """The keys in the configured HSM; None: there is none."""
+    """Return the keys in the configured HSM; None without an HSM."""
     if settings.pkcs11_module is None or settings.pkcs11_pin is None:
         return None
     return Pkcs11Keys(
@@ -121,10 +121,10 @@ def pkcs11_keys(settings: Settings) -> Pkcs11Keys | None:
 
 
 def redis_mirror(url: Url) -> RedisMirror:
-    """The mirror in Redis. Raises `ConfigurationError` for a URL that the driver does not take."""
+    """Return the mirror in Redis. Raises `ConfigurationError` for a URL that the driver refuses."""
     from token_service.stores.redis.mirror import RedisMirror
 
     try:
         return RedisMirror(url.reveal())
-    except (ValueError, TypeError):  # whose text may repeat a part of the URL
+    except (ValueError, TypeError):  # their text may repeat a part of the URL
         raise ConfigurationError(f"TOKEN_SERVICE_REDIS_URL: {url} has an option that can't be used") from None

@@ -1,4 +1,4 @@
-"""Commands that work on the database, whether or not a node runs."""
+"""Commands on the database, which need no running node."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from token_service.tokens.revocation import Cursor
 
 
 async def migrate(settings: Settings) -> str:
-    """Bring the database to the current schema; its revision."""
+    """Bring the database to the current schema; return its revision."""
     await asyncio.to_thread(prepare_data_dir, settings.data_dir)
     async with open_stores(settings) as stores:
         return await stores.migrate()
@@ -31,7 +31,7 @@ async def migrate(settings: Settings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of a database, to look at and to change."""
+    """The keys of a database, for commands that read and change them."""
 
     keyring: Keyring
     manager: KeyManager
@@ -40,7 +40,7 @@ class Keys:
     audit: Audit
 
     async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
-        """Revoke a key without a node. Returns a place in the log that is not before its entry.
+        """Revoke a key without a node; return a place in the log that includes the revocation.
 
         Raises `KeyNotFoundError`, `InvalidRequestError` and `StoreUnavailableError`.
         """
@@ -59,15 +59,15 @@ class Keys:
 async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
     """Load the keys of the database for a command that changes them.
 
-    Running nodes take a change up by themselves. An HSM that is away hinders only the commands that need it.
+    Running nodes detect a change themselves. An unavailable HSM fails only the commands that need it.
     """
     audit = AuditTrail()
-    policies = Policies(PolicyBook())  # no command here asks for one
+    policies = Policies(PolicyBook())  # no command here uses a policy
     async with open_stores(settings) as stores:
         await stores.require_current()
         async with open_core(
             settings, stores, audit, new_node_id(), policies=policies, needs_module=False
         ) as core:
             await core.keyring.refresh()
-            # Straight to the log of the database: a command renews no log after a failover.
+            # Use the database's log without `FailoverLog`: these commands must not renew it after a failover.
             yield Keys(core.keyring, core.key_manager, core.validators, stores.log, audit)

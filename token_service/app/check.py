@@ -1,4 +1,4 @@
-"""`token-service config --check`."""
+"""`token-service config --check`: checks the environment of a node."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from token_service.telemetry import find_exporters
 
 
 async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """Try what `serve` needs of its surroundings, with the code that `serve` uses.
+    """Check the files, addresses and modules that `serve` needs, with the code of `serve`.
 
-    Changes nothing, and asks neither the database nor Redis. An HSM is logged in to. Raises
-    `ConfigurationError` with everything that is wrong.
+    Changes nothing, and does not connect to the database or Redis. Logs in to a configured HSM. Raises
+    `ConfigurationError`, which lists all problems.
     """
     problems: list[str] = []
 
@@ -38,7 +38,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()
     with noting():
-        # In development a missing file is made.
+        # In development `serve` creates a missing file.
         if settings.is_production or settings.key_encryption_key_file.exists():
             load_key_encryption_keys(settings)
     with noting():
@@ -56,7 +56,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
             if isinstance(address, UnixSocket):
                 UnixSocketPath(str(address)).check()
             else:
-                # Any port: this one may be that of the node that runs.
+                # Try any port: a running node may use the configured one.
                 for probe in bind_all(address.host, 0):
                     probe.close()
         except ConfigurationError as error:

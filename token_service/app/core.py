@@ -1,7 +1,6 @@
-"""Puts the use cases of one node together.
+"""Composition of the use cases of one node.
 
-`build_core` serves the running node, the commands that work without one, and the tests: each hands in its own
-ports.
+The running node, the command-line commands and the tests call `build_core` with their own ports.
 """
 
 from __future__ import annotations
@@ -76,11 +75,11 @@ class Stores(Protocol):
 
     @property
     def nodes(self) -> NodeStore:
-        """What nodes report of their subscribers."""
+        """Reports of nodes about their subscribers."""
 
 
 class KeyProvider(Protocol):
-    """Makes, opens and deletes private keys where they live."""
+    """Makes, opens and deletes private keys, in the process or in an HSM."""
 
     def generate(self, algorithm: Algorithm, rsa_bits: int | None, /) -> Awaitable[NewKey]:
         """See `GenerateKey`."""
@@ -94,7 +93,7 @@ class KeyProvider(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the use cases need of the world."""
+    """The ports that the use cases need."""
 
     stores: Stores
     key_provider: KeyProvider
@@ -107,31 +106,31 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreOptions:
-    """How one node works. Times in seconds."""
+    """Options of one node. Times are in seconds."""
 
     node_id: str
     issuer: str
     rotation: RotationRules
     """Includes the algorithm that new tokens are signed with."""
     accepted: frozenset[Algorithm]
-    """The algorithms tokens are accepted with."""
+    """The accepted algorithms of tokens."""
     key_check_interval: float = 10.0
     poll_interval: float = 0.25
-    """Between two reads of the head of the revocation log."""
+    """Interval between two reads of the head of the revocation log."""
     max_staleness: float = 10.0
-    """Without the database for so long, the node stops answering from what it knows."""
+    """Time without the database after which the node stops answering from its replica."""
     max_revocations: int = 6000
-    """Revocations of subjects, clients and token ids one caller may make a minute."""
+    """Revocations of subjects, clients and token ids that one caller may make per minute."""
     janitor_interval: float = 60.0
     session_retention: float = 7.0 * DAY
-    """How long an ended session stays visible."""
+    """Time for which an ended session stays visible."""
     signing_may_fail: bool = False
-    """Whether signing keys live where they can be out of reach."""
+    """Whether signing keys live in an HSM, which can be unavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """The use cases of one node, and the state they share. `start` it before they are called."""
+    """The use cases of one node, and their shared state. Call `start` before any use case."""
 
     options: CoreOptions
     ports: Ports
@@ -166,7 +165,7 @@ class Core:
         await self.tailer.start()
 
     def background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """The background tasks by name. Each runs until cancelled; one that ends with an error ends the node."""
+        """Return the background tasks by name. Each runs until cancelled; a task that fails ends the node."""
         tasks = {
             "tailer": self.tailer.run,
             "validators": self.validators.run,
@@ -177,7 +176,7 @@ class Core:
 
 
 def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
-    """Put the use cases together. Does no I/O."""
+    """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer

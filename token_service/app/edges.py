@@ -18,7 +18,7 @@ from token_service.web.edge import HttpEdge, RequestLimits
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
-    """The revocation streams of a node. Its core must be started."""
+    """Make the revocation streams of a node. Its core must be started."""
     return Feed(
         core.replica,
         core.log,
@@ -38,7 +38,7 @@ def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
 
 
 def make_services(core: Core, feed: Feed) -> list[Service]:
-    """All gRPC services of a node."""
+    """Make all gRPC services of a node."""
     clock, issuer = core.ports.clock, core.options.issuer
     return [
         TokenService(
@@ -59,7 +59,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
 
 
 def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
-    """The limits of the gRPC server, with so many connections."""
+    """Return the limits of the gRPC server for a number of connections."""
     return GrpcLimits(
         max_message_bytes=settings.max_message_bytes,
         max_concurrent_calls=settings.max_concurrent_calls,
@@ -81,7 +81,7 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:
-    """The files of the server's TLS; None: it has none."""
+    """Return the TLS files of the server; None without TLS."""
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

@@ -1,4 +1,4 @@
-"""A running node: a core, its edges, and the tasks that keep them going."""
+"""A running node: a core, its edges and its background tasks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from token_service.web.server import HttpServer, bind as bind_http
 
 @asynccontextmanager
 async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
-    """Run a node; its gRPC and its HTTP address.
+    """Run a node; yield its gRPC and its HTTP address.
 
-    Leaving the context stops it; a background task that fails ends it.
+    Leaving the context stops the node; a background task that fails ends it.
     """
     async with AsyncExitStack() as stack:
         http_address = settings.http_address
         bound = bind_http(http_address.host, http_address.port, reuse_port=settings.reuse_port)
         for listener in bound:
             stack.callback(listener.close)
-        # Only now the port is known, and with it the issuer of a node that was given none.
+        # The port is known only now, and with it the default issuer.
         settings = settings.listening(
             settings.grpc_address, Address(http_address.host, bound[0].getsockname()[1])
         )

@@ -1,4 +1,4 @@
-"""Runs one node in this process: signals, an orderly end, and settings of the memory."""
+"""Runs one node in this process: signals, orderly shutdown and memory settings."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ _M_MMAP_THRESHOLD: Final = -3
 """From malloc.h."""
 _LARGE_BLOCK: Final = 128 * 1024
 _KILL_AFTER: Final = 5.0
-"""Seconds beyond the grace until a process that does not stop is ended."""
+"""Seconds after the grace period at which a process that does not stop is ended."""
 
 logger = logging.getLogger(__name__)
 
 Ready = Callable[[str, str], None]
-"""`ready(grpc_address, http_address)`, as they were bound."""
+"""`ready(grpc_address, http_address)`, with the bound addresses."""
 
 
 async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
-    """Run one node until SIGTERM or SIGINT, then stop in order: refuse new calls, finish running ones, end
-    streams.
+    """Run one node until SIGTERM or SIGINT, then stop in order.
 
-    Raises `ConfigurationError` for what is wrong with the surroundings, and whatever makes a background task
-    fail.
+    Stopping refuses new calls, finishes running ones and ends streams. Raises `ConfigurationError` for a wrong
+    environment, and the error of a failed background task.
     """
     stop = asyncio.Event()
     starting = asyncio.current_task()
@@ -46,7 +45,7 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
         stop.set()
         _end_late(settings.shutdown_grace + _KILL_AFTER)
         if is_starting:
-            # Whatever it waits for, such as a database or the migration of another node.
+            # The start may wait for a database or for the migration of another node.
             starting.cancel()
 
     is_starting = True
@@ -66,14 +65,14 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
         starting.uncancel()
         logger.info("stopped before the start was complete")
     except ExceptionGroup as failures:
-        # A node runs in a task group; what ended it is one of its tasks, or its start.
+        # A node runs in a task group; one of its tasks, or its start, has failed.
         if len(failures.exceptions) > 1:
             raise
         raise failures.exceptions[0] from None
 
 
 def _end_late(seconds: float) -> None:
-    """End this process if it is still there after so many seconds, whatever holds it."""
+    """End this process if it still runs after some seconds, whatever blocks it."""
 
     def end() -> None:
         logger.error("not stopped within %g s; ending at once", seconds)
@@ -85,11 +84,11 @@ def _end_late(seconds: float) -> None:
 
 
 def _settle_memory() -> None:
-    """Collect garbage seldom, and not among what is there by now: that lives as long as the process, and
-    calls leave few cycles behind.
+    """Collect garbage rarely, and return freed large blocks to the system.
 
-    Large blocks go back to the system when they are freed. Left alone, glibc raises the threshold with the first one
-    it frees, and then keeps the memory of every large request and answer there ever was at a time.
+    Objects that exist now live as long as the process, so the collector ignores them. Calls leave few cycles.
+    By default glibc raises the threshold when it frees the first large block, and then keeps the peak memory of
+    concurrent large requests and responses.
     """
     gc.collect()
     gc.freeze()

@@ -1,11 +1,10 @@
-"""Several worker processes on the same ports, and one parent that keeps them running.
+"""Supervision of several worker processes on the same ports by one parent process.
 
 The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never
 imports gRPC, starts a thread or runs an event loop: none of them survives a fork. In a worker, `supervise`
-returns like any function, and the worker goes on as a service of its own that binds the ports with
-SO_REUSEPORT.
+returns normally, and the worker continues as a separate service that binds the ports with SO_REUSEPORT.
 
-Workers notice the end of the parent, however it went, by the end of a pipe that only the parent can write to.
+Workers detect any end of the parent by the end of a pipe that only the parent can write to.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 
 MAX_FAILED_STARTS: Final = 5
-"""So many workers in a row that ended before they were ready, and the service gives up if none is left."""
+"""Consecutive workers that end before they are ready, after which the service stops if no worker is left."""
 _FIRST_DELAY: Final = 0.2
 _LONGEST_DELAY: Final = 30.0
 _KILL_AFTER: Final = 5.0
-"""Seconds beyond the grace until what still runs is killed."""
+"""Seconds after the grace period at which remaining workers are killed."""
 _CONFIGURATION_EXIT: Final = 2
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """What `supervise` returns in a worker process."""
+    """The result of `supervise` in a worker process."""
 
     def __init__(self, settings: Settings, ready_pipe: int) -> None:
         self.settings = settings
@@ -69,10 +68,10 @@ def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worke
 
 
 def _reserve(address: Address, name: str, stack: ExitStack) -> Address:
-    """Bind without listening: the port is ours, but connections only come to those who listen."""
+    """Bind a port without listening: this reserves it, but connections reach only listening workers."""
     try:
         if address.port:
-            # Whoever listens there already would share the port with us, and its calls.
+            # A process that listens there already would share the port and its calls.
             for probe in bind_all(address.host, address.port):
                 probe.close()
         holders = bind_all(address.host, address.port, reuse_port=True)
@@ -101,12 +100,12 @@ class _Slot:
     """0: not running."""
     is_ready: bool = False
     ready_pipe: int = -1
-    """Where the worker says that it is ready; -1: closed."""
+    """The pipe on which the worker reports that it is ready; -1: closed."""
     failures: int = 0
-    """How often in a row it ended before it was ready, or soon after."""
+    """Consecutive ends of the worker before it was ready, or soon after."""
     started: float = 0.0
     start_at: float = 0.0
-    """When to start it again."""
+    """The time of its next start."""
 
 
 class _Supervisor:
@@ -119,7 +118,7 @@ class _Supervisor:
         self._exit_code = 0
         self._stop_signals: list[int] = []
         self._kill_at: float | None = None
-        """When to kill what still runs; None: not stopping."""
+        """The time at which to kill remaining workers; None: not stopping."""
 
     def run(self) -> int:
         self._selector = selectors.DefaultSelector()
@@ -155,7 +154,7 @@ class _Supervisor:
             self._stop_signals.append(number)
 
     def _obey(self) -> None:
-        """Do what signals asked for: a first one stops the workers, any more kill them."""
+        """Handle signals: the first one stops the workers, further ones kill them."""
         while self._stop_signals:
             number = signal.Signals(self._stop_signals.pop(0))
             if self._stopping:
@@ -167,7 +166,7 @@ class _Supervisor:
     def _stop(self) -> None:
         self._kill_at = time.monotonic() + self._settings.shutdown_grace + _KILL_AFTER
         for slot in self._running():
-            os.kill(slot.pid, signal.SIGTERM)  # not reaped yet, so still there
+            os.kill(slot.pid, signal.SIGTERM)  # not reaped yet, so the pid is valid
 
     def _kill_stragglers(self) -> None:
         if self._kill_at is None or time.monotonic() < self._kill_at:
@@ -179,7 +178,7 @@ class _Supervisor:
             os.kill(slot.pid, signal.SIGKILL)
 
     def _wait(self) -> None:
-        """Wait for a signal, for a worker to be ready, or until something is due."""
+        """Wait for a signal, for a ready worker, or until a start or a kill is due."""
         due = [slot.start_at for slot in self._startable()]
         if self._kill_at is not None:
             due.append(self._kill_at)
@@ -193,7 +192,7 @@ class _Supervisor:
     def _startable(self) -> list[_Slot]:
         if self._stopping:
             return []
-        # The first one alone: it may have to prepare the database, and a wrong setting is reported once.
+        # Start the first worker alone: it may prepare the database, and a wrong setting is reported only once.
         first_is_ready = self._announced or self._slots[0].is_ready
         return [slot for slot in (self._slots if first_is_ready else self._slots[:1]) if not slot.pid]
 
@@ -206,7 +205,9 @@ class _Supervisor:
     def _start(self, slot: _Slot) -> None:
         ready_read, ready_write = os.pipe()
         stop_signals = {signal.SIGTERM, signal.SIGINT}
-        signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)  # until the child has let go of our handlers
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, stop_signals
+        )  # until the child has removed the parent's handlers
         pid = os.fork()
         if pid == 0:
             os.close(ready_read)
@@ -220,14 +221,14 @@ class _Supervisor:
 
     def _become_worker(self) -> None:
         self._leave()
-        # Before any signal is let through, so that none goes to this thread, where it would wake nobody.
+        # Before signals are unblocked: the thread inherits the blocked mask, and a signal there would wake no loop.
         patience = self._settings.shutdown_grace + _KILL_AFTER
         threading.Thread(target=_end_with_parent, args=(self._alive_read, patience), daemon=True).start()
         # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _leave(self) -> None:
-        """Let go of everything that only the parent needs."""
+        """Release the handlers and descriptors that only the parent needs."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
@@ -237,7 +238,7 @@ class _Supervisor:
             os.close(descriptor)
 
     def _hear(self, slot: _Slot) -> None:
-        """A worker is ready, or its end has closed the pipe."""
+        """Read from the pipe of a worker that is ready, or that has ended."""
         slot.is_ready = os.read(slot.ready_pipe, 1) == b"1"
         self._close_ready_pipe(slot)
         if not slot.is_ready:
@@ -289,11 +290,9 @@ class _Supervisor:
 
 
 def _end_with_parent(alive: int, patience: float) -> None:
-    """Stop this process when the parent has ended: nobody can write to `alive` but the parent, and it never
-    does.
-    """
+    """Stop this process when the parent has ended: only the parent can write to `alive`, and it never does."""
     os.read(alive, 1)
-    logger.error("the supervisor is gone; stopping")
+    logger.error("the supervisor has ended; stopping this worker")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -124,7 +124,7 @@ async def test_what_is_refused(start_service: StartService) -> None:
     )
     other = await operator.run("prepare", "--algorithm", "EdDSA", "--format", "id")
     refusal = await operator.refused("activate", other, "--force")
-    assert refusal.endswith("change the setting TOKEN_SERVICE_SIGNING_ALGORITHM, and the key is activated")
+    assert refusal.endswith("change the setting TOKEN_SERVICE_SIGNING_ALGORITHM to activate the key")
     said = await operator.says("list", KEY_ENCRYPTION_KEY=key_encryption_key())
     assert said.code == 2
     assert "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with" in said.err

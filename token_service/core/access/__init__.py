@@ -1,1 +1,1 @@
-"""Who calls, and what that caller may do."""
+"""Callers, their permissions and their quotas."""

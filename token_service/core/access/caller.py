@@ -1,4 +1,4 @@
-"""Whom a call proved to be."""
+"""The caller of a call, as authenticated."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from token_service.errors import PermissionDeniedError
 
 
 class Proof(StrEnum):
-    """How a caller proved who it is."""
+    """The method that authenticated a caller."""
 
     NONE = "none"
-    """Not at all: every caller is trusted, in development on loopback."""
+    """No authentication: every caller is trusted, in development on loopback."""
     CERTIFICATE = "certificate"
-    """By the private key of a client certificate."""
+    """The private key of a client certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One who calls: who, how that was proved, and until when the proof counts."""
+    """A caller: its name, the proof of its identity, and the expiry of the proof."""
 
     name: str
     """For logs."""
     permissions: frozenset[Permission]
-    """At the time it was identified."""
+    """The permissions when the caller was identified."""
     proof: Proof = Proof.NONE
     identity: str = ""
-    """Stands for the proved names, whatever they permit now. Quotas and subscribers hang on it.
+    """A key for the proved names, independent of their permissions. Quotas and subscribers use it.
 
-    Of one length; empty: callers can't be told apart.
+    It has a fixed length; empty: callers can't be distinguished.
     """
     expire_time: float = field(default=float("inf"), compare=False)
-    """Seconds since the Unix epoch. From then on the proof counts no more, on an open connection either."""
+    """Seconds since the Unix epoch at which the proof expires, even on an open connection."""
 
     @classmethod
     def system(cls) -> Caller:
-        """This service itself: commands without a node, and background jobs. It may do everything."""
+        """Return the token service itself, for command-line commands and background jobs. It has all permissions."""
         return _SYSTEM
 
     @classmethod
     def anonymous(cls) -> Caller:
-        """A caller that is not identified, of calls that are open to every caller. It has no permissions."""
+        """Return the unidentified caller, for calls open to every caller. It has no permissions."""
         return _ANONYMOUS
 
     def subscriber(self, subscriber_id: str) -> str:
-        """The name a validator of this caller is registered by: no other caller can speak for it."""
+        """Return the registered name of a subscriber of this caller: no other caller can confirm for it."""
         return f"{self.identity}:{subscriber_id}" if self.identity else subscriber_id
 
     def require(self, permission: Permission) -> None:

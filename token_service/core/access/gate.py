@@ -1,4 +1,4 @@
-"""The permission each use case needs, for every edge."""
+"""The gate: the permission that each use case needs, on every edge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from token_service.core.access.permissions import Permission
 
 
 class UseCase(StrEnum):
-    """What a caller can ask for. Those that are an RPC have its name."""
+    """An operation that a caller can request. A use case that is an RPC has its name."""
 
     ISSUE_TOKEN = "IssueToken"
     REFRESH_TOKEN = "RefreshToken"
@@ -56,7 +56,7 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN,
     }
 )
-"""None: open to callers that are not identified."""
+"""The needed permission; None: open to unidentified callers."""
 
 
 def admit(caller: Caller, use_case: UseCase) -> None:

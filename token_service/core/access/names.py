@@ -1,7 +1,6 @@
-"""The names a caller can have: SPIFFE IDs and DNS names, and the patterns a policy file may use for them.
+"""Names of callers: SPIFFE IDs and DNS names, and the patterns for them in a policy file.
 
-A name is compared only if its spelling is beyond doubt: what breaks the syntax is refused before it could be
-taken for another name.
+A name is compared only if its syntax is valid, so a malformed name can't be mistaken for another one.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ _T = TypeVar("_T")
 
 
 def is_spiffe_id(text: str) -> bool:
-    """Whether this is a SPIFFE ID (SPIFFE-ID, section 2).
+    """Tell whether a text is a SPIFFE ID (SPIFFE-ID, section 2).
 
-    A trust domain of lower-case letters, digits, dots, dashes and underscores; path segments of letters,
-    digits, dots, dashes and underscores, none of them empty, `.` or `..`. So no user, port, query, fragment,
-    percent-encoding or slash at the end.
+    The trust domain has lower-case letters, digits, dots, dashes and underscores. Path segments have letters,
+    digits, dots, dashes and underscores; none is empty, `.` or `..`. This excludes a user, port, query,
+    fragment, percent-encoding and trailing slash.
     """
     match = _SPIFFE_ID.fullmatch(text)
     if match is None or len(text) > _MAX_SPIFFE_ID:
@@ -34,18 +33,18 @@ def is_spiffe_id(text: str) -> bool:
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether this is a DNS name in lower case: labels of letters, digits and inner dashes (RFC 5280, section
-    4.2.1.6; RFC 9525, section 6.3). Neither a wildcard nor an address.
+    """Tell whether a text is a DNS name in lower case (RFC 5280, section 4.2.1.6; RFC 9525, section 6.3).
+
+    Labels have letters, digits and inner dashes. A wildcard or an address is not a DNS name here.
     """
     if len(text) > _MAX_DNS_NAME or _DNS_NAME.fullmatch(text) is None:
         return False
-    return not text.rpartition(".")[
-        2
-    ].isdigit()  # four numbers are an address, and no top-level domain is one
+    # Four numbers are an address, and no top-level domain is a number.
+    return not text.rpartition(".")[2].isdigit()
 
 
 def problem_of_pattern(pattern: str) -> str | None:
-    """Why a policy file can't name callers so; None: it can.
+    """Return why a pattern for callers is invalid; None: it is valid.
 
     A pattern is a SPIFFE ID, a SPIFFE ID followed by `/*` for every ID below it, or a DNS name.
     """
@@ -62,7 +61,7 @@ def problem_of_pattern(pattern: str) -> str | None:
 
 
 def matches(callers: Mapping[str, _T], name: str) -> list[_T]:
-    """What `callers`, by pattern, has for a valid name: for the exact one, else for all patterns above it."""
+    """Return the values of `callers` for a valid name: that of the exact name, else those of all matching patterns."""
     exact = callers.get(name)
     if exact is not None:
         return [exact]

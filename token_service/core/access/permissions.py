@@ -1,4 +1,4 @@
-"""What there is to permit, and to whom a policy file permits it."""
+"""Permissions, and the callers that a policy file gives them to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from token_service.suggestions import did_you_mean, listed, shown
 
 
 class Permission(StrEnum):
-    """What a caller may do. Each RPC names the one it needs."""
+    """A right of a caller. `gate` names the permission that each use case needs."""
 
     ISSUE = "issue"
     VALIDATE = "validate"
@@ -23,12 +23,12 @@ class Permission(StrEnum):
 
 
 def parse_callers(document: Mapping[str, Any]) -> dict[str, frozenset[Permission]]:
-    """The permissions of each caller, by the identity in its certificate (a SPIFFE ID or a DNS name).
+    """Return the permissions of callers by the name in their certificate (a SPIFFE ID or a DNS name).
 
         [callers."spiffe://example.org/login"]
         permissions = ["issue", "refresh", "revoke"]
 
-    Raises `ConfigurationError` that lists every mistake.
+    Raises `ConfigurationError`, which lists every mistake.
     """
     table = document.get("callers", {})
     if not isinstance(table, dict):

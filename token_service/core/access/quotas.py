@@ -1,7 +1,7 @@
-"""What one caller may take of what all share.
+"""Quotas: limits of one caller's share of common resources.
 
-A caller is any hashable value that stands for it: its identity, or the address of a peer that has none. Nothing
-here grows with the number of callers that have come and gone. For one event loop.
+A caller is any hashable value: its identity, or the address of a peer without one. Memory does not grow with
+the number of past callers. For one event loop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from token_service.errors import OverloadedError
 
 _MAX_CALLERS: Final = 10_000
-"""Callers a `RateQuota` remembers. One entry takes about 200 bytes."""
+"""Maximal number of callers in a `RateQuota`. One entry takes about 200 bytes."""
 
 
 class Quota:
-    """Bounds how much of one thing each caller holds at a time."""
+    """Limits the amount of one resource that each caller holds concurrently."""
 
     __slots__ = ("_held", "_limit", "_retry_after", "name", "refused")
 
@@ -31,11 +31,11 @@ class Quota:
         """How often a caller was refused."""
 
     def held(self, caller: Hashable) -> int:
-        """How much a caller holds."""
+        """Return the amount that a caller holds."""
         return self._held.get(caller, 0)
 
     def take(self, caller: Hashable, amount: int = 1) -> None:
-        """Add to what a caller holds. Raises `OverloadedError` if it would be more than the limit."""
+        """Add to the amount that a caller holds. Raises `OverloadedError` beyond the limit."""
         held = self._held.get(caller, 0) + amount
         if held > self._limit:
             self.refused += 1
@@ -43,7 +43,7 @@ class Quota:
         self._held[caller] = held
 
     def give_back(self, caller: Hashable, amount: int = 1) -> None:
-        """Subtract what a caller took before."""
+        """Subtract an amount that a caller took before."""
         held = self._held[caller] - amount
         if held:
             self._held[caller] = held
@@ -52,7 +52,7 @@ class Quota:
 
     @contextmanager
     def holding(self, caller: Hashable, amount: int = 1) -> Iterator[None]:
-        """Hold an amount for as long as the block runs. Raises `OverloadedError` like `take`."""
+        """Hold an amount while the block runs. Raises `OverloadedError` like `take`."""
         self.take(caller, amount)
         try:
             yield
@@ -61,10 +61,10 @@ class Quota:
 
 
 class RateQuota:
-    """Bounds how much each caller spends in a period: `limit` at once, and as much again over each period.
+    """Limits the amount that each caller spends: `limit` at once, refilled over each period.
 
-    Implements the generic cell rate algorithm: a caller is one number, the time at which it will have its whole
-    allowance again.
+    Implements the generic cell rate algorithm: it keeps one number per caller, the time at which the caller has
+    its whole allowance again.
     """
 
     __slots__ = ("_limit", "_monotonic", "_period", "_whole_at", "name", "refused")
@@ -80,14 +80,14 @@ class RateQuota:
         """How often a caller was refused."""
 
     def __len__(self) -> int:
-        """How many callers are remembered."""
+        """Return the number of remembered callers."""
         return len(self._whole_at)
 
     def spend(self, caller: Hashable, amount: int = 1) -> None:
         """Spend a part of a caller's allowance.
 
-        Raises `OverloadedError`, and spends nothing, if less than `amount` is left. Its `retry_after` says when
-        there will be enough. More than `limit` at once is always refused.
+        Raises `OverloadedError`, and spends nothing, if less than `amount` is left. Its `retry_after` tells when
+        enough is left again. More than `limit` at once is always refused.
         """
         now = self._monotonic()
         known = self._whole_at.get(caller, now)
@@ -102,9 +102,7 @@ class RateQuota:
         self._whole_at[caller] = whole_at
 
     def _forget(self, now: float) -> None:
-        """Forget callers with their whole allowance; if that is less than half of all, those that have spent
-        least as well.
-        """
+        """Forget callers with their whole allowance, and those that have spent least until half of all are left."""
         kept = sorted(
             (item for item in self._whole_at.items() if item[1] > now), key=lambda item: item[1], reverse=True
         )
@@ -112,7 +110,7 @@ class RateQuota:
 
 
 def exhausted(name: str, limit: int, retry_after: float) -> OverloadedError:
-    """The refusal of a caller that has reached its limit of `name`."""
+    """Return the error for a caller that has reached its limit of `name`."""
     return OverloadedError(
         f"the caller has reached its limit of {name}: {limit}",
         metadata={"quota": name, "limit": str(limit)},

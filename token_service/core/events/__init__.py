@@ -1,1 +1,1 @@
-"""What happened, for those who ask later."""
+"""Events for the audit trail."""

@@ -1,4 +1,4 @@
-"""The audit trail as core writes it."""
+"""The port for the audit trail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Audit(Protocol):
-    """Who did what. Never given a token, a key or a secret."""
+    """The audit trail. Callers must never pass a token, a key or a secret."""
 
     def record(self, event: str, **fields: object) -> None:
         """Write one audit event. Does not block and does not raise."""

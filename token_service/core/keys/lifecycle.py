@@ -1,19 +1,18 @@
-"""What should happen to the signing keys next. Decisions only: pure functions of the keys and the time.
+"""The lifecycle of signing keys: pure functions of the keys and the time that decide the next step.
 
     prepared -> active -> retired -> gone          any of the first three -> revoked
 
-Invariants that make a rotation cause no outage:
-- a key is published before it signs: it becomes active only after it was announced, unless nothing else can
+Invariants that prevent an outage during a rotation:
+- a key is published before it signs: it becomes active only after its announce time, unless no other key can
   sign;
-- a key stays published until the last token it signed has expired;
+- a key stays published until the last token that it signed has expired;
 - each step is one compare-and-set of the whole key table, so a leader that dies between two steps, or two
-  leaders at once, leave a state from which the next step follows.
+  concurrent leaders, leave a state from which the next step follows.
 
-Wall clocks jump, so what must not happen too early does not depend on them: a key signs, or goes, after a
-node has watched it in its state for long enough itself. The wall clock only says when it is time for another
-key.
+Wall clocks jump, so steps that must not happen too early do not depend on them: a key signs, or is deleted,
+after a node has watched it in its state for long enough. The wall clock only decides when the next key is due.
 
-A spare key is always prepared ahead, so that an emergency finds one that every validator knows already.
+A spare key is always prepared ahead, so that in an emergency every subscriber knows it already.
 """
 
 from __future__ import annotations
@@ -28,27 +27,23 @@ from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 from token_service.tokens.revocation import MAX_LEEWAY
 
 PUBLISHED_AFTER_RETIREMENT: Final = MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
-"""Seconds a retired key stays published: no token it signed is valid longer."""
+"""Seconds that a retired key stays published: no token that it signed is valid longer."""
 MAX_KEYS: Final = 64
-"""So that a key set stays small enough for every validator. Beyond it the schedule waits until retired keys
-have gone.
-"""
+"""Maximal number of keys, which keeps the key set small. At the limit the schedule waits until retired keys are gone."""
 _CLOCK_ERROR: Final = 300.0
-"""Seconds by which the clocks of two nodes may differ. A record from further in the future was written by a
-clock that has been set back since.
-"""
+"""Seconds by which the clocks of two nodes may differ. A clock that was set back since wrote any later record."""
 
 
 @dataclass(frozen=True, slots=True)
 class RotationRules:
-    """When keys change. Seconds."""
+    """The schedule of key changes. Times are in seconds."""
 
     algorithm: Algorithm
-    """What new tokens are signed with."""
+    """The algorithm that signs new tokens."""
     period: float
-    """How long a key signs."""
+    """The time for which a key signs."""
     announce: float
-    """How long a key is published before it signs, at least: the longest any validator caches a key set."""
+    """Minimal time for which a key is published before it signs: the longest time a client caches a key set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class Prepare:
 
     algorithm: Algorithm
     activate: bool
-    """Let it sign at once, because nothing else can."""
+    """Let the key sign at once, because no other key can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +64,14 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Let a key sign no more."""
+    """Stop a key from signing."""
 
     key_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Publish a key no more and delete it."""
+    """Stop publishing a key and delete it."""
 
     key_id: str
 
@@ -87,10 +82,9 @@ Step: TypeAlias = Prepare | Activate | Retire | Forget
 def next_step(
     keys: Sequence[StoredSigningKey], now: float, rules: RotationRules, watched: Mapping[str, float]
 ) -> Step | None:
-    """The next thing to do; None: nothing now.
+    """Return the next step; None: no step is due.
 
-    `watched` says for how many seconds whoever asks has seen each key in the state it is in, by a clock that
-    does not jump.
+    `watched` holds the seconds for which the node has seen each key in its current state, by a monotonic clock.
     """
     of_algorithm = [key for key in keys if key.algorithm is rules.algorithm]
     active = newest(of_algorithm, SigningKeyState.ACTIVE)
@@ -101,13 +95,13 @@ def next_step(
         if spare is not None and (announced or needed):
             return Activate(spare.key_id)
         if spare is None and (needed or len(keys) < MAX_KEYS):
-            # During a change of algorithm the old key signs on until the new one is announced.
+            # During a change of algorithm the old key keeps signing until the new key is announced.
             return Prepare(rules.algorithm, activate=needed)
     else:
         for key in keys:
             if key.state is SigningKeyState.ACTIVE and key.key_id != active.key_id:
-                # Another algorithm's key, or one too many. Whoever still signs with it goes over to the
-                # active one.
+                # A key of another algorithm, or a surplus one. A node that still signs with it changes to the
+                # active key.
                 return Retire(key.key_id)
         if spare is None and len(keys) < MAX_KEYS:
             return Prepare(rules.algorithm, activate=False)
@@ -118,19 +112,19 @@ def next_step(
 
 
 def is_due(since: float, now: float, period: float) -> bool:
-    """Whether a period is over that began at `since`.
+    """Tell whether a period that began at `since` is over.
 
-    A beginning in the future was written by a wrong clock; the period counts as over then.
+    A start in the future was written by a wrong clock; the period then counts as over.
     """
     return now >= since + period or since > now + _CLOCK_ERROR
 
 
 def _is_over(key: StoredSigningKey, now: float, rules: RotationRules, watched: Mapping[str, float]) -> bool:
-    """Whether nothing needs a key any more."""
+    """Tell whether a key is no longer needed."""
     if key.state is SigningKeyState.RETIRED:
         return watched.get(key.key_id, 0.0) >= PUBLISHED_AFTER_RETIREMENT
     kept = max(rules.period, float(PUBLISHED_AFTER_RETIREMENT))
-    if key.state is SigningKeyState.REVOKED:  # kept for a while for operators to see
+    if key.state is SigningKeyState.REVOKED:  # operators can see it for a while
         return now >= (key.create_time if key.revoke_time is None else key.revoke_time) + kept
     if key.state is SigningKeyState.PREPARED and key.algorithm is not rules.algorithm:
         return now >= key.create_time + kept  # left over from a change of algorithm; never signed
@@ -140,30 +134,28 @@ def _is_over(key: StoredSigningKey, now: float, rules: RotationRules, watched: M
 def announcement_left(
     key: StoredSigningKey, now: float, rules: RotationRules, watched: Mapping[str, float]
 ) -> float:
-    """Seconds until every validator can be expected to know a prepared key; 0: it can be now.
+    """Return the seconds until every client can be expected to know a prepared key; 0: now.
 
-    For operators, who trust the wall clock, too.
+    Used for requests of operators, where the wall clock counts too.
     """
     published = max(min(now - key.create_time, rules.announce), watched.get(key.key_id, 0.0), 0.0)
     return max(0.0, rules.announce - published)
 
 
 def can_sign(keys: Sequence[StoredSigningKey]) -> bool:
-    """Whether any key is active."""
+    """Tell whether any key is active."""
     return any(key.state is SigningKeyState.ACTIVE for key in keys)
 
 
 def signing_key(keys: Sequence[StoredSigningKey], algorithm: Algorithm) -> StoredSigningKey | None:
-    """The key to sign with: the active one of the configured algorithm, otherwise the newest active one."""
+    """Return the key to sign with: the active key of the configured algorithm, otherwise the newest active key."""
     return newest([key for key in keys if key.algorithm is algorithm], SigningKeyState.ACTIVE) or newest(
         keys, SigningKeyState.ACTIVE
     )
 
 
 def activated(keys: Sequence[StoredSigningKey], key_id: str, now: float) -> list[StoredSigningKey]:
-    """The rows that change when a prepared key is activated: it, and the active keys of its algorithm that it
-    replaces.
-    """
+    """Return the rows changed by activating a prepared key: the key, and the active keys that it replaces."""
     chosen = next(key for key in keys if key.key_id == key_id)
     replaced = [
         retired(key, now)
@@ -176,8 +168,9 @@ def activated(keys: Sequence[StoredSigningKey], key_id: str, now: float) -> list
 def successor(
     keys: Sequence[StoredSigningKey], leaving: StoredSigningKey, algorithm: Algorithm, now: float
 ) -> list[StoredSigningKey] | None:
-    """The prepared key that takes over, active, from one that signs; an empty list if there is none, None if
-    none is needed.
+    """Return the prepared key that replaces a signing key, as an active row.
+
+    Returns an empty list if no prepared key exists, and None if no replacement is needed.
     """
     if leaving.state is not SigningKeyState.ACTIVE:
         return None
@@ -192,17 +185,17 @@ def successor(
 
 
 def retired(key: StoredSigningKey, now: float) -> StoredSigningKey:
-    """The key, retired."""
+    """Return the row of a key as retired."""
     return replace(key, state=SigningKeyState.RETIRED, retire_time=now)
 
 
 def newest(keys: Sequence[StoredSigningKey], state: SigningKeyState) -> StoredSigningKey | None:
-    """The key of this state made last."""
+    """Return the newest key in this state."""
     return max((key for key in keys if key.state is state), key=_age, default=None)
 
 
 def oldest(keys: Sequence[StoredSigningKey], state: SigningKeyState) -> StoredSigningKey | None:
-    """The key of this state made first."""
+    """Return the oldest key in this state."""
     return min((key for key in keys if key.state is state), key=_age, default=None)
 
 

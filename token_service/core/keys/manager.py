@@ -1,7 +1,7 @@
-"""Changes of the keys that operators ask for, and the change that goes with a key's revocation.
+"""Changes of keys that operators request, and the replacement of a revoked key.
 
-Every change is one compare-and-set of the key table at the revision it was decided on. A node that can't use the
-keys as they are changes nothing.
+Every change is one compare-and-set of the key table at the revision that it was decided on. A node that can't
+use the stored keys changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class KeyManager:
     async def prepare(self, algorithm: Algorithm | None, rsa_bits: int | None = None) -> StoredSigningKey:
         """Make a key and publish it; it does not sign yet. None: the configured algorithm and size.
 
-        Raises `KeyStateError` if there are as many keys as there may be.
+        Raises `KeyStateError` if `MAX_KEYS` keys exist.
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
@@ -64,14 +64,14 @@ class KeyManager:
         key = await self._maker.signing_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
         try:
             await self._table.change(change)
-        except (KeyStateError, OverloadedError):  # not saved; after any other failure it may have been
+        except (KeyStateError, OverloadedError):  # not saved; after any other error the row may be saved
             await self._maker.discard(key)
             raise
         self._table.record("signing_key.prepared", key)
         return key
 
     async def activate(self, key_id: str, *, force: bool) -> StoredSigningKey:
-        """Let a prepared key sign; the active one of its algorithm retires. Succeeds if it is active already.
+        """Let a prepared key sign; the active key of its algorithm retires. An active key is a success.
 
         Raises `KeyNotFoundError`, `KeyStateError`, and `KeyNotAnnouncedError` unless `force`.
         """
@@ -84,7 +84,7 @@ class KeyManager:
             if key.algorithm is not self._rules.algorithm:
                 raise KeyStateError(
                     f"the key is for {key.algorithm}, but new tokens are signed with {self._rules.algorithm}; change the setting "
-                    "TOKEN_SERVICE_SIGNING_ALGORITHM, and the key is activated"
+                    "TOKEN_SERVICE_SIGNING_ALGORITHM to activate the key"
                 )
             if not force:
                 self._announcement.require(key, stored, known)
@@ -94,12 +94,10 @@ class KeyManager:
         return await self._changed(change, key_id, "signing_key.activated")
 
     async def retire(self, key_id: str) -> StoredSigningKey:
-        """Let a key sign no more; it stays published until its last token has expired.
+        """Stop a key from signing; it stays published until its last token has expired.
 
-        Succeeds if it is retired already.
-
-        If it is the one that signs, the oldest prepared key takes over. Raises `KeyNotFoundError`,
-        `KeyNotAnnouncedError`, and `KeyStateError` if nothing could sign then.
+        A retired key is a success. The oldest prepared key replaces the key that signs. Raises
+        `KeyNotFoundError`, `KeyNotAnnouncedError`, and `KeyStateError` if no other key could sign.
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
@@ -121,18 +119,18 @@ class KeyManager:
 
     @asynccontextmanager
     async def revoking(self, key_id: str) -> AsyncIterator[None]:
-        """Goes around the append of a key's revocation to the log.
+        """Wrap the append of a key's revocation to the log.
 
-        Another key takes over before it; and after it yet another, should that one have been revoked
-        meanwhile.
+        Before the append, another key replaces the revoked one. After it, a third key replaces that key if it
+        was revoked meanwhile.
 
-        A compromised key is not kept because the HSM can't make another one now, or because another key is
-        damaged: then nothing signs until that is mended. Nothing happens for a key not known.
+        An HSM that can't make a key, or another damaged key, does not prevent the revocation: no key signs
+        until that is repaired. An unknown key has no effect.
         """
         try:
             await self._replace(key_id)
         except (SigningUnavailableError, ConfigurationError) as error:
-            logger.warning("no key takes over from the one revoked: %s", error.message)
+            logger.warning("no key replaces the revoked key %s: %s", key_id, error.message)
         yield
         try:
             stored = await self._table.load()
@@ -140,12 +138,12 @@ class KeyManager:
                 await self._rotation.advance()
             await self._table.adopt()
         except (SigningUnavailableError, ConfigurationError) as error:
-            logger.warning("the key is revoked, but the others can't be looked after: %s", error.message)
+            logger.warning(
+                "key %s is revoked, but the other keys can't be maintained: %s", key_id, error.message
+            )
 
     async def rewrap(self) -> int:
-        """Encrypt all keys with the first configured key-encryption key; how many were encrypted with
-        another.
-        """
+        """Encrypt all keys with the first configured key-encryption key; return how many used another one."""
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.load()
             self._table.keyring.adopt(stored)
@@ -162,9 +160,9 @@ class KeyManager:
         raise too_many_changes()
 
     async def set_certificates(self, key_id: str, chain: Sequence[bytes]) -> StoredSigningKey:
-        """Publish a certificate chain (DER, the key's own first) with a key. The caller has checked it.
+        """Publish a certificate chain (DER, the key's own first) with a key. The caller has checked the chain.
 
-        Succeeds if it is published already. Raises `KeyNotFoundError`, and `KeyStateError` for a revoked key.
+        A repeated call has no effect. Raises `KeyNotFoundError`, and `KeyStateError` for a revoked key.
         """
 
         def change(stored: StoredKeys) -> Sequence[StoredSigningKey]:
@@ -176,7 +174,7 @@ class KeyManager:
         return await self._changed(change, key_id, "signing_key.certified")
 
     async def _replace(self, key_id: str) -> None:
-        """See to it that another key signs before a key is revoked."""
+        """Retire a key that is about to be revoked and let another key sign."""
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.load()
             key = next((key for key in stored.signing_keys if key.key_id == key_id), None)

@@ -1,7 +1,7 @@
-"""The schedule of the keys: makes the first ones, prepares, activates, retires and deletes them when they are due.
+"""The key schedule: makes the first keys; prepares, activates, retires and deletes keys when due.
 
-One node at a time does it, under a lease. A change is one compare-and-set of the key table, so a second leader does
-no harm: its step fails and is decided again.
+One node runs it, under a lease. A change is one compare-and-set of the key table, so a second leader does no
+harm: its step fails and is decided again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from token_service.core.leases import Lease
 from token_service.errors import ConfigurationError, TokenServiceError
 
 _LEASE_INTERVALS: Final = 3
-"""Intervals without a sign of life after which a leader is replaced."""
+"""Intervals without a lease renewal after which another node becomes the leader."""
 _SHORTEST_LEASE: Final = 1.0
 _SHORTEST_MAC_PERIOD: Final = 24 * 3600.0
 """Seconds. Old MAC keys are kept as long as a session may live, and a version has 16 bits."""
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeyRotation:
-    """Carries out the schedule on the key table."""
+    """Applies the schedule to the key table."""
 
     def __init__(
         self,
@@ -71,10 +71,9 @@ class KeyRotation:
     async def ensure(self) -> None:
         """Make the first keys of a new database, and load them.
 
-        Any number of nodes may start at once: one of them makes the keys.
+        Of any number of nodes that start concurrently, one makes the keys.
 
-        Raises `ConfigurationError` if the key table is damaged, for a new key would hide that the old ones
-        are gone.
+        Raises `ConfigurationError` if the key table is damaged: new keys would hide the loss of the old ones.
         """
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.load()
@@ -99,9 +98,9 @@ class KeyRotation:
         raise too_many_changes()
 
     async def run(self) -> None:
-        """Carry out the schedule, on one node at a time, until cancelled.
+        """Apply the schedule while this node has the lease, until cancelled.
 
-        Every node watches the keys, so that any can take over.
+        Every node watches the keys, so that any node can become the leader.
         """
         failing = ""
         try:
@@ -110,15 +109,14 @@ class KeyRotation:
                     await self._look_after()
                     failing = ""
                 except TokenServiceError as error:
-                    known = (
-                        self._table.keyring.failure
-                    )  # the keyring has said so, maybe of a look of its own meanwhile
+                    # The keyring has logged its own failure already.
+                    known = self._table.keyring.failure
                     if error.message != failing and (known is None or known.message != error.message):
-                        logger.warning("the keys can't be looked after: %s", error.message)
+                        logger.warning("the key schedule can't run, trying again: %s", error.message)
                     failing = error.message
                 await asyncio.sleep(self._interval)
         finally:
-            # A node that leaves in order need not be waited for.
+            # Release the lease, so that other nodes need not wait until it expires.
             with suppress(TokenServiceError, TimeoutError):
                 async with asyncio.timeout(1):
                     await self._lease.release()
@@ -126,7 +124,7 @@ class KeyRotation:
     async def advance(self) -> None:
         """Take all steps that are due.
 
-        Raises `ConfigurationError` if this node can't use the keys as they are.
+        Raises `ConfigurationError` if this node can't use the stored keys.
         """
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.load()
@@ -148,7 +146,7 @@ class KeyRotation:
         try:
             self._table.keyring.adopt(stored)
         except ConfigurationError:
-            await self._lease.release()  # another node may be able to
+            await self._lease.release()  # another node may be able to use them
             raise
         ttl = max(_SHORTEST_LEASE, _LEASE_INTERVALS * self._interval)
         if await self._lease.acquire(ttl):

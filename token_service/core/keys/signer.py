@@ -1,4 +1,4 @@
-"""Something that signs."""
+"""The port for signing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Signer(Protocol):
     algorithm: Algorithm
 
     async def sign(self, signing_input: bytes) -> bytes:
-        """The JWS signature.
+        """Return the JWS signature.
 
         Never blocks the event loop for longer than a thread switch. Raises `SigningUnavailableError`.
         """

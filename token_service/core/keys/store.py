@@ -1,4 +1,4 @@
-"""What the keys need from the outside: where they are kept, encrypted."""
+"""The key store: the port for encrypted keys, and its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from token_service.tokens.algorithms import Algorithm
 
 
 class SigningKeyState(Enum):
-    """Where a signing key is in its life."""
+    """The lifecycle state of a signing key."""
 
     PREPARED = "prepared"
     ACTIVE = "active"
@@ -31,9 +31,9 @@ class StoredSigningKey:
     private_key: bytes
     """Wrapped private key (AES-256-GCM); opaque to the store. Empty if it lives in an HSM."""
     wrapping_key_id: str
-    """Which key-encryption key wrapped it. Empty if it lives in an HSM."""
+    """The key-encryption key that wrapped the private key. Empty if it lives in an HSM."""
     provider: str = "local"
-    """Where the private key is used: `local` or `pkcs11`."""
+    """The provider that signs with the private key: `local` or `pkcs11`."""
     certificates: tuple[bytes, ...] = ()
     """Certificate chain in DER, the key's own certificate first (RFC 7517, section 4.7). Empty: none."""
     create_time: float
@@ -44,7 +44,7 @@ class StoredSigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMacKey:
-    """A MAC key for opaque tokens at rest. The highest version but one is in use, the highest is a spare."""
+    """A stored MAC key for opaque tokens. The second highest version is in use, the highest is a spare."""
 
     version: int
     wrapped: bytes
@@ -64,13 +64,13 @@ class StoredKeys:
 class KeyStore(Protocol):
     """Keys shared by all nodes.
 
-    Every change is a compare-and-set on the revision, so two nodes never both decide.
+    Every change is a compare-and-set on the revision, so of two concurrent changes one fails.
     """
 
     async def load(self) -> StoredKeys:
-        """All keys, with the revision of the same snapshot.
+        """Return all keys, with the revision of the same snapshot.
 
-        Raises `ConfigurationError` if a row is none the service wrote.
+        Raises `ConfigurationError` if the token service did not write a row.
         """
         ...
 
@@ -82,7 +82,8 @@ class KeyStore(Protocol):
         *,
         deleted_key_ids: Sequence[str] = (),
     ) -> bool:
-        """Insert or update these keys and delete others in one transaction, and raise the revision by one, if
-        it is still `expected_revision`; otherwise change nothing and return False.
+        """Insert, update and delete keys in one transaction, and raise the revision by one.
+
+        Changes nothing and returns False if the revision is not `expected_revision`.
         """
         ...

@@ -1,4 +1,4 @@
-"""The key table as use cases change it: decided on one revision, saved by compare-and-set, loaded at once."""
+"""The key table: changes are decided on one revision, saved by compare-and-set, and loaded at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_service.core.keys.store import (
 from token_service.errors import KeyNotFoundError, OverloadedError
 
 MAX_ATTEMPTS: Final = 20
-"""How often a change is decided again because another node changed the table meanwhile."""
+"""Attempts of a change while other nodes change the table."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class KeyTable:
         self._clock = clock
         self._audit = audit
         self._seen: dict[str, tuple[SigningKeyState, float]] = {}
-        """In which state each key is, and since when this node has seen it in that state (monotonic)."""
+        """The state of each key, and the monotonic time since which this node has seen it in that state."""
         self._saving: set[asyncio.Task[bool]] = set()
 
     async def load(self) -> StoredKeys:
@@ -48,7 +48,7 @@ class KeyTable:
         return stored
 
     def watch(self, stored: StoredKeys) -> Mapping[str, float]:
-        """Return for how many seconds this node has seen each key in its state.
+        """Return the seconds for which this node has seen each key in its state.
 
         A key never returns to a state it has left.
         """
@@ -62,9 +62,9 @@ class KeyTable:
         return {key_id: now - since for key_id, (_, since) in self._seen.items()}
 
     async def change(self, decide: Callable[[StoredKeys], Sequence[StoredSigningKey]]) -> bool:
-        """Save what `decide` makes of the table; decide again if another node has changed the table.
+        """Save the rows that `decide` returns for the table; decide again if another node has changed the table.
 
-        Returns whether there was anything to save. Raises `OverloadedError` after `MAX_ATTEMPTS`.
+        Returns whether `decide` returned any rows. Raises `OverloadedError` after `MAX_ATTEMPTS`.
         """
         for _ in range(MAX_ATTEMPTS):
             stored = await self.adopt()
@@ -124,5 +124,5 @@ def find(stored: StoredKeys, key_id: str) -> StoredSigningKey:
 
 
 def too_many_changes() -> OverloadedError:
-    """The failure of a change that other nodes kept overtaking."""
-    return OverloadedError("other nodes kept changing the keys", retry_after=1.0)
+    """Return the error of a change that failed because other nodes kept changing the table."""
+    return OverloadedError("other nodes kept changing the keys; try again", retry_after=1.0)

@@ -1,1 +1,1 @@
-"""Forgetting what no one needs any more."""
+"""Purging of data that is no longer needed."""

@@ -1,6 +1,6 @@
-"""Purges what nobody needs any more, in small batches, on one node at a time.
+"""Purges data that is no longer needed, in small batches, on the node that has the lease.
 
-What is purged can't be brought back, so it goes by `SteadyTime`, which no single clock can put ahead.
+Purged data can't be restored, so the janitor uses `SteadyTime`, which no single clock can put ahead.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from token_service.errors import TokenServiceError
 _LEASE: Final = "janitor"
 _BATCH: Final = 500
 _PAUSE: Final = 0.05
-"""Seconds between two batches, so that callers' statements go first."""
+"""Seconds between two batches, so that statements of calls run first."""
 _LOG_MARGIN: Final = 60.0
-"""Seconds an entry of the log is kept beyond its expiry, for clocks that differ."""
+"""Seconds that a log entry is kept after its expiry, because clocks differ."""
 _FLOOR_MARGIN: Final = 3600.0
-"""Seconds a floor is kept, however few sessions are below it: more than clocks differ and a statement takes."""
+"""Minimal lifetime of a floor in seconds: more than clocks differ and a statement takes."""
 _FLOOR_BATCHES: Final = 40
-"""Batches of floors looked at in a round; the next one goes on behind them."""
+"""Batches of floors examined in a round; the next round continues after them."""
 
 logger = logging.getLogger(__name__)
 
 
 class Janitor:
-    """Purges ended sessions, expired entries of the log and floors that are above no session."""
+    """Purges ended sessions, expired log entries and floors that are above no session."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Janitor:
                     failing = False
                 except TokenServiceError as error:
                     if not failing:
-                        logger.warning("nothing was purged: %s", error.message)
+                        logger.warning("the purge failed, trying again: %s", error.message)
                     failing = True
                 await asyncio.sleep(self._interval)
         finally:
@@ -74,7 +74,7 @@ class Janitor:
                 pass
 
     async def sweep(self) -> int:
-        """One round; how many rows were purged. Nothing if another node has the lease."""
+        """Purge one round; return the number of purged rows. Purges nothing if another node has the lease."""
         self._time.bound((await self._log.head()).read_time)
         now = self._time.now()
         purged = (
@@ -109,5 +109,5 @@ class Janitor:
         return total
 
     async def _lead(self) -> bool:
-        # Renewed before each batch; the lease outlives one by far.
+        # The lease is renewed before each batch and lasts much longer than one.
         return await self._leases.acquire(_LEASE, self._node_id, max(30.0, 2 * self._interval))

@@ -1,1 +1,1 @@
-"""Lifetimes and rules by classification."""
+"""Policies: lifetimes and rules by classification."""

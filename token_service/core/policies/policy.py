@@ -1,6 +1,6 @@
-"""Policies: what a client of each security classification gets.
+"""Policies: lifetimes and rules for the clients of each security classification.
 
-Pure; reading files is `policy_file`'s work.
+This module does no I/O; `policy_file` reads files.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 MAX_SESSION_TTL: Final = 400 * DAY
-"""Seconds. No session lives longer, whatever the policy says, so its traces may be purged after it."""
+"""Maximal lifetime of a session in seconds under any policy, so its data may be purged afterward."""
 
 
 class ReuseResponse(StrEnum):
-    """What to revoke when a superseded refresh token is presented."""
+    """The target to revoke when a superseded refresh token is presented."""
 
     SESSION = "session"
     SUBJECT = "subject"
@@ -33,27 +33,27 @@ class ReuseResponse(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What applies to the clients of one classification. Times in seconds."""
+    """The rules for the clients of one classification. Times are in seconds."""
 
     access_token_ttl: int = 30 * MINUTE
     refresh_token_ttl: int = 14 * DAY
-    """How long a session lives however much it is used."""
+    """Lifetime of a session, regardless of use."""
     idle_timeout: int = 7 * DAY
-    """How long a session lives unused."""
+    """Lifetime of an unused session."""
     rotate: bool = True
     """Whether each refresh replaces the refresh token."""
     grace_period: int = 10
-    """How long a superseded refresh token still gets its successor."""
+    """Time for which a superseded refresh token still gets its successor."""
     max_retries: int = 100
-    """How often, at most, within the grace period. 0 only without one: a retry that is put off the first time
-    would count as reuse the second.
+    """Maximal number of retries within the grace period. 0 only without a grace period: a client that is told to
+    retry later would then count as a thief.
     """
     reuse_response: ReuseResponse = ReuseResponse.SESSION
     binding_required: bool = False
     """Whether tokens must be bound to a key (RFC 7800)."""
     max_custom_claim_bytes: int = 4096
     default_audience: tuple[str, ...] = ()
-    """`aud` where a request names none; empty: the issuer itself."""
+    """`aud` if the request names none; empty: the issuer itself."""
 
 
 _BUILT_IN: Final[Mapping[str, Policy]] = {
@@ -85,38 +85,39 @@ _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class PolicyBook:
-    """Which policy applies to which client."""
+    """The policy of each client."""
 
     policies: Mapping[str, Policy] = field(default_factory=lambda: dict(_BUILT_IN))
     """By classification."""
     classifications: Mapping[str, str] = field(default_factory=dict)
     """By client_id."""
     default: str = "internal"
-    """The classification of clients not named."""
+    """The classification of clients that are not named."""
 
     def classification(self, client_id: str) -> str:
-        """The classification of a client."""
+        """Return the classification of a client."""
         return self.classifications.get(client_id, self.default)
 
     def policy(self, client_id: str) -> Policy:
-        """The policy of a client."""
+        """Return the policy of a client."""
         return self.policies[self.classifications.get(client_id, self.default)]
 
 
 class Policies:
-    """The policy book in force. Replaced whole when it is reloaded."""
+    """The policy book in force. A reload replaces the whole book."""
 
     def __init__(self, book: PolicyBook) -> None:
         self.book = book
 
     def of(self, client_id: str) -> Policy:
-        """The policy of a client now."""
+        """Return the current policy of a client."""
         return self.book.policy(client_id)
 
 
 def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> PolicyBook:
-    """The policies of a document (as TOML gives it) laid over the built-in ones; `overrides` maps
-    `<classification>.<setting>` to text and goes last.
+    """Apply the policies of a document (parsed TOML) over the built-in ones, then `overrides`.
+
+    `overrides` maps `<classification>.<setting>` to text.
 
         default = "internal"
 
@@ -126,7 +127,7 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         [clients.billing]
         classification = "restricted"
 
-    Raises `ConfigurationError` that lists every mistake.
+    Raises `ConfigurationError`, which lists every mistake.
     """
     problems: list[str] = []
     policies = dict(_BUILT_IN)

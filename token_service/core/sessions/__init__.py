@@ -1,1 +1,1 @@
-"""Sessions: what one is, where they are kept, and browsing them."""
+"""Sessions: their rows, their store, and browsing."""

@@ -26,7 +26,7 @@ class SessionPage:
 
 
 class Sessions:
-    """Looks at sessions and keeps them alive. Each method raises `PermissionDeniedError`."""
+    """Reads and extends sessions. Each method raises `PermissionDeniedError`."""
 
     def __init__(self, store: SessionStore, policies: Policies) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class Sessions:
         page_size: int,
         page_token: str,
     ) -> SessionPage:
-        """List a page of sessions. `live_at`: only those live then. Raises `InvalidRequestError`."""
+        """List a page of sessions; `live_at`: only sessions live at that time. Raises `InvalidRequestError`."""
         admit(caller, UseCase.LIST_SESSIONS)
         checks = Checks()
         checks.text(by.value, value, MAX_SUBJECT, required=True)
@@ -61,7 +61,9 @@ class Sessions:
             try:
                 after = _parse_position(page_token)
             except ValueError:
-                checks.add("page_token", "is not one this service gave")
+                checks.add(
+                    "page_token", "was not issued by the token service; list again from the first page"
+                )
         checks.done()
         size = page_size or DEFAULT_PAGE
         rows = await self._store.list(by, value, live_at=live_at, limit=size + 1, after=after)
@@ -71,18 +73,18 @@ class Sessions:
     async def extend(
         self, caller: Caller, session_id: str, client_id: str, idle_timeout: float | None, now: float
     ) -> Session:
-        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time than it has.
+        """Move the idle expiry to `idle_timeout` seconds from now, never to an earlier time.
 
         None, or more than the policy allows, means the policy's.
 
-        Raises `InvalidRequestError`, `SessionNotFoundError`, also for the session of another client, and
+        Raises `InvalidRequestError`, `SessionNotFoundError` (also for the session of another client), and
         `SessionNotActiveError`.
         """
         admit(caller, UseCase.EXTEND_SESSION)
         checks = Checks()
         key = check_session_id(checks, session_id)
         checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)
-        if idle_timeout is not None and not idle_timeout >= 1:  # NaN is not either
+        if idle_timeout is not None and not idle_timeout >= 1:  # `not >=` also catches NaN
             checks.add("idle_timeout", "is shorter than a second")
         checks.done()
         assert key is not None
@@ -110,7 +112,7 @@ def parse_session_id(text: str) -> UUID:
 def check_session_id(checks: Checks, text: str) -> UUID | None:
     """Return the id in a request; None and a violation if it is not a UUID."""
     try:
-        if len(text) == 36:  # the canonical form alone, not the braces and URNs UUID() also takes
+        if len(text) == 36:  # the canonical form only: UUID() also accepts braces and URNs
             return UUID(text)
     except ValueError:
         pass

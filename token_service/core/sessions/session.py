@@ -1,7 +1,4 @@
-"""A session: one login of a subject through a client.
-
-What its row holds and what may be concluded from it.
-"""
+"""A session: one login of a subject through a client. Defines its row and its state."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ class SessionState(Enum):
 
     ACTIVE = "active"
     IDLE = "idle"
-    """It was not used for longer than its idle timeout."""
+    """The session was unused for longer than its idle timeout."""
     EXPIRED = "expired"
-    """Its absolute time is over."""
+    """The absolute expiry has passed."""
     REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One row. Times are NumericDates (seconds since the epoch, UTC, microsecond precision)."""
+    """A row of the session table. Times are NumericDates (seconds since the epoch, UTC, microsecond precision)."""
 
     id: UUID
     subject: str
@@ -41,37 +38,37 @@ class Session:
     confirmation: Confirmation = field(default_factory=Confirmation)
     custom_claims: Mapping[str, Any] = field(default_factory=dict)
     access_token_ttl: int | None = None
-    """Seconds asked for when the session was made; None: the policy's."""
+    """Seconds requested when the session was created; None: the policy's."""
     with_id_token: bool = False
-    """Whether a refresh issues an ID token, too."""
+    """Whether a refresh also issues an ID token."""
 
     generation: int = 0
-    """How often the refresh token was rotated."""
+    """The number of rotations of the refresh token."""
     refresh_hash: bytes | None = None
     """SHA-256 of the current refresh secret; None: the session has no refresh token."""
     previous_hash: bytes | None = None
-    """SHA-256 of the secret before it; None: never rotated."""
+    """SHA-256 of the previous refresh secret; None: never rotated."""
     key_version: int = 0
-    """The MAC key version the current refresh token was made with, so that a retry makes the same one."""
+    """The MAC key version of the current refresh token, so that a retry makes the same token."""
     retries: int = 0
-    """How often the previous refresh token was presented again since the last rotation."""
+    """Repeated presentations of the previous refresh token since the last rotation."""
     session_hash: bytes | None = None
     """SHA-256 of the session token's secret; None: the session has no session token."""
 
     create_time: float
     rotate_time: float
-    """When `generation` last changed; `create_time` if it never did."""
+    """The time of the last rotation; `create_time` before the first."""
     last_use_time: float
     idle_expire_time: float
     absolute_expire_time: float
 
     revision: int = 0
-    """The head of the revocation log when the row was made, read in the same statement."""
+    """The head of the revocation log when the row was inserted, read in the same statement."""
     revoke_time: float | None = None
     revoke_reason: RevocationReason = RevocationReason.UNSPECIFIED
 
     floor: int = 0
-    """The highest sequence at which its subject, its client or everything was revoked; 0: never.
+    """The highest sequence of a revocation of its subject, of its client or of everything; 0: none.
 
     Not a column: read from the floors in the same snapshot as the row.
     """
@@ -79,7 +76,7 @@ class Session:
     """The head of the log in the same snapshot as the row. Not a column."""
 
     def state(self, now: float) -> SessionState:
-        """Whether it can be used at `now`."""
+        """Return the state of the session at `now`."""
         if self.revoke_time is not None or self.floor > self.revision:
             return SessionState.REVOKED
         if self.absolute_expire_time <= now:

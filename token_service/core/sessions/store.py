@@ -1,4 +1,4 @@
-"""What the sessions need from the outside: the table, and the statements that change it."""
+"""The session store: the port for the session table, and the commands that change it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from token_service.core.sessions.session import Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
-    """Replace the refresh token of a session, if everything here is still true of its row."""
+    """Replace the refresh token of a session, if its row matches the command."""
 
     session_id: UUID
     client_id: str
@@ -23,7 +23,7 @@ class Rotation:
     current_hash: bytes
     next_hash: bytes
     key_version: int
-    """Of the next token."""
+    """The MAC key version of the next token."""
     now: float
     idle_expire_time: float
     """The new one, before it is cut to the row's absolute expiry."""
@@ -31,13 +31,13 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Count a repeated use of the token before the current one, if everything here is still true of its row."""
+    """Count a repeated use of the previous refresh token, if the row matches the command."""
 
     session_id: UUID
     client_id: str
     device_id: str
     generation: int
-    """Of the token presented; the row's must be one higher, so its successor is unused."""
+    """The generation of the presented token; the row's must be one higher, so the successor is unused."""
     previous_hash: bytes
     rotated_after: float
     """The row's `rotate_time` must be later than this: the grace window."""
@@ -55,11 +55,11 @@ class Use:
     idle_expire_time: float
     """The new one, before it is cut to the row's absolute expiry."""
     refresh_hash: bytes | None = None
-    """If given, must be the row's current one (a refresh without rotation)."""
+    """If given, must equal the row's current hash (a refresh without rotation)."""
 
 
 class SessionFilter(Enum):
-    """By which column to list sessions."""
+    """The column by which sessions are listed."""
 
     SUBJECT = "subject"
     CLIENT = "client_id"
@@ -68,17 +68,17 @@ class SessionFilter(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionPosition:
-    """Where a page of sessions ended: after this row, in descending order of (create_time, id)."""
+    """The last row of a page of sessions, in descending order of (create_time, id)."""
 
     create_time: float
     session_id: UUID
 
 
 class SessionStore(Protocol):
-    """The table of sessions: one row a session, however often it is refreshed.
+    """The session table: one row per session; a refresh adds no row.
 
-    A row is *live* at `now` if it is not revoked, neither expiry has come (`expiry > now`), and no floor of
-    its subject, its client or everything is higher than its `revision`. All sessions returned carry `floor`
+    A row is *live* at `now` if it is not revoked, neither expiry has passed (`expiry > now`), and no floor of
+    its subject, its client or everything is higher than its `revision`. All returned sessions carry `floor`
     and `head` of the same snapshot as the row.
     """
 
@@ -92,28 +92,25 @@ class SessionStore(Protocol):
         ...
 
     async def rotate(self, command: Rotation) -> Session | None:
-        """Rotate in exactly one UPDATE, deciding any race: at most one of all calls with one (generation,
-        current_hash) succeeds.
+        """Rotate in exactly one UPDATE: at most one of all calls with the same (generation, current_hash) succeeds.
 
         Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
-        command's. Then generation + 1, previous_hash = refresh_hash, refresh_hash, key_version, rotate_time =
-        last_use_time = now, retries = 0, idle expiry. Returns the row as it is now, or None if it did not
-        apply. Concurrent calls of one node may share a commit.
+        command's. Then sets generation + 1, previous_hash = refresh_hash, refresh_hash, key_version,
+        rotate_time = last_use_time = now, retries = 0, idle expiry. Returns the changed row, or None if a
+        condition fails. Concurrent calls of one node may share a commit.
         """
         ...
 
     async def retry(self, command: Retry) -> Session | None:
-        """Count one retry (`retries` + 1) in one UPDATE, or return None if a condition of the command or
-        liveness fails.
-        """
+        """Count one retry (`retries` + 1) in one UPDATE; return None if the row is not live or does not match."""
         ...
 
     async def use(self, command: Use) -> Session | None:
-        """Set last_use_time and the idle expiry of a live row in one UPDATE; None if it did not apply."""
+        """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches."""
         ...
 
     async def get(self, session_id: UUID) -> Session | None:
-        """The row, live or not."""
+        """Return the row, live or not."""
         ...
 
     async def list(
@@ -125,13 +122,12 @@ class SessionStore(Protocol):
         limit: int,
         after: SessionPosition | None,
     ) -> Sequence[Session]:
-        """Up to `limit` rows, newest first (create_time, then id, both descending), after a position;
-        `live_at`: only rows live then.
+        """Return up to `limit` rows after a position, newest first (create_time, then id, both descending).
+
+        `live_at`: only rows live at that time.
         """
         ...
 
     async def purge(self, before: float, limit: int) -> int:
-        """Delete up to `limit` rows that ended (absolute expiry, idle expiry or revocation) before a time;
-        how many.
-        """
+        """Delete up to `limit` rows that ended (by either expiry or a revocation) before a time; return how many."""
         ...

@@ -218,7 +218,7 @@ CHANGING = {
 }
 
 
-def test_every_use_case_says_what_it_needs() -> None:
+def test_every_use_case_names_its_permission() -> None:
     assert set(NEEDED) == set(UseCase)
 
 

@@ -49,7 +49,7 @@ def test_spiffe_ids(text: str) -> None:
         "https://example.org/login",
     ],
 )
-def test_what_is_no_spiffe_id(text: str) -> None:
+def test_invalid_spiffe_ids_are_refused(text: str) -> None:
     assert not is_spiffe_id(text)
 
 
@@ -84,7 +84,7 @@ def test_dns_names(text: str) -> None:
         "a/b",
     ],
 )
-def test_what_is_no_dns_name(text: str) -> None:
+def test_invalid_dns_names_are_refused(text: str) -> None:
     assert not is_dns_name(text)
 
 

@@ -23,7 +23,7 @@ def test_caller_is_refused_at_its_limit_and_others_are_not() -> None:
     assert (quota.held("a"), quota.held("b"), quota.refused) == (2, 1, 1)
 
 
-def test_what_is_given_back_can_be_taken_again() -> None:
+def test_returned_amount_can_be_taken_again() -> None:
     quota = Quota("bytes", 100, retry_after=1)
     quota.take("a", 60)
     with pytest.raises(OverloadedError):
@@ -77,7 +77,7 @@ def test_refused_spending_costs_nothing() -> None:
     rate.spend("a", 10)
 
 
-def test_rate_forgets_those_who_have_spent_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_quota_forgets_callers_that_spent_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "_MAX_CALLERS", 10)
     clock = ManualClock()
     rate = RateQuota("r", 5, 60, clock.elapsed)

@@ -235,7 +235,7 @@ async def test_an_id_token_alone_is_bound_to_nothing():
 
 
 @virtual_time
-async def test_a_session_keeps_what_the_next_tokens_need_and_no_raw_secret():
+async def test_session_keeps_the_request_and_no_raw_secret():
     node = await a_node(policy=Policy(refresh_token_ttl=1000, idle_timeout=100))
     tokens = await node.issue(
         kinds=frozenset({ACCESS, REFRESH, SESSION, ID}),
@@ -264,7 +264,7 @@ async def test_a_session_keeps_what_the_next_tokens_need_and_no_raw_secret():
 
 @virtual_time
 @pytest.mark.parametrize("kind", [REFRESH, SESSION])
-async def test_only_what_was_asked_for(kind: TokenKind):
+async def test_only_requested_tokens_are_issued(kind: TokenKind):
     node = await a_node()
     tokens = await node.issue(kinds=frozenset({kind}))
     refresh, session = kind is REFRESH, kind is SESSION
@@ -512,7 +512,7 @@ async def test_without_a_request_id_each_call_makes_a_session():
 
 @virtual_time
 @pytest.mark.parametrize("name", sorted(RESERVED_CLAIMS))
-async def test_what_the_service_says_itself_cant_be_said_by_a_request(name: str):
+async def test_request_cannot_set_reserved_claims(name: str):
     node = await a_node()
     with pytest.raises(ReservedClaimError) as error:
         await node.issue(custom_claims={"fine": 1, name: 1})

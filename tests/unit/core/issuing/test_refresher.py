@@ -187,7 +187,7 @@ async def test_a_token_that_could_not_be_exchanged_for_want_of_a_signature_is_as
 
 
 @virtual_time
-async def test_what_is_signed_first_is_not_handed_out_for_a_session_revoked_meanwhile():
+async def test_tokens_signed_first_are_withheld_if_the_session_was_revoked():
     for target, value in (
         (RevocationTarget.SESSION, None),
         (RevocationTarget.SUBJECT, "alice"),
@@ -210,7 +210,7 @@ async def test_what_is_signed_first_is_not_handed_out_for_a_session_revoked_mean
 
 
 @virtual_time
-async def test_what_is_signed_first_is_hit_by_what_hits_the_session_and_by_nothing_else():
+async def test_tokens_signed_first_are_revoked_exactly_with_their_session():
     node, module, _ = await a_node_with_a_module()
     tokens = await node.issue()
 
@@ -505,7 +505,7 @@ class OneAfterTheOther:
 @virtual_time
 @pytest.mark.parametrize("signing_may_fail", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-async def test_64_at_once_get_one_successor(seed: int, signing_may_fail: bool):  # noqa: FBT001
+async def test_64_concurrent_refreshes_get_one_successor(seed: int, signing_may_fail: bool):  # noqa: FBT001
     race = OneAfterTheOther(seed, Policy(), signing_may_fail=signing_may_fail)
     _, tokens, results = await race.run(64)
     assert {type(result) for result in results} == {IssuedTokens}
@@ -540,7 +540,7 @@ async def test_without_rotation_all_keep_the_token(seed: int):
 
 
 @virtual_time
-async def test_a_row_that_never_holds_still_is_given_up_on():
+async def test_refresh_gives_up_on_a_row_that_keeps_changing():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)

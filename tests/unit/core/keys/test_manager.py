@@ -241,7 +241,7 @@ async def test_a_leader_that_is_killed_is_replaced_within_three_intervals() -> N
 
 
 @virtual_time
-async def test_a_database_that_is_away_is_said_once_and_survived(caplog: pytest.LogCaptureFixture) -> None:
+async def test_database_outage_is_logged_once_and_survived(caplog: pytest.LogCaptureFixture) -> None:
     clock = LoopClock()
     stores = MemoryStores(clock)
     leases = Intercepted(stores.leases)
@@ -256,7 +256,7 @@ async def test_a_database_that_is_away_is_said_once_and_survived(caplog: pytest.
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(300)
     assert [record.message for record in caplog.records] == [
-        "the keys can't be looked after: the database is unavailable"
+        "the key schedule can't run, trying again: the database is unavailable"
     ]
     del leases.before["acquire"]
     await asyncio.sleep(20)
@@ -367,7 +367,7 @@ async def test_activate_is_refused_until_the_key_was_announced() -> None:
     assert (await node.stored()).revision == revision
 
 
-async def test_activate_by_force_waits_for_nobody() -> None:
+async def test_forced_activation_waits_for_no_subscriber() -> None:
     node = await new_node().start()
     key = await node.manager.prepare(None)
     assert (await node.manager.activate(key.key_id, force=True)).state is SigningKeyState.ACTIVE
@@ -408,7 +408,7 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     await first.manager.activate(another.key_id, force=False)
 
 
-async def test_what_has_no_such_key_or_not_in_such_a_state_is_refused() -> None:
+async def test_unknown_key_or_wrong_state_is_refused() -> None:
     node = await new_node().start()
     manager = node.manager
     for call in (manager.activate("x", force=True), manager.retire("x"), manager.set_certificates("x", [])):
@@ -493,7 +493,7 @@ async def test_a_key_is_revoked_even_if_none_can_be_made_now(caplog: pytest.LogC
     node.factory.failure = SigningUnavailableError("the HSM does not work at the moment")
     await revoke(node, first.key_id)
     assert await node.states() == {first.key_id: "revoked"}
-    assert "no key takes over from the one revoked: the HSM does not work" in caplog.text
+    assert f"no key replaces the revoked key {first.key_id}: the HSM does not work" in caplog.text
     node.factory.failure = None
     await node.rotation.advance()
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
@@ -550,7 +550,7 @@ async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made()
     assert not node.factory.destroyed
 
 
-async def test_two_operators_who_revoke_the_key_and_its_successor_at_once_leave_one_that_signs() -> None:
+async def test_concurrent_revocation_of_key_and_successor_leaves_a_signing_key() -> None:
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
@@ -577,7 +577,7 @@ async def test_two_leaders_take_each_step_once() -> None:
     assert len({str(event["key_id"]) for event in events}) == len(events) == 6
 
 
-async def test_a_decision_overtaken_by_another_node_is_decided_anew() -> None:
+async def test_decision_overtaken_by_another_node_is_repeated() -> None:
     first, second = pair()
     keys = Intercepted(first.stores.keys)
     slow = KeyNode(first.stores, first.clock, keys=keys, factory=first.factory, node_id="slow")
@@ -897,7 +897,7 @@ async def test_keys_of_an_hsm_are_not_rewrapped() -> None:
     assert await both.manager.rewrap() == 2
 
 
-async def test_rewrapping_is_decided_anew_when_another_node_was_faster() -> None:
+async def test_rewrap_overtaken_by_another_node_is_repeated() -> None:
     first, second = pair(wrap=KeyRotatingWrap("new", "old"))
     old = await new_node(first.stores, wrap=KeyRotatingWrap("old")).start()
     keys = Intercepted(first.stores.keys)
@@ -922,7 +922,7 @@ def version_of(node: Node, token: str) -> int:
     return parse_opaque_token(token, node.keyring.mac_keys).key_version
 
 
-async def test_the_mac_key_rotates_and_nobody_is_logged_out() -> None:
+async def test_mac_key_rotation_ends_no_session() -> None:
     clock = ManualClock()
     node = await Node(clock, policy=LONG_LIVED).start()
     kinds = frozenset({TokenKind.REFRESH, TokenKind.SESSION})
@@ -978,7 +978,7 @@ async def test_hs256_is_never_published_and_its_tokens_are_good_here() -> None:
     assert node.keyring.signing_keys()[0].public_key == b""
 
 
-async def test_a_change_from_hs256_publishes_only_what_is_public() -> None:
+async def test_change_from_hs256_publishes_only_public_keys() -> None:
     clock = NodeClock(TrueTime())
     node = await KeyNode(MemoryStores(clock), clock, algorithm=HS256).start()
     secret_key = await node.only("active")
@@ -1031,7 +1031,7 @@ async def test_a_public_key_is_no_secret_for_hs256(algorithm: Algorithm) -> None
 # --- A module that is away --------------------------------------------------------------------------------------------
 
 
-async def test_what_could_not_be_signed_the_last_time_is_tried_before_anything_is_used_up() -> None:
+async def test_failed_signer_is_probed_before_a_token_is_used_up() -> None:
     node = await new_node().start()
     await node.put(await node.only("active"), private_key=b"", wrapping_key_id="", provider="pkcs11")
     node = await new_node(node.stores).start()

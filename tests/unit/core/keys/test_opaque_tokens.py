@@ -141,7 +141,7 @@ async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: py
 
 
 @virtual_time
-async def test_it_knows_again_when_the_rows_are_what_they_were():
+async def test_node_recovers_when_the_rows_are_restored():
     _, behind, counted = await two_nodes()
     counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
     with pytest.raises(ConfigurationError):

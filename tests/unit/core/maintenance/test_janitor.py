@@ -231,7 +231,7 @@ async def test_several_nodes_share_the_work_without_doubling_it():
 
 
 @virtual_time
-async def test_a_store_that_is_away_stops_it_only_as_long(caplog: pytest.LogCaptureFixture):
+async def test_purging_resumes_after_a_store_outage(caplog: pytest.LogCaptureFixture):
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     await house.node.issue()
@@ -407,7 +407,7 @@ async def test_after_a_standstill_purging_waits_until_nothing_revoked_before_it_
 
 
 @virtual_time
-async def test_starts_in_quick_succession_purge_what_expires_while_they_run():
+async def test_frequent_restarts_still_purge_expired_rows():
     house = House()
     await (await Life(house).start()).node.revoke(target=RevocationTarget.SUBJECT, value="bob")
     purged = 0

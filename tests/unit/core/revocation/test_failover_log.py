@@ -63,7 +63,7 @@ def failover_log(log: MovingLog) -> FailoverLog:
 
 
 @virtual_time
-async def test_a_standby_that_has_what_is_known_here_is_taken_up():
+async def test_standby_with_all_known_entries_is_accepted():
     log = MovingLog()
     node = failover_log(log)
     await node.head()

@@ -63,7 +63,7 @@ class Site:
 
 
 @virtual_time
-async def test_what_was_issued_before_or_after_the_backup_is_refused_and_what_follows_is_good():
+async def test_renewal_revokes_tokens_from_before_and_after_the_backup_and_no_later_ones():
     site = Site()
     await site.node.start()
     await site.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
@@ -125,7 +125,7 @@ async def test_renewed_twice_and_then_put_back_to_before_the_second_time():
 
 
 @virtual_time
-async def test_a_key_revoked_before_the_backup_stays_revoked_for_who_only_follows():
+async def test_key_revoked_before_the_backup_stays_revoked_for_followers():
     site = Site()
     await site.node.start()
     key_id = site.node.keyring.signer().key_id
@@ -162,7 +162,7 @@ async def test_by_a_clock_that_is_not_the_databases_nothing_is_renewed(skew: flo
     assert await site.stores.log.head() == head
 
 
-def test_where_it_goes_on():
+def test_next_start_is_the_clock_or_a_jump():
     assert next_start(12, START) == START * 1_000_000
     renewed = round((START - 1) * 1_000_000)
     assert next_start(renewed + 999_999, START) == START * 1_000_000
@@ -180,7 +180,7 @@ def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_whatever_is_forgotten_what_was_issued_before_a_renewal_is_refused_after_it(data: st.DataObject):
+def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject):
     """Backups, restores, revocations and renewals in any order: what was ever issued before the last renewal
     stays refused.
     """

@@ -158,7 +158,7 @@ class Mirrored:
 
 
 @virtual_time
-async def test_what_this_node_appends_is_in_the_mirror_at_once():
+async def test_own_entries_are_mirrored_at_once():
     async with Mirrored() as mirrored:
         await mirrored.revoke(3)
         await settle()
@@ -261,7 +261,7 @@ async def test_an_entry_of_a_node_that_died_before_it_published_is_made_up_for()
 
 
 @virtual_time
-async def test_a_mirror_of_another_log_is_filled_anew():
+async def test_mirror_of_another_log_is_rebuilt():
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
         await asyncio.sleep(2)
@@ -271,7 +271,7 @@ async def test_a_mirror_of_another_log_is_filled_anew():
 
 
 @virtual_time
-async def test_only_what_is_live_is_filled_in():
+async def test_rebuild_contains_only_live_entries():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(3, lives=10)
         await mirrored.elsewhere(2)
@@ -339,7 +339,7 @@ async def test_more_than_the_queue_holds_is_made_up_for():
 
 
 @virtual_time
-async def test_a_mirror_that_was_away_has_everything_when_it_is_back(caplog: pytest.LogCaptureFixture):
+async def test_mirror_is_complete_after_an_outage(caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "token_service.core.revocation.mirroring")
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
@@ -438,7 +438,7 @@ async def test_entries_of_another_log_are_not_taken_for_ours():
 
 
 @virtual_time
-async def test_what_waits_for_the_mirror_is_not_published_to_another_log():
+async def test_queued_entries_are_not_published_to_another_log():
     async with Mirrored() as mirrored:
         mirrored.mirror.go()
         await asyncio.sleep(2)

@@ -97,7 +97,7 @@ async def test_after_all_is_done_the_next_call_reads_at_once():
 
 
 @virtual_time
-async def test_a_failure_reaches_those_who_joined_and_nobody_else():
+async def test_failure_reaches_only_calls_that_joined_the_read():
     log = SlowLog()
     index = ReadIndex(log)
     first = call(index)
@@ -118,7 +118,7 @@ async def test_a_failure_reaches_those_who_joined_and_nobody_else():
 
 
 @virtual_time
-async def test_a_failing_shared_read_fails_all_who_share_it_and_then_heals():
+async def test_failing_shared_read_fails_its_calls_and_the_next_read_succeeds():
     log = SlowLog()
     index = ReadIndex(log)
     first = call(index)
@@ -138,7 +138,7 @@ async def test_a_failing_shared_read_fails_all_who_share_it_and_then_heals():
 
 
 @virtual_time
-async def test_a_caller_that_goes_away_takes_the_read_from_nobody():
+async def test_cancelled_caller_does_not_cancel_the_shared_read():
     log = SlowLog()
     index = ReadIndex(log)
     first = call(index)
@@ -157,7 +157,7 @@ async def test_a_caller_that_goes_away_takes_the_read_from_nobody():
 
 
 @virtual_time
-async def test_a_failure_nobody_waits_for_is_not_reported_as_forgotten():
+async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
     log = SlowLog()
     index = ReadIndex(log)
     problems: list[object] = []

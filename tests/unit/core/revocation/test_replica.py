@@ -70,7 +70,7 @@ def test_a_reset_forgets_the_log_before_and_tells_so():
     assert follower.moves == ["reset"]
 
 
-def test_a_reset_can_bring_what_is_live_so_that_there_is_no_moment_without():
+def test_reset_replaces_live_revocations_without_a_gap():
     replica = Replica()
     replica.reset("epoch-one", 0)
     replica.apply(entries(1, 3))
@@ -88,7 +88,7 @@ def test_a_reset_can_bring_what_is_live_so_that_there_is_no_moment_without():
     assert replica.revocations is fresh
 
 
-def test_a_skip_keeps_what_is_live_and_tells_that_there_is_a_gap():
+def test_skip_keeps_live_revocations_and_reports_a_reset():
     replica = Replica()
     replica.reset("epoch-one", 0)
     replica.apply(entries(1, 3))
@@ -100,7 +100,7 @@ def test_a_skip_keeps_what_is_live_and_tells_that_there_is_a_gap():
 
 
 @virtual_time
-async def test_who_waits_is_woken_by_what_it_waits_for_and_not_before():
+async def test_waiter_wakes_only_when_its_entry_is_applied():
     replica = Replica()
     replica.reset("epoch-one", 0)
     tasks = [
@@ -121,7 +121,7 @@ async def test_who_waits_is_woken_by_what_it_waits_for_and_not_before():
 
 
 @virtual_time
-async def test_a_waiter_that_goes_away_is_in_nobodys_way():
+async def test_cancelled_waiter_does_not_block_other_waiters():
     replica = Replica()
     replica.reset("epoch-one", 0)
     leaving, staying = (asyncio.create_task(replica.wait_for(Cursor("epoch-one", n))) for n in (1, 2))
@@ -138,7 +138,7 @@ async def test_a_waiter_that_goes_away_is_in_nobodys_way():
 
 @virtual_time
 @pytest.mark.parametrize("epoch", ["epoch-one", "epoch-two"])
-async def test_a_reset_wakes_everybody_for_what_they_wait_for_may_never_come(epoch: str):
+async def test_reset_wakes_all_waiters(epoch: str):
     replica = Replica()
     replica.reset("epoch-one", 10)
     task = asyncio.create_task(replica.wait_for(Cursor("epoch-one", 12)))

@@ -91,7 +91,7 @@ async def test_an_old_refresh_token_revokes_its_session_too():
         (Target.EVERYTHING, {"one", "same subject", "same client", "other"}),
     ],
 )
-async def test_a_target_hits_what_was_issued_before_it_and_nothing_after(target: Target, hit: set[str]):
+async def test_target_revokes_tokens_issued_before_it_and_none_after(target: Target, hit: set[str]):
     node = await a_node()
     parties = {
         "one": ("alice", "web"),
@@ -174,7 +174,7 @@ async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
     ["x", "a.b.c", "rt_", "st_" + "A" * 95, "rt_" + "A" * 95, "x" * 100_000, "é", "eyJhbGciOiJub25lIn0.e30."],
     ids=lambda token: token[:8],
 )
-async def test_what_is_no_token_of_ours_is_revoked_with_success(token: str):
+async def test_revoking_a_foreign_token_succeeds(token: str):
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     outcome = await node.revoke(token=token)
@@ -197,7 +197,7 @@ async def test_a_forgery_of_a_real_token_revokes_nothing():
 
 
 @virtual_time
-async def test_an_expired_token_is_revoked_as_long_as_somebody_may_take_it():
+async def test_expired_token_is_revoked_within_the_leeway():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=60)
     node.clock.elapsed = 60 + MAX_LEEWAY - 1
@@ -253,7 +253,7 @@ async def test_a_token_is_revoked_though_another_node_has_only_just_made_its_key
         (Target.TOKEN_ID, "no-such-token", 1),
     ],
 )
-async def test_what_is_unknown_is_revoked_with_success(target: Target, value: str, entries: int):
+async def test_revoking_an_unknown_target_succeeds(target: Target, value: str, entries: int):
     node = await a_node()
     for _ in range(2):
         await node.revoke(target=target, value=value)
@@ -317,7 +317,7 @@ async def test_a_revocation_that_failed_is_not_claimed():
 
 
 @virtual_time
-async def test_what_is_durable_goes_everywhere_even_if_the_caller_hangs_up():
+async def test_durable_revocation_is_passed_on_after_the_caller_disconnects():
     clock = LoopClock()
     stores = MemoryStores(clock)
     log = Intercepted(stores.log)
@@ -336,7 +336,7 @@ async def test_what_is_durable_goes_everywhere_even_if_the_caller_hangs_up():
 
 
 @virtual_time
-async def test_a_failure_nobody_waits_for_is_not_reported_as_forgotten():
+async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
     clock = LoopClock()
     stores = MemoryStores(clock)
     log = Intercepted(stores.log)
@@ -408,7 +408,7 @@ async def test_a_wait_that_is_over_says_how_far_it_got():
 
 
 @virtual_time
-async def test_what_was_revoked_before_can_be_waited_for_once_more():
+async def test_repeated_revocation_can_wait_again():
     clock = LoopClock()
     node = await Node(clock).start()
     tokens = await node.issue()
@@ -542,7 +542,7 @@ async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
         await revoke("name-4")
 
 
-async def test_what_must_exist_and_what_revokes_all_is_never_refused() -> None:
+async def test_quota_never_refuses_existing_targets_or_everything() -> None:
     node = await a_node(max_revocations=1)
     tokens = [await node.issue() for _ in range(4)]
     await node.revoke(target=Target.SUBJECT, value="bob")

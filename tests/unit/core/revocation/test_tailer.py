@@ -141,7 +141,7 @@ async def test_a_long_log_is_read_page_by_page():
 
 
 @virtual_time
-async def test_own_entries_are_there_at_once():
+async def test_own_entries_are_applied_at_once():
     async with TwoNodes() as nodes:
         await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
         assert nodes.subjects() == {"bob"}
@@ -287,7 +287,7 @@ async def test_another_epoch_is_another_log():
 
 
 @virtual_time
-async def test_a_restored_log_that_ends_before_the_replica_is_read_anew(caplog: pytest.LogCaptureFixture):
+async def test_restored_log_that_ends_before_the_replica_is_reread(caplog: pytest.LogCaptureFixture):
     async with TwoNodes() as nodes:
         await nodes.elsewhere(5)
         await asyncio.sleep(1.01)
@@ -315,7 +315,7 @@ async def test_a_restored_log_that_ends_before_the_replica_is_read_anew(caplog: 
 
 @virtual_time
 @pytest.mark.parametrize("grown_to", [5, 6, 9])
-async def test_a_restored_log_that_has_grown_again_before_anybody_looked_is_read_anew(
+async def test_restored_log_that_has_grown_before_a_look_is_reread(
     grown_to: int, caplog: pytest.LogCaptureFixture
 ):
     async with TwoNodes() as nodes:
@@ -454,7 +454,7 @@ async def test_strong_reads_survive_that_the_log_is_replaced_while_they_wait(epo
 
 
 @virtual_time
-async def test_a_strong_read_sees_what_was_acknowledged_after_a_restore():
+async def test_strong_read_sees_entries_acknowledged_after_a_restore():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
         await nodes.tailer.catch_up()
@@ -466,7 +466,7 @@ async def test_a_strong_read_sees_what_was_acknowledged_after_a_restore():
 
 
 @virtual_time
-async def test_a_head_of_a_log_long_gone_does_not_bring_it_back():
+async def test_late_head_of_a_replaced_log_is_ignored():
     async with TwoNodes() as nodes:
         old = await nodes.stores.log.head()
         await nodes.replace_log(1, epoch="epoch-two")
@@ -561,7 +561,7 @@ async def test_staleness_grows_while_the_store_fails_and_ends_when_it_is_back(ca
 
 
 @virtual_time
-async def test_a_slow_look_proves_only_what_was_true_when_it_began():
+async def test_slow_look_proves_freshness_only_for_its_start():
     async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
 
         async def slowly() -> None:
@@ -716,7 +716,7 @@ async def test_an_unchanged_key_revision_loads_nothing():
 
 
 @virtual_time
-async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
+async def test_calls_with_unknown_keys_share_one_look():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await asyncio.sleep(5)
         keys = nodes.stores.keys
@@ -737,7 +737,7 @@ async def test_all_who_ask_for_an_unknown_key_get_what_one_look_brings():
 
 
 @virtual_time
-async def test_a_store_that_is_away_fails_all_who_ask_for_a_key_at_once_and_not_one_after_the_other():
+async def test_unavailable_store_fails_all_key_lookups_together():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await asyncio.sleep(5)
 
@@ -754,7 +754,7 @@ async def test_a_store_that_is_away_fails_all_who_ask_for_a_key_at_once_and_not_
 
 
 @virtual_time
-async def test_who_hangs_up_while_looking_for_a_key_takes_nobody_elses_look_away():
+async def test_cancelled_key_lookup_does_not_cancel_other_lookups():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await asyncio.sleep(5)
         stored = await nodes.stores.keys.load()

@@ -71,7 +71,7 @@ async def test_a_session_is_found_dead_or_alive():
         "é" * 36,
     ],
 )
-async def test_what_is_no_uuid_is_a_bad_request(text: str):
+async def test_session_id_must_be_a_uuid(text: str):
     node = await a_node()
     for call in (node.session(text), node.sessions.extend(Caller.system(), text, "web", None, START)):
         with pytest.raises(InvalidRequestError) as error:
@@ -105,7 +105,7 @@ async def test_pages_have_each_session_once_the_newest_first(size: int):
 
 
 @virtual_time
-async def test_what_is_made_or_gone_between_two_pages_moves_nothing():
+async def test_inserts_and_deletes_between_pages_shift_no_rows():
     node = await a_node()
     issued = []
     for number in range(6):
@@ -207,7 +207,7 @@ async def test_a_page_token_that_was_never_given_is_a_bad_request(token: str):
     ("asked", "gets"),
     [(None, 100), (1, 20), (20, 20), (50.5, 50.5), (100, 100), (101, 100), (1e18, 100), (float("inf"), 100)],
 )
-async def test_a_session_is_extended_up_to_what_the_policy_allows(asked: float | None, gets: float):
+async def test_session_is_extended_up_to_the_policy_limit(asked: float | None, gets: float):
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
     tokens = await node.issue()
     node.clock.elapsed = 80

@@ -51,7 +51,7 @@ async def counts(node: Validators, sequence: int, timeout: float = 0.06) -> tupl
 
 
 @virtual_time
-async def test_who_is_connected_and_who_has_confirmed():
+async def test_counts_of_connected_and_confirmed_subscribers():
     async with Cluster(1) as (node,):
         assert node.counts(5) == (0, 0)
         for name in ("a", "b", "c"):
@@ -125,7 +125,7 @@ async def test_a_wait_ends_with_the_last_confirmation():
 
 
 @virtual_time
-async def test_a_wait_ends_when_those_who_have_not_confirmed_are_gone():
+async def test_wait_ends_when_unconfirmed_subscribers_disconnect():
     async with Cluster(1) as (node,):
         node.connect("a")
         node.connect("b")
@@ -174,7 +174,7 @@ async def test_a_wait_can_be_cancelled_and_others_go_on():
 
 
 @virtual_time
-async def test_those_who_can_ask_validators_hear_what_is_waited_for():
+async def test_listeners_are_called_when_a_sequence_is_awaited():
     async with Cluster(1) as (node,):
         heard: list[int] = []
         node.on_request(lambda: heard.append(node.requested))
@@ -218,7 +218,7 @@ async def test_a_confirmation_may_reach_another_node_than_the_stream_is_on():
 
 
 @virtual_time
-async def test_a_node_that_waits_takes_in_what_reached_another_one_itself():
+async def test_waiting_node_reads_confirmations_sent_to_other_nodes():
     async with Cluster() as (one, two):
         one.connect("a")
         await asyncio.sleep(3)
@@ -230,7 +230,7 @@ async def test_a_node_that_waits_takes_in_what_reached_another_one_itself():
 
 
 @virtual_time
-async def test_a_confirmation_of_nobody_is_forgotten():
+async def test_confirmation_of_an_unknown_subscriber_is_forgotten():
     cluster = Cluster()
     async with cluster as (one, two):
         two.confirm("ghost", 5)
@@ -331,7 +331,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end():
     | st.permutations(range(200)).flatmap(lambda order: st.just(order[:150] + order[100:150])),
     st.integers(0, 310),
 )
-def test_merged_pairs_never_overstate_and_lose_nobody(applied: list[int], sequence: int):
+def test_merged_pairs_never_overstate_and_keep_the_total(applied: list[int], sequence: int):
     pairs = _pairs(Counter(applied), 0)
     assert len(pairs) <= 64
     assert sum(count for _, count in pairs) == len(applied)

@@ -108,7 +108,7 @@ async def test_confirmations_that_reach_the_wrong_node_take_little_longer():
 
 
 @virtual_time
-async def test_what_was_revoked_before_is_waited_for_as_well():
+async def test_wait_covers_an_earlier_revocation():
     """Nothing is appended that could say that somebody waits."""
     fleet = Fleet()
     async with fleet.running() as (one, two):
@@ -127,7 +127,7 @@ async def test_what_was_revoked_before_is_waited_for_as_well():
 
 
 @virtual_time
-async def test_two_hundred_who_wait_share_a_few_looks_and_all_get_the_right_numbers():
+async def test_two_hundred_waiters_share_few_reads_and_get_right_counts():
     fleet = Fleet()
     async with fleet.running() as (one, two):
         fleet.connect(one, 10, "a")
@@ -159,7 +159,7 @@ async def test_two_hundred_who_wait_share_a_few_looks_and_all_get_the_right_numb
 
 
 @virtual_time
-async def test_those_who_wait_for_somebody_who_never_confirms_cost_little():
+async def test_waiting_for_a_silent_subscriber_costs_few_reads():
     fleet = Fleet()
     async with fleet.running() as (one, two):
         two.validators.connect("deaf")
@@ -174,7 +174,7 @@ async def test_those_who_wait_for_somebody_who_never_confirms_cost_little():
 
 
 @virtual_time
-async def test_silent_validator_is_reported_apart_and_delays_nobody_until_it_confirms():
+async def test_silent_subscriber_is_reported_apart_and_delays_no_wait():
     fleet = Fleet()
     loop = asyncio.get_running_loop()
     async with fleet.running() as (one, two):
@@ -197,7 +197,7 @@ async def test_silent_validator_is_reported_apart_and_delays_nobody_until_it_con
 
 
 @virtual_time
-async def test_newly_connected_validator_is_not_silent_for_what_was_asked_before_it_came():
+async def test_new_subscriber_is_not_silent_for_earlier_requests():
     clock = LoopClock()
     node = Validators("one", MemoryStores(clock).nodes, clock)
     node.connect("deaf")
@@ -224,7 +224,7 @@ async def test_silent_validators_are_forgotten_with_the_log():
 
 
 @virtual_time
-async def test_invented_names_of_one_caller_do_not_push_out_those_of_others():
+async def test_invented_names_of_one_caller_do_not_displace_other_callers():
     clock = LoopClock()
     stores = MemoryStores(clock)
     here, there = (Validators(name, stores.nodes, clock) for name in ("here", "there"))
@@ -267,7 +267,7 @@ async def test_each_gets_the_numbers_of_its_own_revocation():
 
 
 @virtual_time
-async def test_a_look_that_began_before_somebody_came_does_not_answer_him():
+async def test_read_that_began_before_a_wait_does_not_answer_it():
     """It may not know of the validators that were connected when he came."""
     clock = LoopClock()
     stores = MemoryStores(clock)
@@ -290,7 +290,7 @@ async def test_a_look_that_began_before_somebody_came_does_not_answer_him():
 
 @virtual_time
 @pytest.mark.parametrize("call", ["reports", "request"])
-async def test_all_who_wait_fail_with_the_store_and_later_ones_do_not(call: str):
+async def test_store_failure_fails_current_waits_and_no_later_ones(call: str):
     clock = LoopClock()
     reports = Intercepted(MemoryStores(clock).nodes)
     node = Validators("one", reports, clock)  # type: ignore[arg-type]
@@ -348,7 +348,7 @@ async def test_who_waits_for_less_than_a_look_takes_learns_that_it_failed():
 
 
 @virtual_time
-async def test_timers_that_are_a_hair_early_are_not_set_again_and_again(monkeypatch: pytest.MonkeyPatch):
+async def test_slightly_early_timer_is_not_set_again(monkeypatch: pytest.MonkeyPatch):
     """A loop fires what is due within its resolution, and as long as something is to do no time passes here."""
     clock = LoopClock()
     asked = 0
@@ -372,7 +372,7 @@ async def test_timers_that_are_a_hair_early_are_not_set_again_and_again(monkeypa
 
 
 @virtual_time
-async def test_what_nobody_expects_of_a_look_is_not_kept_from_those_who_wait():
+async def test_unexpected_error_of_a_read_reaches_all_waiters():
     clock = LoopClock()
     reports = Intercepted(MemoryStores(clock).nodes)
     reports.before["reports"] = raising(LookupError())
@@ -382,7 +382,7 @@ async def test_what_nobody_expects_of_a_look_is_not_kept_from_those_who_wait():
 
 
 @virtual_time
-async def test_those_who_have_gone_are_forgotten_though_others_wait():
+async def test_cancelled_waiters_are_removed_while_others_wait():
     clock = LoopClock()
     node = Validators("one", MemoryStores(clock).nodes, clock)
     node.connect("deaf")

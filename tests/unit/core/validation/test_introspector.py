@@ -64,7 +64,7 @@ async def signed(node: Node, header: dict[str, Any] | None = None, **claims: Any
 
 
 @virtual_time
-async def test_every_kind_of_token_is_told_for_what_it_is():
+async def test_every_kind_of_token_is_recognized():
     node = await a_node()
     tokens = await node.issue(kinds=ALL, scopes=("read", "write"), audience=("api",), device_id="phone")
     for kind, text in {
@@ -85,7 +85,7 @@ async def test_every_kind_of_token_is_told_for_what_it_is():
 
 
 @virtual_time
-async def test_the_claims_are_those_that_were_signed():
+async def test_claims_equal_the_signed_claims():
     node = await a_node()
     tokens = await node.issue(scopes=("read",), audience=("api",), custom_claims={"tenant": "t"})
     claims = (await node.validate(tokens.access_token, audience="api", required_scopes=("read",))).claims
@@ -186,7 +186,7 @@ async def test_times_and_structure_at_their_edges(claims: dict[str, Any], reason
     ],
     ids=lambda value: str(value)[:12],
 )
-async def test_what_is_no_token_is_told_so(text: str, reason: InvalidReason):
+async def test_malformed_token_is_reported(text: str, reason: InvalidReason):
     node = await a_node()
     assert (await node.validate(text)).reason is reason
 
@@ -273,7 +273,7 @@ async def test_a_token_of_a_revoked_key_is_refused_at_once():
 
 
 @virtual_time
-async def test_what_was_verified_with_other_keys_is_verified_anew():
+async def test_key_change_invalidates_cached_verifications():
     node = await a_node()
     token = (await node.issue()).access_token
     answer = await node.validate(token)
@@ -343,7 +343,7 @@ async def test_a_replica_too_far_behind_says_nothing_of_a_jwt():
 
 
 @virtual_time
-async def test_strong_sees_what_another_node_acknowledged():
+async def test_strong_validation_sees_revocations_of_other_nodes():
     clock = ManualClock()
     stores = MemoryStores(clock)
     one = await Node(clock, stores=stores, max_staleness=1e12).start()
