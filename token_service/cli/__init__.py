@@ -1,4 +1,4 @@
-"""The command line. Commands are loaded when they are called, so help is there at once.
+"""The command line. A command is imported when it is called, so that help is fast.
 
 Exit codes: 0 for success, 1 for a failure, 2 for a wrong command line or configuration.
 """
@@ -15,14 +15,14 @@ from token_service.errors import ConfigurationError, TokenServiceError
 
 _COMMANDS: Final = {
     "serve": "Run the service.",
-    "migrate": "Bring the database to the current schema.",
-    "config": "Show all settings and where they come from.",
-    "keys": "Look after the signing keys.",
-    "log": "Look after the revocation log.",
+    "migrate": "Migrate the database to the current schema.",
+    "config": "Show all settings and their sources.",
+    "keys": "Administer the signing keys.",
+    "log": "Administer the revocation log.",
     "version": "Show the version.",
 }
 _MODULES: Final = {"log": "revocation_log"}
-"""Modules whose name is not the command's."""
+"""Modules whose name differs from the command."""
 
 
 class _WrongConfigurationError(click.ClickException):

@@ -21,10 +21,10 @@ from token_service.durations import duration_text
     help="`text` shows the values in effect, `markdown` the table of the documentation.",
 )
 def command(settings: Settings, format_: str) -> None:
-    """Show all settings and where they come from, without secrets.
+    """Show all settings and their sources, without secrets.
 
-    Fails if `serve` would: for a wrong setting, a policy or TLS file that can't be used, an address that is not
-    this machine's, an HSM that does not let the service in. Asks neither the database nor Redis.
+    Fails if `serve` would fail: for a wrong setting, an unusable policy or TLS file, an address that does not belong to
+    this machine, or an HSM that refuses the login. Connects neither to the database nor to Redis.
 
     \b
     Examples:

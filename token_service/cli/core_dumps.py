@@ -1,4 +1,4 @@
-"""Keeps private keys out of core dumps."""
+"""Protection of private keys against core dumps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def forbid_core_dumps(*, also_to_programs: bool) -> None:
-    """Let no crash of this process or its workers write their memory to disk.
+    """Disable core dumps of this process and its workers.
 
-    `also_to_programs`: nor hand it to the program that the kernel is configured to pipe core dumps to, which
-    the limit does not keep from it. Debuggers of the same user are then refused as well.
+    `also_to_programs` also disables core dumps to a program that the kernel pipes them to, which the resource limit
+    does not cover. Debuggers of the same user are then refused as well.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if also_to_programs and sys.platform == "linux":

@@ -13,9 +13,9 @@ from token_service.config import Settings
 @click.command("migrate", cls=SettingsCommand)
 @settings_options
 def command(settings: Settings) -> None:
-    """Bring the database to the current schema. Needed in production; in development `serve` does it.
+    """Migrate the database to the current schema. Required in production; in development `serve` does it.
 
-    Safe to run again, and by several at once.
+    Repeated and concurrent runs are safe.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`token-service log`: what an operator does with the revocation log, straight on the database."""
+"""`token-service log`: administration of the revocation log, directly in the database."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 _WHAT_IT_ENDS = """\
 The revocation log of {database} is {epoch}, at entry {sequence}.
-Renewing it ends every session and revokes every access and ID token issued until now, also those that the
-database does not know of any more. Everybody logs in again; services get new tokens. It can't be undone."""
+Renewing it ends every session and revokes every access and ID token issued until now, even tokens that the
+database no longer knows. Every user must log in again; services get new tokens. It can't be undone."""
 
 _WHAT_IT_KEEPS = """\
 The revocation log of {database} is {epoch}, at entry {sequence}.
-Renewing it with --nothing-lost revokes nothing. If the database lacks a revocation that was acknowledged, what
-was revoked by it is good again."""
+Renewing it with --nothing-lost revokes nothing. If the database lacks an acknowledged revocation, its tokens and
+sessions become valid again."""
 
 _KEPT = """\
 The revocation log {before} goes on as {after}. Nothing was revoked.
@@ -50,10 +50,10 @@ Next:
 
 @click.group("log")
 def command() -> None:
-    """Look after the revocation log.
+    """Administer the revocation log.
 
-    These commands work on the database, also while no node runs. Running nodes take a change up by
-    themselves. docs/restore.md says when to do what.
+    These commands work directly on the database, even while no node runs. Running nodes load a change
+    automatically. docs/restore.md says when to use which command.
 
     \b
     Examples:
@@ -65,12 +65,12 @@ def command() -> None:
 @command.command("show", cls=SettingsCommand)
 @settings_options
 @click.option(
-    "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="The output format."
 )
 def show(settings: Settings, format_: str) -> None:
-    """Show the name of the revocation log and where it ends.
+    """Show the name of the revocation log and its last entry.
 
-    A name (epoch) and a place in it (sequence) make a cursor, as validators and answers have them.
+    The name (epoch) and the entry (sequence) form a cursor, as in validators and responses.
 
     \b
     Examples:
@@ -92,30 +92,30 @@ def show(settings: Settings, format_: str) -> None:
     "renew", cls=SettingsCommand, short_help="Revoke everything, after the database was restored."
 )
 @settings_options
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "--epoch",
     metavar="EPOCH",
-    help="Renew it only if it still has this name (`log show` says it), so that a call that is repeated changes nothing.",
+    help="Renew the log only if it still has this name (see `log show`), so that a repeated call changes nothing.",
 )
 @click.option(
     "--nothing-lost",
     is_flag=True,
-    help="Revoke nothing: every commit that was acknowledged is in the database, as after a planned failover.",
+    help="Revoke nothing: the database has every acknowledged commit, as after a planned failover.",
 )
 def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: bool) -> None:
-    """Renew the revocation log of a database that went back to an earlier state.
+    """Renew the revocation log of a database that returned to an earlier state.
 
-    Run this after the database was restored from a backup, or when PostgreSQL has failed over to a standby
-    that was behind, before nodes serve again if you can. Such a database has forgotten revocations and would
-    take tokens for good that were revoked. In one transaction the log gets another name, goes on at a place
-    that no token issued until now can have seen, and revokes everything issued before.
+    Run this after a restore from a backup, or after a failover of PostgreSQL to a standby that was behind, if
+    possible before nodes serve again. Such a database lacks revocations, so revoked tokens would be valid. In one
+    transaction the log gets another name, continues at a sequence that no token issued until now can have seen,
+    and revokes everything issued before.
 
-    All sessions end and all tokens are refused, by nodes and by validators, exactly: what is issued a moment
-    later is good. Signing keys stay as they are.
+    Nodes and validators refuse all earlier sessions and tokens, and accept everything issued afterwards. Signing
+    keys stay unchanged.
 
-    With --nothing-lost the log gets another name and revokes nothing. That is for a database that has been
-    moved or failed over, and of which you know that it has every commit.
+    With --nothing-lost the log gets another name and revokes nothing. Use it for a moved or failed-over database
+    that is known to have every commit.
 
     \b
     Examples:

@@ -20,9 +20,9 @@ from token_service.config import Settings
 @click.command("serve", cls=ListingCommand)
 @settings_options
 def command(settings: Settings) -> None:
-    """Run the service until SIGTERM or Ctrl-C; a second one ends it at once.
+    """Run the service until SIGTERM or Ctrl-C; a second signal ends it at once.
 
-    Without any setting it runs for development: SQLite below the current directory, no Redis, every caller
+    Without settings it runs for development: SQLite below the current directory, no Redis, every caller
     trusted, on loopback only.
 
     \b
@@ -54,7 +54,7 @@ def command(settings: Settings) -> None:
 
 
 def _end_in_order(_number: int, _frame: object) -> None:
-    """End this process, which has begun nothing yet."""
+    """End this process, which has not started any work yet."""
     os._exit(0)
 
 
@@ -68,7 +68,7 @@ def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
 
 
 def hint(settings: Settings, grpc_address: str, http_address: str) -> str:
-    """What a newcomer may type next."""
+    """Return the message at startup, with example commands for a new user."""
     ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on http://{http_address}"
     if settings.is_production:
         return ready

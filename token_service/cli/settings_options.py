@@ -1,4 +1,4 @@
-"""The settings as flags of a command, and apart from its own options in its help."""
+"""Settings as flags of a command, listed separately from its own options in the help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def settings_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for every setting that has one, and call it with `settings` and what is left.
+    """Add a flag for every non-secret setting to a command, and call it with `settings` and its own arguments.
 
     Configures logging. Raises `ConfigurationError`.
     """
@@ -41,13 +41,13 @@ def settings_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class SettingsCommand(click.Command):
-    """A command with `settings_options`. Its help begins with the options that are its own."""
+    """A command with `settings_options`. Its help begins with its own options."""
 
     lists_settings = False
-    """Whether the help lists the settings, too; if not, it names the command whose help does."""
+    """Whether the help also lists the settings; otherwise it refers to a command that lists them."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As usual, in two parts."""
+        """Write the options in two sections."""
         own: list[tuple[str, str]] = []
         settings: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):

@@ -1,6 +1,6 @@
-"""`token-service keys`: what an operator does with the signing keys, straight on the database.
+"""`token-service keys`: administration of the signing keys, directly in the database.
 
-Running nodes take a change up within moments: they look at the revision of the keys all the time.
+Running nodes load a change within moments: they poll the revision of the keys.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from token_service.cli.keys import certificates, encryption, lifecycle
 
 @click.group("keys")
 def command() -> None:
-    """Look after the signing keys.
+    """Administer the signing keys.
 
-    These commands work on the database, also while no node runs, and need the settings of the service: its
-    database, its key-encryption key, its signing algorithm and, if it has one, its HSM. Running nodes take a
-    change up by themselves. docs/keys.md says when to do what.
+    These commands work directly on the database, even while no node runs. They need the settings of the service:
+    database, key-encryption key, signing algorithm and, if used, the HSM. Running nodes load a change
+    automatically. docs/keys.md says when to use which command.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Running a command on the keys, and showing what came of it."""
+"""Helpers of the key commands: run work on the keys and show the result."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ format_option = click.option(
     "format_",
     type=click.Choice(["text", "json", "id"]),
     default="text",
-    help="How to show keys; `id` shows their ids only, for scripts.",
+    help="The output format; `id` shows only key ids, for scripts.",
 )
 _KEY_ID_LIKE_AN_OPTION = re.compile(r"-[A-Za-z0-9_-]{42}")
 _MARK = "\0"
 
 
 class KeyCommand(SettingsCommand):
-    """A command that takes a key id, of which one in 64 begins with a dash, as options do."""
+    """A command with a key id as argument. One key id in 64 begins with a dash, like an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As usual, with such a key id wherever it stands."""
+        """Parse arguments, with key ids that begin with a dash at any position."""
         return super().parse_args(
             ctx, [_MARK + each if _KEY_ID_LIKE_AN_OPTION.fullmatch(each) else each for each in args]
         )
@@ -60,7 +60,7 @@ def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:
 
 
 def shown(keys: Sequence[StoredSigningKey], format_: str) -> str:
-    """The keys as text, a JSON list, or one id a line."""
+    """Format keys as text, a JSON list, or one id per line."""
     if format_ == "json":
         return json.dumps([_members(key) for key in keys], indent=2)
     if format_ == "id":
@@ -73,7 +73,7 @@ def shown(keys: Sequence[StoredSigningKey], format_: str) -> str:
 
 
 def show_one(key: StoredSigningKey, format_: str) -> None:
-    """Print a key that was just changed."""
+    """Print a changed key."""
     click.echo(json.dumps(_members(key), indent=2) if format_ == "json" else shown([key], format_))
 
 

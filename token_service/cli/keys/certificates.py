@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @settings_options
 @key_id_argument
 @click.option(
-    "--subject", required=True, help="Whom the certificate shall name: `CN=tokens.example.com,O=Example`."
+    "--subject", required=True, help="The subject of the certificate: `CN=tokens.example.com,O=Example`."
 )
 @click.option(
     "--out",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
     """Write a certificate request (PKCS#10, PEM) for a signing key.
 
-    The private key stays where it is, also in an HSM.
+    The private key stays in its place, even in an HSM.
 
     \b
     Examples:
@@ -64,8 +64,8 @@ def csr(settings: Settings, key_id: str, subject: str, out: TextIO) -> None:
 def import_certificate(settings: Settings, format_: str, key_id: str, file: BinaryIO) -> None:
     """Publish a certificate chain with a signing key, as `x5c` in the key set.
 
-    FILE has the certificates in PEM, that of the key first and each signed by the next; `-` is standard
-    input. A chain published before is replaced. Succeeds if it is published already.
+    FILE has the certificates in PEM, the key's certificate first and each signed by the next; `-` is standard
+    input. The chain replaces an earlier one. Succeeds if the chain is already published.
 
     \b
     Examples:

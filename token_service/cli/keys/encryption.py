@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def rewrap(settings: Settings) -> None:
     """Encrypt all keys in the database with the first configured key-encryption key.
 
-    The others are not needed after it.
+    The other key-encryption keys are not needed afterwards.
 
-    Every node must have that key by then, or it can't read the keys any more: give it to all nodes first.
-    Keys in an HSM have nothing to encrypt.
+    Configure the first key on all nodes before: a node without it can no longer read the keys. Keys in an HSM have
+    nothing to encrypt.
 
     \b
     Examples:

@@ -42,7 +42,7 @@ _PUBLIC_KEY_ALGORITHMS = [
     help="Only keys in this state.",
 )
 def list_(settings: Settings, format_: str, state: str | None) -> None:
-    """Show all signing keys, newest first. Shows no private key.
+    """Show all signing keys, newest first, without private keys.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
     "--algorithm",
     type=click.Choice(_PUBLIC_KEY_ALGORITHMS),
     default=None,
-    help="What the key is for; by default what new tokens are signed with.",
+    help="The algorithm of the key; by default the one that signs new tokens.",
 )
 @click.option(
     "--rsa-bits",
@@ -75,9 +75,9 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
     help="The size of an RS256 key; by default as configured.",
 )
 def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: str | None) -> None:
-    """Make a key and publish it. It does not sign until it is activated.
+    """Create a key and publish it. It does not sign until it is activated.
 
-    Each call makes another key. The service keeps one prepared by itself, so this is for more than that.
+    Each call creates another key. The service always keeps one prepared key, so this command is for further keys.
 
     \b
     Examples:
@@ -92,20 +92,20 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     show_one(administer(settings, make), format_)
 
 
-@click.command("activate", cls=KeyCommand, short_help="Let a prepared key sign.")
+@click.command("activate", cls=KeyCommand, short_help="Activate a prepared key.")
 @settings_options
 @format_option
 @key_id_argument
 @click.option(
     "--force",
     is_flag=True,
-    help="Also if validators may not know the key yet; until they do, they refuse its tokens.",
+    help="Activate even if validators may not know the key yet; until they do, they refuse its tokens.",
 )
 def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> None:
-    """Let a prepared key sign; the one that signs now retires.
+    """Activate a prepared key; the active key retires.
 
-    Refused until the key was published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed that
-    it has it. Succeeds if the key is active already.
+    Refused until the key has been published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed
+    it. Succeeds if the key is already active.
 
     \b
     Examples:
@@ -124,9 +124,9 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
 @format_option
 @key_id_argument
 def retire(settings: Settings, format_: str, key_id: str) -> None:
-    """Let a key sign no more. Its tokens stay good: it is published until the last one has expired.
+    """Retire a key: it no longer signs. Its tokens stay valid: it is published until the last one has expired.
 
-    If it is the key that signs, the oldest prepared one takes over. Succeeds if it is retired already.
+    If the key is active, the oldest prepared key replaces it. Succeeds if the key is already retired.
 
     \b
     Example:
@@ -139,7 +139,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     show_one(administer(settings, change), format_)
 
 
-@click.command("revoke", cls=KeyCommand, short_help="Refuse a key and all of its tokens.")
+@click.command("revoke", cls=KeyCommand, short_help="Revoke a key and all of its tokens.")
 @settings_options
 @format_option
 @key_id_argument
@@ -149,13 +149,14 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     type=click.FloatRange(0, 60),
     default=None,
     metavar="SECONDS",
-    help="Wait up to so long until all connected validators have confirmed, and say how many have. Exit code 1 if not all.",
+    help="Wait at most this long for the confirmation of all connected validators, and show their number. Exit code 1 if "
+    "not all confirm.",
 )
 def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
-    """Kill a key: it, and every token it signed, is refused at once and for good.
+    """Revoke a key: it, and every token it signed, is refused at once and permanently.
 
-    For a key that is compromised; to replace a sound one, retire it. Another key signs at once. Validators
-    hear of it as of any revocation. Succeeds if the key is revoked already.
+    For a compromised key; to replace a sound key, retire it. Another key signs at once. Validators receive it
+    like any revocation. Succeeds if the key is already revoked.
 
     \b
     Examples:
