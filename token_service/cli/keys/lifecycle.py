@@ -42,7 +42,7 @@ _PUBLIC_KEY_ALGORITHMS = [
     help="Only keys in this state.",
 )
 def list_(settings: Settings, format_: str, state: str | None) -> None:
-    """Show all signing keys, newest first, without private keys.
+    """Show all signing keys, newest first. Private keys are never shown.
 
     \b
     Examples:
