@@ -137,7 +137,7 @@ async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: py
     with pytest.raises(KeysStaleError):
         await behind.refresh(made.refresh_token)
     said = [record.getMessage() for record in caplog.records if record.name.endswith("keyring")]
-    assert said == ["the keys stay as they were: a row can't be read"]
+    assert said == ["the stored keys can't be used, the last good ones stay in use: a row can't be read"]
 
 
 @virtual_time
