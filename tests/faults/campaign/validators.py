@@ -133,7 +133,7 @@ class Watcher:
         between which times all of that was read.
         """
         began = clock()
-        replica = self.validator._parts.replica
+        replica = self.validator._parts.follower_state
         feed = replica.feed
         proven, until = (None if abs(t) == float("inf") else t for t in (feed.proven_at, feed.fresh_until))
         cursor, version = str(replica.cursor or ""), feed.revocations.version
@@ -142,7 +142,7 @@ class Watcher:
     @property
     def proven(self) -> float:
         """When its last proof of freshness began; 0.0: never."""
-        return max(0.0, self.validator._parts.replica.feed.proven_at)
+        return max(0.0, self.validator._parts.follower_state.feed.proven_at)
 
     async def follow(self, after: float) -> None:
         """Validate in an event loop without end; begin a little later than others."""
