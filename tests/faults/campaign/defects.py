@@ -113,9 +113,9 @@ def _stream_skips_an_entry() -> None:
 def _cursor_before_data() -> None:
     """The validator says how far it is, and proves it, before the entries are in the set."""
     from token_service.client._internal.following.messages import revocation_of
-    from token_service.client._internal.following.state import Replica
+    from token_service.client._internal.following.state import FollowerState
 
-    apply = Replica.apply
+    apply = FollowerState.apply
 
     def defective(self: Any, message: Any) -> None:
         if self._building is not None or not message.revocations:
@@ -131,7 +131,7 @@ def _cursor_before_data() -> None:
         timer.daemon = True
         timer.start()
 
-    Replica.apply = defective  # type: ignore[method-assign]
+    FollowerState.apply = defective  # type: ignore[method-assign]
 
 
 def _cache_hit_unchecked() -> None:
