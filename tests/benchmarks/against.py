@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tests.benchmarks.duel import Effort, Outcome, Side, duel
 from tests.benchmarks.rpcs import (
+    CHAINS,
     DISTINCT,
     Target,
     access_request,
@@ -31,7 +32,6 @@ from token_service.v1 import token_service_pb2 as pb
 
 _LOOP = Path(__file__).with_name("client_loop.py")
 _ISSUER = "https://tokens.example"
-_SESSIONS = 512
 _FIRST_SIGHTS = 2_000
 _AT_LEAST = 0.97
 """Nothing may be slower than this."""
@@ -108,7 +108,7 @@ def _session(target: Target) -> list[bytes]:
 
 
 def _refresh(target: Target) -> list[bytes]:
-    replies = target.many("IssueToken", session_request().SerializeToString(), _SESSIONS)
+    replies = target.many("IssueToken", session_request().SerializeToString(), CHAINS)
     tokens = [pb.IssueTokenResponse.FromString(reply).refresh_token for reply in replies]
     return [refresh_request(token).SerializeToString() for token in tokens]
 

@@ -97,7 +97,7 @@ def snapshot(count: int, mint: Mint) -> list[bytes]:
 def inform(validator: TokenValidator | SyncTokenValidator, messages: Sequence[bytes]) -> float:
     """Let it take these in and prove it fresh; seconds it took."""
     parts: Any = validator._parts
-    follower_state = getattr(parts, "follower_state", None) or parts.replica  # 0.1.0 has the latter
+    follower_state = parts.follower_state
     assert follower_state is not None
     began = time.perf_counter()
     for data in messages:
@@ -484,7 +484,7 @@ def weigh(count: int) -> None:
     before = resident()
     validator = SyncTokenValidator(config())
     parts: Any = validator._parts
-    follower_state = getattr(parts, "follower_state", None) or parts.replica  # 0.1.0 has the latter
+    follower_state = parts.follower_state
     assert follower_state is not None
     for data in packed:
         follower_state.receive(pb.StreamRevocationsResponse.FromString(data))

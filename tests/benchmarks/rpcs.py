@@ -25,7 +25,7 @@ from tests.support.processes import ServiceProcess
 from token_service.v1 import token_pb2, token_service_pb2 as pb
 
 SERVICE = "/token_service.v1.TokenService/"
-_CHAINS = 512
+CHAINS = 512
 """Sessions whose tokens are refreshed: some more than calls under way, each used again and again."""
 DISTINCT = 24_000
 """Tokens that are validated in turn: more than a server remembers, so that each is new to it every time."""
@@ -176,7 +176,7 @@ def refresh(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
         "TOKEN_SERVICE_DATABASE_URL": postgres.create_database(),
     }
     with target(env) as ours:
-        sessions = ours.many("IssueToken", session_request().SerializeToString(), _CHAINS)
+        sessions = ours.many("IssueToken", session_request().SerializeToString(), CHAINS)
         tokens = [pb.IssueTokenResponse.FromString(reply).refresh_token for reply in sessions]
         requests = [refresh_request(token).SerializeToString() for token in tokens]
         outcome = ours.duel("RefreshToken", requests, sessions[0], effort, replies="refresh")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.contract.builders import a_draft, a_session
+from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.steady_time import SteadyTime
@@ -33,9 +34,8 @@ def janitor(stores, skew):
     return Janitor(
         stores.sessions,
         stores.log,
-        stores.leases,
+        Lease(stores.leases, "janitor", "wrong"),
         SteadyTime(ShiftedClock(skew)),
-        node_id="wrong",
         interval=60,
         retention=3600,
     )

@@ -41,7 +41,7 @@ class Upgraded:
     keys: Any
     sessions: Any
 
-    def validate(self, token: str, client_id: str = "") -> pb.ValidateTokenResponse:
+    def validate(self, token: str) -> pb.ValidateTokenResponse:
         request = pb.ValidateTokenRequest(token=token, consistency=pb.CONSISTENCY_STRONG)
         response: pb.ValidateTokenResponse = self.tokens.ValidateToken(request, timeout=TIMEOUT)
         return response

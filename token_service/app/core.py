@@ -277,9 +277,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         janitor=Janitor(
             stores.sessions,
             log,
-            stores.leases,
+            Lease(stores.leases, "janitor", options.node_id),
             time,
-            node_id=options.node_id,
             interval=options.janitor_interval,
             retention=options.session_retention,
         ),

@@ -73,7 +73,7 @@ def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
 
 
 def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
-    """What every HTTP request of a node passes."""
+    """Return the wrapper of every HTTP endpoint."""
     duration = metrics.histogram(
         "http.server.request.duration", "How long HTTP requests took, by route and status.", DURATIONS
     )

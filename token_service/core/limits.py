@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from token_service.errors import FieldViolation, InvalidRequestError
 
@@ -41,6 +41,8 @@ MAX_FIELDS: Final = 20_000
 """Fields and list items of a request in all. A full batch has 17,000, custom claims at their largest 13,000."""
 MAX_VIOLATIONS: Final = 8
 """A caller is told of so many at once. More would not fit into the trailers of a call."""
+
+_Position = TypeVar("_Position")
 
 # RFC 6749, section 3.3: printable ASCII without space, quote and backslash.
 _SCOPE_CHARACTERS: Final = frozenset(chr(c) for c in range(0x21, 0x7F)) - {'"', "\\"}
@@ -93,6 +95,21 @@ class Checks:
             self.text(f"{field}[{number}]", value, limit, required=True)
         if len(set(values)) != len(values):
             self.add(field, "has an item twice")
+
+    def page(self, size: int, token: str, parse: Callable[[str], _Position]) -> _Position | None:
+        """Check the size and the token of a page; return the position in the token, None without one.
+
+        `parse` reads the position. It raises `ValueError` for any other text.
+        """
+        if not 0 <= size <= MAX_PAGE:
+            self.add("page_size", f"is not from 0 to {MAX_PAGE}")
+        if not token:
+            return None
+        try:
+            return parse(token)
+        except ValueError:
+            self.add("page_token", "was not issued by the token service; list again from the first page")
+            return None
 
     def scopes(self, field: str, values: Sequence[str]) -> None:
         """Scope tokens (RFC 6749, section 3.3)."""

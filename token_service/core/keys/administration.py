@@ -11,7 +11,7 @@ from token_service.core.access.gate import UseCase, admit
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.manager import KeyManager
 from token_service.core.keys.store import StoredSigningKey
-from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, MAX_PAGE, Checks
+from token_service.core.limits import DEFAULT_PAGE, MAX_KEY_ID, Checks
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
@@ -37,16 +37,7 @@ class SigningKeys:
         """List a page of the keys; a size of 0 is the default. Raises `InvalidRequestError`."""
         admit(caller, UseCase.LIST_SIGNING_KEYS)
         checks = Checks()
-        if not 0 <= page_size <= MAX_PAGE:
-            checks.add("page_size", f"is not from 0 to {MAX_PAGE}")
-        after: tuple[int, str] | None = None
-        if page_token:
-            try:
-                after = _parse_position(page_token)
-            except ValueError:
-                checks.add(
-                    "page_token", "was not issued by the token service; list again from the first page"
-                )
+        after = checks.page(page_size, page_token, _parse_position)
         checks.done()
         size = page_size or DEFAULT_PAGE
         keys = [key for key in self._keyring.signing_keys() if after is None or _position(key) < after]

@@ -145,8 +145,7 @@ class KeyManager:
     async def rewrap(self) -> int:
         """Encrypt all keys with the first configured key-encryption key; return how many used another one."""
         for _ in range(MAX_ATTEMPTS):
-            stored = await self._table.load()
-            self._table.keyring.adopt(stored)
+            stored = await self._table.adopt()
             signing, macs = self._maker.rewrapped(stored)
             if not signing and not macs:
                 return 0

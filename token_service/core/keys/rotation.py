@@ -127,8 +127,7 @@ class KeyRotation:
         Raises `ConfigurationError` if this node can't use the stored keys.
         """
         for _ in range(MAX_ATTEMPTS):
-            stored = await self._table.load()
-            self._table.keyring.adopt(stored)
+            stored = await self._table.adopt()
             now = self._clock.now()
             if self._rotation_of_mac_keys_is_due(stored, now):
                 version = max(key.version for key in stored.mac_keys) + 1

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from token_service.core.leases import LeaseStore
+from token_service.core.leases import Lease
 from token_service.core.revocation.log import FloorPosition, RevocationLog
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import TokenServiceError
 
-_LEASE: Final = "janitor"
 _BATCH: Final = 500
 _PAUSE: Final = 0.05
 """Seconds between two batches, so that statements of calls run first."""
@@ -37,19 +36,17 @@ class Janitor:
         self,
         sessions: SessionStore,
         log: RevocationLog,
-        leases: LeaseStore,
+        lease: Lease,
         time: SteadyTime,
         *,
-        node_id: str,
         interval: float,
         retention: float,
     ) -> None:
         self._sessions = sessions
         self._log = log
-        self._leases = leases
+        self._lease = lease
         self._time = time
         self._floors_done: FloorPosition | None = None
-        self._node_id = node_id
         self._interval = interval
         self._retention = retention
 
@@ -69,7 +66,7 @@ class Janitor:
         finally:
             try:
                 async with asyncio.timeout(1):
-                    await self._leases.release(_LEASE, self._node_id)
+                    await self._lease.release()
             except (TokenServiceError, TimeoutError):
                 pass
 
@@ -83,7 +80,7 @@ class Janitor:
             + await self._purge_floors(now - _FLOOR_MARGIN)
         )
         if await self._lead():
-            await self._time.note(self._leases)
+            await self._time.note(self._lease.store)
         return purged
 
     async def _purge_floors(self, before: float) -> int:
@@ -110,4 +107,4 @@ class Janitor:
 
     async def _lead(self) -> bool:
         # The lease is renewed before each batch and lasts much longer than one.
-        return await self._leases.acquire(_LEASE, self._node_id, max(30.0, 2 * self._interval))
+        return await self._lease.acquire(max(30.0, 2 * self._interval))

@@ -41,10 +41,9 @@ class KeyRevocation:
         """
         admit(caller, UseCase.REVOKE_SIGNING_KEY)
         check_command(RevokeCommand(target=RevocationTarget.KEY, value=key_id, comment=comment))
-        with suppress(
-            ConfigurationError
-        ):  # a damaged table must not prevent a revocation: loaded keys suffice
-            await self._keyring.refresh()  # another node may have just made the key
+        # Another node may have just made the key. A damaged table must not prevent a revocation.
+        with suppress(ConfigurationError):
+            await self._keyring.refresh()
         self._keyring.get(key_id)
         cursor = await self._carry_out(draft_of(RevocationTarget.KEY, key_id, now, comment=comment))
         key = self._keyring.get(key_id)

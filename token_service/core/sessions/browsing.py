@@ -8,7 +8,7 @@ from uuid import UUID
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
-from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_PAGE, MAX_SUBJECT, Checks
+from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_SUBJECT, Checks
 from token_service.core.policies.policy import Policies
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
@@ -54,16 +54,7 @@ class Sessions:
         admit(caller, UseCase.LIST_SESSIONS)
         checks = Checks()
         checks.text(by.value, value, MAX_SUBJECT, required=True)
-        if not 0 <= page_size <= MAX_PAGE:
-            checks.add("page_size", f"is not from 0 to {MAX_PAGE}")
-        after: SessionPosition | None = None
-        if page_token:
-            try:
-                after = _parse_position(page_token)
-            except ValueError:
-                checks.add(
-                    "page_token", "was not issued by the token service; list again from the first page"
-                )
+        after = checks.page(page_size, page_token, _parse_position)
         checks.done()
         size = page_size or DEFAULT_PAGE
         rows = await self._store.list(by, value, live_at=live_at, limit=size + 1, after=after)

@@ -24,6 +24,7 @@ from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.core.revocation.steady_time import SteadyTime
@@ -391,9 +392,8 @@ class SessionMachine(RuleBasedStateMachine):
         janitor = Janitor(
             self.stores.sessions,
             self.stores.log,
-            self.stores.leases,
+            Lease(self.stores.leases, "janitor", "node-1"),
             SteadyTime(self.clock),
-            node_id="node-1",
             interval=60,
             retention=RETENTION,
         )

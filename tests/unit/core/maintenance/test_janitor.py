@@ -10,6 +10,7 @@ import pytest
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, raising, sequences
 from tests.unit.core.virtual_time import START, LoopClock, cancelled, settle, virtual_time
+from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, MAX_SESSION_TTL, Policy
 from token_service.core.revocation.drafts import REMEMBER
@@ -43,9 +44,8 @@ class House:
         return Janitor(
             self.sessions,
             self.log,
-            self.leases,
+            Lease(self.leases, "janitor", node_id),
             time or SteadyTime(self.clock),
-            node_id=node_id,
             interval=interval,
             retention=retention,
         )
@@ -296,9 +296,8 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
     janitor = Janitor(
         house.sessions,
         house.log,
-        house.leases,
+        Lease(house.leases, "janitor", "node-2"),
         SteadyTime(ahead),
-        node_id="node-2",
         interval=60.0,
         retention=RETENTION,
     )
