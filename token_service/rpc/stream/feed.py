@@ -31,7 +31,7 @@ from token_service.core.revocation.log import RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
-from token_service.core.subscribers.registry import Validators
+from token_service.core.subscribers.registry import Subscribers
 from token_service.errors import (
     CallerUnauthenticatedError,
     OverloadedError,
@@ -113,7 +113,7 @@ class Feed:
         read_index: ReadIndex,
         tailer: Tailer,
         keyring: Keyring,
-        validators: Validators,
+        subscribers: Subscribers,
         authorizer: Authorizer,
         clock: Clock,
         *,
@@ -131,7 +131,7 @@ class Feed:
         self._read_index = read_index
         self._tailer = tailer
         self._keyring = keyring
-        self._validators = validators
+        self._subscribers = subscribers
         self._authorizer = authorizer
         self._clock = clock
         self._issuer = issuer
@@ -153,7 +153,7 @@ class Feed:
         self._closing = False
         replica.listen(self)
         keyring.on_change(self._keys_changed)
-        validators.on_request(self._wake)
+        subscribers.on_request(self._wake)
         authorizer.on_change(self._permissions_changed)
 
     def __len__(self) -> int:
@@ -180,7 +180,6 @@ class Feed:
         """Start over after a reset of the replica: every reader needs a snapshot."""
         if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
             self._epoch = self._replica.epoch
-            self._validators.forget_progress()
             for stream in self._streams:
                 stream.requested = 0
         self._resets += 1
@@ -304,7 +303,7 @@ class Feed:
         self._streams.add(stream)
         subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
         if subscriber:
-            self._validators.connect(subscriber)
+            self._subscribers.connect(subscriber)
         try:
             if cursor is not None:
                 await self._resume(stream, cursor)
@@ -318,7 +317,7 @@ class Feed:
         finally:
             self._streams.discard(stream)
             if subscriber:
-                self._validators.disconnect(subscriber)
+                self._subscribers.disconnect(subscriber)
 
     async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
         """Set the position of a stream to its cursor, if the log can be read from there."""
@@ -392,7 +391,7 @@ class Feed:
     def _next(self, stream: _Stream) -> bytes | None:
         """Return the next message of a stream within the ring, and advance the stream; None: nothing is new."""
         ring = self._ring
-        requested = self._validators.requested
+        requested = self._subscribers.requested
         keys = stream.keys is not self._keys
         asked = requested > stream.requested and requested <= ring.head
         position = stream.position
