@@ -59,6 +59,18 @@ async def test_confirmations_for_another_log_do_not_count(first: int, apart: flo
 
 
 @virtual_time
+@pytest.mark.parametrize(("followed", "known"), [(LOG, 7), ("log2", 0), ("", 7)])
+async def test_key_revision_counts_only_for_the_followed_log(followed: str, known: int):
+    """A command that changes keys follows no log and takes the reports as they are."""
+    async with Cluster(1) as (node,):
+        node.subscribers.start_over(followed)
+        node.subscribers.connect("a")
+        node.subscribers.confirm("a", 1, 9)
+        await node.nodes.report(NodeReport("other", 1, [(5, 1)], [], 7, epoch=LOG))
+        assert await node.reports.key_revision_of_all() == (2, known)
+
+
+@virtual_time
 async def test_report_of_an_older_release_counts_although_it_names_no_log():
     async with Cluster(1) as (node,):
         node.subscribers.connect("a")
