@@ -133,8 +133,10 @@ async def test_waits_fail_with_the_store_and_later_ones_succeed(call: str):
     if call == "reports":
         await asyncio.sleep(1)
     reports.before[call] = fail  # type: ignore[assignment]
+    began = clock.monotonic()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [StoreUnavailableError] * 2
+    assert clock.monotonic() <= began + 0.3  # at the next read, not when the waits time out
     del reports.before[call]
     node.subscribers.confirm("v", 7)
     assert await node.waits.wait_applied(at(7), 10) == (1, 1)
@@ -255,3 +257,19 @@ async def test_wait_for_the_next_log_asks_once_the_node_follows_it():
         assert (node.subscribers.requested, waiting.done()) == (5, False)
         node.subscribers.confirm("a", 5)
         assert await waiting == (1, 1)
+
+
+@virtual_time
+async def test_new_wait_is_answered_soon_while_an_older_one_reads_slowly():
+    async with Cluster(1) as (node,):
+        node.subscribers.connect("a")
+        node.subscribers.confirm("a", 5)
+        older = asyncio.create_task(node.waits.wait_applied(at(9), 8))
+        await asyncio.sleep(5)  # the reads are 0.25 s apart by now
+        loop = asyncio.get_running_loop()
+        for _ in range(10):
+            await asyncio.sleep(0.26)
+            began = loop.time()
+            assert await node.waits.wait_applied(at(5), 5) == (1, 1)
+            assert loop.time() <= began + 0.051
+        await cancelled(older)
