@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.support.deadline import eventually
 from token_service.core.subscribers.node_store import NodeReport
 
-REPORT = NodeReport("node-1", 3, [(5, 2), (7, 1)], [("validator/ä", 6)])
+REPORT = NodeReport("node-1", 3, [(5, 2), (7, 1)], [("subscriber/ä", 6)], 4, epoch="log1")
 
 
 def ageless(reports):

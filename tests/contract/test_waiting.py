@@ -47,7 +47,7 @@ class Fleet:
         for node in self.nodes:
             await node.start()
         for node in self.nodes:
-            self.tasks += [asyncio.create_task(each.run()) for each in (node.tailer, node.validators)]
+            self.tasks += [asyncio.create_task(each.run()) for each in (node.tailer, node.reports)]
 
     async def stop(self) -> None:
         for task in self.tasks:
@@ -64,12 +64,12 @@ class Fleet:
             asyncio.get_running_loop().call_later(0.02, confirm)
 
         def confirm():
-            confirm_at.validators.confirm(name, node.replica.applied)
-            if node.replica.applied < node.validators.requested:
+            confirm_at.subscribers.confirm(name, node.replica.applied)
+            if node.replica.applied < node.subscribers.requested:
                 ask()
 
-        node.validators.connect(name)
-        node.validators.on_request(ask)
+        node.subscribers.connect(name)
+        node.subscribers.on_request(ask)
 
 
 async def test_two_hundred_who_wait(sql_backend) -> None:
@@ -82,7 +82,7 @@ async def test_two_hundred_who_wait(sql_backend) -> None:
                 fleet.connect(one, f"here-{n}", one)
                 fleet.connect(two, f"there-{n}", two)
             fleet.connect(two, "crossed", one)
-            two.validators.connect("late")
+            two.subscribers.connect("late")
             expected = 22
 
             async def known() -> bool:
@@ -98,9 +98,9 @@ async def test_two_hundred_who_wait(sql_backend) -> None:
                 )
                 for n in range(CALLS)
             ]
-            await eventually(lambda: two.replica.applied == CALLS and two.validators.requested == CALLS)
+            await eventually(lambda: two.replica.applied == CALLS and two.subscribers.requested == CALLS)
             assert not any(task.done() for task in waiting)
-            two.validators.confirm("late", CALLS)
+            two.subscribers.confirm("late", CALLS)
             outcomes = await asyncio.gather(*waiting)
             elapsed = loop.time() - began
             assert {(outcome.connected, outcome.applied) for outcome in outcomes} == {(expected, expected)}

@@ -17,7 +17,8 @@ from token_service.core.policies.policy import Policies, PolicyBook
 from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.revoker import carry_out
-from token_service.core.subscribers.registry import Validators
+from token_service.core.subscribers.registry import Subscribers
+from token_service.core.subscribers.waits import Waits
 from token_service.telemetry import Audit as AuditTrail
 from token_service.tokens.revocation import Cursor
 
@@ -35,7 +36,8 @@ class Keys:
 
     keyring: Keyring
     manager: KeyManager
-    validators: Validators
+    subscribers: Subscribers
+    waits: Waits
     log: RevocationLog
     audit: Audit
 
@@ -54,6 +56,11 @@ class Keys:
         )
         return (await revocation.revoke(Caller.system(), key_id, comment, now)).cursor
 
+    async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
+        """Wait for the confirmations of the subscribers of all nodes. See `Waits.wait_applied`."""
+        self.subscribers.start_over(cursor.epoch)  # no replica here says which log is followed
+        return await self.waits.wait_applied(cursor, timeout)
+
 
 @asynccontextmanager
 async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
@@ -70,4 +77,4 @@ async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
         ) as core:
             await core.keyring.refresh()
             # Use the database's log without `FailoverLog`: these commands must not renew it after a failover.
-            yield Keys(core.keyring, core.key_manager, core.validators, stores.log, audit)
+            yield Keys(core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit)

@@ -30,6 +30,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.failover_log import FailoverLog
 from token_service.core.revocation.key_lookups import KeyLookups
@@ -44,7 +45,9 @@ from token_service.core.revocation.tailer import Tailer
 from token_service.core.sessions.browsing import Sessions
 from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
-from token_service.core.subscribers.registry import Validators
+from token_service.core.subscribers.registry import Subscribers
+from token_service.core.subscribers.reports import Reports
+from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.key_set import KeySet
@@ -138,11 +141,14 @@ class Core:
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
-    validators: Validators
+    subscribers: Subscribers
+    reports: Reports
+    waits: Waits
     log: RevocationLog
     time: SteadyTime
     replica: Replica
     read_index: ReadIndex
+    confirmations: Confirmations
     tailer: Tailer
     key_lookups: KeyLookups
     verifier: Verifier
@@ -168,7 +174,7 @@ class Core:
         """Return the background tasks by name. Each runs until cancelled; a task that fails ends the node."""
         tasks = {
             "tailer": self.tailer.run,
-            "validators": self.validators.run,
+            "subscriber-reports": self.reports.run,
             "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
         }
@@ -181,10 +187,12 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
-    validators = Validators(options.node_id, stores.nodes, clock)
+    subscribers = Subscribers(clock)
+    reports = Reports(options.node_id, stores.nodes, subscribers, clock)
+    waits = Waits(subscribers, reports, clock)
     table = KeyTable(stores.keys, keyring, clock, audit)
     maker = KeyMaker(ports.wrap, entropy, ports.key_provider.generate, ports.key_provider.destroy)
-    announcement = Announcement(table, validators, clock, options.rotation)
+    announcement = Announcement(table, reports, clock, options.rotation)
     key_rotation = KeyRotation(
         table,
         maker,
@@ -202,6 +210,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     time = SteadyTime(clock)
     replica = Replica()
     read_index = ReadIndex(log)
+    confirmations = Confirmations(read_index, replica, subscribers)
     tailer = Tailer(
         log,
         replica,
@@ -228,7 +237,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         read_index,
         Drafts(verifier, opaque_tokens, key_lookups.look, read_index, quota),
         key_manager,
-        validators,
+        waits,
         audit,
         publish=None if mirroring is None else mirroring.publish,
     )
@@ -239,11 +248,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,
-        validators=validators,
+        subscribers=subscribers,
+        reports=reports,
+        waits=waits,
         log=log,
         time=time,
         replica=replica,
         read_index=read_index,
+        confirmations=confirmations,
         tailer=tailer,
         key_lookups=key_lookups,
         verifier=verifier,

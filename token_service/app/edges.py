@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from token_service.app.core import Core
 from token_service.config import Settings
+from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
@@ -11,7 +12,7 @@ from token_service.rpc.server.tls import TlsFiles
 from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
-from token_service.rpc.stream.feed import Feed
+from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
@@ -20,20 +21,19 @@ from token_service.web.edge import HttpEdge, RequestLimits
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
     """Make the revocation streams of a node. Its core must be started."""
     return Feed(
-        core.replica,
-        core.log,
-        core.read_index,
-        core.tailer,
+        FollowedLog(core.log, core.replica, core.read_index, core.tailer),
         core.keyring,
-        core.validators,
+        core.subscribers,
         authorizer,
         core.ports.clock,
         issuer=core.options.issuer,
-        max_streams=limits.max_streams,
-        streams_per_caller=limits.max_streams_per_caller,
-        max_age=limits.stream_max_age,
-        max_stall=limits.stream_max_stall,
-        ring_capacity=limits.ring_capacity,
+        limits=FeedLimits(
+            max_streams=limits.max_streams,
+            max_streams_per_caller=limits.max_streams_per_caller,
+            max_age=limits.stream_max_age,
+            max_stall=limits.stream_max_stall,
+            ring_capacity=limits.ring_capacity,
+        ),
     )
 
 
@@ -47,8 +47,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             core.revoker,
             core.introspector,
             core.replica,
-            core.read_index,
-            core.validators,
+            core.confirmations,
             clock,
             issuer,
             feed,

@@ -181,7 +181,7 @@ async def test_the_kill_reaches_the_node_and_its_validators(start_service: Start
             said = await operator.says("revoke", key, "--comment", "stolen", "--wait", "20", "--format", "id")
             assert said.code == 0, said
             assert said.out == f"{key}\n"
-            assert "1 of 1 connected validators have confirmed" in said.err
+            assert "1 of 1 connected subscribers have confirmed" in said.err
             assert [entry.key_id for entry in follower.entries] == [key]
             await eventually(lambda: spare in (kids := _kids(follower)) and key not in kids)
         assert await api.why(token) in {"REVOKED", "UNKNOWN_KEY"}
@@ -204,7 +204,7 @@ async def test_a_kill_that_a_validator_does_not_confirm_says_so(start_service: S
         key = await operator.only("active")
         said = await operator.says("revoke", key, "--wait", "0.5")
         assert said.code == 1
-        assert "0 of 1 connected validators have confirmed" in said.err
+        assert "0 of 1 connected subscribers have confirmed" in said.err
         assert await operator.only("revoked") == key
 
 

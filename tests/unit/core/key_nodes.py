@@ -146,7 +146,8 @@ class KeyNode:
             CoreOptions(node_id=node_id, issuer=ISSUER, rotation=self.rules, accepted=frozenset(Algorithm)),
             Policies(PolicyBook()),
         )
-        self.keyring, self.manager, self.validators = core.keyring, core.key_manager, core.validators
+        self.keyring, self.manager = core.keyring, core.key_manager
+        self.subscribers, self.reports = core.subscribers, core.reports
         self.rotation = core.key_rotation
 
     async def start(self) -> KeyNode:

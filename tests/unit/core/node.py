@@ -194,7 +194,8 @@ class Node:
         self.keyring, self.key_manager, self.minter = core.keyring, core.key_manager, core.minter
         self.key_rotation = core.key_rotation
         self.replica, self.read_index, self.tailer = core.replica, core.read_index, core.tailer
-        self.validators, self.verifier, self.time = core.validators, core.verifier, core.time
+        self.subscribers, self.reports, self.waits = core.subscribers, core.reports, core.waits
+        self.verifier, self.time = core.verifier, core.time
         self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker
         self.introspector, self.sessions = core.introspector, core.sessions
 

@@ -189,7 +189,7 @@ async def serving(
     )
     async with AsyncExitStack() as stack:
         background = node.core.background()
-        for name in ("tailer", "validators"):
+        for name in ("tailer", "subscriber-reports"):
             stack.push_async_callback(_end, asyncio.create_task(background[name]()))
         bound = await server.start()
         stack.push_async_callback(_end, asyncio.create_task(server.run()))

@@ -104,7 +104,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
 def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> None:
     """Activate a prepared key; the active key retires.
 
-    Refused until the key has been published for KEY_ANNOUNCE_TIME, or every connected validator has confirmed
+    Refused until the key has been published for KEY_ANNOUNCE_TIME, or every connected subscriber has confirmed
     it. Succeeds if the key is already active.
 
     \b
@@ -149,7 +149,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     type=click.FloatRange(0, 60),
     default=None,
     metavar="SECONDS",
-    help="Wait at most this long for the confirmation of all connected validators, and show their number. Exit code 1 if "
+    help="Wait at most this long for the confirmation of all connected subscribers, and show their number. Exit code 1 if "
     "not all confirm.",
 )
 def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
@@ -166,13 +166,13 @@ def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: fl
 
     async def change(keys: Keys) -> tuple[StoredSigningKey, tuple[int, int]]:
         cursor = await keys.revoke(key_id, time.time(), comment)
-        counts = (0, 0) if wait is None else await keys.validators.wait_applied(cursor.sequence, wait)
+        counts = (0, 0) if wait is None else await keys.wait_applied(cursor, wait)
         return keys.keyring.get(key_id), counts
 
     key, (connected, applied) = administer(settings, change)
     show_one(key, format_)
     if wait is not None:
-        click.echo(f"{applied} of {connected} connected validators have confirmed", err=True)
+        click.echo(f"{applied} of {connected} connected subscribers have confirmed", err=True)
         if applied < connected:
             sys.exit(1)
 

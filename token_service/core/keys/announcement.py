@@ -8,22 +8,22 @@ from token_service.clock import Clock
 from token_service.core.keys.lifecycle import RotationRules, announcement_left, can_sign
 from token_service.core.keys.store import StoredKeys, StoredSigningKey
 from token_service.core.keys.table import KeyTable
-from token_service.core.subscribers.registry import Validators
+from token_service.core.subscribers.reports import Reports
 from token_service.errors import KeyNotAnnouncedError
 
 
 class Announcement:
     """Judges by the confirmations of subscribers and by the time since a key was published."""
 
-    def __init__(self, table: KeyTable, subscribers: Validators, clock: Clock, rules: RotationRules) -> None:
+    def __init__(self, table: KeyTable, reports: Reports, clock: Clock, rules: RotationRules) -> None:
         self._table = table
-        self._subscribers = subscribers
+        self._reports = reports
         self._clock = clock
         self._rules = rules
 
     async def revision_known_to_all(self) -> int | None:
         """Return the lowest key revision that a connected subscriber has confirmed; None without subscribers."""
-        connected, revision = await self._subscribers.key_revision_of_all()
+        connected, revision = await self._reports.key_revision_of_all()
         return revision if connected else None
 
     def require(self, key: StoredSigningKey, stored: StoredKeys, known: int | None) -> None:

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.revocation.read_index import ReadIndex
-from token_service.core.subscribers.registry import Validators
-from token_service.tokens.revocation import Cursor
+from token_service.core.revocation.replica import Replica
+from token_service.core.subscribers.registry import Subscribers
+from token_service.tokens.revocation import Cursor, Revocation
 
 
 class Confirmations:
-    """Records confirmations of subscribers."""
+    """Records confirmations of subscribers for the log that this node follows. A listener of the replica."""
 
-    def __init__(self, read_index: ReadIndex, validators: Validators) -> None:
+    def __init__(self, read_index: ReadIndex, replica: Replica, subscribers: Subscribers) -> None:
         self._read_index = read_index
-        self._validators = validators
+        self._replica = replica
+        self._subscribers = subscribers
+        self._reached = replica.applied
+        replica.listen(self)
+
+    def applied(self, entries: Sequence[Revocation]) -> None:
+        """Note how far the log goes on."""
+        self._reached = self._replica.applied
+
+    def was_reset(self) -> None:
+        """Forget what was confirmed for another log, or for this one before it was restored from a backup."""
+        replica = self._replica
+        if replica.epoch != self._subscribers.epoch or replica.applied < self._reached:
+            self._subscribers.start_over(replica.epoch)
+        self._reached = replica.applied
 
     async def confirm(
         self, caller: Caller, subscriber_id: str, applied: Cursor | None, key_set_revision: int
     ) -> Cursor:
         """Record the place that a subscriber of the caller has applied; return the head of the log.
 
-        A place beyond the head counts as the head. A confirmation without a name, without a cursor or for
-        another epoch is not recorded. Raises `PermissionDeniedError` and `StoreUnavailableError`.
+        A place beyond the head counts as the head. A confirmation without a name, without a cursor or for a log
+        that is not both the current one and the one that this node follows is not recorded. Raises `PermissionDeniedError` and `StoreUnavailableError`.
         """
         admit(caller, UseCase.CONFIRM_REVOCATIONS)
         head = await self._read_index.head()
-        if subscriber_id and applied is not None and applied.epoch == head.epoch:
-            self._validators.confirm(
+        followed = self._subscribers.epoch  # read after the head: the node may have changed over meanwhile
+        if subscriber_id and applied is not None and applied.epoch == head.epoch == followed:
+            self._subscribers.confirm(
                 caller.subscriber(subscriber_id),
                 min(applied.sequence, head.sequence),
                 key_set_revision,

@@ -16,7 +16,7 @@ from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.tailer import Tailer
-from token_service.core.subscribers.registry import Validators
+from token_service.core.subscribers.waits import Waits
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 _WIDE: Final = frozenset({RevocationTarget.KEY, RevocationTarget.EVERYTHING})
@@ -32,7 +32,7 @@ class Revoker:
         read_index: ReadIndex,
         drafts: Drafts,
         key_manager: KeyManager,
-        subscribers: Validators,
+        waits: Waits,
         audit: Audit,
         *,
         publish: Callable[[Sequence[Revocation]], None] | None = None,
@@ -43,11 +43,11 @@ class Revoker:
         self._read_index = read_index
         self._drafts = drafts
         self._key_manager = key_manager
-        self._subscribers = subscribers
+        self._waits = waits
         self._audit = audit
         self._publish = publish
         # A call may wait at any node: each node asks its own subscribers to confirm.
-        tailer.on_head(lambda head: subscribers.heard(head.awaited))
+        tailer.on_head(lambda head: waits.heard(head.awaited))
         self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, caller: Caller, command: RevokeCommand, now: float) -> RevokeOutcome:
@@ -71,8 +71,8 @@ class Revoker:
             cursor = await self.carry_out(draft)
         if command.wait is None:
             return RevokeOutcome(cursor)
-        connected, applied = await self._subscribers.wait_applied(cursor.sequence, command.wait)
-        return RevokeOutcome(cursor, connected, applied, self._subscribers.silent)
+        connected, applied = await self._waits.wait_applied(cursor, command.wait)
+        return RevokeOutcome(cursor, connected, applied, self._waits.silent)
 
     async def carry_out(self, draft: RevocationDraft) -> Cursor:
         """Append a draft and perform its side effects; return a place in the log that includes it."""

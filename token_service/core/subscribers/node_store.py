@@ -28,6 +28,8 @@ class NodeReport:
     """
     age: float = 0.0
     """Seconds since the report was written, by the database's clock. Set by the store."""
+    epoch: str | None = None
+    """The log that the sequences are of; None: a node of release 0.1.0 wrote the report."""
 
 
 class NodeStore(Protocol):

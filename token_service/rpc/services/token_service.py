@@ -10,10 +10,8 @@ from token_service.core.access.caller import Caller
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.revocation.confirmations import Confirmations
-from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revoker import Revoker
-from token_service.core.subscribers.registry import Validators
 from token_service.core.validation.introspector import Introspection, Introspector, OpaqueClaims
 from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import (
@@ -57,8 +55,7 @@ class TokenService:
         revoker: Revoker,
         introspector: Introspector,
         replica: Replica,
-        read_index: ReadIndex,
-        validators: Validators,
+        confirmations: Confirmations,
         clock: Clock,
         issuer_name: str,
         feed: Feed,
@@ -68,7 +65,7 @@ class TokenService:
         self._revoker = revoker
         self._introspector = introspector
         self._replica = replica
-        self._confirmations = Confirmations(read_index, validators)
+        self._confirmations = confirmations
         self._clock = clock
         self._issuer_name = issuer_name
         self._feed = feed

@@ -17,7 +17,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc
@@ -27,11 +27,8 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.access.quotas import Quota
 from token_service.core.keys.keyring import Keyring
-from token_service.core.revocation.log import RevocationLog
-from token_service.core.revocation.read_index import ReadIndex
-from token_service.core.revocation.replica import Replica
-from token_service.core.revocation.tailer import Tailer
-from token_service.core.subscribers.registry import Validators
+from token_service.core.revocation.followed_log import FollowedLog
+from token_service.core.subscribers.registry import Subscribers
 from token_service.errors import (
     CallerUnauthenticatedError,
     OverloadedError,
@@ -49,6 +46,7 @@ from token_service.rpc.stream.gap_pages import GapPages
 from token_service.rpc.stream.messages import RESET, encode_entry, encode_keys, encode_position
 from token_service.rpc.stream.ring import Ring
 from token_service.rpc.stream.snapshots import Snapshots
+from token_service.rpc.stream.stream import Stream
 from token_service.tokens.revocation import Cursor, Revocation
 from token_service.v1.token_service_pb2 import StreamRevocationsRequest
 from token_service.wire import error_to_status
@@ -66,41 +64,18 @@ _AGE_JITTER: Final = 0.2
 """Share by which the lifetime of streams varies, so that readers that connected together do not reconnect together."""
 
 
-class _Stream:
-    """One reader. It has every entry up to `position`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedLimits:
+    """The limits of revocation streams. Times in seconds."""
 
-    __slots__ = (
-        "aborted",
-        "behind",
-        "caller",
-        "context",
-        "end",
-        "keys",
-        "position",
-        "requested",
-        "resets",
-        "sending_since",
-        "until",
-    )
-
-    def __init__(self, context: Context, caller: Caller, until: float) -> None:
-        self.context = context
-        self.caller = caller
-        self.position = 0
-        self.behind = True
-        """Whether the reader has not yet received `caught_up`."""
-        self.resets = -1
-        """Number of the replica's reset that `position` belongs to; -1: the reader needs a snapshot."""
-        self.keys: bytes | None = None
-        """The last key set sent."""
-        self.requested = 0
-        """Highest sequence whose confirmation was requested."""
-        self.until = until
-        self.sending_since: float | None = None
-        self.end: ServiceError | None = None
-        """Why the stream ends or has ended."""
-        self.aborted = False
-        """Whether the stream was ended with a message unread."""
+    max_streams: int
+    max_streams_per_caller: int
+    max_age: float
+    """How long a stream lives, give or take a fifth."""
+    max_stall: float
+    """How long a reader may leave a message unread."""
+    ring_capacity: int
+    """Entries of the log kept ready for streams that are a little behind."""
 
 
 class Feed:
@@ -108,52 +83,41 @@ class Feed:
 
     def __init__(
         self,
-        replica: Replica,
-        log: RevocationLog,
-        read_index: ReadIndex,
-        tailer: Tailer,
+        followed: FollowedLog,
         keyring: Keyring,
-        validators: Validators,
+        subscribers: Subscribers,
         authorizer: Authorizer,
         clock: Clock,
         *,
         issuer: str,
-        max_streams: int,
-        streams_per_caller: int,
-        max_age: float,
-        max_stall: float,
-        ring_capacity: int,
+        limits: FeedLimits,
     ) -> None:
-        """Set the limits: a stream lives `max_age` seconds; a reader may leave a message unread for `max_stall`
-        seconds.
-        """
+        replica = followed.replica
         self._replica = replica
-        self._read_index = read_index
-        self._tailer = tailer
+        self._read_index = followed.read_index
+        self._tailer = followed.tailer
         self._keyring = keyring
-        self._validators = validators
+        self._subscribers = subscribers
         self._authorizer = authorizer
         self._clock = clock
         self._issuer = issuer
-        self._max_streams = max_streams
-        self._of_caller = Quota("streams", streams_per_caller, retry_after=_RETRY_AFTER)
-        self._max_age = max_age
-        self._max_stall = max_stall
+        self._limits = limits
+        self._of_caller = Quota("streams", limits.max_streams_per_caller, retry_after=_RETRY_AFTER)
         self._epoch = replica.epoch
-        self._ring = Ring(ring_capacity, replica.applied)
+        self._ring = Ring(limits.ring_capacity, replica.applied)
         self._snapshots = Snapshots(replica)
         self._resets = 0
         self._keys = self._encode_keys()
         self._messages: dict[tuple[int, bool, bool], tuple[int, bytes]] = {}
-        self._gap_pages = GapPages(log, lambda: self._ring.head)
+        self._gap_pages = GapPages(followed.log, lambda: self._ring.head)
         self._gap_pages.reset(self._epoch)
         self._moved = asyncio.Event()
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._closing = False
         replica.listen(self)
         keyring.on_change(self._keys_changed)
-        validators.on_request(self._wake)
+        subscribers.on_request(self._wake)
         authorizer.on_change(self._permissions_changed)
 
     def __len__(self) -> int:
@@ -180,7 +144,6 @@ class Feed:
         """Start over after a reset of the replica: every reader needs a snapshot."""
         if self._epoch != self._replica.epoch or self._replica.applied < self._ring.head:
             self._epoch = self._replica.epoch
-            self._validators.forget_progress()
             for stream in self._streams:
                 stream.requested = 0
         self._resets += 1
@@ -214,7 +177,7 @@ class Feed:
         for stream in self._streams:
             if stream.aborted:
                 continue
-            if stream.sending_since is not None and now - stream.sending_since > self._max_stall:
+            if stream.sending_since is not None and now - stream.sending_since > self._limits.max_stall:
                 self._end_unread(
                     stream,
                     stream.end or StreamEndedError("the reader was too slow", retry_after=_RETRY_AFTER),
@@ -266,7 +229,7 @@ class Feed:
         if self._endings:
             await asyncio.wait(self._endings)
 
-    def _end_unread(self, stream: _Stream, error: ServiceError) -> None:
+    def _end_unread(self, stream: Stream, error: ServiceError) -> None:
         """End a stream whose reader leaves a message unread.
 
         The status follows that message. Cancelling the write instead would free nothing: gRPC keeps the call until it
@@ -291,7 +254,7 @@ class Feed:
         cursor = subscription(request.cursor, request.subscriber_id, "cursor")
         if self._closing:
             raise ShuttingDownError(retry_after=_RETRY_AFTER)
-        if len(self._streams) >= self._max_streams:
+        if len(self._streams) >= self._limits.max_streams:
             raise OverloadedError("the server has as many streams as it allows", retry_after=_RETRY_AFTER)
         with self._of_caller.holding(key_of(caller, context)):
             await self._serve(request, cursor, context, caller)
@@ -299,12 +262,12 @@ class Feed:
     async def _serve(
         self, request: StreamRevocationsRequest, cursor: Cursor | None, context: Context, caller: Caller
     ) -> None:
-        age = self._max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
-        stream = _Stream(context, caller, self._clock.monotonic() + age)
+        age = self._limits.max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
+        stream = Stream(context, caller, self._clock.monotonic() + age)
         self._streams.add(stream)
         subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
         if subscriber:
-            self._validators.connect(subscriber)
+            self._subscribers.connect(subscriber)
         try:
             if cursor is not None:
                 await self._resume(stream, cursor)
@@ -318,9 +281,9 @@ class Feed:
         finally:
             self._streams.discard(stream)
             if subscriber:
-                self._validators.disconnect(subscriber)
+                self._subscribers.disconnect(subscriber)
 
-    async def _resume(self, stream: _Stream, cursor: Cursor) -> None:
+    async def _resume(self, stream: Stream, cursor: Cursor) -> None:
         """Set the position of a stream to its cursor, if the log can be read from there."""
         replica = self._replica
         if cursor.epoch != replica.epoch or cursor.sequence > replica.applied:
@@ -339,7 +302,7 @@ class Feed:
                 return
         stream.position, stream.resets = cursor.sequence, resets
 
-    async def _send_snapshot(self, stream: _Stream) -> None:
+    async def _send_snapshot(self, stream: Stream) -> None:
         resets, epoch = self._resets, self._replica.epoch
         longest_tail = max(_MAX_TAIL, len(self._replica.revocations) // _TAIL_SHARE)
         snapshot = await self._snapshots.get(max(self._ring.floor, self._ring.head - longest_tail))
@@ -362,7 +325,7 @@ class Feed:
             prefix = b""
         stream.position, stream.resets = snapshot.sequence, resets
 
-    async def _send_gap(self, stream: _Stream) -> None:
+    async def _send_gap(self, stream: Stream) -> None:
         """Send entries below the ring from SQL; drop the position if they are compacted."""
         while stream.position < self._ring.floor and stream.resets == self._resets:
             page = await self._gap_pages.get(stream.position)
@@ -376,7 +339,7 @@ class Feed:
             stream.behind = True
             await self._send(stream, message)
 
-    async def _follow(self, stream: _Stream) -> None:
+    async def _follow(self, stream: Stream) -> None:
         """Send new entries as they arrive, until the stream needs a snapshot or a gap."""
         while stream.resets == self._resets:
             if stream.end is not None:
@@ -389,10 +352,10 @@ class Feed:
             else:
                 await self._send(stream, message)
 
-    def _next(self, stream: _Stream) -> bytes | None:
+    def _next(self, stream: Stream) -> bytes | None:
         """Return the next message of a stream within the ring, and advance the stream; None: nothing is new."""
         ring = self._ring
-        requested = self._validators.requested
+        requested = self._subscribers.requested
         keys = stream.keys is not self._keys
         asked = requested > stream.requested and requested <= ring.head
         position = stream.position
@@ -413,7 +376,7 @@ class Feed:
             stream.requested = requested
         return message
 
-    async def _send(self, stream: _Stream, message: bytes) -> None:
+    async def _send(self, stream: Stream, message: bytes) -> None:
         if stream.end is not None:  # set during an earlier wait
             raise stream.end
         stream.sending_since = self._clock.monotonic()

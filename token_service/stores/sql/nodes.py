@@ -15,6 +15,11 @@ from token_service.stores.sql.expressions import database_now, insert
 from token_service.stores.sql.micros import to_micros
 from token_service.stores.sql.schema import log_head, nodes
 
+_EPOCH_MARK: Final = -1
+"""The sequence of the first foreign confirmation, whose name is the epoch of the report.
+
+Nodes of release 0.1.0 ignore it like any confirmation of a subscriber they have a later one of, or none.
+"""
 _encode: Final = msgspec.json.Encoder().encode
 _pairs_of_numbers: Final = msgspec.json.Decoder(list[tuple[int, int]]).decode
 _pairs_by_name: Final = msgspec.json.Decoder(list[tuple[str, int]]).decode
@@ -31,7 +36,7 @@ class SqlNodeStore:
         values = {
             "connected": report.connected,
             "applied": _encode(report.applied).decode(),
-            "foreign_confirmations": _encode(report.foreign).decode(),
+            "foreign_confirmations": _encode(_with_epoch(report)).decode(),
             "key_revision": report.key_revision,
             "report_time": database_now(),
         }
@@ -88,12 +93,21 @@ class SqlNodeStore:
         await self._database.write(work)
 
 
+def _with_epoch(report: NodeReport) -> Sequence[tuple[str, int]]:
+    return report.foreign if report.epoch is None else [(report.epoch, _EPOCH_MARK), *report.foreign]
+
+
 def _report(row: sa.Row[Any]) -> NodeReport:
+    epoch = None
+    foreign = _pairs_by_name(row.foreign_confirmations)
+    if foreign and foreign[0][1] == _EPOCH_MARK:
+        (epoch, _), *foreign = foreign
     return NodeReport(
         node_id=row.node_id,
         connected=row.connected,
         applied=_pairs_of_numbers(row.applied),
-        foreign=_pairs_by_name(row.foreign_confirmations),
+        foreign=foreign,
         key_revision=row.key_revision,
         age=max(0.0, row.age / 1_000_000),
+        epoch=epoch,
     )

@@ -143,7 +143,7 @@ async def stream(scene: Scene, caller: Caller) -> None:
 
 async def confirm(scene: Scene, caller: Caller) -> None:
     node = scene.node
-    head = await Confirmations(node.read_index, node.validators).confirm(caller, "a", None, 0)
+    head = await node.core.confirmations.confirm(caller, "a", None, 0)
     assert head == Cursor(node.replica.epoch, 0)
 
 
@@ -269,10 +269,12 @@ async def test_a_confirmation_beyond_the_head_counts_as_the_head_under_the_name_
     noted: list[tuple[object, ...]] = []
 
     class Registry:
+        epoch = node.replica.epoch
+
         def confirm(self, *fields: object, caller: str) -> None:
             noted.append((*fields, caller))
 
-    confirmations = Confirmations(node.read_index, Registry())  # type: ignore[arg-type]
+    confirmations = Confirmations(node.read_index, node.replica, Registry())  # type: ignore[arg-type]
     caller = Caller("a", frozenset(Permission), identity="id-1")
     epoch = node.replica.epoch
     head = await confirmations.confirm(caller, "gateway", Cursor(epoch, 99), 7)

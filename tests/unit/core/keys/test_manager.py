@@ -170,11 +170,11 @@ async def test_a_rotation() -> None:
 
 async def test_a_due_rotation_waits_for_connected_validators_but_not_for_ever() -> None:
     node = await new_node(period=1.0).start()
-    node.validators.connect("slow")
+    node.subscribers.connect("slow")
     await node.pass_time(ANNOUNCE)
     first = await node.only("active")
     assert node.keyring.signer().key_id == first.key_id
-    node.validators.confirm("slow", 0, node.keyring.revision)
+    node.subscribers.confirm("slow", 0, node.keyring.revision)
     await node.rotation.advance()
     second = await node.only("active")
     assert second.key_id != first.key_id
@@ -188,16 +188,16 @@ async def test_a_rotation_waits_for_the_validators_of_other_nodes_too() -> None:
     first, second = pair(period=1.0)
     await first.start()
     await second.start()
-    second.validators.connect("elsewhere")
+    second.subscribers.connect("elsewhere")
     before = (await first.only("active")).key_id
     await first.rotation.advance()
     first.clock.true.elapsed += ANNOUNCE
-    await second.validators._report(0.0)
+    await second.reports.write()
     await first.rotation.advance()
     assert (await first.only("active")).key_id == before
     await second.keyring.refresh()
-    second.validators.confirm("elsewhere", 0, second.keyring.revision)
-    await second.validators._report(0.0)
+    second.subscribers.confirm("elsewhere", 0, second.keyring.revision)
+    await second.reports.write()
     await first.rotation.advance()
     assert (await first.only("active")).key_id != before
 
@@ -377,11 +377,11 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     first, second = pair()
     await first.start()
     await second.start()
-    first.validators.connect("here")
-    second.validators.connect("there")
+    first.subscribers.connect("here")
+    second.subscribers.connect("there")
     key = await first.manager.prepare(None)
     await second.keyring.refresh()
-    await second.validators._report(0.0)
+    await second.reports.write()
 
     async def is_refused() -> bool:
         try:
@@ -391,20 +391,20 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
         return False
 
     assert await is_refused()
-    first.validators.confirm("here", 0, first.keyring.revision)
+    first.subscribers.confirm("here", 0, first.keyring.revision)
     assert await is_refused()  # one on another node has not
-    second.validators.confirm("there", 0, second.keyring.revision - 1)
-    await second.validators._report(0.0)
+    second.subscribers.confirm("there", 0, second.keyring.revision - 1)
+    await second.reports.write()
     assert await is_refused()  # it has an older key set
-    second.validators.confirm("there", 0, second.keyring.revision)
-    await second.validators._report(0.0)
+    second.subscribers.confirm("there", 0, second.keyring.revision)
+    await second.reports.write()
     assert not await is_refused()
     # Also where only other nodes have validators: the command line has none of its own.
     another = await second.manager.prepare(None)
-    await second.validators._report(0.0)
-    first.validators.disconnect("here")
-    second.validators.confirm("there", 0, second.keyring.revision)
-    await second.validators._report(0.0)
+    await second.reports.write()
+    first.subscribers.disconnect("here")
+    second.subscribers.confirm("there", 0, second.keyring.revision)
+    await second.reports.write()
     await first.manager.activate(another.key_id, force=False)
 
 

@@ -381,17 +381,17 @@ async def test_an_entry_that_others_have_overtaken_is_known_before_the_answer():
 async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
     clock = LoopClock()
     node = await Node(clock).start()
-    node.validators.connect("v-1")
-    node.validators.connect("v-2")
+    node.subscribers.connect("v-1")
+    node.subscribers.connect("v-2")
     outcome = await node.revoke(target=Target.SUBJECT, value="alice")
     assert (outcome.connected, outcome.applied) == (0, 0)
     waiting = asyncio.create_task(node.revoke(target=Target.SUBJECT, value="bob", wait=5.0))
     await asyncio.sleep(1)
-    node.validators.confirm("v-1", 2)
-    node.validators.confirm("v-2", 1)  # up to the entry before
+    node.subscribers.confirm("v-1", 2)
+    node.subscribers.confirm("v-2", 1)  # up to the entry before
     await asyncio.sleep(1)
     assert not waiting.done()
-    node.validators.confirm("v-2", 2)
+    node.subscribers.confirm("v-2", 2)
     outcome = await waiting
     assert (outcome.cursor.sequence, outcome.connected, outcome.applied) == (2, 2, 2)
 
@@ -400,9 +400,9 @@ async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
 async def test_a_wait_that_is_over_says_how_far_it_got():
     clock = LoopClock()
     node = await Node(clock).start()
-    node.validators.connect("v-1")
-    node.validators.connect("v-2")
-    node.validators.confirm("v-1", 1)
+    node.subscribers.connect("v-1")
+    node.subscribers.connect("v-2")
+    node.subscribers.confirm("v-1", 1)
     outcome = await node.revoke(target=Target.SUBJECT, value="alice", wait=2.0)
     assert (outcome.connected, outcome.applied, clock.monotonic()) == (2, 1, 2.0)
 
@@ -412,9 +412,9 @@ async def test_repeated_revocation_can_wait_again():
     clock = LoopClock()
     node = await Node(clock).start()
     tokens = await node.issue()
-    node.validators.connect("v-1")
+    node.subscribers.connect("v-1")
     first = await node.revoke(token=tokens.refresh_token)
-    node.validators.confirm("v-1", 1)
+    node.subscribers.confirm("v-1", 1)
     again = await node.revoke(token=tokens.refresh_token, wait=5.0)
     assert (again.cursor, again.connected, again.applied) == (first.cursor, 1, 1)
 

@@ -235,7 +235,7 @@ async def _done(call: Any) -> Any:
 async def test_calls_that_wait_take_no_place_of_running_calls() -> None:
     limits = GrpcLimits(max_concurrent_calls=2, max_calls_per_caller=2, max_waits_per_caller=3)
     async with serving(limits=limits, authorizer=ByHeader()) as served:
-        served.node.validators.connect("deaf")
+        served.node.subscribers.connect("deaf")
         revoke = served.tokens.RevokeToken
         waiting = pb.RevokeTokenRequest(
             subject="a", wait=pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout={"seconds": 60})
@@ -251,14 +251,14 @@ async def test_calls_that_wait_take_no_place_of_running_calls() -> None:
         assert (await revoke(plain, metadata=as_caller("evil"))).cursor
         honest = asyncio.ensure_future(_done(revoke(waiting, metadata=as_caller("honest"))))
         await eventually(lambda: served.server._edge.waiting == 4)
-        served.node.validators.disconnect("deaf")
+        served.node.subscribers.disconnect("deaf")
         await asyncio.gather(*calls, honest)
         assert (served.server._edge.waiting, served.server._edge.running) == (0, 0)
 
 
 async def test_all_waits_together_are_limited() -> None:
     async with serving(limits=GrpcLimits(max_waits=1)) as served:
-        served.node.validators.connect("deaf")
+        served.node.subscribers.connect("deaf")
         waiting = {
             "subject": "a",
             "wait": pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout={"seconds": 60}),
@@ -267,7 +267,7 @@ async def test_all_waits_together_are_limited() -> None:
         await eventually(lambda: served.server._edge.waiting == 1)
         failure = await refused(served.revoke(**waiting))
         assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
-        served.node.validators.disconnect("deaf")
+        served.node.subscribers.disconnect("deaf")
         assert (await first).subscribers_connected == 0
 
 

@@ -162,7 +162,7 @@ async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Pa
         {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
     )
     async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
-        validators = served.node.validators
+        subscribers = served.node.subscribers
 
         async def confirm(client: Pair, cursor: str) -> None:
             async with channel(served, client) as connection:
@@ -184,22 +184,22 @@ async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Pa
             await reader.caught_up()
             cursor = (await served.node.revoke(target=RevocationTarget.SUBJECT, value="a")).cursor
             await confirm(two, str(cursor))
-            assert validators.counts(cursor.sequence) == (1, 0)
-            assert validators.key_revision == 0
+            assert subscribers.counts(cursor.sequence) == (1, 0)
+            assert subscribers.key_revision == 0
             authorizer.callers = {
                 **authorizer.callers,
                 "site.internal": subscribe,
             }  # it is still the same one
             await confirm(renewed, str(cursor))
-            assert validators.counts(cursor.sequence) == (1, 1)
-            assert validators.key_revision == 7
-            # Two callers may give the same name: they are two validators.
+            assert subscribers.counts(cursor.sequence) == (1, 1)
+            assert subscribers.key_revision == 7
+            # Two callers may give the same name: they are two subscribers.
             async with (
                 channel(served, two) as other,
                 served.follow(subscriber_id="v-1", channel=other) as second,
             ):
                 await second.caught_up()
-                assert validators.counts(cursor.sequence) == (2, 1)
+                assert subscribers.counts(cursor.sequence) == (2, 1)
 
 
 async def test_only_certificates_of_the_authority_get_in(tmp_path: Path) -> None:

@@ -581,13 +581,13 @@ async def test_only_cursors_of_this_log_confirm_and_never_beyond_its_head(served
             await served.tokens.ConfirmRevocations(
                 pb.ConfirmRevocationsRequest(subscriber_id="v-1", applied_cursor=cursor)
             )
-            assert served.node.validators.counts(1) == (1, 0)
+            assert served.node.subscribers.counts(1) == (1, 0)
         far = outcome.cursor.rpartition(":")[0] + ":1000"
         await served.tokens.ConfirmRevocations(
             pb.ConfirmRevocationsRequest(subscriber_id="v-1", applied_cursor=far)
         )
-        assert served.node.validators.counts(1) == (1, 1)
-        assert served.node.validators.counts(2) == (1, 0)
+        assert served.node.subscribers.counts(1) == (1, 1)
+        assert served.node.subscribers.counts(2) == (1, 0)
 
 
 # --- SessionService ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.stream import feed as feed_module, gap_pages
 from token_service.rpc.stream.ring import MAX_BATCH_BYTES
 from token_service.tokens.fingerprint_set import fingerprint
-from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 from token_service.tokens.revocation_set import Block, RevocationSet
 from token_service.v1 import token_service_pb2 as pb
 
@@ -473,11 +473,11 @@ async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore(
         await reader.caught_up()
         node = served.node
         await revoke(served, "a", "b", "c")
-        node.validators.heard(3)
+        node.subscribers.heard(3)
         while not (await reader.next()).confirmation_requested:
             pass
         node.replica.reset(node.replica.epoch, 2)
-        node.validators.heard(2)
+        node.subscribers.heard(2)
         message = await reader.next()
         while not message.confirmation_requested:
             message = await reader.next()
@@ -509,10 +509,12 @@ async def test_a_wait_for_what_was_sent_before_asks_once_more() -> None:
         await reader.caught_up()
         await served.revoke(subject="a")
         await reader.next()
-        waiting = asyncio.create_task(served.node.validators.wait_applied(1, 20))
+        waiting = asyncio.create_task(
+            served.node.waits.wait_applied(Cursor(served.node.replica.epoch, 1), 20)
+        )
         message = await reader.next()
         assert (message.confirmation_requested, len(message.revocations)) == (True, 0)
-        served.node.validators.confirm("v", 1)
+        served.node.subscribers.confirm("v", 1)
         assert await waiting == (1, 1)
 
 
@@ -525,13 +527,13 @@ async def test_named_readers_are_counted_for_as_long_as_they_read() -> None:
         )
         for reader in (one, two, unnamed):
             await reader.caught_up()
-        assert served.node.validators.counts(0) == (2, 2)
+        assert served.node.subscribers.counts(0) == (2, 2)
         assert len(served.feed) == 3
         one.call.cancel()
-        await eventually(lambda: served.node.validators.counts(0)[0] == 1)
+        await eventually(lambda: served.node.subscribers.counts(0)[0] == 1)
         for reader in (two, unnamed):
             reader.call.cancel()
-        await eventually(lambda: served.node.validators.counts(0)[0] == 0 and len(served.feed) == 0)
+        await eventually(lambda: served.node.subscribers.counts(0)[0] == 0 and len(served.feed) == 0)
 
 
 # --- When it ends -----------------------------------------------------------------------------------------------------
@@ -679,7 +681,7 @@ async def test_without_the_permission_streams_end_however_quiet_they_are() -> No
             assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
             assert failure.metadata == {"permission": "subscribe"}
         await eventually(lambda: len(served.feed) == 0)
-        assert served.node.validators.counts(0) == (0, 0)
+        assert served.node.subscribers.counts(0) == (0, 0)
 
 
 async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_nothing_more() -> None:
@@ -765,7 +767,7 @@ async def test_a_stalled_reader_that_goes_away_leaves_nothing_behind(
             await stalled.channel.close()
             await eventually(lambda: len(served.feed) == 0)
             await eventually(lambda: not served.feed._endings)
-            assert served.node.validators.counts(0) == (0, 0)
+            assert served.node.subscribers.counts(0) == (0, 0)
     assert complaints(caplog) == []
 
 
@@ -776,12 +778,12 @@ async def test_a_thousand_readers_that_come_and_go_leave_nothing_behind(
         for _ in range(5):
             readers = [served.follow(subscriber_id=f"v-{number}") for number in range(200)]
             await asyncio.gather(*(reader.caught_up() for reader in readers))
-            assert served.node.validators.counts(0)[0] == 200
+            assert served.node.subscribers.counts(0)[0] == 200
             await revoke(served, "x")
             for reader in readers:
                 reader.call.cancel()
             await eventually(lambda: len(served.feed) == 0)
-        assert served.node.validators.counts(0) == (0, 0)
+        assert served.node.subscribers.counts(0) == (0, 0)
     assert complaints(caplog) == []
 
 

@@ -1,0 +1,68 @@
+"""`Confirmations`: what subscribers confirmed counts only for the log that the node follows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from tests.unit.core.virtual_time import LoopClock, virtual_time
+from token_service.core.access.caller import Caller
+from token_service.core.access.permissions import Permission
+from token_service.core.revocation.confirmations import Confirmations
+from token_service.core.revocation.replica import Replica
+from token_service.core.subscribers.registry import Subscribers
+from token_service.tokens.revocation import Cursor
+
+CALLER = Caller("gateway", frozenset(Permission))
+
+
+class Scene:
+    """A node that follows the log "log1" up to 5, with one subscriber."""
+
+    def __init__(self) -> None:
+        self.replica = Replica()
+        self.subscribers = Subscribers(LoopClock())
+        self.changes_over = False
+        self.confirmations = Confirmations(self, self.replica, self.subscribers)  # type: ignore[arg-type]
+        self.replica.reset("log1", 5)
+        self.subscribers.connect("a")
+
+    async def head(self) -> SimpleNamespace:
+        """Read the head; the node may change over to another log before the caller goes on."""
+        head = SimpleNamespace(epoch="log1", sequence=5)
+        if self.changes_over:
+            self.replica.reset("log2", 7)
+        return head
+
+    async def confirm(self) -> None:
+        await self.confirmations.confirm(CALLER, "a", Cursor("log1", 5), 0)
+
+
+@virtual_time
+async def test_confirmation_for_the_followed_log_counts():
+    scene = Scene()
+    await scene.confirm()
+    assert scene.subscribers.counts(5) == (1, 1)
+
+
+@virtual_time
+async def test_confirmation_does_not_count_when_the_node_changes_over_meanwhile():
+    scene = Scene()
+    scene.changes_over = True
+    await scene.confirm()
+    assert (scene.subscribers.epoch, scene.subscribers.counts(1)) == ("log2", (1, 0))
+
+
+@virtual_time
+async def test_restored_log_of_the_same_name_voids_confirmations():
+    scene = Scene()
+    await scene.confirm()
+    scene.replica.reset("log1", 4)
+    assert scene.subscribers.counts(1) == (1, 0)
+
+
+@virtual_time
+async def test_purged_entries_leave_confirmations_in_force():
+    scene = Scene()
+    await scene.confirm()
+    scene.replica.skip(9)
+    assert scene.subscribers.counts(5) == (1, 1)

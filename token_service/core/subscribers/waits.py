@@ -1,0 +1,158 @@
+"""Waits until all subscribers of all nodes have confirmed a place in the log. All waits at a node share one poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from token_service.clock import Clock
+from token_service.core.subscribers.registry import Subscribers
+from token_service.core.subscribers.reports import Reports
+from token_service.tokens.revocation import Cursor
+
+_SHORTEST_INTERVAL: Final = 0.05
+_LONGEST_INTERVAL: Final = 0.25
+_SHARE: Final = 8
+"""Reads of the reports are as far apart as the youngest wait is old, divided by this.
+
+No fixed interval will do: 0.25 s delays by that much what two nodes otherwise answer 0.16 s after the other node has
+read the log, and 0.1 s costs 50 instead of 20 reads in 5 s for a subscriber that never confirms. With 8 other nodes a
+read takes 0.10 ms of CPU for one wait and 0.21 ms for 1,000, the database apart.
+"""
+
+
+@dataclass(eq=False, slots=True)
+class _Wait:
+    """One call of `wait_applied`; its result is how many subscribers there are."""
+
+    cursor: Cursor
+    done: asyncio.Future[int]
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a read of the reports that began after the call has ended."""
+    failure: Exception | None = None
+
+
+class Waits:
+    """The waits for confirmations at this node. For one event loop."""
+
+    def __init__(self, subscribers: Subscribers, reports: Reports, clock: Clock) -> None:
+        self._subscribers = subscribers
+        self._reports = reports
+        self._clock = clock
+        self._waits: set[_Wait] = set()
+        self._came = asyncio.Event()
+        self._came_last = -inf
+        self._looked = -inf
+        self._lowest = inf
+        self._polling: asyncio.Task[None] | None = None
+        subscribers.on_progress(self._progressed)
+
+    def heard(self, sequence: int) -> None:
+        """Ask this node's subscribers for `sequence`, which the head of the log names as waited for."""
+        self._subscribers.heard(sequence)
+
+    @property
+    def silent(self) -> int:
+        """How many connected subscribers of all nodes are not waited for. See `Reports.silent`."""
+        return self._reports.silent
+
+    async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
+        """Wait until every connected subscriber of every node has applied `cursor`, `timeout` seconds at most.
+
+        Returns the number of connected subscribers and of those that have applied it. Both are of all nodes, even if
+        the first read of the reports takes longer than `timeout`. Only confirmations for the log of `cursor` count.
+        Raises `StoreUnavailableError`.
+        """
+        wait = _Wait(cursor, asyncio.get_running_loop().create_future())
+        self._waits.add(wait)
+        self._request((wait,))
+        self._came_last = self._clock.monotonic()
+        self._came.set()
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll(), name="poll-reports")
+        try:
+            async with asyncio.timeout(timeout):
+                connected = await wait.done
+                return connected, connected
+        except TimeoutError:
+            await wait.looked.wait()
+            if wait.failure is not None:
+                raise wait.failure from None
+            return self._reports.counts(cursor)
+        finally:
+            self._waits.discard(wait)
+            if not self._waits:
+                self._polling.cancel()
+                self._polling = None
+
+    async def _poll(self) -> None:
+        while True:
+            self._came.clear()
+            now = self._clock.monotonic()
+            left = self._looked + self._interval(now) - now
+            if left > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._came.wait()
+                        continue  # the next read is due sooner
+            await self._look()
+
+    def _interval(self, now: float) -> float:
+        return min(max((now - self._came_last) / _SHARE, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+
+    async def _look(self) -> None:
+        self._looked = self._clock.monotonic()
+        self._subscribers.find_silent()
+        # A wait that begins from here on is answered by the next read: this one may miss its subscribers.
+        waits = list(self._waits)
+        self._request(waits)
+        try:
+            await self._reports.announce()
+            await self._reports.read()
+        except Exception as error:  # noqa: BLE001 - raised by the waits
+            for wait in waits:
+                wait.failure = error
+                wait.looked.set()
+                if not wait.done.done():
+                    wait.done.set_exception(error)
+            return
+        for wait in waits:
+            wait.looked.set()
+        self._settle()
+
+    def _request(self, waits: Iterable[_Wait]) -> None:
+        """Ask for the confirmations of waits for this node's log. Waits for a log it changes over to are asked for later."""
+        epoch = self._subscribers.epoch
+        self._subscribers.request(
+            max((w.cursor.sequence for w in waits if w.cursor.epoch == epoch), default=0)
+        )
+
+    def _progressed(self) -> None:
+        """End waits whose last confirmation has arrived.
+
+        Waits are compared only when the lowest sequence has changed: a thousand subscribers confirm one by one.
+        """
+        lowest = self._subscribers.lowest
+        if lowest != self._lowest:
+            self._lowest = lowest
+            self._settle()
+
+    def _settle(self) -> None:
+        """End the waits whose cursor all have confirmed, if a read of the reports began after them."""
+        if not self._waits:
+            return
+        epoch, reached = self._subscribers.epoch, self._reports.reached
+        connected, _ = self._reports.counts(Cursor(epoch, 0))
+        for wait in self._waits:
+            cursor = wait.cursor
+            if (
+                cursor.sequence <= reached
+                and cursor.epoch == epoch
+                and wait.looked.is_set()
+                and not wait.done.done()
+            ):
+                wait.done.set_result(connected)
