@@ -1,21 +1,26 @@
-"""A node of an earlier version that runs on while a migrated database has newer ones beside it: it writes
-what it knows of.
-"""
+"""A node of an earlier version that runs on beside newer ones, on a migrated database."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
 
 from tests.contract.builders import NOW, a_draft
+from tests.releases.sql import load_postgres, load_sqlite
 from token_service.clock import SystemClock
 from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
+from token_service.stores.sql import SqlStores
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 
 TOKEN = RevocationTarget.TOKEN_ID
+RELEASES = sorted((Path(__file__).resolve().parents[1] / "releases").glob("*/record.json"))
 
 
 async def append_as_before(stores, sequence):
@@ -66,3 +71,37 @@ async def test_a_node_follows_what_older_ones_write(sql_backend, caplog):
         await tailer.start()
         assert (replica.revocations, replica.applied) == (known, 3)
         assert "restored" not in caplog.text
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("record", RELEASES, ids=[path.parent.name for path in RELEASES])
+async def test_statements_of_a_release_work_on_the_migrated_schema(record, dialect, request, tmp_path):
+    if dialect == "sqlite":
+        url = f"sqlite:///{tmp_path / 'older.db'}"
+        load_sqlite(tmp_path / "older.db", record.with_name("sqlite.sql"))
+    else:
+        url = request.getfixturevalue("postgres_url")
+        await asyncio.to_thread(load_postgres, url, record.with_name("postgresql.sql"))
+    async with SqlStores(url) as stores:
+        engine = stores._database.engine
+        older = sa.MetaData()  # the columns that a node of the release names in its statements
+        async with engine.connect() as connection:
+            await connection.run_sync(older.reflect)
+            rows = {table: await read(connection, table) for table in older.sorted_tables}
+        assert [table.name for table, found in rows.items() if not found] == []
+        await stores.migrate()
+        async with engine.begin() as connection:
+            for table, found in rows.items():
+                if table.name == "alembic_version":
+                    continue
+                assert await read(connection, table) == found, table.name
+                await connection.execute(sa.delete(table))
+                await connection.execute(sa.insert(table), [row._asdict() for row in found])
+                await connection.execute(sa.update(table).values(found[0]._asdict()).where(sa.false()))
+                assert await read(connection, table) == found, table.name
+        assert (await stores.log.head()).sequence == 5
+
+
+async def read(connection, table):
+    """All rows, in the order of the primary key."""
+    return (await connection.execute(sa.select(table).order_by(*table.primary_key))).all()

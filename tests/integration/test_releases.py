@@ -174,6 +174,12 @@ def test_keys_and_sessions_are_all_there(upgraded: Upgraded) -> None:
     listed = upgraded.keys.ListSigningKeys(keys_pb.ListSigningKeysRequest(), timeout=TIMEOUT).signing_keys
     states = {key.key_id: keys_pb.SigningKeyState.Name(key.state) for key in listed}
     assert upgraded.record["keys"].items() <= states.items()
+    assert set(states.values()) == {
+        "SIGNING_KEY_STATE_PREPARED",
+        "SIGNING_KEY_STATE_ACTIVE",
+        "SIGNING_KEY_STATE_RETIRED",
+        "SIGNING_KEY_STATE_REVOKED",
+    }
     ids = upgraded.record["session_ids"]
     for which, revoked in (("kept", False), ("revoked", True)):
         request = sessions_pb.GetSessionRequest(session_id=ids[which])

@@ -14,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from tests.releases.sql import dump_postgres
+from tests.releases.sql import dump_postgres, postgres_rows, sqlite_rows
+from tests.support.deadline import eventually_sync
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ServiceProcess
 from token_service.v1 import (
@@ -35,6 +37,7 @@ DATABASE = "token_service.db"
 KEY_FILE = "key-encryption.key"
 ISSUER = "https://tokens.example"
 _TIMEOUT = 30.0
+_CONNECTED = "SELECT connected FROM nodes"
 
 
 def main() -> int:
@@ -54,11 +57,13 @@ def main() -> int:
     record: dict[str, Any] = {"version": arguments.version}
     with tempfile.TemporaryDirectory() as name, PostgresServer() as postgres:
         data = Path(name)
-        record["sqlite"] = _fill(python, data, {})
+        record["sqlite"] = _fill(python, data, {}, lambda: sqlite_rows(data / DATABASE, _CONNECTED))
         (directory / "sqlite.sql").write_text(_dump_sqlite(data / DATABASE))
         (data / DATABASE).unlink()
         url = postgres.create_database()
-        record["postgresql"] = _fill(python, data, {"TOKEN_SERVICE_DATABASE_URL": url})
+        record["postgresql"] = _fill(
+            python, data, {"TOKEN_SERVICE_DATABASE_URL": url}, lambda: postgres_rows(url, _CONNECTED)
+        )
         (directory / "postgresql.sql").write_text(dump_postgres(url))
         shutil.copy(data / KEY_FILE, directory / "test-key-encryption.key")
     (directory / "record.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -66,7 +71,9 @@ def main() -> int:
     return 0
 
 
-def _fill(python: Path, data: Path, env: dict[str, str]) -> dict[str, Any]:
+def _fill(
+    python: Path, data: Path, env: dict[str, str], connected: Callable[[], list[int]]
+) -> dict[str, Any]:
     """Fill the database of a node and return the tokens, keys and cursors it answered with."""
     service = ServiceProcess(
         env={"TOKEN_SERVICE_ISSUER": ISSUER, "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", **env},
@@ -77,68 +84,76 @@ def _fill(python: Path, data: Path, env: dict[str, str]) -> dict[str, Any]:
         tokens: Any = tokens_grpc.TokenServiceStub(channel)
         keys: Any = keys_grpc.KeyServiceStub(channel)
         found = _issue_and_revoke(tokens)
-        prepared = keys.PrepareSigningKey(
-            keys_pb.PrepareSigningKeyRequest(algorithm="RS256"), timeout=_TIMEOUT
-        )
+        successor = keys.PrepareSigningKey(keys_pb.PrepareSigningKeyRequest(), timeout=_TIMEOUT)
+        activate = keys_pb.ActivateSigningKeyRequest(key_id=successor.signing_key.key_id, force=True)
+        keys.ActivateSigningKey(activate, timeout=_TIMEOUT)  # the first key retires
+        found["active"]["next key"] = _named(_issue(tokens, "gina"))
+        keys.PrepareSigningKey(keys_pb.PrepareSigningKeyRequest(algorithm="RS256"), timeout=_TIMEOUT)
         revoked = keys.PrepareSigningKey(keys_pb.PrepareSigningKeyRequest(), timeout=_TIMEOUT)
         keys.RevokeSigningKey(
             keys_pb.RevokeSigningKeyRequest(key_id=revoked.signing_key.key_id, comment="recorded"),
             timeout=_TIMEOUT,
         )
-        first = pb.ConfirmRevocationsRequest(subscriber_id="recorded")
-        found["head"] = tokens.ConfirmRevocations(first, timeout=_TIMEOUT).head_cursor
+        stream = tokens.StreamRevocations(
+            pb.StreamRevocationsRequest(subscriber_id="recorded"), timeout=_TIMEOUT
+        )
+        found["head"] = next(message.cursor for message in stream if message.caught_up)
+        confirmed = pb.ConfirmRevocationsRequest(subscriber_id="recorded", applied_cursor=found["head"])
+        assert tokens.ConfirmRevocations(confirmed, timeout=_TIMEOUT).head_cursor == found["head"]
+        eventually_sync(lambda: connected() == [1], timeout=_TIMEOUT)
         found["keys"] = {
             key.key_id: keys_pb.SigningKeyState.Name(key.state)
             for key in keys.ListSigningKeys(keys_pb.ListSigningKeysRequest(), timeout=_TIMEOUT).signing_keys
         }
-        assert prepared.signing_key.key_id in found["keys"]
+        assert set(found["keys"].values()) == set(keys_pb.SigningKeyState.keys()[1:])
         found["record_time"] = round(time.time())
+        service.kill()  # a node that stops in order deletes its report
     return found
 
 
+def _issue(tokens: Any, subject: str, client_id: str = "web", **fields: Any) -> pb.IssueTokenResponse:
+    request = pb.IssueTokenRequest(
+        subject=subject,
+        client_id=client_id,
+        audience=["https://api.example"],
+        scopes=["read", "write"],
+        token_types=[
+            token_pb2.TOKEN_TYPE_ACCESS,
+            token_pb2.TOKEN_TYPE_REFRESH,
+            token_pb2.TOKEN_TYPE_ID,
+            token_pb2.TOKEN_TYPE_SESSION,
+        ],
+        **fields,
+    )
+    response: pb.IssueTokenResponse = tokens.IssueToken(request, timeout=_TIMEOUT)
+    return response
+
+
+def _named(response: pb.IssueTokenResponse) -> dict[str, str]:
+    return {
+        "access": response.access_token,
+        "id": response.id_token,
+        "session": response.session_token,
+        "refresh": response.refresh_token,
+    }
+
+
 def _issue_and_revoke(tokens: Any) -> dict[str, Any]:
-    kinds = [
-        token_pb2.TOKEN_TYPE_ACCESS,
-        token_pb2.TOKEN_TYPE_REFRESH,
-        token_pb2.TOKEN_TYPE_ID,
-        token_pb2.TOKEN_TYPE_SESSION,
-    ]
-
-    def issue(subject: str, client_id: str = "web", **fields: Any) -> pb.IssueTokenResponse:
-        request = pb.IssueTokenRequest(
-            subject=subject,
-            client_id=client_id,
-            audience=["https://api.example"],
-            scopes=["read", "write"],
-            token_types=kinds,
-            **fields,
-        )
-        response: pb.IssueTokenResponse = tokens.IssueToken(request, timeout=_TIMEOUT)
-        return response
-
-    def named(response: pb.IssueTokenResponse) -> dict[str, str]:
-        return {
-            "access": response.access_token,
-            "id": response.id_token,
-            "session": response.session_token,
-            "refresh": response.refresh_token,
-        }
-
     def revoke(**target: Any) -> str:
         request = pb.RevokeTokenRequest(comment="recorded", **target)
         cursor: str = tokens.RevokeToken(request, timeout=_TIMEOUT).cursor
         return cursor
 
-    kept = issue("alice", device_id="phone-1", custom_claims={"tier": "gold"}, request_id="once")
-    before = issue("bob")
+    kept = _issue(tokens, "alice", device_id="phone-1", custom_claims={"tier": "gold"}, request_id="once")
+    before = _issue(tokens, "bob")
     renewed = tokens.RefreshToken(
         pb.RefreshTokenRequest(refresh_token=before.refresh_token, client_id="web"), timeout=_TIMEOUT
     )
     by_session, by_subject, by_client, one = (
-        issue("carol"),
-        issue("dave"),
-        issue("erin", "kiosk"),
-        issue("frank"),
+        _issue(tokens, "carol"),
+        _issue(tokens, "dave"),
+        _issue(tokens, "erin", "kiosk"),
+        _issue(tokens, "frank"),
     )
     revoke(session_id=by_session.session_id)
     revoke(subject="dave")
@@ -146,14 +161,14 @@ def _issue_and_revoke(tokens: Any) -> dict[str, Any]:
     revoke(token_id=one.token_id)
     return {
         "active": {
-            "kept": named(kept),
+            "kept": _named(kept),
             "renewed": {"access": renewed.access_token, "refresh": renewed.refresh_token},
         },
         "superseded": before.refresh_token,
         "revoked": {
-            "session": named(by_session),
-            "subject": named(by_subject),
-            "client": named(by_client),
+            "session": _named(by_session),
+            "subject": _named(by_subject),
+            "client": _named(by_client),
             "token": {"access": one.access_token},
         },
         "session_ids": {"kept": kept.session_id, "revoked": by_session.session_id},

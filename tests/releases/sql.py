@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -26,6 +27,25 @@ def dump_postgres(url: str) -> str:
         check=True,
     )
     return re.sub(r"\n{3,}", "\n\n", _NOT_SQL.sub("", done.stdout))
+
+
+def postgres_rows(url: str, query: str) -> list[int]:
+    """Return the first column of a query."""
+
+    async def fetch() -> list[int]:
+        connection = await asyncpg.connect(driver_url(url))
+        try:
+            return [row[0] for row in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
+
+
+def sqlite_rows(path: Path, query: str) -> list[int]:
+    """Return the first column of a query."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute(query)]
 
 
 def load_postgres(url: str, dump: Path) -> None:

@@ -100,6 +100,9 @@ def _run(
         return trace
 
     before = sys.gettrace()
+    if opcodes:
+        # Python 3.12 reports opcodes only if a frame asked for them before the trace function was set.
+        sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         result = call()

@@ -28,9 +28,12 @@ CONTENTS = {
     ),
     "deep tables": (
         b"[classifications.internal]\nrotate" + b".a" * 5000 + b" = 1",
-        "internal.rotate: <a huge dict> is neither true nor false",
+        " is neither true nor false",
     ),
-    "deep permission": (b"[callers.x]\npermissions = [{a" + b".a" * 5000 + b" = 1}]", "<a huge dict>"),
+    "deep permission": (
+        b"[callers.x]\npermissions = [{a" + b".a" * 5000 + b" = 1}]",
+        " is no permission; allowed: ",
+    ),
     "not UTF-8": (b"\xff\xfe", "is not TOML"),
     "NUL": (b"\0", "is not TOML"),
     "impossible month": (b"x = 2020-13-01", "is not TOML"),

@@ -248,6 +248,7 @@ async def test_idle_connections_make_room_for_a_health_check(node: Node, limits:
         assert await healthy(server)
         assert await is_closed(readers[0][0])
         assert not any(reader.at_eof() for reader, _ in readers[1:])
+        await eventually(lambda: len(server.connections) == 4)  # that of the health check is gone as well
         more = await opened(server)
         assert len(server.connections) <= 5
         for _, writer in [*readers, more]:

@@ -1,9 +1,9 @@
-"""A PKCS#11 module (a shared library) in this process: initialized for threads, shared by all who use it,
-begun anew when it was away.
+"""A PKCS#11 module (a shared library) in this process: initialized for threads, shared by all its users, and
+restarted after it failed.
 
-python-pkcs11 initializes a module as one that is never called by two threads at a time (`C_Initialize(NULL)`)
-and releases the interpreter in every call; with threads that corrupts the memory of modules that take it at
-its word. So the module is initialized here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
+python-pkcs11 initializes a module as one that two threads never call concurrently (`C_Initialize(NULL)`),
+and releases the interpreter in every call. With threads, that corrupts the memory of modules that rely on
+the promise. So the module is initialized here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Pkcs11Module:
         """Only for `acquire`."""
         self.path: Final = path
         self.generation = 0
-        """Grows when the module is begun anew; sessions of an older one are void."""
+        """Grows with every restart of the module. Sessions of an older generation are void."""
         self._library: Any = None
         self._functions: ctypes.Array[ctypes.c_void_p]
         self._is_private = False
@@ -117,7 +117,7 @@ class Pkcs11Module:
             return module
 
     def release(self, timeout: float) -> None:
-        """Finalize the module if nobody else has it and all calls end within `timeout` seconds."""
+        """Finalize the module if this was its last user and all calls end within `timeout` seconds."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -160,7 +160,7 @@ class Pkcs11Module:
             if self.generation != generation and self._initialized:
                 return
             if time.monotonic() < self._restart_after:
-                raise ModuleError("the module was begun anew a moment ago")
+                raise ModuleError("the module was restarted a moment ago")
             self._restarting = True
             idle = self._condition.wait_for(lambda: self._active == 0, timeout)
         try:
@@ -208,7 +208,7 @@ class Pkcs11Module:
         raise NoSuchTokenError(f"no token is labeled {label!r}; labels there: {present}")
 
     def is_logged_in(self, label: str) -> bool:
-        """Whether somebody has logged in to the token since the module was initialized. Within `calls()`."""
+        """Tell whether this process has logged in to the token since the module was initialized. Within `calls()`."""
         return label in self._logins and self._logins[label][0] == self.generation
 
     def log_in(self, label: str, pin: Secret) -> None:
@@ -272,8 +272,8 @@ class Pkcs11Module:
             self._finalize()
             raise ModuleError(f"C_GetInfo: {type(error).__name__}") from None
         if self._library.initialized:
-            # The modules of p11-kit give each caller an instance, fit for threads whatever is asked for. This
-            # one is not needed.
+            # The modules of p11-kit give each caller an instance of its own, which is always fit for threads. The
+            # instance initialized here is not needed.
             self._call(_FINALIZE, None)
             self._is_private = True
 
@@ -313,7 +313,7 @@ class Pkcs11Module:
     def _finalize(self) -> None:
         """Finalize the module.
 
-        That it fails does not matter: what comes next, if anything, is to initialize it.
+        A failure does not matter: the next call, if one comes, initializes the module.
         """
         from pkcs11 import PKCS11Error
 

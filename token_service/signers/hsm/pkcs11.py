@@ -107,12 +107,12 @@ class Pkcs11Keys:
         generate_timeout: float = 120.0,
         restart_interval: float = 5.0,
     ) -> None:
-        """`rsa_bits`: of RSA keys where nothing else is said.
+        """`rsa_bits`: the size of RSA keys unless `generate` is given another one.
 
-        `threads`: how many calls and sessions at a time.
+        `threads`: how many concurrent calls and sessions.
 
         Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between
-        attempts to begin anew with a module that fails.
+        attempts to restart a module that fails.
         """
         self._sessions = Pkcs11Sessions(
             module_path, token_label, pin, threads=threads, timeout=timeout, restart_interval=restart_interval
@@ -146,7 +146,7 @@ class Pkcs11Keys:
         `private_key` is None: it can't be read, now or later.
 
         Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them
-        out, and `SigningUnavailableError`; then the module may keep a key nobody knows of, labeled
+        out, and `SigningUnavailableError`; then the module may keep an unused key, labeled
         `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:

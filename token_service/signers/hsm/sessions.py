@@ -40,7 +40,7 @@ _MAX_WAITING: Final = 2000
 
 
 class UnfitError(Exception):
-    """The token can't do what was asked for, now or later."""
+    """The token can't do this operation, now or later."""
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Pkcs11Sessions:
     ) -> None:
         """`timeout`: seconds a caller waits.
 
-        `restart_interval`: seconds between attempts to begin anew with the module.
+        `restart_interval`: seconds between attempts to restart the module.
         """
         self._path = module_path
         self._label = token_label
@@ -138,7 +138,7 @@ class Pkcs11Sessions:
     async def run(self, work: Callable[[TokenSession], T], *, timeout: float | None = None) -> T:
         """The result of `work`, called in one of the threads.
 
-        If it fails it is done again, in a new session and at last after the module was begun anew. Raises
+        If it fails it is done again, in a new session and at last after a restart of the module. Raises
         `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing
         would.
         """
@@ -156,7 +156,7 @@ class Pkcs11Sessions:
 
         def job(thread: _Thread) -> None:
             if not future.set_running_or_notify_cancel():
-                return  # nobody waits any more
+                return  # the caller gave up
             try:
                 result = work(thread)
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits, as executors do
@@ -182,7 +182,7 @@ class Pkcs11Sessions:
         self._leave(thread)
 
     def _begin(self, thread: _Thread) -> None:
-        """First contact: what is wrong now is more likely the configuration than the hardware."""
+        """Make the first contact. An error now is more likely in the configuration than in the hardware."""
         require_python_pkcs11()
         from pkcs11 import PKCS11Error
 
@@ -229,8 +229,8 @@ class Pkcs11Sessions:
             if attempt == 1:
                 continue  # a new session may be enough
             if attempt == 2:
-                # Everybody waits for calls that take long, such as a new key; without one key only they
-                # should not for long.
+                # A restart waits for calls that take long, such as a new key, and all other callers wait for the
+                # restart. A missing key alone is no reason to let them wait for long.
                 patience = min(0.5, self._timeout) if isinstance(failure, pkcs11.NoSuchKey) else self._timeout
                 try:
                     module.restart(generation, interval=self._restart_interval, timeout=patience)
