@@ -1,4 +1,4 @@
-"""`scripts/mutate`: changes the code in small ways and sees whether a test fails."""
+"""`scripts/mutate`: changes the code in small ways and checks that a test fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.mutation.runner import preload, survivors
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "mutation.md"
 
-TOKENS, CLIENT = "tests/unit/tokens", "tests/unit/client"
+TOKENS, CLIENT = "tests/unit/tokens", "tests/unit/client/_internal"
 TESTS = {
     "tokens.verifier": [
         f"{TOKENS}/test_verifier.py",
@@ -55,19 +55,19 @@ TESTS = {
         ),
     ],
 }
-"""The tests that matter for a module, as arguments of pytest."""
+"""The relevant tests of each module, as arguments of pytest."""
 
 
 def main() -> int:
-    """Run them; 1 if a mutant survived that is not listed, or a listed one is no survivor."""
+    """Run the modules; return 1 for a surviving unlisted mutant or a listed mutant that does not survive."""
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="module", help=f"default: {' '.join(TESTS)}")
     parser.add_argument("--parallel", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with this in their name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only mutants whose name contains TEXT")
     arguments = parser.parse_args()
     for module in arguments.modules:
         if module not in TESTS:
-            parser.error(f"no tests are named for {module}; choose from {' '.join(TESTS)}")
+            parser.error(f"no tests are known for {module}; choose from {' '.join(TESTS)}")
     preload()
     wrong = 0
     for module in arguments.modules or TESTS:
@@ -92,7 +92,8 @@ def _run(module: str, only: str, parallel: int) -> int:
         elif not survived and mutant.name in listed:
             wrong += 1
             print(
-                f"{PAGE.relative_to(ROOT)}: a test notices it, remove it: {module} {mutant.name}", flush=True
+                f"{PAGE.relative_to(ROOT)}: a test detects it, remove the line: {module} {mutant.name}",
+                flush=True,
             )
         if done % 20 == 0 or done == len(chosen):
             print(
@@ -102,12 +103,12 @@ def _run(module: str, only: str, parallel: int) -> int:
             )
     for name in sorted(listed - {mutant.name for mutant in everything}):
         wrong += 1
-        print(f"{PAGE.relative_to(ROOT)}: no such mutant, remove it: {module} {name}")
+        print(f"{PAGE.relative_to(ROOT)}: no such mutant, remove the line: {module} {name}")
     return wrong
 
 
 def equivalents() -> list[tuple[str, str]]:
-    """Module and name of the mutants in docs/mutation.md, each with a reason."""
+    """Return module and name of the mutants in docs/mutation.md, each listed with a reason."""
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     listed: list[tuple[str, str]] = []
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
