@@ -327,11 +327,11 @@ def test_the_default_issuer_has_the_actual_http_address(tmp_path: Path, workers:
             return str(claims.issuer)
 
     try:
-        said = eventually_sync(
+        ready = eventually_sync(
             lambda: re.search(r"is ready: gRPC on (\S+), HTTP on (http://\S+)", process.log_text())
         )
         for _ in range(4):
-            assert asyncio.run(issuer(said[1])) == said[2]
+            assert asyncio.run(issuer(ready[1])) == ready[2]
     finally:
         process.kill()
 
@@ -356,7 +356,7 @@ def test_a_node_on_a_unix_socket_dumps_no_core(tmp_path: Path) -> None:
         assert psutil.Process(node.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert asyncio.run(issued())
         node.kill()
-        node.start()  # in the place of the socket that is left
+        node.start()  # replaces the socket that the killed node left
         assert asyncio.run(issued())
         assert node.terminate() == 0
         assert not (tmp_path / "s").exists()
