@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run. Latencies in seconds."""
+    """The result of a run. Latencies are seconds."""
 
     calls: int
     seconds: float

@@ -15,7 +15,7 @@ async def test_is_empty_at_first(stores):
     assert await stores.keys.load() == StoredKeys(0, [], [])
 
 
-async def test_gives_back_what_was_saved(pair):
+async def test_load_returns_the_saved_keys_in_order(pair):
     keys = [
         a_signing_key("b", create_time=NOW + 1, retire_time=NOW + 5.25, state=SigningKeyState.RETIRED),
         a_signing_key("a", create_time=NOW, activate_time=None, state=SigningKeyState.PREPARED),

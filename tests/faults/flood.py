@@ -34,7 +34,7 @@ _OK = 200
 
 
 async def _calls_without_messages(grpc_address: str, _: str) -> None:
-    """Send only headers, as many as the server accepts, over 20 connections."""
+    """Send only headers, up to the server's limit, over 20 connections."""
     async with AsyncExitStack() as stack:
         for _ in range(20):
             connection = await stack.enter_async_context(RawConnection(grpc_address))
