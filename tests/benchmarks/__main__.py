@@ -31,10 +31,12 @@ _QUICK = Effort(rounds=5, seconds=1.0)
 
 
 def main() -> int:
-    """Run what is asked for; 1 if a goal is missed."""
+    """Run the chosen suites; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     names = [*_SUITES, "client"]
-    parser.add_argument("what", nargs="*", metavar="what", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument(
+        "what", nargs="*", metavar="what", help=f"suites to run, of {', '.join(names)}; default: all"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--against", type=Path, metavar="DIRECTORY", help="compare with another checkout")
     arguments = parser.parse_args()
@@ -43,7 +45,7 @@ def main() -> int:
         return _compare(arguments.against.resolve(), effort)
     unknown = set(arguments.what) - set(names)
     if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}")
+        parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     chosen = arguments.what or names
     rows: list[Row] = []
     status = 0

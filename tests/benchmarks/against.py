@@ -1,7 +1,7 @@
 """`scripts/bench --against DIRECTORY`: this checkout against another one, in one run.
 
-Both sides are whole programs with an environment of their own, and take turns. A row's ratio is this checkout's rate by the
-other's, the median of all pairs of rounds; the ratio of processor times stands in its note.
+Both sides are complete programs with their own environments, and take turns. The ratio of a row is this checkout's rate
+divided by the other's: the median of all pairs of rounds. The row's note has the ratio of processor times.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _LOOP = Path(__file__).with_name("client_loop.py")
 _ISSUER = "https://tokens.example"
 _FIRST_SIGHTS = 2_000
 _AT_LEAST = 0.97
-"""Nothing may be slower than this."""
+"""Lowest ratio allowed for any row."""
 
 _S = TypeVar("_S")
 Prepare = Callable[[Target], list[bytes]]
-"""The requests for a service."""
+"""Makes the requests for a service."""
 
 
 def rows(other: Path, effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
-    """All rows. Raises `SystemExit` if the other checkout has no environment."""
+    """Yield all rows. Raise `SystemExit` if the other checkout has no environment."""
     python = other / ".venv" / "bin" / "python"
     if not python.exists():
         raise SystemExit(f"{other} has no .venv; run {other}/scripts/env dev first")
@@ -151,7 +151,7 @@ class _Loop:
         )
 
     def run(self, command: str) -> float:
-        """Microseconds of processor time for each validation."""
+        """Return the microseconds of processor time for each validation."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(command + "\n")
@@ -159,7 +159,7 @@ class _Loop:
         return float(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it."""
+        """End the program."""
         self._process.kill()
         self._process.communicate()
 

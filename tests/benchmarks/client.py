@@ -1,8 +1,7 @@
-"""The client library against what else there is, in one run: `scripts/bench client`.
+"""The client library against other libraries, in one run: `scripts/bench client`.
 
-The sides of a row take turns in each of many rounds, and a ratio is the median of those of all rounds:
-whatever else the machine does hits every side. Nothing here uses a network: a validator is handed a snapshot
-and a proof as the stream would.
+The sides of a row take turns in many rounds, and a ratio is the median over all rounds, so other load of the machine
+hits every side. Nothing here uses a network: a validator gets a snapshot and a proof as the stream would deliver them.
 """
 
 from __future__ import annotations
@@ -53,24 +52,22 @@ _CACHED_CALLS = 20_000
 _SLOW_CALLS = 300
 _FIRST_SIGHTS = 400
 _BUCKETS = 56
-"""Token ids are spread over as many buckets as there are in an hour."""
+"""Token ids are spread over the number of buckets in an hour."""
 _IDS_A_MESSAGE = 100_000
 _EPOCH = "benchmark0000000"
 
 Side = Callable[[], float]
-"""One round: seconds for each call."""
+"""Runs one round and returns the seconds for each call."""
 
 _clock = time.thread_time
-"""Processor time: nothing that is compared here waits for anything, and what else the machine does is not its
-fault.
-"""
+"""Processor time: no measured call waits, and other load of the machine must not count."""
 
 
 # --- validators without a network ---
 
 
 def snapshot(count: int, mint: Mint) -> list[bytes]:
-    """The messages of a stream that brings this many revoked token ids, and the key."""
+    """Return the messages of a stream with `count` revoked token ids and the key."""
     now = int(time.time())
     cursor = f"{_EPOCH}:{count}"
     first = pb.StreamRevocationsResponse(reset=True)
@@ -95,7 +92,7 @@ def snapshot(count: int, mint: Mint) -> list[bytes]:
 
 
 def inform(validator: TokenValidator | SyncTokenValidator, messages: Sequence[bytes]) -> float:
-    """Let it take these in and prove it fresh; seconds it took."""
+    """Give the messages to a validator and prove it fresh; return the seconds to take the messages in."""
     parts: Any = validator._parts
     follower_state = parts.follower_state
     assert follower_state is not None
@@ -110,7 +107,7 @@ def inform(validator: TokenValidator | SyncTokenValidator, messages: Sequence[by
 
 
 def config() -> ValidatorConfig:
-    """One that stays fresh for as long as a run lasts."""
+    """Return a configuration whose validator stays fresh for a whole run."""
     issuer = ServiceIssuer(
         issuer=ISSUER, target="127.0.0.1:1", freshness=Freshness(bound=3600, probe_timeout=1)
     )
@@ -121,7 +118,7 @@ def config() -> ValidatorConfig:
 
 
 def rounds(sides: dict[str, Side], effort: Effort) -> dict[str, list[float]]:
-    """Seconds for each call in each round, the sides taking turns at going first.
+    """Return the seconds for each call in each round. The sides take turns at going first.
 
     One round before is not counted.
     """
@@ -136,17 +133,17 @@ def rounds(sides: dict[str, Side], effort: Effort) -> dict[str, list[float]]:
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> float:
-    """The median of the ratios of the rounds."""
+    """Return the median of the ratios of the rounds."""
     return median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def micros(times: list[float]) -> str:
-    """For a cell."""
+    """Return the median as text for a cell."""
     return f"{median(times) * 1e6:.2f} us"
 
 
 def timed(call: Callable[[], object], calls: int) -> float:
-    """Seconds for each of many calls."""
+    """Return the seconds for each of many calls."""
     steps = range(calls)
     began = _clock()
     for _ in steps:
@@ -158,9 +155,9 @@ def timed(call: Callable[[], object], calls: int) -> float:
 
 
 class FastJwt:
-    """node's fast-jwt in a process of its own, which waits while others are measured.
+    """node's fast-jwt in its own process, which idles while other sides are measured.
 
-    `missing` says why it is not there.
+    `missing` says why it can't run.
     """
 
     _PROGRAM = """
@@ -179,7 +176,7 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
   else for (let i = 0; i < calls; i++) cold(job.tokens[next++ % job.tokens.length])
   const seconds = Number(process.hrtime.bigint() - began) / 1e9
   const { user, system } = process.cpuUsage(busy)
-  // Its helper threads are busy, too, so the time of day may be the shorter one.
+  // Its helper threads are busy as well, so the wall-clock time may be the shorter one.
   console.log(Math.min(seconds, (user + system) / 1e6) / calls)
 })
 """
@@ -232,7 +229,7 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
         self._directory.cleanup()
 
     def run(self, what: str, calls: int) -> float:
-        """`cached` or `cold`: seconds for each call."""
+        """Run `cached` or `cold` and return the seconds for each call."""
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -273,9 +270,7 @@ def _joserfc(mint: Mint) -> Callable[[str], object]:
 
 
 def cached(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: FastJwt) -> Iterator[Row]:
-    """A token seen before, with its expiry, audience and scope checked and a hundred thousand revocations
-    known.
-    """
+    """Measure a token seen before, with expiry, audience and scope checked and 100,000 revocations known."""
     messages = snapshot(_REVOCATIONS, mint)
     threads, tasks = SyncTokenValidator(config()), TokenValidator(config())
     for validator in (threads, tasks):
@@ -326,7 +321,7 @@ def cached(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: FastJwt)
 
 
 def first_sight(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: FastJwt) -> Iterator[Row]:
-    """A token never seen, RS256, with a hundred thousand revocations known."""
+    """Measure tokens never seen, RS256, with 100,000 revocations known."""
     key = mint.key.public_key()
     assert isinstance(key, RSAPublicKey)
     padding, digest = PKCS1v15(), SHA256()
@@ -393,7 +388,7 @@ def first_sight(effort: Effort, mint: Mint, tokens: Sequence[str], fast_jwt: Fas
 
 
 def growth(effort: Effort, mint: Mint, tokens: Sequence[str]) -> Iterator[Row]:
-    """The same validation with ever more revocations known."""
+    """Measure the same validation with growing numbers of known revocations."""
     validators = {size: SyncTokenValidator(config()) for size in _SIZES}
     loads: dict[int, list[float]] = {size: [] for size in _SIZES}
     for size, validator in validators.items():
@@ -441,7 +436,7 @@ def growth(effort: Effort, mint: Mint, tokens: Sequence[str]) -> Iterator[Row]:
 
 
 def memory(effort: Effort) -> Iterator[Row]:
-    """What a million revoked ids take in a process of their own, and what looking one up costs."""
+    """Measure the memory of a million revoked ids in their own process, and the time to look one up."""
     command = [sys.executable, "-m", "tests.benchmarks.client", "--weigh", str(effort.rounds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     said = json.loads(done.stdout)
@@ -467,7 +462,7 @@ def memory(effort: Effort) -> Iterator[Row]:
 
 
 def weigh(count: int) -> None:
-    """In a process of its own: what a million take."""
+    """Measure the memory of a million ids, in their own process."""
     from token_service.tokens.claims import TokenKind, seal_claims
     from token_service.tokens.revocation import Revocation, RevocationTarget
     from token_service.tokens.revocation_set import RevocationSet
@@ -479,7 +474,7 @@ def weigh(count: int) -> None:
     million = _SIZES[-1]
     mint = Mint("ES256")
     packed = snapshot(million, mint)
-    # Once for what is only there the first time.
+    # Load a small snapshot first, so that one-time allocations don't count.
     inform(SyncTokenValidator(config()), snapshot(1000, mint))
     before = resident()
     validator = SyncTokenValidator(config())
@@ -539,7 +534,7 @@ def weigh(count: int) -> None:
     def in_set() -> float:
         began = _clock()
         for bucket, each in ids:
-            each in texts[bucket]  # noqa: B015  # what is measured
+            each in texts[bucket]  # noqa: B015  # this is measured
         return (_clock() - began) / len(ids)
 
     def find() -> float:
@@ -554,7 +549,7 @@ def weigh(count: int) -> None:
 
 
 def main() -> int:
-    """Print the table; 1 if a goal is missed."""
+    """Print the table; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="scripts/bench client", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--weigh", type=int, default=0, help=argparse.SUPPRESS)
@@ -565,7 +560,7 @@ def main() -> int:
     effort = Effort(rounds=7 if arguments.quick else 25, seconds=0)
     mint = Mint("RS256")
     now = time.time()
-    # They expire when revoked ones do, so each has to be looked for among those.
+    # The tokens expire in the same hour as the revoked ids, so each is looked up among those.
     tokens = [mint.token(now, exp=int(now) + 1800, jti=f"never-{number}") for number in range(_FIRST_SIGHTS)]
     rows: list[Row] = []
     with ExitStack() as stack:

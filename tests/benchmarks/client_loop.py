@@ -1,9 +1,9 @@
-"""Validates tokens with the client library that its interpreter has, as often as it is told.
+"""Validates tokens with the client library of its interpreter on command.
 
     client_loop.py TARGET ISSUER
 
 Reads commands from standard input, `cached FILE` or `first FILE` (a token a line), and answers each with the microseconds of
-processor time that one validation took. Only names that every release has are used here.
+processor time for one validation. Uses only names that every release has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REPEATS = 50_000
 
 
 def main() -> None:
-    """Answer commands until there are no more."""
+    """Answer commands until the input ends."""
     target, issuer = sys.argv[1:]
     config = ValidatorConfig(issuers=[ServiceIssuer(issuer=issuer, target=target)], audience=_AUDIENCE)
     for line in sys.stdin:

@@ -1,6 +1,4 @@
-"""Two servers under the same load, one after the other and many times over, so that whatever else the machine
-does hits both.
-"""
+"""Two servers under the same load in many alternating rounds, so that other load of the machine hits both."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from tests.benchmarks.load import Load, Run
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure."""
+    """The number and the length of rounds."""
 
     rounds: int
     seconds: float
@@ -23,13 +21,13 @@ class Effort:
 
 @dataclass(frozen=True)
 class Side:
-    """A server with what loads it."""
+    """A server and its load generator."""
 
     load: Load
     pid: int
 
     def run(self, seconds: float) -> tuple[Run, float]:
-        """One round; the run and the seconds of processor time the server took for each call."""
+        """Run one round; return the run and the server's seconds of processor time for each call."""
         before = self._processor_time()
         run = self.load.run(seconds)
         return run, (self._processor_time() - before) / max(1, run.calls)
@@ -41,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Medians over all rounds; `rate` and `p50` are those of pairs of rounds, ours by the reference."""
+    """Medians over all rounds. `rate` and `p50` are medians of ratios of pairs of rounds, ours by the reference."""
 
     rates: tuple[float, float]
     p50s: tuple[float, float]
@@ -63,9 +61,7 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """Processor time of the servers: what is left of the comparison on a machine that has other things to
-        do.
-        """
+        """Processor time of the servers, which stays comparable on a busy machine."""
         ours, reference = self.processor_times
         return (
             f"server's processor time a call {ours * 1e6:.0f} us, reference {reference * 1e6:.0f} us "
@@ -74,7 +70,7 @@ class Outcome:
 
 
 def duel(ours: Side, reference: Side, *, rounds: int, seconds: float) -> Outcome:
-    """Let both serve for `seconds` in each of `rounds` rounds, taking turns at going first.
+    """Let both sides serve for `seconds` in each of `rounds` rounds, taking turns at going first.
 
     One round before is not counted.
     """

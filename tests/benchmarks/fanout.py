@@ -1,4 +1,4 @@
-"""How fast a revocation reaches many validators."""
+"""The time of a revocation to reach many validators."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ _LIMIT = 0.250
 
 
 def revoked_everywhere(effort: Effort) -> Iterator[Row]:
-    """From the call of RevokeToken until the last of a thousand validators says no, on this machine, they and
-    the server.
-    """
+    """Measure from the call of RevokeToken to the rejection by the last of 1,000 validators, all on this machine."""
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as ours:
         server = psutil.Process(ours.service.pid)
         before = server.memory_info().rss

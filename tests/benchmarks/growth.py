@@ -1,4 +1,4 @@
-"""What a full database costs: the same calls beside few rows and beside many."""
+"""The cost of a full database: the same calls with few rows and with many."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ MANY_SESSIONS = 1_000_000
 MANY_REVOCATIONS = 1_000_000
 
 _CALLERS: dict[str, object] = {"connections": 2, "concurrency": 2}
-"""Few enough that what is measured is how long a call takes and not how long it waits for others."""
+"""Few enough to measure the duration of a call and not its wait for other calls."""
 _SAMPLE = 10_000
-"""Sessions that are refreshed, at random places of the table."""
+"""Sessions to refresh, at random places of the table."""
 _START = 120
-"""Seconds a node may take to load a long log."""
+"""Seconds that a node may take to load a long log."""
 
 
 def refresh_growth(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
-    """RefreshToken beside ten thousand sessions and beside a million."""
+    """Measure RefreshToken with 10,000 sessions and with a million."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         many, few = (
@@ -86,9 +86,9 @@ def refresh_growth(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]
 
 
 class _Filled:
-    """A service whose database has `count` sessions.
+    """A service whose database has `count` sessions with known refresh tokens.
 
-    Their refresh tokens are known: each secret is the hash of its number.
+    The secret of each token is the hash of its number.
     """
 
     def __init__(self, postgres: PostgresDatabases, directory: Path, count: int) -> None:
@@ -119,7 +119,7 @@ class _Filled:
         self.service.close()
 
     def load(self) -> Load:
-        """Refresh sessions at random places."""
+        """Return a load that refreshes sessions at random places."""
         chosen = random.sample(range(1, self._count + 1), min(_SAMPLE, self._count))
         requests = [refresh_request(self._token(number)).SerializeToString() for number in chosen]
         target = Target(self.service, self._directory)
@@ -132,7 +132,7 @@ class _Filled:
         return token.format(self._mac_keys)
 
     async def _fill(self) -> None:
-        """Copies of the one session that is there, each with an id, a subject and a token of its own."""
+        """Copy the only session, with a different id, subject and token for each copy."""
         changed = {
             "id": "md5('session' || n)::uuid",
             "subject": "'user-' || n",
@@ -159,7 +159,7 @@ class _Filled:
 
 
 def validate_growth(effort: Effort) -> Iterator[Row]:
-    """ValidateToken with an empty revocation set and with a million token ids in it."""
+    """Measure ValidateToken with an empty revocation set and with a million token ids."""
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         few_dir, many_dir = directory / "few", directory / "many"
@@ -200,9 +200,7 @@ def validate_growth(effort: Effort) -> Iterator[Row]:
 
 
 def _fill_log(path: Path, count: int) -> None:
-    """Append token ids to the log of a service that is not running, as if they had been revoked with tokens
-    of the last hour.
-    """
+    """Append token ids to the log of a stopped service, as if they were revoked with tokens of the last hour."""
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("BEGIN")
         now = int(time.time())
@@ -219,7 +217,7 @@ def _fill_log(path: Path, count: int) -> None:
 
 
 def set_growth(effort: Effort) -> Iterator[Row]:
-    """A token verified and looked up, in this process, with an empty set and with a million token ids."""
+    """Measure verification and look-up in this process, with an empty set and with a million token ids."""
     now = time.time()
     mint = Mint("RS256")
     verifier = Verifier([(IssuerRules(ISSUER, frozenset({Algorithm.RS256})), KeySet.from_jwks([mint.jwk]))])
@@ -262,7 +260,7 @@ def set_growth(effort: Effort) -> Iterator[Row]:
 
 
 def _best(first: Callable[[], None], second: Callable[[], None], rounds: int) -> Sequence[float]:
-    """The shortest time of each, in seconds, of so many turns."""
+    """Return the shortest time of each in `rounds` turns, in seconds."""
     best = [float("inf"), float("inf")]
     for _ in range(rounds):
         for number, work in enumerate((first, second)):

@@ -1,9 +1,7 @@
-"""Just enough HTTP/2 (RFC 9113) to load a gRPC server with unary calls for a tenth of what a gRPC client
-costs.
+"""The part of HTTP/2 (RFC 9113) that loads a gRPC server with unary calls at a tenth of the cost of a gRPC client.
 
-A load generator that is slower than the servers it compares makes them all look alike, and one that takes
-their processor makes them all slow. This one spends about 15 us a call; a grpc.aio client spends as much as
-the server.
+A load generator slower than the servers makes all of them look alike, and one that takes their processor makes all of
+them slow. This one spends about 15 us a call; a grpc.aio client spends as much as the server.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _literal(index: int, name: bytes, value: bytes) -> bytes:
-    """A header field that goes into no table (RFC 7541, section 6.2.2); `index` names one of the static
-    table.
-    """
+    """Encode a header field that no table stores (RFC 7541, section 6.2.2). `index`: its name in the static table."""
     assert len(value) < 127
     if not index:
         return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
@@ -51,10 +47,10 @@ def _headers(method: str) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Keeps `concurrency` calls of one method under way while it is `running`.
+    """Keeps `concurrency` calls of one method active while it is `running`.
 
-    `take` gives the next request with whatever belongs to it, or None if there is none now; `give` gets that
-    back with the reply, which is None for a call that failed, and the seconds it took.
+    `take` returns the next request with a tag, or None if no request is ready. `give` receives the tag, the reply
+    (None for a failed call) and the seconds the call took.
     """
 
     def __init__(
@@ -79,7 +75,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no call is under way."""
+        """Whether no call is active."""
         return not self._calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,12 +89,12 @@ class Connection(asyncio.Protocol):
             self._die("the server closed the connection")
 
     def start(self) -> None:
-        """Begin."""
+        """Start to send calls."""
         self.running = True
         self._pump()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 

@@ -1,8 +1,7 @@
-"""The load generator: a process of its own that keeps a server busy with unary calls, in a closed loop.
+"""The load generator: its own process that keeps a server busy with unary calls, in a closed loop.
 
-As a program it reads a job (one line of JSON) and then commands (one line each) from standard input and
-answers each with a line of JSON. Connections stay open between two runs, so that what is measured is never
-their beginning.
+The program reads a job (one line of JSON) and then commands (one per line) from standard input, and answers each with
+a line of JSON. Connections stay open between two runs, so that no run measures their setup.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Job:
-    """What to call.
+    """The calls to make.
 
-    `replies`: what becomes of them. `drop`; `refresh`: the refresh token in each makes the next request, so
-    that every caller has a chain of its own; `keep`: written to `kept`, one after the other.
+    `replies` says what happens to them. `drop`: nothing. `refresh`: the refresh token in each makes the next request,
+    so that every caller has its own chain. `keep`: they are written to `kept` in order.
     """
 
     address: str
     method: str
     requests: str
-    """A file of requests, sent in turn."""
+    """Path of a file of requests, sent in turn."""
     connections: int = 4
     concurrency: int = 16
-    """Calls under way on each connection."""
+    """Concurrent calls on each connection."""
     replies: str = "drop"
     kept: str = ""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run. Latencies in seconds."""
+    """The result of a run. Latencies are seconds."""
 
     calls: int
     seconds: float
@@ -66,7 +65,7 @@ def write_messages(path: Path, messages: Iterable[bytes]) -> None:
 
 
 def read_messages(path: Path) -> list[bytes]:
-    """What `write_messages` wrote."""
+    """Return the messages that `write_messages` wrote."""
     data, at, messages = path.read_bytes(), 0, []
     while at < len(data):
         (length,) = _LENGTH.unpack_from(data, at)
@@ -77,7 +76,7 @@ def read_messages(path: Path) -> list[bytes]:
 
 
 class Load:
-    """The generator's process, seen from the outside."""
+    """The generator's process as its user controls it."""
 
     def __init__(self, job: Job) -> None:
         self._process = subprocess.Popen(
@@ -90,11 +89,11 @@ class Load:
         self._ask(json.dumps(asdict(job)))
 
     def run(self, seconds: float) -> Run:
-        """Keep the server busy for so long."""
+        """Keep the server busy for `seconds`."""
         return Run(**self._ask(f"run {seconds}"))
 
     def calls(self, count: int) -> Run:
-        """Make so many calls, each request once."""
+        """Make `count` calls, each request once."""
         return Run(**self._ask(f"calls {count}"))
 
     def close(self) -> None:

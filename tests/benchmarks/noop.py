@@ -1,8 +1,8 @@
-"""The reference: a grpc.aio server whose methods do nothing but return a message of the same size.
+"""The reference: a grpc.aio server whose methods only return a message of the same size.
 
-`Noop` is what the generated code makes of a servicer without a body, on uvloop as ours. `barest` is the
-fastest that can be written: bytes in, bytes out without protobuf, and one generic handler, for with generated
-registration the server waits on every method anew for each call.
+`Noop` runs the generated code with a servicer without a body, on uvloop as the service does. `barest` is the fastest
+possible server: bytes in, bytes out without protobuf, and one generic handler, because with generated registration the
+server awaits every method again for each call.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Self
 
 
 class Noop:
-    """Its process. `address` is where it listens."""
+    """The process of the reference server. `address` is where it listens."""
 
     def __init__(self, method: str, reply: bytes, *, barest: bool = False) -> None:
-        """`reply`: what every call of `method` is answered with, encoded."""
+        """`reply`: the encoded reply to every call of `method`."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.noop", method, reply.hex(), *(["barest"] * barest)],
             stdout=subprocess.PIPE,
@@ -28,7 +28,7 @@ class Noop:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id of the server."""
         return self._process.pid
 
     def __enter__(self) -> Self:

@@ -20,9 +20,9 @@ _TOKENS = 256
 
 
 def validate_during_rotation(effort: Effort) -> Iterator[Row]:
-    """Each rotation makes a node verify what it had in mind anew.
+    """Measure the slowest hundredth of calls during rotations.
 
-    The slowest hundredth of the calls must hardly notice.
+    Each rotation makes a node verify its cached tokens again, which must hardly slow those calls.
     """
     with ExitStack() as stack:
         nodes = [

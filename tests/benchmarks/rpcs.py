@@ -1,6 +1,4 @@
-"""ValidateToken, IssueToken and RefreshToken over loopback, each against a server that does nothing with
-messages of the same size.
-"""
+"""ValidateToken, IssueToken and RefreshToken over loopback, each against a no-op server with messages of the same size."""
 
 from __future__ import annotations
 
@@ -26,13 +24,13 @@ from token_service.v1 import token_pb2, token_service_pb2 as pb
 
 SERVICE = "/token_service.v1.TokenService/"
 CHAINS = 512
-"""Sessions whose tokens are refreshed: some more than calls under way, each used again and again."""
+"""Sessions whose tokens are refreshed in chains: somewhat more than concurrent calls."""
 DISTINCT = 24_000
-"""Tokens that are validated in turn: more than a server remembers, so that each is new to it every time."""
+"""Tokens that are validated in turn: more than a server caches, so each is new to it every time."""
 
 
 def claims() -> dict[str, object]:
-    """What an ordinary token says."""
+    """Return the claims of an ordinary token."""
     return {
         "subject": "user-7f3a9c21",
         "client_id": "web",
@@ -42,22 +40,22 @@ def claims() -> dict[str, object]:
 
 
 def access_request() -> pb.IssueTokenRequest:
-    """An access token alone."""
+    """Return a request for an access token alone."""
     return pb.IssueTokenRequest(**claims(), token_types=[token_pb2.TOKEN_TYPE_ACCESS])
 
 
 def session_request() -> pb.IssueTokenRequest:
-    """An access and a refresh token."""
+    """Return a request for an access and a refresh token."""
     return pb.IssueTokenRequest(**claims(), device_id="phone-1")
 
 
 def refresh_request(refresh_token: str) -> pb.RefreshTokenRequest:
-    """Exchange it."""
+    """Return a request that exchanges a refresh token."""
     return pb.RefreshTokenRequest(refresh_token=refresh_token, client_id="web", device_id="phone-1")
 
 
 def validate_request(token: str) -> pb.ValidateTokenRequest:
-    """As a gateway asks."""
+    """Return a request as a gateway sends it."""
     return pb.ValidateTokenRequest(
         token=token, audience="https://api.example", required_scopes=["orders:read"]
     )
@@ -65,31 +63,31 @@ def validate_request(token: str) -> pb.ValidateTokenRequest:
 
 @dataclass
 class Target:
-    """A running service with a directory for what it is asked."""
+    """A running service and a directory for its requests."""
 
     service: ServiceProcess
     directory: Path
 
     def call(self, method: str, request: bytes) -> bytes:
-        """One call."""
+        """Make one call and return the reply."""
         with grpc.insecure_channel(self.service.grpc_address) as channel:
             return channel.unary_unary(SERVICE + method)(request, timeout=30)
 
     def many(self, method: str, request: bytes, count: int) -> list[bytes]:
-        """The replies to the same request sent so often."""
+        """Send the same request `count` times and return the replies."""
         kept = self.directory / "kept"
         with self.load(method, [request], replies="keep", kept=str(kept)) as load:
             load.calls(count)
         return read_messages(kept)
 
     def load(self, method: str, requests: Sequence[bytes], **job: object) -> Load:
-        """A load generator for this service."""
+        """Return a load generator for this service."""
         return _load(self.service.grpc_address, self.directory / f"{method}.ours", method, requests, **job)
 
     def duel(
         self, method: str, requests: Sequence[bytes], reply: bytes, effort: Effort, **job: object
     ) -> Outcome:
-        """Against a server that does nothing. `reply`: one of ours."""
+        """Measure against a no-op server. `reply`: a reply of ours."""
         with (
             Noop(method, reply) as noop,
             self.load(method, requests, **job) as ours,
@@ -110,13 +108,13 @@ def _load(address: str, path: Path, method: str, requests: Sequence[bytes], **jo
 
 @contextmanager
 def target(env: dict[str, str], **options: Any) -> Iterator[Target]:
-    """A service with settings, and otherwise as it comes. `options`: see `ServiceProcess`."""
+    """Yield a service with these settings and defaults otherwise. `options`: see `ServiceProcess`."""
     with ServiceProcess(env=env, **options) as service, tempfile.TemporaryDirectory() as directory:
         yield Target(service, Path(directory))
 
 
 def validate_repeated(effort: Effort) -> Iterator[Row]:
-    """The same token again and again."""
+    """Measure validations of the same token."""
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256"}) as ours:
         issued = pb.IssueTokenResponse.FromString(
             ours.call("IssueToken", access_request().SerializeToString())
@@ -129,7 +127,7 @@ def validate_repeated(effort: Effort) -> Iterator[Row]:
 
 
 def validate_distinct(effort: Effort) -> Iterator[Row]:
-    """Tokens the server has not seen, or forgotten: each is verified."""
+    """Measure validations of tokens that the server has not cached, so that each is verified."""
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256"}) as ours:
         replies = ours.many("IssueToken", access_request().SerializeToString(), DISTINCT)
         requests = [
@@ -148,7 +146,7 @@ def validate_distinct(effort: Effort) -> Iterator[Row]:
 
 
 def issue_access(effort: Effort) -> Iterator[Row]:
-    """A signature and no database."""
+    """Measure a signature without a database."""
     with target({"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as ours:
         request = access_request().SerializeToString()
         reply = ours.call("IssueToken", request)
@@ -157,7 +155,7 @@ def issue_access(effort: Effort) -> Iterator[Row]:
 
 
 def issue_session(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
-    """A new session in the database, and an RSA signature."""
+    """Measure a new session in the database with an RSA signature."""
     env = {
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "RS256",
         "TOKEN_SERVICE_DATABASE_URL": postgres.create_database(),
@@ -170,7 +168,7 @@ def issue_session(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
 
 
 def refresh(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
-    """A rotation in the database."""
+    """Measure a rotation in the database."""
     env = {
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "TOKEN_SERVICE_DATABASE_URL": postgres.create_database(),
@@ -184,7 +182,7 @@ def refresh(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
 
 
 def reference(effort: Effort) -> Iterator[Row]:
-    """The reference beside the barest server there can be, for whoever compares with another one."""
+    """Measure the reference against the barest possible server, for comparison with other references."""
     request = access_request().SerializeToString()
     reply = pb.IssueTokenResponse(access_token="x" * 880).SerializeToString()
     with (
@@ -204,7 +202,7 @@ def reference(effort: Effort) -> Iterator[Row]:
 
 
 def _verification() -> float:
-    """Seconds that `public_key.verify` takes, at best."""
+    """Return the shortest time of `public_key.verify` in seconds."""
     key = rsa.generate_private_key(65537, 2048)
     arguments = (b"x" * 600, padding.PKCS1v15(), hashes.SHA256())
     signature, verify = key.sign(*arguments), key.public_key().verify

@@ -1,4 +1,4 @@
-"""How long it takes until something can be used."""
+"""The time until the server and the client library are ready."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ _READY = 1.5
 _IMPORT = 0.3
 _CLIENT = "token_service.client"
 _USED = "TokenValidator"
-"""What a program imports from it; the package itself loads nothing yet."""
+"""The name to import: importing the package itself loads nothing."""
 
 
 def start(effort: Effort) -> Iterator[Row]:
-    """From the start of the process to the first yes of /readyz, on SQLite: with nothing there yet, and
-    again.
-    """
+    """Measure from the start of the process to the first 200 of /readyz, on SQLite: without and with a database."""
     rounds = max(3, effort.rounds // 3)
     fresh, again = [], []
     for _ in range(rounds):
@@ -52,9 +50,9 @@ def _ready_after(service: ServiceProcess) -> float:
 
 
 def import_client(effort: Effort) -> Iterator[Row]:
-    """Importing the client library in a new process, gRPC and all."""
+    """Measure the import of the client library in a new process, gRPC included."""
     if find_spec(_CLIENT) is None:
-        yield Row(f"import {_CLIENT}", "not there")
+        yield Row(f"import {_CLIENT}", "not installed")
         return
     code = (
         f"import time; t = time.perf_counter(); from {_CLIENT} import {_USED}; print(time.perf_counter() - t)"

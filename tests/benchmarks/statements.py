@@ -1,4 +1,4 @@
-"""What one rotation asks of the database, counted by the database itself."""
+"""The statements of one rotation, counted by the database itself."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from token_service.v1 import token_service_pb2 as pb
 _ROTATIONS = 100
 _STATEMENT = re.compile(r"LOG:  (?:execute [^:]*|statement): (\w+)(?: INTO| FROM)? ?(\w*)")
 _BACKGROUND = frozenset({"log_head", "leases", "nodes"})
-"""Tables a node looks at on its own account, whether anybody calls or not."""
+"""Tables that a node reads or writes in the background, without calls."""
 
 
 def rotation(effort: Effort) -> Iterator[Row]:
-    """Count the statements and the rows of so many rotations, one after the other."""
+    """Count the statements and the new rows of a hundred rotations in sequence."""
     del effort
-    # A server of its own: its log tells of every statement.
+    # An own server, whose log has every statement.
     with PostgresServer() as postgres:
         url = postgres.create_database()
         _execute(postgres.admin_url, f"ALTER DATABASE \"{database_name(url)}\" SET log_statement = 'all'")
@@ -37,7 +37,7 @@ def rotation(effort: Effort) -> Iterator[Row]:
         with target(env) as ours:
             reply = ours.call("IssueToken", session_request().SerializeToString())
             token = pb.IssueTokenResponse.FromString(reply).refresh_token
-            token = _rotate(ours, token, 10)  # every connection it uses is open then
+            token = _rotate(ours, token, 10)  # opens every connection it uses
             rows = _count(url)
             _settle(postgres)
             seen = len(postgres.log_text())
@@ -67,7 +67,7 @@ def _rotate(ours: Target, token: str, times: int) -> str:
 
 
 def _settle(postgres: PostgresServer) -> None:
-    """Wait until the log has nothing of what went before to add."""
+    """Wait until the log has every statement of earlier calls."""
     size = -1
     while (now := len(re.findall("UPDATE|INSERT|BEGIN", postgres.log_text()))) != size:
         size = now
@@ -75,7 +75,7 @@ def _settle(postgres: PostgresServer) -> None:
 
 
 def _count(url: str) -> int:
-    """Rows in all tables that a call might write to."""
+    """Count the rows of all tables that a call may write to."""
     return sum(
         _execute(url, f"SELECT count(*) FROM {table}")
         for table in ("sessions", "revocations", "revocation_floors")

@@ -1,9 +1,8 @@
-"""Many validators in one process, each with a connection, a stream and a revocation set of its own, through
-generated stubs alone.
+"""Many validators in one process, each with its own connection, stream and revocation set, with generated stubs only.
 
-As a program it opens the streams and then takes commands, one a line: `watch <token>` (JSON: what its claims
-say) names the token to be revoked next, `since <time>` (of `time.monotonic`, when it was) asks how long each
-took to reject it. Answers are lines of JSON.
+The program opens the streams and then takes commands, one per line. `watch <token>` names the token that will be
+revoked next. `since <time>` (of `time.monotonic`, at the revocation) returns how long each validator took to reject
+it. Answers are lines of JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _TARGETS = {
 
 
 class _Subscriber:
-    """One validator. `rejects` when its own set says that the token is revoked."""
+    """One validator. It reports a rejection when its own set says that the token is revoked."""
 
     def __init__(self, address: str, number: int, watched: _Watched) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -62,7 +61,7 @@ class _Subscriber:
 
 
 class _Watched:
-    """The token everyone looks for, and when each rejected it."""
+    """The token that all validators look for, and the time of each rejection."""
 
     def __init__(self, count: int) -> None:
         self.claims: VerifiedClaims | None = None

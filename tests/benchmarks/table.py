@@ -1,4 +1,4 @@
-"""What is printed."""
+"""The printed table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _TITLES = ("what", "ours", "reference", "ratio", "goal", "met")
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a measurement, what it is compared with, and what it should be.
+    """One line: a measurement, its reference and its goal.
 
-    `ratio` is ours by the reference; `at_least` or `at_most` is its goal. None: only to be seen.
+    `ratio` is ours by the reference. `at_least` or `at_most` is its goal; without either, the row has no goal.
     """
 
     what: str
@@ -24,7 +24,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is reached; None: there is none."""
+        """Whether the goal is reached; None without a goal."""
         if self.ratio is None or (self.at_least is None and self.at_most is None):
             return None
         if self.at_least is not None:
@@ -32,7 +32,7 @@ class Row:
         return self.ratio <= (self.at_most or 0.0)
 
     def cells(self) -> tuple[str, ...]:
-        """Its columns as text."""
+        """Return the columns as text."""
         goal = ""
         if self.at_least is not None:
             goal = f">= {self.at_least:g}"
@@ -44,7 +44,7 @@ class Row:
 
 
 def render(rows: list[Row]) -> str:
-    """The table."""
+    """Return the table."""
     cells = [_TITLES, *(row.cells() for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_TITLES))]
     lines = [" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells]

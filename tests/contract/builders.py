@@ -1,4 +1,4 @@
-"""What the suites put into the stores."""
+"""Values that the contract suites put into the stores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def digest(text: str) -> bytes:
 
 
 def a_session(**changes: Any) -> Session:
-    """A session with a refresh token, made at NOW: idle after an hour, over after a day."""
+    """A session with a refresh token, created at NOW: idle after an hour, expired after a day."""
     values: dict[str, Any] = {
         "id": uuid4(),
         "subject": "alice",
@@ -37,7 +37,7 @@ def a_session(**changes: Any) -> Session:
 
 
 def a_rotation(session_id: UUID, generation: int = 0, /, **changes: Any) -> Rotation:
-    """From one generation to the next, as `a_session` was made."""
+    """The rotation of an `a_session` from one generation to the next."""
     values: dict[str, Any] = {
         "session_id": session_id,
         "client_id": "web",
@@ -53,7 +53,7 @@ def a_rotation(session_id: UUID, generation: int = 0, /, **changes: Any) -> Rota
 
 
 def a_retry(session_id: UUID, generation: int = 0, /, **changes: Any) -> Retry:
-    """With the token that `a_rotation` replaced, a second later."""
+    """A retry with the token that `a_rotation` replaced, a second after the rotation."""
     values: dict[str, Any] = {
         "session_id": session_id,
         "client_id": "web",

@@ -1,5 +1,6 @@
-"""Every suite here runs over every backend of its port: `stores` is one node's view of a fresh one, `pair`
-two nodes'.
+"""Fixtures that run every suite here over every backend of its port.
+
+`stores` is the view of one node on a fresh backend, `pair` the views of two nodes.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def sql_backend(request: pytest.FixtureRequest) -> Backend:
-    """For what memory can't show: what happens to a connection."""
+    """Only the SQL backends, for tests of connections, which memory does not have."""
     return Backend(request.param, request)
 
 

@@ -1,4 +1,4 @@
-"""What somebody else wrote into the tables of keys is refused with what to do, not with a crash."""
+"""Damaged rows in the key tables end in an error that says what to do, not in a crash."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def require_refusal(stores):
         """certificates = '["secret"]'""",
     ],
 )
-async def test_what_no_node_ever_writes(sql_backend, what):
+async def test_value_that_no_node_writes_is_refused(sql_backend, what):
     async with sql_backend.open() as stores:
         key = a_signing_key()
         await stores.keys.save(0, [key], [a_mac_key()])
@@ -48,7 +48,7 @@ async def test_what_no_node_ever_writes(sql_backend, what):
     "what",
     ["public_key = 'secret'", "private_key = 'secret'", "create_time = 'secret'", "retire_time = x'00'"],
 )
-async def test_types_that_sqlite_lets_in(sqlite_database, what):
+async def test_type_that_sqlite_does_not_enforce_is_refused(sqlite_database, what):
     async with SqlStores(sqlite_database) as stores:
         await stores.keys.save(0, [a_signing_key()], [a_mac_key()])
         await damage(stores, f"UPDATE signing_keys SET {what}")

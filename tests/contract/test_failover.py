@@ -1,4 +1,4 @@
-"""What the SQL stores make of a server that is a standby, that is read-only, or that was promoted."""
+"""The SQL stores with a server that is a standby, is read-only or was promoted."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def fail_over(primary, standby):
 
 
 class TestStandby:
-    async def test_is_not_asked_and_the_primary_is_once_it_can_be_reached(self, cluster):
+    async def test_fails_every_operation_until_the_primary_is_reachable(self, cluster):
         primary, standby, url = cluster
         async with Proxy(address(standby)) as proxy, SqlStores(through(proxy, url)) as stores:
             await asyncio.to_thread(standby.catch_up)
@@ -80,7 +80,7 @@ class TestStandby:
             for name, call in every_operation(stores, session).items():
                 assert await call() is not NotImplemented, name
 
-    async def test_is_left_when_a_connection_was_led_there_for_a_while(self, cluster):
+    async def test_loses_its_connections_once_the_primary_is_reachable_again(self, cluster):
         primary, standby, url = cluster
         async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
             session = await created(stores)
@@ -95,7 +95,7 @@ class TestStandby:
             assert await stores.log.head() == head
             assert (await stores.sessions.get(session.id)).id == session.id
 
-    async def test_is_named_when_the_schema_is_looked_for(self, cluster):
+    async def test_is_named_by_migrate_and_by_the_check_of_the_schema(self, cluster):
         _, standby, url = cluster
         await asyncio.to_thread(standby.catch_up)
         async with SqlStores(on(standby, url)) as stores:
@@ -103,7 +103,7 @@ class TestStandby:
                 with pytest.raises(StoreUnavailableError, match="is a standby or read-only"):
                     await look()
 
-    async def test_of_several_servers_the_primary_is_asked(self, cluster):
+    async def test_in_a_url_of_several_servers_is_passed_over_for_the_primary(self, cluster):
         primary, standby, url = cluster
         parts = urlsplit(url)
         both = f"{parts.netloc.rpartition('@')[0]}@{address(standby)},{address(primary)}"
@@ -141,7 +141,7 @@ class TestSynchronousStandby:
             await old.log.append([a_draft(TOKEN, "t")])
             before = await old.log.head()
             await asyncio.to_thread(standby.catch_up)
-            await asyncio.to_thread(standby.promote)  # and the primary goes on
+            await asyncio.to_thread(standby.promote)  # the old primary continues
             with pytest.raises(LogMovedError):
                 await new.log.head()
             await a_failover_log(new).head()
@@ -152,7 +152,7 @@ class TestSynchronousStandby:
 
 
 class TestReadOnly:
-    async def test_what_it_says_is_no_head_and_no_connection_to_it_is_kept(self, cluster):
+    async def test_server_gives_no_head_and_loses_its_connections(self, cluster):
         primary, standby, url = cluster
         async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
             session = await created(stores)
@@ -165,7 +165,7 @@ class TestReadOnly:
             await all_fail(operations)
 
             await asyncio.to_thread(standby.catch_up)
-            # The one that is read-only lives on, and so would connections to it.
+            # The read-only server lives on, and so would connections to it.
             await asyncio.to_thread(standby.promote)
             await asyncio.to_thread(standby.configure, default_transaction_read_only=None)
             proxy.lead_to(address(standby))
@@ -173,7 +173,7 @@ class TestReadOnly:
                 await stores.log.head()
             assert moved.value.head == before
 
-    async def test_that_writes_again_is_used_again(self, cluster_server):
+    async def test_server_is_used_once_it_accepts_writes_again(self, cluster_server):
         url = cluster_server.create_database()
         async with SqlStores(url) as stores:
             await stores.migrate()
@@ -185,8 +185,8 @@ class TestReadOnly:
             for call in every_operation(stores, session).values():
                 await call()
 
-    async def test_a_write_that_is_refused_costs_the_pool_its_connections(self, cluster):
-        """Nothing but writes through the engine, which no head is read before."""
+    async def test_refused_write_drops_the_connections_of_the_pool(self, cluster):
+        """Writes through the engine only, before which no head is read."""
         primary, standby, url = cluster
         async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
             assert await stores.leases.acquire("lease", "node", 60)
@@ -200,7 +200,7 @@ class TestReadOnly:
 
 
 class TestPromoted:
-    async def test_a_synchronous_standby_goes_on_with_all_of_the_log_under_another_name(self, cluster):
+    async def test_synchronous_standby_keeps_the_whole_log_under_a_new_epoch(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
         async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
@@ -231,7 +231,7 @@ class TestPromoted:
             assert {head.epoch for head in heads} == {(await one.log.head()).epoch}
             assert len(await one.log.read(0, 10)) == 2
 
-    async def test_an_append_goes_on_too(self, cluster):
+    async def test_append_renews_the_log_as_well(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
         async with SqlStores(url) as stores:
@@ -242,7 +242,7 @@ class TestPromoted:
             assert head.epoch != before.epoch
             assert entry.sequence == head.sequence > 2**40
 
-    async def test_one_that_lacks_entries_says_so_to_nodes_that_never_saw_them(self, cluster):
+    async def test_standby_that_lacks_entries_is_refused_by_nodes_that_never_saw_them(self, cluster):
         primary, standby, url = cluster
         async with SqlStores(url) as stores:
             await stores.log.append([a_draft(TOKEN, "known")])
@@ -256,7 +256,7 @@ class TestPromoted:
                 with pytest.raises(LogMovedError, match="token-service log renew") as moved:
                     await call()
                 assert not moved.value.nothing_lost
-            with pytest.raises(StoreUnavailableError):  # and its sessions may be as old
+            with pytest.raises(StoreUnavailableError):  # the sessions may lack writes as well
                 await created(stores)
             assert [entry.value for entry in await stores.log.read(0, 10)] == ["known"]
 
@@ -286,8 +286,8 @@ class TestPromoted:
             assert (alive.revision >= alive.floor) is nothing_lost
             await created(stores)
 
-    async def test_what_a_node_knew_and_the_standby_does_not_is_lost(self, cluster):
-        """Also where the standby was synchronous when it fell behind."""
+    async def test_standby_that_lacks_an_entry_the_node_knew_has_lost_it(self, cluster):
+        """Holds also when the standby was synchronous before it fell behind."""
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
         async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
@@ -301,7 +301,7 @@ class TestPromoted:
             moved = await eventually(lambda: why_moved(log.head))
             assert moved.head.sequence == 1
 
-    async def test_a_commit_that_no_standby_has_is_no_proof(self, cluster):
+    async def test_commit_without_a_standby_does_not_prove_that_nothing_was_lost(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
         async with SqlStores(url) as stores:
@@ -315,7 +315,7 @@ class TestPromoted:
                 await stores.log.head()
             assert not moved.value.nothing_lost
 
-    async def test_the_janitor_notes_a_standby_that_was_added(self, cluster):
+    async def test_compaction_records_a_standby_that_was_added(self, cluster):
         primary, standby, url = cluster
         async with SqlStores(url) as stores:
             await stores.log.append([a_draft(TOKEN, 1)])
@@ -327,7 +327,7 @@ class TestPromoted:
                 await stores.log.head()
             assert moved.value.nothing_lost
 
-    async def test_an_entry_of_an_older_node_is_no_proof(self, cluster):
+    async def test_entry_of_an_older_node_does_not_prove_that_nothing_was_lost(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
         async with SqlStores(url) as stores:
@@ -341,7 +341,7 @@ class TestPromoted:
             assert not moved.value.nothing_lost
 
 
-async def test_a_role_without_privileges_knows_its_server(cluster_server):
+async def test_a_role_without_privileges_can_identify_its_server(cluster_server):
     url = cluster_server.create_database()
     async with SqlStores(url) as stores:
         await stores.migrate()

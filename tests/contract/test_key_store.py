@@ -15,7 +15,7 @@ async def test_is_empty_at_first(stores):
     assert await stores.keys.load() == StoredKeys(0, [], [])
 
 
-async def test_gives_back_what_was_saved(pair):
+async def test_load_returns_the_saved_keys_in_order(pair):
     keys = [
         a_signing_key("b", create_time=NOW + 1, retire_time=NOW + 5.25, state=SigningKeyState.RETIRED),
         a_signing_key("a", create_time=NOW, activate_time=None, state=SigningKeyState.PREPARED),
@@ -50,7 +50,7 @@ async def test_refuses_another_revision_and_changes_nothing(stores):
     assert await stores.keys.load() == before
 
 
-async def test_of_concurrent_saves_one_wins(pair):
+async def test_one_of_several_concurrent_saves_wins(pair):
     for revision in range(5):
         answers = await asyncio.gather(
             *(pair[n % 2].keys.save(revision, [a_signing_key(f"{revision} {n}")], []) for n in range(8))
@@ -67,7 +67,7 @@ async def test_a_save_decided_before_a_revocation_fails(stores):
     assert (await stores.keys.load()).signing_keys[0].state is SigningKeyState.REVOKED
 
 
-async def test_keys_and_revision_are_of_one_snapshot(pair):
+async def test_load_reads_keys_and_revision_from_one_snapshot(pair):
     async def save():
         for revision in range(30):
             assert await pair[0].keys.save(revision, [a_signing_key(str(revision))], [a_mac_key(revision)])

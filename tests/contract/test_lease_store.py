@@ -7,13 +7,13 @@ import asyncio
 from tests.support.deadline import eventually
 
 
-async def test_one_holder_at_a_time(pair):
+async def test_a_lease_has_one_holder(pair):
     assert await pair[0].leases.acquire("janitor", "a", 60)
     assert not await pair[1].leases.acquire("janitor", "b", 60)
     assert await pair[0].leases.acquire("janitor", "a", 60)
 
 
-async def test_leases_of_different_names_are_apart(stores):
+async def test_leases_of_different_names_are_independent(stores):
     assert await stores.leases.acquire("janitor", "a", 60)
     assert await stores.leases.acquire("keys", "b", 60)
 
@@ -37,14 +37,14 @@ async def test_a_lease_runs_out(pair):
     assert not await pair[0].leases.acquire("janitor", "a", 60)
 
 
-async def test_a_renewed_lease_does_not(pair):
+async def test_a_renewed_lease_outlives_its_first_period(pair):
     assert await pair[0].leases.acquire("janitor", "a", 0.05)
     assert await pair[0].leases.acquire("janitor", "a", 60)
-    await asyncio.sleep(0.1)  # longer than the first one would have lasted
+    await asyncio.sleep(0.1)  # longer than the first period
     assert not await pair[1].leases.acquire("janitor", "b", 60)
 
 
-async def test_one_of_many_gets_it(pair):
+async def test_one_of_many_concurrent_nodes_acquires_a_lease(pair):
     for round_ in range(5):
         answers = await asyncio.gather(
             *(pair[n % 2].leases.acquire(f"lease {round_}", f"node {n}", 60) for n in range(16))
@@ -52,7 +52,7 @@ async def test_one_of_many_gets_it(pair):
         assert sum(answers) == 1
 
 
-async def test_the_earliest_time_noted_is_known_to_all(pair):
+async def test_every_node_reads_the_earliest_time(pair):
     one, other = pair[0].leases, pair[1].leases
     assert await one.earliest("time", 1000.000001) == 1000.000001
     assert await other.earliest("time", 2000.0) == 1000.000001
@@ -61,13 +61,13 @@ async def test_the_earliest_time_noted_is_known_to_all(pair):
     assert await one.earliest("another", 1000.0) == 1000.0
 
 
-async def test_a_time_is_noted_whatever_it_was_before(pair):
+async def test_note_replaces_an_earlier_or_later_time(pair):
     for time in (1000.0, 2000.0, 1500.0):
         await pair[0].leases.note("time", time)
         assert await pair[1].leases.earliest("time", 3000.0) == time
 
 
-async def test_of_many_earliest_times_one_is_left(pair):
+async def test_concurrent_earliest_times_leave_the_smallest(pair):
     times = [1000.0 + number * 7 % 16 for number in range(16)]
     await asyncio.gather(*(pair[n % 2].leases.earliest("time", time) for n, time in enumerate(times)))
     assert await pair[0].leases.earliest("time", 9000.0) == 1000.0

@@ -1,4 +1,4 @@
-"""A database without space for a write: the stores say so, and find out when there is some again."""
+"""A database without space for a write: the stores report it and notice when space is free again."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ async def test_postgresql_without_space(
             assert caught.value.retry_after
             assert stores.trouble == message
         assert (await stores.log.head()).sequence == (table == "revocations")
-        assert stores.trouble == message  # a read says nothing about it
-        await stores.nodes.request(5)  # nor a write that needs no space
+        assert stores.trouble == message  # a read does not change it
+        await stores.nodes.request(5)  # nor does a write that needs no space
         assert stores.trouble == message
         await connection.execute("DROP FUNCTION full_disk CASCADE")
         await eventually(lambda: stores.trouble is None)
@@ -77,7 +77,7 @@ async def test_postgresql_without_space(
     await connection.close()
 
 
-async def test_too_many_connections_are_no_want_of_space(postgres_database: str) -> None:
+async def test_too_many_connections_are_not_reported_as_lack_of_space(postgres_database: str) -> None:
     connection = await asyncpg.connect(driver_url(postgres_database))
     await connection.execute(FULL.format(state="53300"))
     async with SqlStores(postgres_database) as stores:

@@ -28,14 +28,14 @@ async def test_every_node_sees_every_report(pair):
         assert all(0 <= report.age < 60 for report in reports)
 
 
-async def test_a_report_replaces_the_one_before(stores):
+async def test_a_report_replaces_the_previous_one(stores):
     await stores.nodes.report(REPORT)
     later = replace(REPORT, connected=4, applied=[(9, 4)], foreign=[])
     await stores.nodes.report(later)
     assert ageless(await stores.nodes.reports(60)) == [later]
 
 
-async def test_old_ones_are_deleted(pair):
+async def test_old_reports_are_deleted(pair):
     await pair[0].nodes.report(REPORT)
     await pair[0].nodes.report(replace(REPORT, node_id="node-2"))
 
@@ -44,11 +44,11 @@ async def test_old_ones_are_deleted(pair):
         return [report.node_id for report in await pair[1].nodes.reports(0.3)] == ["node-2"]
 
     await eventually(gone)
-    # Deleted, not only left out.
+    # Deleted, not only filtered out.
     assert [report.node_id for report in await pair[0].nodes.reports(3600)] == ["node-2"]
 
 
-async def test_age_grows(stores):
+async def test_the_age_of_a_report_grows(stores):
     await stores.nodes.report(REPORT)
 
     async def older():
@@ -58,14 +58,14 @@ async def test_age_grows(stores):
     await eventually(older)
 
 
-async def test_forget(pair):
+async def test_forget_deletes_a_report_and_ignores_unknown_nodes(pair):
     await pair[0].nodes.report(REPORT)
     await pair[1].nodes.forget("node-1")
     await pair[1].nodes.forget("unknown")
     assert await pair[0].nodes.reports(60) == []
 
 
-async def test_many_at_once(pair):
+async def test_concurrent_reports_keep_one_row_per_node(pair):
     await asyncio.gather(
         *(pair[n % 2].nodes.report(replace(REPORT, node_id=f"node-{n % 5}", connected=n)) for n in range(20)),
         *(pair[n % 2].nodes.reports(60) for n in range(10)),

@@ -24,7 +24,7 @@ RELEASES = sorted((Path(__file__).resolve().parents[1] / "releases").glob("*/rec
 
 
 async def append_as_before(stores, sequence):
-    """As the second revision of the schema had it."""
+    """Append as a node at the second revision of the schema does."""
     time = round((NOW + sequence) * 1_000_000)
     async with stores._database.engine.begin() as connection:
         await connection.exec_driver_sql(
@@ -40,7 +40,7 @@ def a_tailer(stores, replica):
     return Tailer(stores.log, replica, index, keyring, SystemClock(), poll_interval=1, max_staleness=9)
 
 
-async def test_what_the_last_entry_is_is_not_known_where_an_older_node_has_written_it(sql_backend):
+async def test_time_of_the_newest_entry_is_unknown_after_an_older_node_wrote_it(sql_backend):
     async with sql_backend.open() as stores:
         await stores.log.append([a_draft(TOKEN, 1, revoke_time=NOW + 1)])
         await append_as_before(stores, 2)
@@ -54,7 +54,7 @@ async def test_what_the_last_entry_is_is_not_known_where_an_older_node_has_writt
         assert (await stores.log.head()).newest == NOW + 3
 
 
-async def test_a_node_follows_what_older_ones_write(sql_backend, caplog):
+async def test_a_node_follows_entries_of_older_nodes(sql_backend, caplog):
     async with sql_backend.open() as stores:
         replica = Replica()
         tailer = a_tailer(stores, replica)

@@ -1,5 +1,5 @@
-"""The janitor over every backend: what is alive by the database's clock survives a node whose own is years
-ahead.
+"""The janitor over every backend: rows that are alive by the database's clock survive a node whose own clock
+is years ahead.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def janitor(stores, skew):
 
 
 @pytest.mark.parametrize("skew", [YEARS, 0.0, -YEARS])
-async def test_nothing_that_is_alive_is_purged(stores, skew):
+async def test_live_rows_are_not_purged(stores, skew):
     now = time.time()
     times = dict.fromkeys(("create_time", "rotate_time", "last_use_time"), now)
     alive, _ = await stores.sessions.create(
@@ -66,7 +66,7 @@ async def test_nothing_that_is_alive_is_purged(stores, skew):
 
 
 @pytest.mark.parametrize("skew", [YEARS, 0.0])
-async def test_what_is_over_is_purged(stores, skew):
+async def test_expired_rows_are_purged(stores, skew):
     then = time.time() - 100_000
     times = dict.fromkeys(("create_time", "rotate_time", "last_use_time"), then)
     await stores.sessions.create(
@@ -79,7 +79,8 @@ async def test_what_is_over_is_purged(stores, skew):
     assert (await stores.log.head()).compacted == 1
 
 
-async def test_the_head_says_when_it_was_read_by_the_databases_clock(stores):
+async def test_the_head_has_its_read_time_by_the_clock_of_the_database(stores):
     before = time.time()
     head = await stores.log.head()
-    assert before - 5 <= head.read_time <= time.time() + 5  # this machine's clock is the database's here
+    # The clock of this machine is the clock of the database here.
+    assert before - 5 <= head.read_time <= time.time() + 5

@@ -1,4 +1,4 @@
-"""docs/redis-layout.md: its example is typed into a real Redis, and its keys are those of the code."""
+"""docs/redis-layout.md: its example runs on a real Redis, and its keys are the keys of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite goes on in a file that was deleted or replaced; nothing read or written there may count."""
+"""SQLite keeps using a file that was deleted or replaced; no read or write in such a file may count."""
 
 from __future__ import annotations
 
@@ -82,15 +82,17 @@ async def test_nothing_counts_after_a_file_was_changed(sqlite_database: str, cha
         assert (await stores.log.head()).sequence == 1
         assert len(await stores.log.read(0, 10)) == 1
         change(path)
-        for _ in range(2):  # the first time drops the connections
+        for _ in range(2):  # the first round drops the connections
             answers = await asyncio.gather(*operations(stores), return_exceptions=True)
             for answer in answers:
                 assert isinstance(answer, StoreUnavailableError), answer
             assert any("restart the node" in str(answer) for answer in answers)
-        assert (path.name in names(path.parent)) == (change is not delete), "an empty file took its place"
+        assert (path.name in names(path.parent)) == (change is not delete), (
+            "an empty file took the place of the database"
+        )
 
 
-async def test_a_new_process_uses_what_is_there_now(sqlite_database: str) -> None:
+async def test_a_new_process_uses_the_new_file(sqlite_database: str) -> None:
     path = Path(sqlite_database.removeprefix("sqlite:///"))
     async with SqlStores(sqlite_database) as old:
         await append(old, "before")
@@ -103,7 +105,7 @@ async def test_a_new_process_uses_what_is_there_now(sqlite_database: str) -> Non
                 await old.log.head()
 
 
-async def test_several_processes_on_one_file_come_and_go(sqlite_database: str) -> None:
+async def test_several_processes_open_and_close_one_file(sqlite_database: str) -> None:
     path = Path(sqlite_database.removeprefix("sqlite:///"))
     async with SqlStores(sqlite_database) as one:
         await append(one, "one")
@@ -113,12 +115,13 @@ async def test_several_processes_on_one_file_come_and_go(sqlite_database: str) -
         assert f"{path.name}-wal" in names(path.parent)
         assert (await one.log.head()).sequence == 4
         await append(one, "one again")
-    assert f"{path.name}-wal" not in names(path.parent)  # of the last one, and no trouble for the next
+    # The last process to close removes the log, and the next one starts without it.
+    assert f"{path.name}-wal" not in names(path.parent)
     async with SqlStores(sqlite_database) as three:
         assert (await three.log.head()).sequence == 5
 
 
-async def test_odd_names_of_files_are_opened_as_they_are(sqlite_database: str, tmp_path: Path) -> None:
+async def test_file_names_with_special_characters_are_opened(sqlite_database: str, tmp_path: Path) -> None:
     odd = tmp_path / "a%20b#c d.db"
     shutil.copy(sqlite_database.removeprefix("sqlite:///"), odd)
     async with SqlStores(f"sqlite:///{str(odd).replace('%', '%25').replace('#', '%23')}") as stores:

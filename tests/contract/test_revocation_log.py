@@ -29,7 +29,7 @@ async def created(stores, **changes):
 
 class TestExpiry:
     @pytest.mark.parametrize("target", [TOKEN, SESSION, SUBJECT, EVERYTHING])
-    async def test_of_a_draft_by_a_clock_that_is_behind_counts_from_the_database_clock(self, stores, target):
+    async def test_of_a_draft_by_a_slow_clock_counts_from_the_database_clock(self, stores, target):
         session = await created(stores)
         before = (await stores.log.head()).read_time
         value = {SESSION: session.id, EVERYTHING: ""}.get(target, "one")
@@ -41,13 +41,13 @@ class TestExpiry:
         assert entry.revoke_time == pytest.approx(before - 3600, abs=1e-5)
         assert await stores.log.read(0, 10) == [entry]
 
-    async def test_of_a_draft_by_a_clock_that_is_ahead_is_its_own(self, stores):
+    async def test_of_a_draft_by_a_fast_clock_is_the_one_of_the_draft(self, stores):
         ahead = round((await stores.log.head()).read_time) + 3600.0
         draft = a_draft(TOKEN, "one", revoke_time=ahead, expire_time=ahead + 100, remember=100.0)
         _, (entry,) = await stores.log.append([draft])
         assert entry.expire_time == ahead + 100
 
-    async def test_of_a_draft_with_an_expiry_of_its_own_asks_no_clock(self, stores):
+    async def test_of_a_draft_with_an_explicit_expiry_is_kept(self, stores):
         _, (entry,) = await stores.log.append([a_draft(TOKEN, "one", expire_time=1000.0)])
         assert entry.expire_time == 1000.0
 
@@ -70,13 +70,13 @@ class TestHead:
         assert Cursor.parse(str(Cursor(one.epoch, 0))).epoch == one.epoch
         assert len(one.epoch) == 16
 
-    async def test_is_as_it_was_after_the_call(self, pair):
+    async def test_includes_every_append_that_has_returned(self, pair):
         for n in range(1, 20):
             head, _ = await pair[n % 2].log.append([a_draft(TOKEN, n)])
             answers = await asyncio.gather(*(stores.log.head() for stores in pair * 8))
             assert all(answer == head for answer in answers)
 
-    async def test_says_what_the_last_entry_is(self, stores):
+    async def test_has_the_time_of_the_newest_entry(self, stores):
         assert (await stores.log.head()).newest is None
         head, _ = await stores.log.append([a_draft(TOKEN, 1), a_draft(TOKEN, 2, revoke_time=NOW + 21)])
         assert (head.follows, head.newest) == (None, NOW + 21)
@@ -121,7 +121,7 @@ class TestAppend:
         assert list(entries) == [expected]
         assert list(await stores.log.read(0, 10)) == [expected]
 
-    async def test_nothing(self, stores):
+    async def test_without_drafts_returns_the_head(self, stores):
         head, entries = await stores.log.append([])
         assert head == await stores.log.head()
         assert list(entries) == []
@@ -130,7 +130,7 @@ class TestAppend:
         _, entries = await stores.log.append([a_draft(TOKEN, "t"), a_draft(TOKEN, "t")])
         assert [entry.sequence for entry in entries] == [1, 2]
 
-    async def test_leaves_out_sessions_unknown_or_revoked_without_a_gap(self, stores):
+    async def test_omits_unknown_and_revoked_sessions_without_a_gap(self, stores):
         session, other = await created(stores), await created(stores)
         await stores.log.append([a_draft(SESSION, other.id)])
         head, entries = await stores.log.append(
@@ -153,13 +153,13 @@ class TestAppend:
         assert head.sequence == 4
         assert [entry.sequence for entry in await stores.log.read(0, 10)] == [1, 2, 3, 4]
 
-    async def test_the_very_same_draft_twice(self, stores):
+    async def test_the_same_session_draft_twice_is_one_entry(self, stores):
         session = await created(stores)
         draft = a_draft(SESSION, session.id)
         _, entries = await stores.log.append([draft, draft])
         assert len(entries) == 1
 
-    async def test_only_what_is_left_out_changes_nothing(self, stores):
+    async def test_only_omitted_drafts_change_nothing(self, stores):
         head, entries = await stores.log.append([a_draft(SESSION, uuid4()), a_draft(KEY, "unknown")])
         assert (head.sequence, list(entries)) == (0, [])
 
@@ -169,7 +169,7 @@ class TestAppend:
         await stores.log.append([a_draft(SESSION, session.id, reason=RevocationReason.COMPROMISED)])
         assert (await stores.sessions.get(session.id)).revoke_reason is RevocationReason.LOGOUT
 
-    async def test_raises_floors(self, stores):
+    async def test_raises_the_floors_of_subject_client_and_everything(self, stores):
         session = await created(stores)
         await stores.log.append(
             [
@@ -198,7 +198,7 @@ class TestAppend:
         head, entries = await stores.log.append([a_draft(KEY, "k1")])
         assert (head.key_revision, list(entries)) == (2, [])
 
-    async def test_one_of_two_nodes_revokes_a_session(self, pair):
+    async def test_concurrent_revocations_of_a_session_make_one_entry(self, pair):
         for _ in range(10):
             session = await created(pair[0])
             answers = await asyncio.gather(
@@ -206,7 +206,7 @@ class TestAppend:
             )
             assert sum(len(entries) for _, entries in answers) == 1
 
-    async def test_the_head_returned_covers_the_entries(self, pair):
+    async def test_the_returned_head_covers_the_returned_entries(self, pair):
         answers = await asyncio.gather(
             *(pair[n % 2].log.append([a_draft(TOKEN, n), a_draft(TOKEN, -n)]) for n in range(60))
         )
@@ -232,7 +232,7 @@ class TestRead:
         assert list(await stores.log.read(7, 100)) == []
         assert list(await stores.log.read(99, 100)) == []
 
-    async def test_never_a_gap_while_two_nodes_append(self, pair):
+    async def test_has_no_gap_while_two_nodes_append(self, pair):
         total = 2 * 30 * 4
 
         async def append(stores, name):
@@ -244,7 +244,7 @@ class TestRead:
         async def follow():
             seen = 0
             while seen < total:
-                # What the head says is there is there, and nothing comes in below what was read.
+                # Every entry up to the head can be read, and no entry appears below one already read.
                 head = await pair[1].log.head()
                 entries = await pair[0].log.read(seen, 1000)
                 assert [entry.sequence for entry in entries] == list(range(seen + 1, seen + 1 + len(entries)))
@@ -258,7 +258,7 @@ class TestRead:
 
 class TestSessionsBesideRevocations:
     @pytest.mark.parametrize(("target", "value"), [(SUBJECT, "alice"), (CLIENT, "web"), (EVERYTHING, "")])
-    async def test_a_session_created_meanwhile_is_wholly_alive_or_wholly_dead(self, pair, target, value):
+    async def test_a_session_created_concurrently_is_alive_or_dead_in_every_view(self, pair, target, value):
         for _ in range(10):
             before = await pair[0].log.head()
             *rows, (_, entries) = await asyncio.gather(
@@ -267,7 +267,7 @@ class TestSessionsBesideRevocations:
             )
             (entry,) = entries
             for row, _ in rows:
-                # The answer says which side it is on, and the row stays on it.
+                # The revision in the answer decides alive or dead, and the row keeps it.
                 assert row.revision in {before.sequence, entry.sequence}
                 seen = await pair[1].sessions.get(row.id)
                 assert seen.floor == entry.sequence
@@ -275,7 +275,7 @@ class TestSessionsBesideRevocations:
                 assert (seen.state(NOW + 5) is SessionState.REVOKED) == dead
                 assert (await pair[1].sessions.rotate(a_rotation(row.id)) is None) == dead
 
-    async def test_a_rotation_meanwhile_gets_a_head_below_the_floor_or_nothing(self, pair):
+    async def test_a_concurrent_rotation_gets_a_head_below_the_floor_or_nothing(self, pair):
         for _ in range(20):
             session = await created(pair[0])
             *rotated, (_, entries) = await asyncio.gather(
@@ -298,7 +298,7 @@ class TestSessionsBesideRevocations:
             assert row.state(NOW + 15) is SessionState.REVOKED
             assert await pair[0].sessions.rotate(a_rotation(session.id, row.generation)) is None
 
-    async def test_batches_that_revoke_and_rotate_the_same_sessions_end(self, pair):
+    async def test_batches_that_revoke_and_rotate_the_same_sessions_do_not_deadlock(self, pair):
         sessions = [await created(pair[0]) for _ in range(30)]
         async with asyncio.timeout(100):
             answers = await asyncio.gather(
@@ -309,7 +309,7 @@ class TestSessionsBesideRevocations:
 
 
 class TestCompact:
-    async def test_stops_at_the_first_entry_that_is_alive(self, stores):
+    async def test_stops_at_the_first_live_entry(self, stores):
         lifetimes = [10, 20, 30, 10, 40]
         await stores.log.append(
             [a_draft(TOKEN, n, expire_time=NOW + lifetime) for n, lifetime in enumerate(lifetimes)]
@@ -329,11 +329,11 @@ class TestCompact:
         assert await stores.log.compact(NOW + 10, 100) == 0
         assert await stores.log.compact(NOW + 10.000001, 100) == 1
 
-    async def test_in_batches(self, stores):
+    async def test_deletes_at_most_a_batch_per_call(self, stores):
         await stores.log.append([a_draft(TOKEN, n, expire_time=NOW) for n in range(7)])
         assert [await stores.log.compact(NOW + 1, 3) for _ in range(4)] == [3, 3, 1, 0]
 
-    async def test_the_sequence_goes_on(self, stores):
+    async def test_keeps_the_sequence_of_the_next_entry(self, stores):
         await stores.log.append([a_draft(TOKEN, 1, expire_time=NOW)])
         await stores.log.compact(NOW + 1, 100)
         _, entries = await stores.log.append([a_draft(TOKEN, 2)])
@@ -345,7 +345,7 @@ class TestCompact:
         assert await stores.log.compact(NOW + 1, 100) == 1
         assert await stores.sessions.rotate(a_rotation(session.id)) is None
 
-    async def test_beside_appends_and_readers(self, pair):
+    async def test_keeps_readers_consistent_during_appends(self, pair):
         async def append():
             for n in range(60):
                 await pair[0].log.append([a_draft(TOKEN, n, expire_time=NOW)])
@@ -362,7 +362,7 @@ class TestCompact:
                 head = await pair[0].log.head()
                 sequences = [entry.sequence for entry in entries]
                 if sequences:
-                    # A gap can only be in front, and the head says so.
+                    # Only the front can be missing, and the head says so.
                     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
                     assert sequences[0] == seen + 1 or head.compacted >= sequences[0] - 1
                     seen = sequences[-1]
@@ -382,7 +382,7 @@ class TestRenew:
         options = {"replaces": head.epoch, "epoch": "another-epoch", "sequence": self.START, **changes}
         return await stores.log.renew(a_draft(EVERYTHING, comment="restored"), **options)
 
-    async def test_the_log_goes_on_elsewhere_with_an_entry_for_everything(self, pair):
+    async def test_starts_at_a_new_sequence_with_an_entry_for_everything(self, pair):
         await pair[0].log.append([a_draft(TOKEN, 1), a_draft(SUBJECT, "alice")])
         before = await pair[0].log.head()
         head = await self.renew(pair[0])
@@ -398,7 +398,7 @@ class TestRenew:
         _, entries = await pair[1].log.append([a_draft(TOKEN, 2)])
         assert [entry.sequence for entry in entries] == [self.START + 1]
 
-    async def test_with_all_it_has_the_log_goes_on_behind_a_gap(self, pair):
+    async def test_with_keep_retains_every_entry_before_a_gap(self, pair):
         session = await created(pair[0])
         _, entries = await pair[0].log.append([a_draft(TOKEN, 1), a_draft(SUBJECT, "bob")])
         head = await pair[0].log.renew(
@@ -419,7 +419,7 @@ class TestRenew:
         assert entry.sequence == self.START + 1
         assert (await pair[0].sessions.get(session.id)).floor == self.START + 1
 
-    async def test_sessions_of_before_are_dead_and_those_of_after_alive(self, stores):
+    async def test_ends_sessions_created_before_it_and_not_after_it(self, stores):
         old = await created(stores)
         await self.renew(stores)
         new = await created(stores)
@@ -428,7 +428,7 @@ class TestRenew:
         assert new.revision == self.START
         assert await stores.sessions.rotate(a_rotation(new.id)) is not None
 
-    async def test_a_key_that_is_revoked_stays_revoked(self, stores):
+    async def test_revoked_keys_stay_revoked(self, stores):
         await stores.keys.save(0, [a_signing_key("k1"), a_signing_key("k2")], [])
         await stores.log.append([a_draft(TOKEN, 1), a_draft(KEY, "k1", comment="stolen"), a_draft(TOKEN, 2)])
         (was,) = [entry for entry in await stores.log.read(0, 10) if entry.target is KEY]
@@ -443,7 +443,7 @@ class TestRenew:
             2 * self.START + 1
         )
 
-    async def test_another_log_or_one_that_is_further_is_left_alone(self, stores):
+    async def test_another_epoch_or_a_later_sequence_changes_nothing(self, stores):
         await stores.log.append([a_draft(TOKEN, n) for n in range(5)])
         session = await created(stores)
         before, entries = await stores.log.head(), await stores.log.read(0, 10)
@@ -453,7 +453,7 @@ class TestRenew:
         assert await stores.log.read(0, 10) == entries
         assert (await stores.sessions.get(session.id)).floor == 0
 
-    async def test_of_several_at_once_one_does_it(self, pair):
+    async def test_one_of_several_concurrent_renewals_wins(self, pair):
         head = await pair[0].log.head()
         answers = await asyncio.gather(
             *(self.renew(pair[n % 2], replaces=head.epoch, epoch=f"epoch-no-{n}") for n in range(8))
@@ -461,7 +461,7 @@ class TestRenew:
         (renewed,) = [answer for answer in answers if answer is not None]
         assert await pair[1].log.head() == renewed
 
-    async def test_beside_appends_the_sequences_of_each_log_have_no_gap(self, pair):
+    async def test_concurrent_appends_leave_no_gap_in_either_log(self, pair):
         async def append():
             return [await pair[0].log.append([a_draft(TOKEN, n)]) for n in range(40)]
 
@@ -481,11 +481,11 @@ class TestRenew:
     async def has_begun(stores):
         return (await stores.log.head()).sequence > 3
 
-    async def test_what_is_left_of_the_log_before_is_purged_in_batches(self, backend):
+    async def test_entries_of_the_previous_log_are_purged_in_batches(self, backend):
         async with backend.open() as stores:
             await stores.log.append([a_draft(TOKEN, n, expire_time=NOW + 9000) for n in range(7)])
             head = await self.renew(stores)
-            if backend.name != "memory":  # which forgets them at once
+            if backend.name != "memory":  # which deletes them immediately
                 assert [await stores.log.compact(NOW, 3) for _ in range(4)] == [3, 3, 1, 0]
             assert await stores.log.compact(NOW, 3) == 0
             assert await stores.log.head() == head
@@ -494,7 +494,7 @@ class TestRenew:
 
 
 class TestPurgeFloors:
-    async def test_those_raised_before_and_above_no_session(self, stores):
+    async def test_purges_old_floors_without_sessions_below_them(self, stores):
         session = await created(stores, subject="carol", client_id="web")
         await stores.log.append(
             [
@@ -512,13 +512,13 @@ class TestPurgeFloors:
         assert await stores.sessions.purge(NOW + 1e9, 10) == 1
         assert await stores.log.purge_floors(NOW + 3, 100) == (2, None)
 
-    async def test_one_that_all_sessions_are_younger_than_is_needless(self, stores):
+    async def test_purges_a_floor_below_all_sessions(self, stores):
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW - 2 * 3600)])
         session = await created(stores)
         assert await stores.log.purge_floors(NOW, 100) == (1, None)
         assert (await stores.sessions.get(session.id)).floor == 0
 
-    async def test_a_session_that_seems_younger_by_its_clock_keeps_its_floor(self, stores):
+    async def test_keeps_the_floor_of_an_older_session_with_a_later_clock(self, stores):
         session = await created(stores)
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW - 2 * 3600)])
         assert await stores.log.purge_floors(NOW, 100) == (0, None)
@@ -529,12 +529,12 @@ class TestPurgeFloors:
         assert await stores.log.purge_floors(NOW, 100) == (0, None)
         assert (await created(stores)).floor == 1
 
-    async def test_one_raised_again_counts_from_then(self, stores):
+    async def test_counts_the_age_of_a_floor_from_its_last_raise(self, stores):
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 1)])
         await stores.log.append([a_draft(SUBJECT, "alice", revoke_time=NOW + 5)])
         assert await stores.log.purge_floors(NOW + 2, 100) == (0, None)
 
-    async def test_in_batches_past_those_that_stay(self, stores):
+    async def test_batches_continue_past_the_floors_that_stay(self, stores):
         names = [f"{number:02}" for number in range(10)]
         for name in names[:4]:
             await created(stores, subject=name)

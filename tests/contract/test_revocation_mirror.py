@@ -1,6 +1,4 @@
-"""Every `RevocationMirror` passes this; what only Redis has (its layout, being killed and paused) is at the
-end.
-"""
+"""`RevocationMirror` over every backend. Tests of Redis alone (layout, kills, pauses) are at the end."""
 
 from __future__ import annotations
 
@@ -25,11 +23,11 @@ from token_service.tokens.revocation import Revocation, RevocationReason, Revoca
 
 EPOCH = "epoch-one"
 PROBES = 1000
-"""Entries up to this one only serve to find out whether a listener listens."""
+"""Entries up to this sequence only find out whether a listener listens."""
 T = RevocationTarget
 NOW = int(time.time())
 EXP = NOW // 64 * 64 + 64_000
-"""Nothing expires before a slow run gets here: this is read when it begins."""
+"""Expiry of tokens, later than the end of a slow run. Read when the run begins."""
 
 
 def entry(
@@ -56,9 +54,9 @@ async def pages(found: Sequence[Revocation], size: int = 3) -> AsyncIterator[Seq
 @dataclass
 class Backend:
     node: Callable[[], RevocationMirror]
-    """Another node's view of the same mirror."""
+    """Return the view of another node on the same mirror."""
     lose: Callable[[], None]
-    """Empty it."""
+    """Empty the mirror."""
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -84,7 +82,7 @@ def mirror(backend: Backend) -> RevocationMirror:
 
 
 class Listener:
-    """Listens in a task of its own."""
+    """Listens in its own task."""
 
     def __init__(self, mirror: RevocationMirror) -> None:
         self.heard: list[Revocation] = []
@@ -113,8 +111,8 @@ async def is_complete(mirror: RevocationMirror, at: LogHead) -> bool:
 
 
 async def listening(mirror: RevocationMirror, publisher: RevocationMirror) -> Listener:
-    """A listener that is known to listen: it has heard one of as many entries as that took."""
-    assert not await is_complete(mirror, head(10**9))  # tells the mirror which log it is about
+    """Return a listener that has heard an entry; publish entries until then."""
+    assert not await is_complete(mirror, head(10**9))  # tells the mirror which log to read
     listener = Listener(mirror)
 
     async def has_heard() -> bool:
@@ -126,7 +124,7 @@ async def listening(mirror: RevocationMirror, publisher: RevocationMirror) -> Li
     return listener
 
 
-async def test_nothing_is_complete_before_it_was_built(mirror: RevocationMirror) -> None:
+async def test_a_mirror_is_incomplete_before_its_first_rebuild(mirror: RevocationMirror) -> None:
     assert not await is_complete(mirror, head(0))
     await mirror.publish(EPOCH, entries(1, 3))
     assert not await is_complete(mirror, head(3))
@@ -146,7 +144,7 @@ async def test_a_rebuild_makes_it_complete_and_publishing_keeps_it(backend: Back
     assert await is_complete(one, head(7))
 
 
-async def test_entries_may_arrive_in_any_order_and_again(mirror: RevocationMirror) -> None:
+async def test_entries_may_arrive_in_any_order_and_repeatedly(mirror: RevocationMirror) -> None:
     await mirror.rebuild(head(0), pages([]))
     await mirror.publish(EPOCH, [entry(3), entry(5)])
     await mirror.publish(EPOCH, [entry(2)])
@@ -158,7 +156,7 @@ async def test_entries_may_arrive_in_any_order_and_again(mirror: RevocationMirro
     assert await is_complete(mirror, head(5))
 
 
-async def test_an_entry_that_never_arrived_is_missed_until_a_rebuild(mirror: RevocationMirror) -> None:
+async def test_a_lost_entry_leaves_the_mirror_incomplete_until_a_rebuild(mirror: RevocationMirror) -> None:
     await mirror.rebuild(head(2), pages(entries(1, 2)))
     await mirror.publish(EPOCH, entries(4, 9))
     assert not await is_complete(mirror, head(9))
@@ -178,7 +176,7 @@ async def test_entries_published_during_a_rebuild_count(backend: Backend) -> Non
     assert await is_complete(one, head(6))
 
 
-async def test_two_nodes_may_rebuild_at_once(backend: Backend) -> None:
+async def test_two_nodes_may_rebuild_concurrently(backend: Backend) -> None:
     one, two = backend.node(), backend.node()
     await asyncio.gather(
         one.rebuild(head(500), pages(entries(1, 500), 50)), two.rebuild(head(510), pages(entries(1, 510), 30))
@@ -186,7 +184,7 @@ async def test_two_nodes_may_rebuild_at_once(backend: Backend) -> None:
     assert await is_complete(one, head(510))
 
 
-async def test_what_was_lost_is_not_complete(backend: Backend) -> None:
+async def test_an_emptied_mirror_is_incomplete(backend: Backend) -> None:
     one, two = backend.node(), backend.node()
     await one.rebuild(head(3), pages(entries(1, 3)))
     backend.lose()
@@ -219,7 +217,7 @@ async def test_a_loss_during_a_rebuild_is_noticed(backend: Backend) -> None:
     assert not await is_complete(mirror, head(0))
 
 
-async def test_another_log_is_another_mirror(mirror: RevocationMirror) -> None:
+async def test_another_epoch_has_its_own_mirror(mirror: RevocationMirror) -> None:
     await mirror.rebuild(head(3), pages(entries(1, 3)))
     assert not await is_complete(mirror, head(0, "epoch-two"))
     await mirror.rebuild(head(1, "epoch-two"), pages(entries(1, 1)))
@@ -227,7 +225,7 @@ async def test_another_log_is_another_mirror(mirror: RevocationMirror) -> None:
     assert not await is_complete(mirror, head(3))
 
 
-async def test_a_rebuild_fails_as_its_entries_do(mirror: RevocationMirror) -> None:
+async def test_a_rebuild_raises_the_error_of_its_entries(mirror: RevocationMirror) -> None:
     async def failing() -> AsyncIterator[Sequence[Revocation]]:
         yield entries(1, 2)
         raise StoreUnavailableError("SQL is away")
@@ -237,7 +235,7 @@ async def test_a_rebuild_fails_as_its_entries_do(mirror: RevocationMirror) -> No
     assert not await is_complete(mirror, head(0))
 
 
-async def test_listeners_hear_what_others_publish_exactly(backend: Backend) -> None:
+async def test_listeners_receive_published_entries_unchanged(backend: Backend) -> None:
     one, two, three = backend.node(), backend.node(), backend.node()
     first, second = await listening(two, one), await listening(three, one)
     published = [
@@ -288,7 +286,7 @@ class Token:
 
 
 async def ask(store: Redis, token: Token) -> bool | None:
-    """What a gateway does, as docs/redis-layout.md says. None: the copy can't be trusted."""
+    """Ask as a gateway does by docs/redis-layout.md. None: the copy can't be trusted."""
     p = f"token_service:{{{await store.get('token_service:epoch')}}}"
     async with store.pipeline(transaction=False) as pipeline:
         pipeline.sismember(f"{p}:jti:{token.exp // 64}", token.jti)
@@ -343,9 +341,7 @@ async def test_a_gateway_sees_every_kind_of_revocation(redis_url: str, store: Re
         assert await ask(store, Token(jti="x", rev=None, iat=NOW + 1)) is False
 
 
-async def test_a_gateway_that_asks_by_the_log_before_hears_that_it_was_renewed(
-    redis_url: str, store: Redis
-) -> None:
+async def test_a_gateway_with_the_previous_epoch_notices_the_renewal(redis_url: str, store: Redis) -> None:
     start = 1_800_000_000_000_000
     async with RedisMirror(redis_url) as mirror:
         await mirror.rebuild(head(41), pages([]))
@@ -360,8 +356,8 @@ async def test_a_gateway_that_asks_by_the_log_before_hears_that_it_was_renewed(
         assert await mirror.position("epoch-two") == start + 1
         assert await ask(store, Token(rev=start)) is True
         assert await ask(store, Token(rev=start + 1)) is False
-        # A node that has not heard of it goes on publishing to the log before, which brings it back for
-        # nobody.
+        # A node that does not know of the renewal still publishes to the previous log, which does not restore
+        # that log.
         await mirror.publish(EPOCH, [entry(42, T.SUBJECT, "bob")])
         assert await store.get(known) is None
 
@@ -374,7 +370,7 @@ async def test_an_older_entry_never_replaces_a_later_one(redis_url: str, store: 
         assert await store.get(f"token_service:{{{EPOCH}}}:sub:alice") == layout.state_of(late)
 
 
-async def test_every_key_expires_when_it_can_not_matter_any_more(redis_url: str, store: Redis) -> None:
+async def test_every_key_expires_once_it_is_irrelevant(redis_url: str, store: Redis) -> None:
     async with RedisMirror(redis_url) as mirror:
         await mirror.rebuild(
             head(3),
@@ -407,7 +403,7 @@ async def test_every_key_expires_when_it_can_not_matter_any_more(redis_url: str,
 async def test_the_stream_has_the_ids_of_the_log_and_stays_short(redis_url: str, store: Redis) -> None:
     async with RedisMirror(redis_url) as mirror:
         await mirror.publish(EPOCH, entries(2, 4))
-        await mirror.publish(EPOCH, [entry(1)])  # too late for the stream, not for the set
+        await mirror.publish(EPOCH, [entry(1)])  # too late for the stream, in time for the set
         log = f"token_service:{{{EPOCH}}}:log"
         assert [entry_id for entry_id, _ in await store.xrange(log)] == ["2-0", "3-0", "4-0"]
         assert await store.exists(f"token_service:{{{EPOCH}}}:sid:SESSION-1")
@@ -415,7 +411,7 @@ async def test_the_stream_has_the_ids_of_the_log_and_stays_short(redis_url: str,
         assert await store.xlen(log) <= 10_200
 
 
-async def test_an_entry_that_is_none_is_left_out(
+async def test_a_malformed_stream_entry_is_skipped(
     redis_url: str, store: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RedisMirror(redis_url) as one, RedisMirror(redis_url) as two:
@@ -441,7 +437,7 @@ async def test_an_entry_that_is_none_is_left_out(
 
 
 @pytest.mark.parametrize("text", ["junk", "-1", "1e3", "9" * 20, "9" * 5000])
-async def test_a_position_that_is_none_is_not_known(redis_url: str, store: Redis, text: str) -> None:
+async def test_a_malformed_position_is_unknown(redis_url: str, store: Redis, text: str) -> None:
     async with RedisMirror(redis_url) as mirror:
         await mirror.rebuild(head(0), pages([]))
         assert await mirror.position(EPOCH) == 0
@@ -449,7 +445,7 @@ async def test_a_position_that_is_none_is_not_known(redis_url: str, store: Redis
         assert await mirror.position(EPOCH) is None
 
 
-async def test_the_scripts_are_loaded_again_where_they_are_missing(redis_url: str, store: Redis) -> None:
+async def test_missing_scripts_are_loaded_again(redis_url: str, store: Redis) -> None:
     async with RedisMirror(redis_url) as mirror:
         await mirror.rebuild(head(1), pages(entries(1, 1)))
         await store.script_flush()
@@ -469,7 +465,7 @@ async def test_a_redis_without_memory_is_unavailable(redis_url: str, store: Redi
         assert not await is_complete(mirror, head(1))
 
 
-async def test_a_killed_redis_is_unavailable_and_comes_back_empty(private_redis: RedisServer) -> None:
+async def test_a_killed_redis_is_unavailable_and_restarts_empty(private_redis: RedisServer) -> None:
     async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
         await one.rebuild(head(2), pages(entries(1, 2)))
         listener = await listening(two, one)
@@ -491,7 +487,7 @@ async def test_a_killed_redis_is_unavailable_and_comes_back_empty(private_redis:
         await listener.stop()
 
 
-async def test_a_redis_restarted_between_two_calls_is_not_noticed_by_the_caller(
+async def test_a_restart_between_two_calls_causes_no_error(
     private_redis: RedisServer,
 ) -> None:
     async with RedisMirror(private_redis.url) as mirror:
@@ -500,7 +496,7 @@ async def test_a_redis_restarted_between_two_calls_is_not_noticed_by_the_caller(
         await mirror.publish(EPOCH, entries(2, 2))
 
 
-async def test_a_paused_redis_keeps_nobody_waiting(private_redis: RedisServer) -> None:
+async def test_a_paused_redis_fails_every_call_in_bounded_time(private_redis: RedisServer) -> None:
     async with RedisMirror(private_redis.url) as one, RedisMirror(private_redis.url) as two:
         await one.rebuild(head(0), pages([]))
         listener = await listening(two, one)
@@ -515,7 +511,7 @@ async def test_a_paused_redis_keeps_nobody_waiting(private_redis: RedisServer) -
         with pytest.raises(StoreUnavailableError):
             await listener.ended()
         private_redis.resume()
-        # What was sent while it was paused may be done now, or not: both are fine.
+        # Redis may or may not run the commands sent during the pause: both are fine.
         await eventually(lambda: _succeeds(one.rebuild(head(901), pages(entries(1, 901), 100))))
         assert await is_complete(two, head(901))
 
@@ -528,7 +524,7 @@ async def _succeeds(call: object) -> bool:
     return True
 
 
-async def test_nobody_is_there() -> None:
+async def test_an_unreachable_redis_is_unavailable_and_its_password_hidden() -> None:
     async with RedisMirror("redis://:hunter2@127.0.0.1:1/0") as mirror:
         with pytest.raises(StoreUnavailableError) as caught:
             await mirror.publish(EPOCH, entries(1, 1))

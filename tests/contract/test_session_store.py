@@ -40,7 +40,7 @@ class TestCreate:
         assert row == session
         assert await stores.sessions.get(session.id) == session
 
-    async def test_keeps_what_is_empty_empty(self, stores):
+    async def test_keeps_empty_fields_empty(self, stores):
         session = a_session(refresh_hash=None)
         row, _ = await stores.sessions.create(session, None)
         assert row == session
@@ -57,13 +57,13 @@ class TestCreate:
         row = await created(stores, revision=77)
         assert row.revision == row.head == head.sequence == 1
 
-    async def test_a_request_made_before_gives_the_same_row(self, stores):
+    async def test_a_repeated_request_gives_the_same_row(self, stores):
         first, _ = await stores.sessions.create(a_session(), digest("request"))
         again, was_created = await stores.sessions.create(a_session(subject="bob"), digest("request"))
         assert not was_created
         assert again == first
 
-    async def test_the_same_request_of_another_client_is_another_one(self, stores):
+    async def test_the_same_request_of_another_client_makes_another_row(self, stores):
         await stores.sessions.create(a_session(), digest("request"))
         _, was_created = await stores.sessions.create(a_session(client_id="app"), digest("request"))
         assert was_created
@@ -72,7 +72,7 @@ class TestCreate:
         rows = [await stores.sessions.create(a_session(), None) for _ in range(2)]
         assert all(was_created for _, was_created in rows)
 
-    async def test_one_of_many_concurrent_calls_of_a_request_inserts(self, pair):
+    async def test_concurrent_calls_of_one_request_insert_one_row(self, pair):
         for round_ in range(5):
             requests = [digest(f"{round_} {n}") for n in range(4)]
             answers = await asyncio.gather(
@@ -83,7 +83,7 @@ class TestCreate:
                 assert sum(was_created for _, was_created in mine) == 1, request
                 assert len({row.id for row, _ in mine}) == 1
 
-    async def test_many_at_once(self, pair):
+    async def test_concurrent_calls_return_their_own_rows(self, pair):
         sessions = [a_session(subject=f"user {n}") for n in range(200)]
         answers = await asyncio.gather(
             *(pair[n % 2].sessions.create(session, None) for n, session in enumerate(sessions))
@@ -92,7 +92,7 @@ class TestCreate:
 
 
 class TestRotate:
-    async def test_sets_what_a_rotation_sets(self, stores):
+    async def test_sets_generation_hashes_key_version_and_times(self, stores):
         session = await created(stores, key_version=1)
         row = await stores.sessions.rotate(a_rotation(session.id, key_version=2))
         assert row == replace(
@@ -107,7 +107,7 @@ class TestRotate:
         )
         assert await stores.sessions.get(session.id) == row
 
-    async def test_again_and_again(self, stores):
+    async def test_increments_the_generation_each_time(self, stores):
         session = await created(stores)
         for generation in range(5):
             row = await stores.sessions.rotate(a_rotation(session.id, generation))
@@ -159,12 +159,12 @@ class TestRotate:
         assert await stores.sessions.rotate(a_rotation(session.id)) is None
 
     @pytest.mark.parametrize("expiry", ["idle_expire_time", "absolute_expire_time"])
-    async def test_an_expiry_has_come_at_its_very_time(self, stores, expiry):
+    async def test_an_expiry_counts_at_its_exact_time(self, stores, expiry):
         session = await created(stores, **{expiry: NOW + 10})
         assert await stores.sessions.rotate(a_rotation(session.id, now=NOW + 10)) is None
         assert await stores.sessions.rotate(a_rotation(session.id, now=NOW + 9.999999)) is not None
 
-    async def test_not_once_revoked(self, stores):
+    async def test_refuses_a_revoked_session(self, stores):
         session = await created(stores)
         await stores.log.append([a_draft(RevocationTarget.SESSION, session.id)])
         assert await stores.sessions.rotate(a_rotation(session.id)) is None
@@ -177,7 +177,7 @@ class TestRotate:
             (RevocationTarget.EVERYTHING, ""),
         ],
     )
-    async def test_not_below_a_floor(self, stores, target, value):
+    async def test_refuses_a_session_below_a_floor(self, stores, target, value):
         session = await created(stores)
         other = await created(stores, subject="bob", client_id="app")
         await stores.log.append([a_draft(target, value)])
@@ -188,13 +188,13 @@ class TestRotate:
         hit = target is RevocationTarget.EVERYTHING
         assert (await stores.sessions.rotate(a_rotation(other.id, client_id="app")) is None) == hit
 
-    async def test_above_a_floor(self, stores):
+    async def test_accepts_a_session_at_its_floor(self, stores):
         await stores.log.append([a_draft(RevocationTarget.SUBJECT, "alice")])
         session = await created(stores)
         row = await stores.sessions.rotate(a_rotation(session.id))
         assert (row.floor, row.revision, row.head) == (1, 1, 1)
 
-    async def test_a_floor_of_another_kind_with_the_same_name_is_none_of_its_business(self, stores):
+    async def test_ignores_a_floor_of_another_kind_with_the_same_name(self, stores):
         session = await created(stores, subject="web", client_id="alice")
         await stores.log.append(
             [
@@ -232,22 +232,22 @@ class TestRotate:
             assert session.refresh_hash == successors[answers.index(session)]
             assert await pair[0].sessions.get(session.id) == session
 
-    async def test_the_answer_goes_to_the_call_that_rotated(self, stores):
-        """Calls with the same token but for the wrong client or device share a batch with the right one."""
+    async def test_only_the_call_that_rotated_gets_the_row(self, stores):
+        """Calls with the same token but the wrong client or device share a batch with the right call."""
         session = await created(stores, device_id="phone")
         right = a_rotation(session.id, device_id="phone")
         wrong = [replace(right, client_id="thief"), replace(right, device_id="tablet")] * 8
         answers = await asyncio.gather(*(stores.sessions.rotate(c) for c in [*wrong, right, *wrong]))
         assert [n for n, answer in enumerate(answers) if answer is not None] == [len(wrong)]
 
-    async def test_many_sessions_at_once(self, pair):
+    async def test_concurrent_calls_return_their_own_rows(self, pair):
         sessions = [await created(pair[0]) for _ in range(100)]
         answers = await asyncio.gather(
             *(pair[n % 2].sessions.rotate(a_rotation(session.id)) for n, session in enumerate(sessions))
         )
         assert [answer.id for answer in answers] == [session.id for session in sessions]
 
-    async def test_overlapping_batches_in_opposite_order_end(self, pair):
+    async def test_overlapping_batches_in_opposite_order_do_not_deadlock(self, pair):
         sessions = [await created(pair[0]) for _ in range(30)]
         for generation in range(5):
             answers = await asyncio.gather(
@@ -258,7 +258,7 @@ class TestRotate:
 
 
 class TestRetry:
-    async def test_counts(self, stores):
+    async def test_counts_retries(self, stores):
         session = await created(stores)
         rotated = await stores.sessions.rotate(a_rotation(session.id))
         assert await stores.sessions.retry(a_retry(session.id)) == replace(rotated, retries=1)
@@ -284,17 +284,17 @@ class TestRetry:
         assert await stores.sessions.retry(a_retry(session.id, **{"device_id": "phone", **changes})) is None
         assert await stores.sessions.get(session.id) == rotated
 
-    async def test_not_once_the_successor_was_used(self, stores):
+    async def test_refuses_once_the_successor_was_used(self, stores):
         session = await created(stores)
         await stores.sessions.rotate(a_rotation(session.id))
         await stores.sessions.rotate(a_rotation(session.id, 1))
         assert await stores.sessions.retry(a_retry(session.id)) is None
 
-    async def test_not_before_a_rotation(self, stores):
+    async def test_refuses_before_a_rotation(self, stores):
         session = await created(stores)
         assert await stores.sessions.retry(a_retry(session.id)) is None
 
-    async def test_not_once_revoked(self, stores):
+    async def test_refuses_a_revoked_session(self, stores):
         session = await created(stores)
         await stores.sessions.rotate(a_rotation(session.id))
         await stores.log.append([a_draft(RevocationTarget.CLIENT, "web")])
@@ -321,19 +321,19 @@ class TestUse:
         row = await stores.sessions.use(a_use(session.id, idle_expire_time=NOW + 1_000_000))
         assert row.idle_expire_time == session.absolute_expire_time
 
-    async def test_checks_the_hash_if_there_is_one(self, stores):
+    async def test_checks_the_hash_if_given(self, stores):
         session = await created(stores)
         assert await stores.sessions.use(a_use(session.id, refresh_hash=digest("x"))) is None
         assert await stores.sessions.use(a_use(session.id, refresh_hash=digest("0"))) is not None
 
-    async def test_only_a_live_row(self, stores):
+    async def test_refuses_idle_revoked_and_unknown_sessions(self, stores):
         idle = await created(stores, idle_expire_time=NOW + 10)
         revoked = await created(stores)
         await stores.log.append([a_draft(RevocationTarget.SESSION, revoked.id)])
         for session_id in (idle.id, revoked.id, uuid4()):
             assert await stores.sessions.use(a_use(session_id)) is None
 
-    async def test_beside_rotations(self, pair):
+    async def test_succeeds_during_rotations(self, pair):
         session = await created(pair[0])
         for generation in range(10):
             *used, rotated = await asyncio.gather(
@@ -353,7 +353,7 @@ class TestList:
         )
         assert listed == rows
 
-    async def test_pages_hold_every_row_once(self, stores):
+    async def test_pages_contain_every_row_once(self, stores):
         rows = [await created(stores, create_time=NOW + n // 3) for n in range(11)]
         pages, after = [], None
         while True:
@@ -371,17 +371,17 @@ class TestList:
         ("by", "value"),
         [(SessionFilter.SUBJECT, "bob"), (SessionFilter.CLIENT, "app"), (SessionFilter.DEVICE, "phone")],
     )
-    async def test_by_each_column(self, stores, by, value):
+    async def test_filters_by_each_column(self, stores, by, value):
         await created(stores)
         row = await created(stores, **{by.value: value})
         assert await stores.sessions.list(by, value, live_at=None, limit=10, after=None) == [row]
         assert await stores.sessions.list(by, "nobody", live_at=None, limit=10, after=None) == []
 
-    async def test_no_device_is_not_a_device(self, stores):
+    async def test_an_empty_device_matches_no_session(self, stores):
         await created(stores)
         assert await stores.sessions.list(SessionFilter.DEVICE, "", live_at=None, limit=10, after=None) == []
 
-    async def test_only_live_ones(self, stores):
+    async def test_live_at_omits_expired_and_revoked_sessions(self, stores):
         await created(stores, idle_expire_time=NOW + 10)
         await created(stores, absolute_expire_time=NOW + 10)
         revoked = await created(stores)
@@ -405,7 +405,7 @@ class TestList:
 
 
 class TestPurge:
-    async def test_what_ended_before_and_nothing_else(self, stores):
+    async def test_deletes_only_sessions_that_ended_before_the_time(self, stores):
         gone = [
             await created(stores, idle_expire_time=NOW + 99),
             await created(stores, absolute_expire_time=NOW + 99),
@@ -424,13 +424,13 @@ class TestPurge:
         assert all([await stores.sessions.get(row.id) for row in kept])
         assert await stores.sessions.purge(NOW + 100, 100) == 0
 
-    async def test_in_batches(self, stores):
+    async def test_deletes_at_most_a_batch_per_call(self, stores):
         for _ in range(7):
             await created(stores, idle_expire_time=NOW + 1)
         assert [await stores.sessions.purge(NOW + 100, 3) for _ in range(4)] == [3, 3, 1, 0]
 
-    async def test_a_session_in_use_is_put_off(self, stores):
-        """However many of them lie before the one that ended."""
+    async def test_a_session_in_use_is_deferred(self, stores):
+        """Any number of deferred sessions may come before the one that ended."""
         used = [await created(stores, idle_expire_time=NOW + 20 + n) for n in range(10)]
         for session in used:
             await stores.sessions.rotate(a_rotation(session.id, idle_expire_time=NOW + 200))
@@ -452,7 +452,7 @@ class TestPurge:
         _, was_created = await stores.sessions.create(a_session(), digest("request"))
         assert was_created
 
-    async def test_beside_rotations_of_live_sessions(self, pair):
+    async def test_spares_sessions_that_rotate_concurrently(self, pair):
         live = [await created(pair[0], idle_expire_time=NOW + 50) for _ in range(20)]
         ended = [await created(pair[0], idle_expire_time=NOW + 20) for _ in range(20)]
         *rotated, one, two = await asyncio.gather(
@@ -468,7 +468,7 @@ class TestPurge:
 
 
 class TestCancellation:
-    async def test_of_some_callers_leaves_the_others_alone(self, stores):
+    async def test_of_some_callers_does_not_affect_the_others(self, stores):
         sessions = [await created(stores) for _ in range(40)]
         tasks = [asyncio.create_task(stores.sessions.rotate(a_rotation(s.id))) for s in sessions]
         await asyncio.sleep(0)
@@ -479,7 +479,7 @@ class TestCancellation:
         for session in sessions[::2]:
             await self.goes_on(stores, session)
 
-    async def test_at_any_moment(self, stores):
+    async def test_at_any_moment_leaves_a_usable_session(self, stores):
         for turns in range(8):
             session = await created(stores)
             task = asyncio.create_task(stores.sessions.rotate(a_rotation(session.id)))
@@ -491,7 +491,7 @@ class TestCancellation:
 
     @staticmethod
     async def goes_on(stores, session):
-        """It was rotated or it was not, or is just being; any of it is a state to go on from."""
+        """Rotate once more, whether the canceled rotation happened, did not happen or still runs."""
         row = await stores.sessions.rotate(a_rotation(session.id))
         row = row or await stores.sessions.rotate(a_rotation(session.id, 1))
         assert row is not None

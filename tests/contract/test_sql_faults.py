@@ -1,4 +1,4 @@
-"""What the SQL stores make of a database that refuses, blocks, restarts or goes away."""
+"""The SQL stores with a database that refuses, blocks, restarts or is unreachable."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from token_service.tokens.revocation import RevocationTarget
 
 _FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 GOODBYE = b"E" + (len(_FIELDS) + 4).to_bytes(4) + _FIELDS
-"""What a server sends before it closes a connection."""
-UNSTORABLE = "\ud800"  # half a character has no UTF-8
+"""The message that a server sends before it closes a connection."""
+UNSTORABLE = "\ud800"  # a lone surrogate has no UTF-8 encoding
 
 
 @asynccontextmanager
@@ -74,9 +74,9 @@ async def all_fail(operations):
 
 
 class TestRefused:
-    """What can't be stored fails alone."""
+    """A value that can't be stored fails only its own call."""
 
-    async def test_create(self, sql_backend):
+    async def test_create_fails_only_for_the_bad_value(self, sql_backend):
         async with sql_backend.open() as stores:
             sessions = [a_session(subject=UNSTORABLE if n % 7 == 3 else f"user {n}") for n in range(40)]
             answers = await asyncio.gather(
@@ -88,7 +88,7 @@ class TestRefused:
                 else:
                     assert answer == (session, True)
 
-    async def test_an_id_that_exists(self, sql_backend):
+    async def test_create_fails_only_for_a_duplicate_id(self, sql_backend):
         async with sql_backend.open() as stores:
             session = await created(stores)
             other = a_session()
@@ -100,7 +100,7 @@ class TestRefused:
             assert isinstance(refused, StatementRefusedError)
             assert fine == (other, True)
 
-    async def test_rotate(self, sql_backend):
+    async def test_rotate_fails_only_for_the_bad_value(self, sql_backend):
         async with sql_backend.open() as stores:
             sessions = [await created(stores) for _ in range(10)]
             bad = a_rotation(sessions[0].id, client_id=UNSTORABLE)
@@ -112,7 +112,7 @@ class TestRefused:
             assert isinstance(refused, StatementRefusedError)
             assert [row.generation for row in fine] == [1] * 10
 
-    async def test_append(self, sql_backend):
+    async def test_append_fails_only_for_the_bad_value(self, sql_backend):
         async with sql_backend.open() as stores:
             answers = await asyncio.gather(
                 *(
@@ -127,7 +127,7 @@ class TestRefused:
             assert [answer for answer in answers if isinstance(answer, Exception)] == [answers[4]]
             assert [entry.sequence for entry in await stores.log.read(0, 100)] == list(range(1, 10))
 
-    async def test_says_nothing_of_the_values(self, sql_backend):
+    async def test_the_error_hides_the_values(self, sql_backend):
         async with sql_backend.open() as stores:
             with pytest.raises(StatementRefusedError) as caught:
                 await stores.sessions.create(a_session(subject="secret" + UNSTORABLE), None)
@@ -135,7 +135,7 @@ class TestRefused:
 
 
 class TestClosing:
-    async def test_finishes_what_is_queued(self, sql_backend):
+    async def test_finishes_queued_calls(self, sql_backend):
         async with sql_backend.open() as stores:
             sessions = [await created(stores) for _ in range(100)]
             tasks = [asyncio.create_task(stores.sessions.rotate(a_rotation(s.id))) for s in sessions]
@@ -155,7 +155,7 @@ class TestClosing:
             with pytest.raises(StoreUnavailableError):
                 await call
 
-    async def test_leaves_nothing_connected(self, postgres_database):
+    async def test_closes_every_connection(self, postgres_database):
         async with SqlStores(postgres_database) as stores:
             session = await created(stores)
             for call in every_operation(stores, session).values():
@@ -173,17 +173,17 @@ class TestClosing:
 
 
 class TestPostgresConnections:
-    async def test_one_killed_while_idle_is_replaced_unnoticed(self, postgres_database):
+    async def test_one_killed_while_idle_is_replaced_without_an_error(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
             session = await created(stores)
             await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
             assert await self.kill_all(admin)
-            # The server's goodbye is read by the loop; no call was under way, so none needs to know.
+            # The event loop reads the server's message; no call is in progress, so no call fails.
             await eventually(lambda: all_closed(stores))
             for call in every_operation(stores, session).values():
                 await call()
 
-    async def test_one_that_has_said_goodbye_and_not_hung_up_is_replaced_unnoticed(
+    async def test_one_that_was_told_to_end_but_is_open_is_replaced_without_an_error(
         self, postgres_database, monkeypatch
     ):
         made = []
@@ -204,7 +204,7 @@ class TestPostgresConnections:
                     connection._protocol.data_received(GOODBYE)
                 assert not any(connection.is_closed() for connection in still_open)
 
-    async def test_one_killed_at_work_fails_its_callers_and_is_replaced(self, postgres_database):
+    async def test_one_killed_during_calls_fails_them_and_is_replaced(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
             sessions = [await created(stores) for _ in range(10)]
             async with admin.transaction():
@@ -235,10 +235,10 @@ class TestPostgresConnections:
             head, _ = await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")])
             assert head.sequence == 1
 
-    async def test_one_that_the_pool_can_not_even_give_up_is_a_line_in_the_log(
+    async def test_one_that_the_pool_fails_to_terminate_is_one_log_line(
         self, postgres_database, monkeypatch, caplog
     ):
-        """As after a process was stopped for so long that the server gave the connection up."""
+        """This happens after a process was stopped so long that the server closed the connection."""
 
         def fail(dialect, connection):
             connection.driver_connection.terminate()
@@ -257,10 +257,12 @@ class TestPostgresConnections:
         assert record.exc_info is None
         assert record.getMessage().endswith(": InterfaceError")
 
-    async def test_a_deadlock_is_repeated(self, postgres_database):
+    async def test_a_deadlock_is_retried(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
             first, second = sorted([await created(stores), await created(stores)], key=lambda row: row.id)
-            await other.execute("SET deadlock_timeout = '60s'")  # the victim is who notices
+            await other.execute(
+                "SET deadlock_timeout = '60s'"
+            )  # the other side detects the deadlock and becomes the victim
             async with other.transaction():
                 await other.execute("UPDATE sessions SET retries = 9 WHERE id = $1", second.id)
                 rotating = [
@@ -270,7 +272,7 @@ class TestPostgresConnections:
                 await other.execute("UPDATE sessions SET retries = 9 WHERE id = $1", first.id)
             assert [row.generation for row in await asyncio.gather(*rotating)] == [1, 1]
 
-    async def test_a_lock_that_is_not_let_go_ends_the_wait(self, postgres_database, monkeypatch):
+    async def test_a_lock_that_is_not_released_fails_the_calls(self, postgres_database, monkeypatch):
         monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 2.0)
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as other:
             session = await created(stores)
@@ -292,7 +294,7 @@ class TestPostgresConnections:
 
 
 async def waiting(url):
-    """Whether one of the service's connections waits for a lock."""
+    """Return whether a connection of the service waits for a lock."""
     async with connection_to(url) as observer:
         return await observer.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -306,7 +308,7 @@ def all_closed(stores):
 
 
 class TestPostgresServer:
-    async def test_away_and_back(self, private_postgres):
+    async def test_outage_fails_every_call_until_the_server_is_back(self, private_postgres):
         url = private_postgres.create_database()
         async with SqlStores(url) as stores:
             await stores.migrate()
@@ -322,7 +324,7 @@ class TestPostgresServer:
             for call in operations.values():
                 await call()
 
-    async def test_a_queue_does_not_time_out_batch_by_batch(self, private_postgres, monkeypatch):
+    async def test_a_long_queue_fails_within_one_deadline(self, private_postgres, monkeypatch):
         monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 2.0)
         monkeypatch.setattr(postgresql, "CONNECT_TIMEOUT", 2.0)
         monkeypatch.setattr(database, "DEADLINE", 5.0)
@@ -344,7 +346,7 @@ class TestPostgresServer:
                 private_postgres.resume()
             await eventually(lambda: works(stores, session))
 
-    async def test_what_was_acknowledged_survives_a_crash(self, private_postgres):
+    async def test_acknowledged_writes_survive_a_crash(self, private_postgres):
         url = private_postgres.create_database()
         async with SqlStores(url) as stores:
             await stores.migrate()
@@ -395,7 +397,7 @@ class TestPostgresSettings:
         assert await ask("SHOW statement_timeout") == "5s"
         assert await ask("SHOW application_name") == "token-service"
 
-    async def test_a_stronger_commit_stays(self, postgres_database):
+    async def test_a_stronger_synchronous_commit_is_kept(self, postgres_database):
         async with connection_to(postgres_database) as admin:
             name = await admin.fetchval("SELECT current_database()")
             await admin.execute(f"ALTER DATABASE \"{name}\" SET synchronous_commit = 'remote_apply'")
@@ -418,7 +420,7 @@ class TestPostgresSettings:
 
 
 class TestRotationsOnPostgres:
-    async def test_one_update_and_no_new_row_each_and_heap_only(self, postgres_database):
+    async def test_each_is_one_heap_only_update_without_a_new_row(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
             sessions = [await created(stores) for _ in range(100)]
             for generation in range(10):
@@ -436,13 +438,13 @@ class TestRotationsOnPostgres:
                     "SELECT n_tup_ins, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
                 )
                 assert (inserted, updated) == (100, 1000)
-                # The first versions on a page that is just full go elsewhere, once.
+                # The first row versions on a page that has just filled up move to another page once.
                 assert hot >= 800
                 return True
 
             await eventually(counted)
 
-    async def test_every_hot_statement_goes_by_an_index(self, postgres_database):
+    async def test_every_hot_statement_uses_an_index(self, postgres_database):
         async with SqlStores(postgres_database) as stores:
             connection = await postgresql.connect(
                 database.DatabaseUrl.parse(postgres_database), postgresql._LANE_SETTINGS
@@ -459,14 +461,14 @@ class TestRotationsOnPostgres:
 
 
 class TestSqliteLocks:
-    async def test_waits_for_a_writer_in_another_process(self, sqlite_database):
+    async def test_writers_wait_for_a_writer_in_another_process(self, sqlite_database):
         async with SqlStores(sqlite_database) as stores:
             session = await created(stores)
             with sqlite3.connect(sqlite_database.removeprefix("sqlite:///"), isolation_level=None) as other:
                 other.execute("BEGIN IMMEDIATE")
                 operations = every_operation(stores, session)
                 writing = [asyncio.create_task(operations[name]()) for name in ("rotate", "append", "save")]
-                # Readers do not wait.
+                # Readers don't wait.
                 assert await stores.sessions.get(session.id) == session
                 assert (await stores.log.head()).sequence == 0
                 assert not any(task.done() for task in writing)
@@ -475,7 +477,7 @@ class TestSqliteLocks:
             row, (head, _), saved = await asyncio.gather(*writing)
             assert (row.generation, head.sequence, saved) == (1, 1, True)
 
-    async def test_but_not_for_ever(self, sqlite_database, monkeypatch):
+    async def test_writers_fail_after_the_busy_timeout(self, sqlite_database, monkeypatch):
         monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.3)
         monkeypatch.setattr(database, "ATTEMPTS", 1)
         async with SqlStores(sqlite_database) as stores:
@@ -489,7 +491,7 @@ class TestSqliteLocks:
             assert await stores.sessions.rotate(a_rotation(session.id)) is not None
             assert (await stores.log.append([a_draft(RevocationTarget.TOKEN_ID, "t")]))[0].sequence == 1
 
-    async def test_two_nodes_under_load_both_get_on(self, sqlite_database):
+    async def test_two_nodes_under_load_both_make_progress(self, sqlite_database):
         async with SqlStores(sqlite_database) as one, SqlStores(sqlite_database) as other:
 
             async def work(stores, name):
@@ -506,7 +508,9 @@ class TestSqliteLocks:
                 )
             assert (await one.log.head()).sequence == 8 * 12
 
-    async def test_a_full_disk_is_named_and_over_once_there_is_room(self, sqlite_database, monkeypatch):
+    async def test_a_full_disk_is_named_and_writes_resume_once_space_is_free(
+        self, sqlite_database, monkeypatch
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "PRAGMA max_page_count=1"))
             async with SqlStores(sqlite_database) as stores:
@@ -543,7 +547,7 @@ class TestSqliteLocks:
 
 
 class TestAtTheStart:
-    async def test_an_empty_database(self, sql_backend, postgres_server, tmp_path):
+    async def test_an_empty_database_needs_a_migration(self, sql_backend, postgres_server, tmp_path):
         url = (
             f"sqlite:///{tmp_path}/new.db"
             if sql_backend.name == "sqlite"
@@ -559,7 +563,7 @@ class TestAtTheStart:
             assert (await stores.log.head()).sequence == 0
 
     @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-    async def test_another_encoding_than_utf8(self, postgres_server, encoding):
+    async def test_another_encoding_than_utf8_is_refused(self, postgres_server, encoding):
         url = postgres_server.create_database()
         name = f"{database_name(url)}_{encoding.lower()}"
         async with connection_to(url) as admin:
@@ -578,7 +582,7 @@ class TestAtTheStart:
             postgres_server.drop_database(other)
             postgres_server.drop_database(url)
 
-    async def test_a_wrong_password_is_not_shown(self, postgres_database):
+    async def test_a_wrong_password_is_refused_and_hidden(self, postgres_database):
         wrong = postgres_database.replace("token_service:", "token_service:SECRETPART")
         async with SqlStores(wrong) as stores:
             with pytest.raises(
@@ -592,22 +596,22 @@ class TestAtTheStart:
                 assert "SECRETPART" not in "".join(traceback.format_exception(caught_here.value))
         assert "SECRETPART" not in repr(stores._database.url) + str(stores._database.engine.url)
 
-    async def test_no_such_database(self, postgres_database):
+    async def test_a_missing_database_is_refused(self, postgres_database):
         async with SqlStores(postgres_database + "_missing") as stores:
             with pytest.raises(ConfigurationError, match="check user, password and database"):
                 await stores.migrate()
 
-    async def test_nobody_listens(self):
+    async def test_an_unreachable_server_is_unavailable(self):
         async with SqlStores("postgresql://u:SECRETPART@127.0.0.1:1/db") as stores:
             with pytest.raises(StoreUnavailableError, match=r"u:\*\*\*@127.0.0.1:1/db is unavailable"):
                 await stores.require_current()
 
-    async def test_a_directory_that_does_not_exist(self, tmp_path):
+    async def test_a_missing_directory_is_refused(self, tmp_path):
         async with SqlStores(f"sqlite:///{tmp_path}/missing/x.db") as stores:
             with pytest.raises(ConfigurationError, match="No such file or directory"):
                 await stores.migrate()
 
-    async def test_a_file_that_is_no_database(self, tmp_path):
+    async def test_a_file_that_is_no_database_is_refused(self, tmp_path):
         (tmp_path / "x.db").write_text("not a database" * 100)
         async with SqlStores(f"sqlite:///{tmp_path}/x.db") as stores:
             with pytest.raises(TokenServiceError):

@@ -1,5 +1,5 @@
-"""Two nodes on a real database and two hundred calls of RevokeToken that wait: a few statements for all of
-them, the right numbers for each.
+"""Two hundred waiting calls of RevokeToken on two nodes with a real database: few statements in total, and the
+right numbers for each call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CALLS = 200
 
 
 class Statements:
-    """Counts what goes through the engine, by its first word and table, and by whether it waits for a lock."""
+    """Counts the statements of the engine by first word and table, and checks that updates are writes."""
 
     def __init__(self, stores) -> None:
         self.counts = Counter()
@@ -56,9 +56,7 @@ class Fleet:
 
     @staticmethod
     def connect(node, name, confirm_at):
-        """A validator that confirms a moment after it was asked to, or after its node has what it is asked
-        for.
-        """
+        """Connect a subscriber that confirms shortly after a request, once its node has the entries."""
 
         def ask():
             asyncio.get_running_loop().call_later(0.02, confirm)
@@ -72,7 +70,7 @@ class Fleet:
         node.subscribers.on_request(ask)
 
 
-async def test_two_hundred_who_wait(sql_backend) -> None:
+async def test_two_hundred_waiting_calls_need_few_statements(sql_backend) -> None:
     async with sql_backend.open() as first, sql_backend.open() as second:
         fleet = Fleet((first, second))
         await fleet.start()
@@ -105,9 +103,8 @@ async def test_two_hundred_who_wait(sql_backend) -> None:
             elapsed = loop.time() - began
             assert {(outcome.connected, outcome.applied) for outcome in outcomes} == {(expected, expected)}
             assert max(outcome.cursor.sequence for outcome in outcomes) == CALLS
-            # By the time that it took, whatever the number of calls: twenty looks a second at most for those
-            # who
-            # wait and twenty for the exchange of reports.
+            # Statements grow with the elapsed time, not with the number of calls: at most twenty reads a second
+            # for the waits and twenty for the exchange of reports.
             for statements in counted:
                 reads = statements.counts["SELECT", "nodes"]
                 assert 0 < reads <= 2 * (2 + elapsed / 0.05)
@@ -116,7 +113,7 @@ async def test_two_hundred_who_wait(sql_backend) -> None:
             await fleet.stop()
 
 
-async def test_the_head_says_what_is_waited_for(backend) -> None:
+async def test_the_head_has_the_highest_awaited_sequence(backend) -> None:
     async with backend.open() as one, backend.open() as two:
         assert (await two.log.head()).awaited == 0
         head, _ = await one.log.append([a_draft(RevocationTarget.TOKEN_ID, n) for n in range(3)])

@@ -19,7 +19,7 @@ REFUSAL = "set it to session mode (PgBouncer: pool_mode = session)"
 
 
 def settings(url: str) -> dict[str, str]:
-    """Of one node."""
+    """Return the settings of one node."""
     return {
         "TOKEN_SERVICE_DATABASE_URL": url,
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
@@ -63,7 +63,7 @@ async def test_in_another_mode_a_node_does_not_start(postgres_url: str, mode: st
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-async def test_in_another_mode_every_start_is_refused_also_beside_other_clients(
+async def test_in_another_mode_every_start_is_refused_beside_other_clients(
     postgres_url: str, mode: str
 ) -> None:
     async with SqlStores(postgres_url) as stores:
@@ -83,7 +83,7 @@ async def test_in_another_mode_every_start_is_refused_also_beside_other_clients(
 
 
 async def keep_busy(url: str, stop: asyncio.Event) -> None:
-    """Another program that uses the pooler as it is meant to be used in that mode."""
+    """Use the pooler as another program in that mode would."""
     connection = await asyncpg.connect(driver_url(url), statement_cache_size=0)
     try:
         while not stop.is_set():

@@ -1,4 +1,4 @@
-"""`scripts/faults`: the trials that take too long for every run of the tests."""
+"""`scripts/faults`: trials that take too long for every test run."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tests.faults.campaign import command as campaign
 
 
 def main() -> int:
-    """Run one of them; 1 if something was found."""
+    """Run the chosen trial; return 1 if it found something."""
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    fuzz = commands.add_parser("fuzz", help="hostile tokens: nothing is accepted that PyJWT refuses")
-    fuzz.add_argument("--millions", type=float, default=2.0, help="tokens to try (default 2)")
+    fuzz = commands.add_parser("fuzz", help="hostile tokens: the validator accepts none that PyJWT refuses")
+    fuzz.add_argument("--millions", type=float, default=2.0, help="millions of tokens to try (default 2)")
     fuzz.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
     fuzz.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
     fuzz.set_defaults(run=_fuzz)
     staleness = commands.add_parser(
-        "staleness", help="nodes, network, Redis and validators fail: nothing is accepted after t + S"
+        "staleness", help="nodes, network, Redis and validators fail: no token is accepted after t + S"
     )
-    staleness.add_argument("--rounds", type=int, default=5, help="how often (default 5)")
+    staleness.add_argument("--rounds", type=int, default=5, help="number of rounds (default 5)")
     staleness.set_defaults(run=_staleness)
     scale = commands.add_parser(
-        "scale", help="a thousand validators on one node: bursts, stalled readers, all reconnecting at once"
+        "scale", help="a thousand validators on one node: bursts, stalled readers, concurrent reconnects"
     )
     scale.add_argument("--subscribers", type=int, default=1000, help="default 1000")
-    scale.add_argument("--burst", type=int, default=10_000, help="revocations at once (default 10000)")
+    scale.add_argument("--burst", type=int, default=10_000, help="revocations in one burst (default 10000)")
     scale.set_defaults(run=_scale)
     flood = commands.add_parser(
-        "flood", help="calls and connections beyond every limit beside honest callers: those are answered"
+        "flood", help="calls and connections beyond every limit; honest callers beside them are answered"
     )
     flood.add_argument("--seconds", type=float, default=10.0, help="how long each flood lasts (default 10)")
     flood.set_defaults(run=_flood)
@@ -50,8 +50,10 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     seeds = [arguments.seed + number for number in range(arguments.processes)]
     print(f"faults: fuzz: {len(seeds)} processes, seeds from {seeds[0]}", file=sys.stderr, flush=True)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for seed, said in zip(seeds, pool.starmap(run_one, [(seed, count) for seed in seeds]), strict=True):
-            print(f"seed {seed}: {said}")
+        for seed, summary in zip(
+            seeds, pool.starmap(run_one, [(seed, count) for seed in seeds]), strict=True
+        ):
+            print(f"seed {seed}: {summary}")
     return 0
 
 

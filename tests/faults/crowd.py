@@ -1,11 +1,10 @@
-"""Very many validators in one process, whole ones of the client library, each with a connection, a stream and
-proofs of its own.
+"""Many complete validators of the client library in one process, each with its own connection, stream and proofs.
 
-As a program it takes `target issuer count bound` and then commands, one a line, each answered with a line of
-JSON: `fresh` waits until all are, `watch <token>` names a good token that is going to be revoked, `refused
-<time>` waits until all refuse it and says how long after that time (of `time.monotonic`) each did, `reached
-<sequence>` waits until all have applied that, `report` says what came of it. A wait that takes too long ends
-the program.
+The program takes the arguments `target issuer count bound` and then commands, one per line. It answers each command
+with a line of JSON. `fresh` waits until all validators are fresh. `watch <token>` names a valid token that will be
+revoked. `refused <time>` waits until all refuse it and returns the delay of each after that time of
+`time.monotonic`. `reached <sequence>` waits until all have applied that sequence. `report` returns counters. A wait
+that takes too long ends the program.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _PATIENCE = 240.0
 
 
 class _Member:
-    """One validator that looks at the watched token whenever something new has come."""
+    """A validator that checks the watched token whenever a message arrives."""
 
     def __init__(self, config: ValidatorConfig, crowd: _Crowd) -> None:
         self.validator = TokenValidator(config)
@@ -102,7 +101,7 @@ class _Crowd:
 
 
 async def _accepted(validator: TokenValidator, token: str) -> None:
-    """Wait until a validator accepts a token; one whose proof has just run out proves it anew first."""
+    """Wait until a validator accepts a token; a validator whose proof has just expired renews it first."""
     async with asyncio.timeout(_PATIENCE):
         while True:
             try:
@@ -115,7 +114,7 @@ async def _accepted(validator: TokenValidator, token: str) -> None:
 
 async def _until(holds: Any) -> None:
     async with asyncio.timeout(_PATIENCE):
-        while not holds():  # noqa: ASYNC110  # thousands of events stand behind it
+        while not holds():  # noqa: ASYNC110  # thousands of events lead to it
             await asyncio.sleep(0.02)
 
 

@@ -1,7 +1,7 @@
-"""Floods beside honest callers: what they are answered, how long it takes, and what the node keeps of it.
+"""Floods beside honest callers: outcomes and latencies of those callers, and the memory that the node keeps.
 
-Each flood runs in a process of its own against one node. Honest callers are answered OK, or RESOURCE_EXHAUSTED with a
-reason and the time to wait; `/healthz` says 200; afterwards the memory of the node is within a fifth of what it was.
+Each flood runs in its own process against one node. Honest callers are answered OK, or RESOURCE_EXHAUSTED with a reason
+and a retry delay. `/healthz` answers 200. Afterwards the node uses at most a fifth more memory than before.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _TOKENS = "/token_service.v1.TokenService/"
 _ISSUE = pb.IssueTokenRequest(subject="flood", client_id="flood")
 _MEBIBYTE = 2**20
 _KEPT = 1.2
-"""By which factor the node may be larger after all floods."""
+"""Factor by which the memory of the node may grow over all floods."""
 _OK = 200
 
 
 async def _calls_without_messages(grpc_address: str, _: str) -> None:
-    """Headers alone, as many as the server lets in, over 20 connections."""
+    """Send only headers, up to the server's limit, over 20 connections."""
     async with AsyncExitStack() as stack:
         for _ in range(20):
             connection = await stack.enter_async_context(RawConnection(grpc_address))
@@ -45,7 +45,7 @@ async def _calls_without_messages(grpc_address: str, _: str) -> None:
 
 
 async def _messages_without_an_end(grpc_address: str, _: str) -> None:
-    """Requests of 5 MB that lack their last byte."""
+    """Send requests of 5 MB that lack their last byte."""
     async with RawConnection(grpc_address) as connection:
         unfinished = message(b"a" * 5_000_000)[:-1]
         streams = [connection.begin(_TOKENS + "IssueToken") for _ in range(60)]
@@ -53,7 +53,7 @@ async def _messages_without_an_end(grpc_address: str, _: str) -> None:
 
 
 async def _rapid_reset(grpc_address: str, _: str) -> None:
-    """Calls that are cancelled as soon as they have begun."""
+    """Cancel calls immediately after their start."""
     async with RawConnection(grpc_address) as connection:
         while not connection.closed.is_set():
             for _ in range(50):
@@ -64,7 +64,7 @@ async def _rapid_reset(grpc_address: str, _: str) -> None:
 
 
 async def _bursts(grpc_address: str, _: str) -> None:
-    """5,000 calls at once over one channel, again and again."""
+    """Send 5,000 concurrent calls over one channel, repeatedly."""
     async with grpc.aio.insecure_channel(grpc_address) as channel:
         call: Any = channel.unary_unary(_TOKENS + "IssueToken")
         request = _ISSUE.SerializeToString()
@@ -73,7 +73,7 @@ async def _bursts(grpc_address: str, _: str) -> None:
 
 
 async def _unread_answers(grpc_address: str, _: str) -> None:
-    """Batches whose answers of about 1 MB are never read."""
+    """Request batches and never read their answers of about 1 MB."""
     issued = await _issue_large(grpc_address)
     batch = pb.BatchValidateTokensRequest(requests=[pb.ValidateTokenRequest(token=issued)] * 256)
     async with RawConnection(grpc_address, window=0) as connection:
@@ -91,7 +91,7 @@ async def _issue_large(grpc_address: str) -> str:
 
 
 async def _requests_of_very_many_fields(grpc_address: str, _: str) -> None:
-    """5 MB of empty list items, refused each time."""
+    """Send 5 MB of empty list items, which are refused each time."""
     number = pb.IssueTokenRequest.DESCRIPTOR.fields_by_name["scopes"].number
     async with grpc.aio.insecure_channel(grpc_address) as channel:
         call: Any = channel.unary_unary(_TOKENS + "IssueToken")
@@ -101,7 +101,7 @@ async def _requests_of_very_many_fields(grpc_address: str, _: str) -> None:
 
 
 async def _waits(grpc_address: str, _: str) -> None:
-    """Revocations that wait for a subscriber which never confirms."""
+    """Send revocations that wait for a subscriber which never confirms."""
     async with AsyncExitStack() as stack:
         for _ in range(10):
             options = [("grpc.use_local_subchannel_pool", 1)]
@@ -118,7 +118,7 @@ async def _waits(grpc_address: str, _: str) -> None:
 
 
 async def _idle_connections(grpc_address: str, http_address: str) -> None:
-    """Connections over which nothing comes, 500 to gRPC and 1,200 to HTTP."""
+    """Open idle connections, 500 to gRPC and 1,200 to HTTP."""
     sockets: list[socket.socket] = []
     for address, count in ((grpc_address, 500), (http_address, 1200)):
         host, _, port = address.rpartition(":")
@@ -146,7 +146,7 @@ def _run(number: int, grpc_address: str, http_address: str) -> None:
 
 
 class _Honest:
-    """Callers over connections of their own: outcomes and latencies."""
+    """Honest callers over their own connections, with outcomes and latencies."""
 
     def __init__(self, grpc_address: str) -> None:
         self._address = grpc_address
@@ -193,7 +193,7 @@ class _Honest:
 
 
 async def _flooded(service: ServiceProcess, number: int, seconds: float) -> list[str]:
-    """One flood; what was violated."""
+    """Run one flood and return the violations."""
     memory = psutil.Process(service.pid).memory_info
     before = memory().rss
     flood = multiprocessing.get_context("spawn").Process(
@@ -216,7 +216,7 @@ async def _flooded(service: ServiceProcess, number: int, seconds: float) -> list
         flush=True,
     )
     found = [f"{name}: an honest call ended with {each}" for each in honest.outcomes if each not in _ALLOWED]
-    return found if health == _OK else [*found, f"{name}: /healthz said {health}"]
+    return found if health == _OK else [*found, f"{name}: /healthz answered {health}"]
 
 
 _ALLOWED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
@@ -224,9 +224,8 @@ _ALLOWED = frozenset({"OK", "RESOURCE_EXHAUSTED"})
 
 async def _main(seconds: float) -> int:
     async with ServiceProcess(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as service:
-        await _Honest(service.grpc_address).call_for(
-            seconds
-        )  # what a node grows to in ordinary use is not held against it
+        # The growth of a node in ordinary use does not count.
+        await _Honest(service.grpc_address).call_for(seconds)
         memory = psutil.Process(service.pid).memory_info
         before = memory().rss
         found: list[str] = []
@@ -235,7 +234,7 @@ async def _main(seconds: float) -> int:
         try:
             await eventually(lambda: memory().rss <= before * _KEPT, timeout=60, interval=1)
         except DeadlineExceededError:
-            found.append("the node has kept more than a fifth of memory")
+            found.append("the node uses over a fifth more memory than before")
         print(f"memory {before / _MEBIBYTE:.0f} MiB before all floods, {memory().rss / _MEBIBYTE:.0f} after")
     for each in found:
         print(f"violated: {each}")
@@ -243,5 +242,5 @@ async def _main(seconds: float) -> int:
 
 
 def main(seconds: float) -> int:
-    """Run all floods for so many seconds each; 1 if something was violated."""
+    """Run each flood for `seconds`; return 1 for a violation."""
     return asyncio.run(_main(seconds))

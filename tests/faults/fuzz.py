@@ -1,8 +1,7 @@
 """Hostile tokens against a validator and against PyJWT with every option explicit.
 
-What must hold for each token: the validator accepts it only if PyJWT does, too, and then both read the same
-claims; what is built to be refused is refused; and nothing comes out but claims or the validator's own
-errors.
+For each token: the validator accepts it only if PyJWT does, and then both read the same claims. A token built to be
+refused is refused. The validator returns claims or raises its own errors, nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from token_service.errors import InvalidTokenError
 from token_service.tokens.claims import VerifiedClaims
 
 _POOL_LIFE = 40_000
-"""Tokens made from one pool before there is a new one."""
+"""Tokens made from one pool before the next pool."""
 _REQUIRED = ["aud", "exp", "iat", "iss", "jti", "sub"]  # RFC 9068, section 2.2
 _OTHER_ISSUER = "https://other.test"
 _LARGE = 10 * 2**20
@@ -36,17 +35,17 @@ _ANY_CHARACTER = "".join(map(chr, range(0x180))) + "\u2028\ud800\U0001f511"
 
 
 class Disagreement(AssertionError):  # noqa: N818  # not an error of the program
-    """The validator accepted what it must not accept, or raised what it must not raise."""
+    """The validator accepted a token or raised an error that it must not."""
 
 
 @dataclass
 class Tally:
-    """What came of a run."""
+    """The counts of a run."""
 
     tokens: int = 0
     accepted: int = 0
     stricter: int = 0
-    """Refused here, accepted by PyJWT, among the refused ones it was asked about."""
+    """Refused here but accepted by PyJWT, among the compared tokens."""
     compared: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -54,20 +53,20 @@ class Tally:
         refused = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
         return (
             f"{self.tokens:,} tokens: {self.accepted:,} accepted by both, refused: {refused}; "
-            f"of {self.compared:,} refused ones PyJWT was asked about it accepts {self.stricter:,}"
+            f"of {self.compared:,} refused tokens tried with PyJWT it accepts {self.stricter:,}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """A token; `refuse` if it must be refused whatever PyJWT says."""
+    """A token. `refuse`: the validator must refuse it even if PyJWT accepts it."""
 
     token: Any
     refuse: bool = False
 
 
 class _Validators:
-    """One that trusts one issuer and one that trusts two: they read a token in a different order."""
+    """A validator with one issuer and a validator with two: they read a token in different order."""
 
     def __init__(self, mints: list[Mint], others: list[Mint]) -> None:
         self._stack = ExitStack()
@@ -99,7 +98,7 @@ class _Validators:
             )
             for issuer in issuers
         ]
-        # A cache that is always being replaced: its ways are part of what is tried.
+        # A cache that is constantly replaced, so that the fuzz covers its code.
         config = ValidatorConfig(issuers=foreign, audience=AUDIENCE, cache_capacity=64)
         validator = self._stack.enter_context(SyncTokenValidator(config))
         assert validator.wait_ready(30)
@@ -107,7 +106,7 @@ class _Validators:
 
 
 class Fuzz:
-    """A run that depends on its seed alone, but for keys and the time of day."""
+    """A run determined by its seed, except for keys and the time of day."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -116,7 +115,7 @@ class Fuzz:
         self._stranger = Mint("ES256", "stranger")
 
     def run(self, count: int, *, compare_one_in: int = 50) -> Tally:
-        """Try `count` tokens. Raises `Disagreement`."""
+        """Try `count` tokens. Raise `Disagreement` on the first violation."""
         tally = Tally()
         with _Validators(self.mints, [self._stranger]) as validators:
             for hostile in self._tokens(count):
@@ -148,7 +147,7 @@ class Fuzz:
         tally.accepted += 1
 
     def _by_pyjwt(self, token: Any) -> dict[str, Any] | Exception:
-        """Its claims, or why it refuses them. Whatever it raises is a refusal."""
+        """Return PyJWT's claims, or the error by which it refuses the token. Any exception is a refusal."""
         try:
             algorithm, key = self._keys[jwt.get_unverified_header(token)["kid"]]
             claims: dict[str, Any] = jwt.decode(
@@ -172,7 +171,7 @@ class Fuzz:
             return error
         return claims
 
-    # --- what is tried ---
+    # --- tokens ---
 
     def _tokens(self, count: int) -> Iterator[Hostile]:
         made = 0
@@ -187,7 +186,7 @@ class Fuzz:
 
     def _mutated(self, texts: list[str]) -> str:
         chance = self.random
-        # Good ones come first in the pool; a small change to them says the most.
+        # Valid tokens come first in the pool; small changes to them test the most.
         text = texts[chance.randrange(30)] if chance.random() < 0.7 else chance.choice(texts)
         for _ in range(chance.choice((0, 1, 1, 1, 1, 2, 3))):
             text = chance.choice(_MUTATIONS)(chance, text, texts)
@@ -410,12 +409,12 @@ class Fuzz:
 
 
 def run_one(seed: int, count: int) -> str:
-    """One run in a process of its own; what came of it, for people."""
+    """Run in its own process and return the counts as text."""
     return str(Fuzz(seed).run(count))
 
 
 def _says(claims: VerifiedClaims, payload: dict[str, Any]) -> bool:
-    """Whether the attributes of `claims` are those of a payload."""
+    """Return whether the attributes of `claims` match a payload."""
     audience, scope = payload["aud"], payload.get("scope", "")
     return (
         claims.issuer == payload["iss"]
@@ -486,7 +485,7 @@ def _pad(chance: random.Random, text: str, texts: list[str]) -> str:
 
 
 def _trailing_bits(chance: random.Random, text: str, texts: list[str]) -> str:
-    """Another last character, which decodes to the same bytes where bits are left over."""
+    """Replace the last character by one that decodes to the same bytes where unused bits exist."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     parts = text.split(".")
     at = chance.randrange(len(parts))

@@ -1,4 +1,4 @@
-"""A network that can be cut: a TCP proxy in front of a server."""
+"""A network that a test can cut: a TCP proxy in front of a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK = 65536
 
 
 class Proxy:
-    """Forwards connections to `host:port` as long as it is told to."""
+    """Forwards connections to `host:port` until told otherwise."""
 
     def __init__(self, upstream: str) -> None:
         self.lead_to(upstream)
@@ -49,30 +49,30 @@ class Proxy:
         return f"127.0.0.1:{self._port}"
 
     def lead_to(self, upstream: str) -> None:
-        """Forward connections made from now on to this `host:port`; those that exist stay where they are."""
+        """Forward new connections to this `host:port`. Existing connections keep their server."""
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
 
     def cut(self) -> None:
-        """Reset what is connected and refuse what comes."""
+        """Reset existing connections and refuse new ones."""
         self._open = False
         self.reset()
 
     def hold(self) -> None:
-        """Connections stay, nothing arrives; it is not lost, but delivered after `heal`."""
+        """Keep connections open but deliver no data before `heal`. No data is lost."""
         self._flowing.clear()
 
     def reset(self) -> None:
-        """Reset what is connected, and take what comes."""
+        """Reset existing connections and accept new ones."""
         for writer in tuple(self._writers):
             writer.transport.abort()
 
     def slow(self, seconds: float) -> None:
-        """Let everything arrive, each piece so much later."""
+        """Delay each piece of data by `seconds`."""
         self._delay = seconds
 
     def heal(self) -> None:
-        """Forward everything again, what was held first."""
+        """Forward everything again, beginning with the held data."""
         self._open = True
         self._delay = 0.0
         self._flowing.set()
@@ -88,7 +88,7 @@ class Proxy:
                 with suppress(OSError):
                     await self._forward(reader, writer)
         except asyncio.CancelledError:
-            pass  # the end of the test, and `asyncio.start_server` would report it
+            pass  # the test ends; `asyncio.start_server` would report it
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -118,7 +118,7 @@ class Proxy:
         while data := await reader.read(_CHUNK):
             await self._flowing.wait()
             if self._delay or late:
-                # Never before what came earlier, even if the delay has changed since.
+                # Keep the order of the data, even if the delay has changed since.
                 late.append(data)
                 due = max(loop.time() + self._delay, due)
                 loop.call_at(due, lambda: writer.write(late.popleft()))

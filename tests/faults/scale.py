@@ -1,5 +1,5 @@
-"""One node and very many validators: how long a revocation takes to all of them, a burst, consumers that stop
-reading, all reconnecting at once; and what memory the node takes for it.
+"""One node and many validators: the time of a revocation to reach all of them, a burst, consumers that stop reading,
+concurrent reconnects, and the memory of the node.
 """
 
 from __future__ import annotations
@@ -62,24 +62,22 @@ class Crowd:
             pipe.close()
 
     def ask(self, command: str) -> Any:
-        """The answer to a command."""
+        """Return the answer to a command."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(command + "\n")
         answer = self._process.stdout.readline()
         if not answer:
-            raise AssertionError(
-                f"{command.partition(' ')[0]}: not within the time, or the validators failed"
-            )
+            raise AssertionError(f"{command.partition(' ')[0]}: timed out, or the validators failed")
         return json.loads(answer)
 
     def signal(self, number: signal.Signals) -> None:
-        """Stop or resume it."""
+        """Stop or resume the process."""
         os.killpg(self._process.pid, number)
 
 
 class Memory:
-    """The resident memory of a process, in bytes: its highest since the last `mark`."""
+    """The resident memory of a process, in bytes, and its maximum since the last `mark`."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -89,16 +87,16 @@ class Memory:
         self._thread.start()
 
     def now(self) -> int:
-        """At this moment."""
+        """Return the current memory."""
         return int(self._process.memory_info().rss)
 
     def mark(self) -> int:
-        """Begin anew; what it is now."""
+        """Reset the maximum and return the current memory."""
         self.highest = self.now()
         return self.highest
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         self._stop.set()
         self._thread.join()
 
@@ -112,12 +110,12 @@ class Memory:
 
 @dataclass
 class Findings:
-    """What came of a trial. Seconds and bytes."""
+    """The results of a trial, in seconds and bytes."""
 
     subscribers: int
     times: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
-    """The highest in each phase."""
+    """Maximum in each phase."""
     seconds: dict[str, float] = field(default_factory=dict)
     stream_ends: dict[str, int] = field(default_factory=dict)
 
@@ -129,7 +127,7 @@ class Findings:
             f"revoked -> refused by {self.subscribers:,} validators: {everywhere}",
             *(f"{what}: {seconds:.1f} s" for what, seconds in self.seconds.items()),
             *(f"node's memory, {when}: {size / _MEBIBYTE:.0f} MiB" for when, size in self.memory.items()),
-            f"streams of those that read, ended in the burst and resumed: {self.stream_ends or 'none'}",
+            f"streams of reading validators that ended in the burst and resumed: {self.stream_ends or 'none'}",
         ]
         return "\n".join(lines)
 
@@ -142,7 +140,7 @@ class Scale:
         self.found = Findings(subscribers)
 
     def run(self, revocations: int) -> Findings:
-        """Raises `AssertionError` if a validator is left behind."""
+        """Run the trial. Raise `AssertionError` if a validator does not catch up."""
         found = self.found
         env = {
             "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
@@ -153,10 +151,10 @@ class Scale:
             node = stack.enter_context(Node(env=env))
             self._address = node.grpc_address
             memory = Memory(node.pid)
-            stack.callback(lambda: memory.close())  # noqa: PLW0108  # of whichever process it looks at then
+            stack.callback(lambda: memory.close())  # noqa: PLW0108  # the variable is rebound below
             found.memory["alone"] = memory.mark()
             with Crowd(self._address, self._subscribers, self._bound) as crowd:
-                with self._timed("all connect and are fresh"):
+                with self._timed("all connect and become fresh"):
                     crowd.ask("fresh")
                 found.memory[f"{self._subscribers:,} streams"] = before = memory.mark()
                 for _ in range(revocations):
@@ -166,32 +164,32 @@ class Scale:
                     stalled.signal(signal.SIGSTOP)
                     with self._timed(f"{self._burst:,} revoked"):
                         head = asyncio.run(self._revoke_many())
-                    with self._timed("all have applied them, after that"):
+                    with self._timed("then all apply them"):
                         crowd.ask(f"reached {head}")
                     found.memory[f"highest in a burst of {self._burst:,}, {self._stalled} not reading"] = (
                         memory.highest
                     )
                     self.burst_growth = memory.highest - before
                     stalled.signal(signal.SIGCONT)
-                    with self._timed("those that did not read have caught up"):
+                    with self._timed("stalled validators catch up"):
                         stalled.ask(f"reached {head}")
                         stalled.ask("fresh")
                 found.stream_ends = crowd.ask("report")["stream_ends"]
             memory.mark()
             with Crowd(self._address, self._subscribers, self._bound) as crowd:
-                with self._timed("all begin at once, without a cursor"):
+                with self._timed("all start concurrently without a cursor"):
                     crowd.ask(f"reached {head}")
                     crowd.ask("fresh")
-                found.memory["highest when all begin at once"] = memory.highest
+                found.memory["highest during the concurrent start"] = memory.highest
                 memory.close()
                 node.kill()
                 node.start()
                 memory = Memory(node.pid)
-                with self._timed("node killed and back: all resume at once"):
-                    head = self._revoke("somebody")
+                with self._timed("node killed and restarted: all resume concurrently"):
+                    head = self._revoke("resumed")
                     crowd.ask(f"reached {head}")
                     crowd.ask("fresh")
-                found.memory["highest when all resume at once"] = memory.highest
+                found.memory["highest during the concurrent resumption"] = memory.highest
                 found.times += self._revoke_one(crowd)
                 report = crowd.ask("report")
                 assert report["resets"] == self._subscribers, "a validator did not resume from its cursor"
@@ -210,7 +208,7 @@ class Scale:
             request = pb.IssueTokenRequest(subject="watched", client_id="web", audience=["api"])
             issued = stub.IssueToken(request, timeout=60)
             crowd.ask(f"watch {issued.access_token}")
-            time.sleep(random.uniform(0, 0.2))  # at no special time of anything that happens regularly
+            time.sleep(random.uniform(0, 0.2))  # out of step with periodic work
             began = time.monotonic()
             stub.RevokeToken(pb.RevokeTokenRequest(token=issued.access_token), timeout=60)
         times: list[float] = crowd.ask(f"refused {began}")
@@ -242,7 +240,7 @@ class Scale:
 
 
 def main(subscribers: int, burst: int) -> int:
-    """Run it and print what was found; 1 if the node's memory grew without bound."""
+    """Run the trial and print its results; return 1 if the burst added more memory than the limit."""
     trial = Scale(subscribers, burst, stalled=max(1, subscribers // 50), bound=15.0)
     print(trial.run(revocations=20))
     limit = 128 * _MEBIBYTE

@@ -1,5 +1,5 @@
-"""Tokens issued and revoked all the time, validators in processes of their own that follow, and the one
-question: was any accepted later than S after its revocation was acknowledged?
+"""A trial of freshness: tokens are issued and revoked continuously while validators in their own processes follow.
+No token may be accepted later than S after the acknowledgment of its revocation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LINE = 16 * 2**20
 
 
 class Watchers:
-    """One process of validators."""
+    """A process of validators."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -57,39 +57,39 @@ class Watchers:
         reaper.forget(self._process.pid)
 
     def signal(self, number: signal.Signals) -> None:
-        """Stop or resume it."""
+        """Stop or resume the process."""
         assert self._process is not None
         os.killpg(self._process.pid, number)
 
     def tell(self, line: str) -> None:
-        """A command without an answer."""
+        """Send a command that has no answer."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
 
     async def report(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """Return the observations so far."""
         assert self._process is not None
         assert self._process.stdout is not None
         async with self._asking:
             self.tell("report")
             line = await self._process.stdout.readline()
         report: dict[str, Any] = json.loads(line)
-        assert not report["failed"], f"a validator raised something else: {report['failed']}"
+        assert not report["failed"], f"a validator raised an unexpected error: {report['failed']}"
         return report
 
 
 class Trial:
-    """Issues and revokes at the nodes directly while validators follow from behind a network that may fail."""
+    """Issues and revokes at the nodes directly while validators follow over a network that may fail."""
 
     def __init__(
         self, addresses: Sequence[str], plans: Sequence[Plan], *, bound: float, rate: int = 6
     ) -> None:
-        """`bound`: the S that is claimed, in seconds. `rate`: tokens under way at a time."""
+        """`bound`: the claimed S in seconds. `rate`: number of concurrent tokens."""
         self.watchers = [Watchers(plan) for plan in plans]
         self.bound = bound
         self.acknowledged: dict[int, float] = {}
-        """By token: when the answer to its revocation was here."""
+        """By token: the time at which the answer to its revocation arrived."""
         self._attempted: dict[int, float] = {}
         self._addresses = addresses
         self._rate = rate
@@ -126,11 +126,11 @@ class Trial:
         await self._stack.aclose()
 
     async def run(self) -> None:
-        """Issue and revoke without end, in the background."""
+        """Issue and revoke without end in background tasks."""
         self._tasks = [asyncio.create_task(self._keep_revoking()) for _ in range(self._rate)]
 
     async def pause(self) -> None:
-        """No more of it."""
+        """Stop issuing and revoking."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -141,13 +141,11 @@ class Trial:
         self._tasks = []
 
     async def issue(self, count: int) -> list[tuple[int, pb.IssueTokenResponse]]:
-        """Tokens that every validator gets to know."""
+        """Issue tokens that every validator holds."""
         return [await self._issue("hold") for _ in range(count)]
 
     async def revoke(self, number: int, issued: pb.IssueTokenResponse) -> None:
-        """Revoke one in any of the ways there are, at whatever node answers, and note when that was
-        acknowledged.
-        """
+        """Revoke a token in a random way at any node that answers, and note the time of the acknowledgment."""
         target: dict[str, str] = random.choice(
             [
                 {"token": issued.access_token},
@@ -162,7 +160,7 @@ class Trial:
         self.acknowledged[number] = clock()
 
     async def all_fresh(self, timeout: float = 120) -> None:
-        """Wait until every validator can prove that it is fresh."""
+        """Wait until every validator can prove its freshness."""
 
         async def fresh() -> bool:
             counts = [(await watchers.report())["fresh"] for watchers in self.watchers]
@@ -185,15 +183,15 @@ class Trial:
         await eventually(accepted, timeout=timeout, interval=0.1)
 
     async def stale(self) -> list[int]:
-        """How many validations of each process had no answer for want of freshness."""
+        """Return the number of validations without an answer for lack of freshness, by process."""
         return [int((await watchers.report())["stale"]) for watchers in self.watchers]
 
     async def found_stale(self, before: Sequence[int]) -> bool:
-        """Whether there were more of them in every process."""
+        """Return whether that number has grown in every process."""
         return all(now > then for now, then in zip(await self.stale(), before, strict=True))
 
     async def violations(self) -> list[str]:
-        """What must never be: accepted later than S after the acknowledgment, or refused before the attempt."""
+        """Return the violations: accepted later than S after the acknowledgment, or refused before an attempt."""
         found: list[str] = []
         for watchers in self.watchers:
             report = await watchers.report()
@@ -203,7 +201,7 @@ class Trial:
                     found.append(f"token {text} accepted {began - acknowledged:.3f} s after")
             for text, ended in report["refused"].items():
                 if ended < self._attempted.get(int(text), float("inf")):
-                    found.append(f"token {text} refused though nobody revoked it: {report['reasons']}")
+                    found.append(f"token {text} refused though no call revoked it: {report['reasons']}")
         return found
 
     async def _issue(self, command: str = "token") -> tuple[int, pb.IssueTokenResponse]:
@@ -222,7 +220,7 @@ class Trial:
             await self.revoke(number, issued)
 
     async def _anywhere(self, method: str, request: Any) -> Any:
-        """The answer of the first node that gives one."""
+        """Return the answer of the first node that gives one."""
         stubs = self._stubs.copy()
         random.shuffle(stubs)
         while True:

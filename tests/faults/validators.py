@@ -1,10 +1,9 @@
-"""Many validators in one process that do nothing but validate, and remember until when they accepted each
-token.
+"""Many validators in one process that only validate and remember until when they accepted each token.
 
-As a program it takes what it is to be as an argument (JSON) and then commands, one a line: `token <number>
-<token>` adds a token to what is validated all the time until many others have come, `hold <number> <token>`
-until many others are held, `forget` drops all, `report` asks for what was seen. All times are of
-CLOCK_BOOTTIME, which all processes of a machine share.
+The program takes its plan as an argument (JSON) and then commands, one per line. `token <number> <token>` adds a
+token to the window of tokens that are validated continuously; `hold <number> <token>` adds it to the held tokens.
+Newer tokens push older ones out of each. `forget` drops all tokens. `report` returns the observations. All times are
+of CLOCK_BOOTTIME, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from token_service.client.validator import TokenValidator
 from token_service.errors import InvalidTokenError, ReplicaStaleError
 
 _WINDOW = 60
-"""Tokens validated at a time: those that came last, ..."""
+"""Newest tokens to validate continuously."""
 _HELD = 40
-"""... and so many of those that a trial waits for, which must not be pushed out by what comes meanwhile."""
+"""Tokens that a trial waits for, kept apart so that newer tokens don't push them out."""
 _PAUSE = 0.05
 
 
 def clock() -> float:
-    """Seconds, the same in all processes."""
+    """Return seconds of the clock that all processes share."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the process is."""
+    """The parameters of the process."""
 
     issuer: str
     targets: list[str]
-    """gRPC targets; the validators take turns."""
+    """gRPC targets, assigned to validators in turn."""
     count: int
     kind: str = "async"
     bound: float = 5.0
     remote: bool = False
-    """Whether every second validator asks the service when it is not fresh. The others reject."""
+    """Whether every second validator asks the service while it is not fresh. The others reject."""
 
     def text(self) -> str:
-        """For the command line."""
+        """Return the plan as text for the command line."""
         return json.dumps(asdict(self))
 
 
@@ -56,9 +55,9 @@ class _Seen:
         self.window: OrderedDict[int, str] = OrderedDict()
         self.held: OrderedDict[int, str] = OrderedDict()
         self.accepted: dict[int, float] = {}
-        """By token: when the last validation that accepted it *began*."""
+        """By token: the time at which the last accepting validation *began*."""
         self.refused: dict[int, float] = {}
-        """By token: when the first validation that found it revoked ended."""
+        """By token: the time at which the first validation that found it revoked ended."""
         self.reasons: Counter[str] = Counter()
         self.accepts = 0
         self.stale = 0

@@ -25,7 +25,7 @@ from token_service.v1 import (
 )
 
 TIMEOUT = 60.0
-"""Seconds. Only a hang takes as long."""
+"""Timeout of calls in seconds. Only a hanging call takes as long."""
 
 ACCESS, REFRESH, ID, SESSION = (
     token_pb2.TOKEN_TYPE_ACCESS,
@@ -38,7 +38,7 @@ STRONG = token_service_pb2.CONSISTENCY_STRONG
 
 @dataclass(frozen=True)
 class Failure:
-    """An error status, decoded. `reason` is empty where the answer carries no ErrorInfo of this service."""
+    """A decoded error status. `reason` is empty without an ErrorInfo of this service."""
 
     code: grpc.StatusCode
     message: str
@@ -49,7 +49,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> Failure:
-        """What the error of a call or a stream says."""
+        """Decode the error of a call or a stream."""
         reason, metadata, violations, retry_after = "", {}, {}, None
         status = rpc_status.from_call(error)
         for detail in status.details if status is not None else ():
@@ -69,18 +69,18 @@ class Failure:
 
 
 async def refused(call: Awaitable[object]) -> Failure:
-    """The failure of a call that must fail."""
+    """Return the failure of a call that must fail."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
         return Failure.of(error)
-    raise AssertionError(f"was not refused, but answered {type(answer).__name__}")
+    raise AssertionError(f"the call was not refused but returned {type(answer).__name__}")
 
 
 class Api:
     """One connection to one node, with a stub for each service.
 
-    Each has a connection of its own, so that several of them reach several workers.
+    Several objects have separate connections, so they reach several workers.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Api:
         await self.channel.close()
 
     async def issue(self, subject: str = "alice", **fields: Any) -> token_service_pb2.IssueTokenResponse:
-        """IssueToken with what it needs at least."""
+        """Call IssueToken with default fields."""
         fields = {"client_id": "web", "audience": ["api"], "scopes": ["read", "write"], **fields}
         request = token_service_pb2.IssueTokenRequest(subject=subject, **fields)
         return await self.tokens.IssueToken(request, timeout=TIMEOUT)
@@ -124,17 +124,17 @@ class Api:
     async def refresh(
         self, token: str, client_id: str = "web", **fields: Any
     ) -> token_service_pb2.RefreshTokenResponse:
-        """RefreshToken of the client that `issue` names."""
+        """Call RefreshToken for the client that `issue` names."""
         request = token_service_pb2.RefreshTokenRequest(refresh_token=token, client_id=client_id, **fields)
         return await self.tokens.RefreshToken(request, timeout=TIMEOUT)
 
     async def validate(self, token: str, **fields: Any) -> token_service_pb2.ValidateTokenResponse:
-        """ValidateToken, LOCAL unless the fields say otherwise."""
+        """Call ValidateToken, with CONSISTENCY_LOCAL unless a field says otherwise."""
         request = token_service_pb2.ValidateTokenRequest(token=token, **fields)
         return await self.tokens.ValidateToken(request, timeout=TIMEOUT)
 
     async def why(self, token: str, **fields: Any) -> str:
-        """Why the token is not active: a name of InvalidReason without its prefix; empty if it is active."""
+        """Return why the token is not active: a name of InvalidReason without its prefix; empty if it is active."""
         answer = await self.validate(token, **fields)
         assert answer.active == (answer.reason == token_service_pb2.INVALID_REASON_UNSPECIFIED)
         assert answer.active == answer.HasField("claims")
@@ -144,7 +144,7 @@ class Api:
     async def revoke(
         self, *, wait: float | None = None, **fields: Any
     ) -> token_service_pb2.RevokeTokenResponse:
-        """RevokeToken; `wait` seconds for all validators."""
+        """Call RevokeToken. `wait`: seconds to wait for all validators."""
         request = token_service_pb2.RevokeTokenRequest(**fields)
         if wait is not None:
             request.wait.applied_by_all = True
@@ -152,25 +152,25 @@ class Api:
         return await self.tokens.RevokeToken(request, timeout=TIMEOUT + (wait or 0))
 
     async def confirm(self, subscriber_id: str, cursor: str) -> str:
-        """ConfirmRevocations; the head."""
+        """Call ConfirmRevocations and return the head."""
         request = token_service_pb2.ConfirmRevocationsRequest(
             subscriber_id=subscriber_id, applied_cursor=cursor
         )
         return (await self.tokens.ConfirmRevocations(request, timeout=TIMEOUT)).head_cursor
 
     def stream(self, cursor: str = "", subscriber_id: str = "") -> Any:
-        """The call of StreamRevocations. Cancel it."""
+        """Start StreamRevocations and return the call, which the caller cancels."""
         request = token_service_pb2.StreamRevocationsRequest(cursor=cursor, subscriber_id=subscriber_id)
         return self.tokens.StreamRevocations(request)
 
 
 def sequence(cursor: str) -> int:
-    """The place in the log a cursor names; 0 for the beginning."""
+    """Return the sequence in a cursor; 0 for the beginning."""
     return int(cursor.rpartition(":")[2]) if cursor else 0
 
 
 class Follower:
-    """A validator that applies a stream as protos/README.md says, and remembers what it saw.
+    """A validator that applies a stream as protos/README.md says and records what it received.
 
     With `confirm` it confirms each cursor, at the node it follows or at another one.
     """
@@ -185,12 +185,12 @@ class Follower:
         self.resets = 0
         self.caught_up = False
         self.entries: list[token_service_pb2.Revocation] = []
-        """Since the last reset, in the order they came."""
+        """Entries since the last reset, in order of arrival."""
         self.fingerprints: set[bytes] = set()
         self.key_sets: list[Any] = []
         self.messages = 0
         self.end: Failure | None = None
-        """How the stream ended; None while it runs or if it was cut here."""
+        """How the stream ended; None while it runs or after `cut`."""
         self._call: Any = None
         self._task: asyncio.Task[None] | None = None
 
@@ -212,7 +212,7 @@ class Follower:
             await self._task
 
     async def caught_up_to(self, cursor: str, timeout: float = 60) -> None:
-        """Wait until everything up to a cursor is applied."""
+        """Wait until every entry up to a cursor is applied."""
         await eventually(lambda: self._reached(cursor), timeout=timeout)
 
     async def ended(self, timeout: float = 60) -> Failure:
@@ -223,7 +223,7 @@ class Follower:
 
     @property
     def sequences(self) -> list[int]:
-        """Where in the log the entries are that came as such; those of a snapshot may be 0."""
+        """Sequences of the received entries; entries of a snapshot may have 0."""
         return [entry.sequence for entry in self.entries]
 
     def _reached(self, cursor: str) -> bool:

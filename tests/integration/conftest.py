@@ -12,7 +12,7 @@ from tests.support.postgres import PostgresDatabases
 
 @pytest.fixture(scope="module")
 def shared_postgres_url(postgres_server: PostgresDatabases) -> Iterator[str]:
-    """As `postgres_url`, one for the whole module."""
+    """URL of one fresh database for the whole module."""
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
@@ -20,7 +20,7 @@ def shared_postgres_url(postgres_server: PostgresDatabases) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A fresh database that several nodes can share, once for each kind there is."""
+    """URL of a fresh database that several nodes can share, once for each kind of database."""
     if request.param == "sqlite":
         directory: Path = tmp_path_factory.mktemp("sqlite")
         yield f"sqlite:///{directory / 'token_service.db'}"

@@ -1,4 +1,4 @@
-"""Nodes of the service whose logs are looked through when they end."""
+"""Nodes of the service whose logs are checked when they end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 from tests.support.processes import ServiceProcess
 
 SECRETS = re.compile(
-    # A token, or the beginning of one. The ids of tokens (22 characters) and keys (43) are random and may
-    # begin like one.
+    # A token, or the beginning of one. Ids of tokens (22 characters) and keys (43) are random and may begin like one.
     r"(?<![\w-])(?![\w-]{43}(?![\w.-]))(?:eyJ|[rs]t_)[\w-]{24,}"
-    # More of it, wherever it stands.
+    # A longer part of a token, anywhere.
     r"|eyJ[\w-]{8,}\.[\w-]{8,}|(?<![A-Za-z0-9])[rs]t_[\w-]{48,}"
     r"|PRIVATE KEY-----",
     re.ASCII,
@@ -26,9 +25,9 @@ DEFECTS = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieve
 
 
 class Node(ServiceProcess):
-    """A `ServiceProcess` that fails its test if its log holds a secret or the trace of a defect.
+    """A `ServiceProcess` that fails its test if its log contains a secret or the trace of a defect.
 
-    `tolerated` is a pattern for what this test may leave in the log although it looks like a defect.
+    `tolerated`: a pattern for log lines that look like a defect but are allowed in this test.
     """
 
     def __init__(self, *args: str, tolerated: str = r"(?!)", **kwargs: Any) -> None:
@@ -44,14 +43,14 @@ class Node(ServiceProcess):
         }
 
     def close(self) -> None:
-        """Kill it, delete its files, then fail if its log should not have been written."""
+        """Kill the node, delete its files, then check its log."""
         log = self.log_text()
         super().close()
         assert_clean(log, self._tolerated, self._known_secrets)
 
 
 def assert_clean(log: str, tolerated: re.Pattern[str] | None = None, known_secrets: set[str] = set()) -> None:  # noqa: B006
-    """Fail if a log holds a token, a password or the trace of a defect. The message repeats no secret."""
+    """Fail if a log contains a token, a password or the trace of a defect. The message repeats no secret."""
     for number, line in enumerate(log.splitlines(), 1):
         where = f"line {number} of the log"
         found = SECRETS.search(line)
@@ -63,7 +62,7 @@ def assert_clean(log: str, tolerated: re.Pattern[str] | None = None, known_secre
 
 
 def key_encryption_key() -> str:
-    """A key that several nodes share."""
+    """Return a key-encryption key for several nodes."""
     return b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -71,7 +70,7 @@ def key_encryption_key() -> str:
 def nodes(
     count: int, env: Mapping[str, str], *args: str, data_dir: Path | None = None
 ) -> Iterator[list[Node]]:
-    """`count` nodes on one database, started at the same time: also the first start has no order to rely on."""
+    """Yield `count` nodes on one database. They start concurrently, so no order of the first start is assumed."""
     env = {
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",  # a twelfth of the time of RS256

@@ -1,6 +1,4 @@
-"""Bad input of every kind at every method, as raw bytes: a typed error, nothing in the log, and the node
-still serves.
-"""
+"""Bad input of every kind at every method, as raw bytes: a typed error, a clean log, and a node that still serves."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ async def api(node: Node) -> AsyncIterator[Api]:
 
 
 async def send(api: Api, path: str, data: bytes) -> Failure | bytes:
-    """Send raw bytes to a method: its failure, or its (first) answer as raw bytes."""
+    """Send raw bytes to a method and return its failure, or its (first) reply as raw bytes."""
     try:
         if path == STREAMING:
             call = api.channel.unary_stream(path)(data, timeout=60)
@@ -58,7 +56,7 @@ async def send(api: Api, path: str, data: bytes) -> Failure | bytes:
 
 
 def assert_typed(outcome: Failure | bytes, what: str) -> None:
-    """An answer, or an error that says whose fault it is: not the service's."""
+    """Require a reply, or an error that blames the caller, not the service."""
     if isinstance(outcome, bytes):
         return
     assert outcome.code.name in {
@@ -93,7 +91,7 @@ def fields(path: str, kind: int) -> list[FieldDescriptor]:
 
 
 @pytest.mark.parametrize("path", METHODS)
-async def test_bytes_that_are_no_message(api: Api, path: str) -> None:
+async def test_bytes_that_are_no_message_get_a_typed_error(api: Api, path: str) -> None:
     generator = random.Random(path)
     garbage = [
         b"\xff" * 64,
@@ -113,10 +111,8 @@ async def test_bytes_that_are_no_message(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", METHODS)
-async def test_fields_of_the_wrong_kind(api: Api, path: str) -> None:
-    """Every field with every wire type, and text that is not UTF-8: protobuf skips or refuses it, the service
-    survives.
-    """
+async def test_fields_of_the_wrong_kind_get_a_typed_error(api: Api, path: str) -> None:
+    """Every field with every wire type, and text that is not UTF-8: protobuf skips or refuses it."""
     for field in METHODS[path].input_type.fields:
         for data in (
             tag(field.number, 0) + varint(2**63),
@@ -137,7 +133,7 @@ async def test_fields_of_the_wrong_kind(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", METHODS)
-async def test_an_empty_request(api: Api, path: str) -> None:
+async def test_an_empty_request_is_invalid_where_fields_are_required(api: Api, path: str) -> None:
     outcome = await send(api, path, b"")
     assert_typed(outcome, "empty")
     if METHODS[path].name not in {
@@ -149,10 +145,10 @@ async def test_an_empty_request(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", METHODS)
-async def test_huge_requests(api: Api, path: str) -> None:
+async def test_huge_requests_are_refused_with_a_short_message(api: Api, path: str) -> None:
     for field in fields(path, FieldDescriptor.TYPE_STRING):
         if field.name == "token":
-            continue  # no token is that large, so this one is inactive, and as good as revoked
+            continue  # such a token is inactive and counts as revoked
         outcome = await send(api, path, length_delimited(field.number, b"a" * MEGABYTE))
         assert isinstance(outcome, Failure), field.name
         assert_typed(outcome, field.name)
@@ -162,8 +158,8 @@ async def test_huge_requests(api: Api, path: str) -> None:
     assert outcome.code.name == "RESOURCE_EXHAUSTED"
 
 
-async def test_what_is_wrong_is_named(api: Api) -> None:
-    """Each field's rule, by the name of the field that breaks it."""
+async def test_each_violation_names_its_field(api: Api) -> None:
+    """Break each field's rule and expect the name of the field."""
     issue = api.tokens.IssueToken
     valid: dict[str, Any] = {"subject": "a", "clientId": "c"}
     cases: list[tuple[dict[str, Any], str]] = [
@@ -205,7 +201,7 @@ async def test_what_is_wrong_is_named(api: Api) -> None:
     assert set(failure.violations) == {"subject", "client_id", "scopes[0]", "nonce"}
 
 
-async def test_timestamps_and_durations_out_of_their_range(api: Api) -> None:
+async def test_timestamps_and_durations_out_of_range_are_refused(api: Api) -> None:
     for change in (
         {"auth_context": {"auth_time": {"seconds": 2**62}}},
         {"auth_context": {"auth_time": {"seconds": -(2**62), "nanos": -5}}},
@@ -226,7 +222,7 @@ async def test_timestamps_and_durations_out_of_their_range(api: Api) -> None:
         assert list(failure.violations) == ["wait.timeout"], seconds
 
 
-async def test_custom_claims_that_must_not_be(api: Api) -> None:
+async def test_forbidden_custom_claims_are_refused(api: Api) -> None:
     def nested(depth: int) -> struct_pb2.Struct:
         top = node = struct_pb2.Struct()
         for _ in range(depth):
@@ -252,7 +248,7 @@ async def test_custom_claims_that_must_not_be(api: Api) -> None:
     for number in (float("nan"), float("inf"), float("-inf")):
         assert await reason(claims({"n": number})) == "INVALID_REQUEST"
 
-    # Deeper than protobuf itself takes.
+    # Deeper than protobuf itself accepts.
     def entry(value: bytes) -> bytes:
         return length_delimited(1, b"a") + length_delimited(2, value)
 
@@ -264,7 +260,7 @@ async def test_custom_claims_that_must_not_be(api: Api) -> None:
     outcome = await send(api, path, request + length_delimited(7, length_delimited(1, entry(value))))
     assert isinstance(outcome, Failure)
     assert outcome.code.name == "INVALID_ARGUMENT"
-    # A value without a kind is no JSON value.
+    # A value without a kind is not a JSON value.
     empty_value = struct_pb2.Struct(fields={"a": struct_pb2.Value()})
     assert_typed(
         await send(api, path, request + length_delimited(7, empty_value.SerializeToString())), "no kind"
@@ -272,11 +268,11 @@ async def test_custom_claims_that_must_not_be(api: Api) -> None:
 
 
 def changed(text: str) -> str:
-    """The text with a single character exchanged, not at the end, where base64url may leave bits unused."""
+    """Replace one character, not the last one, where base64url may have unused bits."""
     return f"{text[:40]}{'A' if text[40] != 'A' else 'B'}{text[41:]}"
 
 
-async def test_tokens_that_are_none_are_inactive_not_errors(api: Api) -> None:
+async def test_malformed_tokens_are_inactive_not_errors(api: Api) -> None:
     issued = await api.issue(token_types=[1, 2, 4])
     head, payload, signature = issued.access_token.split(".")
     cases = {
@@ -302,11 +298,11 @@ async def test_tokens_that_are_none_are_inactive_not_errors(api: Api) -> None:
     for forged in (changed(issued.refresh_token), "rt_", "x" * 20_000, issued.session_token):
         failure = await refused(api.refresh(forged))
         assert (failure.code.name, failure.reason) == ("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
-        await api.revoke(token=forged)  # RFC 7009: what is no token is as good as revoked
+        await api.revoke(token=forged)  # RFC 7009: an invalid token counts as revoked
     assert await api.why(issued.refresh_token) in ("", "REVOKED")
 
 
-async def test_batches_pages_and_cursors_out_of_bounds(api: Api) -> None:
+async def test_batches_pages_and_cursors_out_of_bounds_are_refused(api: Api) -> None:
     one = token_service_pb2.ValidateTokenRequest(token="x")
     for count in (0, 257):
         batch = token_service_pb2.BatchValidateTokensRequest(requests=[one] * count)
@@ -344,7 +340,7 @@ async def test_batches_pages_and_cursors_out_of_bounds(api: Api) -> None:
         assert_typed(await send(api, path, confirm.SerializeToString()), cursor[:40])
 
 
-async def test_targets_that_are_none(api: Api) -> None:
+async def test_invalid_targets_are_refused_and_unknown_ones_accepted(api: Api) -> None:
     for target in (
         {},
         {"token": ""},
@@ -362,7 +358,7 @@ async def test_targets_that_are_none(api: Api) -> None:
     await api.revoke(token_id="no-such-token")
 
 
-async def test_methods_that_are_none(api: Api) -> None:
+async def test_unknown_methods_are_unimplemented(api: Api) -> None:
     for path in (
         "/token_service.v1.TokenService/NoSuchMethod",
         "/token_service.v2.TokenService/IssueToken",
@@ -371,7 +367,7 @@ async def test_methods_that_are_none(api: Api) -> None:
         outcome = await send(api, path, b"")
         assert isinstance(outcome, Failure)
         assert outcome.code.name == "UNIMPLEMENTED"
-    # A unary method called as a stream, and the other way round.
+    # A unary method called as a stream, and a stream called as a unary method.
     outcome = await send(api, "/token_service.v1.TokenService/IssueToken", b"")
     assert isinstance(outcome, Failure)
     call = api.channel.unary_unary(STREAMING)(b"", timeout=2)

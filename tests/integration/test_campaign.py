@@ -1,4 +1,4 @@
-"""A short fault campaign with a fixed seed, and one with a defect: the judge has nothing to say of the first."""
+"""A short fault campaign with a fixed seed, which finds nothing, and one with a defect, which finds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many refresh one token at once, at two nodes: one successor, the same for all, and no error."""
+"""Concurrent refreshes of one token at two nodes: one successor, the same for all, and no error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALLERS = 64
 def pair(database_url: str) -> Iterator[list[Node]]:
     env = {
         "TOKEN_SERVICE_DATABASE_URL": database_url,
-        # Longer than any round takes on the slowest machine, so that every caller is inside of it.
+        # Longer than any round on the slowest machine, so that every caller is within the grace period.
         "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD": "5m",
     }
     with nodes(2, env) as pair:
@@ -44,7 +44,7 @@ async def test_all_callers_hold_the_same_successor(pair: list[Node]) -> None:
             (successor,) = successors
             assert successor != token
             token = successor
-        # The access token in flight all the while is still good, and so are the newest ones.
+        # The original access token is still active, and so are the newest ones.
         assert await apis[1].why(access_token) == ""
         assert {await apis[n].why(answers[n].access_token) for n in range(4)} == {""}
         request = session_service_pb2.GetSessionRequest(session_id=issued.session_id)
@@ -53,8 +53,8 @@ async def test_all_callers_hold_the_same_successor(pair: list[Node]) -> None:
         assert session.state == session_service_pb2.SESSION_STATE_ACTIVE
 
 
-async def test_a_successor_in_use_ends_the_grace_of_the_one_before(pair: list[Node]) -> None:
-    """Two generations back is reuse, also when many present it at once, and the family dies once."""
+async def test_using_a_successor_ends_the_grace_period_of_older_tokens(pair: list[Node]) -> None:
+    """Presenting a token two generations old is reuse, also concurrently, and revokes the family once."""
     async with Api(pair[0].grpc_address) as a, Api(pair[1].grpc_address) as b:
         first = (await a.issue("stolen")).refresh_token
         second = (await b.refresh(first)).refresh_token
@@ -67,7 +67,7 @@ async def test_a_successor_in_use_ends_the_grace_of_the_one_before(pair: list[No
         assert int((await b.confirm("", "")).rpartition(":")[2]) == int(head.rpartition(":")[2]) + 1
 
 
-async def test_retries_beyond_the_cap_are_put_off_and_harm_nothing(pair: list[Node]) -> None:
+async def test_retries_beyond_the_cap_are_refused_and_keep_the_session(pair: list[Node]) -> None:
     async with Api(pair[0].grpc_address) as a, Api(pair[1].grpc_address) as b:
         first = (await a.issue("impatient")).refresh_token
         second = (await a.refresh(first)).refresh_token
@@ -82,7 +82,7 @@ async def test_retries_beyond_the_cap_are_put_off_and_harm_nothing(pair: list[No
         assert (await a.refresh(second)).refresh_token
 
 
-async def test_revoke_and_refresh_at_once_leave_no_live_successor(pair: list[Node]) -> None:
+async def test_concurrent_revoke_and_refresh_leave_no_live_successor(pair: list[Node]) -> None:
     async with Api(pair[0].grpc_address) as a, Api(pair[1].grpc_address) as b:
         for number in range(20):
             issued = await a.issue(f"leaving-{number}")
@@ -100,7 +100,7 @@ async def test_revoke_and_refresh_at_once_leave_no_live_successor(pair: list[Nod
                 assert (await refused(a.refresh(token))).reason == "SESSION_REVOKED"
 
 
-async def test_issue_and_revoke_at_once_leave_a_session_wholly_alive_or_wholly_dead(pair: list[Node]) -> None:
+async def test_concurrent_issue_and_revoke_leave_every_token_of_a_session_alike(pair: list[Node]) -> None:
     async with Api(pair[0].grpc_address) as a, Api(pair[1].grpc_address) as b:
         for number in range(20):
             subject = f"torn-{number}"

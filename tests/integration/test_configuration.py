@@ -1,4 +1,4 @@
-"""What the command line takes and refuses."""
+"""Settings and command lines that the program accepts and refuses."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_bad_setting_is_refused_with_its_name_its_value_and_what_is_allowed(
-    what: str, tmp_path: Path
-) -> None:
+def test_a_bad_setting_is_refused_with_name_value_and_allowed_values(what: str, tmp_path: Path) -> None:
     change, expected = REFUSED[what]
     env = {f"TOKEN_SERVICE_{name}": value for name, value in change.items()}
     for command in ("serve", "config"):
@@ -88,7 +86,7 @@ def test_a_bad_setting_is_refused_with_its_name_its_value_and_what_is_allowed(
             assert text in said
         assert "hunter2" not in said
         assert "Traceback" not in said
-        assert not list(tmp_path.iterdir()), "something was made before the refusal"
+        assert not list(tmp_path.iterdir()), "a file was created before the refusal"
 
 
 FILES = {
@@ -147,7 +145,7 @@ FILES_REFUSED = {
 
 
 @pytest.mark.parametrize("what", FILES_REFUSED)
-def test_config_refuses_the_surroundings_that_serve_refuses(what: str, tmp_path: Path) -> None:
+def test_config_refuses_the_files_and_addresses_that_serve_refuses(what: str, tmp_path: Path) -> None:
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
     for name, pem in (
@@ -170,7 +168,7 @@ def test_config_refuses_the_surroundings_that_serve_refuses(what: str, tmp_path:
         assert "Traceback" not in done.stderr
 
 
-def test_config_names_everything_that_is_wrong_at_once(tmp_path: Path) -> None:
+def test_config_reports_all_wrong_settings_together(tmp_path: Path) -> None:
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
     env = {
@@ -185,7 +183,7 @@ def test_config_names_everything_that_is_wrong_at_once(tmp_path: Path) -> None:
         assert text in done.stderr
 
 
-def test_config_is_content_while_a_node_runs(tmp_path: Path) -> None:
+def test_config_accepts_the_addresses_of_a_running_node(tmp_path: Path) -> None:
     with Node(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}) as node:
         env = {
             "TOKEN_SERVICE_GRPC_ADDRESS": node.grpc_address,
@@ -233,7 +231,7 @@ def test_config_shows_where_each_value_comes_from_and_no_secret(tmp_path: Path) 
     assert "did you mean workers?" in done.stderr
 
 
-def test_migrate_may_be_run_again(tmp_path: Path) -> None:
+def test_migrate_may_run_repeatedly(tmp_path: Path) -> None:
     env = {"TOKEN_SERVICE_DATABASE_URL": f"sqlite:///{tmp_path / 'tokens.db'}"}
     for _ in range(2):
         done = run("migrate", env=env, cwd=tmp_path)
@@ -246,7 +244,7 @@ def test_migrate_may_be_run_again(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_migrate_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
+def test_migrate_on_postgresql_hides_the_password(postgres_url: str, tmp_path: Path) -> None:
     for _ in range(2):
         done = run("migrate", env={"TOKEN_SERVICE_DATABASE_URL": postgres_url}, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -267,7 +265,7 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
                 assert "Traceback" not in done.stderr
 
 
-def test_a_database_that_is_not_there_is_waited_for_or_refused_but_never_with_a_traceback(
+def test_an_unreachable_database_ends_serve_without_a_traceback(
     tmp_path: Path,
 ) -> None:
     env = {
@@ -281,7 +279,7 @@ def test_a_database_that_is_not_there_is_waited_for_or_refused_but_never_with_a_
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_policies_are_read_again_without_a_restart(tmp_path: Path) -> None:
+def test_changed_policies_apply_without_a_restart(tmp_path: Path) -> None:
     import asyncio
 
     from tests.integration.calls import Api
@@ -308,7 +306,7 @@ def test_policies_are_read_again_without_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_tokens_name_the_http_address_that_is_really_used(tmp_path: Path, workers: str) -> None:
+def test_the_default_issuer_has_the_actual_http_address(tmp_path: Path, workers: str) -> None:
     import asyncio
 
     from tests.integration.calls import Api
@@ -329,11 +327,11 @@ def test_tokens_name_the_http_address_that_is_really_used(tmp_path: Path, worker
             return str(claims.issuer)
 
     try:
-        said = eventually_sync(
+        ready = eventually_sync(
             lambda: re.search(r"is ready: gRPC on (\S+), HTTP on (http://\S+)", process.log_text())
         )
         for _ in range(4):
-            assert asyncio.run(issuer(said[1])) == said[2]
+            assert asyncio.run(issuer(ready[1])) == ready[2]
     finally:
         process.kill()
 
@@ -358,7 +356,7 @@ def test_a_node_on_a_unix_socket_dumps_no_core(tmp_path: Path) -> None:
         assert psutil.Process(node.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert asyncio.run(issued())
         node.kill()
-        node.start()  # in the place of the socket that is left
+        node.start()  # replaces the socket that the killed node left
         assert asyncio.run(issued())
         assert node.terminate() == 0
         assert not (tmp_path / "s").exists()

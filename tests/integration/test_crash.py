@@ -1,6 +1,4 @@
-"""What was acknowledged survives `kill -9`, of the service and of PostgreSQL; what was not can be asked for
-again.
-"""
+"""Acknowledged writes survive `kill -9` of the service and of PostgreSQL; callers can repeat unanswered calls."""
 
 from __future__ import annotations
 
@@ -23,21 +21,21 @@ TYPED = {"STORE_UNAVAILABLE", "REPLICA_STALE", "SHUTTING_DOWN", "OVERLOADED", "D
 
 @dataclass
 class Acknowledged:
-    """What callers were told, and what they asked for without hearing an answer."""
+    """The answers that callers got, and their unanswered calls."""
 
     access_tokens: list[str] = field(default_factory=list)
     sessions: dict[str, str] = field(default_factory=dict)
-    """Session to the newest refresh token its owner holds."""
+    """By session: the newest refresh token of its owner."""
     revoked_tokens: list[str] = field(default_factory=list)
     revoked_sessions: dict[str, str] = field(default_factory=dict)
-    """Session to a refresh token of it."""
+    """By session: one of its refresh tokens."""
     in_doubt: set[str] = field(default_factory=set)
-    """Sessions whose last revocation was not answered."""
+    """Sessions whose revocation was not answered."""
     cursors: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     async def keep_busy(self, api: Api, name: str) -> None:
-        """Issue, refresh and revoke until cancelled; after a failure go on with what is held."""
+        """Issue, refresh and revoke until cancelled; after a failure continue with the known tokens."""
         for number in range(1_000_000):
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await self._round(api, f"{name}-{number}")
@@ -63,7 +61,7 @@ class Acknowledged:
             raise
 
     async def assert_all_there(self, api: Api) -> None:
-        """Each acknowledged revocation refuses, each owner gets on with the token it holds."""
+        """Check that each acknowledged revocation refuses and that each owner can use its token."""
         assert self.sessions
         assert self.revoked_tokens
         assert self.revoked_sessions
@@ -71,8 +69,7 @@ class Acknowledged:
             assert await api.why(token, consistency=STRONG) == "REVOKED"
         for token in self.revoked_sessions.values():
             assert (await refused(api.refresh(token))).reason == "SESSION_REVOKED"
-        # The token may be superseded by a rotation whose answer was lost: the same call again gets the
-        # successor.
+        # A rotation whose answer was lost may have superseded the token: the same call returns the successor.
         for session_id, token in self.sessions.items():
             refreshed = await api.refresh(token)
             assert refreshed.session_id == session_id
@@ -94,7 +91,7 @@ async def crash(node: Node) -> None:
 
 
 async def load(acknowledged: Acknowledged, api: Api, enough: int) -> list[asyncio.Task[None]]:
-    """Callers at work, returned once so many revocations have been acknowledged."""
+    """Start callers and return once `enough` revocations are acknowledged."""
     callers = [asyncio.create_task(acknowledged.keep_busy(api, f"caller-{n}")) for n in range(8)]
     await eventually(lambda: len(acknowledged.cursors) >= enough)
     return callers
@@ -106,7 +103,7 @@ async def stop(callers: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*callers, return_exceptions=True)
 
 
-async def test_a_crash_under_load_loses_nothing_acknowledged(node: Node) -> None:
+async def test_a_crash_under_load_loses_no_acknowledged_write(node: Node) -> None:
     async with Api(node.grpc_address) as api:
         start = await api.confirm("", "")
         acknowledged = Acknowledged()
@@ -117,7 +114,7 @@ async def test_a_crash_under_load_loses_nothing_acknowledged(node: Node) -> None
         assert acknowledged.failures
         assert {failure.code.name for failure in acknowledged.failures} == {"UNAVAILABLE"}
         await acknowledged.assert_all_there(api)
-        # The log goes on where it was: the same epoch, and no gap from before the crash to after it.
+        # The log continues with the same epoch and without a gap around the crash.
         async with Follower(api, start) as follower:
             last = max(acknowledged.cursors, key=sequence)
             await follower.caught_up_to(last)
@@ -125,7 +122,7 @@ async def test_a_crash_under_load_loses_nothing_acknowledged(node: Node) -> None
         assert follower.sequences == list(range(sequence(start) + 1, sequence(follower.cursor) + 1))
 
 
-async def test_a_crash_right_after_the_answer(node: Node) -> None:
+async def test_a_crash_right_after_an_answer_loses_no_write(node: Node) -> None:
     async with Api(node.grpc_address) as api:
         issued, other, subject = await api.issue("first"), await api.issue("second"), await api.issue("third")
         refreshed = await api.refresh(issued.refresh_token)
@@ -138,7 +135,7 @@ async def test_a_crash_right_after_the_answer(node: Node) -> None:
         assert await api.why(again.access_token) == ""
         assert (await refused(api.refresh(subject.refresh_token))).reason == "SESSION_REVOKED"
         assert await api.why(issued.refresh_token) == "SUPERSEDED"
-        # Whoever lost the answer asks again and gets what the other one holds.
+        # A caller that lost the answer repeats the call and gets the same successor.
         assert (await api.refresh(issued.refresh_token)).refresh_token == refreshed.refresh_token
         assert (await api.refresh(refreshed.refresh_token)).session_id == issued.session_id
 
@@ -147,7 +144,7 @@ async def test_a_refresh_whose_answer_was_lost_succeeds_when_retried(node: Node)
     async with Api(node.grpc_address) as api, Api(node.grpc_address) as doomed:
         issued = [await api.issue(f"cut-off-{n}") for n in range(12)]
         calls = [asyncio.ensure_future(doomed.refresh(each.refresh_token)) for each in issued]
-        # Some have been served by now, some are under way, some have not arrived.
+        # Some calls have been served, some are in progress, some have not arrived.
         await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         await crash(node)
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -167,7 +164,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="module")
 def exposed(own_postgres: PostgresServer) -> Iterator[Node]:
-    """A node whose PostgreSQL is about to have an accident."""
+    """A node whose PostgreSQL will be stopped, killed or paused."""
     env = {
         "TOKEN_SERVICE_DATABASE_URL": own_postgres.create_database(),
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
@@ -180,7 +177,7 @@ def exposed(own_postgres: PostgresServer) -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("accident", ["restart", "kill", "pause"])
-async def test_postgres_goes_away_under_load_and_comes_back(
+async def test_an_outage_of_postgres_under_load_loses_no_acknowledged_write(
     own_postgres: PostgresServer, exposed: Node, accident: str
 ) -> None:
     async with Api(exposed.grpc_address) as api:
@@ -198,13 +195,13 @@ async def test_postgres_goes_away_under_load_and_comes_back(
                 case "pause":
                     own_postgres.pause()
             try:
-                # Whoever asks hears why, in a bounded time; the node says it is not ready.
+                # Callers get the reason in a bounded time, and the node is not ready.
                 await eventually(lambda: len(acknowledged.failures) >= 8)
                 await eventually(lambda: http_status(exposed.http_address, "/readyz") == 503)
                 assert http_status(exposed.http_address, "/healthz") == 200
 
                 async def stale() -> bool:
-                    # Validation without the database goes on for as long as the answer can be trusted.
+                    # Validation without the database continues while the replica is young enough.
                     try:
                         await api.validate(local)
                     except grpc.aio.AioRpcError as error:
@@ -231,7 +228,7 @@ async def test_postgres_goes_away_under_load_and_comes_back(
             assert {failure.reason for failure in acknowledged.failures} <= TYPED
             assert "STORE_UNAVAILABLE" in {failure.reason for failure in acknowledged.failures}
             await acknowledged.assert_all_there(api)
-            # The stream was never cut, and it missed nothing.
+            # The stream stayed open and missed no entry.
             await follower.caught_up_to(max(acknowledged.cursors, key=sequence))
         assert follower.resets == 0
         assert follower.sequences == list(range(start + 1, sequence(follower.cursor) + 1))

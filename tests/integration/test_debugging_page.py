@@ -12,7 +12,7 @@ PAGE = DOCS / "debugging.md"
 _CURSOR = re.compile(r"^[\w-]{16}:", re.MULTILINE)
 
 
-def test_the_programs_print_what_is_shown() -> None:
+def test_programs_print_what_the_page_shows() -> None:
     page_steps = steps(PAGE.read_text(), "debugging")
     assert len(page_steps) == 5
     with tour_server() as node, Tour(node) as tour:
@@ -25,7 +25,7 @@ def test_the_programs_print_what_is_shown() -> None:
             )
 
 
-def test_the_reasons_are_those_of_the_code() -> None:
+def test_reasons_on_the_page_are_in_the_code() -> None:
     shown = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE.read_text(), re.MULTILINE))
     assert shown
     assert shown <= {reason.name for reason in InvalidReason}

@@ -20,7 +20,7 @@ def test_the_programs_are_typed(tmp_path: Path) -> None:
             path.write_text(program)
             programs.append(path)
     assert len(programs) > 10
-    # The package as users have it: stubs and annotations, without the settings of this repository.
+    # Users have the package with its annotations but without the settings of this repository.
     command = [
         sys.executable,
         "-m",

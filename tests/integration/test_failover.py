@@ -1,4 +1,4 @@
-"""Nodes whose database fails over: to the right server, to the wrong one, and with something lost."""
+"""Nodes whose database fails over: to the right server, to the wrong one, and with lost entries."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Site:
         self.node = Node(env=self.env)
 
     def lead_to(self, server: PostgresServer) -> None:
-        """Have every connection end, and the next ones lead to this server."""
+        """End every connection and lead new ones to this server."""
         self.proxy.lead_to(address(server))
         self.proxy.cut()
         self.proxy.heal()
 
     def command(self, *arguments: str) -> str:
-        """Run a command of the service; its output."""
+        """Run a command of the service and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "token_service", *arguments],
             env={**self.env, "TOKEN_SERVICE_DATA_DIR": str(self.node.data_dir)},
@@ -88,7 +88,7 @@ async def site(servers: tuple[PostgresServer, StandbyServer]) -> AsyncIterator[S
             yield site
 
 
-async def test_a_node_led_to_a_standby_proves_nothing_there_and_comes_back(site: Site) -> None:
+async def test_a_node_led_to_a_standby_is_not_ready_until_it_reaches_the_primary(site: Site) -> None:
     async with Api(site.node.grpc_address) as api:
         issued = await api.issue("alice")
         await asyncio.to_thread(site.standby.catch_up)
@@ -105,8 +105,8 @@ async def test_a_node_led_to_a_standby_proves_nothing_there_and_comes_back(site:
         assert not (await api.validate(issued.access_token, consistency=STRONG)).active
 
 
-async def test_a_server_that_is_read_only_and_alive_is_left_for_the_one_that_is_promoted(site: Site) -> None:
-    """The old primary cuts no connection; only new ones lead to the new one."""
+async def test_a_read_only_server_is_left_for_the_promoted_one(site: Site) -> None:
+    """The old primary closes no connection; only new connections lead to the promoted server."""
     async with Api(site.node.grpc_address) as api:
         await asyncio.to_thread(site.standby.make_synchronous)
         revoked, good = await api.issue("bob"), await api.issue("alice")
@@ -126,7 +126,7 @@ async def test_a_server_that_is_read_only_and_alive_is_left_for_the_one_that_is_
         await eventually(lambda: readiness(site.node)["ready"])
 
 
-async def test_a_synchronous_standby_that_is_promoted_loses_no_session_and_no_revocation(site: Site) -> None:
+async def test_promoting_a_synchronous_standby_loses_no_session_or_revocation(site: Site) -> None:
     async with Api(site.node.grpc_address) as api:
         await asyncio.to_thread(site.standby.make_synchronous)
         revoked, good = await api.issue("bob"), await api.issue("alice")
@@ -145,7 +145,7 @@ async def test_a_synchronous_standby_that_is_promoted_loses_no_session_and_no_re
         assert not (await api.validate(again.access_token, consistency=STRONG)).active
 
 
-async def test_a_standby_that_lacks_a_revocation_serves_nobody_until_the_log_is_renewed(site: Site) -> None:
+async def test_a_standby_that_lacks_a_revocation_is_refused_until_the_log_is_renewed(site: Site) -> None:
     async with Api(site.node.grpc_address) as api:
         issued = await api.issue("alice")
         await asyncio.to_thread(site.standby.catch_up)
@@ -168,7 +168,7 @@ async def test_a_standby_that_lacks_a_revocation_serves_nobody_until_the_log_is_
         ):
             assert (await refused(call)).reason == "STORE_UNAVAILABLE"
 
-        # Nor does one that never saw what is lost.
+        # A node that never saw the lost entry refuses to start as well.
         with pytest.raises(RuntimeError, match="token-service log renew"):
             await asyncio.to_thread(start_another, site)
 
@@ -179,7 +179,7 @@ async def test_a_standby_that_lacks_a_revocation_serves_nobody_until_the_log_is_
         assert (await api.validate(fresh.access_token, consistency=STRONG)).active
 
 
-async def test_a_standby_that_lacks_nothing_goes_on_when_the_operator_says_so(site: Site) -> None:
+async def test_a_complete_standby_continues_after_renewal_with_nothing_lost(site: Site) -> None:
     async with Api(site.node.grpc_address) as api:
         good, revoked = await api.issue("alice"), await api.issue("bob")
         await api.revoke(subject="bob")
@@ -189,8 +189,8 @@ async def test_a_standby_that_lacks_nothing_goes_on_when_the_operator_says_so(si
         site.lead_to(site.standby)
         await eventually(lambda: not readiness(site.node)["ready"])
 
-        said = await asyncio.to_thread(site.command, "log", "renew", "--yes", "--nothing-lost")
-        assert "Nothing was revoked." in said
+        output = await asyncio.to_thread(site.command, "log", "renew", "--yes", "--nothing-lost")
+        assert "Nothing was revoked." in output
         await eventually(lambda: readiness(site.node)["ready"])
         assert (await api.validate(good.access_token, consistency=STRONG)).active
         assert not (await api.validate(revoked.access_token, consistency=STRONG)).active

@@ -1,4 +1,4 @@
-"""A full disk fails writes and not reads: the node says so, is not ready, and recovers by itself."""
+"""A full disk fails writes but not reads: the node reports it, is not ready, and recovers by itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_node_with_a_full_disk_is_not_ready_until_there_is_space(tmp_pat
             assert "the database" in failure.message
             assert await eventually(lambda: http_status(node.http_address, "/readyz") == 503)
             assert http_status(node.http_address, "/healthz") == 200
-            await api.why(before.access_token)  # what only reads goes on
+            await api.why(before.access_token)  # reads still work
             disk.free(node.pid)
             assert await eventually(lambda: http_status(node.http_address, "/readyz") == 200)
             await api.issue("alice")

@@ -1,4 +1,4 @@
-"""What orchestrators, load balancers and newcomers ask first: health, readiness, reflection."""
+"""Health, readiness and reflection, for orchestrators, load balancers and new users."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def check(api: Api, service: str) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
-async def test_every_service_says_how_it_is(api: Api) -> None:
+async def test_every_service_reports_its_health(api: Api) -> None:
     for service in ("", *SERVICES):
         assert await check(api, service) == "SERVING", service
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -70,7 +70,7 @@ async def test_reflection_lists_every_service_and_describes_it(api: Api) -> None
         assert answer.file_descriptor_response.file_descriptor_proto
 
 
-def test_http_edge(node: Node) -> None:
+def test_http_edge_serves_health_readiness_and_keys(node: Node) -> None:
     assert http_status(node.http_address, "/healthz") == 200
     assert http_status(node.http_address, "/readyz") == 200
     assert http_status(node.http_address, "/.well-known/jwks.json") == 200
@@ -87,7 +87,7 @@ async def test_not_ready_without_the_database_and_ready_again_with_it(
         return {await check(api, service) for service in ("", SERVICES[0])} == {status}
 
     await eventually(lambda: all_are("NOT_SERVING"))
-    # Alive all the same: restarting it would bring no database back. And the keys are public knowledge.
+    # Still alive: a restart would not repair the database. And the keys are public.
     assert http_status(node.http_address, "/healthz") == 200
     assert http_status(node.http_address, "/.well-known/jwks.json") == 200
     await asyncio.to_thread(own_postgres.start)

@@ -1,4 +1,4 @@
-"""Tokens issued here are good for a library that knows nothing but the published key set."""
+"""A library that knows only the published key set verifies tokens issued here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, Api
 from tests.integration.nodes import Node
 from token_service.v1 import key_service_pb2, token_pb2
 
-# The name of the algorithm is deprecated by RFC 9864, whose new names few libraries know yet.
+# RFC 9864 deprecates the name of the algorithm, and few libraries know its new names yet.
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 
 ISSUER = "https://tokens.example.org"
@@ -64,7 +64,7 @@ def decode(token: str, keys: KeySet, algorithm: str) -> tuple[dict[str, Any], di
     return decoded.header, decoded.claims
 
 
-async def test_an_access_token_is_what_rfc_9068_says(api: Api, keys: KeySet, algorithm: str) -> None:
+async def test_an_access_token_has_the_claims_of_rfc_9068(api: Api, keys: KeySet, algorithm: str) -> None:
     claims = struct_pb2.Struct()
     claims.update({"tenant": "acme", "limits": {"rate": 10, "share": 0.5, "names": ["a", None, True]}})
     auth_time = timestamp_pb2.Timestamp(seconds=1_700_000_000)
@@ -104,7 +104,7 @@ async def test_an_access_token_is_what_rfc_9068_says(api: Api, keys: KeySet, alg
     assert answer.claims.token_type == token_pb2.TOKEN_TYPE_ACCESS
 
 
-async def test_an_id_token_is_what_openid_connect_says(api: Api, keys: KeySet, algorithm: str) -> None:
+async def test_an_id_token_has_the_claims_of_openid_connect(api: Api, keys: KeySet, algorithm: str) -> None:
     issued = await api.issue(
         "alice",
         token_types=[ACCESS, REFRESH, ID, SESSION],
@@ -126,18 +126,20 @@ async def test_an_id_token_is_what_openid_connect_says(api: Api, keys: KeySet, a
     ).digest()
     half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
     assert payload["at_hash"] == half
-    # One kind is not taken for the other.
+    # One kind does not pass as the other.
     assert await api.why(issued.id_token, token_type_hint=ACCESS) == "WRONG_TYPE"
     assert await api.why(issued.access_token, token_type_hint=ID) == "WRONG_TYPE"
     assert await api.why(issued.id_token, token_type_hint=ID, audience="web") == ""
-    # A refresh brings a new one, without the nonce of the login that is over.
+    # A refresh issues another ID token, without the nonce of the first login.
     refreshed = await api.refresh(issued.refresh_token)
     _, again = decode(refreshed.id_token, keys, algorithm)
     assert "nonce" not in again
     assert (again["sub"], again["sid"], again["auth_time"]) == ("alice", issued.session_id, 1_700_000_000)
 
 
-async def test_a_changed_token_is_refused_by_both(api: Api, keys: KeySet, algorithm: str) -> None:
+async def test_a_changed_token_is_refused_by_library_and_service(
+    api: Api, keys: KeySet, algorithm: str
+) -> None:
     issued = await api.issue()
     head, payload, signature = issued.access_token.split(".")
     content = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -149,7 +151,7 @@ async def test_a_changed_token_is_refused_by_both(api: Api, keys: KeySet, algori
     assert await api.why(forged) == "BAD_SIGNATURE"
 
 
-async def test_both_edges_publish_the_same_keys_and_nothing_private(
+async def test_both_edges_publish_the_same_public_keys(
     api: Api, published: dict[str, Any], algorithm: str
 ) -> None:
     assert set(published) == {"keys"}
@@ -169,7 +171,7 @@ async def test_both_edges_publish_the_same_keys_and_nothing_private(
     assert {key.key_id for key in listed} == {key["kid"] for key in published["keys"]}
 
 
-async def test_a_policy_shortens_lives_and_a_request_only_shortens_them_further(api: Api) -> None:
+async def test_a_request_can_only_shorten_the_lifetime_of_the_policy(api: Api) -> None:
     def ttl(issued: Any) -> float:
         return float(issued.access_token_expire_time.seconds - time.time())
 

@@ -1,4 +1,4 @@
-"""What a node reports to OpenTelemetry, as docs/operations.md says."""
+"""The metrics that a node reports to OpenTelemetry, compared with docs/operations.md."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def documented() -> set[str]:
 
 
 def exported(log: str) -> list[dict[str, Any]]:
-    """The last thing the console exporter wrote before the node ended: a JSON document among the lines of the
-    log.
-    """
+    """Return the metrics of the last JSON document that the console exporter wrote to the log."""
     start = log.rindex('{\n    "resource_metrics"')
     document, _ = json.JSONDecoder().raw_decode(log[start:])
     (report,) = document["resource_metrics"]
@@ -39,7 +37,7 @@ def exported(log: str) -> list[dict[str, Any]]:
     return [metric for scope in report["scope_metrics"] for metric in scope["metrics"]]
 
 
-async def test_calls_events_and_the_state_of_the_node_are_reported() -> None:
+async def test_calls_events_and_state_are_reported_as_documented() -> None:
     env = {
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "OTEL_METRICS_EXPORTER": "console",

@@ -1,7 +1,6 @@
-"""No log line holds a token, a key or a password, whatever is called and however much is logged.
+"""No log line contains a token, a key or a password, for any call and at any log level.
 
-Every node of these tests is looked through in the same way when it ends (`Node.close`); this one is made to
-talk.
+`Node.close` checks the log of every node in these tests; the node here logs as much as possible.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from token_service.v1 import session_service_pb2, token_service_pb2
         ("test_" + "a" * 60, False),
     ],
 )
-def test_what_a_secret_in_a_log_looks_like(line: str, *, is_secret: bool) -> None:
+def test_the_pattern_finds_secrets_and_no_identifiers(line: str, *, is_secret: bool) -> None:
     assert bool(SECRETS.search(line)) == is_secret
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_the_log_tells_what_happened_without_the_tokens(log_format: str) -> None:
+async def test_the_log_has_the_audit_trail_without_tokens(log_format: str) -> None:
     env = {
         "TOKEN_SERVICE_LOG_LEVEL": "debug",
         "TOKEN_SERVICE_LOG_FORMAT": log_format,
@@ -60,7 +59,7 @@ async def test_the_log_tells_what_happened_without_the_tokens(log_format: str) -
             failure = await refused(api.issue(subject=tokens[0], custom_claims={"fields": {"sub": {}}}))
             assert not any(token in failure.message for token in tokens)
             for token in tokens:
-                # In the wrong place: as a name, a comment, a cursor.
+                # Tokens in the wrong field: as a name, a comment, a cursor.
                 await api.revoke(subject=token[:200], comment=token[:500])
                 for call in (
                     api.refresh(issued.refresh_token, client_id=token[:200], device_id=token[:200]),

@@ -10,13 +10,13 @@ from tests.integration.tour import DOCS, Tour, shape, steps
 _CURSOR = re.compile(r"(?<=cursor=)[\w-]{16}(?=:)")
 
 
-def test_the_commands_print_what_is_shown() -> None:
+def test_commands_print_what_the_page_shows() -> None:
     page_steps = steps((DOCS / "operations.md").read_text(), "operations")
     assert len(page_steps) == 4
     with tour_server() as node, Tour(node) as tour:
         for step in page_steps:
             if "server.log" in step.code:
-                # The page reads the log where its reader has sent it.
+                # The page reads the log from the file to which its reader redirected it.
                 tour._type(f"ln -s {node._directory() / 'log'} server.log")
             output = tour.run_as_shown(step)
             assert step.shown is not None

@@ -45,7 +45,7 @@ COMMANDS = ("scripts/serve", "scripts/test")
 _RUNNABLE = {"sh", "python", "toml"}
 
 
-def test_the_two_commands_are_there() -> None:
+def test_the_commands_of_the_readme_exist_and_explain_themselves() -> None:
     text = README.read_text()
     for command in COMMANDS:
         assert f"\n{command}\n" in text

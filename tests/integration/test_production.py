@@ -1,4 +1,4 @@
-"""The production profile: TLS, callers known by their certificates, and a permission for every call."""
+"""The production profile: TLS, callers identified by certificates, and a permission for every call."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Production:
     directory: Path
 
     def install(self, authority: Authority, certificate: Certificate) -> None:
-        """Put a certificate where the server looks, as a tool that renews it would: each file replaced whole."""
+        """Install a certificate as a renewal tool does: each file is replaced atomically."""
         for name, content in (
             ("key.pem", certificate.key),
             ("cert.pem", certificate.certificate),
@@ -58,7 +58,7 @@ class Production:
             scratch.replace(self.directory / name)
 
     def api(self, certificate: Certificate | None, authority: Authority | None = None) -> Api:
-        """A caller with this certificate, that trusts this authority."""
+        """Return a caller with this certificate that trusts this authority."""
         credentials = grpc.ssl_channel_credentials(
             (authority or self.authority).certificate,
             certificate.key if certificate else None,
@@ -99,7 +99,7 @@ def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: st
             env={**inherited, **env, **addresses},
         )  # fmt: skip
 
-    # In production nothing changes the schema by the way.
+    # In production, `serve` does not change the schema.
     unmigrated = token_service("serve")
     assert unmigrated.returncode == 2, unmigrated.stderr
     assert "token-service migrate" in unmigrated.stdout + unmigrated.stderr
@@ -119,7 +119,7 @@ def assert_denied(failure: Failure, permission: str) -> None:
     assert failure.metadata["permission"] == permission
 
 
-async def test_each_caller_may_do_what_it_is_permitted_and_nothing_else(production: Production) -> None:
+async def test_each_caller_may_make_only_permitted_calls(production: Production) -> None:
     async with (
         production.api(caller(production, LOGIN)) as login,
         production.api(caller(production, GATEWAY)) as gateway,
@@ -147,28 +147,28 @@ async def test_each_caller_may_do_what_it_is_permitted_and_nothing_else(producti
         assert_denied(await refused(login.sessions.GetSession(request)), "admin")
         extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
         assert_denied(await refused(gateway.sessions.ExtendSession(extend)), "refresh")
-        # Two targets hit more than a caller who may revoke should be able to hit.
+        # Revoking everything or a key needs more than the permission `revoke`.
         assert_denied(await refused(login.revoke(everything=True)), "admin")
         assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin")
         async with Follower(login) as denied:
             assert_denied(await denied.ended(), "subscribe")
-        # Bad input from somebody who may not call is not looked at.
+        # A caller without the permission is refused before its input is validated.
         empty = token_service_pb2.IssueTokenRequest()
         assert_denied(await refused(gateway.tokens.IssueToken(empty, timeout=60)), "issue")
-        # The public keys are for everybody who can connect.
+        # Every caller that can connect may read the public keys.
         for api in (login, gateway, operator):
             assert (await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
 
 
-async def test_nobody_confirms_for_the_validator_of_another(production: Production) -> None:
-    """RevokeToken would say of a validator that it knows, although it does not."""
+async def test_a_caller_cannot_confirm_for_the_validator_of_another(production: Production) -> None:
+    """Otherwise RevokeToken would report a validator as informed although it is not."""
     async with (
         production.api(caller(production, LOGIN)) as login,
         production.api(caller(production, GATEWAY)) as gateway,
         production.api(caller(production, OTHER_GATEWAY)) as other,
     ):
 
-        async def confirms_whatever_there_is() -> None:
+        async def confirm_every_head() -> None:
             head = ""
             while True:
                 head = await other.confirm("validator-1", head)
@@ -176,11 +176,11 @@ async def test_nobody_confirms_for_the_validator_of_another(production: Producti
 
         async with Follower(gateway, subscriber_id="validator-1") as follower:
             await eventually(lambda: follower.caught_up)
-            liar = asyncio.create_task(confirms_whatever_there_is())
+            liar = asyncio.create_task(confirm_every_head())
             try:
                 revoked = await login.revoke(subject="zoe", wait=1)
                 assert (revoked.subscribers_connected, revoked.subscribers_applied) == (1, 0)
-                # Its own caller may confirm over another connection, with another certificate of its name.
+                # The validator's own caller may confirm over another connection, with another certificate of its name.
                 async with production.api(caller(production, GATEWAY)) as renewed:
                     waiting = asyncio.create_task(login.revoke(subject="zoe", wait=20))
                     while not waiting.done():
@@ -193,7 +193,7 @@ async def test_nobody_confirms_for_the_validator_of_another(production: Producti
                 await asyncio.wait([liar])
 
 
-async def test_a_caller_nobody_has_heard_of_may_do_nothing(production: Production) -> None:
+async def test_an_unknown_caller_may_make_no_call(production: Production) -> None:
     for certificate in (
         production.authority.caller(spiffe_id="spiffe://example.org/stranger"),
         production.authority.caller(dns_name="gateway.example.org.evil.example"),
@@ -205,14 +205,14 @@ async def test_a_caller_nobody_has_heard_of_may_do_nothing(production: Productio
             assert failure.reason in {"PERMISSION_DENIED", "CALLER_UNAUTHENTICATED"}
 
 
-async def test_who_cannot_prove_who_it_is_does_not_get_through(production: Production) -> None:
-    stranger = Authority("Somebody Else")
+async def test_a_caller_without_a_trusted_certificate_is_refused(production: Production) -> None:
+    stranger = Authority("Another")
     async with (
-        production.api(None) as nobody,
+        production.api(None) as anonymous,
         production.api(stranger.caller(spiffe_id=LOGIN)) as impostor,
         Api(production.node.grpc_address) as plain,
     ):
-        for api in (nobody, impostor, plain):
+        for api in (anonymous, impostor, plain):
             failure = await refused(api.issue())
             assert failure.code.name in {"UNAVAILABLE", "UNAUTHENTICATED"}
             assert failure.reason in {"", "CALLER_UNAUTHENTICATED"}
@@ -237,12 +237,12 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
         await eventually(lambda: _denied(api))
 
 
-async def test_open_streams_end_with_the_permission(production: Production) -> None:
+async def test_open_streams_end_when_the_permission_is_withdrawn(production: Production) -> None:
     async with (
         production.api(caller(production, GATEWAY)) as gateway,
         production.api(caller(production, OTHER_GATEWAY)) as other,
         production.api(caller(production, LOGIN)) as login,
-        Follower(other, subscriber_id="v-2") as goes_on,
+        Follower(other, subscriber_id="v-2") as unaffected,
     ):
         policy = production.directory / "policy.toml"
         for changed in (
@@ -255,7 +255,7 @@ async def test_open_streams_end_with_the_permission(production: Production) -> N
                 policy.write_text(changed)
                 assert_denied(await follower.ended(), "subscribe")
                 revoked = await login.revoke(subject="zoe")
-                await goes_on.caught_up_to(revoked.cursor)
+                await unaffected.caught_up_to(revoked.cursor)
             policy.write_text(POLICY)
 
             async def permitted_again() -> bool:
@@ -276,7 +276,7 @@ async def _denied(api: Api) -> bool:
 
 
 async def test_certificates_are_renewed_without_a_restart(production: Production) -> None:
-    """Another authority altogether: new connections are held to it, and so are those that are open."""
+    """The new authority replaces the old one for new connections and for open ones."""
     new = Authority("Next Authority")
     old_caller = caller(production, LOGIN)
     async with production.api(old_caller) as before:
@@ -299,13 +299,15 @@ async def test_certificates_are_renewed_without_a_restart(production: Production
     production.authority = new
 
 
-async def test_certificates_of_an_authority_below_the_accepted_one_count(production: Production) -> None:
+async def test_certificates_of_an_intermediate_authority_count_within_its_constraints(
+    production: Production,
+) -> None:
     constraints = x509.NameConstraints([x509.DNSName("lab.test")], None)
     lab = Authority("Lab", parent=production.authority, constraints=constraints)
     middle = Authority("Middle", parent=production.authority)
     async with production.api(middle.caller(spiffe_id=LOGIN)) as login:
         assert (await login.issue()).access_token
-    # A name that the constraint allows as far as its NUL, and one it forbids.
+    # A name that the constraint allows up to its NUL, and a name that it forbids.
     for raw in (GATEWAY.encode() + b"\0.lab.test", GATEWAY.encode()):
         forged = lab.issue(raw_names=subject_alt_names((2, raw)))
         async with production.api(forged) as api:

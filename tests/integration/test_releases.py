@@ -1,4 +1,4 @@
-"""The databases of every recorded release, taken over by the node of today."""
+"""The databases of every recorded release, used by a current node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMEOUT = 60.0
 
 @dataclass
 class Upgraded:
-    """A node of today on the database of a release, a minute after it was recorded."""
+    """A current node on the database of a release, a minute after it was recorded."""
 
     record: dict[str, Any]
     tokens: Any
@@ -115,7 +115,7 @@ def test_revoked_tokens_stay_revoked(upgraded: Upgraded) -> None:
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_families_of_refresh_tokens_go_on(upgraded: Upgraded) -> None:
+def test_refresh_token_families_continue(upgraded: Upgraded) -> None:
     active = upgraded.record["active"]
     for token, fields in (
         (active["kept"]["refresh"], {"device_id": "phone-1"}),
@@ -154,7 +154,7 @@ def test_a_retried_request_finds_its_session(upgraded: Upgraded) -> None:
     assert again.session_id == upgraded.record["session_ids"]["kept"]
 
 
-def test_the_log_goes_on_where_it_was(upgraded: Upgraded) -> None:
+def test_the_log_continues_at_its_sequence(upgraded: Upgraded) -> None:
     epoch, _, sequence = upgraded.record["head"].rpartition(":")
     response = upgraded.tokens.RevokeToken(pb.RevokeTokenRequest(subject="gina"), timeout=TIMEOUT)
     assert response.cursor == f"{epoch}:{int(sequence) + 1}"
@@ -170,7 +170,7 @@ def test_the_log_goes_on_where_it_was(upgraded: Upgraded) -> None:
     assert entries == [int(sequence) + 1]
 
 
-def test_keys_and_sessions_are_all_there(upgraded: Upgraded) -> None:
+def test_keys_and_sessions_are_kept(upgraded: Upgraded) -> None:
     listed = upgraded.keys.ListSigningKeys(keys_pb.ListSigningKeysRequest(), timeout=TIMEOUT).signing_keys
     states = {key.key_id: keys_pb.SigningKeyState.Name(key.state) for key in listed}
     assert upgraded.record["keys"].items() <= states.items()

@@ -1,5 +1,5 @@
-"""A database put back to a backup under running nodes, and `token-service log renew`: nothing of before is
-good, everything of after is.
+"""A database restored from a backup under running nodes, and `token-service log renew`: no earlier token is valid,
+every later one is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Site:
     operator: Operator
 
     async def execute(self, *statements: str) -> None:
-        """In one transaction."""
+        """Execute statements in one transaction."""
         if self.database.startswith("sqlite"):
             await asyncio.to_thread(self._on_sqlite, statements)
             return
@@ -97,7 +97,7 @@ async def apis(site: Site) -> AsyncIterator[list[Api]]:
 
 
 def validator(node: Node, path: Path) -> TokenValidator:
-    warm_start = WarmStart(path=path, mac_key=Secret(b"32 bytes that nobody else knows.."))
+    warm_start = WarmStart(path=path, mac_key=Secret(b"32 bytes of a secret for a test.."))
     issuer = ServiceIssuer(issuer=ISSUER, target=node.grpc_address, warm_start=warm_start)
     return TokenValidator(ValidatorConfig(issuers=[issuer], audience="api"))
 
@@ -118,7 +118,9 @@ async def head(api: Api) -> str:
     return await api.confirm("", "")
 
 
-async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_path: Path) -> None:
+async def test_renewal_after_a_restore_ends_earlier_tokens_and_accepts_later_ones(
+    site: Site, apis: list[Api], tmp_path: Path
+) -> None:
     a, b = apis
     before = await a.issue("before")
     await a.revoke(subject="somebody")
@@ -128,7 +130,7 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
     await b.revoke(token=forgotten.access_token)
     for number in range(5):
         await a.revoke(token_id=f"after-the-backup-{number}")
-    assert not await b.why(before.access_token, consistency=STRONG)  # so that this node has seen all of them
+    assert not await b.why(before.access_token, consistency=STRONG)  # this node has now seen all entries
     session = await b.issue("ahead")
     ahead = [(await b.issue("ahead", token_types=[ACCESS])).access_token, session.access_token]
     assert [unverified(token)["rev"] for token in ahead] == [place + 6] * 2
@@ -147,22 +149,22 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
         await stream.caught_up_to(lost)
 
         await site.restore()
-        # Each node notices that the log went back, and says so; none goes on from where it was.
+        # Each node notices that the log went back and logs it; none continues from its place.
         for node in site.nodes:
             await eventually(lambda node=node: WENT_BACK in node.log_text())
         assert await head(a) == f"{lost.partition(':')[0]}:{place}"
-        assert not await a.why(forgotten.access_token, consistency=STRONG)  # what the renewal is for
+        assert not await a.why(forgotten.access_token, consistency=STRONG)  # the renewal must end this
 
         epoch = lost.partition(":")[0]
         assert (await site.operator.run("show")) == f"{epoch}:{place}"
-        said = await site.operator.run("renew", "--yes", "--epoch", epoch)
+        output = await site.operator.run("renew", "--yes", "--epoch", epoch)
         shown = json.loads(await site.operator.run("show", "--format", "json"))
         renewed = f"{shown['epoch']}:{shown['sequence']}"
-        assert said.startswith(f"The revocation log {epoch}:{place} goes on as {renewed}.")
-        assert "keys revoke" in said
+        assert output.startswith(f"The revocation log {epoch}:{place} goes on as {renewed}.")
+        assert "keys revoke" in output
         assert "nothing was changed" in await site.operator.refused("renew", "--yes", "--epoch", epoch)
 
-        # Strong answers know at once, everybody else soon.
+        # Strong answers know the renewal immediately, all others soon.
         for api in apis:
             for token in (before.access_token, forgotten.access_token, *ahead):
                 assert await api.why(token, consistency=STRONG) == "REVOKED"
@@ -174,7 +176,7 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
         await eventually(lambda: stream.resets and stream.cursor == renewed)
         await eventually(lambda: following.is_fresh)
 
-        # What is issued now is good, everywhere and for all kinds of tokens.
+        # New tokens of all kinds are valid everywhere.
         for api in apis:
             fresh = await api.issue("fresh")
             for other in apis:
@@ -185,7 +187,7 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
             only_access = await api.issue("fresh", token_types=[ACCESS])
             assert await why(following, only_access.access_token) is None
 
-        # Revoking goes on as ever, also over Redis and for who begins with a copy of the log before.
+        # Revocation continues, also over Redis and for validators that start with a copy of the previous log.
         last = await a.issue("last")
         revoked = await b.revoke(token=last.access_token)
         assert sequence(revoked.cursor) == sequence(renewed) + 1
@@ -196,7 +198,7 @@ async def test_after_a_restore_and_a_renewal(site: Site, apis: list[Api], tmp_pa
         for token in (*ahead, last.access_token):
             assert await why(warm, token) is InvalidReason.REVOKED
         assert await why(warm, refreshed.access_token) is None
-        # A cursor of the log before is worth nothing.
+        # A cursor of the previous log gets a snapshot.
         async with Follower(a, lost) as late:
             await late.caught_up_to(revoked.cursor)
             assert late.resets == 1
@@ -217,22 +219,20 @@ async def refuses(validator: TokenValidator, token: str) -> bool:
     return await why(validator, token) is InvalidReason.REVOKED
 
 
-async def test_a_renewal_asks_before_it_ends_every_session(site: Site, apis: list[Api]) -> None:
+async def test_a_renewal_asks_for_confirmation(site: Site, apis: list[Api]) -> None:
     issued = await apis[0].issue()
     before = await site.operator.run("show")
-    said = await site.operator.says("renew", stdin="n\n")
-    assert said.code == 1
-    assert "ends every session" in said.out
-    assert (await site.operator.says("renew")).code == 1  # nobody is there to ask
+    answered = await site.operator.says("renew", stdin="n\n")
+    assert answered.code == 1
+    assert "ends every session" in answered.out
+    assert (await site.operator.says("renew")).code == 1  # no terminal to ask
     assert await site.operator.run("show") == before
     assert not await apis[0].why(issued.access_token, consistency=STRONG)
     assert "goes on as" in await site.operator.run("renew", stdin="y\n")
     assert await apis[1].why(issued.access_token, consistency=STRONG) == "REVOKED"
 
 
-async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_longer(
-    site: Site, apis: list[Api]
-) -> None:
+async def test_a_node_paused_during_a_restore_notices_it_in_a_longer_log(site: Site, apis: list[Api]) -> None:
     awake, asleep = apis
     await site.back_up()
     for number in range(3):
@@ -240,7 +240,7 @@ async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_l
     known = await head(asleep)
     issued = await awake.issue()
     assert not await asleep.why(issued.access_token, consistency=STRONG)
-    said = site.nodes[1].log_text().count(WENT_BACK)
+    reported = site.nodes[1].log_text().count(WENT_BACK)
     site.nodes[1].pause()
     try:
         await site.restore()
@@ -251,7 +251,7 @@ async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_l
     finally:
         site.nodes[1].resume()
     assert sequence(last.cursor) > sequence(known)
-    await eventually(lambda: site.nodes[1].log_text().count(WENT_BACK) > said)
+    await eventually(lambda: site.nodes[1].log_text().count(WENT_BACK) > reported)
     await asleep.validate(again.access_token, consistency=STRONG)
     assert await asleep.why(again.access_token) == "REVOKED"
     async with Follower(asleep) as follower:
@@ -259,12 +259,10 @@ async def test_a_node_that_slept_through_a_restore_notices_although_the_log_is_l
         assert len(follower.fingerprints) >= 6
 
 
-async def test_a_postgresql_that_comes_back_with_the_files_of_a_backup(
+async def test_a_postgresql_restored_from_files_is_noticed_and_renewed(
     private_postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """As restored from a copy of its files, or promoted from a standby that had not heard of the last
-    commits.
-    """
+    """As after a restore of its files, or a promotion of a standby that lacks the last commits."""
     url = private_postgres.create_database()
     operator = Operator({"TOKEN_SERVICE_DATABASE_URL": url}, group="log")
     with nodes(2, {"TOKEN_SERVICE_DATABASE_URL": url, "TOKEN_SERVICE_ISSUER": ISSUER}) as pair:

@@ -1,4 +1,4 @@
-"""SIGTERM: nothing new is taken, what runs is finished, streams end so that they can be resumed elsewhere."""
+"""SIGTERM: a node takes no new calls, finishes running ones, and ends streams so that another node can resume them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def pair(shared_postgres_url: str) -> Iterator[list[Node]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) -> None:
+async def test_a_stopping_node_finishes_calls_and_streams_resume_elsewhere(
+    pair: list[Node], number: signal.Signals
+) -> None:
     leaving, staying = pair
     if not leaving.running:
         await asyncio.to_thread(leaving.start)
@@ -42,7 +44,7 @@ async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) 
         follower = Follower(one, await one.confirm("", ""), "leaving", confirm=one)
         start = sequence(follower.cursor)
         async with follower, Follower(other, "", "deaf"):
-            # A call that takes its time: it waits for a validator that never confirms.
+            # A slow call: it waits for a validator that never confirms.
             await eventually(lambda: _waits_for(one, 2))
             waiting = asyncio.create_task(one.revoke(subject="waited-for", wait=3))
             callers = [asyncio.create_task(keep_calling(one)) for _ in range(8)]
@@ -53,14 +55,13 @@ async def test_a_node_leaves_in_order(pair: list[Node], number: signal.Signals) 
             assert end.reason in {"SHUTTING_DOWN", "STREAM_ENDED"}
             assert (await waiting).cursor
             await asyncio.wait_for(asyncio.gather(*callers), 30)
-        # Calls that were under way were answered; what was refused has not happened. (gRPC itself says
-        # CANCELLED to a
-        # call that crosses its notice of leaving.)
+        # Calls in progress were answered, and refused calls had no effect. gRPC itself reports CANCELLED for a call
+        # that crosses its GOAWAY.
         assert {refusal.code.name for refusal in refusals} <= {"UNAVAILABLE", "CANCELLED"}
         assert await _sessions_of(other, subject) == len(answers)
         assert await asyncio.to_thread(leaving.wait) == 0
-        said = [line for line in leaving.log_text().splitlines() if f"subject={subject} " in line]
-        assert sum(" token.issued " in line for line in said) >= len(answers)
+        lines = [line for line in leaving.log_text().splitlines() if f"subject={subject} " in line]
+        assert sum(" token.issued " in line for line in lines) >= len(answers)
         async with Follower(other, follower.cursor) as resumed:
             last = await other.revoke(subject="gone-on")
             await resumed.caught_up_to(last.cursor)

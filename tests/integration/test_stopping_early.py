@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT before the service is ready, also as the first process of a container.
 
-The kernel drops a signal to that process which has no handler for it.
+The kernel drops a signal to the first process if the process has no handler for it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ pathlib.Path({marker!r}).touch()
 while True:
     time.sleep(0.01)
 """
-# A shell that runs the tests in the background has SIGINT ignored, and so would the service have it.
-HEEDING = [
+# A shell that runs the tests in the background ignores SIGINT, and the service would inherit that.
+DEFAULT_SIGINT = [
     sys.executable,
     "-c",
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
@@ -62,7 +62,7 @@ class Starting:
 def starting(
     directory: Path, *, first: bool = False, blocked: str = "", workers: int = 1, **settings: str
 ) -> Iterator[Starting]:
-    """A service that stops in the import of the module `blocked`, as process 1 if `first`."""
+    """Start a service that blocks in the import of the module `blocked`, as process 1 if `first`."""
     marker = directory / "marker"
     path = directory / "modules"
     path.mkdir()
@@ -81,7 +81,7 @@ def starting(
     environ = {f"TOKEN_SERVICE_{name}": value for name, value in given.items()}
     root = str(Path(__file__).resolve().parents[2])
     process = ManagedProcess(
-        [*HEEDING, *(UNSHARE if first else []), sys.executable, "-m", "token_service", "serve"],
+        [*DEFAULT_SIGINT, *(UNSHARE if first else []), sys.executable, "-m", "token_service", "serve"],
         log=directory / "log",
         env={**inherited, **environ, "PYTHONPATH": f"{path}{os.pathsep}{root}"},
         cwd=directory,
@@ -101,7 +101,7 @@ def starting(
         (False, signal.SIGINT, 130),
     ],
 )
-def test_a_signal_before_the_command_line_is_loaded_ends_it(
+def test_a_signal_during_the_import_of_the_command_line_ends_the_process(
     tmp_path: Path, *, first: bool, number: signal.Signals, code: int
 ) -> None:
     with starting(tmp_path, first=first, blocked="click") as service:
@@ -113,7 +113,7 @@ def test_a_signal_before_the_command_line_is_loaded_ends_it(
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_signal_while_the_service_is_loaded_ends_it(
+def test_a_signal_during_the_import_of_the_service_ends_it(
     tmp_path: Path, *, first: bool, number: signal.Signals, workers: int
 ) -> None:
     with starting(tmp_path, first=first, blocked="uvloop", workers=workers) as service:
@@ -125,7 +125,7 @@ def test_a_signal_while_the_service_is_loaded_ends_it(
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_signal_while_it_waits_for_a_silent_database_ends_it(
+def test_a_signal_during_the_wait_for_a_silent_database_ends_the_service(
     tmp_path: Path, *, first: bool, number: signal.Signals, workers: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -141,7 +141,9 @@ def test_a_signal_while_it_waits_for_a_silent_database_ends_it(
             assert "Traceback" not in log
 
 
-async def test_a_signal_while_another_node_migrates_ends_it(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_signal_during_the_migration_of_another_node_ends_the_service(
+    tmp_path: Path, postgres_url: str
+) -> None:
     connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", 0x746F6B656E737663)
@@ -162,7 +164,7 @@ async def test_a_signal_while_another_node_migrates_ends_it(tmp_path: Path, post
         await connection.close()
 
 
-async def test_a_second_signal_ends_a_node_that_is_stopping_at_once() -> None:
+async def test_a_second_signal_ends_a_stopping_node_immediately() -> None:
     env = {"TOKEN_SERVICE_SHUTDOWN_GRACE": "10m", "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256"}
     async with Node(env=env) as node, Api(node.grpc_address) as api, Follower(api, "", "deaf"):
 
@@ -171,7 +173,7 @@ async def test_a_second_signal_ends_a_node_that_is_stopping_at_once() -> None:
 
         await eventually(is_followed)
         call = asyncio.create_task(api.revoke(subject="waited-for", wait=60))
-        await is_followed()  # its answer comes after the call before it was taken
+        await is_followed()  # answered only after the node took the previous call
         node.send_signal(signal.SIGTERM)
         await eventually(lambda: "serve stopping" in node.log_text(), timeout=20)
         node.send_signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ def fingerprint(identifier: str) -> bytes:
 
 
 def holds(follower: Follower, **target: str) -> bool:
-    """Whether a validator that has applied what came refuses the target."""
+    """Return whether a validator that has applied the stream refuses the target."""
     ((kind, value),) = target.items()
     if kind in ("token_id", "session_id") and fingerprint(value) in follower.fingerprints:
         return True
@@ -39,8 +39,8 @@ def holds(follower: Follower, **target: str) -> bool:
     )
 
 
-async def test_a_snapshot_holds_everything_and_the_stream_goes_on(api: Api) -> None:
-    known, unknown = await api.issue("snapshot"), "a-token-id-nobody-knows"
+async def test_a_snapshot_has_every_revocation_and_the_stream_continues(api: Api) -> None:
+    known, unknown = await api.issue("snapshot"), "an-unknown-token-id"
     session = await api.issue("snapshot")
     await api.revoke(token=known.access_token)
     await api.revoke(token_id=unknown)
@@ -82,7 +82,7 @@ async def test_the_whole_log_is_resumed_without_a_reset(api: Api) -> None:
         assert (follower.resets, follower.entries) == (0, [])
 
 
-async def test_a_cursor_that_cannot_be_resumed_starts_anew(api: Api) -> None:
+async def test_an_unknown_cursor_gets_a_snapshot_and_a_malformed_one_an_error(api: Api) -> None:
     head = (await api.revoke(subject="of-the-snapshot")).cursor
     epoch = head.partition(":")[0]
     for cursor in (f"{epoch}:{sequence(head) + 1000}", f"{'0' * len(epoch)}:1", "AnotherEpoch1:0"):
@@ -99,13 +99,13 @@ async def test_a_cursor_that_cannot_be_resumed_starts_anew(api: Api) -> None:
         assert list(failure.violations) == ["applied_cursor"]
 
 
-async def test_the_probe_answers_a_head_that_includes_everything_acknowledged_before(api: Api) -> None:
+async def test_a_probe_returns_a_head_that_covers_every_acknowledged_revocation(api: Api) -> None:
     for number in range(20):
         acknowledged = (await api.revoke(token_id=f"probed-{number}")).cursor
         assert sequence(await api.confirm("prober", acknowledged)) >= sequence(acknowledged)
 
 
-async def test_many_followers_see_the_same(api: Api) -> None:
+async def test_fifty_followers_receive_the_same_entries(api: Api) -> None:
     start = await api.confirm("", "")
     followers = [Follower(api, start) for _ in range(50)]
     for follower in followers:
@@ -121,7 +121,7 @@ async def test_many_followers_see_the_same(api: Api) -> None:
             await follower.cut()
 
 
-async def test_what_is_revoked_twice_or_does_not_exist(api: Api) -> None:
+async def test_repeated_and_unknown_revocations_are_acknowledged(api: Api) -> None:
     issued = await api.issue("twice")
     first = await api.revoke(session_id=issued.session_id)
     again = await api.revoke(session_id=issued.session_id)
@@ -131,8 +131,8 @@ async def test_what_is_revoked_twice_or_does_not_exist(api: Api) -> None:
     assert await api.why(issued.access_token) == "REVOKED"
 
 
-async def test_a_revocation_hits_what_was_issued_before_it_and_nothing_after(api: Api) -> None:
-    """Also within the same second: the sequence decides, not the clock."""
+async def test_a_revocation_hits_tokens_issued_before_it_and_none_after(api: Api) -> None:
+    """Holds also within one second: the sequence decides, not the clock."""
     for target in ({"subject": "dave"}, {"client_id": "daves"}, {"everything": True}):
         for _ in range(5):
             before = await api.issue("dave", client_id="daves")
@@ -144,13 +144,13 @@ async def test_a_revocation_hits_what_was_issued_before_it_and_nothing_after(api
             assert await api.why(after.refresh_token) == ""
 
 
-async def test_streams_end_at_their_age_and_go_on_without_a_gap() -> None:
+async def test_streams_end_at_their_maximum_age_and_resume_without_a_gap() -> None:
     env = {"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", "TOKEN_SERVICE_STREAM_MAX_AGE": "1s"}
     async with Node(env=env) as node, Api(node.grpc_address) as api:
         cursor = start = await api.confirm("", "")
         seen: list[int] = []
         last, rounds = start, 0
-        # The last one may come too late for its stream: then the next one brings it.
+        # The last entry may come too late for its stream: then the next stream brings it.
         while rounds < 3 or sequence(cursor) < sequence(last):
             async with Follower(api, cursor) as follower:
                 if (rounds := rounds + 1) <= 3:

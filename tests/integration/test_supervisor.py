@@ -1,4 +1,4 @@
-"""The supervisor with real processes, but a stand-in for the service: a worker that answers its process id."""
+"""The supervisor with real processes and a stand-in for the service: a worker that answers its process id."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PROGRAM = textwrap.dedent("""
     listener.bind((address.host, address.port))
     listener.listen()
     while what == "unready":
-        time.sleep(0.05)  # not for long: a signal that comes just before is seen after it
+        time.sleep(0.05)  # short: a signal just before it is handled only after it
     outcome.ready()
     while True:
         connection, _ = listener.accept()
@@ -79,7 +79,7 @@ class Supervised:
         return host, int(port)
 
     def answering(self, count: int) -> set[int]:
-        """Wait until `count` processes answer, and who they are."""
+        """Wait until `count` processes answer, and return their ids."""
         address = self.announced()
 
         def found() -> set[int] | None:
@@ -88,7 +88,7 @@ class Supervised:
                 try:
                     with socket.create_connection(address, 60) as connection:
                         pids.add(int(connection.recv(100) or 0))
-                except ConnectionError:  # it was waiting for a worker that died
+                except ConnectionError:  # the connection waited for a worker that died
                     return None
             return pids if len(pids - {0}) == count else None
 
@@ -130,7 +130,7 @@ def gone(pids: set[int]) -> bool:
     return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
 
 
-def test_all_workers_answer_on_one_port_and_stop_in_good_order(mode: Path) -> None:
+def test_all_workers_answer_on_one_port_and_stop_on_sigterm(mode: Path) -> None:
     with supervised(mode) as service:
         pids = service.answering(3)
         assert pids == set(service.process.children())
@@ -159,7 +159,7 @@ def test_workers_end_with_a_killed_parent(mode: Path) -> None:
         assert service.log.count("the supervisor has ended") == 3
 
 
-def test_ctrl_c_reaches_the_whole_group_but_only_the_parent_minds(mode: Path) -> None:
+def test_ctrl_c_is_handled_only_by_the_parent(mode: Path) -> None:
     with supervised(mode) as service:
         service.answering(3)
         os.killpg(service.process.pid, signal.SIGINT)
@@ -169,7 +169,7 @@ def test_ctrl_c_reaches_the_whole_group_but_only_the_parent_minds(mode: Path) ->
         assert service.log.count("worker stops") == 3
 
 
-def test_what_does_not_stop_in_time_is_killed(mode: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_do_not_stop_in_time_are_killed(mode: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mode.write_text("stubborn")
     with supervised(mode, SHUTDOWN_GRACE="0s") as service:
         pids = service.answering(3)
@@ -178,7 +178,7 @@ def test_what_does_not_stop_in_time_is_killed(mode: Path, monkeypatch: pytest.Mo
         assert gone(pids)
 
 
-def test_a_second_signal_kills_at_once(mode: Path) -> None:
+def test_a_second_signal_kills_the_workers_immediately(mode: Path) -> None:
     mode.write_text("stubborn")
     with supervised(mode, SHUTDOWN_GRACE="10m") as service:
         pids = service.answering(3)
@@ -190,7 +190,7 @@ def test_a_second_signal_kills_at_once(mode: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
-def test_it_can_be_stopped_before_it_is_ready(mode: Path, stop: signal.Signals) -> None:
+def test_the_supervisor_can_be_stopped_before_it_is_ready(mode: Path, stop: signal.Signals) -> None:
     mode.write_text("unready")
     with supervised(mode) as service:
         pids = set(eventually_sync(service.process.children))
@@ -201,7 +201,7 @@ def test_it_can_be_stopped_before_it_is_ready(mode: Path, stop: signal.Signals) 
         assert "announced" not in service.log
 
 
-def test_a_wrong_configuration_ends_it_at_once_with_one_complaint(mode: Path) -> None:
+def test_a_wrong_configuration_ends_the_supervisor_with_one_error(mode: Path) -> None:
     mode.write_text("exit 2")
     with supervised(mode) as service:
         assert service.ended() == 2
@@ -209,7 +209,7 @@ def test_a_wrong_configuration_ends_it_at_once_with_one_complaint(mode: Path) ->
         assert "announced" not in service.log
 
 
-def test_it_gives_up_when_no_worker_can_start(mode: Path) -> None:
+def test_the_supervisor_gives_up_if_no_worker_can_start(mode: Path) -> None:
     mode.write_text("exit 7")
     with supervised(mode) as service:
         assert service.ended() == 7
@@ -217,7 +217,7 @@ def test_it_gives_up_when_no_worker_can_start(mode: Path) -> None:
         assert "announced" not in service.log
 
 
-def test_workers_that_run_stay_when_others_can_not_start_any_more(mode: Path) -> None:
+def test_running_workers_stay_if_replacements_cannot_start(mode: Path) -> None:
     with supervised(mode) as service:
         victim, *rest = service.answering(3)
         mode.write_text("exit 2")
@@ -230,7 +230,9 @@ def test_workers_that_run_stay_when_others_can_not_start_any_more(mode: Path) ->
 
 def test_a_port_in_use_is_refused(mode: Path) -> None:
     with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # even one that would share
+        taken.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEPORT, 1
+        )  # refused although it would share the port
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with supervised(mode, HTTP_ADDRESS=f"127.0.0.1:{taken.getsockname()[1]}") as service:

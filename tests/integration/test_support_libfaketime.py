@@ -1,4 +1,4 @@
-"""Support for moved clocks: one process's wall clock jumps, its other clocks and its sleep do not."""
+"""Support for moved clocks: the wall clock of one process jumps, its other clocks and its sleep do not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_only_the_wall_clock_of_the_process_moves(tmp_path: Path) -> None:
         ]
 
     def moved_to(offset: int) -> None:
-        # The library looks at the file once a second.
+        # The library reads the file once a second.
         deadline = time.monotonic() + 60
         while abs((offsets := read())[0] - offset) > 30 and time.monotonic() < deadline:
             pass

@@ -1,4 +1,4 @@
-"""The servers that other tests stand on: they start, answer, crash, come back and leave nothing behind."""
+"""The servers of other tests: they start, answer, crash, restart and leave no process behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import PostgresDatabases
 
-# Stands in for the service: serves /readyz on the address it is given and ends well on SIGTERM.
+# Stands in for the service: serves /readyz on its given address and exits with 0 on SIGTERM.
 STAND_IN = textwrap.dedent("""
     import http.server, os, signal, sys
     host, port = os.environ["TOKEN_SERVICE_HTTP_ADDRESS"].split(":")
@@ -59,7 +59,7 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def test_each_database_is_empty_and_its_own(
+async def test_each_database_is_empty_and_separate(
     postgres_server: PostgresDatabases, postgres_url: str
 ) -> None:
     assert postgres_url.startswith("postgresql+asyncpg://")
@@ -110,16 +110,16 @@ async def test_postgres_from_the_wheel_when_none_is_on_path(tmp_path: Path) -> N
         assert await fetchval(server.admin_url, "SHOW max_connections") == "200"
 
 
-async def test_redis_is_empty_each_time(redis_server: str, redis_url: str) -> None:
+async def test_redis_is_empty_for_each_test(redis_server: str, redis_url: str) -> None:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         assert await client.dbsize() == 0
         await client.set("left", "behind")
 
 
-test_redis_is_empty_each_time_again = test_redis_is_empty_each_time
+test_redis_is_empty_for_the_next_test = test_redis_is_empty_for_each_test
 
 
-async def test_redis_comes_back_empty_on_the_same_port(private_redis: RedisServer) -> None:
+async def test_redis_restarts_empty_on_the_same_port(private_redis: RedisServer) -> None:
     url = private_redis.url
     for interrupt in (private_redis.kill, private_redis.stop):
         async with redis.asyncio.Redis.from_url(url) as client:
@@ -159,7 +159,7 @@ def stand_in(**kwargs: object) -> ServiceProcess:
     return ServiceProcess(command=(sys.executable, "-c", STAND_IN), **kwargs)  # type: ignore[arg-type]
 
 
-def test_a_service_is_ready_keeps_its_address_and_ends_on_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_keeps_its_address_and_ends_on_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_SERVICE_PROFILE", "of-the-developer")
     with stand_in(env={"TOKEN_SERVICE_PROFILE": "of-the-test"}) as service:
         address = service.http_address
@@ -187,7 +187,7 @@ def test_a_service_that_does_not_start_shows_its_log() -> None:
         pass
 
 
-def test_nothing_survives_a_killed_test_run(tmp_path: Path) -> None:
+def test_no_process_survives_a_killed_test_run(tmp_path: Path) -> None:
     run = textwrap.dedent("""
         import pathlib, sys
         from tests.support.managed import ManagedProcess
@@ -220,7 +220,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_ports_are_handed_out_once() -> None:
+def test_free_ports_are_distinct() -> None:
     ports = [free_port() for _ in range(20)]
     assert len(set(ports)) == 20
     for port in ports:
@@ -228,7 +228,7 @@ def test_ports_are_handed_out_once() -> None:
         release_port(port)
 
 
-async def test_eventually_returns_the_value_or_says_what_was_last_seen() -> None:
+async def test_eventually_returns_the_value_or_reports_the_last_one() -> None:
     values = iter([0, 0, 7])
     assert await eventually(lambda: next(values)) == 7
 

@@ -1,4 +1,4 @@
-"""Two nodes on one database, with Redis in every condition and without: what one revokes, the other refuses."""
+"""Two nodes on one database, with Redis in every condition and without: each refuses what the other revoked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def head(api: Api) -> str:
 
 
 async def assert_revocations_cross(a: Api, b: Api, subject: str) -> None:
-    """STRONG at once, at the first try, in both directions; LOCAL soon."""
+    """Check both directions: STRONG knows a revocation on the first call, LOCAL soon."""
     for one, other in [(a, b), (b, a)] * 5:
         issued = await one.issue(subject)
         assert await other.why(issued.access_token) == ""
@@ -72,7 +72,7 @@ async def assert_revocations_cross(a: Api, b: Api, subject: str) -> None:
 
 
 async def assert_stream_resumes_elsewhere(a: Api, b: Api) -> None:
-    """A stream cut on one node goes on at the other from the same cursor, without a reset and without a gap."""
+    """Check that a stream cut on one node resumes on the other from the same cursor, without reset or gap."""
     subject = "resuming"
     async with Follower(a, await head(a)) as on_a:
         first = await a.revoke(subject=subject)
@@ -90,7 +90,7 @@ async def assert_stream_resumes_elsewhere(a: Api, b: Api) -> None:
 
 
 async def redis_refuses(redis: Redis, token: str) -> bool:
-    """What a gateway concludes that asks Redis as docs/redis-layout.md says."""
+    """Return what a gateway concludes from Redis by docs/redis-layout.md."""
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     kid = json.loads(base64.urlsafe_b64decode(token.split(".", maxsplit=1)[0] + "=="))["kid"]
     epoch = await redis.get("token_service:epoch")
@@ -103,7 +103,7 @@ async def redis_refuses(redis: Redis, token: str) -> bool:
     states = await redis.mget(
         f"{prefix}:sub:{claims['sub']}", f"{prefix}:client:{claims['client_id']}", f"{prefix}:everything"
     )
-    assert await redis.get(f"{prefix}:head") is not None, "the copy is not complete"
+    assert await redis.get(f"{prefix}:head") is not None, "the copy is incomplete"
     return bool(
         by_id
         or by_name
@@ -112,7 +112,7 @@ async def redis_refuses(redis: Redis, token: str) -> bool:
 
 
 async def assert_redis_is_complete_again(server: RedisServer, a: Api) -> None:
-    """What was revoked before Redis was emptied is in it again, and what is revoked now gets there."""
+    """Check that Redis has the revocations from before it was emptied, and new ones."""
     async with Redis.from_url(server.url, decode_responses=True) as redis:
         for target in ("token", "token_id", "session_id", "subject"):
             issued = await a.issue(f"in-redis-{target}")
@@ -138,16 +138,16 @@ async def assert_all_is_well(apis: tuple[Api, Api], subject: str) -> None:
     await assert_stream_resumes_elsewhere(*apis)
 
 
-async def test_what_one_node_revokes_the_other_refuses(apis: tuple[Api, Api]) -> None:
+async def test_each_node_refuses_what_the_other_revoked(apis: tuple[Api, Api]) -> None:
     await assert_all_is_well(apis, "well")
 
 
 @pytest.mark.parametrize("condition", ["emptied", "silent", "killed"])
-async def test_redis_in_any_condition_changes_nothing(
+async def test_any_condition_of_redis_changes_no_answer(
     pair: Pair, apis: tuple[Api, Api], condition: str
 ) -> None:
     if pair.redis is None:
-        # The same must hold with nothing to break: one more round stands for all three.
+        # The same must hold without Redis: one more round in place of each condition.
         await assert_all_is_well(apis, f"none-{condition}")
         return
     a, b = apis
@@ -180,8 +180,8 @@ async def test_redis_in_any_condition_changes_nothing(
     )
 
 
-async def test_revokes_under_way_while_redis_comes_and_goes(pair: Pair, apis: tuple[Api, Api]) -> None:
-    """A follower on each node sees every entry once and in order, whatever order Redis delivers hints in."""
+async def test_followers_see_every_entry_while_redis_restarts(pair: Pair, apis: tuple[Api, Api]) -> None:
+    """A follower on each node sees every entry once and in order, for any order of Redis's hints."""
     a, b = apis
     cursor = await head(a)
     start = sequence(cursor)
@@ -212,7 +212,7 @@ async def test_revokes_under_way_while_redis_comes_and_goes(pair: Pair, apis: tu
             ]
 
 
-async def test_sessions_and_keys_belong_to_all_nodes(apis: tuple[Api, Api]) -> None:
+async def test_sessions_and_keys_work_at_every_node(apis: tuple[Api, Api]) -> None:
     a, b = apis
     issued = await a.issue("roaming", token_types=[REFRESH, SESSION])
     assert await b.why(issued.session_token) == ""
@@ -229,12 +229,12 @@ async def test_sessions_and_keys_belong_to_all_nodes(apis: tuple[Api, Api]) -> N
     assert len(retried) == 1
 
 
-async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) -> None:
+async def test_a_waiting_call_counts_the_validators_of_all_nodes(apis: tuple[Api, Api]) -> None:
     a, b = apis
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(Follower(a, "", "wait-a", confirm=a))
         await stack.enter_async_context(Follower(b, "", "wait-b", confirm=b))
-        # Its stream is on one node, its confirmations go to the other.
+        # A validator that follows one node and confirms at the other.
         await stack.enter_async_context(Follower(b, "", "wait-crossed", confirm=a))
 
         async def all_confirmed() -> bool:
@@ -250,7 +250,7 @@ async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) ->
             return answer.subscribers_connected == 4
 
         await eventually(one_is_missing)
-        # It was told that somebody waits for it.
+        # The silent validator received the entry that the call waits for.
         await deaf.caught_up_to(await head(b))
         await deaf.cut()
 
@@ -264,7 +264,7 @@ async def test_waiting_for_the_validators_of_all_nodes(apis: tuple[Api, Api]) ->
 
 
 async def test_validators_of_another_node_are_asked_to_confirm(pair: Pair, apis: tuple[Api, Api]) -> None:
-    """This one proves its freshness only every 20 seconds otherwise, and so would confirm too late."""
+    """This validator proves its freshness only every 20 seconds, and so would confirm too late unasked."""
     issuer = ServiceIssuer(
         issuer="http://127.0.0.1:8080",
         target=pair.b.grpc_address,
@@ -276,17 +276,17 @@ async def test_validators_of_another_node_are_asked_to_confirm(pair: Pair, apis:
         assert await validator.wait_ready(60)
 
         async def is_known() -> bool:
-            return (await a.revoke(subject="nobody", wait=0.3)).subscribers_connected == 1
+            return (await a.revoke(subject="unknown", wait=0.3)).subscribers_connected == 1
 
         await eventually(is_known)
         for _ in range(3):
-            answer = await a.revoke(subject="nobody", wait=10)
+            answer = await a.revoke(subject="unknown", wait=10)
             assert (answer.subscribers_connected, answer.subscribers_applied) == (1, 1)
 
 
-async def test_two_hundred_calls_that_wait_at_once(pair: Pair, apis: tuple[Api, Api]) -> None:
+async def test_two_hundred_concurrent_waiting_calls_are_answered(pair: Pair, apis: tuple[Api, Api]) -> None:
     async with AsyncExitStack() as stack:
-        # Calls that wait fill the streams of a connection: followers have connections of their own.
+        # Waiting calls use up the streams of a connection, so followers have their own connections.
         a, b = [await stack.enter_async_context(Api(node.grpc_address)) for node in (pair.a, pair.b)]
         for number, (stream, confirm) in enumerate([(a, a), (b, b), (b, a), (a, b)]):
             await stack.enter_async_context(Follower(stream, "", f"many-{number}", confirm=confirm))

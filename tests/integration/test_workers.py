@@ -1,6 +1,4 @@
-"""`--workers 3`: three processes on one port, each correct beside the others, and a parent that keeps them
-running.
-"""
+"""`--workers 3`: three correct processes on one port, and a parent that keeps them running."""
 
 from __future__ import annotations
 
@@ -43,13 +41,13 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     if request.param == "postgresql":
         env["TOKEN_SERVICE_DATABASE_URL"] = request.getfixturevalue("shared_postgres_url")
     with Node("--workers", str(WORKERS), env=env, ready_timeout=60) as node:
-        # `/readyz` says yes when the first of them is ready, this when all are.
+        # `/readyz` answers 200 when the first worker is ready, this line appears when all are.
         eventually_sync(lambda: "is ready: gRPC" in node.log_text())
         yield node
 
 
 async def connected_workers(node: Node) -> set[int]:
-    """Workers that hold a connection of a caller."""
+    """Return the workers with a connection of a caller."""
     port = int(node.grpc_address.rpartition(":")[2])
 
     def look() -> set[int]:
@@ -65,7 +63,7 @@ async def connected_workers(node: Node) -> set[int]:
 
 @pytest.fixture
 async def apis(node: Node) -> AsyncIterator[list[Api]]:
-    """So many connections that every worker has some; the kernel deals them out."""
+    """Enough connections to reach every worker; the kernel distributes them."""
     async with AsyncExitStack() as stack:
         apis: list[Api] = []
 
@@ -79,13 +77,13 @@ async def apis(node: Node) -> AsyncIterator[list[Api]]:
         yield apis
 
 
-def test_the_workers_are_ready_as_one(node: Node) -> None:
+def test_every_worker_is_ready(node: Node) -> None:
     assert len(node.children()) == WORKERS
     for path in ("/readyz", "/healthz", "/.well-known/jwks.json"):
         assert {http_status(node.http_address, path) for _ in range(10)} == {200}
 
 
-async def test_every_call_is_served_by_every_worker(apis: list[Api]) -> None:
+async def test_every_worker_serves_every_call(apis: list[Api]) -> None:
     key_sets = [await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest()) for api in apis]
     assert len({key_set.key_set.keys[0].kid for key_set in key_sets}) == 1
     for api in apis:
@@ -145,7 +143,7 @@ async def test_a_validator_may_follow_one_worker_and_confirm_at_another(apis: li
         await eventually(all_confirmed)
 
 
-async def test_a_killed_worker_is_replaced_and_the_service_goes_on(node: Node, apis: list[Api]) -> None:
+async def test_a_killed_worker_is_replaced_while_the_service_continues(node: Node, apis: list[Api]) -> None:
     before = await apis[0].issue("survivor")
     await apis[0].revoke(token=before.access_token)
     victim = min(await connected_workers(node))
@@ -179,7 +177,7 @@ async def test_a_killed_worker_is_replaced_and_the_service_goes_on(node: Node, a
     assert node.running
 
 
-async def test_sigterm_ends_all_of_it_in_order(node: Node, apis: list[Api]) -> None:
+async def test_sigterm_finishes_calls_and_streams_of_all_workers(node: Node, apis: list[Api]) -> None:
     workers = [psutil.Process(pid) for pid in node.children()]
     async with AsyncExitStack() as stack:
         start = await apis[0].confirm("", "")
@@ -197,11 +195,11 @@ async def test_sigterm_ends_all_of_it_in_order(node: Node, apis: list[Api]) -> N
                 ("ABORTED", "STREAM_ENDED"),
             }
         for failure in await asyncio.wait_for(asyncio.gather(*calls), 30):
-            # gRPC itself says CANCELLED to a call that crosses its notice of leaving.
+            # gRPC itself reports CANCELLED for a call that crosses its GOAWAY.
             assert failure.code.name in {"UNAVAILABLE", "CANCELLED"}
     assert await asyncio.to_thread(node.wait) == 0
     assert not [worker for worker in workers if worker.is_running()]
-    # All of it is there after the next start, and the streams go on from where they were.
+    # After the next start every write is present, and streams resume from their cursors.
     await asyncio.to_thread(node.start)
     async with Api(node.grpc_address) as api, Follower(api, followers[0].cursor) as resumed:
         after = await api.revoke(subject="after")
@@ -218,8 +216,8 @@ async def _until_refused(api: Api) -> Failure:
             return Failure.of(error)
 
 
-async def test_workers_that_lose_their_parent_end(node: Node) -> None:
-    """A killed parent leaves no worker behind that holds the port and is looked after by nobody."""
+async def test_workers_end_with_their_parent(node: Node) -> None:
+    """A killed parent leaves no worker that holds the port without supervision."""
     workers = [psutil.Process(pid) for pid in node.children()]
     os.kill(node.pid, signal.SIGKILL)
     await asyncio.to_thread(node.wait)

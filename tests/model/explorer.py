@@ -1,4 +1,4 @@
-"""All states a model can reach, each visited once."""
+"""The reachable states of a model, each visited once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ S = TypeVar("S", bound=Hashable)
 
 @dataclass(frozen=True)
 class Exploration(Generic[S]):
-    """What was found."""
+    """The result of an exploration."""
 
     states: int
     steps: frozenset[str]
-    """Every step that was taken."""
+    """Every step taken."""
     counterexample: tuple[str, ...] | None
-    """The steps of a shortest way to a wrong state; None if there is no such state."""
+    """The steps of a shortest path to a wrong state; None without such a state."""
 
 
 def explore(
@@ -26,7 +26,7 @@ def explore(
     successors: Callable[[S], Iterable[tuple[str, S]]],
     is_wrong: Callable[[S], bool],
 ) -> Exploration[S]:
-    """Visit states in the order of their distance, up to the first wrong one."""
+    """Visit states in order of distance, up to the first wrong state."""
     came_from: dict[S, tuple[str, S] | None] = dict.fromkeys(initial)
     waiting = deque(came_from)
     steps: set[str] = set()

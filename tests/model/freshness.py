@@ -1,21 +1,21 @@
 """A model of how a validator accepts a token while it is revoked, for `explore`.
 
-Threads, network, service and time are processes; any of them may do the next step, so each may also be stopped
-before any step for as long as the model lasts. A step is one access to what another thread writes.
-This needs no model checker and no compiler, so it is explored by every run of the tests.
+Threads, network, service and time are processes. Any of them may take the next step, so each may also be stopped
+before any step for as long as the model lasts. A step is one access to data that another thread writes.
+The model needs no model checker and no compiler, so every test run explores it.
 
-Where each step is in the code:
+The code of each step:
 
 - validation: `LocalValidator.check` (token_service/client/_internal/local.py), first its fast path ("fast ..."), then `_check`
   ("slow ..."), then `_settle_stale` ("settle ...") with `ThreadSingleFlight.do_if` and `_Service._ask`;
 - stream: `FollowerState.apply`, `_replace_by` (token_service/client/_internal/following/state.py), `RevocationSet.apply`;
 - probe: `FollowerState.begin_probe`, `answer`, `sweep`, and the node's answer;
-- settle: `FollowerState._settle` and `_prove`, by the thread that has the lock of `ThreadFollower`;
+- settle: `FollowerState._settle` and `_prove`, by the thread that holds the lock of `ThreadFollower`;
 - service: commits one revocation of the token, then acknowledges it.
 
-What must hold: a validation that begins S or later after the acknowledgment accepts nothing.
+The property: a validation that begins S or later after the acknowledgment accepts nothing.
 
-The wall clock is not set here, so `fresh_from` is left out. Times and versions are small numbers.
+Nothing sets the wall clock here, so the model has no `fresh_from`. Times and versions are small numbers.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NEVER = -9
 
 
 class Fault(Enum):
-    """A mistake to build in: the model must find it."""
+    """A defect to build in, which the model must find."""
 
     FRESHNESS_LAST = auto()
-    """The slow path reads freshness after the look-up and does not look at the version again."""
+    """The slow path reads freshness after the look-up and does not read the version again."""
     VERSION_BEFORE_FRESHNESS = auto()
     """The fast path compares the version before it reads freshness."""
     DATED_BY_JOINER = auto()
-    """A shared answer is as old as the question of the last one who asked."""
+    """A shared answer is dated by the question of the last caller who joined."""
     TIMES_ONCE = auto()
     """The slow path compares times only before the look-up."""
     VERSION_BEFORE_ENTRY = auto()
@@ -49,22 +49,22 @@ class Fault(Enum):
 
 
 class RevocationSet(NamedTuple):
-    """Whether the entry is in it, and `version`."""
+    """Whether the set contains the entry, and its `version`."""
 
     revoked: bool
     version: int
 
 
 class Known(NamedTuple):
-    """What validations share about the token."""
+    """The state about the token that validations share."""
 
     clean_version: int
     proof: tuple[int, int] | None = None
-    """When the service was asked: wall clock, elapsed time."""
+    """Time of the question to the service: wall clock, elapsed time."""
 
 
 class Flight(NamedTuple):
-    """A question to the service that is shared."""
+    """A shared question to the service."""
 
     asked: tuple[int, int] | None = None
     active: bool | None = None
@@ -72,11 +72,11 @@ class Flight(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """A thread that validates: its next step and its local variables."""
+    """A validating thread: its next step and its local variables."""
 
     at: str = "begin"
     judged: bool = False
-    """Whether it begins S or later after the acknowledgment and so must not accept."""
+    """Whether it begins S or later after the acknowledgment, and therefore must not accept."""
     now: int = 0
     elapsed: int = 0
     pointer: int = 0
@@ -88,7 +88,7 @@ class Validation(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything."""
+    """The whole state."""
 
     validations: tuple[Validation, ...]
     known: Known
@@ -96,7 +96,7 @@ class World(NamedTuple):
     snapshots_left: int
     sets: tuple[RevocationSet, ...] = (RevocationSet(revoked=False, version=1),)
     current: int = 0
-    """Which of the sets `Feed.revocations` is."""
+    """Index of the set that `Feed.revocations` refers to."""
     fresh_to: int = NEVER
     fresh_until: int = NEVER
     proven_at: int = NEVER
@@ -104,15 +104,15 @@ class World(NamedTuple):
     committed: bool = False
     acknowledged: int | None = None
     cursor: bool = False
-    """Whether everything up to the revocation was applied."""
+    """Whether every entry up to the revocation was applied."""
     lock: str = ""
-    """Who has `ThreadFollower.writing`."""
+    """The holder of `ThreadFollower.writing`."""
     stream: str = "next"
     snapshot: bool = False
-    """Whether the snapshot under way has the revocation."""
+    """Whether the snapshot in progress contains the revocation."""
     probe: str = "begin"
     begun: tuple[int, int] = (0, 0)
-    """When the probe under way began: wall clock, elapsed time."""
+    """Start of the probe in progress: wall clock, elapsed time."""
     head: bool = False
     pending: tuple[tuple[int, int, bool], ...] = ()
     settle: str = "next"
@@ -120,7 +120,7 @@ class World(NamedTuple):
     flights: tuple[Flight, ...] = ()
     under_way: int = -1
     outcome: str = ""
-    """How the validation that is judged ended."""
+    """The outcome of the judged validation."""
 
 
 Steps: TypeAlias = Iterator[tuple[str, World]]
@@ -128,24 +128,24 @@ Steps: TypeAlias = Iterator[tuple[str, World]]
 
 @dataclass(frozen=True)
 class Model:
-    """How much happens, and what is wrong."""
+    """The size of the model, and its defect."""
 
     end: int = 3
-    """Time does not go on after this."""
+    """Last point of time."""
     expiry: int = 3
-    """When the token expires and its entry may be forgotten."""
+    """Time at which the token expires and its entry may be removed."""
     others: int = 0
-    """Validations besides the one that is judged: they begin at any time and share what is known."""
+    """Validations besides the judged one: they begin at any time and share `Known`."""
     probes: int = 0
     snapshots: int = 0
     delivers: bool = True
-    """Whether the stream brings the entry."""
+    """Whether the stream delivers the entry."""
     max_flights: int = 0
     """Questions to the service; 0: WhenStale.REJECT."""
     fault: Fault | None = None
 
     def initial(self) -> Iterator[World]:
-        """A token seen at the set's version or not, and a set proven just now or not at all."""
+        """Yield worlds where the token was or was not seen at the version of the set, freshly proven or never proven."""
         for clean_version in (1, -1):
             for proven_at in (0, NEVER) if self.probes else (NEVER,):
                 yield World(
@@ -159,10 +159,10 @@ class Model:
                 )
 
     def successors(self, world: World) -> Steps:
-        """Every step that some process can do."""
+        """Yield every step that a process can take."""
         if world.outcome:
             return
-        # Later than that nothing can be acknowledged so that a validation begins S after it.
+        # No later acknowledgment leaves S for a validation to begin.
         if world.time < self.end - (S if world.acknowledged is None else 0):
             yield "time", world._replace(time=world.time + 1)
         yield from self._service(world)
@@ -180,7 +180,7 @@ class Model:
 
     @staticmethod
     def is_wrong(world: World) -> bool:
-        """Whether a revoked token was just accepted too late."""
+        """Return whether a revoked token was just accepted too late."""
         return world.outcome == "accepted"
 
     # --- the service ---
@@ -211,7 +211,7 @@ class Model:
                     )
             case "second":
                 change = _change_version if entry_first else _add_entry
-                # The cursor with it: it is read only with the lock.
+                # The cursor changes in the same step, because only the holder of the lock reads it.
                 after = change(world._replace(cursor=True, lock="settle", stream="next"))
                 yield "stream applies, second half", after
             case "snapshot" if free:
@@ -286,7 +286,7 @@ _Step: TypeAlias = Callable[[Model, World, Validation], _Next]
 
 def _begin(model: Model, world: World, me: Validation) -> _Next:
     if not me.judged or (world.acknowledged is not None and world.time >= world.acknowledged + S):
-        # Nothing asks for the time of the acknowledgment after this: fewer states.
+        # No later step reads the time of the acknowledgment: fewer states.
         yield me._replace(at=_fast(model)), world._replace(acknowledged=NEVER) if me.judged else world
 
 

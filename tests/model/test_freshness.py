@@ -20,11 +20,11 @@ def test_a_revoked_token_is_never_accepted_too_late() -> None:
         found = explore(model.initial(), model.successors, model.is_wrong)
         assert found.counterexample is None, "\n".join(found.counterexample)
         taken |= found.steps
-    assert set(STEPS) - {"end"} <= taken, "a step that is never taken shows nothing"
+    assert set(STEPS) - {"end"} <= taken, "some step was never taken"
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
-def test_the_model_finds_a_mistake(fault: Fault) -> None:
+def test_the_model_finds_each_defect(fault: Fault) -> None:
     base = BY_ANSWER if fault is Fault.DATED_BY_JOINER else BY_PROOF
     model = replace(base, fault=fault)
     found = explore(model.initial(), model.successors, model.is_wrong)

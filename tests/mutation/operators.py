@@ -1,4 +1,4 @@
-"""Small changes to a program: one at a time, each of which some test should notice."""
+"""Small changes to a program, one per mutant, each of which a test should detect."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ class Mutant:
     """A program with one change."""
 
     name: str
-    """`Class.function: before -> after`; a number follows where a function has several of this name."""
+    """`Class.function: before -> after`; a number follows if the function has several mutants of this name."""
     line: int
     function: str
-    """Qualified name of the function it is in; of a class or `module` where it is in none."""
+    """Qualified name of the enclosing function; else of the class, or `module`."""
     _source: str
     _node: int
     _change: int
 
     @property
     def tree(self) -> ast.Module:
-        """The program with the change."""
+        """The changed program."""
         tree = ast.parse(self._source)
         _change(_nodes(tree)[self._node], self._change, tree)
         return ast.fix_missing_locations(tree)
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All changes of a program, from its beginning to its end."""
+    """Yield all changes of a program in source order."""
     names: Counter[str] = Counter()
     tree = ast.parse(source)
     places = _functions(tree)
@@ -80,7 +80,7 @@ def _nodes(tree: ast.Module) -> list[Any]:
 
 
 def _functions(tree: ast.Module) -> dict[int, str]:
-    """The function each node of a function's body belongs to; constants of the module belong to the module."""
+    """Map each node of a function's body to the function; constants of a module map to the module."""
     places: dict[int, str] = {}
 
     def visit(node: ast.AST, place: str, *, code: bool) -> None:
@@ -94,7 +94,7 @@ def _functions(tree: ast.Module) -> dict[int, str]:
             return  # a docstring
         if isinstance(node, ast.Raise) and code:
             places[id(node)] = place
-            return  # nothing depends on the text of an error
+            return  # no behavior depends on the text of an error
         if isinstance(node, ast.AnnAssign):
             if node.value is not None:
                 visit(node.value, place, code=True)
@@ -112,7 +112,7 @@ def _functions(tree: ast.Module) -> dict[int, str]:
 
 
 def _count(node: ast.AST) -> int:
-    """How many changes there are to a node."""
+    """Return the number of possible changes to a node."""
     match node:
         case ast.Compare(ops=ops):
             return len(ops)
@@ -138,7 +138,7 @@ def _count(node: ast.AST) -> int:
 
 
 def _change(node: Any, change: int, tree: ast.Module | None) -> ast.AST:
-    """Make a change in place, in the tree as well where a node has to be another; the node that is there then."""
+    """Change a node in place, or replace it in the tree, and return the resulting node."""
     match node:
         case ast.Compare():
             node.ops[change] = _COMPARISONS[type(node.ops[change])]()
@@ -185,5 +185,5 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _line(node: ast.AST) -> str:
-    """A node's first line, which is enough to find it."""
+    """Return a node's first line, which is enough to identify it."""
     return ast.unparse(node).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Runs tests against mutants: each in a process forked from one that has imported everything else."""
+"""Runs tests against mutants, each in a process forked from one that has imported everything else."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hypothesis import Phase, settings
 
 from tests.mutation.operators import Mutant
 
-_MEMORY = 4 << 30  # bytes of a process that a change makes fill its memory
-_LONGEST = 120.0  # seconds of the tests with a change that is none to a function
+_MEMORY = 4 << 30  # bytes, for a mutant that would fill the memory
+_LONGEST = 120.0  # seconds of the tests with a change outside of functions
 
 
 class _Replacement:
@@ -44,11 +44,11 @@ class _Replacement:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self._tree, str(self._path), "exec"), module.__dict__)  # the point of it
+        exec(compile(self._tree, str(self._path), "exec"), module.__dict__)  # runs the changed program
 
 
 def preload() -> None:
-    """Import what every test needs and no mutant changes."""
+    """Import the modules that every test needs and no mutant changes."""
     for name in ("cryptography.hazmat.primitives.asymmetric.ec", "jwt", "grpc", "grpc.aio", "msgspec"):
         importlib.import_module(name)
     for path in sorted(Path("token_service/v1").glob("*_pb2*.py")):
@@ -58,10 +58,10 @@ def preload() -> None:
 def survivors(
     module: str, path: Path, changes: Sequence[Mutant], tests: Sequence[str], *, parallel: int
 ) -> Iterator[tuple[Mutant, bool]]:
-    """Each mutant, in the order of their ends, and whether all tests pass with it.
+    """Yield each mutant, in order of completion, and whether all tests pass with it.
 
-    One that takes several times as long as no change was noticed: it hangs. Raises `RuntimeError` if the tests fail
-    without a change.
+    A mutant whose tests take several times longer than without a change hangs and counts as detected. Raise
+    `RuntimeError` if the tests fail without a change.
     """
     reader, writer = os.pipe()
     host = _fork(tests, [_Host(module, path, changes, parallel, writer)])
@@ -87,9 +87,9 @@ def survivors(
 
 
 class _Host:
-    """A plugin of pytest: runs all tests once, then in a forked process for each change to a function.
+    """A pytest plugin that runs all tests once, and then in a forked process for each change to a function.
 
-    So a change costs neither imports nor collection, and is noticed by the fastest of the tests that notice it.
+    So a change costs neither imports nor collection, and the fastest test that can detect it does.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class _Host:
         self._seconds: Counter[str] = Counter()
 
     def pytest_configure(self) -> None:
-        """Make Hypothesis quick: what fails need not be made small, nor remembered."""
+        """Speed up Hypothesis: it neither shrinks nor stores failures."""
         phases = [Phase.explicit, Phase.generate]
         settings.register_profile(
             "mutants", settings.default, database=None, phases=phases, report_multiple_bugs=False
@@ -111,11 +111,11 @@ class _Host:
         settings.load_profile("mutants")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up how long a test takes."""
+        """Add up the duration of a test."""
         self._seconds[report.nodeid] += report.duration
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run the tests without a change and with each."""
+        """Run the tests without a change, and then with each change."""
         began, cpu = time.monotonic(), time.process_time()
         if not _passes(session, session.items):
             return True
@@ -158,7 +158,7 @@ def _passes(session: pytest.Session, items: Sequence[pytest.Item]) -> bool:
 
 
 def _functions(module: ModuleType) -> dict[str, FunctionType]:
-    """The functions and methods of a module by their qualified names."""
+    """Return the functions and methods of a module by qualified name."""
     found: dict[str, FunctionType] = {}
     members = list(vars(module).values())
     for member in members:
@@ -172,7 +172,7 @@ def _functions(module: ModuleType) -> dict[str, FunctionType]:
 
 
 def code_of(mutant: Mutant, path: Path) -> CodeType:
-    """The code of the function that a mutant changes."""
+    """Return the code of the function that a mutant changes."""
     codes = [compile(mutant.tree, str(path), "exec")]
     for code in codes:
         if code.co_qualname == mutant.function:
@@ -184,7 +184,7 @@ def code_of(mutant: Mutant, path: Path) -> CodeType:
 def _outcomes(
     start: Callable[[Mutant], int], changes: Iterable[tuple[int, Mutant]], timeout: float, parallel: int
 ) -> Iterator[tuple[int, bool]]:
-    """The number of each change and whether its process ended well."""
+    """Yield the number of each change and whether its process exited with success."""
     waiting, running = iter(changes), dict[int, tuple[int, float]]()
     more = True
     try:
@@ -210,7 +210,7 @@ def _outcomes(
 
 
 def _fork(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
-    """Run tests in a process of its own; its id."""
+    """Run tests in a new process and return its id."""
     child = os.fork()
     if child:
         return child

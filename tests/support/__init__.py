@@ -1,1 +1,1 @@
-"""Real servers and real processes for the tests."""
+"""Servers, processes and stores for the tests."""

@@ -1,4 +1,4 @@
-"""The token source for event loops and the one for threads behind one face, so that a test holds for both."""
+"""The asynchronous and the threaded token source behind one interface, so that one test covers both."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 PATIENT = RenewalPolicy(
     attempt_timeout=60.0, give_up_after=100.0, backoff=Backoff(initial=0.01, longest=0.05)
 )
-"""For what succeeds in the end: no attempt is given up because the machine is busy, and none made again."""
+"""For renewals that succeed in the end: a busy machine makes no attempt end early and none repeat."""
 IMPATIENT = RenewalPolicy(attempt_timeout=1.0, give_up_after=2.0, backoff=Backoff(initial=0.01, longest=0.05))
 
 
 class Store(MemoryTokenStore):
-    """A store that may be broken and counts."""
+    """A store that counts and that a test can break."""
 
     def __init__(self, tokens: Tokens | None) -> None:
         super().__init__(tokens)
@@ -37,10 +37,9 @@ class Store(MemoryTokenStore):
 
 
 class AnySource:
-    """`kind` is one of `KINDS`; the rest is as for the sources.
+    """A token source. `kind` is one of `KINDS`; the other arguments are those of the sources.
 
-    `passed`: seconds that have passed on the clock that does not jump; `wall`: those by which the wall clock
-    is wrong.
+    `passed`: seconds added to the clock that does not jump. `wall`: seconds by which the wall clock is wrong.
     """
 
     def __init__(self, kind: str, service: FakeTokenService, store: Store, **options: Any) -> None:
@@ -89,6 +88,6 @@ class AnySource:
 
 
 def tokens_of(service: FakeTokenService, life: float = 900.0, refresh: str = "refresh-0") -> Tokens:
-    """Tokens issued just now."""
+    """Return tokens issued now."""
     now = time.time()
     return Tokens(access_token=service.mint.token(now), access_expire_time=now + life, refresh_token=refresh)

@@ -1,4 +1,4 @@
-"""The validator for event loops and the one for threads behind one face, so that a test holds for both."""
+"""The asynchronous and the threaded validator behind one interface, so that one test covers both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = ("async", "sync")
 
 
 class AnyValidator:
-    """`kind` is one of `KINDS`; the rest is as for the validators."""
+    """A validator. `kind` is one of `KINDS`; the other arguments are those of the validators."""
 
     def __init__(self, kind: str, config: ValidatorConfig, clock: ValidatorClock | None = None) -> None:
         self.real: TokenValidator | SyncTokenValidator

@@ -1,4 +1,4 @@
-"""`buf curl` as a client that knows nothing but the address: reflection tells it the rest."""
+"""`buf curl` as a client that knows only the address and learns the rest by reflection."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BufCurlError(Exception):
 
 
 def find_buf() -> str:
-    """The `buf` on PATH, else the one that the buf-bin wheel puts beside the interpreter."""
+    """Return the `buf` on PATH, else the one that the buf-bin wheel installs beside the interpreter."""
     found = shutil.which("buf") or shutil.which("buf", path=str(Path(sys.executable).parent))
     if found is None:
         raise RuntimeError("no buf: none on PATH and buf-bin is not installed")
@@ -80,7 +80,7 @@ def _documents(text: str) -> Iterator[Message]:
 
 
 def _decoded(detail: Message) -> Message:
-    # buf prints a detail as base64 without padding; what it means, only its type tells.
+    # buf prints a detail as base64 without padding; only its type tells how to decode it.
     kind = getattr(error_details_pb2, detail["type"].removeprefix("google.rpc."))
     value = detail["value"]
     message = kind.FromString(base64.b64decode(value + "=" * (-len(value) % 4)))
@@ -104,9 +104,9 @@ def call(
     headers: Mapping[str, str] | None = None,
     timeout: float = 60,
 ) -> Message:
-    """One unary call: `method` is a method of TokenService or `package.Service/Method`.
+    """Make one unary call. `method` is a method of TokenService or `package.Service/Method`.
 
-    Raises `BufCurlError`, and `subprocess.TimeoutExpired` after `timeout` seconds.
+    Raise `BufCurlError`, or `subprocess.TimeoutExpired` after `timeout` seconds.
     """
     done = subprocess.run(
         _command(address, method, request or {}, headers or {}),
@@ -176,10 +176,10 @@ class Stream:
                 pipe.close()
 
     def next(self, timeout: float = 60) -> Message:
-        """The next message; `BufCurlError` when the stream ended with a status, `EOFError` when it ended
-        well.
+        """Return the next message.
 
-        Raises `TimeoutError` if neither happens within `timeout` seconds.
+        Raise `BufCurlError` when the stream ended with an error, `EOFError` when it ended with success, and
+        `TimeoutError` if neither happens within `timeout` seconds.
         """
         try:
             message = self._messages.get(timeout=timeout)
@@ -187,7 +187,7 @@ class Stream:
             raise TimeoutError(f"no message within {timeout} s") from None
         if message is not None:
             return message
-        self._messages.put(None)  # the end stays the end
+        self._messages.put(None)  # later calls find the end as well
         assert self._process is not None
         code = self._process.wait(60)
         self._threads[1].join(60)

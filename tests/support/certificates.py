@@ -1,4 +1,4 @@
-"""Authorities and the certificates they sign, made for one test."""
+"""Certificate authorities and the certificates they sign, created for one test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate with those above it that are sent along, and its private key, both PEM."""
+    """A certificate with its intermediate authorities, and its private key, both PEM."""
 
     certificate: bytes
     key: bytes
@@ -40,13 +40,13 @@ class Authority:
         self.x509 = self._certify(lifetime, constraints)
 
     def renewed(self, *, lifetime: float) -> Authority:
-        """The same authority, by name and key, with another certificate."""
+        """Return the same authority, by name and key, with another certificate."""
         other = copy(self)
         other.x509 = other._certify(lifetime, None)
         return other
 
     def signed_by(self, parent: Authority) -> Authority:
-        """The same authority, by name and key, with a certificate of another one."""
+        """Return the same authority, by name and key, with a certificate of another one."""
         other = copy(self)
         other._parent = parent
         other.x509 = other._certify(3600, None)
@@ -81,7 +81,7 @@ class Authority:
         return self.x509.public_bytes(serialization.Encoding.PEM)
 
     def server(self, dns_name: str | None = None) -> Certificate:
-        """For a server on loopback, or for one that is known by a name only."""
+        """Issue a certificate for a server on loopback, or for a server with only a DNS name."""
         if dns_name is not None:
             return self.issue([x509.DNSName(dns_name)])
         return self.issue([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
@@ -89,7 +89,7 @@ class Authority:
     def caller(
         self, *, spiffe_id: str | None = None, dns_name: str | None = None, lifetime: float = 3600
     ) -> Certificate:
-        """For a caller, who is known by a SPIFFE ID or a DNS name."""
+        """Issue a certificate for a caller with a SPIFFE ID or a DNS name."""
         names: list[x509.GeneralName] = []
         if spiffe_id is not None:
             names.append(x509.UniformResourceIdentifier(spiffe_id))
@@ -106,7 +106,7 @@ class Authority:
         raw_names: bytes | None = None,
         ca: bool = False,
     ) -> Certificate:
-        """Any certificate. Times in seconds from now; `raw_names`: the DER of the subjectAltName, as it is."""
+        """Issue any certificate. Times are seconds from now; `raw_names`: verbatim DER of the subjectAltName."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             self._builder(_name("test"), key.public_key(), lifetime, begins)
@@ -132,7 +132,7 @@ class Authority:
         )
 
     def _above(self) -> bytes:
-        """This authority and those above it but for the topmost, as a server or client sends them."""
+        """Return this authority and its parents except the root, as a server or client sends them."""
         return b"" if self._parent is None else self.certificate + self._parent._above()
 
     def _builder(
@@ -151,7 +151,7 @@ class Authority:
 
 
 def subject_alt_names(*names: tuple[int, bytes]) -> bytes:
-    """The DER of a subjectAltName with these bytes by type: 2 is a DNS name, 6 a URI (RFC 5280, 4.2.1.6)."""
+    """Return the DER of a subjectAltName with these bytes by type: 2 is a DNS name, 6 a URI (RFC 5280, 4.2.1.6)."""
     parts = b"".join(bytes([0x80 | kind]) + _length(value) + value for kind, value in names)
     return b"\x30" + _length(parts) + parts
 

@@ -1,7 +1,7 @@
-"""Polling with a deadline, for everything that becomes true a little later.
+"""Polling with a deadline, for conditions that become true a little later.
 
-The deadline is for what hangs. A machine that is busy with other things may take long, and waiting costs a
-test that passes nothing.
+The deadline only ends a test that hangs. It is long because a machine may be busy, and it costs a passing test
+nothing.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def _overdue(timeout: float, last: object, failure: AssertionError | None) -> De
 async def eventually(
     predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 120, interval: float = 0.02
 ) -> T:
-    """Call `predicate`, plain or async, until it returns something true, and return that.
+    """Call `predicate`, plain or async, until it returns a true value, and return that value.
 
-    An `AssertionError` counts as not yet; any other exception ends the wait. `timeout` and `interval`
-    are seconds. Raises `DeadlineExceededError`, and the predicate is cancelled if it is still running then.
+    An `AssertionError` counts as a false value; any other exception ends the wait. `timeout` and `interval` are
+    seconds. At the deadline, cancel a running predicate and raise `DeadlineExceededError`.
     """
     deadline = time.monotonic() + timeout
     value: T | None = None
@@ -58,7 +58,7 @@ async def eventually(
 
 
 def eventually_sync(predicate: Callable[[], T], *, timeout: float = 120, interval: float = 0.02) -> T:
-    """As `eventually`, for code without an event loop."""
+    """Poll as `eventually` does, without an event loop."""
     deadline = time.monotonic() + timeout
     value: T | None = None
     failure: AssertionError | None = None

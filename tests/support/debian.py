@@ -1,4 +1,4 @@
-"""Programs from Debian's archive, for tests on a machine that has apt and lacks them."""
+"""Programs from Debian's archive, for tests on a machine that has apt but lacks the program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def cache(name: str) -> Path:
-    """Where what is fetched for `name` is unpacked, with the paths it has in its packages."""
+    """Return the directory for the unpacked packages of `name`. Paths in it are those of the packages."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "token-service-tests" / name
 
@@ -25,12 +25,12 @@ def cache(name: str) -> Path:
 def fetch(
     name: str, package: str, parts: Sequence[str], look: Callable[[], T | None]
 ) -> tuple[T | None, str]:
-    """What `look` finds once `package` is installed, or its `parts` are unpacked where we may not install.
+    """Install `package`, or unpack `parts` without the right to install, and return the result of `look`.
 
-    Returns with it what went wrong.
+    The second value describes the failure; empty for success.
     """
     if shutil.which("apt-get") is None:
-        return None, "apt-get is not here"
+        return None, "apt-get is missing"
     directory = cache(name)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
@@ -40,11 +40,11 @@ def fetch(
         problem = _install(package) if os.geteuid() == 0 else ""
         if problem or os.geteuid() != 0:
             problem = _unpack(directory, parts) or problem
-        return look(), problem.strip() or "it is not where it was expected"
+        return look(), problem.strip() or "the installed files are not at the expected place"
 
 
 def _install(package: str) -> str:
-    """What went wrong, or nothing."""
+    """Install a package and return a description of the failure; empty for success."""
     install = ["apt-get", "install", "-y", "--no-install-recommends", package]
     return _run(install) and (_run(["apt-get", "update"]) or _run(install))
 
@@ -53,7 +53,7 @@ def _unpack(directory: Path, packages: Sequence[str]) -> str:
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         download = ["download", *packages]
         problem = _run(["apt-get", *download], Path(scratch))
-        if problem:  # the machine knows of no packages, as in a fresh container: look for ourselves
+        if problem:  # no package lists, as in a fresh container: fetch our own
             state = Path(scratch) / "apt"
             (state / "lists" / "partial").mkdir(parents=True)
             own = ["apt-get", "-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]

@@ -1,7 +1,7 @@
-"""A token service in this process, whose every failing is at the test's command.
+"""A token service in this process whose failures a test controls.
 
-It keeps a log and answers as the real one does, from threads, so that event loops and threads can be tested
-against it:
+It keeps a log and answers as the real service does, from threads, so that tests can use it with event loops and with
+threads:
 
     with FakeTokenService() as service:
         token = service.mint.token(time.time())
@@ -48,13 +48,13 @@ def timestamp(seconds: float) -> Timestamp:
 
 
 class FakeTokenService:
-    """All switches are plain attributes; set them under `changing()` if a stream should see several at once."""
+    """All switches are plain attributes. Set several under `changing()` if a stream should see them together."""
 
     def __init__(
         self, *, epoch: str = "epoch-one", credentials: grpc.ServerCredentials | None = None
     ) -> None:
         self.credentials = credentials
-        """TLS from the next `start` on; None: none."""
+        """TLS credentials from the next `start`; None: no TLS."""
         self.mint = Mint("ES256")
         self.epoch = epoch
         self.log: list[token_service_pb2.Revocation] = []
@@ -64,33 +64,33 @@ class FakeTokenService:
         self.compacted = 0
         """Cursors below this sequence get a snapshot."""
         self.visible: int | None = None
-        """Streams see the log up to this sequence only: a node that is behind. None: all of it."""
+        """Sequence up to which streams see the log, as on a node that lags behind. None: the whole log."""
         self.hold_streams = False
-        """Streams stay open and say nothing."""
+        """Streams stay open and send nothing."""
         self.hold_snapshots = False
-        """A snapshot is begun and not finished."""
+        """Snapshots begin but do not end."""
         self.refuse_streams = False
         self.refuse_probes = False
         self.refuse_unary = False
         """ValidateToken and GetKeySet fail with UNAVAILABLE."""
         self.probe_delay = 0.0
-        """Seconds an answer to ConfirmRevocations lies around after the head was read."""
+        """Seconds by which an answer to ConfirmRevocations is delayed after the head was read."""
         self.remote_gate = threading.Event()
-        """While it is not set, answers of ValidateToken lie around after the token was judged."""
+        """While not set, answers of ValidateToken are delayed after the token was judged."""
         self.remote_gate.set()
         self.lose_refreshes = 0
-        """So many answers to RefreshToken get lost after the rotation."""
+        """Number of answers to RefreshToken that get lost after the rotation."""
         self.refuse_refreshes: ServiceError | None = None
         self.refresh_gate = threading.Event()
-        """While it is not set, RefreshToken does not answer."""
+        """While not set, RefreshToken does not answer."""
         self.refresh_gate.set()
         self.access_ttl = 900.0
         self.scripted: list[token_service_pb2.StreamRevocationsResponse] = []
-        """Sent on the next stream before anything else."""
+        """Messages that the next stream sends first."""
         self.stream_requests: list[token_service_pb2.StreamRevocationsRequest] = []
         self.probes: list[token_service_pb2.ConfirmRevocationsRequest] = []
         self.remote_calls: list[token_service_pb2.ValidateTokenRequest] = []
-        """Calls of ValidateToken whose token was judged."""
+        """Calls of ValidateToken whose token has been judged."""
         self.key_set_calls = 0
         self.refresh_calls: list[token_service_pb2.RefreshTokenRequest] = []
         self.generation = 0
@@ -113,7 +113,7 @@ class FakeTokenService:
 
     @property
     def address(self) -> str:
-        """`host:port`, the same over restarts."""
+        """`host:port`, stable over restarts."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -121,7 +121,7 @@ class FakeTokenService:
         return self._open
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         server = grpc.server(ThreadPoolExecutor(max_workers=64))
         add_TokenServiceServicer_to_server(_Tokens(self), server)  # type: ignore[abstract]  # no other method is called
         add_KeyServiceServicer_to_server(_Keys(self), server)  # type: ignore[abstract]  # likewise
@@ -133,24 +133,24 @@ class FakeTokenService:
         self._server = server
 
     def stop(self) -> None:
-        """Be gone, with every stream and connection."""
+        """Stop, with every stream and connection."""
         self.end_streams()
         if self._server is not None:
             self._server.stop(grace=None).wait(10)
             self._server = None
 
     def end_streams(self) -> None:
-        """End all streams now open, as the real service does when they are old."""
+        """End all open streams, as the real service does with old ones."""
         with self._changed:
             self._ending += 1
             self._changed.notify_all()
 
     def changing(self) -> threading.Condition:
-        """`with service.changing(): …; service.changed()`"""
+        """Return the condition for `with service.changing(): …; service.changed()`."""
         return self._changed
 
     def changed(self) -> None:
-        """Let streams look again."""
+        """Wake up the streams."""
         with self._changed:
             self._changed.notify_all()
 
@@ -186,7 +186,7 @@ class FakeTokenService:
     def judge(
         self, request: token_service_pb2.ValidateTokenRequest
     ) -> token_service_pb2.ValidateTokenResponse:
-        """As ValidateToken with CONSISTENCY_STRONG."""
+        """Validate as ValidateToken with CONSISTENCY_STRONG does."""
         response = token_service_pb2.ValidateTokenResponse(cursor=self.head)
         try:
             rules = IssuerRules(self.issuer, frozenset(Algorithm))

@@ -1,4 +1,4 @@
-"""The tokens of `tests/vectors/hostile_tokens.json`, built."""
+"""The tokens of `tests/vectors/hostile_tokens.json`, built from their descriptions."""
 
 from __future__ import annotations
 

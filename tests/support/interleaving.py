@@ -1,8 +1,8 @@
 """Two threads at every possible switch between them.
 
-A trace function counts the points of a call at which the interpreter could switch to another thread, and runs
-the other thread's steps at chosen ones. So each order is tried once, and a failure names its points. `Stopped`
-stops a second call at a point, so that both are under way at once.
+A trace function counts the points of a call at which the interpreter could switch to another thread, and runs the
+steps of the other thread at chosen points. So each order is tried once, and a failure names its points. `Stopped`
+stops a second call at a point, so that both calls run concurrently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PLACES = (
     "/tokens/fingerprint_set.py",
     "/tokens/verified_cache.py",
 )
-"""Only code that reads what the other thread writes: verifying a signature takes thousands of points and reads none."""
+"""Only code that reads data of the other thread. Verifying a signature has thousands of points and reads none."""
 
 
 def count_points(call: Callable[[], Any], *, opcodes: bool = False) -> int:
-    """How many points a call has: one before each line, or before each bytecode instruction."""
+    """Return the number of points of a call: one before each line, or before each bytecode instruction."""
     return _run(call, (), (), opcodes=opcodes)[1]
 
 
@@ -36,13 +36,13 @@ def interleave(
     *,
     opcodes: bool = False,
 ) -> _T:
-    """The result of `call`, with each step run at its point; steps whose point never comes run afterwards."""
+    """Return the result of `call`, with each step run at its point. Steps with unreached points run afterwards."""
     result: _T = _run(call, steps, points, opcodes=opcodes)[0]
     return result
 
 
 class Stopped(Generic[_T]):
-    """A call in a thread of its own that stops before one of its lines."""
+    """A call in its own thread that stops before one of its lines."""
 
     def __init__(self, call: Callable[[], _T], point: int) -> None:
         self._stopped = threading.Event()
@@ -53,7 +53,7 @@ class Stopped(Generic[_T]):
         assert self._stopped.wait(60)
 
     def finish(self) -> _T:
-        """Let it go on; its result."""
+        """Resume the call and return its result."""
         self._go_on.set()
         self._thread.join(60)
         return self._results[0]
@@ -70,7 +70,7 @@ class Stopped(Generic[_T]):
 
 
 def orders(points: int, steps: int) -> Iterator[tuple[int, ...]]:
-    """All ways to place steps, in their order, at the points of a call."""
+    """Yield all ways to place steps, in their order, at the points of a call."""
     return combinations_with_replacement(range(points), steps)
 
 

@@ -1,7 +1,7 @@
-"""A wall clock for one process that can be moved while it runs: Debian's libfaketime.
+"""A movable wall clock for one process: Debian's libfaketime.
 
-Only CLOCK_REALTIME moves. The library refuses `clock_nanosleep` with an absolute time, which `time.sleep`
-uses: a program that runs under it calls `repair_sleep` first.
+Only CLOCK_REALTIME moves. The library refuses `clock_nanosleep` with an absolute time, which `time.sleep` uses, so a
+program with a moved clock calls `repair_sleep` first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _PLACES = ("usr/lib/*/faketime", "usr/lib/faketime", "usr/lib64/faketime", "usr/
 
 
 def find_libfaketime() -> Path:
-    """The library: named by the environment, on the usual paths, or from Debian's package.
+    """Return the library named by the environment, on the usual paths, or from Debian's package.
 
-    Raises `RuntimeError` that says what to install.
+    Raise `RuntimeError` that says what to install.
     """
     named = os.environ.get(LIBRARY_VARIABLE)
     if named:
@@ -60,7 +60,7 @@ class MovableClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process with this clock needs in its environment."""
+        """The environment of a process with this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -69,9 +69,9 @@ class MovableClock:
         }
 
     def move(self, offset: int) -> None:
-        """Be so many seconds ahead of the machine's clock; behind it if negative."""
+        """Set the clock `offset` seconds ahead of the machine's clock, or behind it if negative."""
         self.offset = offset
-        # Replaced in one step: the library must not read half of it.
+        # Replaced atomically: the library must not read half of it.
         draft = self._file.with_name(f"{self._file.name}.new")
         draft.write_text(f"{offset:+d}\n")
         draft.replace(self._file)

@@ -1,4 +1,4 @@
-"""One started program with its children: output in a file, signals to all of it, never left behind."""
+"""A started program with its children: output in a file, signals to the whole tree, no process left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Drops root's rights and becomes the program.
+# Drops the privileges of root and becomes the program.
 _BECOME = (
     "import os, sys; user, group = int(sys.argv[1]), int(sys.argv[2]); "
     "os.setgroups([]); os.setgid(group); os.setuid(user); os.execv(sys.argv[3], sys.argv[3:])"
@@ -29,9 +29,9 @@ _BECOME = (
 def as_user(
     command: Sequence[str | os.PathLike[str]], user: int | None, group: int | None
 ) -> list[str | os.PathLike[str]]:
-    """The command, run by this user and group; without a user, the command itself.
+    """Return a command that runs `command` as this user and group; without a user, the command itself.
 
-    `subprocess` could do that, too, but only by a real fork, and a process that uses gRPC must not fork: its
+    `subprocess` can do that as well, but only by a real fork. A process that uses gRPC must not fork: gRPC's fork
     handlers run in the child, which then hangs or dies before it becomes the program.
     """
     if user is None:
@@ -58,8 +58,8 @@ def _is_alive(process: psutil.Process) -> bool:
 class ManagedProcess:
     """A program in its own session.
 
-    `kill`, `pause` and `resume` reach the whole tree, because a server that forks (PostgreSQL, `--workers`)
-    puts its children into process groups of their own.
+    `kill`, `pause` and `resume` reach the whole tree, because a server that forks (PostgreSQL, `--workers`) puts its
+    children into their own process groups.
     """
 
     def __init__(
@@ -92,27 +92,27 @@ class ManagedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the program has not ended; a paused one counts as running."""
+        """Whether the program runs. A paused program runs."""
         return self._popen.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """As `subprocess.Popen.returncode`: negative for a signal, None while running."""
+        """Exit code as in `subprocess.Popen.returncode`: negative for a signal, None while running."""
         return self._popen.poll()
 
     def children(self) -> list[int]:
-        """Ids of all processes below this one, whatever their depth."""
+        """Return the ids of all processes below this one, at any depth."""
         try:
             return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program itself and nothing below it."""
+        """Send a signal to the program itself, not to its children."""
         self._popen.send_signal(number)
 
     def wait(self, timeout: float) -> int:
-        """Wait for the end and return the exit code; raises `subprocess.TimeoutExpired`."""
+        """Wait for the end and return the exit code. Raise `subprocess.TimeoutExpired`."""
         code = self._popen.wait(timeout)
         reaper.forget(self.pid)
         return code
@@ -120,7 +120,7 @@ class ManagedProcess:
     def terminate(self, timeout: float, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the program to end and return its exit code.
 
-        One that has not ended after `timeout` seconds is killed, and `TimeoutError` raised with its output.
+        After `timeout` seconds, kill it and raise `TimeoutError` with its output.
         """
         self.send_signal(number)
         try:
@@ -128,19 +128,18 @@ class ManagedProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise TimeoutError(f"still running {timeout} s after {number.name}:\n{self.log_tail()}") from None
-        self._kill_group()  # children it forgot
+        self._kill_group()  # children that it left behind
         return code
 
     def kill(self) -> None:
-        """SIGKILL to the whole tree; returns when it is gone. Nothing happens if it has ended."""
+        """Send SIGKILL to the whole tree and return when it has ended. Do nothing if it had ended before."""
         if self._popen.poll() is None:
             tree = self._tree()
             for process in tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             self._popen.wait(30)
-            # Orphans are init's to reap, which may take its time; dead ones hold no port and no file any
-            # more.
+            # init reaps orphans and may take its time; a dead process holds no port and no file.
             eventually_sync(
                 lambda: not any(_is_alive(process) for process in tree), timeout=30, interval=0.005
             )
@@ -148,23 +147,23 @@ class ManagedProcess:
         reaper.forget(self.pid)
 
     def pause(self) -> None:
-        """SIGSTOP to the whole tree: alive, connected, and silent."""
+        """Send SIGSTOP to the whole tree: alive and connected, but silent."""
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def resume(self) -> None:
-        """SIGCONT to the whole tree."""
+        """Send SIGCONT to the whole tree."""
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
 
     def log_text(self) -> str:
-        """Everything the program wrote to its standard output and error."""
+        """Return the standard output and error of the program."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def log_tail(self, lines: int = 60) -> str:
-        """The last lines of the output, to be shown when something failed."""
+        """Return the last lines of the output, for a failure message."""
         return "\n".join(self.log_text().splitlines()[-lines:])
 
     def _tree(self) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Clocks that go only when told to."""
+"""Clocks that a test moves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ManualClock:
         self.elapsed: Callable[[], float] = lambda: self.running
 
     def advance(self, seconds: float) -> None:
-        """Time passes, whether this process runs or not."""
+        """Let time pass, whether this process runs or not."""
         self.wall += seconds
         self.running += seconds
 
     def set_wall(self, step: float) -> None:
-        """Somebody sets the wall clock by `step` seconds."""
+        """Change the wall clock by `step` seconds."""
         self.wall += step

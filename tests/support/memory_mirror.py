@@ -1,4 +1,4 @@
-"""A revocation mirror in memory, for tests and for the nodes of one process."""
+"""A revocation mirror in memory, for tests and for several nodes in one process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from token_service.tokens.revocation import Revocation
 
 
 class MemoryMirrorData:
-    """What the mirrors of several nodes share: the part of Redis."""
+    """The data that the mirrors of several nodes share, in place of Redis."""
 
     def __init__(self) -> None:
         self.available = True
-        """Set it to False and every call fails, as with a Redis that is down."""
+        """False: every call fails, as with an unreachable Redis."""
         self.epoch = ""
         self.entries: dict[int, Revocation] = {}
         self.position: int | None = None
-        """Nothing is missing up to here; None: lost."""
+        """Sequence up to which the mirror is complete; None: unknown, data was lost."""
         self.generation = 0
         self.listeners: set[asyncio.Queue[tuple[str, Sequence[Revocation]]]] = set()
 
     def lose(self) -> None:
-        """Forget everything, as by FLUSHALL."""
+        """Delete all data, as FLUSHALL does."""
         self.epoch = ""
         self.entries.clear()
         self.position = None
@@ -32,25 +32,25 @@ class MemoryMirrorData:
 
 
 class MemoryMirror:
-    """One node's side. Implements `RevocationMirror`."""
+    """The mirror of one node. Implements `RevocationMirror`."""
 
     def __init__(self, data: MemoryMirrorData) -> None:
         self._data = data
 
     async def publish(self, epoch: str, entries: Sequence[Revocation]) -> None:
-        """Add entries and tell the listeners."""
+        """Add entries and give them to the listeners."""
         self._check()
         self._add(epoch, entries)
         for listener in self._data.listeners:
             listener.put_nowait((epoch, list(entries)))
 
     async def position(self, epoch: str) -> int | None:
-        """Up to which sequence nothing is missing; None if that is not known."""
+        """Return the sequence up to which the mirror is complete; None if unknown."""
         self._check()
         return self._data.position if self._data.epoch == epoch else None
 
     async def rebuild(self, head: LogHead, entries: AsyncIterator[Sequence[Revocation]]) -> None:
-        """Add what is missing and say that nothing is."""
+        """Add missing entries and mark the mirror as complete up to the head."""
         self._check()
         generation = self._data.generation
         async for page in entries:
@@ -63,7 +63,7 @@ class MemoryMirror:
         self._advance()
 
     async def listen(self) -> AsyncIterator[tuple[str, Sequence[Revocation]]]:
-        """Entries as they are published from now on."""
+        """Yield entries published from now on."""
         queue: asyncio.Queue[tuple[str, Sequence[Revocation]]] = asyncio.Queue()
         self._data.listeners.add(queue)
         try:

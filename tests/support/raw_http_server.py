@@ -12,13 +12,13 @@ Respond: TypeAlias = Callable[[socket.socket], None]
 
 
 class RawHttpServer:
-    """Calls `respond` with each connection once a request has come, in a thread of its own."""
+    """Calls `respond` for each connection after a request arrived, in its own thread."""
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
         self.requests = 0
         self.closing = threading.Event()
-        """Set when the test is over; who sends slowly waits for it between two bytes."""
+        """Set at the end of the test; a slow sender waits for it between two bytes."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept)
@@ -39,11 +39,11 @@ class RawHttpServer:
 
     @property
     def url(self) -> str:
-        """Where a key set is asked for."""
+        """URL of the key set."""
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/jwks"
 
     def drip(self, connection: socket.socket, start: bytes, again: bytes, pause: float = 0.05) -> None:
-        """Send `start`, then `again` every `pause` seconds until the client has gone or the test is over."""
+        """Send `start`, then `again` every `pause` seconds until the client disconnects or the test ends."""
         connection.sendall(start)
         while not self.closing.wait(pause):
             connection.sendall(again)
@@ -65,15 +65,15 @@ class RawHttpServer:
                 self.requests += 1
                 self.respond(connection)
             except OSError:
-                pass  # the client has gone
+                pass  # the client has disconnected
 
 
 def answer(body: bytes, status: str = "200 OK") -> Respond:
-    """A whole and correct answer."""
+    """Return a responder that sends a complete, correct answer."""
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return send(head.encode() + body)
 
 
 def send(data: bytes) -> Respond:
-    """Just these bytes."""
+    """Return a responder that sends these bytes only."""
     return lambda connection: connection.sendall(data)

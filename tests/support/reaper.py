@@ -1,8 +1,8 @@
-"""A child process that kills what the tests started, should the test run itself be killed.
+"""A child process that kills the processes of the tests if the test run itself is killed.
 
-It is told of every process group over its standard input, which reaches its end when the run is gone,
-however it went. That beats a parent-death signal: that one fires when the *thread* that started the process
-ends, and setting it needs Python code between fork and exec, which is unsafe beside gRPC's threads.
+The test run names every process group over the reaper's standard input, which ends with the run, however it ends.
+A parent-death signal is worse: it fires when the *thread* that started the process ends, and setting it needs Python
+code between fork and exec, which is unsafe beside gRPC's threads.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def _tell(line: str) -> None:
 
 @atexit.register
 def _dismiss() -> None:
-    """A run that ends by itself waits for what is left to be killed."""
+    """Wait until the reaper has killed the remaining processes when the run ends by itself."""
     if _reaper is not None and _reaper.stdin is not None:
         _reaper.stdin.close()
         _reaper.wait(30)
 
 
 def watch(group: int) -> None:
-    """Kill this process group if the run ends without `forget`."""
+    """Kill this process group if the run ends before `forget`."""
     _tell(f"+{group}\n")
 
 
 def forget(group: int) -> None:
-    """The process group has ended."""
+    """Note that the process group has ended."""
     _tell(f"-{group}\n")
 
 

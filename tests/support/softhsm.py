@@ -1,4 +1,4 @@
-"""A real PKCS#11 module, SoftHSM 2: one from the environment, one on the usual paths, or Debian's package."""
+"""A real PKCS#11 module, SoftHSM 2: from the environment, from the usual paths, or from Debian's package."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class SoftHsm:
-    """The module, and the program that makes its tokens."""
+    """The module and the program that creates its tokens."""
 
     module: Path
     util: Path
 
     @classmethod
     def find(cls) -> SoftHsm:
-        """Find it, and install it where that is possible. Raises `RuntimeError` that says what to install."""
+        """Find or install the module. Raise `RuntimeError` that says what to install."""
         return cls._present() or cls._install()
 
     @classmethod
@@ -49,9 +49,7 @@ class SoftHsm:
         util = shutil.which(_UTIL)
         if named:
             if not Path(named).is_file() or util is None:
-                raise RuntimeError(
-                    f"{MODULE_VARIABLE}={named}: no such file, or no {_UTIL} on PATH beside it"
-                )
+                raise RuntimeError(f"{MODULE_VARIABLE}={named}: no such file, or no {_UTIL} on PATH")
             return cls(Path(named), Path(util))
         for root in (Path("/"), debian.cache(_CACHE)):
             for place in _PLACES:
@@ -64,7 +62,7 @@ class SoftHsm:
 
     @classmethod
     def _install(cls) -> SoftHsm:
-        """With apt: as a package where we may, unpacked into a directory of our own where we may not."""
+        """Install with apt: as a package if allowed, else unpacked into a cache directory."""
         found, problem = debian.fetch(_CACHE, _PACKAGES[0], _PACKAGES, cls._present)
         if found is not None:
             return found
@@ -77,10 +75,10 @@ class SoftHsm:
 
 
 class SoftHsmToken:
-    """A token in a directory of its own.
+    """A token in its own directory.
 
-    The module reads `SOFTHSM2_CONF` when it is initialized: set `environment` before it is opened, here or in
-    another process.
+    The module reads `SOFTHSM2_CONF` at its initialization: set `environment` before it is opened, in this or another
+    process.
     """
 
     def __init__(self, label: str = "token-service", *, softhsm: SoftHsm | None = None) -> None:
@@ -89,7 +87,7 @@ class SoftHsmToken:
         self.pin = secrets.token_hex(8)
         self._directory = Path(tempfile.mkdtemp(prefix="token-service-softhsm-"))
         self.tokens = self._directory / "tokens"
-        """Where everything the module stores is."""
+        """Directory of everything that the module stores."""
         self.tokens.mkdir(mode=0o700)
         self.configuration = self._directory / "softhsm2.conf"
         self.configuration.write_text(
@@ -107,7 +105,7 @@ class SoftHsmToken:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process that uses the token needs in its environment."""
+        """The environment of a process that uses the token."""
         return {"SOFTHSM2_CONF": str(self.configuration)}
 
     def __enter__(self) -> Self:
@@ -119,7 +117,7 @@ class SoftHsmToken:
         self.close()
 
     def take_away(self) -> None:
-        """Make the module lose its tokens, as if the hardware were unplugged."""
+        """Make the module lose its tokens, as if the hardware was unplugged."""
         self.tokens.rename(self._directory / "away")
 
     def bring_back(self) -> None:

@@ -12,44 +12,44 @@ if TYPE_CHECKING:
 
 
 class StandbyServer(PostgresServer):
-    """A copy of `primary` that follows it and answers what only reads.
+    """A copy of `primary` that follows it and answers read-only queries.
 
         with PostgresServer() as primary, StandbyServer(primary) as standby:
-            standby.make_synchronous()  # a commit of the primary returns once it is here, too
+            standby.make_synchronous()  # a commit of the primary waits for the standby
             ...
             primary.kill()
             standby.promote()
 
-    `primary` must run when the standby is started for the first time. A primary that was replaced comes back
-    as a new `StandbyServer` of the server that replaced it.
+    `primary` must run when the standby is started for the first time. A replaced primary returns as a new
+    `StandbyServer` of the server that replaced it.
     """
 
     def __init__(self, primary: PostgresServer, *, name: str = "standby") -> None:
-        """`name`: its `application_name`, which the primary knows it by."""
+        """`name`: its `application_name`, by which the primary knows it."""
         super().__init__(binaries=primary._binaries)
         self._primary = primary
-        self._password = primary._password  # a copy has the roles of the original
+        self._password = primary._password  # a copy has the same roles
         self.name = name
 
     def make_synchronous(self) -> None:
-        """Have the primary acknowledge no commit before it is in the log of the standby."""
+        """Make the primary acknowledge commits only after they are in the log of the standby."""
         self._primary.configure(synchronous_standby_names=self.name)
         state = f"SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = '{self.name}'"
         eventually_sync(lambda: self._primary.query(state))
 
     def catch_up(self) -> None:
-        """Return once everything is here that the primary has written before this call."""
+        """Return once the standby has everything that the primary has written before this call."""
         position = self._primary.query("SELECT pg_current_wal_flush_lsn()::text")
         eventually_sync(lambda: self.query(f"SELECT pg_last_wal_replay_lsn() >= '{position}'"))
 
     def stop_following(self) -> None:
-        """Take nothing over from the primary from now on; the primary must not be waiting for it."""
+        """Stop replication. The primary must not wait for the standby."""
         self.configure(primary_conninfo="")
         receiving = "SELECT count(*) = 0 FROM pg_stat_wal_receiver"
         eventually_sync(lambda: self.query(receiving))
 
     def promote(self) -> None:
-        """Make it a primary, on a timeline of its own; returns when it can be written to."""
+        """Make it a primary on a new timeline, and return when it accepts writes."""
         self.query("SELECT pg_promote()")
         eventually_sync(lambda: self.query("SELECT NOT pg_is_in_recovery()"))
 
@@ -63,7 +63,7 @@ class StandbyServer(PostgresServer):
             directory,
             PGPASSWORD=self._password,
         )
-        # What the primary waits for is no matter of its copy's.
+        # A copy must not wait for the standby of its primary.
         settings = data / "postgresql.auto.conf"
         kept = [
             line

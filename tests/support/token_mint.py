@@ -1,4 +1,4 @@
-"""Tokens for tests: well-formed by default, broken in whatever way a test asks for."""
+"""Tokens for tests: well-formed by default, broken on request."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ AUDIENCE = "api"
 
 
 def b64(data: bytes) -> str:
-    """Base64url without padding, by the standard library."""
+    """Encode as base64url without padding, by the standard library."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 @cache
 def private_key(algorithm: str, name: str = "first") -> PrivateKey:
-    """A key for the algorithm, the same for the same name within a test run."""
+    """Return a key for the algorithm, the same for the same name within a test run."""
     if algorithm == "RS256":
         return rsa.generate_private_key(65537, 2048)
     if algorithm == "ES256":
@@ -38,12 +38,12 @@ def private_key(algorithm: str, name: str = "first") -> PrivateKey:
 
 
 def jwk_of(key: PrivateKey) -> dict[str, Any]:
-    """The public JWK."""
+    """Return the public JWK."""
     return public_jwk(key.public_key())
 
 
 def sign(key: PrivateKey | bytes, data: bytes) -> bytes:
-    """The JWS signature with the key's algorithm; bytes are an HS256 secret."""
+    """Return the JWS signature with the key's algorithm. Bytes are an HS256 secret."""
     if isinstance(key, bytes):
         return hmac.digest(key, data, hashlib.sha256)
     if isinstance(key, rsa.RSAPrivateKey):
@@ -55,7 +55,7 @@ def sign(key: PrivateKey | bytes, data: bytes) -> bytes:
 
 
 class Mint:
-    """Issues tokens as the service would, signed with one key."""
+    """Issues tokens as the service does, signed with one key."""
 
     def __init__(self, algorithm: str = "ES256", name: str = "first", issuer: str = ISSUER) -> None:
         self.algorithm = algorithm
@@ -65,7 +65,7 @@ class Mint:
         self._number = 0
 
     def claims(self, now: float, /, **changes: Any) -> dict[str, Any]:
-        """Claims of an access token that lives for 900 s. A change to `...` leaves the claim out."""
+        """Return claims of an access token that lives for 900 s. A change to `...` omits the claim."""
         self._number += 1
         claims = {
             "iss": self.issuer,
@@ -84,15 +84,15 @@ class Mint:
         return {name: value for name, value in claims.items() if value is not ...}
 
     def token(self, now: float, /, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
-        """A signed access token; `header` and the keywords change or, with `...`, remove members."""
+        """Return a signed access token. `header` and keywords change members or, with `...`, omit them."""
         return self.token_of(json.dumps(self.claims(now, **changes), separators=(",", ":")).encode(), header)
 
     def token_of(self, payload: bytes, header: Mapping[str, Any] | None = None) -> str:
-        """Any bytes as a signed payload."""
+        """Sign any bytes as a payload."""
         members = {"alg": self.algorithm, "typ": "at+jwt", "kid": self.jwk["kid"], **(header or {})}
         return self.raw(json.dumps({n: v for n, v in members.items() if v is not ...}).encode(), payload)
 
     def raw(self, header: bytes, payload: bytes, key: PrivateKey | bytes | None = None) -> str:
-        """Any bytes as header and payload, signed."""
+        """Sign any bytes as header and payload."""
         signing_input = f"{b64(header)}.{b64(payload)}"
         return f"{signing_input}.{b64(sign(self.key if key is None else key, signing_input.encode()))}"

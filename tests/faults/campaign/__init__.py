@@ -1,7 +1,7 @@
-"""The fault campaign: the whole service under load while everything around it fails, and a judge of what was seen.
+"""The fault campaign: the whole service under load while its parts and surroundings fail, and a judge of the history.
 
 A token whose revocation was acknowledged at t is not accepted as fresh after t + S, whatever crashes.
 
-`site` starts the processes, `load` and `validators` and `consumers` are programs that write what they see into a
-history, `faults` breaks things by a seed, `checks` judge the history, and `conductor` runs all of them.
+`site` starts the processes. `load`, `validators` and `consumers` are programs that record their observations in a
+history. `faults` breaks things by a seed. `checks` judge the history. `conductor` runs all of them.
 """

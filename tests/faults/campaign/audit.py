@@ -1,4 +1,4 @@
-"""After the last fault: is everything there that was acknowledged?"""
+"""The audit after the last fault: every acknowledged session, rotation and revocation must exist."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.faults.campaign.site import Site
 from token_service.v1 import session_service_pb2 as pb
 
 _MOST = 3000
-"""Sessions that are looked at: those that came last."""
-_AT_A_TIME = 20
+"""Number of sessions to audit, the newest ones."""
+_CONCURRENT = 20
 
 
 async def audit(site: Site, judge: Judge) -> None:
-    """Ask for every session; write down what is lost."""
+    """Ask for every session and record the lost ones."""
     calls = Calls(site.plan("audit", [node.grpc_address for node in site.nodes]), site.journal)
     first: dict[str, Record] = {}
     for token in judge.ledger.tokens.values():
         first.setdefault(token["session"], token)
     sessions = [first[session] for session in judge.sessions if session in first][-_MOST:]
-    gate = asyncio.Semaphore(_AT_A_TIME)
+    gate = asyncio.Semaphore(_CONCURRENT)
 
     async def look(token: Record) -> None:
         async with gate:

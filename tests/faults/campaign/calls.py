@@ -1,4 +1,4 @@
-"""Calls to the first node that answers, each with its times in the history."""
+"""Calls to the first node that answers, recorded in the history with their times."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _PASSING = {
     grpc.StatusCode.ABORTED,
 }
 _OF_THE_CONNECTION = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
-"""What gRPC itself says of a stream that was torn, without a reason of the service."""
+"""Codes that gRPC itself reports for a broken stream, without a reason of the service."""
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 250)]
 TIMEOUT = 2.0
 
 
 class Refused(Exception):  # noqa: N818  # an answer, not a failure of the campaign
-    """The service said no: a definite answer with a reason."""
+    """The service refused the request: a definite answer with a reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ class Node:
 
 
 class Calls:
-    """Calls to the nodes, all of which end some time: with an answer, or `Refused`."""
+    """Calls to the nodes. Every call ends with an answer or with `Refused`."""
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self.nodes = [Node(plan, target) for target in plan.targets]
@@ -60,7 +60,7 @@ class Calls:
     async def once(
         self, name: str, request: Any, *, node: int | None = None, timeout: float = TIMEOUT
     ) -> Any:
-        """One attempt; None if there was no answer. Raises `Refused`."""
+        """Make one attempt. Return None without an answer; raise `Refused` for a refusal."""
         chosen = random.choice(self.nodes) if node is None else self.nodes[node]
         began = clock()
         try:
@@ -82,11 +82,11 @@ class Calls:
             raise Refused(reason) from None
 
     async def until_answered(self, name: str, request: Any) -> Any:
-        """Repeat at any node until there is an answer. Raises `Refused`."""
+        """Repeat at random nodes until one answers. Raise `Refused` for a refusal."""
         return (await self.counted(name, request))[0]
 
     async def counted(self, name: str, request: Any) -> tuple[Any, int]:
-        """As `until_answered`, with how many attempts it took."""
+        """Call as `until_answered` does; return the answer and the number of attempts."""
         attempts = 1
         while (answer := await self.once(name, request)) is None:
             attempts += 1
@@ -94,15 +94,15 @@ class Calls:
 
 
 def is_passing(error: Any) -> bool:
-    """Whether a status says nothing but that there was no answer."""
+    """Return whether a status means only that no answer arrived."""
     if error.code() in _OF_THE_CONNECTION:
-        # An exception that a handler let through is UNKNOWN with these words.
+        # grpc.aio reports an exception that a handler did not catch as UNKNOWN with these words.
         return not reason_of(error) and not str(error.details()).startswith("Unexpected")
     return error.code() in _PASSING
 
 
 def reason_of(error: Any) -> str:
-    """The reason in a status, empty if there is none."""
+    """Return the reason in a status; empty if it has none."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()

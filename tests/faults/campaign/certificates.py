@@ -1,4 +1,4 @@
-"""The certificates of the nodes, which can be replaced while they run."""
+"""The certificates of the nodes, replaceable while the nodes run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DAY = 86_400.0
 
 
 class Certificates:
-    """An authority, and a certificate with its key for each node, as files."""
+    """An authority, and a certificate and key file for each node."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -22,16 +22,16 @@ class Certificates:
         (root / "authority.pem").write_bytes(self._authority.certificate)
 
     def files(self, node: int) -> tuple[Path, Path]:
-        """Certificate and key of a node, made if they are not there."""
+        """Return certificate and key of a node; create missing files."""
         certificate, key = self._root / f"node{node}.pem", self._root / f"node{node}.key"
         if not certificate.exists():
             self.replace(node)
         return certificate, key
 
     def replace(self, node: int) -> None:
-        """Give a node another certificate with another key."""
+        """Give a node a new certificate with a new key."""
         names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-        # A clock that is moved by an hour does not end it.
+        # A clock that is off by an hour stays within this validity.
         made = self._authority.issue(names, lifetime=_DAY, begins=-_DAY)
         for name, content in ((f"node{node}.key", made.key), (f"node{node}.pem", made.certificate)):
             draft = self._root / f"{name}.new"
@@ -40,7 +40,7 @@ class Certificates:
             draft.replace(self._root / name)
 
     def is_served(self, node: int, address: str) -> bool:
-        """Whether a node shows its current certificate to who connects now."""
+        """Return whether a node presents its current certificate to a new connection."""
         host, _, port = address.rpartition(":")
         served = ssl.get_server_certificate((host, int(port)), timeout=5)
         current = self.files(node)[0].read_bytes()

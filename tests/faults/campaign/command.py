@@ -26,7 +26,7 @@ examples:
 _SHOWN = 3
 _DISK_MINUTES = 0.5
 _MINUTES_WITH_DEFECT = 2.0
-"""Start included."""
+"""Includes the start of the processes."""
 _MINUTES_WITHOUT = 1.0
 
 
@@ -34,46 +34,48 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `campaign` to the commands of `scripts/faults`."""
     parser = commands.add_parser(
         "campaign",
-        help="the whole service under load while everything fails: nothing is accepted after t + S, nothing is lost",
+        help="the whole service under load and faults: no token is accepted after t + S, no acknowledged write is lost",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long to break things (default 10)")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="duration of the faults in minutes (default 10)"
+    )
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="default: from the time")
     seeds.add_argument(
         "--seeds",
         type=_seeds,
         metavar="N,N,…",
-        help="several, one after the other, until one finds something",
+        help="run several seeds in turn until one finds something",
     )
     parser.add_argument("--size", choices=SIZES, default="full", help="default full: 20 validators")
     parser.add_argument("--bound", type=float, default=2.0, metavar="S", help="S in seconds (default 2)")
     parser.add_argument(
-        "--keep", type=Path, metavar="DIRECTORY", help="keep history and logs of a run that finds something"
+        "--keep", type=Path, metavar="DIRECTORY", help="keep history and logs of a run with findings"
     )
     parser.add_argument(
-        "--write-report", type=Path, metavar="FILE", help="write what was done and found, as Markdown"
+        "--write-report", type=Path, metavar="FILE", help="write faults, counts and findings as Markdown"
     )
     parser.add_argument(
-        "--defect", choices=DEFECTS, help="put a known defect into the processes; the judge must find it"
+        "--defect", choices=DEFECTS, help="run with a known defect, which the judge must find"
     )
     parser.add_argument(
         "--self-test",
         action="store_true",
-        help="all known defects, one after the other, 2 minutes each at most, start included",
+        help="run every known defect in turn, at most 2 minutes each, start included",
     )
     parser.set_defaults(run=main)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run what was asked for; 1 if something was found, or a defect was not."""
+    """Run the campaign or the self-test; return 1 for a finding or an undetected defect."""
     try:
         if arguments.self_test:
             return _self_test(arguments)
         return _campaign(arguments)
     except KeyboardInterrupt:
-        print("faults: campaign: interrupted; everything that was started has ended", file=sys.stderr)
+        print("faults: campaign: interrupted; all started processes have ended", file=sys.stderr)
         return 130
 
 
@@ -102,7 +104,7 @@ def _campaign(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace, seed: int) -> Iterator[Outcome]:
-    """Everything, and then SQLite on a full disk."""
+    """Run the campaign, then SQLite on a full disk."""
     defect = arguments.defect or ""
     outcome = asyncio.run(run(_options(arguments, seed, arguments.minutes, arguments.size, defect)))
     yield outcome
@@ -129,7 +131,7 @@ def _options(arguments: argparse.Namespace, seed: int, minutes: float, size: str
 
 
 def _self_test(arguments: argparse.Namespace) -> int:
-    """Each defect must be found in time; without one, nothing may be."""
+    """Run every defect, which must be found in time, and no defect, which must find nothing."""
     servers = Servers()
     try:
         servers.start()
@@ -137,9 +139,9 @@ def _self_test(arguments: argparse.Namespace) -> int:
     finally:
         servers.close()
     width = max(len(title) for title, *_ in rows)
-    for title, good, seconds, start, said in rows:
-        verdict = "as it must be" if good else "WRONG"
-        print(f"{title:<{width}}  {verdict:<13}  {seconds:4.0f} s, {start:3.0f} s of it the start  {said}")
+    for title, good, seconds, start, found in rows:
+        verdict = "as expected" if good else "WRONG"
+        print(f"{title:<{width}}  {verdict:<13}  {seconds:4.0f} s, {start:3.0f} s of it start  {found}")
     return 0 if all(good for _, good, *_ in rows) else 1
 
 
@@ -150,6 +152,6 @@ def _trial(
     print(f"faults: self-test: {title}", file=sys.stderr, flush=True)
     minutes = _MINUTES_WITH_DEFECT if defect else _MINUTES_WITHOUT
     outcome = asyncio.run(run(_options(arguments, arguments.seed, minutes, "small", defect), servers))
-    said = outcome.findings[0].kind if outcome.findings else "nothing"
+    found = outcome.findings[0].kind if outcome.findings else "nothing"
     good = bool(outcome.findings) == bool(defect)
-    return title, good, outcome.start + outcome.seconds, outcome.start, said
+    return title, good, outcome.start + outcome.seconds, outcome.start, found

@@ -1,4 +1,4 @@
-"""Runs a campaign: starts everything, breaks things, lets everything come back, and asks the judge."""
+"""The conductor of a campaign: it starts everything, breaks things, waits for recovery and asks the judge."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _DEFECT = re.compile(r"^Traceback|^\s+File \"|INTERNAL|never (?:awaited|retrieve
 _ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\dT)", re.MULTILINE)
 _SETTLE = 2.0
 _REST_WITH_DEFECT = 5.0
-"""Seconds between two rounds, at most: what a defect needs is many of them."""
+"""Longest time between two rounds, in seconds: a defect needs many rounds."""
 
 Faults = Callable[[Site, random.Random], Sequence[Fault]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run."""
+    """The options of a run."""
 
     minutes: float
     seed: int
@@ -41,28 +41,28 @@ class Options:
     bound: float = 2.0
     defect: str = ""
     kinds: tuple[str, ...] = ()
-    """Kinds of faults; none: all there are."""
+    """Kinds of faults to use; empty: all."""
     keep: Path | None = None
-    """Where history and logs go if something is found; None: nowhere."""
+    """Directory for history and logs of a run with findings; None: keep nothing."""
     say: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The result of a run."""
 
     options: Options
     findings: list[Finding]
     judge: Judge
     seconds: float
     notes: list[str]
-    title: str = "Everything"
+    title: str = "All faults"
     start: float = 0.0
-    """Seconds it took to start everything."""
+    """Duration of the start, in seconds."""
 
 
 async def run(options: Options, servers: Servers | None = None) -> Outcome:
-    """Run until the time is over or something was found. Of a defect's time its start takes a part."""
+    """Run until the time is over or something is found. The time of a run with a defect includes the start."""
     began = clock()
     size = SIZES[options.size]
     site = Site(size, bound=options.bound, seed=options.seed, defect=options.defect, servers=servers)
@@ -75,7 +75,7 @@ async def run(options: Options, servers: Servers | None = None) -> Outcome:
 
 
 class Campaign:
-    """One campaign at a site that runs."""
+    """One campaign at a running site."""
 
     def __init__(self, options: Options, site: Site, faults: Faults) -> None:
         self._faults = faults
@@ -89,7 +89,7 @@ class Campaign:
         self._read: dict[str, int] = {}
 
     async def run(self) -> Outcome:
-        """Run until the time is over or something was found."""
+        """Run until the time is over or something is found."""
         options, site = self._options, self._site
         rng = random.Random(options.seed)
         schedule = Schedule(self._faults(site, rng), rng, options.bound, options.kinds)
@@ -130,13 +130,13 @@ class Campaign:
             await self._finish()
 
     async def _watch(self) -> None:
-        """Tell the judge what is new, again and again."""
+        """Give the judge new records, periodically."""
         while True:
             await self._listen()
             await asyncio.sleep(0.5)
 
     async def _listen(self) -> None:
-        """Tell the judge what is new, and note whether it finds something; in a thread, for faults have to end in time."""
+        """Give the judge new records and note whether it finds something; in a thread, so that faults end on time."""
 
         def work() -> bool:
             self._judge.feed(self._history.new())
@@ -147,7 +147,7 @@ class Campaign:
                 self._found.set()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until something is found."""
+        """Wait, but at most until something is found."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._found.wait(), seconds)
 
@@ -169,7 +169,7 @@ class Campaign:
             self._site.journal.write("fault_end", id=number, at=clock())
 
     async def _rest(self) -> None:
-        """Without any fault, wait until everything is ready and fresh; then a moment longer."""
+        """Wait without a fault until everything is ready and fresh, and then a little longer."""
         began = clock()
         limit = RECOVERY_LIMIT
         if self._options.defect and self._fault:
@@ -198,7 +198,7 @@ class Campaign:
         return missing
 
     async def _keep(self) -> None:
-        """Start again what has ended, measure memory, look through logs."""
+        """Restart ended processes, measure memory and read logs, periodically."""
         beats = 0
         while True:
             await asyncio.sleep(0.25)
@@ -222,7 +222,7 @@ class Campaign:
         self._read[process.name] = start + len(new)
 
     async def _finish(self) -> None:
-        """End the load, see what validators say of the last revocations, and whether anything was lost."""
+        """End the load, let validators see the last revocations, and audit for lost writes."""
         site = self._site
         site.held.add(site.load.name)
         await asyncio.to_thread(site.load.kill)

@@ -1,7 +1,6 @@
-"""Readers of the revocation stream without the client library: they write down each message's place in the log.
+"""Readers of the revocation stream without the client library: they record the place of each message in the log.
 
-`python -m tests.faults.campaign.consumers PLAN`. The last one of them reads slowly. All of them are stopped when
-the process is.
+`python -m tests.faults.campaign.consumers PLAN`. The last reader is slow. Stopping the process stops all of them.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ async def _main(plan: Plan) -> None:
     async with asyncio.TaskGroup() as group:
         for number, target in enumerate([*plan.targets, plan.targets[0]]):
             pause = _SLOW if number == len(plan.targets) else 0.0
-            # A name of its own for each start: it begins with a snapshot.
+            # Each start has its own name, so it begins with a snapshot.
             name = f"{plan.name}.{plan.seed}.{number}"
             group.create_task(_consume(name, Node(plan, target), journal, pause))
 

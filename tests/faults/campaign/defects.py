@@ -1,6 +1,6 @@
-"""Defects that the campaign puts into its own processes, to show that the judge finds them.
+"""Defects that the campaign puts into its own processes to show that the judge finds them.
 
-The product has no switch for them: what is replaced is replaced here, in processes that the harness starts.
+The product has no switch for defects: this module patches functions in processes that the harness starts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Defect:
-    """One of them."""
+    """A known defect."""
 
     name: str
     summary: str
     in_node: Callable[[], None] = _nothing
     in_validator: Callable[[], None] = _nothing
     kinds: tuple[str, ...] = ()
-    """Kinds of faults under which it shows; none: it shows under any."""
+    """Kinds of faults that reveal it; empty: any kind does."""
 
 
 def _verdict_of_the_old_set() -> None:
-    """Look the token up, and take a proof that comes up to a second later for a proof of the verdict."""
+    """Look up the token, and accept a proof from up to a second later as a proof of that look-up."""
     from token_service.client._internal.local import LocalValidator
 
     check = LocalValidator.check
@@ -51,7 +51,7 @@ def _verdict_of_the_old_set() -> None:
 
 
 def _shared_answer_taken_for_new() -> None:
-    """A validation that joins a call under way takes the answer for one to a question it asked itself."""
+    """Treat the answer of a joined call as an answer to a question asked on joining."""
     from dataclasses import replace
 
     from token_service.client import sync_validator, validator
@@ -75,10 +75,10 @@ def _shared_answer_taken_for_new() -> None:
 
 
 def _standby_taken_for_primary() -> None:
-    """Every server says that it can be written to, and which timeline it is on."""
+    """Report every server as writable, with the timeline that it follows."""
     from token_service.stores.sql.engine import postgresql
 
-    lies = {
+    replacements = {
         "current_setting('transaction_read_only') = 'off'": "true",
         "left(pg_walfile_name(pg_current_wal_lsn()), 8)": (
             "lpad(upper(to_hex((SELECT timeline_id FROM pg_control_checkpoint()))), 8, '0')"
@@ -86,8 +86,8 @@ def _standby_taken_for_primary() -> None:
     }
 
     def twisted(query: str) -> str:
-        for truth, lie in lies.items():
-            query = query.replace(truth, lie)
+        for correct, wrong in replacements.items():
+            query = query.replace(correct, wrong)
         return query
 
     class Credulous(postgresql._Connection):
@@ -103,7 +103,7 @@ def _standby_taken_for_primary() -> None:
 
 
 def _stream_skips_an_entry() -> None:
-    """Every fifth entry is not sent, and the cursor goes on."""
+    """Omit every fifth entry while the cursor advances."""
     from token_service.rpc.stream import feed
 
     encode = feed.encode_entry
@@ -111,7 +111,7 @@ def _stream_skips_an_entry() -> None:
 
 
 def _cursor_before_data() -> None:
-    """The validator says how far it is, and proves it, before the entries are in the set."""
+    """Advance and prove the validator's cursor before the entries are in its set."""
     from token_service.client._internal.following.messages import revocation_of
     from token_service.client._internal.following.state import FollowerState
 
@@ -135,7 +135,7 @@ def _cursor_before_data() -> None:
 
 
 def _cache_hit_unchecked() -> None:
-    """What was accepted once is accepted for as long as it is in the cache."""
+    """Accept a cached token for as long as it is in the cache."""
     from token_service.client._internal.local import LocalValidator
 
     check = LocalValidator.check
@@ -148,7 +148,7 @@ def _cache_hit_unchecked() -> None:
 
 
 def _rotation_without_compare() -> None:
-    """A refresh token is exchanged without a look at which one is the current one."""
+    """Exchange a refresh token without comparing it with the current one."""
     from token_service.stores.sql import session_statements
 
     rotate = session_statements.rotate
@@ -165,7 +165,7 @@ def _rotation_without_compare() -> None:
 
 
 def _acknowledgment_before_commit() -> None:
-    """RevokeToken answers, and then the revocation is written."""
+    """Answer RevokeToken before the revocation is written."""
     from token_service.core.revocation.revoker import Revoker
     from token_service.tokens.revocation import Cursor
 
@@ -198,15 +198,15 @@ DEFECTS = {
         ),
         Defect(
             "shared-answer",
-            "a REMOTE answer that others share taken for a new one",
+            "a shared REMOTE answer taken for a new one",
             in_validator=_shared_answer_taken_for_new,
-            kinds=("validators without a stream, their questions answered late",),
+            kinds=("validators without a stream, answered late",),
         ),
         Defect(
             "standby-as-primary",
             "a standby taken for the primary",
             in_node=_standby_taken_for_primary,
-            kinds=("node led to the standby",),
+            kinds=("node redirected to the standby",),
         ),
         Defect("stream-skips-entry", "a stream that skips an entry", in_node=_stream_skips_an_entry),
         Defect("cursor-before-data", "progress ahead of data", in_validator=_cursor_before_data),

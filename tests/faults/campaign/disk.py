@@ -1,4 +1,4 @@
-"""SQLite on a full disk: calls fail in order, nothing acknowledged is lost, and the node comes back."""
+"""SQLite on a full disk: calls fail with a typed error, acknowledged writes survive, and the node recovers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.faults.campaign.site import NodeProcess, Program, Site
 
 KIND = "disk of SQLite full"
 _DISK = 16 * 2**20
-"""SQLite's write-ahead log alone grows to 4 MB."""
+"""Size of the disk in bytes. SQLite's write-ahead log alone grows to 4 MB."""
 
 
 class DiskSite(Site):
-    """One node on SQLite, in a file system of its own where that may be mounted, and a few validators."""
+    """A few validators and one node on SQLite, on its own file system if mounting is allowed."""
 
     async def _start(self) -> None:
         self._make_root()
@@ -57,9 +57,9 @@ class DiskSite(Site):
             program.start()
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Use up all space."""
         if not self.mounted:
-            # As good as a full disk: no file may grow.
+            # Equivalent to a full disk: no file may grow.
             size = max(file.stat().st_size for file in self.disk.iterdir())
             _limit(self.nodes[0].pid, size)
             return
@@ -96,12 +96,12 @@ def _faults(site: Site, rng: random.Random) -> list[Fault]:
 
 
 async def run_disk(options: Options) -> Outcome:
-    """Fill the disk until the time is over or something was found."""
+    """Fill the disk repeatedly until the time is over or something is found."""
     async with DiskSite(Size(2, 4, 60), bound=options.bound, seed=options.seed, defect="") as site:
         outcome = await Campaign(options, site, _faults).run()
         outcome.title = "SQLite on a full disk"
         if not site.mounted:
             outcome.notes.append(
-                "No file system could be mounted: the node's files were not allowed to grow instead."
+                "No file system could be mounted; instead, the node's files were not allowed to grow."
             )
         return outcome

@@ -1,4 +1,4 @@
-"""The faults, each with what it touches, how it begins and how it ends."""
+"""The faults: where each one happens, how it begins and how it ends."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tests.support.deadline import DeadlineExceededError, eventually_sync
 Step = Callable[[], Awaitable[None]]
 
 _HOUR = 3600
-_AT_ONCE = (0.0, 0.2)
+_INSTANT = (0.0, 0.2)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault at one place. `end` undoes whatever `begin` has done."""
+    """One fault at one place. `end` undoes the effect of `begin`."""
 
     kind: str
     target: str
     begin: Step
     end: Step
     touches: frozenset[str]
-    """What no other fault may touch at the same time."""
+    """Parts that no other concurrent fault may touch."""
     lasts: tuple[float, float] | None = None
-    """Seconds at least and at most; None: as long as any."""
+    """Shortest and longest duration in seconds; None: the default of the schedule."""
 
 
 def catalog(site: Site, rng: random.Random) -> list[Fault]:
-    """Every fault there is, at every place it can be."""
+    """Return every fault at every possible place."""
     return [
         *(fault for process in site.processes for fault in _of_process(site, process)),
         *_of_redis(site),
@@ -90,7 +90,7 @@ def _of_process(site: Site, process: Process) -> list[Fault]:
                 _nothing,
                 _in_thread(_stutter, pause, resume),
                 touches,
-                lasts=_AT_ONCE,
+                lasts=_INSTANT,
             )
         )
     return faults
@@ -135,13 +135,13 @@ def _of_postgres(site: Site) -> list[Fault]:
         return Fault(kind, "postgres", begin, end, frozenset({"postgres"}))
 
     def on_standby(name: str) -> Step:
-        return _in_thread(lambda: getattr(pair.standby, name)())  # noqa: PLW0108  # another one by then
+        return _in_thread(lambda: getattr(pair.standby, name)())  # noqa: PLW0108  # looked up at the call, because the standby changes
 
     def on_primary(name: str, **settings: str | None) -> Step:
         return _in_thread(lambda: getattr(pair.primary, name)(**settings))
 
     def fail_over_after_partition() -> None:
-        # What the primary has acknowledged without the standby would be lost now.
+        # This would lose writes that the primary acknowledged without the standby.
         assert pair.standby is not None
         pair.primary.kill()
         pair.standby.resume()
@@ -195,7 +195,7 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
                 heal,
                 touches,
             ),
-            # Probes find no answer in time, questions about single tokens do.
+            # Probes time out at this delay, but questions about single tokens are answered.
             Fault(
                 f"connections very slow between {between}",
                 touched,
@@ -207,7 +207,7 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
 
     def cut_while_answers_travel() -> None:
         front.slow(0.5 * site.bound)
-        # Until validators ask about single tokens, and the node has answered.
+        # Wait until validators ask about single tokens and the node has answered.
         time.sleep(1.5 * site.bound)
         back.cut()
 
@@ -233,7 +233,7 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             try:
                 return site.certificates.is_served(number, node.grpc_address)
             except OSError:
-                return False  # the node is away
+                return False  # the node is unreachable
 
         try:
             eventually_sync(served, timeout=60, interval=0.3)
@@ -250,14 +250,14 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             frozenset({f"back{number}", f"front{number}"}),
         ),
         Fault(
-            "validators led to another node",
+            "validators redirected to another node",
             f"front{number}",
             _in_thread(front.lead_to, site.nodes[1 - number].grpc_address),
             _in_thread(front.lead_to, node.grpc_address),
             frozenset({f"front{number}"}),
         ),
         Fault(
-            "node led to the standby",
+            "node redirected to the standby",
             f"back{number}",
             _in_thread(lead_to_standby),
             _in_thread(lead_back),
@@ -269,13 +269,13 @@ def _of_node(site: Site, number: int, rng: random.Random) -> list[Fault]:
             _in_thread(replace_certificate),
             _in_thread(look_at_certificate),
             frozenset({node.name}),
-            lasts=_AT_ONCE,
+            lasts=_INSTANT,
         ),
     ]
 
 
 def _storm(site: Site) -> Fault:
-    """Everyone reconnects, again and again."""
+    """Return a fault that makes all validators reconnect repeatedly."""
 
     def blow() -> None:
         for _ in range(8):
@@ -284,24 +284,24 @@ def _storm(site: Site) -> Fault:
             time.sleep(0.15)
 
     return Fault(
-        "reconnect storm", "all validators", _in_thread(blow), _nothing, _all_fronts(), lasts=_AT_ONCE
+        "reconnect storm", "all validators", _in_thread(blow), _nothing, _all_fronts(), lasts=_INSTANT
     )
 
 
 def _late_answers(site: Site) -> Fault:
-    """Validators live by answers alone."""
+    """Return a fault that leaves validators only answers of nodes, without a stream."""
 
     def lead(addresses: Sequence[str]) -> None:
         for front, address in zip(site.fronts, addresses, strict=True):
             front.lead_to(address)
 
     return Fault(
-        "validators without a stream, their questions answered late",
+        "validators without a stream, answered late",
         "all validators",
         _in_thread(lead, site.gateways),
         _in_thread(lead, [node.grpc_address for node in site.nodes]),
         _all_fronts(),
-        # Until validators ask, and what they ask about is revoked and looked at again.
+        # Long enough for validators to ask, for a revocation of those tokens, and for another validation.
         lasts=(4 * site.bound, 7 * site.bound),
     )
 

@@ -1,7 +1,7 @@
-"""A gateway between validators and a node that passes on nothing but questions about tokens.
+"""A gateway between validators and a node that forwards only questions about tokens.
 
-It lets no stream and no probe through, and hands out each answer long after the node has given it. So validators
-live by answers alone, each of which is nearly as old as S when it comes, and many of them share one.
+It forwards no stream and no probe, and delays each answer of the node. So validators depend on answers that are
+nearly as old as S on arrival, and many validations share one answer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _PATIENCE = 2.0
 
 
 class Gateway:
-    """One of them. It has the certificate of the first node."""
+    """A gateway with the certificate of the first node."""
 
     def __init__(self, directory: Path, upstream: str, delay: float) -> None:
-        """`delay`: seconds from a question to its answer, if the node does not take longer."""
+        """`delay`: seconds from a question to its answer, unless the node takes longer."""
         self._directory = directory
         self._upstream = upstream
         self._delay = delay
@@ -77,5 +77,5 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 async def _refuse(_request: bytes, context: Any) -> bytes:
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "not through this gateway")
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "this gateway forwards only ValidateToken")
     raise AssertionError

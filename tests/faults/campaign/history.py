@@ -1,6 +1,6 @@
-"""The recorded history: append-only files of JSON lines, one for each process, with times of one clock.
+"""The recorded history: one append-only file of JSON lines for each process, with times of one clock.
 
-A process that is killed leaves at most one torn line, its last one, which readers leave out.
+A killed process leaves at most one torn line, its last one. Readers skip it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["History", "Journal", "Record", "clock", "from_ranges", "to_ranges"]
 
 
 class Journal:
-    """Where one process writes. A line is with the system when `write` returns, so a kill loses no older line."""
+    """The records of one process. The kernel has a line when `write` returns, so a kill loses no earlier line."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if os.fstat(self._file).st_size:
-            os.write(self._file, b"\n")  # ends the line that a killed process of this name left torn
+            os.write(self._file, b"\n")  # ends a torn line of a killed process of this name
 
     def write(self, kind: str, /, **fields: Any) -> None:
         """Append a record."""
@@ -32,17 +32,17 @@ class Journal:
 
 
 class History:
-    """What was written so far, by all processes."""
+    """The records of all processes so far."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._read: dict[Path, int] = {}
 
     def new(self) -> Iterator[Record]:
-        """Records that came since the last call, ordered by time as far as one look allows."""
+        """Return the records since the last call, ordered by time within the call."""
         records: list[tuple[float, Record]] = []
-        # Validators before the load: what they write may follow from what it has written, and not the other way round. Read
-        # first, the load would lack a revocation that a validator read afterwards has heeded.
+        # Read validators before the load: a validator's record may follow from one of the load, but not the reverse.
+        # In the other order, a revocation that a validator already heeded could be missing from the load's records.
         for path in sorted(self._directory.glob("*.jsonl"), reverse=True):
             records += [(_time(record), record) for record in self._lines(path)]
         records.sort(key=lambda item: item[0])
@@ -68,7 +68,7 @@ def _time(record: Record) -> float:
 
 
 def to_ranges(numbers: Iterable[int]) -> str:
-    """Numbers as text: `1-3,7`."""
+    """Return numbers as text: `1-3,7`."""
     ranges: list[list[int]] = []
     for number in sorted(numbers):
         if ranges and number <= ranges[-1][1] + 1:
@@ -79,7 +79,7 @@ def to_ranges(numbers: Iterable[int]) -> str:
 
 
 def from_ranges(text: str) -> Sequence[int]:
-    """The numbers of such a text."""
+    """Return the numbers in the text of `to_ranges`."""
     numbers: list[int] = []
     for part in text.split(",") if text else []:
         low, _, high = part.partition("-")

@@ -1,4 +1,4 @@
-"""The judge: all checks over one history."""
+"""The judge: all checks of one history."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.faults.campaign.checks.refreshes import Refreshes
 from tests.faults.campaign.history import Record
 
 _REMEMBERED = 300.0
-"""Seconds after which what was found good about a token is forgotten: none is looked at for so long."""
+"""Seconds until records without a finding are dropped: no token is validated for so long."""
 
 
 class Judge:
-    """Fed with the records of a history, in any number of parts."""
+    """Judges the records of a history, fed in any number of parts."""
 
     def __init__(self, bound: float) -> None:
         """`bound`: S, in seconds."""
@@ -31,9 +31,9 @@ class Judge:
         self.processes = Processes(self.surroundings)
         self.kinds: Counter[str] = Counter()
         self.sessions: dict[str, Record] = {}
-        """Those that were acknowledged, by id."""
+        """Acknowledged sessions by id."""
         self.proven: dict[str, float] = {}
-        """By validator: when its last proof of freshness began."""
+        """By validator: the time at which its last proof of freshness began."""
 
     @property
     def _checks(self) -> tuple[Any, ...]:
@@ -51,11 +51,11 @@ class Judge:
                 check.feed(record)
 
     def findings(self) -> list[Finding]:
-        """Everything that was found so far."""
+        """Return the findings so far."""
         checks = (self.freshness, self.refreshes, self.cursors, self.processes)
         return [finding for check in checks for finding in check.findings()]
 
     def forget(self, now: float) -> None:
-        """Drop what is old and was found good. Call this only when there are no findings."""
+        """Drop old records. Call this only when there are no findings."""
         self.freshness.forget(now - _REMEMBERED)
         self.ledger.forget(now - 2 * _REMEMBERED)

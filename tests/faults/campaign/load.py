@@ -1,7 +1,7 @@
-"""The load: sessions that are begun, refreshed, extended, validated and revoked, and what was answered.
+"""The load: sessions that are begun, refreshed, extended, validated and revoked, and the answers.
 
-`python -m tests.faults.campaign.load PLAN`. What a call is about to do is written before it is sent, what was
-acknowledged after the answer has come. So a killed load leaves nothing that could be taken for something else.
+`python -m tests.faults.campaign.load PLAN`. An intended call is recorded before it is sent, and an acknowledgment
+after the answer arrived. So the records of a killed load are never ambiguous.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from token_service.v1 import (
 )
 
 _CLIENTS = 6
-_SUBJECTS_AT_A_TIME = 50
+_SUBJECTS = 50
 _NUMBERS = 1_000_000
-"""Numbers of tokens for each run of the load: a run that is killed is followed by one with other numbers."""
+"""Token numbers reserved for each run of the load. A restarted load uses other numbers."""
 
 
 @dataclass
 class Session:
-    """A session as its owner knows it."""
+    """A session as its owner sees it."""
 
     id: str
     subject: str
@@ -46,7 +46,7 @@ class Session:
 
 
 class Load:
-    """All that is done."""
+    """All activities of the load."""
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self._journal = journal
@@ -63,7 +63,7 @@ class Load:
             for _ in range(self._count):
                 group.create_task(self._live())
             group.create_task(self._every(2.0, self._present_an_old_token))
-            group.create_task(self._every(3.0, self._issue_a_short_one))
+            group.create_task(self._every(3.0, self._issue_a_short_lived_token))
             group.create_task(self._every(6.0, self._revoke_a_client))
             group.create_task(self._every(9.0, self._replace_a_key))
             group.create_task(self._every(20.0, self._revoke_everything))
@@ -74,7 +74,7 @@ class Load:
             try:
                 await work()
             except Refused:
-                continue  # in the history
+                continue  # the history has it
 
     async def _live(self) -> None:
         while True:
@@ -86,7 +86,7 @@ class Load:
                 if random.random() < 0.8:
                     await self._revoke_one_of(session)
             except Refused:
-                await asyncio.sleep(0.1)  # in the history; another one's revocation has hit the session
+                await asyncio.sleep(0.1)  # the history has it; the revocation of another task hit the session
 
     async def _step(self, session: Session) -> None:
         chosen = random.random()
@@ -103,18 +103,18 @@ class Load:
             number, token, _ = random.choice(session.tokens)
             await self._validate(number, token, strong=random.random() < 0.5)
 
-    # --- beginning and going on ---
+    # --- beginning and continuing ---
 
     async def _begin(self, *, ttl: int = 0) -> Session:
-        # The same subject now and then: a revocation of a subject must not hit what comes after it.
-        subject = f"user-{random.randrange(_SUBJECTS_AT_A_TIME)}"
+        # Subjects repeat: a revocation of a subject must not hit later sessions of it.
+        subject = f"user-{random.randrange(_SUBJECTS)}"
         client = f"client-{random.randrange(_CLIENTS)}"
         request = pb.IssueTokenRequest(
             subject=subject,
             client_id=client,
             audience=[AUDIENCE],
             scopes=["read"],
-            request_id=os.urandom(12).hex(),  # so that a repeated call makes one session
+            request_id=os.urandom(12).hex(),  # a repeated call makes one session
         )
         if ttl:
             request.access_token_ttl.seconds = ttl
@@ -145,13 +145,13 @@ class Load:
         os.write(self._tokens, f"{number} {answer.access_token}\n".encode())
 
     async def _refresh(self, session: Session) -> None:
-        """Refresh once: sometimes the answer gets lost, sometimes two ask at the same time."""
+        """Refresh once; sometimes the answer is dropped, and sometimes two calls run concurrently."""
         old = session.refresh_token
         first = clock()
         self._journal.write("refreshing", session=session.id, old=_hash(old), at=first)
         chosen = random.random()
         if chosen < 0.25:
-            # The answer is thrown away: its owner does not know what became of it.
+            # The answer is dropped: the owner does not know the outcome.
             await self._try_refresh(session, old, first, timeout=random.choice([0.002, 0.01, 2.0]))
         elif chosen < 0.5:
             await asyncio.gather(
@@ -221,7 +221,7 @@ class Load:
             ]
         )
         await self._revoke(pb.RevokeTokenRequest(**{target: value}), *about, wait=random.random() < 0.1)  # type: ignore[arg-type]
-        # At any node: what was acknowledged counts everywhere at once for who asks for it.
+        # At any node: an acknowledged revocation counts immediately for a strong validation everywhere.
         if about[0] != "token_id" or about[1] == token_id:
             await self._validate(number, token, strong=True)
 
@@ -243,7 +243,7 @@ class Load:
         await self._revoke(pb.RevokeTokenRequest(everything=True), "everything", "")
 
     async def _replace_a_key(self) -> None:
-        """Rotate the keys; every second time the old one is revoked as well, and with it what it signed."""
+        """Rotate the keys; in half of the calls also revoke the old key, and with it the tokens it signed."""
         listed = await self._calls.until_answered("ListSigningKeys", keys_pb.ListSigningKeysRequest())
         active = [key.key_id for key in listed.signing_keys if key.state == keys_pb.SIGNING_KEY_STATE_ACTIVE]
         prepared = await self._calls.until_answered(
@@ -258,7 +258,7 @@ class Load:
             await self._revoke(pb.RevokeTokenRequest(key_id=active[0]), "key_id", active[0])
 
     async def _present_an_old_token(self) -> None:
-        """A stolen refresh token: presented after its successor was used. It ends the session."""
+        """Present a refresh token after its successor was used, as a thief would. This ends the session."""
         session = await self._begin()
         oldest = session.refresh_token
         await self._refresh(session)
@@ -274,8 +274,8 @@ class Load:
             if error.reason in {"REFRESH_TOKEN_REUSED", "SESSION_REVOKED"}:
                 self._journal.write("revoked", r=number, at=clock(), cursor="", attempts=1)
 
-    async def _issue_a_short_one(self) -> None:
-        """An access token that expires while validators look at it."""
+    async def _issue_a_short_lived_token(self) -> None:
+        """Issue an access token that expires while validators check it."""
         await self._begin(ttl=random.randrange(2, 6))
 
 

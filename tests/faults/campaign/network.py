@@ -1,7 +1,7 @@
-"""The network between the processes, in a process of its own: proxies that a campaign cuts, holds and slows.
+"""The network between the processes, in its own process: proxies that a campaign cuts, holds and slows.
 
-`python -m tests.faults.campaign.network DIRECTORY` takes orders as JSON lines from its standard input and answers
-each with a line. It ends with its input.
+`python -m tests.faults.campaign.network DIRECTORY` reads orders as JSON lines from its standard input and answers
+each with a line. It ends when its input ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.faults.campaign.gateway import Gateway
 from tests.faults.proxy import Proxy
 
 _PATIENCE = 10.0
-"""Seconds in which the process must have ended after its input has."""
+"""Seconds within which the process must end after its input ended."""
 
 
 class Network:
-    """The process, as the campaign sees it. Any thread may give orders."""
+    """The network process, as the campaign controls it. Any thread may give orders."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory`: where the certificates are, and its log."""
+        """`directory`: the directory of the certificates and of the network's log."""
         with (directory / "network.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.campaign.network", str(directory)],
@@ -38,7 +38,7 @@ class Network:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         with self._process as process:
             assert process.stdin is not None
             process.stdin.close()
@@ -48,16 +48,16 @@ class Network:
                 process.kill()
 
     def link(self, upstream: str) -> Link:
-        """Another proxy, in front of `host:port`."""
+        """Add a proxy in front of `host:port`."""
         return Link(self, *self.order("link", upstream))
 
     def gateway(self, upstream: str, delay: float) -> str:
-        """Address of another `Gateway` in front of a node."""
+        """Add a `Gateway` in front of a node and return its address."""
         address: str = self.order("gateway", upstream, delay)
         return address
 
     def order(self, name: str, *arguments: object) -> Any:
-        """Have something done; what came of it."""
+        """Execute an order in the process and return its result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
@@ -65,12 +65,12 @@ class Network:
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError("the network has ended; its log says why")
+            raise RuntimeError("the network process has ended: read network.log")
         return json.loads(answer)
 
 
 class Link:
-    """A proxy in the network; see `Proxy` for what can be done to it."""
+    """A proxy in the network process, with the operations of `Proxy`."""
 
     def __init__(self, network: Network, number: int, address: str) -> None:
         self._network = network
@@ -78,12 +78,12 @@ class Link:
         self.address = address
 
     def lead_to(self, upstream: str) -> None:
-        """Forward connections made from now on to this `host:port`, and reset what is connected."""
+        """Forward new connections to this `host:port` and reset existing ones."""
         self._do("lead_to", upstream)
         self._do("reset")
 
     def cut(self) -> None:
-        """Reset what is connected and refuse what comes."""
+        """Reset existing connections and refuse new ones."""
         self._do("cut")
 
     def hold(self) -> None:
@@ -91,11 +91,11 @@ class Link:
         self._do("hold")
 
     def reset(self) -> None:
-        """Reset what is connected, and take what comes."""
+        """Reset existing connections and accept new ones."""
         self._do("reset")
 
     def slow(self, seconds: float) -> None:
-        """Let everything arrive, each piece so much later."""
+        """Delay each piece of data by `seconds`."""
         self._do("slow", seconds)
 
     def heal(self) -> None:
@@ -107,7 +107,7 @@ class Link:
 
 
 class _Exchange:
-    """What is in the process."""
+    """The proxies and gateways inside the process."""
 
     def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
         self._directory = directory

@@ -1,6 +1,6 @@
-"""A node of the service, started by the campaign: `python -m tests.faults.campaign.node [--defect NAME] serve`.
+"""A node started by the campaign: `python -m tests.faults.campaign.node [--defect NAME] serve`.
 
-It is `token-service` itself. Only here, in the harness, may a defect be put into it.
+It runs `token-service` itself. Only this harness can put a defect into it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the processes of a campaign are told, and how large it is."""
+"""The parameters of a campaign's processes, and the sizes of campaigns."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import grpc
 ISSUER = "https://tokens.test"
 AUDIENCE = "api"
 GRACE = 120.0
-"""Seconds a superseded refresh token still gets its successor: longer than any fault, so a retry always may."""
+"""Seconds in which a superseded refresh token still gets its successor. Longer than any fault, so a retry succeeds."""
 LEEWAY = 0.0
-"""What a validator adds to the expiry of a token."""
+"""Seconds that a validator adds to the expiry of a token."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything there is."""
+    """The size of a campaign."""
 
     validators: int
     cells: int
-    """Sessions under way at a time."""
+    """Concurrent sessions."""
     window: int
-    """Tokens each validator looks at all the time."""
+    """Tokens that each validator checks continuously."""
 
 
 SIZES = {
@@ -35,11 +35,11 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """For a process of validators, of consumers or of load."""
+    """The parameters of a process of validators, consumers or load."""
 
     name: str
     directory: str
-    """Where the history is."""
+    """Directory of the history."""
     targets: list[str]
     bound: float
     """S, in seconds."""
@@ -50,24 +50,24 @@ class Plan:
     defect: str = ""
 
     def text(self) -> str:
-        """For the command line."""
+        """Return the plan as text for the command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """From the command line."""
+        """Read a plan from the command line."""
         return cls(**json.loads(text))
 
     @property
     def root(self) -> Path:
-        """Where the history is."""
+        """Directory of the history."""
         return Path(self.directory)
 
     @property
     def tokens(self) -> Path:
-        """The file in which the load tells validators of tokens: a number and a token on each line."""
+        """The file through which the load gives validators tokens: a number and a token on each line."""
         return self.root / "tokens"
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The roots with which the nodes are known."""
+        """Return the roots that verify the nodes."""
         return grpc.ssl_channel_credentials((self.root / "authority.pem").read_bytes())

@@ -1,4 +1,4 @@
-"""PostgreSQL with a synchronous standby: what is acknowledged is on both."""
+"""PostgreSQL with a synchronous standby: acknowledged writes are on both servers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.support.standby import StandbyServer
 
 
 class Pair:
-    """A primary and its synchronous standby, which may take its place."""
+    """A primary and its synchronous standby, which may replace it."""
 
     def __init__(self) -> None:
-        # Nothing here loses power, and a kill loses nothing that was written.
+        # No machine loses power here, and a kill loses no write that the kernel has.
         self.primary: PostgresServer = PostgresServer(fsync=False)
         self.standby: StandbyServer | None = None
         self._path = ""
@@ -21,31 +21,31 @@ class Pair:
         """Called when another server has become the primary."""
 
     def start(self) -> None:
-        """Start both."""
+        """Start both servers."""
         self.primary.start()
         self._add_standby()
 
     def clear(self) -> None:
-        """Go on with an empty database."""
+        """Switch to an empty database."""
         self._path = urlsplit(self.primary.create_database()).path
 
     @property
     def address(self) -> str:
-        """Of the primary."""
+        """Address of the primary."""
         return f"127.0.0.1:{self.primary.port}"
 
     @property
     def standby_address(self) -> str:
-        """Of the standby."""
+        """Address of the standby."""
         assert self.standby is not None
         return f"127.0.0.1:{self.standby.port}"
 
     def url(self, address: str) -> str:
-        """URL of the database at an address that leads to one of the servers."""
+        """Return the URL of the database at an address that leads to one of the servers."""
         return f"postgresql+asyncpg://token_service:{self.primary._password}@{address}{self._path}"
 
     def fail_over(self) -> None:
-        """Kill the primary and promote the standby, which gets a standby of its own."""
+        """Kill the primary, promote the standby and add a new standby."""
         old, new = self.primary, self.standby
         assert new is not None
         old.kill()
@@ -56,7 +56,7 @@ class Pair:
         self._add_standby()
 
     def close(self) -> None:
-        """End both and delete them."""
+        """End both servers and delete their data."""
         for server in (self.standby, self.primary):
             if server is not None:
                 server.close()

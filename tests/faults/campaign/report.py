@@ -1,4 +1,4 @@
-"""What a campaign did and found, as `docs/reliability.md`."""
+"""The faults, counts and findings of a campaign, as `docs/reliability.md`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from tests.faults.campaign.conductor import Outcome
 _HEAD = """\
 # Reliability
 
-This file is written by `scripts/faults campaign --write-report`. A campaign runs two nodes, PostgreSQL with a
-synchronous standby, Redis, validators (asynchronous and in threads; half of them reject what is not fresh, half ask
-the service), readers of the revocation stream and a load of every call, and breaks them by a seed. A judge then reads
-the recorded history and holds these promises against it:
+`scripts/faults campaign --write-report` writes this file. A campaign runs two nodes, PostgreSQL with a synchronous
+standby, Redis, validators, readers of the revocation stream and a load of every call, and breaks them by a seed. Half
+of the validators are asynchronous, half use threads; of each, half reject while not fresh, half ask the service. A
+judge then checks the recorded history against these promises:
 
-- A token whose revocation was acknowledged at *t* is not accepted as fresh after *t* + *S*. A validation counts from
-  the time taken before it began.
+- A token whose revocation was acknowledged at *t* is not accepted as fresh after *t* + *S*. A validation counts as of
+  a time taken before it began.
 - `CONSISTENCY_STRONG` sees every revocation that was acknowledged before the call. No token is accepted after its
   expiry, and none is refused as revoked without a revocation.
-- No acknowledged session, rotation or revocation is lost. One refresh token never has two live successors. A lost
-  answer to a refresh is repeated with success in the grace period.
+- No acknowledged session, rotation or revocation is lost. One refresh token never has two live successors. A refresh
+  whose answer was lost succeeds when it is retried in the grace period.
 - Cursors neither skip nor go back within an epoch.
-- No call is answered INTERNAL, no log holds a traceback, no process ends by itself, memory is bounded, and everything
-  is ready and fresh again after the faults.
+- No call is answered INTERNAL, no log contains a traceback, no process ends by itself, memory is bounded, and every
+  process is ready and fresh again after the faults.
 
-`scripts/faults campaign --self-test` puts known defects into the processes, one after the other, and shows that the
-judge finds each of them.
+`scripts/faults campaign --self-test` runs with known defects in the processes, one at a time, and shows that the judge
+finds each of them.
 """
 
 
 def render(outcomes: Sequence[Outcome]) -> str:
-    """The whole file."""
+    """Return the whole file."""
     return "\n".join([_HEAD, *(_section(outcome) for outcome in outcomes)])
 
 
@@ -43,14 +43,14 @@ def _section(outcome: Outcome) -> str:
     judged = [
         ("acceptances by validators", judge.freshness.accepted),
         ("refusals by validators", judge.freshness.refused),
-        ("validations without an answer for want of freshness", judge.freshness.stale),
+        ("validations without an answer for lack of freshness", judge.freshness.stale),
         ("ValidateToken answers of nodes", judge.freshness.answers),
         ("sessions begun", kinds["begun"]),
         ("refreshes answered", judge.refreshes.count),
         ("sessions extended", kinds["extended"]),
         ("revocations acknowledged", kinds["revoked"]),
         ("signing keys replaced", kinds["key_rotated"]),
-        ("messages of raw streams", judge.cursors.messages),
+        ("messages of streams without the client library", judge.cursors.messages),
         ("sessions audited at the end", kinds["audited"]),
     ]
     lines = [

@@ -1,4 +1,4 @@
-"""Which faults come when: by a seed, alone and overlapping."""
+"""The order and the times of faults: chosen by a seed, alone and overlapping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.campaign.faults import Fault
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault with its time in a round."""
+    """A fault with its times in a round."""
 
     fault: Fault
     after: float
@@ -20,12 +20,12 @@ class Planned:
 
 
 class Schedule:
-    """Deals faults like cards: each kind comes before one comes twice."""
+    """Deals faults like cards: every kind comes once before a kind comes again."""
 
     def __init__(
         self, faults: Sequence[Fault], rng: random.Random, bound: float, kinds: Sequence[str] = ()
     ) -> None:
-        """`bound`: S. `kinds`: if any are given, only these, one at a time and each for longer than S."""
+        """`bound`: S. `kinds`: if given, only these kinds, one fault per round, each for longer than S."""
         self._by_kind: defaultdict[str, list[Fault]] = defaultdict(list)
         for fault in faults:
             if kinds and fault.kind not in kinds:
@@ -37,7 +37,7 @@ class Schedule:
         self._deck: list[str] = []
 
     def next(self) -> list[Planned]:
-        """The faults of one round; no two of them touch the same."""
+        """Return the faults of one round. No two of them touch the same part."""
         chosen: list[Planned] = []
         touched: set[str] = set()
         for _ in range(self._rng.choice(self._numbers)):

@@ -1,5 +1,5 @@
-"""The processes of a campaign: two nodes behind proxies, PostgreSQL with its standby, Redis, validators, consumers
-of the stream, and the load.
+"""The processes of a campaign: two nodes behind proxies, PostgreSQL with its standby, Redis, validators, consumers of
+the stream, and the load.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MODULES = "tests.faults.campaign"
 
 
 class Program:
-    """A program of the harness that is started again when it has ended."""
+    """A restartable program of the harness."""
 
     def __init__(self, module: str, plan: Plan, clock: MovableClock | None) -> None:
         self.name = plan.name
@@ -48,7 +48,7 @@ class Program:
         self.log = plan.root / f"{plan.name}.log"
 
     def start(self) -> None:
-        """Start it, with a seed of its own."""
+        """Start the program with a new seed."""
         self._starts += 1
         plan = replace(self._plan, seed=self._plan.seed + self._starts)
         self._process = ManagedProcess(
@@ -59,7 +59,7 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether it is there, stopped or not."""
+        """Whether the process exists, stopped or not."""
         return self._process is not None and self._process.running
 
     @property
@@ -100,13 +100,13 @@ class NodeProcess(ServiceProcess):
         self._before = 0
 
     def start(self, *, wait: bool = True) -> None:
-        """As `ServiceProcess.start`."""
+        """Start the node as `ServiceProcess.start` does."""
         self._before = len(self.log_text())
         super().start(wait=wait)
 
     @property
     def was_ready(self) -> bool:
-        """Whether it was ready since it was started last."""
+        """Whether the node was ready since its last start."""
         return "is ready" in self.log_text()[self._before :]
 
 
@@ -114,36 +114,36 @@ Process = Program | NodeProcess
 
 
 class Servers:
-    """PostgreSQL with its standby, and Redis. Several sites may use them, one after the other."""
+    """PostgreSQL with its standby, and Redis. Several sites may use them in turn."""
 
     def __init__(self) -> None:
         self.postgres = Pair()
         self.redis = RedisServer()
 
     def start(self) -> None:
-        """Start all of them."""
+        """Start all servers."""
         with ThreadPoolExecutor() as pool:
             for started in [pool.submit(self.postgres.start), pool.submit(self.redis.start)]:
                 started.result()
 
     def clear(self) -> None:
-        """Begin with an empty database and an empty Redis."""
+        """Switch to an empty database and empty Redis."""
         self.postgres.clear()
         self.redis.flushall()
 
     def close(self) -> None:
-        """End all of them."""
+        """End all servers."""
         self.postgres.close()
         self.redis.close()
 
 
 class Site:
-    """All of them. Entered, everything runs; left, nothing does."""
+    """All processes of a campaign. Entering starts all of them, leaving ends all of them."""
 
     def __init__(
         self, size: Size, *, bound: float, seed: int, defect: str, servers: Servers | None = None
     ) -> None:
-        """`servers`: those to use; None: some of its own."""
+        """`servers`: the servers to use; None: start new ones."""
         self.size = size
         self.bound = bound
         self._seed = seed
@@ -153,20 +153,20 @@ class Site:
         self._servers = servers
         self.nodes: list[NodeProcess] = []
         self.fronts: list[Link] = []
-        """Between validators and nodes."""
+        """Proxies between validators and nodes."""
         self.backs: list[Link] = []
-        """Between nodes and PostgreSQL."""
+        """Proxies between nodes and PostgreSQL."""
         self.gateways: list[str] = []
-        """Addresses of gateways before the nodes; nothing is led to them without a fault."""
+        """Addresses of gateways in front of the nodes. Only a fault uses them."""
         self.validators: list[Program] = []
         self.consumers: Program
         self.load: Program
         self.clocks: dict[str, MovableClock] = {}
-        """By process; empty if there is no libfaketime."""
+        """Clocks by process; empty without libfaketime."""
         self.without_clocks = ""
-        """Why there is none."""
+        """The reason why libfaketime is missing."""
         self.held: set[str] = set()
-        """Processes that a fault has ended, which are not to be started again before it is over."""
+        """Processes that a fault has ended and that stay down until it is over."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -183,7 +183,7 @@ class Site:
 
     @property
     def root(self) -> Path:
-        """Where history and logs are."""
+        """Directory of history and logs."""
         return self._root
 
     @property
@@ -193,11 +193,11 @@ class Site:
 
     @property
     def processes(self) -> Sequence[Process]:
-        """Everything but the servers it stands on."""
+        """All processes except PostgreSQL and Redis."""
         return [*self.nodes, *self.programs]
 
     def plan(self, name: str, targets: list[str], **fields: object) -> Plan:
-        """A plan for a program."""
+        """Return a plan for a program."""
         common = {"window": self.size.window, "bound": self.bound, "directory": str(self._root)}
         return Plan(name=name, targets=targets, **{**common, **fields})  # type: ignore[arg-type]
 
@@ -245,7 +245,7 @@ class Site:
             self.gateways.append(self.network.gateway(node.grpc_address, 0.8 * self.bound))
 
     def lead_to_primary(self) -> None:
-        """Connect the nodes with the server that is the primary now."""
+        """Connect the nodes to the current primary."""
         for back in self.backs:
             back.lead_to(self.postgres.address)
 
@@ -297,19 +297,19 @@ class Site:
         }
 
     def keep(self, directory: Path) -> None:
-        """Copy history and logs, with tokens and keys that are worth nothing once the site is gone."""
+        """Copy history and logs. Their tokens and keys are worthless once the site is gone."""
         shutil.copytree(self._root, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("disk"))
         for node in self.nodes:
             (directory / f"{node.name}.log").write_text(node.log_text())
 
     def restart_what_ended(self) -> None:
-        """Start again what has ended and is not held by a fault; say so in the history."""
+        """Restart ended processes that no fault holds down, and record it in the history."""
         for process in self.processes:
             if process.running or process.name in self.held:
                 continue
             code = process.exit_code
             log = self.log_of(process)[-3000:]
-            # Killed by a fault, or a node that found no database when it was started.
+            # Not ready: a fault killed it, or a node found no database at its start.
             ready = code is not None and code >= 0 and (isinstance(process, Program) or process.was_ready)
             self.journal.write(
                 "ended", p=process.name, at=clock(), code=code, ready=ready, log=log if ready else ""
@@ -321,13 +321,13 @@ class Site:
 
     @staticmethod
     def log_of(process: Process) -> str:
-        """What it has written to its standard output and error."""
+        """Return the standard output and error of a process."""
         if isinstance(process, NodeProcess):
             return process.log_text()
         return process.log.read_text(errors="replace") if process.log.exists() else ""
 
     def sample_memory(self) -> None:
-        """Write down how much memory each process has."""
+        """Record the memory of each process."""
         for process in self.processes:
             if process.running:
                 try:
@@ -337,7 +337,7 @@ class Site:
                 self.journal.write("memory", p=process.name, at=clock(), rss=resident / 2**20)
 
     def _forget_clocks(self) -> None:
-        """A killed process leaves the memory behind in which libfaketime keeps its state."""
+        """Delete the shared memory in which libfaketime kept the state of killed processes."""
         if not self.clocks:
             return
         for file in Path("/dev/shm").glob("*faketime_*"):

@@ -1,8 +1,8 @@
-"""A process of validators that do nothing but validate, and write down what each validation said.
+"""A process of validators that only validate and record each verdict.
 
 `python -m tests.faults.campaign.validators PLAN`. Validations of up to 20 ms make one record. Its time is taken
-before the first of them began: a verdict may have been reached as early as that, and the process may be stopped
-at any later moment.
+before the first validation began: a verdict may be as early as that, and the process may be stopped at any later
+moment.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _PAUSE = 0.15
 _LONGEST_PAUSE = 1.0
 _PAUSE_OF_QUESTIONS = 0.6
 _ASKED_ABOUT = 60
-"""Tokens, the newest ones, that are asked about at a time: more would keep the process from following again."""
+"""Newest tokens to ask about concurrently. More would keep the process from following the stream again."""
 _WATCHERS = 3
-"""Tasks or threads that use one validator at the same time."""
+"""Concurrent tasks or threads that use one validator."""
 _BEAT = 0.5
 
 
 class Window:
-    """The tokens that came last, read from the file the load writes."""
+    """The newest tokens, read from the file of the load."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -51,7 +51,7 @@ class Window:
         self._known: OrderedDict[int, str] = OrderedDict()
 
     def update(self) -> None:
-        """Take up what has come."""
+        """Read new tokens."""
         with self._lock:
             try:
                 with self._plan.tokens.open("rb") as file:
@@ -73,7 +73,7 @@ class Window:
 
 
 class _Chunk:
-    """What one record says."""
+    """The content of one record."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -106,7 +106,7 @@ class _Chunk:
 
 
 class Watcher:
-    """One validator and what is written of it."""
+    """One validator and its records."""
 
     def __init__(self, plan: Plan, number: int, journal: Journal, window: Window) -> None:
         self.name = f"{plan.name}.{number}"
@@ -120,7 +120,7 @@ class Watcher:
             credentials=plan.credentials(),
             freshness=Freshness(bound=plan.bound, probe_timeout=plan.bound / 2, when_stale=when_stale),
             reconnect=Backoff(initial=0.1, longest=0.5),
-            # An answer that takes longer than S is where a proof of another's question would show.
+            # An answer that takes longer than S reveals a proof that belongs to another question.
             remote_timeout=1.5 * plan.bound,
             max_remote_calls=256,
             stall_timeout=3 * plan.bound,
@@ -129,36 +129,36 @@ class Watcher:
         self.validator: Any = (TokenValidator if plan.kind == "async" else SyncTokenValidator)(config)
 
     def state(self) -> list[Any]:
-        """Cursor, when the last proof began and until when it holds, and the version of the revocation set; and
-        between which times all of that was read.
+        """Return cursor, start and end of the last proof, version of the revocation set, and the times between which
+        these were read.
         """
         began = clock()
-        replica = self.validator._parts.follower_state
-        feed = replica.feed
+        follower_state = self.validator._parts.follower_state
+        feed = follower_state.feed
         proven, until = (None if abs(t) == float("inf") else t for t in (feed.proven_at, feed.fresh_until))
-        cursor, version = str(replica.cursor or ""), feed.revocations.version
+        cursor, version = str(follower_state.cursor or ""), feed.revocations.version
         return [cursor, proven, until, version, began, clock()]
 
     @property
     def proven(self) -> float:
-        """When its last proof of freshness began; 0.0: never."""
+        """Time at which the last proof of freshness began; 0.0: never."""
         return max(0.0, self.validator._parts.follower_state.feed.proven_at)
 
     async def follow(self, after: float) -> None:
-        """Validate in an event loop without end; begin a little later than others."""
+        """Validate in an event loop without end, starting after `after` seconds."""
         await asyncio.sleep(after)
         asking: set[asyncio.Task[None]] = set()
         while True:
             self.window.update()
             if self._asks and not self.validator.is_fresh:
-                # Each on its own, and again before the last one has ended: so validations share answers that were
-                # asked for at any time before.
+                # Each token has its own task, and starts again before its last task has ended. So validations share
+                # answers to questions of any earlier time.
                 asking = {task for task in asking if not task.done() or task.result()}
                 pairs = self.window.tokens[-_ASKED_ABOUT:]
                 asking |= {asyncio.create_task(self._pass([pair])) for pair in pairs}
                 began = clock()
                 await asyncio.sleep(_PAUSE_OF_QUESTIONS)
-                # On a busy machine the loop has to keep up first.
+                # On a busy machine the event loop must catch up first.
                 await asyncio.sleep(5 * (clock() - began - _PAUSE_OF_QUESTIONS))
             else:
                 began = clock()
@@ -205,7 +205,7 @@ class Watcher:
 
 
 def _pause_after(began: float) -> float:
-    """Seconds to wait after a pass: on a busy machine longer, for what follows the service has to keep up."""
+    """Return the seconds to wait after a pass: longer on a busy machine, so that the follower keeps up."""
     return min(max(_PAUSE, 10 * (clock() - began)), _LONGEST_PAUSE)
 
 
@@ -238,7 +238,7 @@ def _run(plan: Plan, journal: Journal, watchers: list[Watcher]) -> None:
     while all(thread.is_alive() for thread in threads):
         _beat(journal, plan, watchers)
         time.sleep(_BEAT)
-    sys.exit("a thread that validates has ended")
+    sys.exit("a validating thread has ended")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Validators of services with TLS, for the tests of how they connect."""
+"""Validators of services with TLS, for tests of connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from token_service.client.config import Backoff, Freshness, ServiceIssuer, Valid
 
 
 def server_credentials(server: Certificate, *, callers: Authority | None = None) -> grpc.ServerCredentials:
-    """TLS with this certificate; with `callers` a certificate of that authority is required."""
+    """Return TLS credentials with this certificate; with `callers`, require a client certificate of that authority."""
     return grpc.ssl_server_credentials(
         [(server.key, server.certificate)],
         callers.certificate if callers is not None else None,
@@ -26,7 +26,7 @@ def roots(authority: Authority) -> grpc.ChannelCredentials:
 
 
 def config_for(service: FakeTokenService, **changes: Any) -> ValidatorConfig:
-    """A validator of this service that tries again at once; `changes` are fields of `ServiceIssuer`."""
+    """Return a validator's configuration with fast retries. `changes` are fields of `ServiceIssuer`."""
     fields: dict[str, Any] = {
         "issuer": service.issuer,
         "target": service.address,

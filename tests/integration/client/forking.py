@@ -1,6 +1,7 @@
 """A program that forks: run as `python -m tests.integration.client.forking MODE TARGET ISSUER TOKEN`.
 
-Prints a JSON object a line: what the child found, then how it ended and what the parent found.
+It prints one JSON object per line: the observations of the child, then how the child ended and the observations of
+the parent.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _EXIT = 7
 
 
 def config(target: str, issuer: str) -> ValidatorConfig:
-    """A validator that would accept for a long time, and ask, if it were let."""
+    """Return a configuration that would accept for a long time and ask, if it were allowed to."""
     freshness = Freshness(bound=60.0, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=3600.0)
     return ValidatorConfig(
         issuers=[ServiceIssuer(issuer=issuer, target=target, freshness=freshness)], audience=None
@@ -28,7 +29,7 @@ def config(target: str, issuer: str) -> ValidatorConfig:
 
 
 def outcome(call: Any, *args: Any) -> str:
-    """What it returns, or the name of its error."""
+    """Return the result of a call, or the name of its error."""
     try:
         return str(call(*args))
     except TokenServiceError as error:
@@ -36,12 +37,12 @@ def outcome(call: Any, *args: Any) -> str:
 
 
 def tell(**found: Any) -> None:
-    """One line."""
+    """Print one line."""
     print(json.dumps(found), flush=True)
 
 
 def step(coroutine: Any) -> Any:
-    """Run a coroutine that must not wait for anything."""
+    """Run a coroutine that must not wait."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -50,12 +51,12 @@ def step(coroutine: Any) -> Any:
 
 
 def parent_waits(pid: int) -> int:
-    """The exit code of the child."""
+    """Return the exit code of the child."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def after_start(validator: SyncTokenValidator, token: str) -> None:
-    """Fork while the validator runs; the parent goes on."""
+    """Fork while the validator runs; the parent continues."""
     with validator:
         assert validator.wait_ready(100)
         assert validator.validate(token).subject == "user-1"
@@ -78,7 +79,7 @@ def after_start(validator: SyncTokenValidator, token: str) -> None:
 
 
 def after_start_in_a_loop(validator: TokenValidator, token: str) -> None:
-    """The same for the validator of an event loop, which runs in another thread."""
+    """Fork while a validator of an event loop runs in another thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -112,7 +113,7 @@ def after_start_in_a_loop(validator: TokenValidator, token: str) -> None:
 
 
 def before_start(validator: SyncTokenValidator, token: str) -> None:
-    """Fork between construction and start, as a server does whose workers start it."""
+    """Fork between construction and start, like a server whose workers start the validator."""
     pid = os.fork()
     if pid == 0:
         with validator:
@@ -122,7 +123,7 @@ def before_start(validator: SyncTokenValidator, token: str) -> None:
 
 
 def after_close(validator: SyncTokenValidator, token: str) -> None:
-    """Fork after it was closed: it is not this module that refuses to start it again."""
+    """Fork after the validator was closed, which the check for forks must not report."""
     with validator:
         assert validator.wait_ready(100)
     pid = os.fork()
@@ -133,7 +134,7 @@ def after_close(validator: SyncTokenValidator, token: str) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the mode in the arguments."""
     mode, target, issuer, token = sys.argv[1:]
     settings = config(target, issuer)
     if mode == "after start, async":

@@ -1,8 +1,7 @@
-"""A token whose revocation was acknowledged at t is never accepted as fresh after t + S, whatever happens in
-between.
+"""A token whose revocation was acknowledged at t is never accepted as fresh after t + S, whatever happens in between.
 
-t is read after the answer to RevokeToken has come, the time of a validation before it begins, both from one
-clock that the processes share. So what is allowed to the validators is S and not a millisecond more.
+t is read after the answer to RevokeToken arrived, the time of a validation before it begins, both from one clock that
+the processes share. So the validators have S and not a millisecond more.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.support.redis import RedisServer
 
 S = 2.0
 _HELD = 10
-"""Tokens that every validator knows and accepts when a fault begins, and that are revoked while it lasts."""
+"""Tokens that every validator has accepted when a fault begins, and that are revoked during the fault."""
 _ISSUER = "https://tokens.test"
 
 
@@ -62,7 +61,7 @@ def either_first(proxies: list[Proxy]) -> list[str]:
 
 
 class Faults:
-    """What may happen. Each is a context: it begins, tokens are revoked while it lasts, it ends."""
+    """The faults. Each is a context: the fault begins, tokens are revoked, the fault ends."""
 
     def __init__(self, site: Site, proxies: list[Proxy], trial: Trial) -> None:
         self.site, self.proxies, self.trial = site, proxies, trial
@@ -108,7 +107,7 @@ class Faults:
 
     @asynccontextmanager
     async def validators_stopped(self) -> AsyncIterator[None]:
-        """They find what was sent to them meanwhile in their buffers, and answers to probes among it."""
+        """On resumption, the validators find messages in their buffers, including answers to probes."""
         stopped = self.trial.watchers[::2]
         for watchers in stopped:
             watchers.signal(signal.SIGSTOP)
@@ -118,7 +117,7 @@ class Faults:
 
     @asynccontextmanager
     async def cursors_compacted(self) -> AsyncIterator[None]:
-        """All validators are away; when they return, what they would go on from is purged."""
+        """All validators are cut off; when they return, the log after their cursors is purged."""
         trial, site = self.trial, self.site
         await trial.pause()
         resets = await self._resets()
@@ -132,13 +131,13 @@ class Faults:
             connection = await asyncpg.connect(driver_url(site.database))
             try:
                 await connection.execute("UPDATE revocations SET expire_time = 1")
-                # The janitor does it in batches.
+                # The janitor purges in batches.
                 await eventually(
                     lambda: connection.fetchval("SELECT compacted_sequence = sequence FROM log_head")
                 )
             finally:
                 await connection.close()
-            # What a node still has in memory would be enough to go on.
+            # A node still has the entries in memory and could resume from there.
             for node in site.nodes:
                 await asyncio.to_thread(node.restart)
             yield
@@ -152,7 +151,7 @@ class Faults:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site) -> None:
+async def test_no_token_is_accepted_later_than_s_after_its_revocation(site: Site) -> None:
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy(node.grpc_address)) for node in site.nodes]
         kinds = [("async", 20, False), ("async", 20, True), ("sync", 10, False)]
@@ -189,7 +188,7 @@ async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site)
             await trial.all_fresh()
             await asyncio.sleep(S / 2)
             assert not await trial.violations(), fault.__name__
-            # Whoever is fresh again accepts what is good and refuses what is not.
+            # Fresh validators accept a good token and refuse revoked ones.
             (good,) = await trial.issue(1)
             await trial.all_accept([good[0]])
         await trial.pause()
@@ -199,8 +198,8 @@ async def test_nothing_is_accepted_later_than_s_after_its_revocation(site: Site)
         assert not await trial.violations()
 
 
-async def test_a_validator_that_trusts_a_proof_for_longer_would_be_found_out(site: Site) -> None:
-    """The same trial with validators whose S is twenty times the one claimed: the check above can fail."""
+async def test_a_validator_that_trusts_a_proof_for_longer_is_detected(site: Site) -> None:
+    """Run the same trial with validators whose S is twenty times the claimed one: the check above can fail."""
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy(node.grpc_address)) for node in site.nodes]
         trial = await stack.enter_async_context(

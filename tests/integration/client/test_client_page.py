@@ -1,4 +1,4 @@
-"""The examples of docs/client.md do what it says they do, against a real server."""
+"""docs/client.md: its examples print what the page shows, against a real server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tour() -> Iterator[Tour]:
         yield tour
 
 
-def test_the_examples(tour: Tour) -> None:
+def test_the_examples_print_what_the_page_shows(tour: Tour) -> None:
     assert len(_STEPS) == 6
     for step in _STEPS:
         output = tour.run(step)
@@ -28,7 +28,7 @@ def test_the_examples(tour: Tour) -> None:
         assert output.strip() == step.shown.strip(), f"{step.code}\nprints now:\n{output}"
 
 
-def test_what_is_said_of_freshness_is_what_the_code_does() -> None:
+def test_the_page_states_the_defaults_of_freshness() -> None:
     text = PAGE.read_text()
     default = Freshness()
     assert f"`Freshness.bound`, {default.bound:g} seconds by default" in text

@@ -1,4 +1,4 @@
-"""A validator that can't connect says so, and why."""
+"""A validator that can't connect reports it, with the reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOG = "token_service.client._internal.contact"
 
 @contextmanager
 def obstacle(name: str) -> Iterator[tuple[FakeTokenService, dict[str, Any]]]:
-    """A service that can't be reached, and the settings of the validator that tries."""
+    """Yield an unreachable service and the settings of a validator that connects to it."""
     ours, other = Authority(), Authority("Another")
     server = ours.server()
     if name == "refused":
@@ -68,7 +68,7 @@ def obstacle(name: str) -> Iterator[tuple[FakeTokenService, dict[str, Any]]]:
         ("no TLS there", "WRONG_VERSION_NUMBER", "does not use TLS on this port"),
     ],
 )
-async def test_what_is_in_the_way_is_told(
+async def test_a_failed_connection_is_reported_with_reason_and_advice(
     kind: str, caplog: pytest.LogCaptureFixture, name: str, words: str, advice: str
 ) -> None:
     caplog.set_level(logging.INFO, LOG)
@@ -98,7 +98,7 @@ async def test_what_is_in_the_way_is_told(
             )
             assert words in first.getMessage()
             assert advice in first.getMessage()
-            # However often it fails, once a minute is enough.
+            # Repeated failures are logged once a minute.
             clock.advance(59.0)
             failures = validator.counters.probe_failures
             await eventually(lambda: validator.counters.probe_failures >= failures + 3)
@@ -107,7 +107,9 @@ async def test_what_is_in_the_way_is_told(
             await eventually(lambda: len(caplog.records) == 2)
 
 
-async def test_an_issuer_that_differs_by_a_slash_is_told(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_issuer_that_differs_by_a_slash_is_reported(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = ManualClock(time.time())
     with FakeTokenService() as service:
         config = config_for(service, issuer=service.issuer + "/")
@@ -137,14 +139,14 @@ async def test_a_refusal_keeps_its_reason(kind: str, caplog: pytest.LogCaptureFi
             with pytest.raises(StoreUnavailableError, match="the database is unavailable"):
                 await validator.wait_ready(0.01, raise_on_timeout=True)
             assert "failed (STORE_UNAVAILABLE): the database is unavailable" in caplog.text
-            # What is known stays unproven without probes, however well the stream goes.
+            # Without probes the known revocations stay unproven, even with a working stream.
             service.refuse_streams = False
             await eventually(lambda: validator.status().connected)
             with pytest.raises(StoreUnavailableError):
                 await validator.wait_ready(0.01, raise_on_timeout=True)
 
 
-async def test_a_service_that_comes_back(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_returning_service_is_followed_again(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOG)
     with FakeTokenService() as service:
         service.revoke(token_id="first")
@@ -172,12 +174,10 @@ async def test_a_service_that_comes_back(kind: str, caplog: pytest.LogCaptureFix
             await asyncio.to_thread(service.start)
             await eventually(lambda: validator.status().connected)
             await eventually(lambda: "answers again" in caplog.text)
-            assert validator.status().last_error_reason is Reason.UNREACHABLE  # the last one there was
+            assert validator.status().last_error_reason is Reason.UNREACHABLE  # the last error is kept
 
 
-async def test_a_stream_that_is_only_to_be_opened_again_is_no_failure(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_stream_that_ends_by_age_is_no_failure(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOG)
     with FakeTokenService() as service:
         async with AnyValidator(kind, config_for(service)) as validator:
@@ -188,7 +188,7 @@ async def test_a_stream_that_is_only_to_be_opened_again_is_no_failure(
             assert caplog.records == []
 
 
-async def test_a_foreign_issuer_without_keys_is_told(kind: str) -> None:
+async def test_a_foreign_issuer_without_keys_is_reported(kind: str) -> None:
     def away(_url: str, _timeout: float) -> bytes:
         raise OSError("away")
 

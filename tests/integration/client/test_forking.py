@@ -27,7 +27,7 @@ def service() -> Iterator[FakeTokenService]:
 
 def lines_of(mode: str, service: FakeTokenService) -> list[dict[str, Any]]:
     token = service.mint.token(time.time())
-    # gRPC's own handlers crash a child now and then, before anything of this package runs there.
+    # gRPC's own fork handlers sometimes crash a child before code of this package runs in it.
     environment = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"}
     program = [sys.executable, "-m", "tests.integration.client.forking", mode]
     done = subprocess.run(
@@ -39,10 +39,8 @@ def lines_of(mode: str, service: FakeTokenService) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_copy_in_a_forked_process_refuses_from_the_first_moment(
-    service: FakeTokenService, kind: str
-) -> None:
-    """What it knows is fresh for a minute yet, and it may ask and accept: it does neither."""
+def test_a_copy_in_a_forked_process_refuses_immediately(service: FakeTokenService, kind: str) -> None:
+    """The copy could still accept for a minute and ask the service, but does neither."""
     child, closed, parent = lines_of(f"after start, {kind}", service)
     assert "start it after the fork" in child.pop("problem")
     assert child == {
@@ -59,13 +57,13 @@ def test_a_copy_in_a_forked_process_refuses_from_the_first_moment(
     assert service.remote_calls == []
 
 
-def test_a_validator_that_is_started_after_the_fork_is_a_good_one(service: FakeTokenService) -> None:
+def test_a_validator_started_after_the_fork_works(service: FakeTokenService) -> None:
     child, parent = lines_of("before start", service)
     assert child == {"ready": True, "validate": "user-1"}
     assert parent == {"child": EXIT}
 
 
-def test_a_validator_that_was_closed_before_the_fork_is_only_closed(service: FakeTokenService) -> None:
+def test_a_validator_closed_before_the_fork_is_reported_as_closed(service: FakeTokenService) -> None:
     child, parent = lines_of("after close", service)
     assert "forked" not in child["problem"]
     assert parent == {"child": EXIT}

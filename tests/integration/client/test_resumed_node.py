@@ -1,5 +1,5 @@
-"""A node that a validator follows is stopped, a token is revoked at another node, and the first one is resumed
-in the middle of a validation: the proof that then arrives is none for a verdict of before.
+"""A validator's node is stopped, a token is revoked at another node, and the first node is resumed in the middle of a
+validation: the proof that arrives then does not prove an earlier verdict.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TARGETS: dict[str, Callable[[pb.IssueTokenResponse], dict[str, object]]] = {
 
 
 class InterruptingClock:
-    """The clocks of this machine; once armed, the next look of this thread at the time does something first."""
+    """The clocks of this machine. Once armed, a later read of the time by this thread calls a function first."""
 
     def __init__(self) -> None:
         self.now: Callable[[], float] = self._now
@@ -44,7 +44,7 @@ class InterruptingClock:
         self._looks = 0
 
     def arm(self, interrupt: Callable[[], None], looks: int) -> None:
-        """Call `interrupt` within the look after `looks` more."""
+        """Call `interrupt` in the read after `looks` more reads."""
         self._interrupt, self._looks = interrupt, looks
 
     @property
@@ -71,7 +71,7 @@ def pair(postgres_server: PostgresDatabases) -> Iterator[list[Node]]:
 
 @pytest.mark.parametrize(("seen", "looks"), [(True, 0), (False, 1)], ids=["seen", "never seen"])
 @pytest.mark.parametrize("target", _TARGETS)
-def test_a_node_resumed_during_a_validation_proves_no_verdict_of_before(
+def test_a_node_resumed_during_a_validation_does_not_prove_its_earlier_verdict(
     pair: list[Node], target: str, looks: int, *, seen: bool
 ) -> None:
     followed, other = pair
@@ -102,7 +102,7 @@ def test_a_node_resumed_during_a_validation_proves_no_verdict_of_before(
                 eventually_sync(lambda: validator.is_fresh)
 
             clock.arm(resume, looks)
-            # Stale: the verdict of before without a proof.
+            # Stale is allowed: the earlier verdict without a proof.
             with pytest.raises((InvalidTokenError, ReplicaStaleError)):
                 validator.validate(issued.access_token)
             assert not clock.is_armed

@@ -41,7 +41,7 @@ ID = "spiffe://example.org/validator"
 
 
 class Site:
-    """A service that wants client certificates, and the files of a validator."""
+    """A service that requires client certificates, and the files of a validator."""
 
     def __init__(self, directory: Path) -> None:
         self.ours = Authority("Of the service")
@@ -57,14 +57,14 @@ class Site:
         self.service = FakeTokenService(credentials=server_credentials(self.server, callers=self.callers))
 
     def install(self, certificate: Certificate) -> None:
-        """Replace the files, each one whole."""
+        """Replace the files, each atomically."""
         for name, content in (("key.pem", certificate.key), ("cert.pem", certificate.certificate)):
             scratch = self._directory / f".{name}"
             scratch.write_bytes(content)
             scratch.replace(self._directory / name)
 
     async def replace_authority(self) -> None:
-        """Start the service again with another authority for callers: all earlier certificates are refused."""
+        """Restart the service with another authority for callers, which refuses all earlier certificates."""
         await asyncio.to_thread(self.service.stop)
         self.callers = Authority("Of callers, the next one")
         self.service.credentials = server_credentials(self.server, callers=self.callers)
@@ -101,7 +101,7 @@ async def test_a_validator_outlives_the_authority_of_its_certificate(site: Site,
         service.revoke(token_id="meanwhile")
         site.install(site.callers.caller(spiffe_id=ID))
         await eventually(lambda: validator.status().connected and validator.counters.revocations == 1)
-        # All four calls of a validator go over the new channel.
+        # All four methods that a validator calls use the new channel.
         probes = len(service.probes)
         service.revoke(token_id="later")
         await eventually(lambda: len(service.probes) > probes and validator.counters.revocations == 2)
@@ -125,7 +125,7 @@ async def test_a_validator_outlives_the_authority_of_its_certificate(site: Site,
         assert len(service.remote_calls) == 2
 
 
-async def test_files_that_can_not_be_used_leave_the_previous_ones(
+async def test_unusable_files_leave_the_previous_credentials_in_use(
     site: Site, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = site.callers.caller(spiffe_id=ID)
@@ -141,13 +141,13 @@ async def test_files_that_can_not_be_used_leave_the_previous_ones(
         assert first.key.decode() not in caplog.text
 
 
-async def test_credentials_that_can_not_be_read_are_told_at_the_start(site: Site, kind: str) -> None:
+async def test_unreadable_credentials_fail_the_start(site: Site, kind: str) -> None:
     config = config_for(site.service, credentials=site.files)  # nothing is installed
     with pytest.raises(ConfigurationError, match=r"ServiceIssuer\.credentials can't be read.*cert\.pem"):
         await AnyValidator(kind, config).__aenter__()
 
 
-def test_what_can_not_be_used_is_refused_and_the_key_not_shown() -> None:
+def test_unusable_credentials_are_refused_and_the_key_hidden() -> None:
     one, other = Authority().caller(spiffe_id=ID), Authority().caller(spiffe_id=ID)
     good = TlsCredentials(certificate_chain=one.certificate, private_key=one.key)
     assert one.key.decode().splitlines()[1] not in repr(good)
@@ -164,7 +164,7 @@ def test_what_can_not_be_used_is_refused_and_the_key_not_shown() -> None:
 
 
 class AnyConnection:
-    """`Connection` and `SyncConnection` behind one face."""
+    """`Connection` and `SyncConnection` behind one interface."""
 
     def __init__(self, kind: str, issuer: ServiceIssuer) -> None:
         clock = SystemValidatorClock()
@@ -186,7 +186,7 @@ def issuer_of(site: Site, **changes: Any) -> ServiceIssuer:
     return issuer
 
 
-async def test_a_call_that_fails_by_old_credentials_is_made_again_with_new_ones(
+async def test_a_call_that_fails_with_old_credentials_is_repeated_with_new_ones(
     site: Site, kind: str
 ) -> None:
     site.install(site.callers.caller(spiffe_id=ID))
@@ -200,7 +200,7 @@ async def test_a_call_that_fails_by_old_credentials_is_made_again_with_new_ones(
     await connection.do("close")
 
 
-async def test_many_calls_that_fail_read_the_credentials_once_a_second(site: Site, kind: str) -> None:
+async def test_failing_calls_read_the_credentials_at_most_once_a_second(site: Site, kind: str) -> None:
     read = 0
 
     def credentials() -> TlsCredentials:
@@ -232,7 +232,7 @@ async def test_many_calls_that_fail_read_the_credentials_once_a_second(site: Sit
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_which_failures_new_credentials_may_help(
+async def test_only_connection_and_authentication_failures_renew_credentials(
     site: Site, kind: str, error: ServiceError, *, renewed: bool
 ) -> None:
     site.install(site.callers.caller(spiffe_id=ID))
@@ -245,7 +245,7 @@ async def test_which_failures_new_credentials_may_help(
     await connection.do("close")
 
 
-async def test_calls_on_the_old_channel_end_as_they_would_have(site: Site, kind: str) -> None:
+async def test_calls_on_the_old_channel_complete(site: Site, kind: str) -> None:
     first = site.callers.caller(spiffe_id=ID)
     site.install(first)
     connection = AnyConnection(kind, issuer_of(site))
@@ -258,15 +258,17 @@ async def test_calls_on_the_old_channel_end_as_they_would_have(site: Site, kind:
     old = connection.real.stubs
     assert await connection.do("renew", UnreachableError(), old) is True
     assert connection.real.stubs is not old
-    assert await connection.do("renew", UnreachableError(), old) is True  # somebody else's call failed too
+    assert (
+        await connection.do("renew", UnreachableError(), old) is True
+    )  # as after the failure of another call
     assert (await connection.do("call", "GetKeySet", GetKeySetRequest(), 30.0)).key_set.revision == 1
     site.service.remote_gate.set()
     assert (await asking).active is True
     await connection.do("close")
 
 
-async def test_the_stream_goes_to_the_new_channel(site: Site, kind: str) -> None:
-    """Also where no probe finds it on the old one: that is closed once its other calls have ended."""
+async def test_the_stream_moves_to_the_new_channel(site: Site, kind: str) -> None:
+    """Holds also without a probe: the old channel is closed once its other calls have ended."""
     site.install(site.callers.caller(spiffe_id=ID))
     settings: dict[str, Any] = {
         "credentials": site.files,
@@ -286,7 +288,7 @@ async def test_the_stream_goes_to_the_new_channel(site: Site, kind: str) -> None
         await eventually(lambda: validator.counters.revocations == 1)
 
 
-async def test_a_given_channel_is_left_alone(site: Site, kind: str) -> None:
+async def test_a_given_channel_is_neither_renewed_nor_closed(site: Site, kind: str) -> None:
     site.install(site.callers.caller(spiffe_id=ID))
     credentials = site.files().for_grpc()
     issuer = issuer_of(site)

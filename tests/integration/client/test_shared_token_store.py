@@ -1,5 +1,5 @@
-"""Two callers with one store of tokens against a real node without a grace window: a refresh token that was
-exchanged before ends the session at once.
+"""Two callers with one store of tokens against a real node without a grace period: presenting an exchanged refresh
+token ends the session immediately.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FileStore:
         new.replace(self._path)
 
 
-def test_two_callers_take_turns_in_renewing_one_session(tmp_path: Path) -> None:
+def test_two_callers_with_one_store_renew_one_session_in_turn(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     env = {
         "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD": "0s",

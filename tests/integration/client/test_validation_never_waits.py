@@ -1,6 +1,4 @@
-"""Validations share nothing with the follower but a pointer: they go on while it is stuck in the middle of
-its work, and under load.
-"""
+"""Validations share only a pointer with the follower: they continue while the follower is stuck, and under load."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def config(service: FakeTokenService) -> ValidatorConfig:
 
 
 class Stuck:
-    """A step of the follower that ends when it is told to."""
+    """A step of the follower that waits until the test releases it."""
 
     def __init__(self, owner: Any, name: str) -> None:
         self._step = getattr(owner, name)
@@ -62,7 +60,7 @@ def tokens(service: FakeTokenService, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("step", ["load", "apply"])
-def test_threads_go_on_while_the_follower_holds_its_lock(
+def test_threads_validate_while_the_follower_holds_its_lock(
     service: FakeTokenService, config: ValidatorConfig, step: str
 ) -> None:
     with SyncTokenValidator(config) as validator:
@@ -75,10 +73,10 @@ def test_threads_go_on_while_the_follower_holds_its_lock(
         service.revoke(token_id="token-0")
         assert stuck.entered.wait(60)
         try:
-            # A snapshot is built aside, without even the lock that those who write share.
+            # The follower builds a snapshot without the lock that writers share.
             assert validator._service._follower.writing.locked() == (step == "apply")
             with ThreadPoolExecutor(_WORKERS) as pool:
-                # The first is one it had verified, the others are new to it.
+                # The validator has verified the first token before; the others are new to it.
                 subjects = set(
                     pool.map(lambda token: validator.validate(token).subject, known * 5, timeout=60)
                 )
@@ -90,7 +88,7 @@ def test_threads_go_on_while_the_follower_holds_its_lock(
         eventually_sync(lambda: refused(validator, known[0]))
 
 
-async def test_tasks_go_on_while_a_snapshot_is_loaded(
+async def test_tasks_validate_while_a_snapshot_is_loaded(
     service: FakeTokenService, config: ValidatorConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower_module, "LARGE", 0)
@@ -120,7 +118,7 @@ def refused(validator: SyncTokenValidator, token: str) -> bool:
 
 
 class Verdicts:
-    """What the workers saw: a token once refused stays refused, a good one never is."""
+    """The verdicts of the workers: a refused token stays refused, and a good token is never refused."""
 
     def __init__(self, all_tokens: list[str]) -> None:
         self.tokens = all_tokens
@@ -134,7 +132,7 @@ class Verdicts:
             assert token not in self.seen[worker], "accepted again"
             return
         assert error.reason is InvalidReason.REVOKED
-        assert token in self.revoked, "refused though nobody revoked it"
+        assert token in self.revoked, "refused though no call revoked it"
         self.seen[worker].add(token)
 
     @property
@@ -143,7 +141,7 @@ class Verdicts:
 
 
 def burst(service: FakeTokenService, verdicts: Verdicts) -> None:
-    """Very many revocations, some of them of tokens the workers look at."""
+    """Revoke many tokens, some of them validated by the workers."""
     expiry = time.time() + 900
     share = _BURST // len(verdicts.tokens)
     for number in range(0, len(verdicts.tokens), 2):
@@ -152,7 +150,7 @@ def burst(service: FakeTokenService, verdicts: Verdicts) -> None:
         service.revoke(token_id=f"token-{number}")
 
 
-def test_threads_under_a_burst(service: FakeTokenService, config: ValidatorConfig) -> None:
+def test_threads_see_every_revocation_of_a_burst(service: FakeTokenService, config: ValidatorConfig) -> None:
     with SyncTokenValidator(config) as validator:
         assert validator.wait_ready(60)
         verdicts = Verdicts(tokens(service, 60))
@@ -178,7 +176,9 @@ def test_threads_under_a_burst(service: FakeTokenService, config: ValidatorConfi
         assert set(validator.counters.stream_ends) == set()
 
 
-async def test_tasks_under_a_burst(service: FakeTokenService, config: ValidatorConfig) -> None:
+async def test_tasks_see_every_revocation_of_a_burst(
+    service: FakeTokenService, config: ValidatorConfig
+) -> None:
     async with TokenValidator(config) as validator:
         assert await validator.wait_ready(60)
         verdicts = Verdicts(tokens(service, 60))

@@ -13,7 +13,7 @@ from token_service.tokens.secret import Secret
 
 @pytest.fixture(scope="session")
 def softhsm() -> SoftHsm:
-    """SoftHSM, installed if need be. Without it these tests fail; they are never skipped."""
+    """SoftHSM, installed if missing. Without it these tests fail; they are never skipped."""
     return SoftHsm.find()
 
 

@@ -1,4 +1,4 @@
-"""The hardware goes away while it is in use, and comes back."""
+"""The hardware disappears while it is in use, and returns."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def good(signer: Pkcs11Signer) -> bool:
         return False
 
 
-async def test_it_says_so_while_away_and_signs_again_once_back(
+async def test_signing_is_unavailable_while_away_and_works_again_once_back(
     token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -62,14 +62,16 @@ async def test_it_says_so_while_away_and_signs_again_once_back(
         assert token.pin not in caplog.text
 
 
-async def test_away_and_back_unseen(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
+async def test_an_absence_between_two_calls_goes_unnoticed(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
     assert await good(signer)
     token.take_away()
     token.bring_back()
     await eventually(lambda: good(signer))
 
 
-async def test_many_callers_while_it_goes_and_comes(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
+async def test_many_callers_get_signatures_or_typed_errors_during_absences(
+    token: SoftHsmToken, signer: Pkcs11Signer
+) -> None:
     stop = False
     signed = refused = 0
 
@@ -101,7 +103,7 @@ def call(module: Pkcs11Module, function: int, *arguments: object) -> None:
 
 
 @pytest.mark.parametrize("what", ["sessions closed", "logged out", "finalized"])
-async def test_lost_sessions_and_logins_are_made_again_unnoticed(
+async def test_lost_sessions_and_logins_are_restored_without_an_error(
     token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, what: str
 ) -> None:
     await asyncio.gather(*(signer.sign(b"x") for _ in range(16)))
@@ -119,7 +121,7 @@ async def test_lost_sessions_and_logins_are_made_again_unnoticed(
     assert all(signer.verify(signature, b"x") for signature in signatures)
 
 
-async def test_a_pin_that_is_refused_later_is_not_tried_again(
+async def test_a_pin_refused_after_the_start_is_tried_once(
     keys: Pkcs11Keys, signer: Pkcs11Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
@@ -136,7 +138,7 @@ async def test_a_pin_that_is_refused_later_is_not_tried_again(
     assert tries == [1]
 
 
-async def test_not_there_at_the_start(token: SoftHsmToken) -> None:
+async def test_an_absent_token_fails_the_start_and_works_later(token: SoftHsmToken) -> None:
     keys = Pkcs11Keys(token.module, token.label, Secret(token.pin.encode()), threads=2)
     token.take_away()
     with pytest.raises(SigningUnavailableError, match="does not work"):
@@ -152,11 +154,11 @@ async def impatient(token: SoftHsmToken) -> AsyncIterator[Pkcs11Keys]:
     async with Pkcs11Keys(
         token.module, token.label, pin, threads=2, timeout=30, restart_interval=0.01
     ) as keys:
-        keys._sessions._timeout = 0.3  # now that it has begun, which may take as long as it likes
+        keys._sessions._timeout = 0.3  # set after the start, which may take longer
         yield keys
 
 
-async def test_a_module_that_hangs_delays_nobody_for_longer_than_the_timeout(impatient: Pkcs11Keys) -> None:
+async def test_a_hanging_module_delays_no_caller_beyond_the_timeout(impatient: Pkcs11Keys) -> None:
     new = await impatient.generate(Algorithm.ES256)
     signer = impatient.open_signer(new.key_id, Algorithm.ES256)
     verify = verifier_for(load_der_public_key(new.public_key))
@@ -181,11 +183,11 @@ async def test_a_module_that_hangs_delays_nobody_for_longer_than_the_timeout(imp
             return False
 
     await eventually(works)
-    # What nobody waited for any more was not begun: each of the two threads hung in one call at most.
+    # Abandoned calls were not begun: each of the two threads hung in one call at most.
     assert 1 <= begun.count(b"x") <= 2
 
 
-async def test_a_cancelled_caller_takes_nobody_with_it(keys: Pkcs11Keys, signer: Pkcs11Signer) -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others(keys: Pkcs11Keys, signer: Pkcs11Signer) -> None:
     tasks = [asyncio.create_task(signer.sign(b"x")) for _ in range(32)]
     await asyncio.sleep(0)
     for task in tasks[::2]:

@@ -1,4 +1,4 @@
-"""An offline root, an online intermediate, and a key that only the module has."""
+"""An offline root, an online intermediate, and a key that exists only in the module."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ authorityKeyIdentifier = keyid
 
 
 class Authorities:
-    """What operators have beside the service: two authorities, worked with by `openssl` alone."""
+    """The two authorities of an operator, run with `openssl` alone."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -67,7 +67,9 @@ class Authorities:
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA])
-async def test_from_the_request_to_x5c(keys: Pkcs11Keys, algorithm: Algorithm, tmp_path: Path) -> None:
+async def test_a_certificate_from_the_request_to_x5c(
+    keys: Pkcs11Keys, algorithm: Algorithm, tmp_path: Path
+) -> None:
     authorities = Authorities(tmp_path)
     new = await keys.generate(algorithm)
     signer = keys.open_signer(new.key_id, algorithm)

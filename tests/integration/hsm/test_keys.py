@@ -29,7 +29,7 @@ IN_HSM = [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA]
 
 
 def objects(token: SoftHsmToken, new: NewKey) -> list[pkcs11.Object]:
-    """What the module stores of a key, seen in a session of our own."""
+    """Return the objects of a key in the module, read in another session."""
     module = Pkcs11Module.acquire(token.module)
     try:
         session = module.token(token.label).open(rw=True)  # this process is logged in
@@ -39,7 +39,7 @@ def objects(token: SoftHsmToken, new: NewKey) -> list[pkcs11.Object]:
 
 
 @pytest.mark.parametrize("algorithm", IN_HSM)
-async def test_a_key_made_in_the_module_signs_and_others_verify(
+async def test_other_software_verifies_signatures_of_a_key_in_the_module(
     keys: Pkcs11Keys, algorithm: Algorithm
 ) -> None:
     new = await keys.generate(algorithm)
@@ -55,7 +55,7 @@ async def test_a_key_made_in_the_module_signs_and_others_verify(
     signature = await signer.sign(signing_input)
     assert verifier_for(material)(signature, signing_input)
     assert not verifier_for(material)(signature, signing_input + b"x")
-    if algorithm is not Algorithm.EDDSA:  # joserfc warns of the name, which RFC 9864 splits
+    if algorithm is not Algorithm.EDDSA:  # joserfc warns about the name, which RFC 9864 splits
         token = f"{signing_input.decode()}.{base64url.encode(signature)}"
         assert jws.deserialize_compact(token, import_key(jwk)).payload == b"{}"
 
@@ -67,7 +67,7 @@ async def test_rsa_keys_have_the_length_asked_for(keys: Pkcs11Keys, bits: int) -
     assert len(await keys.open_signer(new.key_id, Algorithm.RS256).sign(b"x")) == bits // 8
 
 
-async def test_es256_signatures_have_their_full_length_whatever_r_and_s(keys: Pkcs11Keys) -> None:
+async def test_es256_signatures_are_padded_to_full_length(keys: Pkcs11Keys) -> None:
     new = await keys.generate(Algorithm.ES256)
     verify = verifier_for(load_der_public_key(new.public_key))
     signer = keys.open_signer(new.key_id, Algorithm.ES256)
@@ -77,7 +77,7 @@ async def test_es256_signatures_have_their_full_length_whatever_r_and_s(keys: Pk
 
 
 @pytest.mark.parametrize("algorithm", IN_HSM)
-async def test_the_private_key_can_not_be_taken_out(
+async def test_the_private_key_can_not_be_extracted(
     token: SoftHsmToken, keys: Pkcs11Keys, algorithm: Algorithm
 ) -> None:
     new = await keys.generate(algorithm)
@@ -100,7 +100,7 @@ async def test_the_private_key_can_not_be_taken_out(
     private.session.close()
 
 
-async def test_32_at_once_get_their_own_signatures_and_the_loop_goes_on(keys: Pkcs11Keys) -> None:
+async def test_32_concurrent_callers_get_their_own_signatures_off_the_loop(keys: Pkcs11Keys) -> None:
     made = [await keys.generate(algorithm) for algorithm in IN_HSM]
     signers = [keys.open_signer(new.key_id, algorithm) for new, algorithm in zip(made, IN_HSM, strict=True)]
     verifiers = [verifier_for(load_der_public_key(new.public_key)) for new in made]
@@ -126,13 +126,13 @@ async def test_32_at_once_get_their_own_signatures_and_the_loop_goes_on(keys: Pk
     assert 1 < len(seen) <= 4
 
 
-async def test_a_deleted_key_is_gone_for_every_thread(token: SoftHsmToken, keys: Pkcs11Keys) -> None:
+async def test_no_thread_can_use_a_deleted_key(token: SoftHsmToken, keys: Pkcs11Keys) -> None:
     new = await keys.generate(Algorithm.ES256)
     other = await keys.generate(Algorithm.ES256)
     signer = keys.open_signer(new.key_id, Algorithm.ES256)
     await asyncio.gather(*(signer.sign(b"x") for _ in range(16)))
     await keys.delete(new.key_id)
-    await keys.delete(new.key_id)  # again: nothing happens
+    await keys.delete(new.key_id)  # the second call does nothing
     for _ in range(8):
         with pytest.raises(SigningUnavailableError, match=f"no key {new.key_id}"):
             await signer.sign(b"x")
@@ -140,7 +140,7 @@ async def test_a_deleted_key_is_gone_for_every_thread(token: SoftHsmToken, keys:
     await keys.open_signer(other.key_id, Algorithm.ES256).sign(b"x")
 
 
-async def test_a_key_signs_with_its_one_algorithm_only(keys: Pkcs11Keys) -> None:
+async def test_a_key_signs_only_with_its_own_algorithm(keys: Pkcs11Keys) -> None:
     new = await keys.generate(Algorithm.ES256)
     for algorithm in (Algorithm.RS256, Algorithm.EDDSA):
         with pytest.raises(SigningUnavailableError, match="KeyTypeInconsistent"):
@@ -154,7 +154,7 @@ async def test_a_key_signs_with_its_one_algorithm_only(keys: Pkcs11Keys) -> None
         await keys.generate(Algorithm.RS256, rsa_bits=1024)
 
 
-async def test_what_the_token_can_not_do_is_said_and_leaves_nothing_behind(
+async def test_an_unsupported_key_is_refused_and_leaves_no_objects(
     token: SoftHsmToken, keys: Pkcs11Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = stored(token)
@@ -175,13 +175,13 @@ def stored(token: SoftHsmToken) -> set[Path]:
     return {path for path in token.tokens.rglob("*.object") if path.stat().st_size}
 
 
-async def test_keys_outlive_the_process_and_a_module_that_was_closed(token: SoftHsmToken) -> None:
+async def test_keys_outlive_the_objects_that_made_them(token: SoftHsmToken) -> None:
     pin = Secret(token.pin.encode())
     async with Pkcs11Keys(token.module, token.label, pin, threads=2) as first:
         new = await first.generate(Algorithm.ES256)
     async with (
         Pkcs11Keys(token.module, token.label, pin, threads=2) as second,
-        Pkcs11Keys(token.module, token.label, pin, threads=2) as third,  # of the same module at once
+        Pkcs11Keys(token.module, token.label, pin, threads=2) as third,  # the same module twice
     ):
         for keys in (second, third):
             signature = await keys.open_signer(new.key_id, Algorithm.ES256).sign(b"x")
@@ -193,7 +193,7 @@ async def test_keys_outlive_the_process_and_a_module_that_was_closed(token: Soft
 
 
 @pytest.mark.parametrize("pin", [b"wrong-pin-4711", b""])
-async def test_a_wrong_pin_is_refused_once_and_shown_nowhere(
+async def test_a_wrong_pin_is_tried_once_and_hidden(
     token: SoftHsmToken, monkeypatch: pytest.MonkeyPatch, pin: bytes
 ) -> None:
     tries = []
@@ -206,7 +206,7 @@ async def test_a_wrong_pin_is_refused_once_and_shown_nowhere(
     assert not pin or pin.decode() not in repr(caught.value) + str(caught.value)
 
 
-async def test_a_pin_that_is_no_text_is_refused_and_not_shown(token: SoftHsmToken) -> None:
+async def test_a_pin_that_is_not_utf8_is_refused_and_hidden(token: SoftHsmToken) -> None:
     pin = Secret(b"secret\xff")
     with pytest.raises(ConfigurationError, match="it is not UTF-8") as caught:
         async with Pkcs11Keys(token.module, token.label, pin):
@@ -241,12 +241,12 @@ async def test_missing_python_pkcs11_names_the_command_that_installs_it(
             pass
 
 
-def test_nothing_of_it_is_imported_before_it_is_used() -> None:
+def test_the_library_is_imported_only_when_used() -> None:
     program = "import sys, token_service.signers.hsm.pkcs11; sys.exit('pkcs11' in sys.modules or 'asn1crypto' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
-async def test_a_stranger_s_key_id_is_refused(keys: Pkcs11Keys) -> None:
+async def test_unknown_and_malformed_key_ids_are_refused(keys: Pkcs11Keys) -> None:
     for key_id in ("", "kid", "é" * 43, base64url.encode(b"x" * 31)):
         with pytest.raises(ConfigurationError, match="not the id of a key in an HSM"):
             keys.open_signer(key_id, Algorithm.ES256)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from tests.support.softhsm import SoftHsmToken
 from token_service.tokens.algorithms import verifier_for
 
-# Reads {module, label, pin}, then a line for each thing to do; answers with a line each.
+# Reads {module, label, pin}, then one command per line; answers each with a line.
 PROGRAM = """
 import asyncio, json, sys
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
@@ -101,7 +101,10 @@ def are_good(public_key: str, signatures: Sequence[str]) -> bool:
 
 
 def test_a_key_made_by_one_process_signs_in_another(token: SoftHsmToken) -> None:
-    with Signing(token) as one, Signing(token) as two:  # the second one was open before there was the key
+    with (
+        Signing(token) as one,
+        Signing(token) as two,
+    ):  # the second process opened the token before the key existed
         for algorithm in ("RS256", "ES256", "EdDSA"):
             key_id, public_key = one.ask("generate", algorithm)
             for process in (one, two):
@@ -113,7 +116,7 @@ def test_a_key_made_by_one_process_signs_in_another(token: SoftHsmToken) -> None
         assert one.leave("in good order") == 0
 
 
-def test_it_ends_without_closing_and_with_a_call_that_hangs(token: SoftHsmToken) -> None:
+def test_a_process_exits_without_closing_and_despite_a_hanging_call(token: SoftHsmToken) -> None:
     with Signing(token) as one, Signing(token) as two:
         assert one.ask("generate", "ES256")
         assert one.leave("without closing") == 0

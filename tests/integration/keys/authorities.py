@@ -1,4 +1,4 @@
-"""Certificate authorities made for a test: an offline root, an intermediate below it, and what they sign."""
+"""Certificate authorities for tests: an offline root, an intermediate below it, and the certificates they sign."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Authority:
         return self._certificate.public_bytes(Encoding.PEM).decode()
 
     def certify(self, request: x509.CertificateSigningRequest) -> str:
-        """The chain for a request, in PEM: its certificate, this authority's and the ones above it."""
+        """Return the chain for a request, in PEM: its certificate, this authority's and those above."""
         builder = self._builder(request.subject, request.public_key()).add_extension(
             x509.BasicConstraints(ca=False, path_length=None), critical=True
         )

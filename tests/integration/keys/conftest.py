@@ -15,9 +15,7 @@ StartService = Callable[..., tuple[Node, Operator]]
 
 @pytest.fixture
 def start_service() -> Iterator[StartService]:
-    """`start_service(NAME="value")` starts a node with these settings, and gives an operator who has the same
-    ones.
-    """
+    """Return a function that starts a node: `start_service(NAME="value")` returns it and an operator with its settings."""
     with ExitStack() as stack:
 
         def start(environment: dict[str, str] | None = None, **settings: str) -> tuple[Node, Operator]:

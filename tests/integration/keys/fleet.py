@@ -1,6 +1,4 @@
-"""Validators that check every token over and over while keys come and go, and remember each verdict that was
-wrong.
-"""
+"""Validators that check every token repeatedly while keys change, and record each wrong verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ BOUND = 3.0
 """Seconds after which no validator accepts a revoked token as fresh."""
 ISSUER = "https://tokens.test"
 PATIENCE = 60.0
-"""Seconds in which a validator that was cut off has to know again. Only a hang takes as long."""
+"""Seconds within which a validator that was cut off must be fresh again. Only a hang takes as long."""
 
 
 class WrongVerdictError(Exception):
@@ -43,7 +41,7 @@ class Token:
 
 
 class Fleet:
-    """Issues at every node and validates at every node and by `size` validators, until it is left."""
+    """Issues at every node and validates at every node and by `size` validators, until the context ends."""
 
     def __init__(self, nodes: list[Node], *, size: int = 20, pollers: int = 2) -> None:
         self._nodes = nodes
@@ -52,9 +50,9 @@ class Fleet:
         self._random = random.Random(4)
         self._tokens: list[Token] = []
         self.issued: Counter[tuple[int, str, str]] = Counter()
-        """How many tokens by node, key and algorithm."""
+        """Number of tokens by node, key and algorithm."""
         self.killed: dict[str, float] = {}
-        """When the revocation of a key was acknowledged (monotonic)."""
+        """By key: the time at which its revocation was acknowledged (monotonic)."""
         self.being_killed: set[str] = set()
         self.verdicts: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -96,7 +94,7 @@ class Fleet:
             raise WrongVerdictError(f"{len(self.wrong)} wrong verdicts: {self.wrong[:10]}; ended: {ended}")
 
     async def until(self, condition: Callable[[], object], timeout: float = 90) -> None:
-        """Wait for a condition while every verdict is right."""
+        """Wait for a condition while every verdict is correct."""
 
         def check() -> bool:
             self.require_health()
@@ -106,8 +104,9 @@ class Fleet:
 
     @asynccontextmanager
     async def left_behind(self) -> AsyncIterator[None]:
-        """While a node is away for longer than keys are announced, who follows it may not know the newest and
-        refuse what they signed.
+        """Excuse unknown keys while a node is away for longer than keys are announced.
+
+        Validators that follow it may not know the newest keys and refuse their tokens.
         """
         self._left_behind += 1
         yield
@@ -125,11 +124,11 @@ class Fleet:
         self.killed[key_id] = time.monotonic()
 
     def keys_of(self, algorithm: str) -> set[str]:
-        """The keys that have signed tokens."""
+        """Return the keys that have signed tokens."""
         return {key_id for _, key_id, used in self.issued if used == algorithm}
 
     def _config(self, number: int, addresses: list[str]) -> ValidatorConfig:
-        if number < self._pollers:  # knows nothing but the published key set, as most gateways do
+        if number < self._pollers:  # knows only the published key set, as most gateways do
             issuer: ServiceIssuer | ForeignIssuer = ForeignIssuer(
                 issuer=ISSUER,
                 jwks_url="https://tokens.test/.well-known/jwks.json",
@@ -150,7 +149,7 @@ class Fleet:
         return ValidatorConfig(issuers=[issuer], audience="api", cache_capacity=200)
 
     def _fetch(self, url: str, timeout: float) -> bytes:
-        """From whichever node answers, as a load balancer does."""
+        """Fetch from any node that answers, as a load balancer does."""
         failure = OSError("no node")
         for node in self._nodes:
             try:
@@ -174,7 +173,7 @@ class Fleet:
             await asyncio.sleep(0.03)
 
     def _choose(self) -> Token | None:
-        """One of the newest half of the time, otherwise any."""
+        """Return one of the newest tokens half of the time, otherwise any token."""
         if not self._tokens:
             return None
         newest = self._random.random() < 0.5
@@ -185,7 +184,7 @@ class Fleet:
         )
 
     def _judge(self, who: str, token: Token, accepted: str, began: float, bound: float) -> None:
-        """`accepted`: why not; empty if it was."""
+        """Record a verdict. `accepted`: the reason for a refusal; empty if the token was accepted."""
         self.verdicts["refused" if accepted else "accepted"] += 1
         if accepted and token.key_id not in self.being_killed:
             self.wrong.append(f"{who} refused a good token of {token.key_id} ({token.algorithm}): {accepted}")
@@ -232,7 +231,7 @@ class Fleet:
                         )
                     await asyncio.sleep(0.1)
                     continue
-                # A LOCAL answer may be as old as the node's replica, a STRONG one not at all.
+                # A LOCAL answer may lag behind by the age of the node's replica, a STRONG answer not at all.
                 self._judge(f"node {number}", token, verdict, began, 0.0 if strong else 10.0)
             await asyncio.sleep(0.03)
 

@@ -1,8 +1,7 @@
-"""Does the most used JOSE library of JavaScript take our key sets and tokens? Run by scripts/jose, as it
-needs node and npm.
+"""A check that the npm package jose accepts the key sets and tokens. Run by scripts/jose, because it needs node and npm.
 
-One service, three algorithms one after the other: each change leaves the older keys in the set, and tokens of
-all of them are verified against it.
+One service uses three algorithms in turn. Each change leaves the older keys in the set, and tokens of all algorithms
+are verified against it.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def _certified(node: Node) -> set[str]:
 
 
 def main() -> None:
-    """Install the library into a directory of its own and let it verify."""
+    """Install the library into a temporary directory and let it verify."""
     env = {"TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "0s", "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms"}
     with tempfile.TemporaryDirectory(prefix="token-service-jose-") as name, Node(env=env) as node:
         directory = Path(name)

@@ -17,7 +17,7 @@ from token_service.cli import cli
 
 @dataclass(frozen=True)
 class Said:
-    """What a command wrote, and how it ended."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str
@@ -25,34 +25,34 @@ class Said:
 
 
 class Operator:
-    """Runs commands in this process, which is much faster than a shell."""
+    """Runs commands in this process, which is much faster than in a shell."""
 
     def __init__(self, env: Mapping[str, str], *, group: str = "keys") -> None:
         self.env = dict(env)
         self._group = group
 
     async def says(self, *args: str, stdin: str | None = None, **env: str) -> Said:
-        """Run `token-service keys`, or another group of commands, with these arguments; however it ends.
+        """Run `token-service keys`, or another group of commands, with these arguments.
 
-        `env`: settings, without their prefix.
+        Return the result for any exit code. `env`: settings without their prefix.
         """
         settings = {**self.env, **{f"TOKEN_SERVICE_{name}": value for name, value in env.items()}}
-        # In a thread: the command runs an event loop of its own.
+        # In a thread, because the command runs its own event loop.
         return await asyncio.to_thread(_run, [self._group, *args], settings, stdin)
 
     async def migrate(self) -> None:
-        """`token-service migrate`."""
+        """Run `token-service migrate`."""
         said = await asyncio.to_thread(_run, ["migrate"], self.env, None)
         assert said.code == 0, said
 
     async def run(self, *args: str, stdin: str | None = None, **env: str) -> str:
-        """What a command that must succeed prints."""
+        """Run a command that must succeed and return its output."""
         said = await self.says(*args, stdin=stdin, **env)
         assert said.code == 0, said
         return said.out.strip()
 
     async def refused(self, *args: str, stdin: str | None = None, **env: str) -> str:
-        """What a command that must fail says."""
+        """Run a command that must fail and return its error."""
         said = await self.says(*args, stdin=stdin, **env)
         assert said.code == 1, said
         error = said.err[said.err.index("Error: ") :]
@@ -61,12 +61,12 @@ class Operator:
         return error.strip()
 
     async def keys(self, state: str = "") -> list[dict[str, Any]]:
-        """The keys, newest first."""
+        """Return the keys, newest first."""
         found: list[dict[str, Any]] = json.loads(await self.run("list", "--format", "json"))
         return [key for key in found if state in {"", key["state"]}]
 
     async def only(self, state: str) -> str:
-        """The id of the one key in a state."""
+        """Return the id of the only key in a state."""
         (key,) = await self.keys(state)
         return str(key["key_id"])
 

@@ -1,6 +1,4 @@
-"""A chain of three from an offline root to the key set, checked by programs that know nothing of this
-service.
-"""
+"""A chain of three certificates from an offline root to the key set, checked by independent programs."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from tests.integration.keys.authorities import Authority
 from tests.integration.keys.conftest import StartService
 from tests.support.deadline import eventually
 
-# The name of the algorithm is deprecated by RFC 9864, whose new names few libraries know yet.
+# RFC 9864 deprecates the name of the algorithm, and few libraries know its new names yet.
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 
 
@@ -33,7 +31,7 @@ def pem(x5c: Sequence[str]) -> str:
 
 
 def openssl_verifies(directory: Path, chain: Sequence[str], root: str) -> str:
-    """What `openssl verify` says of a chain without its root, given the root alone."""
+    """Return the output of `openssl verify` for a chain without its root, given only the root."""
     for name, content in {"root": root, "own": pem(chain[:1]), "between": pem(chain[1:])}.items():
         (directory / f"{name}.pem").write_text(content)
     done = subprocess.run(
@@ -48,11 +46,13 @@ def key_set(url: str) -> Mapping[str, Mapping[str, Any]]:
     return {key["kid"]: key for key in document["keys"]}
 
 
-async def test_a_chain_of_three(start_service: StartService, tmp_path: Path) -> None:
+async def test_a_chain_of_three_is_published_and_verifies(
+    start_service: StartService, tmp_path: Path
+) -> None:
     node, operator = start_service()
     root = Authority("Offline Root")
     intermediate = Authority("Online Intermediate", root)
-    # The key that signs, and others, which get their certificates before they do.
+    # The signing key and other keys, which get their certificates before they sign.
     kids = [await operator.only("active")]
     kids += [
         await operator.run("prepare", "--algorithm", algorithm, "--format", "id")
@@ -74,17 +74,15 @@ async def test_a_chain_of_three(start_service: StartService, tmp_path: Path) -> 
         assert x509.load_der_x509_certificate(b64decode(key["x5c"][0])).subject.rfc4514_string() == (
             f"CN={key_id},O=Example"
         )
-    # Libraries that check the certificate against the key take it, and tokens verify.
+    # Libraries that compare certificate and key accept it, and tokens verify.
     async with Api(node.grpc_address) as api:
         token = (await api.issue(token_types=[ACCESS])).access_token
     imported = KeySet.import_key_set({"keys": list(keys.values())})
     assert jwt.decode(token, imported, algorithms=["ES256"]).claims["sub"] == "alice"
 
 
-async def test_a_chain_that_ends_at_the_intermediate_and_its_successor(
-    start_service: StartService, tmp_path: Path
-) -> None:
-    """Many publish no root, as who trusts it has it; and a certificate is renewed while its key lives."""
+async def test_a_chain_without_its_root_can_be_renewed(start_service: StartService, tmp_path: Path) -> None:
+    """Many operators publish no root, because callers who trust it have it; certificates are renewed while keys live."""
     node, operator = start_service()
     key_id = await operator.only("active")
     request = x509.load_pem_x509_csr((await operator.run("csr", key_id, "--subject", "CN=tokens")).encode())
@@ -97,7 +95,7 @@ async def test_a_chain_that_ends_at_the_intermediate_and_its_successor(
         published = key_set(node.http_url)[key_id]["x5c"]
         assert len(published) == 2
         assert openssl_verifies(tmp_path, published, root.pem) == "own.pem: OK"
-    # The wrong way round, and a key that is not the certificate's.
+    # A chain in the wrong order is refused.
     reversed_chain = root.pem + without_root
     assert "must come first; it is number 2" in await operator.refused(
         "import-certificate", key_id, "-", stdin=reversed_chain

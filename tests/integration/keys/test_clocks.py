@@ -22,7 +22,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("skews", [(0.0, 400 * DAY), (-400 * DAY, 0.0), (400 * DAY, -400 * DAY)])
-async def test_jumps_lose_no_token_and_stop_no_rotation(url: str, skews: tuple[float, float]) -> None:
+async def test_clock_jumps_invalidate_no_token_and_stop_no_rotation(
+    url: str, skews: tuple[float, float]
+) -> None:
     true, factory = TrueTime(), KeyFactory()
     async with SqlStores(url) as stores, SqlStores(url) as others:
         await stores.migrate()
@@ -36,9 +38,7 @@ async def test_jumps_lose_no_token_and_stop_no_rotation(url: str, skews: tuple[f
         known: set[str] = set()
 
         async def pass_time(seconds: float) -> None:
-            """Both nodes look at the keys, each believes to lead; what validators have cached for the
-            announcement still suffices.
-            """
+            """Let both nodes advance as if each led; keys cached by validators for the announcement must suffice."""
             for step in (ANNOUNCE / 2,) * 2 + (seconds - ANNOUNCE,):
                 before = published(await nodes[0].stored())
                 for node in nodes:
@@ -47,7 +47,7 @@ async def test_jumps_lose_no_token_and_stop_no_rotation(url: str, skews: tuple[f
                 for node in nodes:
                     await node.keyring.refresh()
                     key_id = node.keyring.signer().key_id
-                    assert key_id in before | known, "signed with a key that was published a moment ago"
+                    assert key_id in before | known, "signed with a key that was only just published"
                     signed.append((key_id, true.elapsed + 3600))
                 known.update(before)
             good = {key_id for key_id, until in signed if until > true.elapsed}

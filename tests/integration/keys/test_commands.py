@@ -1,5 +1,5 @@
-"""Every `token-service keys` command on the database of a running node: what it does, says and refuses, and
-what the node makes of it.
+"""Every `token-service keys` command on the database of a running node: effects, output, refusals, and the node's
+reaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMANDS = ["list", "prepare", "activate", "retire", "revoke", "rewrap", "csr", 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_says_what_it_does_and_shows_how(command: str) -> None:
+def test_help_of_every_command_has_an_example(command: str) -> None:
     result = CliRunner().invoke(cli, ["keys", command, "--help"], prog_name="token-service")
     assert result.exit_code == 0
     assert f"token-service keys {command}" in result.stdout.split("Example", maxsplit=1)[1]
@@ -59,16 +59,16 @@ async def published(api: Api) -> dict[str, key_service_pb2.JsonWebKey]:
 
 
 async def signs(api: Api) -> str:
-    """The key that signs now."""
+    """Return the key that signs now."""
     token = (await api.issue(token_types=[ACCESS])).access_token
     return str(get_unverified_header(token)["kid"])
 
 
-async def test_the_life_of_a_key(start_service: StartService) -> None:
+async def test_a_key_is_prepared_activated_and_retired(start_service: StartService) -> None:
     node, operator = start_service(KEY_ANNOUNCE_TIME="1h")
     async with Api(node.grpc_address) as api:
         first = await operator.only("active")
-        await eventually(lambda: operator.keys("prepared"))  # the node has made a spare
+        await eventually(lambda: operator.keys("prepared"))  # the node has made a spare key
         spare = await operator.only("prepared")
         key = await operator.run("prepare", "--format", "id")
         await eventually(lambda: _publishes(api, key))
@@ -88,7 +88,7 @@ async def test_the_life_of_a_key(start_service: StartService) -> None:
         assert await operator.only("retired") == first
         assert first in await published(api)
 
-        # An operator who knows better than the service how long validators keep a key set.
+        # The operator overrides the service's setting for how long validators keep a key set.
         shown = json.loads(await operator.run("retire", key, "--format", "json", KEY_ANNOUNCE_TIME="0s"))
         assert shown["state"] == "retired"
         assert await operator.run("retire", key, "--format", "id") == key
@@ -108,7 +108,7 @@ async def _signs(api: Api, key_id: str) -> bool:
     return await signs(api) == key_id
 
 
-async def test_what_is_refused(start_service: StartService) -> None:
+async def test_invalid_commands_are_refused(start_service: StartService) -> None:
     _, operator = start_service()
     active = await operator.only("active")
     for command in (
@@ -130,8 +130,8 @@ async def test_what_is_refused(start_service: StartService) -> None:
     assert "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with" in said.err
 
 
-async def test_a_key_id_that_begins_like_an_option(start_service: StartService) -> None:
-    """So does one in 64, for key ids are thumbprints in base64url."""
+async def test_a_key_id_that_begins_with_a_dash_is_accepted(start_service: StartService) -> None:
+    """One key id in 64 does, because key ids are thumbprints in base64url."""
     _, operator = start_service()
     key_id = "-hE9KpmPZRDAt9s56vUatZZiBbOSZFWP_YlHvkXmc--"
     assert len(key_id) == 43
@@ -146,7 +146,7 @@ async def test_a_key_id_that_begins_like_an_option(start_service: StartService) 
         assert await operator.refused(*arguments) == NO_SUCH_KEY
 
 
-async def test_a_database_without_keys(tmp_path: Path) -> None:
+async def test_a_database_without_keys_is_refused(tmp_path: Path) -> None:
     operator = Operator({"TOKEN_SERVICE_DATA_DIR": str(tmp_path)})
     said = await operator.says("list")
     assert said.code == 2
@@ -159,7 +159,7 @@ async def test_a_database_without_keys(tmp_path: Path) -> None:
     )
 
 
-async def test_sizes_of_rsa_keys(start_service: StartService) -> None:
+async def test_prepare_makes_rsa_keys_of_the_requested_size(start_service: StartService) -> None:
     node, operator = start_service(SIGNING_RSA_BITS="3072")
     async with Api(node.grpc_address) as api:
         for arguments, size in (([], 384), (["--rsa-bits", "2048"], 256), (["--rsa-bits", "4096"], 512)):
@@ -169,7 +169,7 @@ async def test_sizes_of_rsa_keys(start_service: StartService) -> None:
             assert len(modulus) * 6 // 8 == size
 
 
-async def test_the_kill_reaches_the_node_and_its_validators(start_service: StartService) -> None:
+async def test_a_revoked_key_is_rejected_by_the_node_and_its_validators(start_service: StartService) -> None:
     node, operator = start_service()
     async with Api(node.grpc_address) as api:
         await eventually(lambda: operator.keys("prepared"))
@@ -193,11 +193,11 @@ async def test_the_kill_reaches_the_node_and_its_validators(start_service: Start
 
 
 def _kids(follower: Follower) -> set[str]:
-    """The keys that were published last."""
+    """Return the keys of the last published set."""
     return {each.kid for each in follower.key_sets[-1].keys}
 
 
-async def test_a_kill_that_a_validator_does_not_confirm_says_so(start_service: StartService) -> None:
+async def test_a_revocation_without_every_confirmation_is_reported(start_service: StartService) -> None:
     node, operator = start_service()
     async with Api(node.grpc_address) as api, Follower(api, subscriber_id="silent") as follower:
         await eventually(lambda: follower.caught_up and reported(node))
@@ -209,7 +209,7 @@ async def test_a_kill_that_a_validator_does_not_confirm_says_so(start_service: S
 
 
 def reported(node: Node) -> int:
-    """How many validators the node has told others of, which it does several times a second."""
+    """Return the number of validators that the node has reported, which it does several times a second."""
     connection = sqlite3.connect(node.data_dir / "token_service.db", timeout=30)
     try:
         return int(connection.execute("SELECT coalesce(sum(connected), 0) FROM nodes").fetchone()[0])
@@ -218,9 +218,7 @@ def reported(node: Node) -> int:
 
 
 async def test_the_key_encryption_key_changes_while_the_service_runs(start_service: StartService) -> None:
-    """As the operator's page says: both keys everywhere, the new one first, then everything anew, then the
-    old one goes.
-    """
+    """As the operator's page says: both keys on every node, then the new one first, then rewrap, then drop the old key."""
     old, new = key_encryption_key(), key_encryption_key()
     node, operator = start_service(KEY_ENCRYPTION_KEY=old)
     await eventually(lambda: operator.keys("prepared"))

@@ -1,4 +1,4 @@
-"""Keys that can't be used: a clear refusal at the start, and the last good ones in force while running."""
+"""Unusable keys: a clear refusal at the start, and the last good keys stay in use at run time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ RAISED = "UPDATE log_head SET key_revision = key_revision + 1"
 
 
 def write(database: Path, *statements: str) -> bool:
-    """As somebody with a database shell does, in one transaction; False, and nothing happens, if one of them
-    hits no row.
-    """
+    """Execute statements in one transaction. If one of them changes no row, roll back and return False."""
     connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -37,7 +35,7 @@ def write(database: Path, *statements: str) -> bool:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of a service that has run: a database with keys, and their key-encryption key."""
+    """Data directory of a service that has run: a database with keys, and the key-encryption key of the keys."""
     directory = tmp_path_factory.mktemp("used")
     env = {"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms"}
     with Node(env=env, data_dir=directory, ready_timeout=60) as node:
@@ -56,13 +54,13 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with"),
     ],
 )  # fmt: skip
-def test_a_start_is_refused_and_says_what_to_do(
+def test_damaged_keys_refuse_the_start_and_the_error_says_what_to_do(
     used: Path, tmp_path: Path, statements: list[str], message: str
 ) -> None:
     directory = tmp_path / "data"
     shutil.copytree(used, directory)
     write(directory / "token_service.db", *statements)
-    # Without any damage, the wrong key-encryption key.
+    # The case without damage has a wrong key-encryption key.
     env = {} if statements else {"TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key()}
     node = Node(env={"TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256", **env}, data_dir=directory)
     try:
@@ -81,18 +79,20 @@ def test_a_start_is_refused_and_says_what_to_do(
         ("DELETE FROM signing_keys", "it has no signing keys; restore their table from a backup"),
     ],
 )  # fmt: skip
-async def test_damage_while_running(start_service: StartService, damage: str, message: str) -> None:
+async def test_damage_at_run_time_keeps_the_last_good_keys(
+    start_service: StartService, damage: str, message: str
+) -> None:
     node, operator = start_service(KEY_ROTATION_PERIOD="3s", KEY_ANNOUNCE_TIME="1s")
     database = node.data_dir / "token_service.db"
     async with Api(node.grpc_address) as api, Follower(api) as follower:
         await eventually(lambda: operator.keys("prepared"))
         await eventually(lambda: follower.caught_up)
         issued = await api.issue()
-        # Keys rotate all the time: for a moment none may be prepared.
+        # Keys rotate continuously, so for a moment none may be prepared.
         backup = "CREATE TABLE backup AS SELECT * FROM signing_keys"
         await eventually(lambda: write(database, backup, damage, RAISED))
         await eventually(lambda: message in node.log_text())
-        # The service goes on with what it has, for longer than a rotation takes.
+        # The service continues with its keys for longer than a rotation takes.
         for _ in range(12):
             again = await api.issue()
             assert not await api.why(again.access_token)
@@ -115,8 +115,8 @@ async def _rotated(operator: object, before: str) -> bool:
     return before not in {key["key_id"] for key in await operator.keys("active")}  # type: ignore[attr-defined]
 
 
-async def test_a_node_that_lacks_the_new_key_encryption_key(start_service: StartService) -> None:
-    """An operator encrypts everything anew before the node has the new key."""
+async def test_a_node_without_the_new_key_encryption_key_keeps_its_keys(start_service: StartService) -> None:
+    """An operator rewraps all keys before the node has the new key."""
     old, new = key_encryption_key(), key_encryption_key()
     node, operator = start_service(KEY_ENCRYPTION_KEY=old)
     await eventually(lambda: operator.keys("prepared"))

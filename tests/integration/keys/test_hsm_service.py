@@ -1,5 +1,5 @@
-"""A service whose keys are made in an HSM and never leave it: SoftHSM, from the first start over rotations to
-its absence.
+"""A service whose keys are made in an HSM and never leave it: SoftHSM, from the first start over rotations to its
+absence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from token_service.tokens.secret import Secret
 from token_service.v1 import key_service_pb2
 
 GRACE = 1.0
-"""Seconds for which a refresh token that was used up gets its successor."""
+"""Seconds in which a used refresh token still gets its successor."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def signs(api: Api) -> str:
 
 
 @pytest.mark.slow
-async def test_made_signed_rotated_changed_and_killed_in_the_module(
+async def test_keys_in_the_module_are_made_rotated_certified_and_revoked(
     node: Node, api: Api, operator: Operator, token: SoftHsmToken
 ) -> None:
     issuer = ServiceIssuer(issuer="http://127.0.0.1:8080", target=node.grpc_address)
@@ -104,14 +104,14 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
         await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_PREPARED))
         spare = await in_state(api, key_service_pb2.SIGNING_KEY_STATE_PREPARED)
 
-        # Rotated by an operator, over gRPC; both keys are good.
+        # An operator rotates over gRPC; both keys are good.
         request = key_service_pb2.ActivateSigningKeyRequest(key_id=spare, force=True)
         await api.keys.ActivateSigningKey(request, timeout=30)
         assert await signs(api) == spare
         assert (await validator.validate((await api.issue()).access_token)).subject == "alice"
         assert (await validator.validate(issued.access_token)).subject == "alice"
 
-        # From the command line: made in the module, certified, activated.
+        # From the command line: make a key in the module, certify it, activate it.
         shown = json.loads(await operator.run("prepare", "--format", "json"))
         assert (shown["provider"], shown["wrapping_key_id"]) == ("pkcs11", "")
         request_pem = await operator.run("csr", shown["key_id"], "--subject", "CN=tokens.example.com")
@@ -123,7 +123,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
         await eventually(lambda: _is_signing(api, shown["key_id"]))
         assert await operator.run("rewrap") == "all keys were encrypted with that key already"
 
-        # Another algorithm.
+        # The algorithm changes.
         node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "RS256"
         await asyncio.to_thread(node.restart)
         await eventually(lambda: in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE, "RS256"))
@@ -133,7 +133,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
         assert (await validator.validate(changed.access_token)).subject == "alice"
         assert (await validator.validate(issued.access_token)).subject == "alice"
 
-        # And the kill.
+        # The signing key is revoked.
         killed = get_unverified_header(changed.access_token)["kid"]
         await api.keys.RevokeSigningKey(key_service_pb2.RevokeSigningKeyRequest(key_id=killed), timeout=60)
         assert await api.why(changed.access_token)
@@ -146,7 +146,7 @@ async def test_made_signed_rotated_changed_and_killed_in_the_module(
     connection = sqlite3.connect(node.data_dir / "token_service.db")
     rows = connection.execute("SELECT provider, private_key, wrapping_key_id FROM signing_keys").fetchall()
     connection.close()
-    # What is not there can't get out: neither the private keys nor what they could be encrypted with.
+    # The database has neither private keys nor a key that could encrypt them.
     assert len(rows) == len(keys)
     assert set(rows) == {("pkcs11", b"", "")}
     assert token.pin not in node.log_text()
@@ -157,7 +157,7 @@ async def _is_signing(api: Api, key_id: str) -> bool:
 
 
 @pytest.mark.slow
-async def test_away_while_running_and_back(
+async def test_an_absent_hsm_stops_only_operations_that_sign(
     node: Node, api: Api, operator: Operator, token: SoftHsmToken
 ) -> None:
     issued = await api.issue()
@@ -170,7 +170,7 @@ async def test_away_while_running_and_back(
     for _ in range(3):
         failure = await refused(api.refresh(issued.refresh_token))
         assert failure.reason == "SIGNING_UNAVAILABLE"
-    # What needs no private key goes on: validating, publishing, revoking.
+    # Operations without a private key continue: validating, publishing, revoking.
     assert not await api.why(issued.access_token)
     assert len(await list_keys(api)) == 2
     active = await in_state(api, key_service_pb2.SIGNING_KEY_STATE_ACTIVE)
@@ -184,20 +184,17 @@ async def test_away_while_running_and_back(
     again = await eventually(lambda: _issue(api))
     assert get_unverified_header(again.access_token)["kid"] != active
     assert not await api.why(again.access_token)
-    # The refresh token was not used up by what could not be signed, however long that lasted.
+    # The failed calls did not use up the refresh token, for any length of absence.
     assert (await api.refresh(issued.refresh_token)).access_token
     assert node.log_text().count("the HSM is away") == 1
     assert node.log_text().count("the HSM is back") == 1
 
 
 @pytest.mark.slow
-async def test_nobody_is_logged_out_by_a_call_that_was_under_way_when_it_went(
+async def test_calls_in_progress_at_the_absence_end_no_session(
     node: Node, api: Api, token: SoftHsmToken
 ) -> None:
-    """Sessions that are refreshed without a pause.
-
-    Who gets an error keeps the refresh token, and it is as good as before.
-    """
+    """Sessions refresh without a pause. A client that gets an error keeps its refresh token, which stays valid."""
     current = [(await api.issue(f"user-{number}")).refresh_token for number in range(40)]
     exchanged: Counter[int] = Counter()
     refused_in_turn: Counter[int] = Counter()
@@ -239,7 +236,7 @@ async def test_nobody_is_logged_out_by_a_call_that_was_under_way_when_it_went(
 
 
 @pytest.mark.slow
-async def test_a_key_that_has_gone_is_gone_from_the_module(
+async def test_a_purged_key_is_deleted_from_the_module(
     token: SoftHsmToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in token.environment.items():
@@ -255,7 +252,7 @@ async def test_a_key_that_has_gone_is_gone_from_the_module(
         await keys.pass_time(PERIOD, look=2)
         second = keys.keyring.signer()
         assert second.key_id != first.key_id
-        assert await first.sign(b"x")  # retired, but still there
+        assert await first.sign(b"x")  # retired but not yet deleted
         await keys.pass_time(PUBLISHED_AFTER_RETIREMENT)
         assert first.key_id not in await keys.states()
         with pytest.raises(SigningUnavailableError, match="has no key"):

@@ -1,6 +1,4 @@
-"""Everything the operator's page shows is true: its commands are typed into a shell, one after the other,
-beside a service that runs.
-"""
+"""docs/keys.md: a shell runs its commands in order beside a running service, and the output is what the page shows."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from tests.support.softhsm import SoftHsmToken
 PAGE = ROOT / "docs" / "keys.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LIST = "token-service keys list\n"
-# An operator takes longer to type than the node to make another spare key; this shell does not.
+# An operator types more slowly than the node makes a spare key; this shell does not.
 _LIST_WITH_SPARE = (
     f"until token-service keys list --state prepared --format id | grep -q .; do sleep 60; done\n{_LIST}"
 )
@@ -32,7 +30,7 @@ _VARYING = (
 @dataclass(frozen=True)
 class Block:
     language: str
-    """`sh` is typed, `env` goes to every node, anything else is what the commands before it print."""
+    """`sh` is typed, `env` is given to every node, any other block is the output of the commands before it."""
     text: str
 
 
@@ -48,7 +46,7 @@ def normalized(text: str) -> str:
 
 
 class Service:
-    """A node, and a shell with its settings, whose standard error is kept apart: logs go there."""
+    """A node, and a shell with its settings. The shell's standard error, which has logs, is kept separately."""
 
     def __init__(self, node: Node, tour: Tour, softhsm: SoftHsmToken) -> None:
         self._node = node
@@ -59,7 +57,7 @@ class Service:
         tour._type(f"export PATH={util}:$PATH; exec 2>errors")
 
     def type(self, code: str) -> str:
-        # Nobody waits here for as long as validators may cache a key set.
+        # Shorten the waits for the time that validators may cache a key set.
         return self._tour._type(code.replace(_LIST, _LIST_WITH_SPARE).replace("sleep 60", "sleep 0.2"), 150)
 
     def errors(self) -> str:
@@ -84,7 +82,7 @@ class Service:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_page() -> None:
+def test_commands_of_the_page_print_what_it_shows() -> None:
     with SoftHsmToken("another") as softhsm:
         env = {
             "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
@@ -98,10 +96,10 @@ def test_the_page() -> None:
             printed = ""
             for block in blocks():
                 if block.language == "sh":
-                    assert not printed, f"the page does not show what is printed:\n{printed}"
+                    assert not printed, f"the page does not show this output:\n{printed}"
                     printed = service.type(block.text).strip()
                 elif block.language == "env":
-                    assert not printed, f"the page does not show what is printed:\n{printed}"
+                    assert not printed, f"the page does not show this output:\n{printed}"
                     service.give(block.text)
                 else:
                     if block.language == "json":
@@ -112,7 +110,7 @@ def test_the_page() -> None:
             assert "Traceback" not in service.errors()
 
 
-def test_its_messages_are_those_of_the_code() -> None:
+def test_messages_on_the_page_are_in_the_code() -> None:
     code = "".join(path.read_text() for path in (ROOT / "token_service").rglob("*.py"))
     section = PAGE.read_text().split("## What it says")[1]
     for row in section.splitlines():
@@ -123,7 +121,7 @@ def test_its_messages_are_those_of_the_code() -> None:
                     assert words in code or words == "MAC keys", words
 
 
-def test_its_links_and_settings_exist() -> None:
+def test_links_settings_and_paths_on_the_page_exist() -> None:
     text = PAGE.read_text()
     anchors = {
         re.sub(r"[^a-z0-9 -]", "", line[3:].lower()).replace(" ", "-")

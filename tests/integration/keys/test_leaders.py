@@ -1,6 +1,4 @@
-"""The node that leads is killed, stopped and doubled at every step of a rotation, while tokens are issued and
-validated.
-"""
+"""The leading node is killed, stopped and duplicated at every step of a rotation, while tokens are issued and validated."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ SETTINGS = {
     "TOKEN_SERVICE_ISSUER": ISSUER,
     "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
     "TOKEN_SERVICE_KEY_ROTATION_PERIOD": "4s",
-    # Longer than it takes the validators of a node that is killed to find the other one.
+    # Longer than the validators of a killed node need to find the other node.
     "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "2s",
     "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
 }
@@ -29,25 +27,25 @@ State = dict[str, tuple[str, str]]
 
 
 class Table:
-    """The key table, read over and over; fails if it is ever in a state it must not be in."""
+    """The key table, read repeatedly. A read fails in any forbidden state."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     async def keys(self) -> State:
-        """State and algorithm of every key."""
+        """Return state and algorithm of every key."""
         rows = await self._connection.fetch("SELECT key_id, state, algorithm FROM signing_keys")
         keys = {row["key_id"]: (row["state"], row["algorithm"]) for row in rows}
         active = [algorithm for state, algorithm in keys.values() if state == "active"]
         if not active or len(active) != len(set(active)):
-            raise RuntimeError(f"what signs is {active}")
+            raise RuntimeError(f"the algorithms of active keys are {active}")
         return keys
 
     async def of(self, state: str, algorithm: str = "ES256") -> set[str]:
         return {key_id for key_id, each in (await self.keys()).items() if each == (state, algorithm)}
 
     async def leader(self, among: list[Node]) -> Node | None:
-        """The node that leads now."""
+        """Return the node that leads now."""
         holder = await self._connection.fetchval(
             "SELECT holder FROM leases WHERE name = 'keys' AND expire_time > extract(epoch FROM clock_timestamp()) * 1000000"
         )
@@ -79,7 +77,7 @@ async def leader_of(table: Table, both: tuple[Node, Node], fleet: Fleet) -> Node
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_the_leader_is_killed_at_each_step_of_a_rotation(
+async def test_a_leader_killed_at_any_step_of_a_rotation_refuses_no_token(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:
     async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
@@ -88,7 +86,7 @@ async def test_the_leader_is_killed_at_each_step_of_a_rotation(
             leader = await leader_of(table, started, fleet)
             leader.kill()
             (survivor,) = set(started) - {leader}
-            # The other one takes over and goes on from there.
+            # The other node takes over and continues from there.
             before = await table.of("active")
             await eventually(lambda: _is(table, started, survivor))
             await eventually(lambda: _differs(table, "active", before))
@@ -96,7 +94,7 @@ async def test_the_leader_is_killed_at_each_step_of_a_rotation(
             await asyncio.to_thread(leader.start)
 
         for state in ("prepared", "active", "retired"):
-            # As soon as a key has come into this state: prepare, activate and, in the same step, retire.
+            # Immediately after a key enters this state: prepare, activate and, in the same step, retire.
             before = await table.of(state)
             await eventually(
                 lambda state=state, before=before: _differs(table, state, before), interval=0.005
@@ -116,7 +114,7 @@ async def _differs(table: Table, state: str, before: set[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_the_leader_is_killed_at_each_step_of_a_change_of_algorithm(
+async def test_a_leader_killed_during_a_change_of_algorithm_refuses_no_token(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:
     async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
@@ -140,19 +138,19 @@ async def _is_over(table: Table) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_a_leader_that_was_away_for_whole_rotations(
+async def test_a_leader_paused_for_whole_rotations_refuses_no_token(
     started: tuple[Node, Node], postgres_url: str
 ) -> None:
-    """It is stopped wherever it is, another one leads, and then there are two who believe they do."""
+    """The leader is stopped at any point, another node takes over, and after resumption both believe to lead."""
     async with Fleet(list(started), size=4, pollers=1) as fleet, table_of(postgres_url) as table:
         leader = await leader_of(table, started, fleet)
         known = set((await table.keys()).keys())
-        # The driver's pool says so when a connection does not close in time.
+        # The driver's pool logs a connection that does not close in time.
         leader._tolerated = re.compile(r'File ".*(sqlalchemy|asyncpg|asyncio/)')
         async with fleet.left_behind():
             leader.pause()
             try:
-                # All keys that sign now came into being while it was away.
+                # All keys that sign now were created during its absence.
                 await eventually(lambda: _all_new(table, known))
             finally:
                 leader.resume()

@@ -1,4 +1,4 @@
-"""A node that lacks a key-encryption key, while the others make tokens with keys it can't read."""
+"""A node without a key-encryption key, while other nodes make tokens with MAC keys that it can't read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from token_service.tokens.secret import Secret
 
 
 async def add_mac_keys(url: str, kek: str, count: int) -> None:
-    """What the leading node does once a rotation period, at once."""
+    """Add MAC keys as the leading node does once per rotation period."""
     wrap = AesGcmKeyWrap([Secret(b64decode(kek))])
     async with SqlStores(url) as stores:
 
@@ -48,7 +48,7 @@ def forged() -> str:
     return OpaqueToken(TokenKind.REFRESH, 60_000, uuid4(), 0, Secret(b"s" * 32)).format(keys)
 
 
-async def test_it_asks_to_come_again_and_ends_no_session(tmp_path: Path) -> None:
+async def test_a_node_that_lacks_the_keys_asks_to_retry_and_ends_no_session(tmp_path: Path) -> None:
     old, new = key_encryption_key(), key_encryption_key()
     url = f"sqlite:///{tmp_path / 'token_service.db'}"
     env = {
@@ -68,7 +68,7 @@ async def test_it_asks_to_come_again_and_ends_no_session(tmp_path: Path) -> None
 
             async def newer() -> bool:
                 made = await there.issue(token_types=[REFRESH])
-                return made.refresh_token[:7] != before.refresh_token[:7]  # the version, and no more
+                return made.refresh_token[:7] != before.refresh_token[:7]  # only the version differs here
 
             await eventually(newer)
             made = await there.issue(token_types=[REFRESH, SESSION])
@@ -81,10 +81,10 @@ async def test_it_asks_to_come_again_and_ends_no_session(tmp_path: Path) -> None
                 failure = await refused(call)
                 assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "KEYS_STALE")
                 assert failure.retry_after
-            # What it knows goes on, and its tokens are good everywhere.
+            # Older tokens still work at this node, and its new tokens are valid at the other.
             refreshed = await here.refresh(before.refresh_token)
             assert not await there.why(refreshed.refresh_token)
-            # Where nothing is missing a version nobody has is just a forgery.
+            # With all keys at hand, an unknown version is just a forgery.
             assert (await refused(there.refresh(forged()))).reason == "REFRESH_TOKEN_INVALID"
 
             stuck._settings["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"

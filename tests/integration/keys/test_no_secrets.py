@@ -1,5 +1,5 @@
-"""What is in the database and in the logs after a life with every kind of key: no private key, no MAC key, no
-key-encryption key, no PIN.
+"""The database and the logs after the use of every kind of key contain no private key, no MAC key, no key-encryption
+key and no PIN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from token_service.v1 import key_service_pb2
 
 
 def private_parts(private: object) -> Iterator[bytes]:
-    """Each number of a private key, and the whole of it."""
+    """Yield each number of a private key, and the whole key."""
     if isinstance(private, Secret):
         yield private.reveal()
         return
@@ -49,7 +49,7 @@ def private_parts(private: object) -> Iterator[bytes]:
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
-    """How a secret could be written down. A third of base64 is enough: where it begins shifts the rest."""
+    """Yield the encodings of a secret. Three shifts of base64 cover every alignment."""
     yield secret
     yield secret.hex().encode()
     yield secret.hex().upper().encode()
@@ -60,7 +60,7 @@ def forms(secret: bytes) -> Iterator[bytes]:
 
 
 async def dump(url: str) -> bytes:
-    """Every value of every table, as bytes and as text."""
+    """Return every value of every table, as bytes and as text."""
     connection = await asyncpg.connect(driver_url(url))
     parts: list[bytes] = []
     try:
@@ -78,7 +78,7 @@ async def dump(url: str) -> bytes:
 
 
 @pytest.mark.slow
-async def test_a_dump_of_everything_holds_no_secret(postgres_url: str) -> None:
+async def test_a_dump_of_database_and_logs_contains_no_secret(postgres_url: str) -> None:
     with SoftHsmToken() as token:
         keks = [key_encryption_key(), key_encryption_key()]
         env = {
@@ -98,7 +98,7 @@ async def test_a_dump_of_everything_holds_no_secret(postgres_url: str) -> None:
         opaque: list[str] = []
         with Node(env=env, ready_timeout=60) as node:
             said += await live(node, Operator(env), opaque)
-            # The same service goes over to an HSM: the keys in the database live on, new ones are made there.
+            # The service switches to an HSM: keys in the database stay, new keys are made in the HSM.
             node._settings.update(hsm)
             node.restart()
             operator = Operator({**env, **hsm})
@@ -106,7 +106,7 @@ async def test_a_dump_of_everything_holds_no_secret(postgres_url: str) -> None:
             async with Api(node.grpc_address) as api:
                 page = await api.keys.ListSigningKeys(key_service_pb2.ListSigningKeysRequest(), timeout=30)
             assert {key.provider for key in page.signing_keys} == {"local", "pkcs11"}
-            # A wrong PIN is not repeated to anybody. It counts as a try, so only once.
+            # No output repeats a wrong PIN. It counts as a try, so only one.
             said += str(await operator.says("list", PKCS11_PIN="1" + token.pin))
             said += str(await operator.says("list", KEY_ENCRYPTION_KEY=key_encryption_key()))
             said += node.log_text()
@@ -127,13 +127,13 @@ async def test_a_dump_of_everything_holds_no_secret(postgres_url: str) -> None:
 
 
 async def live(node: Node, operator: Operator, opaque: list[str]) -> str:
-    """Do everything there is to do with keys; what commands and failures say."""
+    """Do everything possible with keys and return the output of commands and failures."""
     said: list[object] = []
     async with Api(node.grpc_address) as api, Follower(api) as follower:
         await eventually(lambda: follower.caught_up)
         issued = await api.issue(token_types=[1, 2, 3, 4])
         refreshed = await api.refresh(issued.refresh_token)
-        # The secret within, as it would be found: without prefix, versions and ids, and without the MAC.
+        # The secret within a token: without prefix, versions and ids, and without the MAC.
         opaque += [
             each[40:-25] for each in (issued.refresh_token, issued.session_token, refreshed.refresh_token)
         ]

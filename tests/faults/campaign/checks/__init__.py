@@ -1,1 +1,1 @@
-"""What must hold of a recorded history. Each check is fed every record and can say at any time what it found."""
+"""Checks of a recorded history. Each check takes every record and can report its findings at any time."""

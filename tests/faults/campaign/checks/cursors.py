@@ -12,14 +12,14 @@ def _parse(cursor: str) -> tuple[str, int]:
 
 
 class Cursors:
-    """Judges what streams brought, and where validators were."""
+    """Judges the messages of streams and the cursors of validators."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._streams: dict[str, tuple[str, int]] = {}
-        """By consumer: where its stream is."""
+        """Cursor of each consumer's stream."""
         self._snapshots: dict[str, tuple[str, int] | None] = {}
-        """By consumer: where it was before the snapshot that it is receiving."""
+        """Cursor of each consumer before the snapshot that it is receiving."""
         self._validators: dict[str, tuple[float, str, int]] = {}
         self._found: list[Finding] = []
         self.messages = 0
@@ -38,7 +38,7 @@ class Cursors:
             self._validator(record)
 
     def findings(self) -> list[Finding]:
-        """What was found so far."""
+        """Return the findings so far."""
         return list(self._found)
 
     def _stream(self, record: Record) -> None:
@@ -50,7 +50,9 @@ class Cursors:
         if known is not None:
             expected = list(range(known[1] + 1, known[1] + 1 + len(entries)))
             if list(entries) != expected:
-                self._add(record, "a stream skipped entries", f"after {known[1]} came {record['entries']}")
+                self._add(
+                    record, "a stream skipped entries", f"entries {record['entries']} followed {known[1]}"
+                )
         if not record["cursor"]:
             return
         epoch, sequence = _parse(record["cursor"])
@@ -61,7 +63,7 @@ class Cursors:
                 self._add(
                     record,
                     "a cursor does not fit its entries",
-                    f"after {known[1]} came {record['entries'] or 'no entries'} with cursor {sequence}",
+                    f"{record['entries'] or 'no entries'} with cursor {sequence} followed {known[1]}",
                 )
         elif name in self._snapshots:
             before = self._snapshots.pop(name)
@@ -75,7 +77,7 @@ class Cursors:
                 continue
             epoch, sequence = _parse(cursor)
             known = self._validators.get(record["v"])
-            # Several threads look at one validator: only a look that began after another had ended is later.
+            # Several threads read one validator: a read is later only if it began after the other had ended.
             if known is not None and began < known[0]:
                 continue
             if known is not None and epoch == known[1] and sequence < known[2]:

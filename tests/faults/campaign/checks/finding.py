@@ -1,4 +1,4 @@
-"""A broken promise, with what explains it."""
+"""A broken promise and the events that may explain it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.faults.campaign.history import Record
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that must not be."""
+    """One broken promise."""
 
     kind: str
     text: str
@@ -19,7 +19,7 @@ class Finding:
 
 
 class Surroundings:
-    """The faults and the processes that ended, to be shown beside a finding."""
+    """The faults and process ends that are shown beside a finding."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Record] = {}
@@ -35,7 +35,7 @@ class Surroundings:
             self._ended.append(record)
 
     def faults(self, begin: float, end: float, kind: str = "", target: str = "") -> list[Record]:
-        """The faults that lasted between two times; of a kind, and at a target, if given."""
+        """Return the faults active between two times, optionally of one kind and at one target."""
         return [
             fault
             for fault in self._faults.values()
@@ -46,7 +46,7 @@ class Surroundings:
         ]
 
     def around(self, begin: float, end: float, zero: float) -> str:
-        """Lines that say what happened between two times, relative to `zero`."""
+        """Return lines that describe the events between two times, relative to `zero`."""
         lines = [
             f"    fault: {fault['kind']} ({fault['target']}), {_offset(fault['at'], zero)} to "
             f"{_offset(fault['until'], zero)}"
@@ -57,10 +57,10 @@ class Surroundings:
             for record in self._ended
             if begin <= record["at"] <= end
         ]
-        return "\n".join(lines) or "    no fault around"
+        return "\n".join(lines) or "    no fault at this time"
 
     def count(self) -> dict[str, int]:
-        """How many faults of each kind there were."""
+        """Return the number of faults of each kind."""
         counts: dict[str, int] = {}
         for fault in self._faults.values():
             counts[fault["kind"]] = counts.get(fault["kind"], 0) + 1

@@ -1,8 +1,8 @@
-"""No token is accepted as fresh later than S after its revocation was acknowledged; nor after its expiry; nor
-refused as revoked though no revocation was sent.
+"""No token is accepted as fresh later than S after the acknowledgment of its revocation or after its expiry, and no
+token is refused as revoked before a revocation was sent.
 
-A validation counts as accepted at the time taken before it began. What comes later, a process that is stopped
-between verdict and record among it, makes no difference.
+A validation counts as accepted at a time taken before it began. Later events make no difference, such as a process
+that is stopped between verdict and record.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from tests.faults.campaign.history import Record, from_ranges
 from tests.faults.campaign.plan import LEEWAY
 
 LOCAL_BOUND = 10.0
-"""Seconds an answer with CONSISTENCY_LOCAL may be behind: the nodes' REPLICA_MAX_AGE."""
+"""Seconds that an answer with CONSISTENCY_LOCAL may lag behind: REPLICA_MAX_AGE of the nodes."""
 _TICK = 1.0
-"""By how much a moved clock may be read differently within one process."""
+"""Seconds by which two reads of a moved clock in one process may differ."""
 _CLOCK_MARGIN = 3.0
 
 
 class Freshness:
-    """Judges what validators and nodes said of tokens."""
+    """Judges the verdicts of validators and nodes."""
 
     def __init__(self, ledger: Ledger, surroundings: Surroundings, bound: float) -> None:
         self._ledger = ledger
         self._surroundings = surroundings
         self._bound = bound
         self._accepted: dict[int, Record] = {}
-        """By token: the accepting validations that began last."""
+        """By token: the accepting validation that began last."""
         self._refused: dict[int, Record] = {}
-        """By token: the refusing validations that ended first."""
+        """By token: the refusing validation that ended first."""
         self._expired: dict[int, Record] = {}
         self._answers: dict[tuple[int, bool], Record] = {}
-        """By token and strength: the active answer of a node whose call began last."""
+        """By token and strength: the active answer of a node to the call that began last."""
         self.accepted = self.refused = self.stale = self.answers = 0
 
     def feed(self, record: Record) -> None:
@@ -58,11 +58,11 @@ class Freshness:
                         self._first_refused(number, record)
 
     def findings(self) -> list[Finding]:
-        """What was found so far."""
+        """Return the findings so far."""
         return [*self._late(), *self._answered(), *self._after_expiry(), *self._without_cause()]
 
     def forget(self, before: float) -> None:
-        """Drop what is that old and was found good."""
+        """Drop records that ended before `before` and led to no finding."""
         for records in (self._accepted, self._refused, self._answers):
             for key in [key for key, record in records.items() if record["e"] < before]:  # type: ignore[attr-defined]
                 del records[key]  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ class Freshness:
                         "a node answered that a revoked token is active",
                         f"token {number}, {'CONSISTENCY_STRONG' if strong else 'CONSISTENCY_LOCAL'}, asked "
                         f"{late:.3f} s after its revocation {revocation.number} ({revocation.target}) was acknowledged "
-                        f"at cursor {revocation.cursor}; the answer is of cursor {record['cursor']}\n"
+                        f"at cursor {revocation.cursor}; the answer has cursor {record['cursor']}\n"
                         + self._surroundings.around(zero - 2, record["e"] + 1, zero),
                     )
                 )
@@ -122,13 +122,13 @@ class Freshness:
                 for moment in (fault["at"], fault["until"])
                 if moment is not None
             ):
-                continue  # its clock was being moved
+                continue  # its clock was moved at this time
             token = self._ledger.tokens[number]
             found.append(
                 Finding(
                     "accepted after its expiry",
                     f"token {number} by validator {record['v']}, {record['wall'] - token['exp']:.3f} s after its exp by "
-                    f"the validator's own clock\n" + self._surroundings.around(begin, end, record["b"]),
+                    f"its own clock\n" + self._surroundings.around(begin, end, record["b"]),
                 )
             )
         return found
@@ -137,7 +137,7 @@ class Freshness:
         return [
             Finding(
                 "refused as revoked without a revocation",
-                f"token {number} by {record.get('v', 'a node')}; nothing that could have hit it was sent before\n"
+                f"token {number} by {record.get('v', 'a node')}; no revocation that could have hit it was sent before\n"
                 + self._ledger.of_token(number, record["e"])
                 + self._surroundings.around(record["b"] - 5, record["e"] + 1, record["e"]),
             )

@@ -1,4 +1,4 @@
-"""What was issued, and what was revoked when: attempted, and acknowledged."""
+"""The issued tokens and the revocations, attempted and acknowledged."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _KEYS = {
 _ENDING = ("session_id", "subject", "client_id")
 
 _DELAYED = 60.0
-"""Seconds by which a call without an answer may be carried out later than it was repeated with success."""
+"""Seconds until an unanswered attempt takes effect at the latest, after a repetition of it was acknowledged."""
 
 
 @dataclass
 class Revocation:
-    """One call, with all of its repetitions."""
+    """One call with all its repetitions."""
 
     number: int
     target: str
     value: str
     at: float
-    """When it was about to be sent."""
+    """Time just before the first attempt."""
     wall: float = 0.0
-    """The same, as a NumericDate."""
+    """The same time as a NumericDate."""
     acknowledged: float | None = None
     cursor: str = ""
     until: float = float("inf")
-    """When it has taken effect for the last time, at the latest."""
+    """Time at which the last attempt has taken effect at the latest."""
 
 
 class Ledger:
@@ -62,29 +62,29 @@ class Ledger:
         elif kind == "revoked" and record["r"] in self.revocations:
             revocation = self.revocations[record["r"]]
             revocation.acknowledged, revocation.cursor = record["at"], record["cursor"]
-            # An attempt without an answer may be carried out later than the one that was acknowledged.
+            # An unanswered attempt may take effect after the one that was acknowledged.
             revocation.until = record["at"] + (_DELAYED if record["attempts"] > 1 else 0.0)
         elif kind == "refresh_refused" and record["reason"] == "REFRESH_TOKEN_REUSED":
-            # The service ends such a session by itself.
+            # The service ends such a session itself.
             number = -len(self.revocations) - 1
             self._attempt(Revocation(number, "session_id", record["session"], record["first"]))
 
     def must_be_refused(self, number: int) -> Revocation | None:
-        """The first acknowledged revocation that hits a token which was there before it was sent."""
+        """Return the first acknowledged revocation that hits a token and was sent after its issuance."""
         token = self.tokens.get(number)
         return None if token is None else self._first_acknowledged(token, tuple(_KEYS))
 
     def session_must_be_ended(self, token: Record) -> Revocation | None:
-        """The first acknowledged revocation that ends the session of a token."""
+        """Return the first acknowledged revocation that ends the session of a token."""
         return self._first_acknowledged(token, _ENDING)
 
     def may_be_refused(self, number: int, by: float) -> bool:
-        """Whether a revocation that could have hit a token was sent before `by`."""
+        """Return whether a revocation that could have hit a token was sent before `by`."""
         token = self.tokens.get(number)
         return token is None or any(_could_hit(token, each, by) for each in _flat(self._of(token)))
 
     def of_token(self, number: int, zero: float) -> str:
-        """Lines that say when a token was issued, and what revocations there were of what it is about."""
+        """Return lines with the issuance of a token and the revocations that concern it."""
         token = self.tokens[number]
         lines = [f"    issued in a call from {token['b'] - zero:+.3f} s to {token['e'] - zero:+.3f} s"]
         revocations = sorted(_flat(self._of(token)), key=lambda each: each.at)
@@ -96,15 +96,15 @@ class Ledger:
         return "\n".join(lines) + "\n"
 
     def may_have_ended(self, token: Record, by: float, *, told: bool = False) -> bool:
-        """Whether a revocation that could have ended the session of a token was sent before `by`.
+        """Return whether a revocation that could have ended the session of a token was sent before `by`.
 
-        With `told`, one that the load sent, and not what the service did by itself.
+        `told`: count only revocations that the load sent, not those that the service made itself.
         """
         revocations = _flat(self._of(token, _ENDING))
         return any(_could_hit(token, each, by) and (each.number >= 0 or not told) for each in revocations)
 
     def forget(self, before: float) -> None:
-        """Drop tokens that are that old."""
+        """Drop tokens issued before `before`."""
         for number in [number for number, token in self.tokens.items() if token["e"] < before]:
             del self.tokens[number]
 
@@ -133,15 +133,15 @@ class Ledger:
 
 
 def _is_needless(token: Record, revocation: Revocation) -> bool:
-    """Whether a token had expired for every validator before its own revocation was sent: nothing is written then.
+    """Return whether a token had expired for every validator before its own revocation was sent.
 
-    Only a node whose clock is an hour behind issues such a token, and takes it for a good one.
+    The service writes no entry for such a token. Only a node whose clock is an hour behind issues one as valid.
     """
     return revocation.target == "token_id" and bool(revocation.wall >= token["exp"] + MAX_LEEWAY)
 
 
 def _could_hit(token: Record, revocation: Revocation, by: float) -> bool:
-    # A node that has not heard of it yet may go on signing with a revoked key.
+    # A node that does not know of the revocation may still sign with the revoked key.
     return revocation.at <= by and (revocation.target == "key_id" or revocation.until >= token["b"])
 
 

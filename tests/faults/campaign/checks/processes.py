@@ -1,4 +1,4 @@
-"""No INTERNAL answer, no process that ends by itself, bounded memory, and everything comes back."""
+"""No INTERNAL answer, no process that ends by itself, bounded memory, and full recovery after faults."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tests.faults.campaign.checks.finding import Finding, Surroundings
 from tests.faults.campaign.history import Record
 
 MEMORY_LIMIT = 400.0
-"""MB of resident memory that a node or a process of validators may have."""
+"""Megabytes of resident memory that a node or a process of validators may use."""
 RECOVERY_LIMIT = 90.0
-"""Seconds after the last of several faults in which every process must be ready and fresh."""
+"""Seconds after the last of several faults until every process must be ready and fresh."""
 _DEFINITE = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", "INVALID_ARGUMENT"})
 
 
@@ -19,9 +19,9 @@ class Processes:
         self._surroundings = surroundings
         self._found: list[Finding] = []
         self.memory: dict[str, float] = {}
-        """By process: the most it had, in MB."""
+        """Highest resident memory of each process, in MB."""
         self.slowest = 0.0
-        """Seconds the slowest recovery took."""
+        """Duration of the slowest recovery, in seconds."""
 
     def feed(self, record: Record) -> None:
         """Take a record."""
@@ -59,7 +59,7 @@ class Processes:
             self._add("a replaced certificate is not served", record["p"], record["at"])
 
     def findings(self) -> list[Finding]:
-        """What was found so far."""
+        """Return the findings so far."""
         return list(self._found)
 
     def _add(self, kind: str, text: str, at: float) -> None:

@@ -1,4 +1,4 @@
-"""One refresh token never has two live successors, and a lost answer is repeated with success in the grace period."""
+"""A refresh token never has two live successors, and a refresh whose answer was lost succeeds in the grace period."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Refreshes:
         self._refused: list[Record] = []
         self._of_session: dict[str, Record] = {}
         self.rotations: dict[str, int] = {}
-        """By session: how many different tokens were exchanged and acknowledged."""
+        """By session: the number of different tokens whose exchange was acknowledged."""
         self.count = 0
 
     def feed(self, record: Record) -> None:
@@ -37,7 +37,7 @@ class Refreshes:
             self._of_session.setdefault(record["session"], record)
 
     def findings(self) -> list[Finding]:
-        """What was found so far."""
+        """Return the findings so far."""
         return [*self._two_successors(), *self._not_repeated()]
 
     def _two_successors(self) -> list[Finding]:
@@ -52,7 +52,7 @@ class Refreshes:
                     )
                 )
             for answer in answers:
-                # Of an exchange of the successor: when its first answer was here.
+                # Time of the first answer to an exchange of the successor.
                 used = min((each["e"] for each in self._successors.get(answer["new"], ())), default=None)
                 if used is not None and answer["b"] > used:
                     zero = used
@@ -60,7 +60,7 @@ class Refreshes:
                         Finding(
                             "two live successors of one refresh token",
                             f"{old} of session {answer['session']} was accepted in a call that began {answer['b'] - zero:.3f} s "
-                            f"after its successor {answer['new']} had been exchanged itself\n"
+                            f"after its successor {answer['new']} was exchanged\n"
                             + self._surroundings.around(zero - 2, answer["e"] + 1, zero),
                         )
                     )
@@ -70,11 +70,11 @@ class Refreshes:
         found = []
         for record in self._refused:
             token = self._of_session.get(record["session"])
-            # A session that was ended for reuse was so by the service itself, which is no excuse.
+            # The service itself ended a session that is refused for reuse; that does not excuse the refusal.
             told = record["reason"] == "REFRESH_TOKEN_REUSED"
             if token is None or self._ledger.may_have_ended(token, record["e"], told=told):
                 continue
-            # By a clock that is an hour ahead the grace period is over.
+            # A clock that is an hour ahead ends the grace period early.
             if self._surroundings.faults(record["first"] - GRACE, record["e"], "clock"):
                 continue
             if record["e"] - record["first"] < GRACE / 2:
@@ -82,7 +82,7 @@ class Refreshes:
                     Finding(
                         "a refresh was refused in its grace period",
                         f"{record['old']} of session {record['session']}: {record['reason']}, "
-                        f"{record['e'] - record['first']:.3f} s after it was presented first\n"
+                        f"{record['e'] - record['first']:.3f} s after its first presentation\n"
                         + self._surroundings.around(record["first"] - 2, record["e"] + 1, record["first"]),
                     )
                 )
