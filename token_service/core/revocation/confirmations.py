@@ -38,8 +38,10 @@ class Confirmations:
     ) -> Cursor:
         """Record the place that a subscriber of the caller has applied; return the head of the log.
 
-        A place beyond the head counts as the head. A confirmation without a name, without a cursor or for a log
-        that is not both the current one and the one that this node follows is not recorded. Raises `PermissionDeniedError` and `StoreUnavailableError`.
+        A place beyond the head counts as the head. A confirmation is recorded only with a name, with a cursor, and
+        for the log that is both the current one and the one that this node follows.
+
+        Raises `PermissionDeniedError` and `StoreUnavailableError`.
         """
         admit(caller, UseCase.CONFIRM_REVOCATIONS)
         head = await self._read_index.head()
