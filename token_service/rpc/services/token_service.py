@@ -15,7 +15,6 @@ from token_service.core.revocation.revoker import Revoker
 from token_service.core.validation.introspector import Introspection, Introspector, OpaqueClaims
 from token_service.errors import InvalidReason
 from token_service.rpc.convert.requests import (
-    is_local,
     is_waiting,
     issue_command,
     refresh_command,
@@ -125,21 +124,21 @@ class TokenService:
         if known is not None and self._introspector.still_active(caller, known[0], known[1], now):
             return self._with_cursor(known[2], self._replica.epoch, self._replica.applied)
         request = pb.ValidateTokenRequest.FromString(data)
-        if looks_opaque(request.token) or not is_local(request):
+        query = token_query(request)
+        if query.strong or looks_opaque(query.token):
             return None
-        token = request.token
-        answer = self._introspector.validate_jwt(caller, token_query(request), now)
-        if answer.reason is InvalidReason.UNKNOWN_KEY:
-            return None
+        answer = self._introspector.validate_jwt(caller, query, now)
         entry = answer.entry
-        # A request seen once must not evict repeated requests.
-        if entry is not None and len(data) <= _MAX_REMEMBERED:
-            encoded = self._encoded.get(token)
-            if encoded is not None and encoded[0] is entry:
-                if len(self._answered) >= _ANSWERED_CAPACITY:
-                    self._answered.clear()
-                self._answered[data] = entry, self._introspector.generation, encoded[1]
-        return self._encode(answer, token)
+        if entry is None:
+            return None if answer.reason is InvalidReason.UNKNOWN_KEY else self._encode(answer, query.token)
+        encoded = self._encoded.get(query.token)
+        if encoded is None or encoded[0] is not entry:
+            encoded = self._put_encoded(query.token, entry)
+        elif len(data) <= _MAX_REMEMBERED:  # a request seen once must not evict repeated requests
+            if len(self._answered) >= _ANSWERED_CAPACITY:
+                self._answered.clear()
+            self._answered[data] = entry, self._introspector.generation, encoded[1]
+        return self._with_cursor(encoded[1], answer.cursor.epoch, answer.cursor.sequence)
 
     async def ValidateToken(self, request: pb.ValidateTokenRequest, caller: Caller) -> bytes:
         """Validate a token, with I/O where necessary."""
@@ -189,8 +188,7 @@ class TokenService:
         if entry is not None:
             encoded = self._encoded.get(token)
             if encoded is None or encoded[0] is not entry:
-                encoded = entry, active_jwt(entry.claims).SerializeToString()
-                self._encoded.put(token, encoded)
+                encoded = self._put_encoded(token, entry)
             body = encoded[1]
         elif isinstance(claims, OpaqueClaims):
             message = pb.ValidateTokenResponse(active=True, claims=opaque_claims(claims, self._issuer_name))
@@ -199,6 +197,11 @@ class TokenService:
             assert answer.reason is not None
             body = _INACTIVE[answer.reason]
         return self._with_cursor(body, answer.cursor.epoch, answer.cursor.sequence)
+
+    def _put_encoded(self, token: str, entry: CacheEntry) -> tuple[CacheEntry, bytes]:
+        encoded = entry, active_jwt(entry.claims).SerializeToString()
+        self._encoded.put(token, encoded)
+        return encoded
 
     def _with_cursor(self, body: bytes, epoch: str, sequence: int) -> bytes:
         if sequence != self._cursor.sequence or epoch != self._cursor.epoch:
