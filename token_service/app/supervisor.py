@@ -1,5 +1,7 @@
 """Supervision of several worker processes on the same ports by one parent process.
 
+`cli.serve` calls `supervise` in its own process if more than one worker is configured.
+
 The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never
 imports gRPC, starts a thread or runs an event loop: none of them survives a fork. In a worker, `supervise`
 returns normally, and the worker continues as a separate service that binds the ports with SO_REUSEPORT.

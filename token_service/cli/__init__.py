@@ -1,5 +1,7 @@
 """The command line. A command is imported when it is called, so that help is fast.
 
+A new command is a module of this package with a function `command`, and a row in `_COMMANDS`.
+
 Exit codes: 0 for success, 1 for a failure, 2 for a wrong command line or configuration.
 """
 

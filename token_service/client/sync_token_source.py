@@ -1,4 +1,4 @@
-"""Token source for threads. It follows the rules of `token_source`."""
+"""Token source for threads. It follows the rules of `token_source`; `renewal_state` decides when to renew, for both."""
 
 from __future__ import annotations
 

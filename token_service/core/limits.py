@@ -1,4 +1,8 @@
-"""The limits on what a caller may send, each with a number. One place for every edge."""
+"""Limits on the values that a caller may send, the same for every edge.
+
+Two limits are elsewhere: the size of a token in `tokens.verifier.MAX_TOKEN_BYTES`, which the client shares, and the
+size of a message in `rpc.server.grpc_limits`.
+"""
 
 from __future__ import annotations
 

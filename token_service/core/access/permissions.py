@@ -1,4 +1,4 @@
-"""Permissions, and the callers that a policy file gives them to."""
+"""Permissions, and the callers that a policy file gives them to. `gate.NEEDED` says which one each RPC needs."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from token_service.errors import (
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.deadlines import Deadlines
 from token_service.rpc.server.reception import Context, Reception
-from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.rpc.server.request_fields import require_few_fields, shape_of
 from token_service.telemetry.unexpected import unexpected
 from token_service.wire import error_to_status
 

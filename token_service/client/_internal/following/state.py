@@ -57,7 +57,11 @@ class Feed:
         """Elapsed time at which the last proof began."""
 
     def is_fresh(self, now: float, elapsed: float) -> bool:
-        """Whether what is known is proven to be at most S old."""
+        """Tell whether the known revocations are proven to be at most S seconds old.
+
+        Used for setup, status and explanations. Validations compare the same bounds in `local`, inline for speed:
+        change both.
+        """
         return elapsed < self.fresh_until and self.fresh_from <= now < self.fresh_to
 
 

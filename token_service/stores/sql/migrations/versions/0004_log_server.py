@@ -1,4 +1,4 @@
-"""The head of the log says which server it was written on, and whether a standby has its last entry.
+"""The head of the log says on which server (cluster and timeline) it was written, and whether a standby has its last entry.
 
 A promoted standby may lack entries, and would give their sequences to other ones. Nodes of an earlier version
 leave both columns as they are, so the second one counts only while it is the sequence of the last entry.

@@ -12,8 +12,8 @@ from token_service.core import limits
 from token_service.core.limits import MAX_ENCODED_CUSTOM_CLAIMS, MAX_FIELDS, MAX_VIOLATIONS, Checks
 from token_service.errors import CustomClaimsTooLargeError, InvalidRequestError
 from token_service.rpc.convert.requests import issue_command, refresh_command
-from token_service.rpc.server import request_size
-from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.rpc.server import request_fields
+from token_service.rpc.server.request_fields import require_few_fields, shape_of
 from token_service.v1 import token_service_pb2 as pb
 
 ISSUE: Descriptor = pb.IssueTokenRequest.DESCRIPTOR  # type: ignore[assignment]  # one of two equal types
@@ -50,7 +50,7 @@ def test_request_with_very_many_fields_is_refused_by_a_count_that_stops(kind: st
     assert [v.field for v in refused.value.violations] == ["request"]
     assert (
         MAX_FIELDS
-        < request_size._count(HEAVY[kind], shape)
+        < request_fields._count(HEAVY[kind], shape)
         <= MAX_FIELDS + MANY * (kind == "packed enums") + 1
     )
 
