@@ -14,8 +14,9 @@ import pytest
 
 from tests.integration.tour import DOCS, README, ROOT, section
 from tests.support.reference import reference
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
+from token_service.core.policies.rights import Permission
 
 CONTRACT = ROOT / "protos" / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])

@@ -235,7 +235,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, quota),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, quota),
         key_manager,
         waits,
         audit,

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.config.settings import Settings
+from token_service.core.access.callers import parse_callers
+from token_service.core.access.rights import Rights
 from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
@@ -32,14 +34,18 @@ class PolicyDocument:
     """The policies and callers of the file and the environment."""
 
     book: PolicyBook
-    callers: Mapping[str, frozenset[Permission]]
+    callers: Mapping[str, Rights]
 
 
 class PolicyFile:
     """Reads the policies. The last valid policies stay in force while the file is invalid."""
 
-    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path | None, environ: Mapping[str, str], *, unbounded_issue: bool = True
+    ) -> None:
+        """`unbounded_issue`: whether a caller may have `issue` without bounds and without saying so."""
         self._path = path
+        self._unbounded_issue = unbounded_issue
         self._overrides = {
             name.removeprefix(PREFIX).lower().replace("__", "."): value
             for name, value in environ.items()
@@ -49,6 +55,11 @@ class PolicyFile:
         self._is_usable = False
         """Whether the content in `_seen` is valid."""
         self._complaint: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, environ: Mapping[str, str]) -> PolicyFile:
+        """Return the policy file of these settings. In production an unbounded `issue` must be written down."""
+        return cls(settings.policy_file, environ, unbounded_issue=not settings.is_production)
 
     def load(self) -> PolicyDocument:
         """Read and parse the file. Raises `ConfigurationError` for every kind of unusable file or content."""
@@ -61,7 +72,10 @@ class PolicyFile:
             # digits and for thousands of nested brackets.
             raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
         try:
-            read = PolicyDocument(parse_policy_book(document, self._overrides), parse_callers(document))
+            read = PolicyDocument(
+                parse_policy_book(document, self._overrides),
+                parse_callers(document, unbounded_issue=self._unbounded_issue),
+            )
         except ConfigurationError as error:
             where = f"{self._path}: " if self._path is not None else ""
             raise ConfigurationError(f"{where}{error.message}") from None

@@ -86,7 +86,7 @@ class KeyServiceServicer:
 
     def ListSigningKeys(self, request, context):
         """All signing keys with their states, newest first. Never any private material.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +94,7 @@ class KeyServiceServicer:
 
     def PrepareSigningKey(self, request, context):
         """Makes a key and publishes it. It does not sign until it is activated.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +103,7 @@ class KeyServiceServicer:
     def ActivateSigningKey(self, request, context):
         """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
         expected to know the key. Activating the active key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +113,7 @@ class KeyServiceServicer:
         """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
         prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
         retired key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ class KeyServiceServicer:
     def RevokeSigningKey(self, request, context):
         """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
         revocation. Returns once that is durable. Revoking a revoked key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,27 +41,27 @@ class KeyServiceStub:
     """The public keys that verify tokens issued here (RFC 7517). Needs no permission."""
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListSigningKeysRequest, _key_service_pb2.ListSigningKeysResponse]
     """All signing keys with their states, newest first. Never any private material.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     PrepareSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PrepareSigningKeyRequest, _key_service_pb2.PrepareSigningKeyResponse]
     """Makes a key and publishes it. It does not sign until it is activated.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     ActivateSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ActivateSigningKeyRequest, _key_service_pb2.ActivateSigningKeyResponse]
     """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
     expected to know the key. Activating the active key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RetireSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RetireSigningKeyRequest, _key_service_pb2.RetireSigningKeyResponse]
     """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
     prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
     retired key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RevokeSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSigningKeyRequest, _key_service_pb2.RevokeSigningKeyResponse]
     """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
     revocation. Returns once that is durable. Revoking a revoked key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
 
 @_typing.type_check_only
@@ -77,27 +77,27 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """The public keys that verify tokens issued here (RFC 7517). Needs no permission."""
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListSigningKeysRequest, _key_service_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
     """All signing keys with their states, newest first. Never any private material.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     PrepareSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PrepareSigningKeyRequest, _key_service_pb2.PrepareSigningKeyResponse]  # type: ignore[assignment]
     """Makes a key and publishes it. It does not sign until it is activated.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     ActivateSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ActivateSigningKeyRequest, _key_service_pb2.ActivateSigningKeyResponse]  # type: ignore[assignment]
     """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
     expected to know the key. Activating the active key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RetireSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RetireSigningKeyRequest, _key_service_pb2.RetireSigningKeyResponse]  # type: ignore[assignment]
     """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
     prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
     retired key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RevokeSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSigningKeyRequest, _key_service_pb2.RevokeSigningKeyResponse]  # type: ignore[assignment]
     """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
     revocation. Returns once that is durable. Revoking a revoked key succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,7 +122,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.ListSigningKeysResponse, _abc.Awaitable[_key_service_pb2.ListSigningKeysResponse]]:
         """All signing keys with their states, newest first. Never any private material.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -132,7 +132,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.PrepareSigningKeyResponse, _abc.Awaitable[_key_service_pb2.PrepareSigningKeyResponse]]:
         """Makes a key and publishes it. It does not sign until it is activated.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -143,7 +143,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.ActivateSigningKeyResponse, _abc.Awaitable[_key_service_pb2.ActivateSigningKeyResponse]]:
         """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
         expected to know the key. Activating the active key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +155,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
         prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
         retired key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +166,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_key_service_pb2.RevokeSigningKeyResponse, _abc.Awaitable[_key_service_pb2.RevokeSigningKeyResponse]]:
         """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
         revocation. Returns once that is durable. Revoking a revoked key succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -58,7 +58,7 @@ class SessionServiceServicer:
 
     def GetSession(self, request, context):
         """One session.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,7 +66,7 @@ class SessionServiceServicer:
 
     def ListSessions(self, request, context):
         """Sessions of a subject, a client or a device, newest first.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

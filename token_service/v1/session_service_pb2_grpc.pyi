@@ -35,11 +35,11 @@ class SessionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """One session.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """Sessions of a subject, a client or a device, newest first.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]
     """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
@@ -54,11 +54,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """One session.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Sessions of a subject, a client or a device, newest first.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]  # type: ignore[assignment]
     """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
@@ -76,7 +76,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
         """One session.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -86,7 +86,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
         """Sessions of a subject, a client or a device, newest first.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod

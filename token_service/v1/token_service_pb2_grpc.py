@@ -124,7 +124,7 @@ class TokenServiceServicer:
         """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
         validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
         revoked succeeds (RFC 7009, section 2.2).
-        Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+        Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,7 @@ class TokenServiceStub:
     """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
     validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
     revoked succeeds (RFC 7009, section 2.2).
-    Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+    Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
     """
     StreamRevocations: _grpc.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]
     """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
@@ -111,7 +111,7 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
     validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
     revoked succeeds (RFC 7009, section 2.2).
-    Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+    Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
     """
     StreamRevocations: _aio.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]  # type: ignore[assignment]
     """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
@@ -187,7 +187,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
         validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
         revoked succeeds (RFC 7009, section 2.2).
-        Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+        Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
         """
 
     @_abc_1.abstractmethod

@@ -167,7 +167,7 @@ async def test_same_content_after_an_error_is_logged_as_readable(
 async def test_unexpected_error_does_not_stop_a_node(
     path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(policy_file, "parse_callers", fail)

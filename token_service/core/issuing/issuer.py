@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import structs
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_issue
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
@@ -33,6 +33,7 @@ from token_service.core.limits import (
 )
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
@@ -90,13 +91,16 @@ class Issuer:
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
         policy = self._policies.of(command.client_id)
+        audience = command.audience or policy.default_audience or (self._issuer,)
+        if not caller.rights.issue_anything:
+            _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)
         grant = Grant(
             subject=command.subject,
             client_id=command.client_id,
-            audience=command.audience or policy.default_audience or (self._issuer,),
+            audience=audience,
             scopes=command.scopes,
             session_id="",
             revision=self._replica.applied,
@@ -222,6 +226,23 @@ class Issuer:
         else:
             secret = Secret(self._entropy(SECRET_BYTES))
         return OpaqueToken(kind, version, session_id, 0, secret)
+
+
+def _require_within(caller: Caller, command: IssueCommand, audience: tuple[str, ...]) -> None:
+    uses = set()
+    if command.auth_context is not None:
+        uses.add(May.AUTH_CONTEXT)
+    if command.custom_claims:
+        uses.add(May.CUSTOM_CLAIMS)
+    admit_issue(
+        caller,
+        subject=command.subject,
+        client_id=command.client_id,
+        audience=audience,
+        scopes=command.scopes,
+        kinds=command.kinds,
+        uses=frozenset(uses),
+    )
 
 
 def access_token_ttl(policy: Policy, asked: float | None) -> int:

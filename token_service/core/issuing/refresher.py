@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
@@ -105,6 +105,7 @@ class Refresher:
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
+        admit_client(caller, UseCase.REFRESH_TOKEN, command.client_id)
         # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
         # A missing key must fail the call before the token is used up.

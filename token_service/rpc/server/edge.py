@@ -18,8 +18,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
 from token_service.core.access.quotas import Quota
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     InvalidRequestError,
     OverloadedError,

@@ -15,9 +15,10 @@ from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.administration import SigningKeys
+from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.key_revocation import KeyRevocation
@@ -109,7 +110,7 @@ async def revoke(scene: Scene, caller: Caller) -> None:
 
 def revoke_widely(target: RevocationTarget) -> Callable[[Scene, Caller], Awaitable[None]]:
     async def revoke(scene: Scene, caller: Caller) -> None:
-        may_revoke = Caller("a", caller.permissions | {Permission.REVOKE})
+        may_revoke = Caller("a", caller.rights | Rights.of(Permission.REVOKE))
         value = scene.active_key if target is RevocationTarget.KEY else ""
         command = RevokeCommand(target=target, value=value)
         await scene.node.revoker.revoke(may_revoke, command, scene.now)
@@ -238,9 +239,9 @@ def test_the_gate_asks_for_the_permission_of_the_table(use_case: UseCase) -> Non
     if permission is None:
         admit(Caller.anonymous(), use_case)
         return
-    admit(Caller("a", frozenset({permission})), use_case)
+    admit(Caller("a", Rights.of(permission)), use_case)
     with pytest.raises(PermissionDeniedError):
-        admit(Caller("a", ALL - {permission}), use_case)
+        admit(Caller("a", Rights.of(*ALL - {permission})), use_case)
 
 
 @pytest.mark.parametrize(
@@ -255,11 +256,11 @@ async def test_a_use_case_refuses_a_caller_without_its_permission(
     assert permission is not None
     before = scene.state()
     with pytest.raises(PermissionDeniedError) as denied:
-        await call(scene, Caller("a", ALL - {permission}))
+        await call(scene, Caller("a", Rights.of(*ALL - {permission})))
     assert denied.value.metadata == {"permission": permission.value}
     assert scene.state() == before
     scene.node.clock.elapsed += 1  # type: ignore[attr-defined]  # a ManualClock
-    await call(scene, Caller("a", frozenset({permission})))
+    await call(scene, Caller("a", Rights.of(permission)))
     assert (scene.state() != before) == (use_case in CHANGING)
 
 
@@ -275,7 +276,7 @@ async def test_a_confirmation_beyond_the_head_counts_as_the_head_under_the_name_
             noted.append((*fields, caller))
 
     confirmations = Confirmations(node.read_index, node.replica, Registry())  # type: ignore[arg-type]
-    caller = Caller("a", frozenset(Permission), identity="id-1")
+    caller = Caller("a", Rights.everything(), identity="id-1")
     epoch = node.replica.epoch
     head = await confirmations.confirm(caller, "gateway", Cursor(epoch, 99), 7)
     assert head == Cursor(epoch, 1)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from token_service.core.access.callers import parse_callers
 from token_service.core.access.names import is_dns_name, is_spiffe_id, matches, problem_of_pattern
-from token_service.core.access.permissions import parse_callers
 from token_service.errors import ConfigurationError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import (
     DAY,
     MAX_SESSION_TTL,
@@ -252,46 +252,3 @@ def test_any_document_is_read_or_refused(document: dict[str, Any]):
             parser(document)
         except ConfigurationError as error:
             assert error.message  # noqa: PT017 - either outcome is fine, any other error is not
-
-
-def test_callers_have_the_permissions_they_are_given():
-    callers = parse_callers(
-        tomllib.loads(
-            """
-            [callers."spiffe://example.org/login"]
-            permissions = ["issue", "refresh"]
-
-            [callers."gateway.example.org"]
-            permissions = []
-            """
-        )
-    )
-    assert callers == {
-        "spiffe://example.org/login": frozenset({Permission.ISSUE, Permission.REFRESH}),
-        "gateway.example.org": frozenset(),
-    }
-    assert parse_callers({}) == {}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        5,
-        {},
-        {"permissions": "issue"},
-        {"permissions": ["fly"]},
-        {"permissions": [["issue"]]},
-        {"permissions": [{}]},
-        {"permissions": ["issue"], "more": 1},
-    ],
-    ids=repr,
-)
-def test_a_caller_without_a_list_of_permissions_is_a_mistake(settings: Any):
-    with pytest.raises(ConfigurationError) as error:
-        parse_callers({"callers": {"a": settings, "b": settings, "c": {"permissions": ["admin"]}}})
-    assert [mistake.split(":")[0] for mistake in mistakes(error)] == ["callers.a", "callers.b"]
-
-
-def test_callers_that_are_no_table_are_a_mistake():
-    with pytest.raises(ConfigurationError):
-        parse_callers({"callers": ["a"]})

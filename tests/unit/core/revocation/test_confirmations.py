@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 from tests.unit.core.virtual_time import LoopClock, virtual_time
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.replica import Replica
 from token_service.core.subscribers.registry import Subscribers
 from token_service.tokens.revocation import Cursor
 
-CALLER = Caller("gateway", frozenset(Permission))
+CALLER = Caller("gateway", Rights.everything())
 
 
 class Scene:

@@ -8,12 +8,13 @@ from cryptography import x509
 
 from tests.support.certificates import Authority, subject_alt_names
 from token_service.core.access.caller import Caller, Proof
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
 from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer
 
-VALIDATE = frozenset({Permission.VALIDATE, Permission.SUBSCRIBE})
-ISSUE = frozenset({Permission.ISSUE})
+VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
+ISSUE = Rights.of(Permission.ISSUE)
 AUTHORITY = Authority()
 DNS, URI = 2, 6
 
@@ -57,7 +58,7 @@ class Clock:
 
 
 def authorizer_for(
-    callers: Mapping[str, frozenset[Permission]], *authorities: Authority, clock: Clock | None = None
+    callers: Mapping[str, Rights], *authorities: Authority, clock: Clock | None = None
 ) -> CertificateAuthorizer:
     return CertificateAuthorizer(
         callers, [each.x509 for each in authorities or (AUTHORITY,)], clock or Clock()
@@ -78,11 +79,11 @@ def refusal(authorizer: CertificateAuthorizer, peer: Peer) -> str:
 
 
 def test_in_development_every_caller_may_do_everything() -> None:
-    assert TrustingAuthorizer().identify(Peer()).permissions == frozenset(Permission)
+    assert TrustingAuthorizer().identify(Peer()).rights == Rights.everything()
 
 
 @pytest.mark.parametrize(
-    ("peer", "permissions"),
+    ("peer", "rights"),
     [
         (Peer(uri=["spiffe://example.org/login"]), ISSUE),
         (Peer(dns=["gateway.internal"]), VALIDATE),
@@ -92,13 +93,11 @@ def test_in_development_every_caller_may_do_everything() -> None:
         (Peer(uri=["https://example.org"], dns=["gateway.internal", "*.internal"]), VALIDATE),
     ],
 )
-def test_a_certificate_has_the_permissions_of_its_names(
-    peer: Peer, permissions: frozenset[Permission]
-) -> None:
+def test_a_certificate_has_the_rights_of_its_names(peer: Peer, rights: Rights) -> None:
     authorizer = authorizer_for(KNOWN)
     for _ in range(2):
         caller = authorizer.identify(peer)
-        assert (caller.permissions, caller.proof) == (permissions, Proof.CERTIFICATE)
+        assert (caller.rights, caller.proof) == (rights, Proof.CERTIFICATE)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +158,10 @@ def test_a_certificate_counts_until_its_end_at_every_call() -> None:
     caller = authorizer.identify(peer)
     assert 0 < caller.expire_time - time.time() <= 600
     clock.ahead = 599
-    assert authorizer.permissions(caller) == authorizer.identify(peer).permissions == VALIDATE
+    assert authorizer.rights(caller) == authorizer.identify(peer).rights == VALIDATE
     clock.ahead = 601
     assert "has expired" in refusal(authorizer, peer)
-    assert authorizer.permissions(caller) == frozenset()
+    assert authorizer.rights(caller) == Rights()
 
 
 def test_an_authority_that_ends_first_ends_its_certificates() -> None:
@@ -184,18 +183,18 @@ def test_the_authorities_of_now_count() -> None:
     authorizer.on_change(lambda: heard.append(True))
     authorizer.authorities = [middle.x509]
     assert heard == [True]
-    assert [authorizer.permissions(caller) for caller in callers] == [frozenset(), VALIDATE]
+    assert [authorizer.rights(caller) for caller in callers] == [Rights(), VALIDATE]
     assert "not accepted any more" in refusal(authorizer, peer)
     authorizer.authorities = [middle.x509, AUTHORITY.x509]
-    assert [authorizer.permissions(caller) for caller in callers] == [VALIDATE, VALIDATE]
+    assert [authorizer.rights(caller) for caller in callers] == [VALIDATE, VALIDATE]
 
 
 def test_changed_callers_count_at_once() -> None:
     authorizer = authorizer_for({"a": ISSUE})
     peer = Peer(dns=["a"])
-    assert authorizer.identify(peer).permissions == ISSUE
+    assert authorizer.identify(peer).rights == ISSUE
     authorizer.callers = {"a": VALIDATE}
-    assert authorizer.identify(peer).permissions == VALIDATE
+    assert authorizer.identify(peer).rights == VALIDATE
     authorizer.callers = {}
     with pytest.raises(CallerUnauthenticatedError):
         authorizer.identify(peer)
@@ -221,8 +220,8 @@ def test_a_chain_too_large_to_be_remembered_is_refused() -> None:
 
 def test_a_missing_permission_is_named() -> None:
     with pytest.raises(PermissionDeniedError) as caught:
-        Caller("a", VALIDATE).require(Permission.ADMIN)
-    assert caught.value.metadata == {"permission": "admin"}
+        Caller("a", VALIDATE).require(Permission.ADMIN_READ)
+    assert caught.value.metadata == {"permission": "admin.read"}
 
 
 def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
@@ -251,11 +250,13 @@ def test_an_open_stream_goes_by_what_its_caller_may_do_now() -> None:
     heard: list[bool] = []
     a, b = authorizer.identify(Peer(dns=["a"])), authorizer.identify(Peer(uri=["spiffe://x/b"]))
     authorizer.on_change(
-        lambda: heard.append(Permission.SUBSCRIBE in authorizer.permissions(a) & authorizer.permissions(b))
+        lambda: heard.append(
+            Permission.SUBSCRIBE in authorizer.rights(a).permissions & authorizer.rights(b).permissions
+        )
     )
     authorizer.callers = {"a": VALIDATE, "spiffe://x/b": VALIDATE}
     authorizer.callers = {"a": ISSUE, "spiffe://x/*": VALIDATE}
-    assert (authorizer.permissions(a), authorizer.permissions(b)) == (ISSUE, VALIDATE)
+    assert (authorizer.rights(a), authorizer.rights(b)) == (ISSUE, VALIDATE)
     authorizer.callers = {}
-    assert (authorizer.permissions(a), authorizer.permissions(b)) == (frozenset(), frozenset())
+    assert (authorizer.rights(a), authorizer.rights(b)) == (Rights(), Rights())
     assert heard == [True, False, False]

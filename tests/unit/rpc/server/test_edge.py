@@ -14,7 +14,8 @@ import pytest
 from tests.support.deadline import eventually
 from tests.unit.rpc.serving import complaints, refused
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     CallerUnauthenticatedError,
     ConfigurationError,
@@ -41,7 +42,7 @@ class Fixed:
     def identify(self, peer: Any) -> Caller:
         if not self.permissions:
             raise CallerUnauthenticatedError
-        return Caller("me", frozenset(self.permissions))
+        return Caller("me", Rights.of(*self.permissions))
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def served(
     handle: Callable[..., Awaitable[Any]],
     *,
     authorizer: Authorizer | None = None,
-    permission: Permission | None = Permission.ADMIN,
+    permission: Permission | None = Permission.ADMIN_WRITE,
     max_calls: int = 10,
     calls_per_caller: int = 10,
     max_waits: int = 10,
@@ -79,7 +80,7 @@ async def served(
     methods = {
         "Unary": edge.unary("/test.Test/Unary", permission, pb.GetSessionRequest, handle, **options),
         "Stream": edge.stream(
-            "/test.Test/Stream", permission or Permission.ADMIN, pb.GetSessionRequest, handle
+            "/test.Test/Stream", permission or Permission.ADMIN_WRITE, pb.GetSessionRequest, handle
         ),
     }
     server = grpc.aio.server()
@@ -112,7 +113,7 @@ async def test_a_handler_gets_the_request_and_the_caller() -> None:
     async def handle(request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         return answer(f"{request.session_id} {caller.name}")
 
-    async with served(handle, authorizer=Fixed(Permission.ADMIN)) as (call, _):
+    async with served(handle, authorizer=Fixed(Permission.ADMIN_WRITE)) as (call, _):
         assert pb.GetSessionResponse.FromString(await call()).session.session_id == "s me"
 
 

@@ -16,7 +16,7 @@ from tests.unit.core.node import Intercepted, Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -41,7 +41,7 @@ class ByHeader(TrustingAuthorizer):
         name = metadata.get("caller", "")
         if not name:
             raise CallerUnauthenticatedError
-        return Caller(name, frozenset(Permission), identity=name)
+        return Caller(name, Rights.everything(), identity=name)
 
 
 def as_caller(name: str) -> tuple[tuple[str, str], ...]:

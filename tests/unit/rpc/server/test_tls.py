@@ -31,7 +31,8 @@ from tests.unit.core.node import Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.rpc.server.authorizer import CertificateAuthorizer, Peer
 from token_service.rpc.server.server import TlsFiles
@@ -140,9 +141,9 @@ async def test_callers_are_told_apart_by_their_certificates(
 ) -> None:
     authorizer = CertificateAuthorizer(
         {
-            "spiffe://example.org/gateway": frozenset({Permission.VALIDATE}),
-            "gateway.internal": frozenset({Permission.VALIDATE}),
-            "spiffe://example.org/login": frozenset({Permission.ISSUE}),
+            "spiffe://example.org/gateway": Rights.of(Permission.VALIDATE),
+            "gateway.internal": Rights.of(Permission.VALIDATE),
+            "spiffe://example.org/login": Rights.of(Permission.ISSUE),
         },
         [AUTHORITY.certificate],
         SystemClock(),
@@ -157,7 +158,7 @@ async def test_callers_are_told_apart_by_their_certificates(
 
 
 async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Path) -> None:
-    subscribe = frozenset({Permission.SUBSCRIBE})
+    subscribe = Rights.of(Permission.SUBSCRIBE)
     authorizer = CertificateAuthorizer(
         {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
     )
@@ -329,7 +330,7 @@ class RecordingAuthorizer(CertificateAuthorizer):
     """Notes of each call whether its TLS session was resumed, and what it was taken for."""
 
     def __init__(self, clock: AheadClock) -> None:
-        permissions = frozenset({Permission.VALIDATE, Permission.SUBSCRIBE})
+        permissions = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
         super().__init__({"gateway.internal": permissions}, [AUTHORITY.certificate], clock)
         self.seen: list[tuple[bool, str]] = []
 

@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
@@ -40,7 +41,7 @@ class Lacking(TrustingAuthorizer):
     def identify(self, peer: Any) -> Caller:
         if self.lacking is None:
             raise CallerUnauthenticatedError
-        return Caller("lacking", frozenset(Permission) - {self.lacking})
+        return Caller("lacking", Rights.of(*frozenset(Permission) - {self.lacking}))
 
 
 async def requests(served: Served) -> dict[str, Message]:

@@ -18,7 +18,8 @@ from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     SigningUnavailableError,
     StoreUnavailableError,
@@ -543,12 +544,12 @@ async def test_waiting_for_validators(served: Served) -> None:
 async def test_a_key_and_everything_are_for_administrators() -> None:
     class Operator(TrustingAuthorizer):
         def identify(self, peer: Any) -> Caller:
-            return Caller("operator", frozenset({Permission.REVOKE}))
+            return Caller("operator", Rights.of(Permission.REVOKE))
 
     async with serving(authorizer=Operator()) as served:
         for target in ({"everything": True}, {"key_id": "k"}):
             failure = await refused(served.revoke(**target))
-            assert (failure.code, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin"})
+            assert (failure.code, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin.write"})
         assert (await served.revoke(subject="a")).cursor
 
 

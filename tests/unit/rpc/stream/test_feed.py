@@ -16,7 +16,8 @@ from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, complaints, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.core.revocation.log import RevocationDraft
 from token_service.errors import StoreUnavailableError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
@@ -646,11 +647,11 @@ class Changeable(TrustingAuthorizer):
     """One caller, whose permissions may be taken away."""
 
     def __init__(self) -> None:
-        self.now = frozenset(Permission)
+        self.now = Rights.everything()
         self.listeners: list[Callable[[], None]] = []
         self.asked = 0
 
-    def permissions(self, caller: Caller) -> frozenset[Permission]:
+    def rights(self, caller: Caller) -> Rights:
         self.asked += 1
         return self.now
 
@@ -658,7 +659,7 @@ class Changeable(TrustingAuthorizer):
         self.listeners.append(listener)
 
     def change(self, *permissions: Permission) -> None:
-        self.now = frozenset(permissions)
+        self.now = Rights.of(*permissions)
         for listener in self.listeners:
             listener()
 
