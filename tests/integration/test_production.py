@@ -27,7 +27,12 @@ OPERATOR = "spiffe://example.org/operator"
 
 POLICY = f"""
 [callers."{LOGIN}"]
-permissions = ["issue", "refresh", "revoke"]
+permissions = ["refresh", "revoke"]
+
+[[callers."{LOGIN}".rights]]
+permission = "issue"
+clients = ["web"]
+may = ["other_subjects"]
 
 [callers."{GATEWAY}"]
 permissions = ["validate", "subscribe"]
@@ -218,11 +223,19 @@ async def test_a_caller_without_a_trusted_certificate_is_refused(production: Pro
             assert failure.reason in {"", "CALLER_UNAUTHENTICATED"}
 
 
+async def test_a_caller_is_held_to_its_bounds(production: Production) -> None:
+    async with production.api(caller(production, LOGIN)) as api:
+        assert (await api.issue(client_id="web")).access_token
+        failure = await refused(api.issue(client_id="billing"))
+        assert failure.code.name == "PERMISSION_DENIED"
+        assert failure.metadata == {"permission": "issue", "bound": "clients"}
+
+
 async def test_permissions_change_with_the_policy_file(production: Production) -> None:
     newcomer = "spiffe://example.org/newcomer"
     async with production.api(caller(production, newcomer)) as api:
         assert (await refused(api.issue())).code.name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
-        addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\n'
+        addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\nunbounded = true\n'
         (production.directory / "policy.toml").write_text(POLICY + addition)
 
         async def permitted() -> bool:

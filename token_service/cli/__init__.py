@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "serve": "Run the service.",
     "migrate": "Migrate the database to the current schema.",
     "config": "Show all settings and their sources.",
+    "access": "Explain the rights of callers.",
     "keys": "Administer the signing keys.",
     "log": "Administer the revocation log.",
     "version": "Show the version.",

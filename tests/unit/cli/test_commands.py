@@ -25,6 +25,8 @@ COMMANDS = [
     ["serve"],
     ["migrate"],
     ["config"],
+    ["access"],
+    ["access", "explain"],
     ["keys"],
     ["keys", "list"],
     ["log"],
