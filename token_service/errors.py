@@ -47,6 +47,7 @@ class Reason(StrEnum):
     KEY_STATE = "KEY_STATE"
     KEYS_STALE = "KEYS_STALE"
     UNREACHABLE = "UNREACHABLE"
+    CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
 
 
 class InvalidReason(StrEnum):
@@ -175,6 +176,13 @@ class CustomClaimsTooLargeError(ServiceError):
 
     reason = Reason.CUSTOM_CLAIMS_TOO_LARGE
     default_message = "the custom claims are too large"
+
+
+class CustomClaimNotAllowedError(ServiceError):
+    """A custom claim has a name that the policy does not allow, or the name of a secret."""
+
+    reason = Reason.CUSTOM_CLAIM_NOT_ALLOWED
+    default_message = "a custom claim is not allowed"
 
 
 class RequestIdReusedError(ServiceError):

@@ -72,11 +72,15 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+UNSET = {"default_audience": "the issuer", "allowed_custom_claims": "any"}
+"""What an empty list of a policy stands for."""
+
+
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ", ".join(value) or "the issuer"
+        return ", ".join(value)
     return str(value)
 
 
@@ -99,9 +103,12 @@ def test_the_policies_are_what_the_code_says() -> None:
     policies = PolicyBook().policies
     assert names == list(policies)
     assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
-    spans = {"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    spans = {"access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]
+        if row[0] in UNSET:
+            assert not any(values)
+            values = [UNSET[row[0]]] * len(values)
         assert row[1:-1] == [_span(v) if row[0] in spans else _shown(v) for v in values], row[0]
 
 

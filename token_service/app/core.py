@@ -16,6 +16,7 @@ from token_service.core.events.audit import Audit
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
+from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
@@ -159,6 +160,7 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
+    session_updates: SessionUpdates
     janitor: Janitor
 
     async def start(self) -> None:
@@ -286,6 +288,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
         ),
         sessions=Sessions(stores.sessions, policies),
+        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         janitor=Janitor(
             stores.sessions,
             log,

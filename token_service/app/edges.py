@@ -52,7 +52,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             issuer,
             feed,
         ),
-        SessionService(core.sessions, clock),
+        SessionService(core.sessions, core.session_updates, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
     ]
 

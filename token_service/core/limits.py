@@ -33,6 +33,8 @@ MAX_SUBSCRIBER_ID: Final = 128
 MAX_BATCH: Final = 256
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
+MAX_UPDATE_PATHS: Final = 16
+"""Paths of a field mask."""
 MAX_TOKEN_TYPES: Final = 16
 MAX_CUSTOM_CLAIMS: Final = 64
 MAX_ENCODED_CUSTOM_CLAIMS: Final = 128 * 1024

@@ -2,6 +2,8 @@ import datetime
 
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from token_service.v1 import token_pb2 as _token_pb2
 from token_service.v1 import token_service_pb2 as _token_service_pb2
@@ -108,6 +110,28 @@ class ExtendSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class ExtendSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class UpdateSessionRequest(_message.Message):
+    __slots__ = ("session_id", "client_id", "update_mask", "scopes", "custom_claims", "auth_context")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    AUTH_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    client_id: str
+    update_mask: _field_mask_pb2.FieldMask
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    custom_claims: _struct_pb2.Struct
+    auth_context: _token_pb2.AuthContext
+    def __init__(self, session_id: _Optional[str] = ..., client_id: _Optional[str] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping]] = ...) -> None: ...
+
+class UpdateSessionResponse(_message.Message):
     __slots__ = ("session",)
     SESSION_FIELD_NUMBER: _ClassVar[int]
     session: Session

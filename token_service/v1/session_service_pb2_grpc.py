@@ -50,6 +50,11 @@ class SessionServiceStub:
                 request_serializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.SerializeToString,
                 response_deserializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/token_service.v1.SessionService/UpdateSession',
+                request_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -81,6 +86,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateSession(self, request, context):
+        """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+        tokens issued before stay as they are. Scopes can only be narrowed.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        Permission: `issue`, for the tokens of the session as it will be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +113,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ExtendSession,
                     request_deserializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.FromString,
                     response_serializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +202,33 @@ class SessionService:
             '/token_service.v1.SessionService/ExtendSession',
             token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.SerializeToString,
             token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.SessionService/UpdateSession',
+            token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+            token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

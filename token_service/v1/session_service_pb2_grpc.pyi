@@ -46,6 +46,12 @@ class SessionServiceStub:
     NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
     """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
+    """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+    tokens issued before stay as they are. Scopes can only be narrowed.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    Permission: `issue`, for the tokens of the session as it will be.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -64,6 +70,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
     NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
+    """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+    tokens issued before stay as they are. Scopes can only be narrowed.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    Permission: `issue`, for the tokens of the session as it will be.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,6 +110,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
         NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _session_service_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.UpdateSessionResponse, _abc.Awaitable[_session_service_pb2.UpdateSessionResponse]]:
+        """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+        tokens issued before stay as they are. Scopes can only be narrowed.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        Permission: `issue`, for the tokens of the session as it will be.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,6 +27,7 @@ class UseCase(StrEnum):
     GET_SESSION = "GetSession"
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
+    UPDATE_SESSION = "UpdateSession"
     GET_KEY_SET = "GetKeySet"
     GET_HEALTH = "health and readiness"
     LIST_SIGNING_KEYS = "ListSigningKeys"
@@ -49,6 +50,7 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.GET_SESSION: Permission.ADMIN_READ,
         UseCase.LIST_SESSIONS: Permission.ADMIN_READ,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
+        UseCase.UPDATE_SESSION: Permission.ISSUE,
         UseCase.GET_KEY_SET: None,
         UseCase.GET_HEALTH: None,
         UseCase.LIST_SIGNING_KEYS: Permission.ADMIN_READ,

@@ -38,7 +38,13 @@ from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import BindingRequiredError, RequestIdReusedError
-from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, MAX_NUMERIC_DATE, Confirmation, TokenKind
+from token_service.tokens.claims import (
+    MAX_ACCESS_TOKEN_TTL,
+    MAX_NUMERIC_DATE,
+    AuthContext,
+    Confirmation,
+    TokenKind,
+)
 from token_service.tokens.opaque_token import SECRET_BYTES, MacKeys, OpaqueToken, derive_first_secret
 from token_service.tokens.secret import Secret
 
@@ -92,11 +98,15 @@ class Issuer:
         _check(command)
         policy = self._policies.of(command.client_id)
         audience = command.audience or policy.default_audience or (self._issuer,)
+        if self._policies.depend_on_audience:
+            policy = self._policies.of(command.client_id, audience)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
-        check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)
+        check_custom_claims(
+            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
+        )
         grant = Grant(
             subject=command.subject,
             client_id=command.client_id,
@@ -127,7 +137,11 @@ class Issuer:
         id_token = ""
         if with_id_token:
             minted = await self._minter.id_token(
-                grant, now, ttl, nonce=command.nonce, access_token=access.token if access is not None else ""
+                grant,
+                now,
+                policy.id_token_ttl,
+                nonce=command.nonce,
+                access_token=access.token if access is not None else "",
             )
             id_token = minted.token
         self._audit.record(
@@ -228,6 +242,16 @@ class Issuer:
         return OpaqueToken(kind, version, session_id, 0, secret)
 
 
+def check_auth_context(checks: Checks, context: AuthContext | None) -> None:
+    """Note what is wrong with the authentication of a subject."""
+    if context is None:
+        return
+    checks.text("auth_context.acr", context.acr, MAX_ACR)
+    checks.texts("auth_context.amr", context.amr, MAX_AMRS, MAX_AMR)
+    if context.auth_time is not None and not 0 <= context.auth_time <= MAX_NUMERIC_DATE:
+        checks.add("auth_context.auth_time", "is not a time since 1970")
+
+
 def _require_within(caller: Caller, command: IssueCommand, audience: tuple[str, ...]) -> None:
     uses = set()
     if command.auth_context is not None:
@@ -283,12 +307,7 @@ def _check(command: IssueCommand) -> None:
     ):
         if span is not None and not span >= 1:  # `not >=` also catches NaN
             checks.add(field, "is shorter than a second")
-    context = command.auth_context
-    if context is not None:
-        checks.text("auth_context.acr", context.acr, MAX_ACR)
-        checks.texts("auth_context.amr", context.amr, MAX_AMRS, MAX_AMR)
-        if context.auth_time is not None and not 0 <= context.auth_time <= MAX_NUMERIC_DATE:
-            checks.add("auth_context.auth_time", "is not a time since 1970")
+    check_auth_context(checks, command.auth_context)
     confirmation = command.confirmation
     if confirmation.jkt and confirmation.x5t_s256:
         checks.add("confirmation", "has both jkt and x5t_s256")

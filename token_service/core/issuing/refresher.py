@@ -118,12 +118,14 @@ class Refresher:
             raise RefreshTokenInvalidError
         policy = self._policies.of(command.client_id)
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail:
+        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
-            # scopes and audience of a session never change, so reading them before the rotation is no race.
+            # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
+            # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(command, presented, before, policy, now)
             _narrow(command, before)
+            policy = self._policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(command, presented, policy, now)
@@ -305,7 +307,9 @@ class Refresher:
         access = await self._minter.access_token(grant, now, ttl)
         id_token = ""
         if session.with_id_token:
-            minted = await self._minter.id_token(grant, now, ttl, nonce="", access_token=access.token)
+            minted = await self._minter.id_token(
+                grant, now, policy.id_token_ttl, nonce="", access_token=access.token
+            )
             id_token = minted.token
         return access, id_token
 

@@ -83,7 +83,7 @@ class Sessions:
         session = await self._store.get(key)
         if session is None or session.client_id != client_id:
             raise SessionNotFoundError
-        longest = float(self._policies.of(session.client_id).idle_timeout)
+        longest = float(self._policies.of(session.client_id, session.audience).idle_timeout)
         span = longest if idle_timeout is None else min(idle_timeout, longest)
         later = max(session.idle_expire_time, now + span)
         used = await self._store.use(Use(session_id=key, now=now, idle_expire_time=later))

@@ -17,6 +17,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.rights import Rights
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
 from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand
@@ -164,6 +165,16 @@ async def extend_session(scene: Scene, caller: Caller) -> None:
     await scene.node.sessions.extend(caller, scene.tokens.session_id, "web", None, scene.now)
 
 
+async def update_session(scene: Scene, caller: Caller) -> None:
+    command = UpdateSessionCommand(
+        session_id=scene.tokens.session_id,
+        client_id="web",
+        fields=frozenset({"custom_claims"}),
+        custom_claims={"team": "blue"},
+    )
+    await scene.node.core.session_updates.update(caller, command, scene.now)
+
+
 async def list_keys(scene: Scene, caller: Caller) -> None:
     assert len(scene.signing_keys.list(caller, 0, "").keys) == 2
 
@@ -200,6 +211,7 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.GET_SESSION, get_session),
     (UseCase.LIST_SESSIONS, list_sessions),
     (UseCase.EXTEND_SESSION, extend_session),
+    (UseCase.UPDATE_SESSION, update_session),
     (UseCase.LIST_SIGNING_KEYS, list_keys),
     (UseCase.PREPARE_SIGNING_KEY, prepare_key),
     (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
@@ -212,6 +224,7 @@ CHANGING = {
     UseCase.REVOKE_TOKEN,
     UseCase.REVOKE_WIDELY,
     UseCase.EXTEND_SESSION,
+    UseCase.UPDATE_SESSION,
     UseCase.PREPARE_SIGNING_KEY,
     UseCase.ACTIVATE_SIGNING_KEY,
     UseCase.RETIRE_SIGNING_KEY,

@@ -22,8 +22,9 @@ from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
+from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import ClientContext
-from token_service.core.policies.policy import Policy
+from token_service.core.policies.policy import Policy, PolicyBook, parse_policy_book
 from token_service.errors import (
     BindingRequiredError,
     CustomClaimsTooLargeError,
@@ -209,7 +210,7 @@ async def test_an_id_token_is_for_the_client_and_bound_to_the_access_token(algor
         "sub": "alice",
         "aud": "web",
         "azp": "web",
-        "exp": int(START) + 1800,
+        "exp": int(START) + 300,
         "iat": int(START),
         "rev": 0,
         "sid": tokens.session_id,
@@ -330,12 +331,13 @@ async def test_the_audit_log_hears_of_it_without_a_token():
 async def test_an_access_token_lives_as_long_as_asked_but_never_longer_than_the_policy(
     asked: Any, lives: int
 ):
-    node = await a_node(policy=Policy(access_token_ttl=900))
+    node = await a_node(policy=Policy(access_token_ttl=900, id_token_ttl=200))
     tokens = await node.issue(kinds=frozenset({ACCESS, ID, REFRESH}), access_token_ttl=asked)
     assert claims_of(tokens.access_token)["exp"] == int(START) + lives
-    assert claims_of(tokens.id_token)["exp"] == int(START) + lives
+    assert claims_of(tokens.id_token)["exp"] == int(START) + 200
     refreshed = await node.refresh(tokens.refresh_token)
     assert claims_of(refreshed.access_token)["exp"] == int(START) + lives
+    assert claims_of(refreshed.id_token)["exp"] == int(START) + 200
 
 
 @virtual_time
@@ -736,3 +738,50 @@ async def test_a_policy_may_demand_that_tokens_are_bound(confirmation: Confirmat
     with pytest.raises(BindingRequiredError):
         await node.issue()
     assert (await node.issue(confirmation=confirmation)).access_token
+
+
+# --- Audiences with a classification ----------------------------------------------------------------------------------
+
+
+def a_classified_book() -> PolicyBook:
+    return parse_policy_book(
+        {
+            "classifications": {
+                "internal": {"access_token_ttl": 900, "idle_timeout": 300},
+                "strict": {"access_token_ttl": 60, "idle_timeout": 100, "refresh_token_ttl": 1000},
+                "bound": {"binding_required": True},
+            },
+            "audiences": {"billing": {"classification": "strict"}, "vault": {"classification": "bound"}},
+        }
+    )
+
+
+@virtual_time
+async def test_an_audience_shortens_the_lifetimes_of_issue_refresh_and_extension():
+    node = await a_node()
+    node.core.policies.book = a_classified_book()
+    lives = {}
+    for audience in ("orders", "billing"):
+        tokens = await node.issue(audience=(audience,))
+        row = await node.core.ports.stores.sessions.get(UUID(tokens.session_id))
+        assert row is not None
+        refreshed = await node.refresh(tokens.refresh_token)
+        extended = await node.sessions.extend(Caller.system(), tokens.session_id, "web", None, START + 1)
+        lives[audience] = (
+            claims_of(tokens.access_token)["exp"] - int(START),
+            row.idle_expire_time - START,
+            row.absolute_expire_time - START,
+            claims_of(refreshed.access_token)["exp"] - claims_of(refreshed.access_token)["iat"],
+            refreshed.refresh_token_expire_time - START,
+            extended.idle_expire_time - START,
+        )
+    assert lives["billing"] == pytest.approx((60, 100, 1000, 60, 100, 101))
+    assert lives["orders"] == pytest.approx((900, 300, 14 * 86400, 900, 300, 301))
+
+
+async def test_an_audience_may_require_a_binding():
+    node = await a_node()
+    node.core.policies.book = a_classified_book()
+    with pytest.raises(BindingRequiredError):
+        await node.issue(audience=("orders", "vault"))
+    assert (await node.issue(audience=("orders",))).access_token

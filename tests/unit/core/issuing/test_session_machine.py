@@ -70,6 +70,7 @@ def a_policy(luck: Random) -> Policy:
         reuse_response=luck.choice(list(ReuseResponse)),
         idle_timeout=luck.choice([60, 200]),
         access_token_ttl=luck.choice([20, 60]),
+        id_token_ttl=luck.choice([10, 60]),
         refresh_token_ttl=luck.choice([150, 1000]),
     )
 
@@ -480,8 +481,12 @@ class SessionMachine(RuleBasedStateMachine):
         self, tokens: IssuedTokens, subject: str, client: str, revision: int, access_ttl: float | None
     ) -> None:
         ttl = self.model.policy.access_token_ttl
-        expire = int(self.model.now) + int(min(ttl, access_ttl if access_ttl is not None else ttl))
-        for kind, text in ((TokenKind.ACCESS, tokens.access_token), (TokenKind.ID, tokens.id_token)):
+        access_expire = int(self.model.now) + int(min(ttl, access_ttl if access_ttl is not None else ttl))
+        id_expire = int(self.model.now) + self.model.policy.id_token_ttl
+        for kind, text, expire in (
+            (TokenKind.ACCESS, tokens.access_token, access_expire),
+            (TokenKind.ID, tokens.id_token, id_expire),
+        ):
             if text:
                 claims = claims_of(text)
                 assert (claims["sub"], claims["exp"], claims["rev"]) == (subject, expire, revision)

@@ -252,3 +252,50 @@ def test_any_document_is_read_or_refused(document: dict[str, Any]):
             parser(document)
         except ConfigurationError as error:
             assert error.message  # noqa: PT017 - either outcome is fine, any other error is not
+
+
+def test_the_shortest_lifetime_of_client_and_audiences_counts() -> None:
+    book = parse_policy_book(
+        tomllib.loads(
+            """
+            [classifications.internal]
+            access_token_ttl = "10m"
+            idle_timeout = "2h"
+
+            [clients.web]
+            classification = "public"
+
+            [audiences."https://billing.example.org"]
+            classification = "restricted"
+
+            [audiences."https://orders.example.org"]
+            classification = "internal"
+            """
+        )
+    )
+    public, internal, restricted = (book.policies[name] for name in ("public", "internal", "restricted"))
+    assert book.policy("web", ["https://other.example.org"]) == public
+    orders = book.policy("web", ["https://orders.example.org"])
+    assert (orders.access_token_ttl, orders.idle_timeout) == (600, 7200)
+    assert (orders.refresh_token_ttl, orders.binding_required) == (internal.refresh_token_ttl, False)
+    assert orders.max_custom_claim_bytes == public.max_custom_claim_bytes
+    both = book.policy("web", ["https://billing.example.org", "https://orders.example.org"])
+    assert (both.access_token_ttl, both.idle_timeout) == (600, 7200)
+    assert both.refresh_token_ttl == restricted.refresh_token_ttl
+    assert both.binding_required
+    assert both.reuse_response is public.reuse_response
+    assert both == book.policy("web", ["https://orders.example.org", "https://billing.example.org"])
+
+
+def test_an_audience_of_an_unknown_classification_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        parse_policy_book({"audiences": {"https://a": {"classification": "restrictd"}, "https://b": 5}})
+    assert [mistake.split(":")[0] for mistake in mistakes(error)] == ["audiences.https", "audiences.https"]
+    assert "did you mean restricted?" in error.value.message
+
+
+@pytest.mark.parametrize("name", ["password", "sub", "client_secret", "API-Key"])
+def test_a_forbidden_claim_can_not_be_allowed(name: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        parse_policy_book({"classifications": {"internal": {"allowed_custom_claims": ["team", name]}}})
+    assert f"has {name}, which no request may set" in error.value.message

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -62,6 +63,9 @@ async def requests(served: Served) -> dict[str, Message]:
         "GetSession": sessions_pb.GetSessionRequest(session_id=tokens.session_id),
         "ListSessions": sessions_pb.ListSessionsRequest(subject="alice"),
         "ExtendSession": sessions_pb.ExtendSessionRequest(session_id=tokens.session_id, client_id="web"),
+        "UpdateSession": sessions_pb.UpdateSessionRequest(
+            session_id=tokens.session_id, client_id="web", update_mask=FieldMask(paths=["custom_claims"])
+        ),
         "GetKeySet": keys_pb.GetKeySetRequest(),
         "ListSigningKeys": keys_pb.ListSigningKeysRequest(),
         "PrepareSigningKey": keys_pb.PrepareSigningKeyRequest(),
