@@ -12,7 +12,8 @@ from base64 import b64encode
 from pathlib import Path
 from tempfile import mkstemp
 
-from token_service.config.settings import PREFIX, Settings
+from token_service.config.setting import PREFIX
+from token_service.config.settings import Settings
 from token_service.config.values import KEY_ENCRYPTION_KEY_BYTES, parse_key_encryption_keys
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular_with_status
