@@ -298,11 +298,12 @@ async def test_an_answer_from_memory_does_not_outlive_its_key(served: Served) ->
 async def test_what_is_remembered_of_answers_is_bounded(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("token_service.rpc.services.token_service._ANSWERED_CAPACITY", 3)
+    monkeypatch.setattr("token_service.rpc.services.validation._ANSWERED_CAPACITY", 3)
     token = (await served.issue(scopes=["a"])).access_token
     for number in range(10):
         assert (await served.validate(token, required_scopes=["a"] * number)).active
-    assert len(served.services["token_service.v1.TokenService"]._answered) <= 3
+    validation = served.services["token_service.v1.TokenService"]._validation
+    assert len(validation._answered) <= 3
 
 
 async def test_a_batch_answers_in_order(served: Served) -> None:
