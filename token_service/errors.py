@@ -141,7 +141,7 @@ class InvalidRequestError(ServiceError):
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = tuple(violations)
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidRequestError:

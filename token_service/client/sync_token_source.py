@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -24,7 +24,7 @@ from token_service.client._internal.token_store import SharedStore, Tokens, Toke
 from token_service.errors import ServiceError
 from token_service.wire import error_from_rpc
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import grpc
 
@@ -30,7 +30,7 @@ from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class SyncTokenValidator:

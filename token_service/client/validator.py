@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Collection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import grpc
 
@@ -29,7 +29,7 @@ from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class TokenValidator:

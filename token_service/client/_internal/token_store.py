@@ -100,11 +100,11 @@ class MemoryTokenStore:
         self._tokens = tokens
 
     def load(self) -> Tokens | None:
-        """What was saved last."""
+        """Return the last saved tokens."""
         return self._tokens
 
     def save(self, tokens: Tokens) -> None:
-        """Keep these instead."""
+        """Replace the saved tokens."""
         self._tokens = tokens
 
 
