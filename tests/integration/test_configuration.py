@@ -248,7 +248,7 @@ def test_migrate_on_postgresql_hides_the_password(postgres_url: str, tmp_path: P
     for _ in range(2):
         done = run("migrate", env={"TOKEN_SERVICE_DATABASE_URL": postgres_url}, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert not re.search(r":[0-9a-f]{32}@", done.stdout + done.stderr)
+        assert not re.search(r":[0-9a-f]{32}@", done.stdout + done.stderr)
 
 
 def test_a_taken_port_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ HEALTH = "grpc.health.v1.Health"
 
 
 class Health(health.HealthServicer):
-    def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
+    def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
         if request.service == "fail":
             details = [any_pb2.Any(), any_pb2.Any()]
             details[0].Pack(error_details_pb2.ErrorInfo(reason="BROKEN", domain="token_service"))

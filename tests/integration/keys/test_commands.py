@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,7 @@ async def test_prepare_makes_rsa_keys_of_the_requested_size(start_service: Start
     async with Api(node.grpc_address) as api:
         for arguments, size in (([], 384), (["--rsa-bits", "2048"], 256), (["--rsa-bits", "4096"], 512)):
             key = await operator.run("prepare", "--algorithm", "RS256", *arguments, "--format", "id")
-            await eventually(lambda key=key: _publishes(api, key))
+            await eventually(partial(_publishes, api, key))
             modulus = (await published(api))[key].n
             assert len(modulus) * 6 // 8 == size
 

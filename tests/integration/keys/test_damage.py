@@ -100,12 +100,12 @@ async def test_damage_at_run_time_keeps_the_last_good_keys(
             keys = await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest(), timeout=30)
             assert keys.key_set.keys
             await asyncio.sleep(0.3)
-        issued = await api.refresh(issued.refresh_token)
+        refreshed = await api.refresh(issued.refresh_token)
         write(database, "REPLACE INTO signing_keys SELECT * FROM backup", "DROP TABLE backup", RAISED)
         await eventually(lambda: "the keys can be used again" in node.log_text())
         before = await operator.only("active")
         await eventually(lambda: _rotated(operator, before))
-        assert not await api.why(issued.access_token)
+        assert not await api.why(refreshed.access_token)
         assert all(each.keys for each in follower.key_sets)
     assert node.log_text().count("the stored keys can't be used, the last good ones stay in use") == 1
     assert node.log_text().count(message) == 1
