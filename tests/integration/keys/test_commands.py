@@ -127,7 +127,7 @@ async def test_invalid_commands_are_refused(start_service: StartService) -> None
     assert refusal.endswith("change the setting TOKEN_SERVICE_SIGNING_ALGORITHM to activate the key")
     said = await operator.says("list", KEY_ENCRYPTION_KEY=key_encryption_key())
     assert said.code == 2
-    assert "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with" in said.err
+    assert "add the missing key to TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE" in said.err
 
 
 async def test_a_key_id_that_begins_with_a_dash_is_accepted(start_service: StartService) -> None:
