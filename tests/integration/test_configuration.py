@@ -301,7 +301,7 @@ def test_changed_policies_apply_without_a_restart(tmp_path: Path) -> None:
         )
         eventually_sync(lambda: asyncio.run(ttl(node.grpc_address)) == 60)
         policy.write_text("[classifications.confidential]\naccess_token_ttl = true\n")
-        eventually_sync(lambda: "the policies stay as they were" in node.log_text())
+        eventually_sync(lambda: "the policies in force stay unchanged" in node.log_text())
         assert asyncio.run(ttl(node.grpc_address)) == 60
 
 

@@ -229,8 +229,13 @@ async def test_the_key_encryption_key_changes_while_the_service_runs(start_servi
             node._known_secrets |= {old, new}
             node.restart()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
-        assert await operator.run("rewrap") == "4 keys were encrypted anew"
-        assert await operator.run("rewrap") == "all keys were encrypted with that key already"
+        assert (
+            await operator.run("rewrap") == "4 keys were encrypted again, with the first key-encryption key"
+        )
+        assert (
+            await operator.run("rewrap")
+            == "all keys were already encrypted with the first key-encryption key"
+        )
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = new
         assert len({key["wrapping_key_id"] for key in await operator.keys()}) == 1
         assert not await api.why(issued.access_token)

@@ -123,7 +123,9 @@ async def test_a_node_without_the_new_key_encryption_key_keeps_its_keys(start_se
     async with Api(node.grpc_address) as api:
         issued = await api.issue()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
-        assert await operator.run("rewrap") == "4 keys were encrypted anew"
+        assert (
+            await operator.run("rewrap") == "4 keys were encrypted again, with the first key-encryption key"
+        )
         await eventually(
             lambda: "the stored keys can't be used, the last good ones stay in use" in node.log_text()
         )

@@ -75,7 +75,7 @@ class FailoverLog:
         except ConfigurationError as error:
             raise StoreUnavailableError(error.message, retry_after=1.0) from error
         logger.warning(
-            "the database failed over to a synchronous standby: the revocation log %s goes on as %s",
+            "the database failed over to a synchronous standby: the revocation log %s continues as %s",
             renewal.before,
             renewal.after,
         )
