@@ -24,7 +24,7 @@ from tests.support.deadline import eventually
 from token_service.cli import cli
 from token_service.v1 import key_service_pb2
 
-NO_SUCH_KEY = "Error: there is no such signing key; `token-service keys list` shows all"
+NO_SUCH_KEY = "Error: no signing key has this id; `token-service keys list` shows all"
 COMMANDS = ["list", "prepare", "activate", "retire", "revoke", "rewrap", "csr", "import-certificate"]
 
 

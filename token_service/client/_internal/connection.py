@@ -72,7 +72,7 @@ class _Credentials:
         try:
             found = read_credentials(self._issuer)
         except ConfigurationError as error:
-            self._contact.warn("credentials", f"{error.message}; the previous ones stay in use")
+            self._contact.warn("credentials", f"{error.message}; the previous credentials stay in use")
             return None
         return found if found != self.in_use else None
 

@@ -1,4 +1,4 @@
-"""Explanations for operators why a token is accepted or not."""
+"""Explanations for operators: why a validator accepts or rejects a token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Check:
 class Explanation:
     """All checks of one token.
 
-    `str()` returns a report with one line a check. No line contains a usable part of the token.
+    `str()` returns a report with one line per check. No line contains a usable part of the token.
     """
 
     accepted: bool

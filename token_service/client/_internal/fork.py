@@ -16,10 +16,10 @@ from token_service.errors import ValidatorForkedError
 
 
 class Forkable(Protocol):
-    """Started object that must be told about a fork."""
+    """Started object that must know about a fork."""
 
     def abandon(self) -> None:
-        """Refuse every token from now on. Called in the child; does not touch started threads or channels."""
+        """Refuse every token from now on, without use of started threads or channels. The child process calls this."""
         ...
 
 

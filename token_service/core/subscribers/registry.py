@@ -59,10 +59,10 @@ class Subscribers:
         self._on_request.append(listener)
 
     def on_progress(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever a subscriber comes, goes, confirms or is found silent."""
+        """Call `listener` whenever a subscriber connects, disconnects, confirms or is found silent."""
         self._on_progress.append(listener)
 
-    # --- What subscribers do -----------------------------------------------------------------------------------------
+    # --- Events of subscribers --------------------------------------------------------------------------------------
 
     def connect(self, subscriber_id: str) -> None:
         """Count a stream that a subscriber has opened at this node."""
@@ -126,7 +126,7 @@ class Subscribers:
         self.requested = self.announced = 0
         self._moved()
 
-    # --- Requests for confirmations ----------------------------------------------------------------------------------
+    # --- Requests for confirmations ---------------------------------------------------------------------------------
 
     def request(self, sequence: int) -> None:
         """Ask all subscribers to confirm `sequence`."""
@@ -142,12 +142,12 @@ class Subscribers:
                 listener()
 
     def heard(self, sequence: int) -> None:
-        """Ask for a `sequence` that the head of the log names, because a call at some node waits for it."""
+        """Ask for a `sequence` that the head of the log names because a call at some node waits for it."""
         self.announced = max(self.announced, sequence)
         self.request(sequence)
 
     def find_silent(self) -> None:
-        """Exclude subscribers that have owed a confirmation for too long from waits, until they confirm."""
+        """Exclude subscribers that have owed a confirmation for too long from waits until they confirm."""
         now = self._clock.monotonic()
         while self._asked and now - self._asked[0][0] >= SILENT_AFTER:
             self._overdue = self._asked.popleft()[1]
@@ -166,7 +166,7 @@ class Subscribers:
         if silent:
             self._moved()
 
-    # --- State of the subscribers ------------------------------------------------------------------------------------
+    # --- State of the subscribers -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Return the number of connected subscribers, with the silent ones."""
@@ -203,7 +203,7 @@ class Subscribers:
         return self.lowest < self.requested and self._clock.monotonic() - self._requested_at < MAX_WAIT
 
     def counts(self, sequence: int) -> tuple[int, int]:
-        """Count the connected subscribers without the silent ones, and those of this number that applied `sequence`."""
+        """Count the connected subscribers without the silent ones, and how many of these applied `sequence`."""
         applied = sum(count for at, count in self._levels.items() if at >= sequence)
         return len(self._applied) - len(self._silent), applied
 
@@ -214,7 +214,7 @@ class Subscribers:
         self._foreign_of = Counter(caller for _, _, caller in self._foreign.values())
         return [(name, at[0]) for name, at in self._foreign.items()]
 
-    # --- Bookkeeping -------------------------------------------------------------------------------------------------
+    # --- Bookkeeping ------------------------------------------------------------------------------------------------
 
     def _may_keep_foreign(self, caller: str) -> bool:
         return len(self._foreign) < _MAX_FOREIGN and (

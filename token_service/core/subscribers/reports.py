@@ -1,11 +1,11 @@
 """The exchange with other nodes: each node reports the confirmations of its subscribers in the database.
 
 A node writes its report after a change, at a limited rate. A wait speeds reports up: the head of the log names the
-sequence, and each node asks its own subscribers for it. The node reports after they have confirmed, in one write for all
-that confirm at about the same time.
+sequence, and each node asks its own subscribers for it. The node reports after they have confirmed, in one write for
+all that confirm at about the same time.
 
-A report names the log that its sequences belong to. Nodes change to another log at different times, so a node may read
-a report for an earlier log. The confirmations and the key revision of such a report do not count.
+A report names the log that its sequences belong to. Nodes change to another log at different times, so a node may
+read a report for an earlier log. The confirmations and the key revision of such a report do not count.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Reports:
                     except TokenServiceError as error:
                         if not failing:
                             logger.warning(
-                                "this node can't exchange reports about subscribers with other nodes, and tries again: %s",
+                                "can't exchange reports about subscribers with other nodes; tried again: %s",
                                 error.message,
                             )
                         failing = True
@@ -95,7 +95,7 @@ class Reports:
         )
 
     async def read(self) -> None:
-        """Read the reports of other nodes, and note the confirmations that these nodes received for this node's subscribers.
+        """Read the reports of other nodes, and note the confirmations in them that belong to this node's subscribers.
 
         Raises `StoreUnavailableError`.
         """
@@ -111,7 +111,7 @@ class Reports:
             self._subscribers.announced = max(self._subscribers.announced, requested)
 
     def counts(self, cursor: Cursor) -> tuple[int, int]:
-        """Count the subscribers of all nodes without the silent ones, and those of this number that applied `cursor`.
+        """Count the subscribers of all nodes without the silent ones, and how many of these applied `cursor`.
 
         Uses the latest reports that were read. A subscriber of a node that follows another log counts as not having
         applied `cursor`.
@@ -135,7 +135,7 @@ class Reports:
 
     @property
     def silent(self) -> int:
-        """The number of silent subscribers of all nodes: connected, but without a requested confirmation for a long time.
+        """The number of silent subscribers of all nodes: connected, but overdue with a requested confirmation.
 
         Waits ignore them.
         """
@@ -184,8 +184,8 @@ class Reports:
 def _pairs(levels: Mapping[int, int], silent: int) -> list[tuple[int, int]]:
     """Return (sequence, count) pairs. The silent subscribers have their own pair.
 
-    Beyond the limit the lowest pairs become one pair with their lowest sequence, so no subscriber counts as further than it
-    is.
+    Beyond the limit the lowest pairs become one pair with their lowest sequence, so no subscriber counts as further
+    than it is.
     """
     most = _MAX_PAIRS - (silent > 0)
     pairs = sorted(levels.items(), reverse=True)
@@ -196,7 +196,7 @@ def _pairs(levels: Mapping[int, int], silent: int) -> list[tuple[int, int]]:
 
 
 def _is_of(report: NodeReport, epoch: str) -> bool:
-    """Tell whether the sequences of a report belong to this log. A report of release 0.1.0 names no log and is accepted."""
+    """Tell whether the sequences of a report belong to this log. Accepts reports of release 0.1.0, which name no log."""
     return report.epoch is None or report.epoch == epoch
 
 
