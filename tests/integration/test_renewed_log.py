@@ -149,7 +149,7 @@ async def test_renewal_after_a_restore_ends_earlier_tokens_and_accepts_later_one
         await stream.caught_up_to(lost)
 
         await site.restore()
-        # Each node notices that the log went back and logs it; none continues from its place.
+        # Each node notices that the log went back and logs it; no node continues from its own place.
         for node in site.nodes:
             await eventually(lambda node=node: WENT_BACK in node.log_text())
         assert await head(a) == f"{lost.partition(':')[0]}:{place}"

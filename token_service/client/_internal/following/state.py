@@ -2,8 +2,8 @@
 
 Invariants:
 - `feed.revocations` contains every entry up to `cursor`, and loses no entry while a token that it revokes is valid.
-  A snapshot is built separately and replaces the set in one assignment. It never lacks an entry of the replaced set:
-  a snapshot from a node that is behind waits until it has caught up.
+  A snapshot is built separately and replaces the set in one assignment. It never lacks an entry of the replaced
+  set: a snapshot from a node that is behind waits until it has caught up.
 - `feed` is fresh only for S seconds from the *start* of a probe whose response, the head of the log, has been
   applied. A response that waited in a buffer while the process was stopped gives no longer freshness.
 - The wall clock may jump. Entries expire by a clock that does not jump. If the two clocks disagree, freshness ends until
