@@ -98,8 +98,8 @@ class ValidatorForkedError(TokenServiceError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the validator was started before this process was forked, so it gets no updates in this process: start it "
-            "after the fork, e.g. in post_worker_init of gunicorn"
+            "the validator was started before this process was forked, so it gets no updates in this process: start "
+            "it after the fork, e.g. in post_worker_init of gunicorn"
         )
 
 

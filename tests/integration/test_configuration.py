@@ -136,7 +136,7 @@ FILES_REFUSED = {
         ["TOKEN_SERVICE_REDIS_URL: redis://:***@127.0.0.1/0?socket_timeout=soon"],
     ),
     "exporter": ({"OTEL": "fax"}, ["OTEL_METRICS_EXPORTER is 'fax'"]),
-    "no socket": ({"GRPC_ADDRESS": "unix:garbage"}, ["unix:garbage (there is something else than a socket)"]),
+    "no socket": ({"GRPC_ADDRESS": "unix:garbage"}, ["unix:garbage (the file there is not a socket)"]),
     "not of this machine": (
         {"GRPC_ADDRESS": "127.0.0.1:0", "HTTP_ADDRESS": "[::1%nowhere]:0"},
         ["TOKEN_SERVICE_HTTP_ADDRESS"],

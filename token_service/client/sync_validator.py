@@ -160,7 +160,7 @@ class SyncTokenValidator:
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse every token from now on. `fork` calls this, because only the parent gets updates of this validator."""
+        """Refuse every token from now on. `fork` calls this, because only the parent process gets updates."""
         self._parts.forked = True
         self._check = refuse
         self._abandoned, self._service = (

@@ -161,7 +161,7 @@ class KeySource:
             return
         if self._reported:
             self._reported = ""
-            logger.info("the key set of %s was fetched again", self._issuer.issuer)
+            logger.info("fetching the key set of %s succeeds again", self._issuer.issuer)
         fetch.done.set_result(True)
 
     def _fail(self, fetch: Fetch, error: BaseException) -> None:

@@ -23,7 +23,7 @@ class Confirmations:
         replica.listen(self)
 
     def applied(self, entries: Sequence[Revocation]) -> None:
-        """Note how far the log goes on."""
+        """Note the sequence that the replica has applied."""
         self._reached = self._replica.applied
 
     def was_reset(self) -> None:

@@ -173,7 +173,7 @@ class Reports:
                 )
 
     async def _pause(self) -> None:
-        """Wait until the next report may be due. A wait shortens this time, but confirmations are reported together."""
+        """Wait until the next report may be due. A wait shortens this time; a report has several confirmations."""
         await asyncio.sleep(_HURRY_INTERVAL)
         with suppress(TimeoutError):
             async with asyncio.timeout(_BUSY_INTERVAL - _HURRY_INTERVAL):
@@ -196,7 +196,7 @@ def _pairs(levels: Mapping[int, int], silent: int) -> list[tuple[int, int]]:
 
 
 def _is_of(report: NodeReport, epoch: str) -> bool:
-    """Tell whether the sequences of a report belong to this log. Accepts reports of release 0.1.0, which name no log."""
+    """Tell whether the sequences of a report belong to this log. A report of release 0.1.0 names no log and counts."""
     return report.epoch is None or report.epoch == epoch
 
 

@@ -6,8 +6,8 @@ Invariants:
   set: a snapshot from a node that is behind waits until it has caught up.
 - `feed` is fresh only for S seconds from the *start* of a probe whose response, the head of the log, has been
   applied. A response that waited in a buffer while the process was stopped gives no longer freshness.
-- The wall clock may jump. Entries expire by a clock that does not jump. If the two clocks disagree, freshness ends until
-  the next snapshot.
+- The wall clock may jump. Entries expire by a clock that does not jump. If the two clocks disagree, freshness ends
+  until the next snapshot.
 - The key set never becomes empty, and never returns to an older revision.
 """
 
@@ -218,7 +218,7 @@ class FollowerState:
     def needs_new_stream(self, stall_timeout: float) -> bool:
         """Tell whether to end the current stream.
 
-        This is so if the replica needs a new snapshot, or if the stream stays behind the head from a probe without any
+        This is so if the replica needs a new snapshot, or if the stream stays behind the head from a probe without
         progress.
         """
         building = self._building
