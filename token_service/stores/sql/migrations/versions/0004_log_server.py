@@ -1,4 +1,4 @@
-"""The server that wrote the head of the log, and the last entry that a standby has, in the head of the log.
+"""The server (cluster and timeline) that wrote the head of the log, and the last entry that a standby has.
 
 A promoted standby may lack entries, and would give their sequences to other entries. Nodes of an earlier version change
 neither column, so the second column counts only while it is the sequence of the last entry.
