@@ -1,4 +1,4 @@
-"""The service as its callers see it: generated stubs, decoded failures, and the smallest possible validator."""
+"""Calls of the service: generated stubs, decoded failures, and a minimal validator."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def sequence(cursor: str) -> int:
 
 
 class Follower:
-    """A validator that applies a stream as protos/README.md says and records what it received.
+    """A validator that applies a stream by the rules of protos/README.md and records the received messages.
 
     With `confirm` it confirms each cursor, at the node it follows or at another one.
     """

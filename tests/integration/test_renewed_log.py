@@ -150,7 +150,7 @@ async def test_renewal_after_a_restore_ends_earlier_tokens_and_accepts_later_one
         await stream.caught_up_to(lost)
 
         await site.restore()
-        # Each node notices that the log went back and logs it; none continues from its place.
+        # Each node notices that the log went back and logs it; no node continues from its own place.
         await eventually(lambda: all(WENT_BACK in node.log_text() for node in site.nodes))
         assert await head(a) == f"{lost.partition(':')[0]}:{place}"
         assert not await a.why(forgotten.access_token, consistency=STRONG)  # the renewal must end this
@@ -160,7 +160,7 @@ async def test_renewal_after_a_restore_ends_earlier_tokens_and_accepts_later_one
         output = await site.operator.run("renew", "--yes", "--epoch", epoch)
         shown = json.loads(await site.operator.run("show", "--format", "json"))
         renewed = f"{shown['epoch']}:{shown['sequence']}"
-        assert output.startswith(f"The revocation log {epoch}:{place} goes on as {renewed}.")
+        assert output.startswith(f"The revocation log {epoch}:{place} continues as {renewed}.")
         assert "keys revoke" in output
         assert "nothing was changed" in await site.operator.refused("renew", "--yes", "--epoch", epoch)
 
@@ -232,7 +232,7 @@ async def test_a_renewal_asks_for_confirmation(site: Site, apis: list[Api]) -> N
     assert (await site.operator.says("renew")).code == 1  # no terminal to ask
     assert await site.operator.run("show") == before
     assert not await apis[0].why(issued.access_token, consistency=STRONG)
-    assert "goes on as" in await site.operator.run("renew", stdin="y\n")
+    assert "continues as" in await site.operator.run("renew", stdin="y\n")
     assert await apis[1].why(issued.access_token, consistency=STRONG) == "REVOKED"
 
 
@@ -284,7 +284,7 @@ async def test_a_postgresql_restored_from_files_is_noticed_and_renewed(
             assert await why(following, ahead.access_token) is None
             await asyncio.to_thread(private_postgres.put_back)
             await eventually(lambda: all(WENT_BACK in node.log_text() for node in pair))
-            assert "goes on as" in await operator.run("renew", "--yes")
+            assert "continues as" in await operator.run("renew", "--yes")
             for api in (a, b):
                 for token in (forgotten.access_token, ahead.access_token):
                     assert await api.why(token, consistency=STRONG) == "REVOKED"

@@ -1,4 +1,4 @@
-"""The `buf curl` wrapper, against a server that knows nothing but health and how to fail."""
+"""The `buf curl` wrapper, against a server that has only the health service and fails on request."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     if request.param == "postgresql":
         env["TOKEN_SERVICE_DATABASE_URL"] = request.getfixturevalue("shared_postgres_url")
     with Node("--workers", str(WORKERS), env=env, ready_timeout=60) as node:
-        # `/readyz` answers 200 when the first worker is ready, this line appears when all are.
+        # `/readyz` answers 200 when the first worker is ready; this line appears when all workers are ready.
         eventually_sync(lambda: "is ready: gRPC" in node.log_text())
         yield node
 
@@ -64,7 +64,7 @@ async def connected_workers(node: Node) -> set[int]:
 
 @pytest.fixture
 async def apis(node: Node) -> AsyncIterator[list[Api]]:
-    """Enough connections to reach every worker; the kernel distributes them."""
+    """Open enough connections to reach every worker; the kernel distributes them."""
     async with AsyncExitStack() as stack:
         apis: list[Api] = []
 

@@ -73,7 +73,7 @@ def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
 def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     """Return the wrapper of every HTTP endpoint."""
     duration = metrics.histogram(
-        "http.server.request.duration", "How long HTTP requests took, by route and status.", DURATIONS
+        "http.server.request.duration", "Duration of HTTP requests, by route and status.", DURATIONS
     )
     return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
 

@@ -116,7 +116,7 @@ class SyncTokenSource:
             self._renewing.do("", self._renew)
         except ServiceError as error:
             logger.info(
-                "renewing the access token before it expires failed, a later call tries again: %s",
+                "the early renewal of the access token failed; a later call of `token` tries again: %s",
                 error.reason.value,
             )
 

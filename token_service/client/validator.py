@@ -159,10 +159,13 @@ class TokenValidator:
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse every token from now on. `fork` calls this: the updates of this validator stay in the parent."""
+        """Refuse every token from now on. `fork` calls this, because only the parent process gets updates."""
         self._parts.forked = True
         self._check = refuse
-        self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
+        self._abandoned, self._service = (
+            self._service,
+            None,
+        )  # kept, because this process must not end its channel
         self._keys = {}
 
     async def _settle(

@@ -1,7 +1,7 @@
 """Values of the settings from command-line flags, environment, TOML file and defaults, in this order.
 
-A `ConfigurationError` reports everything wrong at once. It names each setting, its value (redacted where it may be
-secret) and the allowed values.
+One `ConfigurationError` reports all problems. It names each setting, its value (redacted if it may be secret) and the
+allowed values.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Setting:
     """Never shown, and not a flag: every user of the machine can see flags."""
     flag: str
     switch: bool
-    """The flag takes no value."""
+    """Whether the flag takes no value."""
 
     @property
     def variable(self) -> str:
@@ -45,7 +45,7 @@ class Setting:
 def setting(
     parse: Callable[[str], object],
     default: str | None,
-    help: str,  # noqa: A002 - the name click uses
+    help: str,  # noqa: A002 - the name that click uses
     *,
     allowed: str,
     default_help: str | None = None,

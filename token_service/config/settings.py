@@ -43,19 +43,19 @@ _FLAG_VALUES: Final = "true or false"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings. `load_settings` makes only valid and safe ones. Times in seconds. The `repr` shows no secret."""
+    """All settings, valid and safe if `load_settings` returns them. Times are in seconds. The `repr` shows no secret."""
 
     grpc_address: Address | UnixSocket = setting(
         parse_grpc_address,
         "127.0.0.1:50051",
-        "Where gRPC listens.",
-        allowed="`host:port`; port 0 takes a free one; `unix:/path` for programs of this machine",
+        "The address that gRPC listens on.",
+        allowed="`host:port`; port 0 takes a free port; `unix:/path` for programs on this machine",
     )
     http_address: Address = setting(
         parse_address,
         "127.0.0.1:8080",
-        "Where HTTP listens: key set and health.",
-        allowed="`host:port`; port 0 takes a free one",
+        "The address that HTTP listens on, for the key set and health.",
+        allowed="`host:port`; port 0 takes a free port",
     )
     database_url: DatabaseUrl = setting(
         DatabaseUrl.parse,
@@ -67,7 +67,7 @@ class Settings:
     redis_url: Url | None = setting(
         parse_redis_url,
         None,
-        "Redis, to carry revocations between nodes faster and to show them to gateways. Not needed.",
+        "Optional: Redis, to carry revocations between nodes faster and to show them to gateways.",
         allowed="`redis://[:password@]host:6379/0`, `rediss://…` or `unix:///path`",
         default_help="none",
     )
@@ -81,20 +81,20 @@ class Settings:
     profile: Profile = setting(
         one_of(Profile),
         "development",
-        "What the service is run for. Development trusts every caller, so it listens on loopback only.",
+        "The purpose of the service. Development trusts every caller, so it listens on loopback only.",
         allowed="`development` or `production`",
     )
-    workers: int = setting(default="1", help="How many processes share the ports.", **whole(1, 64))
+    workers: int = setting(default="1", help="The number of processes that share the ports.", **whole(1, 64))
     signing_algorithm: Algorithm = setting(
         one_of(Algorithm),
         "RS256",
-        "How new tokens are signed.",
+        "The algorithm that signs new tokens.",
         allowed="`RS256`, `ES256` or `EdDSA`; `HS256` with `ALLOW_HS256`",
     )
     allow_hs256: bool = setting(
         parse_flag,
         "false",
-        "Allow HS256: whoever can verify such tokens can make them, and no key is published for it.",
+        "Allow HS256. Every validator of such tokens can also make them, and no key is published for it.",
         allowed=_FLAG_VALUES,
         switch=True,
     )
@@ -105,20 +105,20 @@ class Settings:
         allowed="`2048`, `3072` or `4096`",
     )
     key_rotation_period: float = setting(
-        default="90d", help="How long a key signs before the next one takes over.", **seconds("1s", "3650d")
+        default="90d", help="How long a key signs before the next key replaces it.", **seconds("1s", "3650d")
     )
     key_announce_time: float = setting(
         default="15m",
-        help="How long a key is published before it signs: longer than any validator caches a key set.",
+        help="How long a key is published before it signs. Must be longer than any validator caches a key set.",
         **seconds("0s", "30d"),
     )
     key_check_interval: float = setting(
-        default="10s", help="How often the keys are looked after.", **seconds("50ms", "1h")
+        default="10s", help="How often a process checks the keys and rotates them.", **seconds("50ms", "1h")
     )
     pkcs11_module: Path | None = setting(
         parse_file,
         None,
-        "The PKCS#11 library of an HSM. If set, new signing keys are made there and never leave it.",
+        "The PKCS#11 library of an HSM. If set, new signing keys are generated in the HSM and never leave it.",
         allowed="a readable library file",
         default_help="keys are kept encrypted in the database",
     )
@@ -134,20 +134,20 @@ class Settings:
     policy_file: Path | None = setting(
         parse_file,
         None,
-        "Lifetimes and rules for each class of clients (TOML). Read again when it changes.",
+        "Lifetimes and rules for each class of clients (TOML). A changed file takes effect within seconds.",
         allowed="a readable file",
         default_help="built-in policy",
     )
     data_dir: Path = setting(
         parse_path,
         ".token-service",
-        "Where the SQLite database and a generated key-encryption key are kept.",
-        allowed="a directory; it is made if it is not there",
+        "The directory of the SQLite database and of a generated key-encryption key.",
+        allowed="a directory; created if missing",
     )
     key_encryption_key: tuple[Secret, ...] = setting(
         parse_key_encryption_keys,
         None,
-        "Encrypts the private keys in the database. Several: the first encrypts, the others still decrypt.",
+        "The keys that encrypt the private keys in the database. The first one encrypts, all of them decrypt.",
         allowed="32 bytes in base64 (`openssl rand -base64 32`); several separated by commas",
         default_help="see `KEY_ENCRYPTION_KEY_FILE`",
         secret=True,
@@ -155,7 +155,7 @@ class Settings:
     key_encryption_key_file: Path = setting(
         parse_path,
         None,
-        "The key-encryption keys from a file, one a line. In development it is made if it is not there.",
+        "A file with the key-encryption keys, one per line. In development a missing file is created.",
         allowed="a file that only its owner can read",
         default_help=f"`DATA_DIR/{KEY_ENCRYPTION_KEY_FILE}`",
     )
@@ -183,30 +183,32 @@ class Settings:
     log_level: str = setting(
         choice("debug", "info", "warning", "error"),
         "info",
-        "How much to log.",
+        "The lowest level of log lines.",
         allowed="`debug`, `info`, `warning` or `error`",
     )
     log_format: LogFormat = setting(
-        one_of(LogFormat), "text", "How log lines look.", allowed="`text` or `json`"
+        one_of(LogFormat), "text", "The format of log lines.", allowed="`text` or `json`"
     )
-    max_message_bytes: int = setting(default="5242880", help="The largest request.", **whole(65536, 67108864))
+    max_message_bytes: int = setting(
+        default="5242880", help="The largest request in bytes.", **whole(65536, 67108864)
+    )
     max_concurrent_calls: int = setting(
-        default="1000", help="Calls one process works on at a time; more are refused.", **whole(1, 100_000)
+        default="1000", help="Concurrent calls of one process; more are refused.", **whole(1, 100_000)
     )
     max_calls_per_caller: int | None = setting(
         default=None,
-        help="How many of those one caller may have.",
+        help="Concurrent calls of one caller at one process; more are refused.",
         default_help="half of `MAX_CONCURRENT_CALLS`",
         **whole(1, 100_000),
     )
     max_streams: int = setting(
         default="5000",
-        help="Revocation streams one process keeps open; more are refused.",
+        help="Open revocation streams of one process; more are refused.",
         **whole(1, 1_000_000),
     )
     max_streams_per_caller: int | None = setting(
         default=None,
-        help="How many of those one caller may have.",
+        help="Open revocation streams of one caller at one process; more are refused.",
         default_help="half of `MAX_STREAMS`",
         **whole(1, 1_000_000),
     )
@@ -217,11 +219,11 @@ class Settings:
         **whole(1, 10_000_000),
     )
     database_pool_size: int = setting(
-        default="10", help="Connections to PostgreSQL each process keeps.", **whole(2, 1000)
+        default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )
     shutdown_grace: float = setting(
         default="10s",
-        help="How long running calls may take to finish after SIGTERM.",
+        help="Time for running calls to finish after SIGTERM.",
         **seconds("0s", "10m"),
     )
     replica_poll_interval: float = setting(
@@ -231,17 +233,17 @@ class Settings:
     )
     replica_max_age: float = setting(
         default="10s",
-        help="After this long without the database, a process stops answering from what it knows.",
+        help="Time without the database after which a process stops answering from its copy of the log.",
         **seconds("1s", "1h"),
     )
     stream_max_age: float = setting(
         default="30m",
-        help="How long a revocation stream lives before it is ended to be resumed elsewhere.",
+        help="Lifetime of a revocation stream. It then ends, and its subscriber resumes it at any node.",
         **seconds("1s", "1d"),
     )
     connection_max_age: float = setting(
         default="30m",
-        help="How long a gRPC connection takes new calls. It ends once those it has are over.",
+        help="Time for which a gRPC connection accepts new calls. It closes after its last call ends.",
         **seconds("1s", "1d"),
     )
     janitor_interval: float = setting(

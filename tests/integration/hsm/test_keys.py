@@ -166,14 +166,15 @@ async def test_an_unsupported_key_is_refused_and_leaves_no_objects(
 ) -> None:
     before = stored(token)
     with pytest.raises(
-        ConfigurationError, match=r"has no keys for RS256 with 99999 bits: it makes \d+ to \d+"
+        ConfigurationError,
+        match=r"can't generate keys for RS256 with 99999 bits: it generates keys of \d+ to \d+ bits",
     ):
         await keys.generate(Algorithm.RS256, rsa_bits=99999)
     monkeypatch.setattr("token_service.signers.hsm.pkcs11._ED25519", (b"\x13\x05nonse", b"\x06\x01\x00"))
     with pytest.raises((ConfigurationError, SigningUnavailableError)):
         await keys.generate(Algorithm.EDDSA)
     monkeypatch.setattr("token_service.signers.hsm.pkcs11.verifier_for", lambda _: lambda *_: False)
-    with pytest.raises(ConfigurationError, match="signatures are not what they should be"):
+    with pytest.raises(ConfigurationError, match="the signature of its key is wrong"):
         await keys.generate(Algorithm.ES256)
     assert stored(token) == before
 
@@ -230,7 +231,8 @@ async def test_a_pin_that_is_not_utf8_is_refused_and_hidden(token: SoftHsmToken)
 async def test_wrong_settings_are_named(token: SoftHsmToken, tmp_path: Path) -> None:
     pin = Secret(token.pin.encode())
     with pytest.raises(
-        ConfigurationError, match="no token is labeled 'other'; labels there: 'token-service'"
+        ConfigurationError,
+        match="no token is labeled 'other'; labels of the module's tokens: 'token-service'",
     ):
         async with Pkcs11Keys(token.module, "other", pin):
             pass

@@ -51,7 +51,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["UPDATE signing_keys SET private_key = zeroblob(50)"], "a key in the database is not wrapped in a format"),
         (["UPDATE signing_keys SET public_key = x'00'"], "the public key of signing key"),
         (["UPDATE signing_keys SET state = 'x'"], "a row of signing_keys or mac_keys can't be read; restore"),
-        ([], "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with"),
+        ([], "add the missing key to TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE"),
     ],
 )  # fmt: skip
 def test_damaged_keys_refuse_the_start_and_the_error_says_what_to_do(
@@ -123,7 +123,9 @@ async def test_a_node_without_the_new_key_encryption_key_keeps_its_keys(start_se
     async with Api(node.grpc_address) as api:
         issued = await api.issue()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
-        assert await operator.run("rewrap") == "4 keys were encrypted anew"
+        assert (
+            await operator.run("rewrap") == "4 keys were encrypted again, with the first key-encryption key"
+        )
         await eventually(
             lambda: "the stored keys can't be used, the last good ones stay in use" in node.log_text()
         )

@@ -121,7 +121,10 @@ async def test_keys_in_the_module_are_made_rotated_certified_and_revoked(
         await operator.run("import-certificate", shown["key_id"], "-", stdin=chain)
         await operator.run("activate", shown["key_id"], "--force")
         await eventually(lambda: _is_signing(api, shown["key_id"]))
-        assert await operator.run("rewrap") == "all keys were encrypted with that key already"
+        assert (
+            await operator.run("rewrap")
+            == "all keys were already encrypted with the first key-encryption key"
+        )
 
         # The algorithm changes.
         node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "RS256"

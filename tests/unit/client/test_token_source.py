@@ -184,7 +184,7 @@ async def test_a_store_that_fails_costs_nothing_but_a_line_in_the_log(
 
 async def test_nothing_to_begin_with(service: FakeTokenService, kind: str) -> None:
     async with source_of(kind, service, None) as source:
-        with pytest.raises(RefreshTokenInvalidError, match="begin with"):
+        with pytest.raises(RefreshTokenInvalidError, match="no refresh token"):
             await source.token()
         await source.do("replace", tokens_of(service))
         await source.token()

@@ -58,7 +58,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     file.touch()
     assert "both set" in refusal(KEY_ENCRYPTION_KEY=KEY, KEY_ENCRYPTION_KEY_FILE=file)
     assert "both or neither" in refusal(TLS_CERT_FILE=file)
-    assert "without a certificate" in refusal(TLS_CLIENT_CA_FILE=file)
+    assert "without a server certificate" in refusal(TLS_CLIENT_CA_FILE=file)
     assert "two ports" in refusal(GRPC_ADDRESS="127.0.0.1:1", HTTP_ADDRESS="127.0.0.1:1")
     assert load(GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0")
     assert "ALLOW_HS256" in refusal(SIGNING_ALGORITHM="HS256")

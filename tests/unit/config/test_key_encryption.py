@@ -108,12 +108,12 @@ def test_a_file_others_can_read_is_refused_in_production_and_warned_of_in_develo
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = key_file(tmp_path / "keys", b64encode(ONE), 0o644)
-    with pytest.raises(ConfigurationError, match="can be read by others than its owner; run `chmod 600"):
+    with pytest.raises(ConfigurationError, match="can be read by users other than its owner; run `chmod 600"):
         reveal(production(tmp_path, path))
     assert reveal(development(tmp_path, KEY_ENCRYPTION_KEY_FILE=str(path))) == [ONE]
-    assert "can be read by others" in caplog.text
+    assert "can be read by users other than its owner" in caplog.text
     path.chmod(0o620)
-    with pytest.raises(ConfigurationError, match="can be written by others"):
+    with pytest.raises(ConfigurationError, match="can be written by users other than its owner"):
         reveal(production(tmp_path, path))
 
 

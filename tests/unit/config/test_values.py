@@ -72,7 +72,7 @@ def test_a_database_url_may_name_a_file(text: str, path: str) -> None:
         ("DATABASE_URL", "sqlite:///a?", "write ? in the name of a file as %3F"),
         ("GRPC_ADDRESS", "unix:", "unix:/path"),
         ("GRPC_ADDRESS", "unix:a/", "unix:/path"),
-        ("GRPC_ADDRESS", "unix://a/b", "followed by an absolute path"),
+        ("GRPC_ADDRESS", "unix://a/b", "the path after unix:// must be absolute"),
         ("GRPC_ADDRESS", "unix:/" + "a" * 107, "at most 107 bytes"),
         ("HTTP_ADDRESS", "unix:/a", "host:port"),
         ("PROFILE", "prodution", "did you mean production?"),

@@ -108,7 +108,7 @@ async def test_sign_after_close_raises_signing_unavailable() -> None:
 
 async def test_missing_unusable_or_wrong_private_key_is_refused(keys: LocalKeys) -> None:
     key, private_key = await _new(keys, Algorithm.ES256)
-    with pytest.raises(ConfigurationError, match="is that of"):
+    with pytest.raises(ConfigurationError, match="belongs to"):
         keys.open_signer(replace(key, key_id="another"), private_key)
     with pytest.raises(ConfigurationError, match="not a key for EdDSA"):
         keys.open_signer(replace(key, algorithm=Algorithm.EDDSA), private_key)

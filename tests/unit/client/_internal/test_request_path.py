@@ -361,5 +361,5 @@ async def test_a_connection_of_unknown_type_is_refused(kind: str | None) -> None
     ],
 )
 def test_a_rule_that_fits_no_request_is_refused(path: str) -> None:
-    with pytest.raises(ConfigurationError, match="fits no request"):
+    with pytest.raises(ConfigurationError, match="matches no request"):
         BearerAuthMiddleware(STARLETTE, Reader(), scopes={path: ["admin"]})  # type: ignore[arg-type]

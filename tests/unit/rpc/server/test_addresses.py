@@ -92,10 +92,10 @@ async def test_the_socket_of_a_running_server_is_not_touched(tmp_path: Path) -> 
             client.connect(str(path))
 
 
-async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
-    with pytest.raises(ConfigurationError, match="something else than a socket"):
+    with pytest.raises(ConfigurationError, match="the file there is not a socket"):
         async with serving(address=f"unix:{path}"):
             pass
     assert path.read_text() == "precious"
