@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -139,7 +139,7 @@ async def test_gateway_answers_questions_late_and_lets_no_stream_through(
         return request + b"!"
 
     class Handlers(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: object) -> object:
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
             return grpc.unary_unary_rpc_method_handler(answer)
 
     certificate, key = (file.read_bytes() for file in certificates.files(0))
@@ -152,12 +152,14 @@ async def test_gateway_answers_questions_late_and_lets_no_stream_through(
     async with grpc.aio.secure_channel(address, roots) as channel:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        asking = asyncio.ensure_future(channel.unary_unary(VALIDATE)(b"good?"))
+        validate: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(VALIDATE)
+        asking = asyncio.ensure_future(validate(b"good?"))
         await answered.wait()
         assert not asking.done()
         assert await asking == b"good?!"
         assert loop.time() - began >= 0.5
+        follow: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_stream(STREAM)(b"").read()
+            await follow(b"").read()
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await node.stop(None)

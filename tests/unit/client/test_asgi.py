@@ -52,7 +52,7 @@ ROUTES = [Route("/{path:path}", who, methods=["GET", "POST", "PUT", "DELETE", "H
 
 @asynccontextmanager
 async def serving(validator: TokenValidator, **rules: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **{**RULES, **rules})  # type: ignore[arg-type]
+    app = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **{**RULES, **rules})
     port = free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="on", ws="none")
     server = uvicorn.Server(config)
@@ -231,7 +231,7 @@ async def test_requests_at_once_keep_their_claims_apart(service: FakeTokenServic
 
 async def test_below_a_mount_the_path_is_the_applications_own(service: FakeTokenService) -> None:
     async with ready(service) as validator:
-        inner = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **RULES)  # type: ignore[arg-type]
+        inner = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **RULES)
         app = Starlette(routes=[Mount("/shop", app=inner)])
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             assert (await client.get("/shop/healthz")).status_code == 200

@@ -203,7 +203,7 @@ def exercise(service: FakeTokenService, address: str, kind: str) -> None:
     assert refusal(address, "Orders/List", kind, bearer(sub="eve")) == (code.UNAUTHENTICATED, "REVOKED")
     with pytest.raises(grpc.RpcError) as caught:
         call(address, "Orders/Missing", kind, good)
-    assert caught.value.code() == code.UNIMPLEMENTED  # type: ignore[attr-defined]
+    assert caught.value.code() == code.UNIMPLEMENTED
 
 
 KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
@@ -266,7 +266,7 @@ async def test_a_plain_stream_that_is_not_a_generator_has_the_claims_and_is_clos
             self.closed.append(_subject())
 
     answers = Answers()
-    handlers = {"Orders/List": grpc.unary_stream_rpc_method_handler(lambda *_: answers)}
+    handlers: dict[str, Any] = {"Orders/List": grpc.unary_stream_rpc_method_handler(lambda *_: answers)}
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, "unary_stream", handlers) as address:
@@ -346,8 +346,9 @@ def test_handlers_with_a_thread_pool_of_their_own_keep_it(service: FakeTokenServ
 
         where.experimental_thread_pool = own  # type: ignore[attr-defined]
         handler = preceded_by(lambda _: None, grpc.unary_unary_rpc_method_handler(where))
-        assert handler.unary_unary.experimental_thread_pool is own  # type: ignore[union-attr]
-        assert handler.unary_unary(b"", None) == threading.current_thread().name.encode()
+        behavior: Any = handler.unary_unary
+        assert behavior.experimental_thread_pool is own
+        assert behavior(b"", None) == threading.current_thread().name.encode()
 
 
 def test_no_thread_may_wait_is_no_setting(service: FakeTokenService) -> None:

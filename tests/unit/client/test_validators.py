@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_every_revocation_arrives_and_only_where_it_should(
     service: FakeTokenService, kind: str, target: str
 ) -> None:
     now = time.time()
-    names = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
+    names: dict[str, Any] = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
     hit = service.mint.token(now, **names)
     spared = service.mint.token(now, sub="bob", sid="session-b", client_id="cli", jti="token-b")
     async with AnyValidator(kind, config_for(service)) as validator:
@@ -82,9 +83,8 @@ async def test_every_revocation_arrives_and_only_where_it_should(
         elif target == "everything":
             service.revoke(everything=True)
         else:
-            service.revoke(
-                **{target: {"session_id": "session-a", "subject": "alice", "client_id": "app"}[target]}
-            )
+            values: dict[str, Any] = {"session_id": "session-a", "subject": "alice", "client_id": "app"}
+            service.revoke(**{target: values[target]})
         await eventually(lambda: validator.counters.revocations == 1)
         assert await reason_of(validator, hit) is _R.REVOKED
         if target in {"key_id", "everything"}:
@@ -272,7 +272,7 @@ async def test_an_answer_shared_with_an_earlier_validation_is_as_old_as_its_ques
         service.revoke(subject="user-1")
         clock.advance(2.0)  # the answer is 10 s old now, but only 2 s have passed since the second one came
         service.remote_gate.set()
-        assert await asyncio.gather(first, joined) == [_R.REVOKED, _R.REVOKED]
+        assert [await first, await joined] == [_R.REVOKED, _R.REVOKED]
 
 
 async def test_a_shared_answer_holds_for_s_from_its_question(service: FakeTokenService, kind: str) -> None:
@@ -375,7 +375,11 @@ async def test_reconnects_after_every_end_and_resumes(service: FakeTokenService,
         for round_ in range(3):
             service.end_streams()
             service.revoke(token_id=f"while-away-{round_}")
-            await eventually(lambda r=round_: validator.counters.revocations == r + 1)
+
+            def arrived(count: int = round_ + 1) -> bool:
+                return validator.counters.revocations == count
+
+            await eventually(arrived)
         assert validator.counters.resets == 1
         cursors = [request.cursor for request in service.stream_requests]
         assert cursors[0] == ""

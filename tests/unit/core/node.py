@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
@@ -36,6 +36,7 @@ from token_service.tokens.secret import Secret
 
 ISSUER = "https://issuer.example"
 
+ClockT = TypeVar("ClockT", bound=Clock)
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -48,7 +49,7 @@ class Intercepted:
         self.before: dict[str, Hook] = {}
         self.after: dict[str, Hook] = {}
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self.target, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -142,12 +143,12 @@ class SomeStores:
         return cls(**{each.name: given.get(each.name, getattr(stores, each.name)) for each in fields(cls)})
 
 
-class Node:
+class Node(Generic[ClockT]):
     """Everything between the edges of one node, on stores in memory."""
 
     def __init__(
         self,
-        clock: Clock,
+        clock: ClockT,
         *,
         stores: Any = None,
         sessions: Any = None,
@@ -199,7 +200,7 @@ class Node:
         self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker
         self.introspector, self.sessions = core.introspector, core.sessions
 
-    async def start(self) -> Node:
+    async def start(self) -> Self:
         """Load keys and replica."""
         await self.core.start()
         self.audit.events.clear()

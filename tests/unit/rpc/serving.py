@@ -120,8 +120,11 @@ class Failure:
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code().name
         self.message = error.details() or ""
-        self.reason, self.metadata, self.fields, self.retry_after = "", {}, {}, None
-        status = rpc_status.from_call(error)
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
+        self.retry_after: float | None = None
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # its types know no asyncio
         for detail in status.details if status is not None else ():
             info, bad, retry = (
                 error_details_pb2.ErrorInfo(),

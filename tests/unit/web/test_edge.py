@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -20,9 +21,9 @@ class Recorded:
     """A histogram that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.attributes: list[dict[str, Any]] = []
+        self.attributes: list[Mapping[str, str | int]] = []
 
-    def record(self, amount: float, attributes: dict[str, Any]) -> None:
+    def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
         assert amount >= 0
         self.attributes.append(attributes)
 

@@ -90,4 +90,4 @@ def test_a_call_without_a_token_is_not_made(service: FakeTokenService) -> None:
             say: Any = channel.unary_unary("/echo.Echo/Say")
             with pytest.raises(grpc.RpcError) as caught:
                 say(b"", timeout=60)
-        assert "session was revoked" in caught.value.details()  # type: ignore[attr-defined]
+        assert "session was revoked" in (caught.value.details() or "")

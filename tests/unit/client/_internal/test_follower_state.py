@@ -75,8 +75,7 @@ class Bench:
         self.taken.append((revision, len(jwks)))
         return True
 
-    @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         return self.follower_state.feed.is_fresh(self.clock.now(), self.clock.elapsed())
 
     def knows(self, number: int) -> bool:
@@ -97,13 +96,13 @@ def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     assert [bench.knows(n) for n in (1, 2, 3, 4)] == [True, True, True, False]
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Bench) -> None:
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert len(bench.follower_state.feed.revocations) == 0
     assert not bench.knows(1)
     feed, infinity = Feed(), float("inf")
@@ -137,13 +136,13 @@ def restored(bench: Bench, sequence: int) -> None:
 
 def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench) -> None:
     restored(bench, 5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - 7.0
     assert bench.follower_state.connect() == f"{EPOCH}:5"
     assert not bench.follower_state.needs_new_stream(10)
     bench.follower_state.receive(message(entry(6), cursor=6))
     bench.prove(6)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert [bench.knows(n) for n in (5, 6, 7)] == [True, True, False]
     assert bench.taken == [(5, 1)]
 
@@ -163,7 +162,7 @@ def test_a_restored_replica_notices_a_clock_that_was_set(bench: Bench) -> None:
     restored(bench, 5)
     bench.clock.set_wall(61)
     bench.prove(5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
 
 
@@ -252,7 +251,7 @@ def test_clocks_may_drift_apart_by_a_minute(bench: Bench, drift: float) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.clock.set_wall(drift)
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
     bench.clock.set_wall(drift / 60)
     bench.prove(1)
@@ -263,7 +262,7 @@ def test_a_head_that_can_not_be_read_is_no_answer(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     with pytest.raises(StreamProtocolError):
         bench.follower_state.answer(bench.follower_state.begin_probe(), "nonsense")
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_snapshot(bench: Bench) -> None:
@@ -275,7 +274,7 @@ def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_s
     bench.follower_state.answer(probe, f"{EPOCH}:1")
     assert bench.follower_state.feed.proven_at == float("-inf")
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) -> None:
@@ -291,19 +290,19 @@ def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) ->
 
 def test_a_probe_before_the_first_snapshot_proves_nothing(bench: Bench) -> None:
     bench.prove(0)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(0))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(0)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_shorter_log_of_another_epoch_takes_no_proof_back(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove("epoch-two:3")
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(10.5)
     assert bench.follower_state.needs_new_stream(10)
@@ -330,9 +329,9 @@ def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(1, delay=2.0)
     bench.clock.advance(S - 2.0 - 0.001)
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.clock.advance(0.001)
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_nothing_new(
@@ -342,29 +341,29 @@ def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_not
     bench.prove(1)
     probe = bench.follower_state.begin_probe()
     bench.clock.advance(60)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.answer(probe, f"{EPOCH}:1")
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_head_that_is_not_applied_yet_proves_once_it_is(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(3, delay=0.5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.receive(message(entry(2), cursor=2))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.receive(message(entry(3), cursor=3))
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.clock.advance(S - 0.5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_the_head_of_another_log_proves_nothing(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove("epoch-two:0")
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_valid_cursor_resumes(bench: Bench) -> None:
@@ -388,7 +387,12 @@ def test_a_valid_cursor_resumes(bench: Bench) -> None:
         message(entry(3), cursor="epoch-two:3"),
         message(entry(3), cursor="nonsense"),
         message(Revocation(sequence=3), cursor=3),
-        message(cursor=2, snapshot_blocks=[SnapshotBlock(target=1, bucket=0, fingerprints=b"12345678")]),
+        message(
+            cursor=2,
+            snapshot_blocks=[
+                SnapshotBlock(target="BLOCK_TARGET_TOKEN_ID", bucket=0, fingerprints=b"12345678")
+            ],
+        ),
     ],
     ids=[
         "gap",
@@ -412,7 +416,7 @@ def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
     with pytest.raises(StreamProtocolError):
         bench.follower_state.receive(bad)
     bench.follower_state.distrust()
-    assert bench.fresh  # what was proven remains so
+    assert bench.is_fresh()  # what was proven remains so
     assert bench.knows(2)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
@@ -423,14 +427,14 @@ def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
     "blocks", [[(9, b"12345678")], [(1, b"1234567")], [(1, b"b" * 8 + b"a" * 8)], [(0, b"")]], ids=str
 )
 def test_a_snapshot_that_can_not_be_read_changes_nothing(
-    bench: Bench, blocks: list[tuple[int, bytes]]
+    bench: Bench, blocks: list[tuple[Any, bytes]]
 ) -> None:
     bench.follower_state.receive(snapshot(2))
     bad = message(
         reset=True,
         cursor=9,
         snapshot_blocks=[SnapshotBlock(target=t, bucket=0, fingerprints=f) for t, f in blocks],
-    )  # type: ignore[arg-type]
+    )
     with pytest.raises(StreamProtocolError):
         bench.follower_state.receive(bad)
     assert bench.knows(2)
@@ -451,14 +455,14 @@ def test_a_snapshot_is_built_aside_and_swapped_whole(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True))
     bench.follower_state.receive(message(entry(6)))
     assert bench.follower_state.feed.revocations is before
-    assert bench.fresh
+    assert bench.is_fresh()
     assert str(bench.follower_state.cursor) == f"{EPOCH}:5"
     rest = snapshot(6)
     rest.reset = False
     bench.follower_state.receive(rest)
     assert bench.follower_state.feed.revocations is not before
     assert bench.knows(6)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_snapshot_of_a_node_that_is_behind_waits_until_it_has_caught_up(bench: Bench) -> None:
@@ -490,23 +494,23 @@ def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
     bench.prove(5)
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove("epoch-two:1")
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove(3)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     bench.prove(9)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.knows(5)
     assert not bench.follower_state.needs_new_stream(10)
 
@@ -515,12 +519,12 @@ def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     bench.prove(2)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(3)  # its third entry is another one
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that_was_known(
@@ -532,13 +536,13 @@ def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that
     bench.follower_state.receive(snapshot(3))  # of a node that is behind, for all that is known
     assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 @pytest.mark.parametrize("put_back", [False, True])
@@ -569,7 +573,7 @@ def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: 
     bench.prove(1)
     bench.follower_state.answer(overtaken, f"{EPOCH}:1")
     bench.clock.advance(S - 0.5)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - (S - 0.5)
 
 
@@ -605,31 +609,31 @@ def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_agai
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(step)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.sweep()
     assert bench.knows(2)
     bench.prove(2)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(2))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(2)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_machine_that_was_suspended_is_not_fresh(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.advance(8 * 3600)  # both clocks count a suspend
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_paused_virtual_machine_is_caught_by_the_wall_clock(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(S)  # elapsed time stood still, the wall clock was put right
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_entries_expire(bench: Bench) -> None:
@@ -724,7 +728,7 @@ def test_a_head_that_is_applied_proves_beside_one_that_is_not(bench: Bench) -> N
     bench.follower_state.receive(snapshot(1))
     bench.prove(9)
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
@@ -745,7 +749,7 @@ def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> 
     for number in range(3, 11):
         bench.follower_state.receive(message(entry(number), cursor=number))
         assert bench.follower_state.feed.proven_at == began + 0.25 * (number - 2)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench) -> None:
@@ -753,9 +757,9 @@ def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench
     bench.prove(3)
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.follower_state.receive(snapshot(3, cursor="epoch-two:3"))
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: Bench) -> None:
@@ -765,7 +769,7 @@ def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: 
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
     bench.follower_state.receive(message(entry(4), entry(5), entry(6), cursor=6))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
 
 
@@ -962,7 +966,7 @@ class NeverStale(RuleBasedStateMachine):
         bench = getattr(self, "bench", None)
         if (
             bench is None
-            or not bench.fresh
+            or not bench.is_fresh()
             or str(bench.follower_state.cursor).partition(":")[0] != f"epoch-{self.epoch:03}"
         ):
             return

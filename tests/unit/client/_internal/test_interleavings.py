@@ -7,6 +7,7 @@ with the process stopped there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_a_proof_that_arrives_during_a_check_does_not_prove_its_verdict(
     assert points > 40
     for point in range(points):
         site = stale_site(path)
-        steps = (lambda s=site: s.revoke(target), site.prove)
+        steps = (partial(site.revoke, target), site.prove)
         result = interleave(site.check, steps, (point, point), opcodes=True)
         assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {point}"
         assert site.check() is InvalidReason.REVOKED
@@ -155,7 +156,7 @@ def test_entry_and_proof_at_any_two_lines_of_a_check(
     points = count_points(stale_site(path).check)
     for order in orders(points, 2):
         site = stale_site(path)
-        result = interleave(site.check, (lambda s=site: bring(s, "session_id"), site.prove), order)
+        result = interleave(site.check, (partial(bring, site, "session_id"), site.prove), order)
         assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {order}"
 
 
@@ -177,7 +178,7 @@ def test_a_token_whose_entry_was_forgotten_during_a_check_is_not_accepted(
     points = count_points(revoked_site().check, opcodes=True)
     for point in range(points):
         site = revoked_site()
-        result = interleave(site.check, (lambda s=site: sleep(s),), (point,), opcodes=True)
+        result = interleave(site.check, (partial(sleep, site),), (point,), opcodes=True)
         assert result in {InvalidReason.REVOKED, InvalidReason.EXPIRED}, f"accepted: {point}"
 
 
@@ -210,7 +211,7 @@ def test_accepting_stale_counts_from_the_proof_of_the_set_that_was_looked_into(
     points = count_points(lambda: settle(site))
     for order in orders(points, 2):
         site = old_site()
-        result = interleave(lambda: settle(site), (lambda s=site: s.revoke("subject"), site.prove), order)  # noqa: B023
+        result = interleave(lambda: settle(site), (partial(site.revoke, "subject"), site.prove), order)  # noqa: B023
         assert result is InvalidReason.REVOKED or isinstance(result, ReplicaStaleError), f"accepted: {order}"
 
 
@@ -223,7 +224,7 @@ def test_an_explanation_is_of_one_moment(target: str) -> None:
     points = count_points(lambda: explained(site))
     for order in orders(points, 2) if target == "subject" else ((point, point) for point in range(points)):
         site = stale_site(never_seen)
-        steps = (lambda s=site: s.revoke(target), site.prove)
+        steps = (partial(site.revoke, target), site.prove)
         assert not interleave(lambda: explained(site), steps, order), f"accepted: {order}"  # noqa: B023
 
 
@@ -270,7 +271,11 @@ def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> 
     for point in range(points):
         site, active = remote_site()
         # The service answers, and acknowledges a revocation: what begins S later may not accept.
-        other = Stopped(lambda s=site, a=active: settle(s, [a, Answer(revoked, Instant.of(s.clock))]), point)
+
+        def settled(site: Site = site, active: Answer = active) -> object:
+            return settle(site, [active, Answer(revoked, Instant.of(site.clock))])
+
+        other = Stopped(settled, point)
         site.clock.advance(S)
         joined = [active, Answer(revoked, Instant.of(site.clock))]
         assert settle(site, joined) is revoked, f"accepted while the other stood at {point}"
@@ -287,8 +292,8 @@ def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_co
             probe = site.follower_state.begin_probe()
             site.clock.advance(S)
             steps = [
-                lambda s=site: s.revoke("session_id"),
-                lambda s=site, p=probe: s.follower_state.answer(p, "epoch-one:0"),
+                partial(site.revoke, "session_id"),
+                partial(site.follower_state.answer, probe, "epoch-one:0"),
             ]
             result = interleave(site.check, steps if entry_first else steps[::-1], order)
             # The head was read before the revocation, S ago: the answer proves nothing any more.

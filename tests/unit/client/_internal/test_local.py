@@ -149,7 +149,9 @@ def test_nothing_of_the_service_is_fresh_at_the_start_and_everything_of_a_foreig
     state = LocalValidator(site.config, site.clock, site.counters).issuers
     assert not state[ISSUER].feed.is_fresh(*clock)
     assert state[FOREIGN].feed.is_fresh(*clock)
-    assert state[ISSUER].freshness == site.config.issuers[0].freshness
+    own = site.config.issuers[0]
+    assert isinstance(own, ServiceIssuer)
+    assert state[ISSUER].freshness == own.freshness
     assert state[FOREIGN].freshness is None
     assert not state[ISSUER].has_keys
     assert not state[FOREIGN].has_keys
@@ -173,7 +175,7 @@ def test_a_token_is_good_in_its_time_and_the_leeway(
     site = Site(leeway=leeway)
     site.take_keys(FOREIGN)
     begin = site.clock.wall
-    times = {name: int(begin) + seconds for name, seconds in changes.items()}
+    times: dict[str, Any] = {name: int(begin) + seconds for name, seconds in changes.items()}
     site.token = site.foreign.token(begin, **times)
     site.clock.wall = begin + first
     if cached:
@@ -291,10 +293,10 @@ def test_new_keys_begin_a_new_cache_and_unusable_ones_change_nothing(
 ) -> None:
     site = Site(keys=False, cache_capacity=2)
     state = site.local.issuers[ISSUER]
-    assert not state.has_keys
+    before = state.has_keys
     assert site.check() is state
     site.take_keys()
-    assert state.has_keys
+    assert (before, state.has_keys) == (False, True)
     claims = site.check()
     assert isinstance(claims, VerifiedClaims)
     caplog.set_level(logging.INFO)

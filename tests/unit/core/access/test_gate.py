@@ -258,7 +258,7 @@ async def test_a_use_case_refuses_a_caller_without_its_permission(
         await call(scene, Caller("a", ALL - {permission}))
     assert denied.value.metadata == {"permission": permission.value}
     assert scene.state() == before
-    scene.node.clock.elapsed += 1  # type: ignore[attr-defined]  # a ManualClock
+    scene.node.clock.elapsed += 1
     await call(scene, Caller("a", frozenset({permission})))
     assert (scene.state() != before) == (use_case in CHANGING)
 

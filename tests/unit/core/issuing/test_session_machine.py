@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
@@ -146,7 +146,7 @@ MOVES: list[tuple[int, str, Callable[[Random], dict[str, Any]]]] = [
     (2, "use_a_session_token", any_row),
     (1, "extend_a_session", lambda luck: any_row(luck) | {"span": luck.choice([None, 5.0, 30.0, 10_000.0])}),
 ]
-MANY = [
+MANY: list[RevocationTarget] = [
     RevocationTarget.SUBJECT,
     RevocationTarget.CLIENT,
     RevocationTarget.EVERYTHING,
@@ -561,7 +561,11 @@ class SessionMachine(RuleBasedStateMachine):
                     if model.policy.reuse_response is ReuseResponse.SUBJECT:
                         model.raise_floor(RevocationTarget.SUBJECT, row.subject)
                 return
-            tokens = self.expect_error(call, StoreUnavailableError) if lose else self.do(call)
+            tokens: IssuedTokens | None = None
+            if lose:
+                self.expect_error(call, StoreUnavailableError)
+            else:
+                tokens = self.do(call)
         finally:
             self.unsteady.lose = False
             self.log.after.clear()
@@ -629,7 +633,7 @@ class SessionMachine(RuleBasedStateMachine):
         ):
             return
 
-        async def race() -> list[Any]:
+        async def race() -> Sequence[Any]:
             self.unsteady.racing = True
             try:
                 return await asyncio.gather(

@@ -181,7 +181,7 @@ class KeyMachine(RuleBasedStateMachine):
     def something_can_sign(self) -> None:
         assert self.active
         for number in {0, 1} - self.stopped:
-            assert self.nodes[number].keyring.signer()
+            assert self.nodes[number].keyring.signer().key_id
             assert self.nodes[number].keyring.jwks
 
     @precondition(lambda self: self.nodes)

@@ -210,7 +210,9 @@ async def test_while_it_cannot_look_it_does_not_judge():
     with pytest.raises(StoreUnavailableError):
         await behind.refresh(made.refresh_token)
     # A version below those it has can't come any more.
-    behind.keyring._copy = replace(behind.keyring._copy, mac_keys=MacKeys({7: Secret(b"k" * 32)}, 7))
+    known = behind.keyring._copy
+    assert known is not None
+    behind.keyring._copy = replace(known, mac_keys=MacKeys({7: Secret(b"k" * 32)}, 7))
     with pytest.raises(RefreshTokenInvalidError):
         await behind.refresh(forged(6))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -45,6 +46,11 @@ class SlowLog:
             done.set_exception(error)
 
 
+def index_of(log: Any) -> ReadIndex:
+    """Return an index over a log that can only read its head."""
+    return ReadIndex(log)
+
+
 def call(index: ReadIndex) -> asyncio.Task[LogHead]:
     return asyncio.create_task(index.head())
 
@@ -52,7 +58,7 @@ def call(index: ReadIndex) -> asyncio.Task[LogHead]:
 @virtual_time
 async def test_a_call_does_not_join_a_read_that_began_before_it():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     assert log.reads == 1
@@ -70,7 +76,7 @@ async def test_a_call_does_not_join_a_read_that_began_before_it():
 @virtual_time
 async def test_calls_that_wait_for_the_next_read_share_it():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     others = [call(index) for _ in range(50)]
@@ -87,7 +93,7 @@ async def test_calls_that_wait_for_the_next_read_share_it():
 @virtual_time
 async def test_after_all_is_done_the_next_call_reads_at_once():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     for number in range(1, 4):
         task = call(index)
         await settle()
@@ -99,7 +105,7 @@ async def test_after_all_is_done_the_next_call_reads_at_once():
 @virtual_time
 async def test_failure_reaches_only_calls_that_joined_the_read():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     joined = [call(index), call(index)]
@@ -120,7 +126,7 @@ async def test_failure_reaches_only_calls_that_joined_the_read():
 @virtual_time
 async def test_failing_shared_read_fails_its_calls_and_the_next_read_succeeds():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     joined = [call(index), call(index)]
@@ -140,7 +146,7 @@ async def test_failing_shared_read_fails_its_calls_and_the_next_read_succeeds():
 @virtual_time
 async def test_cancelled_caller_does_not_cancel_the_shared_read():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     leaving, staying = call(index), call(index)
@@ -159,7 +165,7 @@ async def test_cancelled_caller_does_not_cancel_the_shared_read():
 @virtual_time
 async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     task = call(index)
@@ -181,7 +187,7 @@ async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
 def test_whatever_the_order_no_call_gets_a_read_older_than_itself(steps: list[str]):
     async def scenario() -> None:
         log = SlowLog()
-        index = ReadIndex(log)
+        index = index_of(log)
         calls: list[tuple[int, asyncio.Task[LogHead]]] = []
         for step in steps:
             if step == "call":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,7 @@ async def test_restored_log_that_ends_before_the_replica_is_reread(caplog: pytes
         resets: list[str] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 pass
 
             def was_reset(self) -> None:
@@ -151,7 +152,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
         resets: list[int] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 pass
 
             def was_reset(self) -> None:

@@ -151,7 +151,7 @@ async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
         await go_on.wait()
 
     sessions = Intercepted(node.stores.sessions)
-    node.issuer._sessions = sessions  # type: ignore[assignment]
+    node.issuer._sessions = sessions
     for hook in ("before", "after"):
         created.clear()
         go_on.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -140,7 +141,7 @@ def test_whatever_hints_come_the_replica_sees_each_entry_once_in_order(data: st.
             moves: list[int] = []
 
             class Follower:
-                def applied(self, entries: list[Revocation]) -> None:
+                def applied(self, entries: Sequence[Revocation]) -> None:
                     moves.extend(sequences(entries))
 
                 def was_reset(self) -> None:
@@ -452,7 +453,7 @@ async def test_two_looks_at_once_never_take_the_replica_back():
         places: list[int] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 places.append(nodes.replica.applied)
 
             def was_reset(self) -> None:

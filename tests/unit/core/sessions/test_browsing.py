@@ -19,7 +19,7 @@ from token_service.errors import InvalidRequestError, SessionNotActiveError, Ses
 from token_service.tokens.revocation import RevocationTarget
 
 
-async def a_node(**options: Any) -> Node:
+async def a_node(**options: Any) -> Node[ManualClock]:
     return await Node(ManualClock(), max_staleness=1e12, **options).start()
 
 

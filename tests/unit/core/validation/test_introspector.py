@@ -29,7 +29,7 @@ from token_service.tokens.verifier import MAX_TOKEN_BYTES
 ALL = frozenset(TokenKind)
 
 
-async def a_node(**options: Any) -> Node:
+async def a_node(**options: Any) -> Node[ManualClock]:
     return await Node(ManualClock(), **{"max_staleness": 1e12, **options}).start()
 
 

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -27,7 +28,7 @@ def port() -> Iterator[int]:
 
 async def answers(target: str) -> bool:
     async with grpc.aio.insecure_channel(target) as channel:
-        stub: token_service_pb2_grpc.TokenServiceStub = token_service_pb2_grpc.TokenServiceStub(channel)
+        stub: Any = token_service_pb2_grpc.TokenServiceStub(channel)
         request = pb.ValidateTokenRequest(token="x")
         return bool((await stub.ValidateToken(request, timeout=TIMEOUT, wait_for_ready=True)).cursor)
 

@@ -32,16 +32,30 @@ from token_service.v1 import session_service_pb2 as pb
 REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
 
 
-class Fixed:
+class Fixed(TrustingAuthorizer):
     """An authorizer that knows one caller, or none."""
 
     def __init__(self, *permissions: Permission) -> None:
-        self.permissions = permissions
+        self.granted = frozenset(permissions)
 
     def identify(self, peer: Any) -> Caller:
-        if not self.permissions:
+        if not self.granted:
             raise CallerUnauthenticatedError
-        return Caller("me", frozenset(self.permissions))
+        return Caller("me", self.granted)
+
+
+class Calls:
+    """Calls the handler under test, as a unary method or as a stream."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._unary: Any = channel.unary_unary("/test.Test/Unary")
+        self._stream: Any = channel.unary_stream("/test.Test/Stream")
+
+    def __call__(self, data: bytes = REQUEST, **options: Any) -> Any:
+        return self._unary(data, **options)
+
+    def stream(self, data: bytes = REQUEST) -> Any:
+        return self._stream(data)
 
 
 @asynccontextmanager
@@ -59,7 +73,7 @@ async def served(
     default_deadline: float = 100.0,
     max_deadline: float = 200.0,
     **options: Any,
-) -> AsyncIterator[tuple[Callable[..., Any], Edge]]:
+) -> AsyncIterator[tuple[Calls, Edge]]:
     """`handle` behind an edge, and a callable that calls it."""
     deadlines = Deadlines()
     edge = Edge(
@@ -94,11 +108,7 @@ async def served(
 
     sweeping = asyncio.create_task(watch())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        unary = channel.unary_unary("/test.Test/Unary")
-        stream = channel.unary_stream("/test.Test/Stream")
-        call: Any = lambda data=REQUEST, **kwargs: unary(data, **kwargs)  # noqa: E731
-        call.stream = lambda data=REQUEST, **kwargs: stream(data, **kwargs)
-        yield call, edge
+        yield Calls(channel), edge
     sweeping.cancel()
     await asyncio.wait([sweeping])
     await server.stop(None)

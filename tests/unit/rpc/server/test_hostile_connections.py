@@ -243,7 +243,11 @@ async def test_calls_that_wait_take_no_place_of_running_calls() -> None:
         calls = []
         for number in range(3):
             calls.append(asyncio.ensure_future(_done(revoke(waiting, metadata=as_caller("evil")))))
-            await eventually(lambda number=number: served.server._edge.waiting == number + 1)
+
+            def waits(count: int = number + 1) -> bool:
+                return served.server._edge.waiting == count
+
+            await eventually(waits)
         assert served.server._edge.running == 0
         failure = await refused(revoke(waiting, metadata=as_caller("evil")))
         assert (failure.reason, failure.metadata["quota"]) == ("OVERLOADED", "waiting calls")
@@ -299,7 +303,10 @@ async def test_large_answers_that_are_never_read_are_limited() -> None:
         request = pb.BatchValidateTokensRequest(
             requests=[pb.ValidateTokenRequest(token=issued.access_token)] * 60
         ).SerializeToString()
-        size = len(await served.channel.unary_unary(TOKENS + "BatchValidateTokens")(request))  # type: ignore[misc]
+        validate: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = served.channel.unary_unary(
+            TOKENS + "BatchValidateTokens"
+        )
+        size = len(await validate(request))
         assert 200_000 < size < 300_000
         fit = 1_000_000 // size
         async with RawConnection(served.address, window=0) as hostile:
@@ -398,6 +405,10 @@ async def test_pings_every_ten_seconds_of_a_quiet_validator_are_no_abuse() -> No
         await connected(quiet, 100)
         for number in range(3):
             quiet.ping()
-            await eventually(lambda number=number: quiet.pings_answered > number)
+
+            def answered(before: int = number) -> bool:
+                return quiet.pings_answered > before
+
+            await eventually(answered)
         await quiet.over(await quiet.call(ISSUE, REQUEST))
         assert quiet.goaway is None or quiet.goaway == 11

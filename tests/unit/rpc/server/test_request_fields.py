@@ -72,6 +72,10 @@ def test_large_text_is_one_field_and_malformed_data_is_left_to_the_parser() -> N
         require_few_fields(data, shape)
 
 
+UNKNOWN: Any = 99
+"""A token type that does not exist."""
+
+
 def refused_by(request: Any, convert: Any) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as refused:
         convert(request)
@@ -79,9 +83,9 @@ def refused_by(request: Any, convert: Any) -> InvalidRequestError:
 
 
 def test_no_more_violations_are_made_than_are_told() -> None:
-    error = refused_by(pb.IssueTokenRequest(token_types=[99] * 16), issue_command)
+    error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 16), issue_command)
     assert len(error.violations) == MAX_VIOLATIONS
-    error = refused_by(pb.IssueTokenRequest(token_types=[99] * 17), issue_command)
+    error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 17), issue_command)
     assert [(v.field, v.description) for v in error.violations] == [("token_types", "has more than 16 items")]
     request = pb.IssueTokenRequest()
     values = request.custom_claims.fields["a"].list_value.values
@@ -115,7 +119,7 @@ def test_refused_lists_are_not_kept() -> None:
         with pytest.raises(InvalidRequestError):
             checks.done()
         refresh_command(pb.RefreshTokenRequest(scopes=values))
-        refused_by(pb.IssueTokenRequest(token_types=[99] * 17), issue_command)
+        refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 17), issue_command)
     assert limits._are_plain.cache_info().currsize == 0
     assert limits._are_scopes.cache_info().currsize == 0
 

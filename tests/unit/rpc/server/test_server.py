@@ -113,12 +113,17 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
+def reflection(served: Served) -> Any:
+    channel: Any = served.channel  # the types of the stub know no asyncio
+    return reflection_pb2_grpc.ServerReflectionStub(channel)
+
+
 async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "_MAX_STREAMS", 2)
     watches = [health(served).Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for watch in watches:
         assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
-    reflect = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo
+    reflect = reflection(served).ServerReflectionInfo
     for refused_call in (health(served).Watch(health_pb2.HealthCheckRequest()), reflect()):
         failure = await refused(refused_call.read())
         assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -132,9 +137,9 @@ async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: 
 
 
 async def test_reflection_describes_every_service(served: Served) -> None:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+    stub = reflection(served)
 
-    async def ask(**question: str) -> Any:
+    async def ask(**question: Any) -> Any:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**question)]))
         return await asyncio.wait_for(call.read(), TIMEOUT)
 
@@ -211,7 +216,7 @@ async def test_a_call_that_does_not_end_is_cut_off_after_the_grace() -> None:
 
 async def test_an_open_reflection_stream_does_not_hold_up_the_end() -> None:
     async with serving() as served:
-        call = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo()
+        call = reflection(served).ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await call.read()).HasField("list_services_response")
         await asyncio.wait_for(served.server.stop(300), TIMEOUT)

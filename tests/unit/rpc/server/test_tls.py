@@ -69,7 +69,7 @@ class Pair:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        self.certificate = builder.sign(issuer.key if issuer else self.key, SHA256())
+        self.certificate: x509.Certificate = builder.sign(issuer.key if issuer else self.key, SHA256())
 
     @property
     def chain(self) -> bytes:

@@ -27,7 +27,7 @@ class Clock(SystemClock):
 
     offset = 0.0
 
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return SystemClock.now() + self.offset
 
 
@@ -62,6 +62,7 @@ async def test_a_key_from_the_beginning_to_the_end(served: Served) -> None:
     request = pb.ActivateSigningKeyRequest(key_id=key.key_id)
     failure = await refused(served.keys.ActivateSigningKey(request))
     assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_NOT_ANNOUNCED")
+    assert failure.retry_after is not None
     assert 590 < failure.retry_after <= 600
     served.node.clock.offset = 601
     activated = (await served.keys.ActivateSigningKey(request)).signing_key

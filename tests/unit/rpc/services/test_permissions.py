@@ -108,7 +108,7 @@ async def test_an_rpc_refuses_a_caller_without_the_permission_of_its_use_case(na
             assert state(served) == before
             others = [each for each in Permission if each is not permission]
             authorizer.lacking = others[0]
-        assert await first_answer(served, name, request)
+        assert isinstance(await first_answer(served, name, request), Message)
 
 
 async def test_health_needs_no_identified_caller() -> None:
