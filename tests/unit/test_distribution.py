@@ -64,7 +64,7 @@ def test_no_file_installs_the_package_of_another_project() -> None:
         "\ntoken-service[server]==0.1.0\n",
     ],
 )
-def test_an_install_line_of_the_other_package_is_found(text: str) -> None:
+def test_install_line_of_the_other_package_is_found(text: str) -> None:
     assert strangers(text)
 
 

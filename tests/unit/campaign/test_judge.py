@@ -38,7 +38,7 @@ def only(findings: list[Finding]) -> Finding:
     return findings[0]
 
 
-def test_good_history_has_no_findings_and_everything_in_it_is_counted() -> None:
+def test_good_history_has_no_findings_and_all_its_records_are_counted() -> None:
     one = Judge(S)
     one.feed(good())
     assert one.findings() == []
@@ -57,7 +57,7 @@ def test_good_history_fed_in_parts_and_forgotten_has_no_findings() -> None:
     assert one.findings() == []
 
 
-def test_acceptance_that_began_after_s_is_found_and_explained() -> None:
+def test_acceptance_begun_after_s_is_found_and_explained() -> None:
     found = only(judge(passed(REVOKED_AT + S + 0.5, REVOKED_AT + S + 0.51, ok="1,2", cursors=(0, 1))))
     assert found.kind == "accepted as fresh after S"
     for part in (
@@ -71,7 +71,7 @@ def test_acceptance_that_began_after_s_is_found_and_explained() -> None:
         assert part in found.text
 
 
-def test_acceptance_that_began_just_within_s_is_none() -> None:
+def test_acceptance_begun_just_within_s_is_no_finding() -> None:
     assert judge(passed(REVOKED_AT + S - 0.001, 500.0, ok="1", cursors=(1, 2))) == []
 
 
@@ -86,7 +86,7 @@ def test_acceptance_that_began_just_within_s_is_none() -> None:
         ("everything", ""),
     ],
 )
-def test_every_target_hits_the_tokens_that_were_there_before(target: str, value: str) -> None:
+def test_every_target_revokes_earlier_tokens(target: str, value: str) -> None:
     revocation = revoked(9, target, value, sent=70.0, acknowledged=70.1)
     late = passed(72.2, 72.3, ok="2", cursors=(2, 2))
     assert only(judge(*revocation, late)).kind == "accepted as fresh after S"
@@ -171,7 +171,7 @@ def test_refusal_without_a_revocation_is_found() -> None:
     assert found.kind == "refused as revoked without a revocation"
 
 
-def test_attempt_without_an_answer_may_hit_what_came_after_the_acknowledgment_of_the_next_one() -> None:
+def test_unanswered_attempt_may_hit_tokens_issued_after_the_next_acknowledgment() -> None:
     later = [token(8, "s2", b=72.0, e=72.1), passed(73.0, 73.1, no={"REVOKED": "8"}, cursors=(2, 2))]
     for attempts, count in ((1, 1), (2, 0)):
         records = [
@@ -216,7 +216,7 @@ def test_refusal_of_a_retry_in_the_grace_period_is_found() -> None:
     ],
     ids=["session", "subject", "clock"],
 )
-def test_refusal_of_a_retry_with_a_cause_is_none(excuse: list[Record]) -> None:
+def test_refusal_of_a_retry_with_a_cause_is_no_finding(excuse: list[Record]) -> None:
     assert (
         judge(*excuse, refused_refresh("x", "SESSION_REVOKED", b=1.5, e=1.6, first=1.4, session="s2")) == []
     )
@@ -227,7 +227,7 @@ def test_reuse_is_no_excuse_for_itself() -> None:
     assert only(judge(refused)).kind == "a refresh was refused in its grace period"
 
 
-def test_refusal_after_the_grace_period_is_none() -> None:
+def test_refusal_after_the_grace_period_is_no_finding() -> None:
     assert judge(refused_refresh("x", "REFRESH_TOKEN_REUSED", b=GRACE, e=GRACE, first=1.4)) == []
 
 
@@ -296,5 +296,5 @@ def test_cursor_of_a_validator_that_goes_back_is_found() -> None:
         ),
     ],
 )
-def test_what_processes_must_not_do_is_found(record: Record, kind: str) -> None:
+def test_forbidden_behavior_of_processes_is_found(record: Record, kind: str) -> None:
     assert only(judge(record)).kind == kind

@@ -117,7 +117,7 @@ async def test_held_link_delivers_when_it_heals(network: Network, echo: str) -> 
         assert await asking == b"word"
 
 
-async def test_link_led_elsewhere_resets_what_is_connected(network: Network, echo: str) -> None:
+async def test_redirected_link_resets_open_connections(network: Network, echo: str) -> None:
     port = free_port()
     link = network.link(f"127.0.0.1:{port}")  # nothing is there
     assert await asked(link.address) == b""
@@ -129,7 +129,7 @@ async def test_link_led_elsewhere_resets_what_is_connected(network: Network, ech
     release_port(port)
 
 
-async def test_gateway_answers_questions_late_and_lets_no_stream_through(
+async def test_gateway_delays_unary_answers_and_refuses_streams(
     network: Network, certificates: Certificates, tmp_path: Path
 ) -> None:
     answered = asyncio.Event()

@@ -183,9 +183,7 @@ async def test_a_body_in_memory_is_sent_again_whole(
         assert len(api.seen) == 3
 
 
-async def test_a_host_that_was_not_sent_the_token_does_not_refuse_it(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_refusal_by_a_host_without_the_token_is_ignored(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     api = Api()
     api.redirect = "https://elsewhere.test/y"
@@ -196,7 +194,7 @@ async def test_a_host_that_was_not_sent_the_token_does_not_refuse_it(
         assert service.refresh_calls == []
 
 
-async def test_needs_the_source_of_its_kind(service: FakeTokenService) -> None:
+async def test_sync_and_async_clients_need_matching_sources(service: FakeTokenService) -> None:
     async with AnySource("async", service, Store(tokens_of(service))) as source:
         client = httpx.Client(transport=Api(), auth=TokenAuth(source.real))
         with pytest.raises(ConfigurationError):

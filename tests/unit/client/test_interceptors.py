@@ -210,7 +210,7 @@ KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 
 
 @pytest.mark.parametrize("shape", KINDS)
-def test_sync_server(service: FakeTokenService, shape: str) -> None:
+def test_sync_server_enforces_the_rules(service: FakeTokenService, shape: str) -> None:
     with SyncTokenValidator(config_for(service)) as validator:
         assert validator.wait_ready(60)
         with sync_server(validator, RULES, shape) as address:
@@ -218,7 +218,7 @@ def test_sync_server(service: FakeTokenService, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_aio_server(service: FakeTokenService, shape: str) -> None:
+async def test_aio_server_enforces_the_rules(service: FakeTokenService, shape: str) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape) as address:
@@ -226,7 +226,9 @@ async def test_aio_server(service: FakeTokenService, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_aio_server_with_plain_handlers(service: FakeTokenService, shape: str) -> None:
+async def test_aio_server_enforces_the_rules_for_plain_handlers(
+    service: FakeTokenService, shape: str
+) -> None:
     """gRPC runs them in a thread; there is one only, so that claims would leak from call to call."""
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
@@ -236,7 +238,7 @@ async def test_aio_server_with_plain_handlers(service: FakeTokenService, shape: 
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_plain_handlers_without_a_pool_of_their_own(service: FakeTokenService, shape: str) -> None:
+async def test_plain_handlers_need_no_thread_pool(service: FakeTokenService, shape: str) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape, sync_handlers(shape)) as address:
@@ -312,9 +314,7 @@ def test_only_calls_that_need_the_token_service_wait_for_it(service: FakeTokenSe
 
 
 @pytest.mark.parametrize("shape", KINDS)
-def test_what_the_token_service_decides_is_decided_before_the_handler(
-    service: FakeTokenService, shape: str
-) -> None:
+def test_handler_runs_only_after_the_token_service_has_decided(service: FakeTokenService, shape: str) -> None:
     service.refuse_streams = True
     service.revoke(subject="eve")
     now = time.time()
@@ -351,12 +351,14 @@ def test_handlers_with_a_thread_pool_of_their_own_keep_it(service: FakeTokenServ
         assert behavior(b"", None) == threading.current_thread().name.encode()
 
 
-def test_no_thread_may_wait_is_no_setting(service: FakeTokenService) -> None:
+def test_max_waiting_of_zero_is_refused(service: FakeTokenService) -> None:
     with pytest.raises(ConfigurationError, match="max_waiting is 0"):
         AuthInterceptor(SyncTokenValidator(config_for(service)), max_waiting=0)
 
 
-async def test_not_knowing_is_unavailable_and_no_fault_of_the_token(service: FakeTokenService) -> None:
+async def test_stale_validator_answers_unavailable_and_does_not_blame_the_token(
+    service: FakeTokenService,
+) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with (
         TokenValidator(config_for(service)) as validator,
@@ -393,7 +395,7 @@ async def test_claims_do_not_leak_from_call_to_call(service: FakeTokenService) -
         current_claims()
 
 
-async def test_a_caller_understands_the_refusal(service: FakeTokenService) -> None:
+async def test_caller_can_decode_the_refusal(service: FakeTokenService) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with (
@@ -424,6 +426,6 @@ async def test_a_caller_understands_the_refusal(service: FakeTokenService) -> No
     ],
     ids=range(7),
 )
-def test_rules_that_say_nothing_clear_are_refused(rules: Any) -> None:
+def test_ambiguous_rules_are_refused(rules: Any) -> None:
     with pytest.raises(ConfigurationError):
         AuthRules(**rules)

@@ -40,7 +40,7 @@ async def test_a_token_that_is_good_for_long_is_used(service: FakeTokenService, 
         assert service.refresh_calls == []
 
 
-async def test_renews_ahead_without_making_anybody_wait(service: FakeTokenService, kind: str) -> None:
+async def test_renewal_ahead_of_expiry_delays_no_caller(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     async with source_of(kind, service, first) as source:
         assert await source.token() == first.access_token
@@ -81,7 +81,7 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_token(
         assert saved.refresh_token == "refresh-1"
 
 
-async def test_a_process_that_died_between_answer_and_store_goes_on(
+async def test_process_killed_between_answer_and_store_keeps_the_session(
     service: FakeTokenService, kind: str
 ) -> None:
     first = tokens_of(service, life=-1)
@@ -91,7 +91,7 @@ async def test_a_process_that_died_between_answer_and_store_goes_on(
         assert service.generation == 1
 
 
-async def test_a_caller_that_is_cancelled_takes_the_answer_from_nobody(service: FakeTokenService) -> None:
+async def test_cancelled_caller_does_not_cancel_the_renewal(service: FakeTokenService) -> None:
     service.lose_refreshes = 1
     async with source_of("async", service, tokens_of(service, life=-1)) as source:
         waiting = asyncio.create_task(source.token())
@@ -102,7 +102,7 @@ async def test_a_caller_that_is_cancelled_takes_the_answer_from_nobody(service: 
 
 
 @pytest.mark.parametrize("error", [SessionRevokedError, RefreshTokenReusedError, RefreshTokenInvalidError])
-async def test_the_end_of_a_session_is_said_at_once_and_not_asked_again(
+async def test_ended_session_is_reported_at_once_without_another_request(
     service: FakeTokenService, kind: str, error: type[ServiceError]
 ) -> None:
     service.refuse_refreshes = error()
@@ -149,7 +149,7 @@ async def test_while_the_service_is_away_the_token_is_used_to_its_end(
         assert await source.token() != first.access_token
 
 
-async def test_asks_again_when_told_to_and_not_sooner(service: FakeTokenService, kind: str) -> None:
+async def test_request_is_repeated_no_sooner_than_retry_after(service: FakeTokenService, kind: str) -> None:
     service.refuse_refreshes = TooManyRetriesError(retry_after=0.4)
     async with source_of(kind, service, tokens_of(service, life=-1), policy=IMPATIENT) as source:
         began = time.monotonic()
@@ -169,7 +169,7 @@ async def test_a_refused_token_is_replaced_once(service: FakeTokenService, kind:
         assert len(service.refresh_calls) == 1
 
 
-async def test_a_store_that_fails_costs_nothing_but_a_line_in_the_log(
+async def test_failing_store_only_causes_a_log_line(
     service: FakeTokenService, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
@@ -182,7 +182,7 @@ async def test_a_store_that_fails_costs_nothing_but_a_line_in_the_log(
     assert source.store.saves == 1  # at the end at the latest
 
 
-async def test_nothing_to_begin_with(service: FakeTokenService, kind: str) -> None:
+async def test_source_without_tokens_raises(service: FakeTokenService, kind: str) -> None:
     async with source_of(kind, service, None) as source:
         with pytest.raises(RefreshTokenInvalidError, match="begin with"):
             await source.token()
@@ -190,7 +190,7 @@ async def test_nothing_to_begin_with(service: FakeTokenService, kind: str) -> No
         await source.token()
 
 
-async def test_narrows_what_it_asks_for(service: FakeTokenService, kind: str) -> None:
+async def test_source_requests_narrower_scopes(service: FakeTokenService, kind: str) -> None:
     options = {"scopes": ["read"], "audience": ["api"], "device_id": "phone"}
     async with source_of(kind, service, tokens_of(service, life=-1), **options) as source:
         await source.token()
@@ -218,7 +218,7 @@ def test_threads_share_one_renewal(service: FakeTokenService) -> None:
         source.close()
 
 
-def test_tokens_do_not_show_themselves(service: FakeTokenService) -> None:
+def test_repr_shows_no_token(service: FakeTokenService) -> None:
     known = tokens_of(service)
     assert known.access_token not in repr(known)
     assert known.refresh_token not in repr(known)
@@ -227,7 +227,7 @@ def test_tokens_do_not_show_themselves(service: FakeTokenService) -> None:
 @pytest.mark.parametrize(
     "bad", [{"ahead": 0}, {"ahead": 0.9}, {"attempt_timeout": 0}, {"give_up_after": -1}], ids=str
 )
-def test_policies_that_can_not_be(bad: dict[str, float]) -> None:
+def test_contradictory_policies_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError):
         RenewalPolicy(**bad)  # type: ignore[arg-type]
 
@@ -293,7 +293,7 @@ async def test_the_age_of_stored_tokens_is_counted_from_their_receipt(
         assert (got == tokens.access_token) == (not renewed)
 
 
-async def test_what_is_stored_says_when_it_was_received(service: FakeTokenService, kind: str) -> None:
+async def test_stored_tokens_have_their_receive_time(service: FakeTokenService, kind: str) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
         source.wall = 7200.0
         began = time.time() + 7200.0

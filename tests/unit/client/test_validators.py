@@ -31,7 +31,7 @@ async def reason_of(validator: AnyValidator, token: str, **options: object) -> I
     return caught.value.reason
 
 
-async def test_a_good_token(service: FakeTokenService, kind: str) -> None:
+async def test_good_token_is_validated_from_memory(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time())
@@ -46,7 +46,9 @@ async def test_a_good_token(service: FakeTokenService, kind: str) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS[::7], ids=lambda vector: vector["name"])
-async def test_hostile_tokens(service: FakeTokenService, kind: str, vector: dict[str, str]) -> None:
+async def test_hostile_tokens_are_rejected_with_their_reason(
+    service: FakeTokenService, kind: str, vector: dict[str, str]
+) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         reason = await reason_of(validator, token_of(vector, service.mint), required_scopes=["read"])
@@ -55,7 +57,7 @@ async def test_hostile_tokens(service: FakeTokenService, kind: str, vector: dict
 
 
 @pytest.mark.parametrize("wrong", [None, b"a.b.c", 7, [], {}], ids=repr)
-async def test_what_is_not_text_is_malformed(service: FakeTokenService, kind: str, wrong: str) -> None:
+async def test_token_that_is_no_text_is_malformed(service: FakeTokenService, kind: str, wrong: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await reason_of(validator, wrong) is _R.MALFORMED
 
@@ -63,9 +65,7 @@ async def test_what_is_not_text_is_malformed(service: FakeTokenService, kind: st
 @pytest.mark.parametrize(
     "target", ["token_id", "known token_id", "session_id", "subject", "client_id", "key_id", "everything"]
 )
-async def test_every_revocation_arrives_and_only_where_it_should(
-    service: FakeTokenService, kind: str, target: str
-) -> None:
+async def test_revocation_hits_its_target_only(service: FakeTokenService, kind: str, target: str) -> None:
     now = time.time()
     names: dict[str, Any] = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
     hit = service.mint.token(now, **names)
@@ -156,7 +156,7 @@ async def test_an_unknown_key_is_asked_for_once_and_not_more_often_than_allowed(
         assert service.key_set_calls == 1
 
 
-async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens_fault(
+async def test_unknown_key_is_no_rejection_while_the_service_is_unavailable(
     service: FakeTokenService, kind: str
 ) -> None:
     clock = ManualClock(time.time())
@@ -175,7 +175,7 @@ async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens
         assert service.key_set_calls == 2
 
 
-async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenService, kind: str) -> None:
+async def test_missing_keys_are_no_rejection(service: FakeTokenService, kind: str) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with AnyValidator(kind, config_for(service)) as validator:
         with pytest.raises(ReplicaStaleError, match="no key set"):
@@ -185,7 +185,7 @@ async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenSer
         await validator.validate(service.mint.token(time.time()))
 
 
-async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_asks_the_service(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service), clock) as validator:
@@ -204,7 +204,7 @@ async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> N
         assert validator.counters.remote_failures == 0
 
 
-async def test_stale_and_unanswered_is_rejected(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_without_an_answer_rejects(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.4)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time())
@@ -226,7 +226,7 @@ async def test_stale_and_unanswered_is_rejected(service: FakeTokenService, kind:
         await validator.validate(token)
 
 
-async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_with_reject_sends_no_request(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REJECT,))) as validator:
         await eventually(lambda: validator.counters.key_sets == 1)
@@ -235,7 +235,7 @@ async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) ->
         assert service.remote_calls == []
 
 
-async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> None:
+async def test_stale_accept_ends_after_its_limit(service: FakeTokenService, kind: str) -> None:
     config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=20.0)
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config, clock) as validator:
@@ -299,7 +299,7 @@ async def test_a_shared_answer_holds_for_s_from_its_question(service: FakeTokenS
         assert await reason_of(validator, token) is _R.REVOKED
 
 
-async def test_a_revocation_that_arrives_while_the_service_is_asked_in_vain_is_heeded(
+async def test_revocation_that_arrives_during_an_unanswered_call_is_enforced(
     service: FakeTokenService, kind: str
 ) -> None:
     config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=600.0)
@@ -327,9 +327,7 @@ async def test_accept_needs_a_proof_to_count_from(service: FakeTokenService, kin
             await validator.validate(service.mint.token(time.time()))
 
 
-async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_known_revocation_is_enforced_however_stale(service: FakeTokenService, kind: str) -> None:
     config = config_for(service, bound=0.3, when_stale=(WhenStale.ACCEPT,))
     async with AnyValidator(kind, config) as validator:
         assert await validator.wait_ready()
@@ -341,7 +339,7 @@ async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
         assert await reason_of(validator, token) is _R.REVOKED
 
 
-async def test_one_remote_call_for_all_who_ask_for_the_same(service: FakeTokenService, kind: str) -> None:
+async def test_equal_questions_share_one_remote_call(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     service.remote_gate.clear()
     clock = ManualClock(time.time())
@@ -386,7 +384,7 @@ async def test_reconnects_after_every_end_and_resumes(service: FakeTokenService,
         assert all(cursor.startswith(service.epoch) for cursor in cursors[1:])
 
 
-async def test_a_service_that_comes_back(service: FakeTokenService, kind: str) -> None:
+async def test_validator_recovers_when_the_service_is_back(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.5)) as validator:
         assert await validator.wait_ready()
         await asyncio.to_thread(service.stop)
@@ -424,7 +422,7 @@ async def test_a_gap_is_never_skipped(
         await eventually(lambda: validator.counters.stream_ends["PROTOCOL"] > 0)
 
 
-async def test_a_stream_that_says_nothing_is_replaced(service: FakeTokenService, kind: str) -> None:
+async def test_silent_stream_is_replaced(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.5, stall_timeout=0.3)) as validator:
         assert await validator.wait_ready()
         service.hold_streams = True
@@ -436,7 +434,7 @@ async def test_a_stream_that_says_nothing_is_replaced(service: FakeTokenService,
         assert await reason_of(validator, service.mint.token(time.time(), jti="unheard")) is _R.REVOKED
 
 
-async def test_confirms_what_it_has_applied(service: FakeTokenService, kind: str) -> None:
+async def test_validator_confirms_applied_entries(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, subscriber_id="gateway-1")) as validator:
         assert await validator.wait_ready()
         service.revoke(token_id="x")
@@ -474,7 +472,7 @@ async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService,
         await validator.validate("x.y.z")
 
 
-async def test_close_while_the_service_is_away(service: FakeTokenService, kind: str) -> None:
+async def test_close_succeeds_while_the_service_is_unavailable(service: FakeTokenService, kind: str) -> None:
     service.stop()
     async with AnyValidator(kind, config_for(service)) as validator:
         await asyncio.sleep(0.1)
@@ -518,7 +516,7 @@ async def test_kinds_other_than_configured_are_refused(service: FakeTokenService
         assert await reason_of(validator, service.mint.token(time.time())) is _R.WRONG_TYPE
 
 
-async def test_explains(service: FakeTokenService, kind: str) -> None:
+async def test_explain_names_failed_checks_and_shows_no_token(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time(), jti="x")
@@ -549,7 +547,7 @@ async def test_one_text_is_no_collection_of_scopes(service: FakeTokenService, ki
             await validator.validate(service.mint.token(time.time()), required_scopes="read")
 
 
-def test_a_validator_needs_somewhere_to_connect_to() -> None:
+def test_validator_needs_a_target() -> None:
     config = ValidatorConfig(issuers=[ServiceIssuer(issuer="https://i.test")], audience=None)
     with pytest.raises(ConfigurationError, match="target"):
         SyncTokenValidator(config).start()
@@ -563,7 +561,7 @@ async def test_constructors_do_no_io() -> None:
         assert validator.counters.streams == 0
 
 
-async def test_threads_and_tasks_validate_while_revocations_pour_in(
+async def test_threads_and_tasks_validate_during_many_revocations(
     service: FakeTokenService, kind: str
 ) -> None:
     async with AnyValidator(kind, config_for(service, bound=2.0)) as validator:

@@ -48,13 +48,13 @@ async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
         yield running
 
 
-async def test_the_address_is_the_real_one(server: HttpServer) -> None:
+async def test_address_has_the_bound_port(server: HttpServer) -> None:
     host, _, port = server.address.rpartition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
 
 
-async def test_alive_and_ready_are_two_things(client: httpx.AsyncClient, node: Node) -> None:
+async def test_liveness_and_readiness_differ(client: httpx.AsyncClient, node: Node) -> None:
     node.problems = ["the database is unavailable", "no keys"]
     assert (await client.get("/healthz")).status_code == 200
     answer = await client.get("/readyz")
@@ -90,7 +90,7 @@ async def test_the_key_set_can_be_cached_and_asked_for_again(client: httpx.Async
 
 
 @pytest.mark.parametrize(("announced", "age"), [(0.0, 0), (60.0, 20), (900.0, 300), (86400.0, 300)])
-async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_announced(
+async def test_key_set_max_age_is_within_the_announcement_of_the_next_key(
     node: Node, announced: float, age: int
 ) -> None:
     server = HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness, key_announce_time=announced))
@@ -99,7 +99,7 @@ async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_
     assert answer.headers["cache-control"] == f"public, max-age={age}"
 
 
-async def test_there_is_never_an_empty_key_set(client: httpx.AsyncClient, node: Node) -> None:
+async def test_key_set_is_never_empty(client: httpx.AsyncClient, node: Node) -> None:
     node.keys = SigningUnavailableError("the keys are not loaded yet", retry_after=0.4)
     answer = await client.get("/.well-known/jwks.json")
     assert answer.status_code == 503
@@ -125,13 +125,13 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_other_paths_and_methods(client: httpx.AsyncClient) -> None:
+async def test_other_paths_and_methods_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).status_code == 404
     assert (await client.post("/healthz", content=b"x" * 100_000)).status_code == 405
     assert "server" not in (await client.get("/healthz")).headers
 
 
-async def test_rubbish_is_answered_and_the_server_stays(
+async def test_malformed_requests_are_answered_and_the_server_continues(
     server: HttpServer, client: httpx.AsyncClient
 ) -> None:
     host, _, port = server.address.rpartition(":")
@@ -151,7 +151,7 @@ async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: Htt
             pass
 
 
-async def test_several_share_a_port_if_they_are_told_to(node: Node) -> None:
+async def test_servers_share_a_port_on_request(node: Node) -> None:
     def make(port: int) -> HttpServer:
         return HttpServer("127.0.0.1", port, make_app(node.jwks, node.readiness), reuse_port=True)
 
@@ -169,7 +169,7 @@ def has_ipv6() -> bool:
     return True
 
 
-async def test_ipv6(node: Node) -> None:
+async def test_server_listens_on_ipv6(node: Node) -> None:
     if not has_ipv6():
         with pytest.raises(ConfigurationError, match="TOKEN_SERVICE_HTTP_ADDRESS"):
             await HttpServer("::1", 0, make_app(node.jwks, node.readiness)).__aenter__()
@@ -354,7 +354,7 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
 
 
-async def test_nobody_connects_to_what_is_only_bound(node: Node) -> None:
+async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:
     listeners = bind("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
     with pytest.raises(ConnectionRefusedError):

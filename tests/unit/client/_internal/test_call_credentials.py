@@ -71,7 +71,9 @@ async def aio_tokens(service: FakeTokenService) -> AsyncIterator[grpc.aio.Channe
         yield channel
 
 
-async def test_in_an_event_loop(service: FakeTokenService, aio_tokens: grpc.aio.Channel) -> None:
+async def test_calls_in_an_event_loop_carry_a_renewed_token(
+    service: FakeTokenService, aio_tokens: grpc.aio.Channel
+) -> None:
     source = TokenSource(TokenServiceStub(aio_tokens), client_id="web", store=store(service))
     with echo_server() as address:
         async with grpc.aio.secure_channel(address, credentials(TokenCallCredentials(source))) as channel:

@@ -147,7 +147,7 @@ def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench)
     assert bench.taken == [(5, 1)]
 
 
-def test_a_restored_replica_takes_no_snapshot_nor_keys_that_are_behind(bench: Bench) -> None:
+def test_restored_replica_takes_no_older_snapshot_or_keys(bench: Bench) -> None:
     restored(bench, 5)
     bench.follower_state.receive(snapshot(3, key_set=key_set(4)))
     assert bench.knows(5)
@@ -205,7 +205,7 @@ def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
         bench.follower_state.receive(message(entry(5), cursor=5))
 
 
-def test_what_brings_no_entry_is_no_progress(bench: Bench) -> None:
+def test_message_without_an_entry_is_no_progress(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(2)
     bench.clock.advance(6)
@@ -229,7 +229,7 @@ def test_parts_of_a_snapshot_are_progress(bench: Bench) -> None:
     assert bench.follower_state.needs_new_stream(10)
 
 
-def test_a_snapshot_that_is_distrusted_is_not_waited_for(bench: Bench) -> None:
+def test_distrusted_snapshot_is_not_waited_for(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True))
     bench.follower_state.distrust()
     assert bench.follower_state.needs_new_stream(10)
@@ -298,7 +298,7 @@ def test_a_probe_before_the_first_snapshot_proves_nothing(bench: Bench) -> None:
     assert bench.is_fresh()
 
 
-def test_a_shorter_log_of_another_epoch_takes_no_proof_back(bench: Bench) -> None:
+def test_shorter_log_of_another_epoch_withdraws_no_proof(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove("epoch-two:3")
@@ -489,7 +489,7 @@ def test_a_half_built_snapshot_is_dropped_with_its_stream(bench: Bench) -> None:
     assert bench.knows(3)
 
 
-def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
+def test_another_log_is_not_fresh_until_it_is_proven(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.follower_state.connect()
@@ -499,7 +499,7 @@ def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
     assert bench.is_fresh()
 
 
-def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
+def test_restored_log_is_noticed(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove(3)
@@ -515,7 +515,7 @@ def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
+def test_restored_log_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     bench.prove(2)
@@ -527,7 +527,7 @@ def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench
     assert bench.is_fresh()
 
 
-def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that_was_known(
+def test_snapshot_begun_before_the_restore_was_known_is_not_waited_for(
     bench: Bench,
 ) -> None:
     bench.follower_state.receive(snapshot(5))
@@ -557,7 +557,7 @@ def test_a_set_of_another_log_was_never_proven(bench: Bench, *, put_back: bool) 
     assert bench.follower_state.feed.proven_at == float("-inf")
 
 
-def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) -> None:
+def test_new_snapshot_of_the_same_log_keeps_the_earlier_proof(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     proven_at = bench.follower_state.feed.proven_at
@@ -566,7 +566,7 @@ def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) 
     assert bench.follower_state.feed.proven_at == proven_at
 
 
-def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: Bench) -> None:
+def test_answer_overtaken_by_a_later_probe_withdraws_nothing(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     overtaken = bench.follower_state.begin_probe()
     bench.clock.advance(1.0)
@@ -649,7 +649,7 @@ def test_entries_expire(bench: Bench) -> None:
     assert not bench.knows(2)
 
 
-def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
+def test_empty_older_and_foreign_key_sets_are_refused(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
     for bad in (
         key_set(4),
@@ -738,7 +738,7 @@ def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
     assert bench.knows(4)
 
 
-def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> None:
+def test_limited_number_of_answers_waits_for_their_heads(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     began = bench.clock.elapsed()
     for head in range(2, 11):
@@ -752,7 +752,7 @@ def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> 
     assert bench.is_fresh()
 
 
-def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench) -> None:
+def test_new_snapshot_of_the_same_log_keeps_waiting_answers(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(3)
     bench.follower_state.connect()
@@ -762,7 +762,7 @@ def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench
     assert not bench.is_fresh()
 
 
-def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: Bench) -> None:
+def test_snapshot_after_a_restore_drops_waiting_answers(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(6)
     bench.prove(3)
@@ -789,9 +789,7 @@ def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("revision", [1, 2])
-def test_keys_of_a_log_put_back_to_an_earlier_state_may_have_been_put_back_too(
-    bench: Bench, revision: int
-) -> None:
+def test_keys_of_a_restored_log_may_be_older(bench: Bench, revision: int) -> None:
     bench.follower_state.receive(snapshot(5, key_set=key_set(2)))
     bench.prove(3)
     restored = Mint().jwk, Mint().jwk

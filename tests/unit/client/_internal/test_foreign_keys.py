@@ -88,7 +88,7 @@ def only(keys: KeyServer, **changes: Any) -> ValidatorConfig:
     return ValidatorConfig(issuers=[foreign(keys, **changes)], audience=AUDIENCE)
 
 
-async def test_tokens_of_a_foreign_issuer(keys: KeyServer, kind: str) -> None:
+async def test_tokens_of_a_foreign_issuer_are_validated(keys: KeyServer, kind: str) -> None:
     mint = Mint("RS256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     async with AnyValidator(kind, only(keys)) as validator:
@@ -175,7 +175,7 @@ async def test_the_last_good_key_set_is_kept(
         assert validator.counters.key_refresh_failures + validator.counters.key_sets_refused >= 1
 
 
-async def test_a_server_that_is_away_at_first(keys: KeyServer, kind: str) -> None:
+async def test_keys_are_fetched_once_an_unavailable_server_returns(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.status = 503
     async with AnyValidator(kind, only(keys)) as validator:
@@ -201,7 +201,7 @@ async def test_the_same_key_set_again_keeps_the_cache(keys: KeyServer, kind: str
         assert validator.counters.key_sets == 1
 
 
-async def test_a_fetch_of_the_callers_own(kind: str) -> None:
+async def test_caller_can_supply_its_own_fetch(kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     asked: list[tuple[str, float]] = []
 
@@ -224,7 +224,7 @@ async def test_a_fetch_of_the_callers_own(kind: str) -> None:
         assert asked[0] == ("vault:keys", 2.0)
 
 
-async def test_plain_access_tokens_where_the_issuer_makes_such(keys: KeyServer, kind: str) -> None:
+async def test_plain_access_tokens_are_accepted_where_configured(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     token = mint.token(time.time(), {"typ": "JWT"}, client_id=..., jti=..., azp="app", rev=...)
@@ -267,7 +267,7 @@ async def test_several_issuers_keep_to_themselves(
         service.start()
 
 
-async def test_keys_of_two_types_with_one_kid(keys: KeyServer, kind: str) -> None:
+async def test_two_key_types_with_one_kid_both_verify(keys: KeyServer, kind: str) -> None:
     rsa, ec = Mint("RS256", issuer=FOREIGN), Mint("ES256", issuer=FOREIGN)
     keys.publish({**rsa.jwk, "kid": "k"}, {**ec.jwk, "kid": "k"}, {**rsa.jwk, "kid": "k"})
     async with AnyValidator(kind, only(keys)) as validator:
@@ -303,7 +303,7 @@ async def test_keys_that_are_not_used_are_named_once(
     ]
 
 
-async def test_times_with_a_fraction(keys: KeyServer, kind: str) -> None:
+async def test_times_with_a_fraction_are_compared_exactly(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     clock = ManualClock(1_800_000_000.0)

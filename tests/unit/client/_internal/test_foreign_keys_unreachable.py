@@ -130,7 +130,7 @@ async def test_any_failure_of_a_fetch_is_a_failed_refresh(
 
 
 @pytest.mark.parametrize("then", [f[0] for f in FAILURES.values()], ids=FAILURES)
-async def test_it_is_fetched_again_after_any_failure(kind: str, then: Callable[[], Any]) -> None:
+async def test_fetch_is_repeated_after_any_failure(kind: str, then: Callable[[], Any]) -> None:
     source = Source(then)
     retrying = config(fetch=source, refresh_interval=1.0, retry=Backoff(initial=0.001, longest=0.002))
     async with AnyValidator(kind, retrying) as validator:
@@ -142,7 +142,7 @@ async def test_it_is_fetched_again_after_any_failure(kind: str, then: Callable[[
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_breaks_http(kind: str, data: bytes) -> None:
+async def test_unknown_key_is_stale_after_a_broken_http_answer(kind: str, data: bytes) -> None:
     with RawHttpServer(answer(keys_of(MINT))) as server:
         async with AnyValidator(kind, config(server.url)) as validator:
             assert await validator.wait_ready()
@@ -151,7 +151,7 @@ async def test_an_answer_that_breaks_http(kind: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("start", "again"), DRIPS.values(), ids=DRIPS)
-async def test_an_answer_that_comes_in_drops(kind: str, start: bytes, again: bytes) -> None:
+async def test_unknown_key_is_stale_while_the_answer_trickles(kind: str, start: bytes, again: bytes) -> None:
     with RawHttpServer(answer(keys_of(MINT))) as server:
         first = config(server.url, timeout=0.4)
         async with AnyValidator(kind, first) as validator:
@@ -263,7 +263,7 @@ async def test_closing_waits_for_no_periodic_fetch(kind: str, gate: Gate) -> Non
     assert validator.counters.key_sets == 0
 
 
-async def test_a_fetch_that_outlives_its_timeout(kind: str, gate: Gate) -> None:
+async def test_late_answers_are_dropped_and_hanging_fetches_are_limited(kind: str, gate: Gate) -> None:
     source = Source(gate)
     async with AnyValidator(kind, config(fetch=source, timeout=0.1)) as validator:
         await eventually(lambda: _knows(validator))

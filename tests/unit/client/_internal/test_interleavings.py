@@ -183,7 +183,7 @@ def test_a_token_whose_entry_was_forgotten_during_a_check_is_not_accepted(
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-def test_accepting_stale_counts_from_the_proof_of_the_set_that_was_looked_into(
+def test_accept_counts_from_the_proof_of_the_set_that_was_read(
     path: Callable[[Site], None],
 ) -> None:
     def old_site() -> Site:
@@ -216,7 +216,7 @@ def test_accepting_stale_counts_from_the_proof_of_the_set_that_was_looked_into(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_explanation_is_of_one_moment(target: str) -> None:
+def test_explanation_describes_one_moment(target: str) -> None:
     def explained(site: Site) -> bool:
         return explain(site.parts, site.token, AUDIENCE, ()).accepted
 
@@ -229,7 +229,7 @@ def test_an_explanation_is_of_one_moment(target: str) -> None:
 
 
 @pytest.mark.parametrize("path", [seen, never_seen], ids=lambda path: path.__name__)
-def test_two_checks_that_share_what_is_known_about_a_token(path: Callable[[Site], None]) -> None:
+def test_two_checks_that_share_a_cache_entry_accept_no_revoked_token(path: Callable[[Site], None]) -> None:
     points = count_points(stale_site(path).check)
     for first in range(points):
         for second in range(points):
@@ -245,7 +245,7 @@ def test_two_checks_that_share_what_is_known_about_a_token(path: Callable[[Site]
                 assert outcome is InvalidReason.REVOKED or isinstance(outcome, Known), f"{first}, {second}"
 
 
-def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> None:
+def test_answer_of_the_service_expires_s_after_its_question_in_every_validation() -> None:
     def settle(site: Site, answers: list[Answer]) -> object:
         result = site.check()
         if not isinstance(result, Known):
@@ -284,7 +284,7 @@ def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> 
         assert settle(site, joined) is revoked, f"accepted after the other stood at {point}"
 
 
-def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_come() -> None:
+def test_probe_proves_from_its_start_in_any_order_of_entry_and_answer() -> None:
     points = count_points(stale_site(seen).check)
     for order in orders(points, 2):
         for entry_first in (True, False):

@@ -214,7 +214,7 @@ def test_audience_and_scopes_are_those_of_the_call(*, cached: bool) -> None:
     assert site.counters.rejected == {"WRONG_AUDIENCE": 2, "INSUFFICIENT_SCOPE": 2}
 
 
-def test_a_token_out_of_its_time_is_that_before_all_else() -> None:
+def test_expiry_is_reported_before_every_other_reason() -> None:
     site = Site()
     site.token = site.mint.token(site.clock.wall, jti="gone")
     assert isinstance(site.check(), VerifiedClaims)
@@ -224,7 +224,7 @@ def test_a_token_out_of_its_time_is_that_before_all_else() -> None:
     assert site.check(audience="other", scopes=["admin"]) is InvalidReason.EXPIRED
 
 
-def test_a_revoked_token_is_that_before_it_lacks_a_scope_and_after_its_audience() -> None:
+def test_revocation_is_reported_after_audience_and_before_scope() -> None:
     site = Site()
     site.token = site.mint.token(site.clock.wall, jti="gone")
     site.revoke("gone")
@@ -242,13 +242,13 @@ def test_one_text_is_no_collection_of_scopes() -> None:
 
 
 @pytest.mark.parametrize("wrong", [b"a.b.c", 7, [], {}, "a.b.c"], ids=repr)
-def test_what_is_no_token_is_malformed_or_has_no_known_issuer(wrong: Any) -> None:
+def test_text_that_is_no_token_is_malformed_or_of_unknown_issuer(wrong: Any) -> None:
     site = Site(issuers=[ServiceIssuer(issuer=ISSUER, target="127.0.0.1:1")])
     assert site.check(wrong) is InvalidReason.MALFORMED
     assert site.counters.rejected == {"MALFORMED": 1}
 
 
-def test_a_foreign_issuer_says_what_its_plain_tokens_are() -> None:
+def test_configuration_of_a_foreign_issuer_gives_the_kind_of_plain_tokens() -> None:
     plain = ForeignIssuer(
         issuer=FOREIGN, jwks_url="https://foreign.test/jwks", plain_kind=TokenKind.ACCESS, typ_required=False
     )
@@ -431,7 +431,7 @@ def test_a_clean_token_is_looked_for_once_in_a_version_of_the_set() -> None:
 # --- settle: keys ---
 
 
-def test_a_key_that_comes_with_the_first_or_the_second_fetch() -> None:
+def test_key_from_the_first_or_second_fetch_is_used() -> None:
     for fetches in (1, 2):
         site = Site(keys=False)
         settling = site.settle(site.check())
@@ -478,7 +478,7 @@ def test_a_key_that_does_not_come_is_the_tokens_fault_only_if_the_issuer_said_so
         assert site.counters.rejected_stale == 1
 
 
-def test_a_token_whose_key_came_must_be_proven_too() -> None:
+def test_token_with_a_fetched_key_needs_a_proof() -> None:
     site = Site(REMOTE, keys=False)
     site.clock.advance(S)
     settling = site.settle(site.check(), ["read"])
@@ -490,7 +490,7 @@ def test_a_token_whose_key_came_must_be_proven_too() -> None:
     assert settling.accepted
 
 
-def test_a_key_that_came_does_not_make_a_token_good() -> None:
+def test_fetched_key_does_not_make_a_token_good() -> None:
     site = Site(keys=False)
     site.token = site.mint.token(site.clock.wall, aud=["other"])
     settling = site.settle(site.check())
@@ -503,7 +503,7 @@ def test_a_key_that_came_does_not_make_a_token_good() -> None:
 
 
 @pytest.mark.parametrize("when_stale", [(REJECT,), (REJECT, ACCEPT), (REJECT, REMOTE)], ids=str)
-def test_reject_asks_nothing_and_ends_it(when_stale: tuple[WhenStale, ...]) -> None:
+def test_reject_asks_nothing_and_raises(when_stale: tuple[WhenStale, ...]) -> None:
     site, known = stale_site(*when_stale)
     settling = site.settle(known)
     assert settling.is_stale
@@ -526,7 +526,7 @@ def test_the_answer_of_the_service_is_a_proof_for_s_from_its_question() -> None:
     assert site.counters.rejected_stale == 0
 
 
-def test_a_proof_does_not_spare_the_look_into_the_set() -> None:
+def test_proof_does_not_replace_the_revocation_lookup() -> None:
     site, known = stale_site(REMOTE)
     settling = site.settle(known)
     site.revoke(known.claims.token_id)
@@ -536,7 +536,7 @@ def test_a_proof_does_not_spare_the_look_into_the_set() -> None:
 
 
 @pytest.mark.parametrize("reason", [InvalidReason.REVOKED, InvalidReason.INSUFFICIENT_SCOPE])
-def test_what_the_service_rejects_is_rejected_whatever_comes_next(reason: InvalidReason) -> None:
+def test_rejection_by_the_service_is_final(reason: InvalidReason) -> None:
     site, known = stale_site(REMOTE, ACCEPT)
     settling = site.settle(known)
     settling.tell(site.answer(reason))
@@ -546,7 +546,7 @@ def test_what_the_service_rejects_is_rejected_whatever_comes_next(reason: Invali
     assert site.check() is known
 
 
-def test_without_an_answer_comes_what_is_next() -> None:
+def test_missing_answer_leads_to_the_next_policy() -> None:
     site, known = stale_site(REMOTE, REJECT)
     settling = site.settle(known)
     settling.tell(None)
@@ -629,7 +629,7 @@ def test_accept_needs_a_proof_to_count_from() -> None:
     assert site.settle(known).is_stale
 
 
-def test_accept_looks_into_the_set_again() -> None:
+def test_accept_repeats_the_revocation_lookup() -> None:
     site, known = stale_site(ACCEPT)
     site.revoke(known.claims.token_id)
     assert site.settle(known).result is InvalidReason.REVOKED

@@ -189,13 +189,13 @@ async def check(router: str, raw: str) -> None:
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-async def test_no_spelling_gets_past_a_rule(router: str) -> None:
+async def test_no_spelling_of_a_path_evades_a_rule(router: str) -> None:
     for raw in spellings():
         await check(router, raw)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-async def test_no_two_oddities_get_past_a_rule(router: str) -> None:
+async def test_no_combination_of_two_spellings_evades_a_rule(router: str) -> None:
     found: list[str] = []
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -315,14 +315,14 @@ def test_path_and_raw_path_must_agree(
     assert readings({"path": path, "raw_path": raw_path, "root_path": root}) == expected
 
 
-async def test_below_a_root_the_rules_hold_as_well() -> None:
+async def test_rules_apply_below_a_root_path() -> None:
     app = BearerAuthMiddleware(STARLETTE, Reader(), **RULES)  # type: ignore[arg-type]
     assert await answer(app, scope_of("/static/x", root="/shop")) == (200, "static")
     assert (await answer(app, scope_of("/admin", root="/shop")))[0] == 403
     assert (await answer(app, scope_of("/admin%0A", root="/shop")))[0] == 400
 
 
-async def test_a_method_in_lower_case_is_no_way_around_the_rule_of_the_method() -> None:
+async def test_lower_case_method_does_not_evade_a_rule() -> None:
     rules = {"scopes": {"POST /orders": ["admin"]}, "default_scopes": ["read"]}
     app = BearerAuthMiddleware(STARLETTE, Reader(), **rules)  # type: ignore[arg-type]
     assert (await answer(app, scope_of("/orders")))[0] == 200

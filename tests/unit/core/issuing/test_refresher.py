@@ -102,7 +102,7 @@ async def test_an_answer_that_was_lost_is_given_again():
 
 
 @virtual_time
-async def test_a_caller_that_hangs_up_has_lost_nothing():
+async def test_disconnected_caller_loses_no_token():
     clock = LoopClock()
     stores = MemoryStores(clock)
     sessions = Intercepted(stores.sessions)
@@ -165,7 +165,7 @@ async def a_node_with_a_module(**options: Any) -> tuple[Node, Module, Intercepte
 
 @virtual_time
 @pytest.mark.parametrize("kinds", [ACCESS_AND_REFRESH, frozenset(TokenKind)])
-async def test_a_token_that_could_not_be_exchanged_for_want_of_a_signature_is_as_good_as_before(
+async def test_token_stays_valid_when_its_successor_could_not_be_signed(
     kinds: frozenset[TokenKind],
 ):
     node, module, _ = await a_node_with_a_module()
@@ -291,7 +291,7 @@ async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: 
 
 
 @virtual_time
-async def test_reuse_kills_the_family_at_once_and_says_so():
+async def test_reuse_revokes_the_family_at_once_and_is_reported():
     node = await a_node()
     bystander = await node.issue()
     first = await node.issue()
@@ -319,7 +319,7 @@ async def test_reuse_kills_the_family_at_once_and_says_so():
 
 @virtual_time
 @pytest.mark.parametrize("excess", [{"scopes": ("admin",)}, {"audience": ("elsewhere",)}], ids=str)
-async def test_a_superseded_token_revokes_its_family_whatever_is_asked_for(
+async def test_superseded_token_revokes_its_family_even_with_excessive_requests(
     excess: dict[str, Any],
 ):
     node = await a_node()
@@ -334,7 +334,7 @@ async def test_a_superseded_token_revokes_its_family_whatever_is_asked_for(
 
 @virtual_time
 @pytest.mark.parametrize("back", [0, 1])
-async def test_asking_for_too_much_uses_up_nothing(back: int):
+async def test_excessive_request_uses_up_no_token(back: int):
     node = await a_node()
     tokens = [await node.issue(scopes=("read",))]
     tokens.append(await node.refresh(tokens[0].refresh_token))
@@ -362,7 +362,7 @@ async def test_reuse_may_end_all_sessions_of_the_subject():
 
 
 @virtual_time
-async def test_a_family_is_killed_once():
+async def test_family_is_revoked_once():
     node = await a_node()
     first = await node.issue()
     await node.refresh(first.refresh_token)
@@ -375,7 +375,7 @@ async def test_a_family_is_killed_once():
 
 
 @virtual_time
-async def test_a_kill_that_is_not_durable_is_not_claimed():
+async def test_family_revocation_is_reported_only_when_durable():
     stores = MemoryStores()
     log = Intercepted(stores.log)
     node = await a_node(stores=stores, log=log)
@@ -392,7 +392,7 @@ async def test_a_kill_that_is_not_durable_is_not_claimed():
 
 
 @virtual_time
-async def test_no_retry_saves_a_token_whose_successor_was_used():
+async def test_retry_after_use_of_the_successor_is_reuse():
     node = await a_node()
     first = await node.issue()
     second = await node.refresh(first.refresh_token)
@@ -402,7 +402,7 @@ async def test_no_retry_saves_a_token_whose_successor_was_used():
 
 
 @virtual_time
-async def test_retries_have_a_number_and_going_over_it_kills_nothing():
+async def test_retries_beyond_the_limit_are_refused_and_revoke_nothing():
     node = await a_node(policy=Policy(max_retries=2))
     first = await node.issue()
     second = await node.refresh(first.refresh_token)
@@ -422,7 +422,7 @@ async def test_retries_have_a_number_and_going_over_it_kills_nothing():
 
 
 @virtual_time
-async def test_a_token_from_a_future_that_was_lost_is_invalid_and_revokes_nothing():
+async def test_token_of_a_lost_later_generation_is_invalid_and_revokes_nothing():
     node = await a_node()
     tokens = await node.issue()
     restored = node.stores.sessions._state.sessions.copy()
@@ -451,7 +451,7 @@ async def test_an_authentic_token_with_another_secret_is_invalid_and_revokes_not
 
 
 @virtual_time
-async def test_the_last_generation_is_the_last():
+async def test_last_generation_has_no_successor():
     node = await a_node()
     tokens = await node.issue()
     real = parse_opaque_token(tokens.refresh_token, node.keyring.mac_keys)
@@ -525,7 +525,7 @@ async def test_with_a_cap_on_retries_the_others_are_told_to_wait(seed: int):
 @virtual_time
 @pytest.mark.parametrize("signing_may_fail", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-async def test_without_grace_a_race_is_reuse_and_nothing_else(seed: int, signing_may_fail: bool):  # noqa: FBT001
+async def test_race_without_a_grace_period_is_reuse(seed: int, signing_may_fail: bool):  # noqa: FBT001
     race = OneAfterTheOther(seed, Policy(grace_period=0), signing_may_fail=signing_may_fail)
     _, _, results = await race.run(16)
     kinds = Counter(map(type, results))
@@ -634,7 +634,7 @@ async def test_the_access_token_has_the_head_of_the_log_at_its_own_time():
         ),
     ],
 )
-async def test_a_bad_request_names_its_field_and_uses_nothing_up(field: str, bad: dict[str, Any]):
+async def test_bad_request_names_its_field_and_uses_up_no_token(field: str, bad: dict[str, Any]):
     node = await a_node()
     tokens = await node.issue()
     with pytest.raises(InvalidRequestError) as error:
@@ -644,7 +644,7 @@ async def test_a_bad_request_names_its_field_and_uses_nothing_up(field: str, bad
 
 
 @virtual_time
-async def test_the_audit_log_hears_of_each_refresh():
+async def test_each_refresh_is_audited():
     node = await a_node()
     tokens = await node.issue()
     refreshed = await node.refresh(tokens.refresh_token, client_context=ClientContext("192.0.2.1", "Firefox"))

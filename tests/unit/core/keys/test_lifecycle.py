@@ -67,7 +67,7 @@ def decide(*keys: StoredSigningKey, at: float, watched: float | dict[str, float]
 # --- One step after the other -----------------------------------------------------------------------------------------
 
 
-def test_a_spare_is_prepared_as_soon_as_there_is_none() -> None:
+def test_missing_spare_is_prepared_at_once() -> None:
     assert decide(a_key("a", ACTIVE), at=0) == Prepare(Algorithm.ES256, activate=False)
     assert decide(a_key("a", ACTIVE), a_key("b", PREPARED), at=0) is None
 
@@ -78,7 +78,7 @@ def test_after_the_period_the_spare_signs() -> None:
     assert decide(*keys, at=RULES.period, watched=LONG) == Activate("b")
 
 
-def test_a_spare_signs_only_after_it_was_watched_for_the_announcement_whatever_the_clock_says() -> None:
+def test_spare_signs_only_after_the_observed_announcement_at_any_clock() -> None:
     keys = [a_key("a", ACTIVE), a_key("b", PREPARED)]
     assert decide(*keys, at=RULES.period * 10, watched=RULES.announce - 1) is None
     assert decide(*keys, at=RULES.period * 10, watched=RULES.announce) == Activate("b")
@@ -120,7 +120,7 @@ def test_a_revoked_key_is_shown_for_a_period() -> None:
     assert decide(*keys, at=RULES.period, watched=LONG) == Forget("x")
 
 
-def test_a_change_of_algorithm_step_by_step() -> None:
+def test_algorithm_changes_step_by_step() -> None:
     old = a_key("old", ACTIVE, algorithm=Algorithm.RS256)
     spare = a_key("spare", PREPARED, algorithm=Algorithm.RS256)
     # The old key signs on while the new one is announced.
@@ -142,7 +142,7 @@ def test_a_change_of_algorithm_step_by_step() -> None:
     assert decide(spare, new, another, at=RULES.period, watched=0.0) == Forget("spare")
 
 
-def test_there_is_no_end_of_keys_but_for_need() -> None:
+def test_full_key_table_gets_a_new_key_only_when_required() -> None:
     many = [a_key(f"r{number}", RETIRED) for number in range(MAX_KEYS - 1)]
     assert decide(a_key("a", ACTIVE), *many, at=0) is None
     assert decide(a_key("a", REVOKED), *many, at=0) == Prepare(Algorithm.ES256, activate=True)
@@ -157,7 +157,7 @@ def test_a_period_that_begins_in_the_future_is_over(since: float, *, due: bool) 
     assert is_due(START + since, START, 100) is due
 
 
-def test_how_long_an_operator_has_to_wait() -> None:
+def test_operator_waits_for_the_rest_of_the_announcement() -> None:
     key = a_key("a", PREPARED)
     assert announcement_left(key, START, RULES, {}) == 600
     assert announcement_left(key, START + 100, RULES, {}) == 500

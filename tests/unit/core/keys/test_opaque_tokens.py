@@ -115,7 +115,7 @@ async def test_a_node_that_cannot_use_the_new_keys_says_so_instead_of_ending_ses
 
 
 @virtual_time
-async def test_it_knows_again_with_the_key_encryption_key_it_lacked():
+async def test_node_recovers_with_the_missing_key_encryption_key():
     _, behind, _, made = await stuck()
     behind.keyring._wrap = KeyRotatingWrap("kek-2", "kek-1")
     await behind.tailer.start()
@@ -127,7 +127,7 @@ async def test_it_knows_again_with_the_key_encryption_key_it_lacked():
 
 
 @virtual_time
-async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: pytest.LogCaptureFixture):
+async def test_node_with_unreadable_rows_refuses_to_judge(caplog: pytest.LogCaptureFixture):
     ahead, behind, counted = await two_nodes()
     counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
     await replace_mac_keys(ahead)
@@ -154,7 +154,7 @@ async def test_node_recovers_when_the_rows_are_restored():
 
 
 @virtual_time
-async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_look():
+async def test_invented_version_is_invalid_and_many_share_one_lookup():
     _, behind, counted = await two_nodes()
     tokens = [forged(version, kind) for version in range(100, 200) for kind in KINDS]
     await asyncio.sleep(1)
@@ -181,7 +181,7 @@ async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_l
 
 
 @virtual_time
-async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
+async def test_unknown_version_is_looked_up():
     ahead, behind, counted = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue(kinds=KINDS)
@@ -192,7 +192,7 @@ async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
 
 
 @virtual_time
-async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
+async def test_token_of_a_version_unknown_to_the_node_can_be_revoked():
     ahead, behind, _ = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue(kinds=KINDS)
@@ -202,7 +202,7 @@ async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
 
 
 @virtual_time
-async def test_while_it_cannot_look_it_does_not_judge():
+async def test_node_without_the_store_does_not_judge_unknown_versions():
     ahead, behind, counted = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue()
@@ -218,7 +218,7 @@ async def test_while_it_cannot_look_it_does_not_judge():
 
 
 @virtual_time
-async def test_a_retry_whose_successor_was_made_with_a_key_not_known_here_is_no_defect():
+async def test_retry_with_a_successor_of_an_unknown_key_raises_keys_stale():
     ahead, behind, _ = await two_nodes()
     first = await ahead.issue(request_id="once")
     await replace_mac_keys(ahead)
@@ -229,7 +229,7 @@ async def test_a_retry_whose_successor_was_made_with_a_key_not_known_here_is_no_
 
 
 @virtual_time
-async def test_a_repeated_issue_whose_tokens_were_made_with_a_key_not_known_here_is_no_defect():
+async def test_repeated_issue_with_tokens_of_an_unknown_key_raises_keys_stale():
     ahead, behind, _ = await two_nodes()
     await replace_mac_keys(ahead)
     first = await ahead.issue(request_id="once")

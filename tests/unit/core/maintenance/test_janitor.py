@@ -169,7 +169,7 @@ async def test_much_is_purged_in_batches_with_pauses():
 
 
 @virtual_time
-async def test_a_full_batch_may_have_been_the_last():
+async def test_full_last_batch_is_followed_by_an_empty_one():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     for _ in range(500):
@@ -180,7 +180,7 @@ async def test_a_full_batch_may_have_been_the_last():
 
 
 @virtual_time
-async def test_only_the_one_with_the_lease_purges():
+async def test_only_the_lease_holder_purges():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     await house.node.issue()
@@ -192,7 +192,7 @@ async def test_only_the_one_with_the_lease_purges():
 
 
 @virtual_time
-async def test_one_that_loses_its_lease_stops_between_two_batches():
+async def test_janitor_that_loses_its_lease_stops_between_two_batches():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     for _ in range(1200):
@@ -248,7 +248,7 @@ async def test_purging_resumes_after_a_store_outage(caplog: pytest.LogCaptureFix
 
 
 @virtual_time
-async def test_it_ends_at_once_even_if_the_lease_can_t_be_given_back():
+async def test_janitor_ends_at_once_even_if_the_lease_cannot_be_returned():
     house = House()
     await house.node.start()
     running = asyncio.create_task(house.janitor().run())
@@ -419,7 +419,7 @@ async def test_frequent_restarts_still_purge_expired_rows():
 
 
 @virtual_time
-async def test_a_restart_does_not_make_the_time_doubtful():
+async def test_time_stays_trusted_after_a_restart():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     await house.node.issue()

@@ -45,7 +45,7 @@ def test_without_a_document_there_are_four_classifications():
     assert book.policies["restricted"].reuse_response is ReuseResponse.SUBJECT
 
 
-def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it():
+def test_document_overrides_defaults_and_settings_override_the_document():
     book = parse(
         """
         default = "public"
@@ -88,7 +88,7 @@ def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it()
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), (1, 1), (3600, 3600)]
 )
-def test_spans(text: Any, seconds: int):
+def test_durations_become_seconds(text: Any, seconds: int):
     book = parse_policy_book({"classifications": {"internal": {"access_token_ttl": text}}})
     assert book.policies["internal"].access_token_ttl == seconds
 

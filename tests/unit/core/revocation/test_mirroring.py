@@ -188,7 +188,7 @@ async def test_hints_of_other_nodes_move_the_replica_without_a_poll():
 
 
 @virtual_time
-async def test_a_hint_that_comes_too_early_makes_the_gap_be_filled():
+async def test_early_hint_fills_the_gap():
     async with Mirrored() as mirrored:
         entries = await mirrored.elsewhere(3)
         await mirrored.mirror.publish(mirrored.node.replica.epoch, entries[2:])
@@ -197,7 +197,7 @@ async def test_a_hint_that_comes_too_early_makes_the_gap_be_filled():
 
 
 @virtual_time
-async def test_a_publication_that_takes_long_is_not_cut_off():
+async def test_slow_publication_is_not_cut_off():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.delay = 0.4
@@ -242,7 +242,7 @@ async def test_an_emptied_mirror_is_filled_again():
 
 
 @virtual_time
-async def test_an_entry_that_got_lost_is_made_up_for():
+async def test_lost_entry_is_published_again():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.lose = {2}
@@ -252,7 +252,7 @@ async def test_an_entry_that_got_lost_is_made_up_for():
 
 
 @virtual_time
-async def test_an_entry_of_a_node_that_died_before_it_published_is_made_up_for():
+async def test_unpublished_entry_of_a_dead_node_is_published():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         await mirrored.elsewhere(2)
@@ -296,7 +296,7 @@ async def test_a_log_that_is_all_compacted_fills_nothing_and_is_complete():
 
 
 @virtual_time
-async def test_a_gap_that_was_compacted_is_passed_over():
+async def test_compacted_gap_is_skipped():
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
         await asyncio.sleep(2)
@@ -325,7 +325,7 @@ async def test_a_long_log_is_filled_in_page_by_page():
 
 
 @virtual_time
-async def test_more_than_the_queue_holds_is_made_up_for():
+async def test_entries_beyond_the_queue_are_published_from_the_log():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.delay = 0.3
@@ -393,7 +393,7 @@ async def test_without_the_log_the_mirror_is_left_as_it_is():
 
 
 @virtual_time
-async def test_a_mirror_that_goes_while_it_is_filled_is_filled_later():
+async def test_mirror_that_fails_during_a_rebuild_is_rebuilt_later():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(2500)
         mirrored.mirror.empty()
@@ -417,7 +417,7 @@ async def test_a_mirror_that_goes_while_it_is_filled_is_filled_later():
 
 @virtual_time
 @pytest.mark.parametrize("delay", [0.0, 5.0])
-async def test_it_ends_at_once_whatever_it_does(delay: float):
+async def test_mirroring_ends_at_once_in_every_state(delay: float):
     mirrored = Mirrored()
     async with mirrored:
         mirrored.mirror.delay = delay
@@ -427,7 +427,7 @@ async def test_it_ends_at_once_whatever_it_does(delay: float):
 
 
 @virtual_time
-async def test_entries_of_another_log_are_not_taken_for_ours():
+async def test_hints_of_another_log_are_ignored():
     async with Mirrored() as mirrored:
         following = mirrored.node.replica.applied + 1
         foreign = replace((await mirrored.elsewhere())[0], sequence=following, value="somebody else")

@@ -91,7 +91,7 @@ async def test_calls_that_wait_for_the_next_read_share_it():
 
 
 @virtual_time
-async def test_after_all_is_done_the_next_call_reads_at_once():
+async def test_call_after_all_reads_ended_reads_at_once():
     log = SlowLog()
     index = index_of(log)
     for number in range(1, 4):
@@ -184,7 +184,7 @@ async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["call", "finish", "fail", "leave", "go on"]), max_size=40))
-def test_whatever_the_order_no_call_gets_a_read_older_than_itself(steps: list[str]):
+def test_no_call_gets_a_read_that_began_before_it_in_any_order(steps: list[str]):
     async def scenario() -> None:
         log = SlowLog()
         index = index_of(log)

@@ -78,7 +78,7 @@ async def test_restored_log_that_has_grown_before_a_look_is_reread(
 
 @virtual_time
 @pytest.mark.parametrize("grown_to", [4, 5, 6])
-async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: int):
+async def test_own_entry_is_not_appended_after_a_lost_entry(grown_to: int):
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
         await nodes.tailer.catch_up()
@@ -95,7 +95,7 @@ async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: i
 
 @virtual_time
 @pytest.mark.parametrize("grown_to", [5, 8])
-async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_again(grown_to: int):
+async def test_strong_read_sees_every_entry_of_a_restored_and_grown_log(grown_to: int):
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
         await nodes.tailer.catch_up()
@@ -106,7 +106,7 @@ async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_a
 
 
 @virtual_time
-async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one():
+async def test_late_page_of_the_previous_log_is_dropped():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(3)
 
@@ -123,7 +123,7 @@ async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one()
 
 
 @virtual_time
-async def test_while_another_log_is_read_the_one_before_stays_in_force():
+async def test_previous_log_stays_in_force_while_another_log_is_read():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)
@@ -173,7 +173,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
 
 @virtual_time
 @pytest.mark.parametrize("epoch", [None, "epoch-two"])
-async def test_strong_reads_survive_that_the_log_is_replaced_while_they_wait(epoch: str | None):
+async def test_waiting_strong_reads_survive_a_replaced_log(epoch: str | None):
     async with TwoNodes() as nodes:
         await nodes.elsewhere(5)
         await asyncio.sleep(1.01)

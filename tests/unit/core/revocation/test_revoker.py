@@ -115,7 +115,7 @@ async def test_target_revokes_tokens_issued_before_it_and_none_after(target: Tar
 
 
 @virtual_time
-async def test_everything_is_everything_whatever_value_comes_with_it():
+async def test_target_everything_ignores_its_value():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.EVERYTHING, value="but alice")
@@ -123,7 +123,7 @@ async def test_everything_is_everything_whatever_value_comes_with_it():
 
 
 @virtual_time
-async def test_a_token_id_is_enough():
+async def test_token_id_alone_revokes_a_token():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.TOKEN_ID, value=tokens.token_id)
@@ -131,7 +131,7 @@ async def test_a_token_id_is_enough():
 
 
 @virtual_time
-async def test_a_key_takes_all_it_has_signed_with_it():
+async def test_revoked_key_revokes_every_token_it_signed():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.KEY, value=header_of(tokens.access_token)["kid"])
@@ -141,7 +141,7 @@ async def test_a_key_takes_all_it_has_signed_with_it():
 
 
 @virtual_time
-async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
+async def test_session_created_during_a_revocation_is_wholly_active_or_wholly_revoked():
     node = await a_node()
     created = asyncio.Event()
     go_on = asyncio.Event()
@@ -229,7 +229,7 @@ async def test_a_token_of_a_revoked_key_needs_no_entry_of_its_own():
 
 
 @virtual_time
-async def test_a_token_is_revoked_though_another_node_has_only_just_made_its_key():
+async def test_token_of_a_key_just_made_on_another_node_is_revoked():
     node = await a_node()
     behind = await a_node(stores=node.stores, node_id="node-2", seed=2)
     tokens = await node.issue()
@@ -261,7 +261,7 @@ async def test_revoking_an_unknown_target_succeeds(target: Target, value: str, e
 
 
 @virtual_time
-async def test_a_session_is_revoked_once_by_whatever_name():
+async def test_session_is_revoked_once_by_any_of_its_names():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     cursors = [
@@ -282,7 +282,7 @@ async def test_a_session_is_revoked_once_by_whatever_name():
 
 
 @virtual_time
-async def test_no_answer_before_it_is_durable():
+async def test_revocation_is_acknowledged_only_when_durable():
     clock = LoopClock()
     stores = MemoryStores(clock)
     log = Intercepted(stores.log)
@@ -306,7 +306,7 @@ async def test_no_answer_before_it_is_durable():
 
 
 @virtual_time
-async def test_a_revocation_that_failed_is_not_claimed():
+async def test_failed_revocation_is_not_acknowledged():
     stores = MemoryStores()
     log = Intercepted(stores.log)
     node = await a_node(stores=stores, log=log)
@@ -359,7 +359,7 @@ async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
 
 
 @virtual_time
-async def test_an_entry_that_others_have_overtaken_is_known_before_the_answer():
+async def test_overtaken_entry_is_applied_before_the_answer():
     clock = LoopClock()
     stores = MemoryStores(clock)
     node = await Node(clock, stores=stores, poll_interval=60).start()
@@ -378,7 +378,7 @@ async def test_an_entry_that_others_have_overtaken_is_known_before_the_answer():
 
 
 @virtual_time
-async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
+async def test_revoke_waits_for_subscribers_only_on_request():
     clock = LoopClock()
     node = await Node(clock).start()
     node.subscribers.connect("v-1")
@@ -397,7 +397,7 @@ async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
 
 
 @virtual_time
-async def test_a_wait_that_is_over_says_how_far_it_got():
+async def test_timed_out_wait_reports_its_counts():
     clock = LoopClock()
     node = await Node(clock).start()
     node.subscribers.connect("v-1")
@@ -459,7 +459,7 @@ async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float
 
 
 @virtual_time
-async def test_the_audit_log_says_what_and_why_but_shows_no_token():
+async def test_audit_entry_has_target_and_reason_but_no_token():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     for text in (tokens.access_token, tokens.refresh_token):
@@ -517,7 +517,7 @@ async def test_each_limit_at_its_edge(field: str, good: dict[str, Any] | None, b
 
 
 @pytest.mark.parametrize("target", [Target.SUBJECT, Target.CLIENT, Target.TOKEN_ID])
-async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
+async def test_caller_is_limited_in_names_revoked_per_minute(target: Target) -> None:
     node = await a_node(max_revocations=3)
 
     async def revoke(name: str, caller: str = "a") -> None:

@@ -89,7 +89,7 @@ async def test_cancelled_wait_leaves_the_others_waiting():
 
 
 @virtual_time
-async def test_listeners_hear_each_higher_requested_sequence():
+async def test_listeners_are_told_each_higher_requested_sequence():
     async with Cluster(1) as (node,):
         heard: list[int] = []
         node.subscribers.on_request(lambda: heard.append(node.subscribers.requested))
@@ -234,7 +234,7 @@ async def test_timed_out_waits_are_forgotten_while_others_wait():
 
 
 @virtual_time
-async def test_wait_for_the_log_before_does_not_count_confirmations_for_the_next_one():
+async def test_wait_does_not_count_confirmations_of_the_next_log():
     async with Cluster(1) as (node,):
         node.subscribers.connect("a")
         waiting = asyncio.create_task(node.waits.wait_applied(at(5), 3))

@@ -288,7 +288,7 @@ async def test_key_change_invalidates_cached_verifications():
 
 
 @virtual_time
-async def test_an_answer_kept_at_the_edge_holds_as_long_as_it_must_be_the_same():
+async def test_cached_answer_expires_when_the_result_may_change():
     node = await a_node()
     token = (await node.issue(access_token_ttl=60)).access_token
     entry = (await node.validate(token)).entry
@@ -326,7 +326,7 @@ async def test_the_cache_is_bounded():
 
 
 @virtual_time
-async def test_a_replica_too_far_behind_says_nothing_of_a_jwt():
+async def test_stale_replica_does_not_judge_a_jwt():
     node = await a_node(max_staleness=5)
     tokens = await node.issue(kinds=ALL)
     entry = (await node.validate(tokens.access_token)).entry
@@ -400,7 +400,7 @@ async def test_a_batch_with_one_strong_query_catches_up_once_for_all_of_it(monke
 
 @virtual_time
 @pytest.mark.parametrize("kind", [TokenKind.REFRESH, TokenKind.SESSION])
-async def test_an_opaque_token_is_as_good_as_its_session(kind: TokenKind):
+async def test_opaque_token_is_valid_while_its_session_is(kind: TokenKind):
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
 
     async def a_token() -> str:
@@ -425,7 +425,7 @@ async def test_an_opaque_token_is_as_good_as_its_session(kind: TokenKind):
 
 @virtual_time
 @pytest.mark.parametrize("kind", [TokenKind.REFRESH, TokenKind.SESSION])
-async def test_a_secret_that_is_not_the_sessions_is_a_bad_signature(kind: TokenKind):
+async def test_secret_of_another_session_is_a_bad_signature(kind: TokenKind):
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     keys = node.keyring.mac_keys
@@ -438,7 +438,7 @@ async def test_a_secret_that_is_not_the_sessions_is_a_bad_signature(kind: TokenK
 
 
 @virtual_time
-async def test_validating_a_refresh_token_uses_nothing():
+async def test_validating_a_refresh_token_does_not_use_it_up():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -497,7 +497,7 @@ async def test_a_session_that_ends_while_it_is_used_is_not_active():
 
 
 @virtual_time
-async def test_an_opaque_token_can_t_be_judged_without_the_store():
+async def test_opaque_token_cannot_be_judged_without_the_store():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -508,5 +508,5 @@ async def test_an_opaque_token_can_t_be_judged_without_the_store():
     assert (await node.validate(tokens.access_token)).reason is None
 
 
-def test_a_query_does_not_show_its_token():
+def test_repr_of_a_query_shows_no_token():
     assert "rt_secret" not in repr(TokenQuery("rt_secret"))

@@ -93,7 +93,7 @@ async def test_the_socket_of_a_running_server_is_not_touched(tmp_path: Path) -> 
             client.connect(str(path))
 
 
-async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+async def test_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     with pytest.raises(ConfigurationError, match="something else than a socket"):
@@ -105,7 +105,7 @@ async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
             pass
 
 
-async def test_calls_over_a_unix_socket_are_as_any_others(tmp_path: Path) -> None:
+async def test_calls_over_a_unix_socket_succeed(tmp_path: Path) -> None:
     async with serving(address=f"unix:{tmp_path}/socket") as served:
         issued = await served.issue()
         assert (await served.validate(issued.access_token)).active

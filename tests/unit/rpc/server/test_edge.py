@@ -134,7 +134,7 @@ async def test_a_handler_may_answer_with_bytes() -> None:
         assert await call() == b"raw"
 
 
-async def test_what_is_answered_at_once_needs_no_handler() -> None:
+async def test_immediate_answer_bypasses_the_handler() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         return b"slowly"
 
@@ -150,7 +150,7 @@ async def test_what_is_answered_at_once_needs_no_handler() -> None:
         (Fixed(Permission.VALIDATE), "PERMISSION_DENIED", "PERMISSION_DENIED"),
     ],
 )
-async def test_who_may_not_is_refused_before_the_request_is_read(
+async def test_unauthorized_caller_is_refused_before_the_request_is_read(
     authorizer: Any, code: str, reason: str
 ) -> None:
     async def handle(request: Any, caller: Any) -> bytes:
@@ -163,7 +163,7 @@ async def test_who_may_not_is_refused_before_the_request_is_read(
         assert edge.running == 0
 
 
-async def test_a_method_open_to_all_asks_nobody() -> None:
+async def test_public_method_identifies_no_caller() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         assert caller is Caller.anonymous()
         return b"public"
@@ -172,7 +172,7 @@ async def test_a_method_open_to_all_asks_nobody() -> None:
         assert await call() == b"public"
 
 
-async def test_an_error_is_its_status() -> None:
+async def test_error_becomes_its_status() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         raise SessionNotFoundError(metadata={"a": "b"}, retry_after=2)
 
@@ -195,7 +195,7 @@ async def test_an_error_is_its_status() -> None:
     ],
     ids=repr,
 )
-async def test_what_nobody_expected_is_internal_and_one_log_line(
+async def test_unexpected_error_is_internal_and_one_log_line(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handle(request: Any, caller: Any) -> bytes:
@@ -214,7 +214,7 @@ async def test_what_nobody_expected_is_internal_and_one_log_line(
         assert edge.running == 0
 
 
-async def test_a_defect_in_a_stream_is_internal_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error_in_a_stream_is_internal(caplog: pytest.LogCaptureFixture) -> None:
     async def handle(request: Any, context: Any, caller: Any) -> None:
         await context.write(b"first")
         raise RuntimeError("secret text")
@@ -252,7 +252,7 @@ async def test_bytes_that_are_no_request_are_the_callers_fault(
     assert complaints(caplog) == []
 
 
-async def test_more_calls_than_allowed_are_refused_and_taken_again_later() -> None:
+async def test_calls_beyond_the_limit_are_refused_and_accepted_later() -> None:
     release = asyncio.Event()
 
     async def handle(request: Any, caller: Any) -> bytes:

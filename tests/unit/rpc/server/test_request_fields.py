@@ -82,7 +82,7 @@ def refused_by(request: Any, convert: Any) -> InvalidRequestError:
     return refused.value
 
 
-def test_no_more_violations_are_made_than_are_told() -> None:
+def test_number_of_violations_is_limited() -> None:
     error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 16), issue_command)
     assert len(error.violations) == MAX_VIOLATIONS
     error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 17), issue_command)
@@ -124,7 +124,7 @@ def test_refused_lists_are_not_kept() -> None:
     assert limits._are_scopes.cache_info().currsize == 0
 
 
-def test_what_is_plain_and_what_is_not_is_judged_as_before() -> None:
+def test_scopes_are_checked_by_their_rules() -> None:
     for values, fields in (
         (["a", "b"], set()),
         (["a", "a"], {"scopes"}),

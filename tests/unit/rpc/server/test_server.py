@@ -79,7 +79,7 @@ async def test_a_node_that_is_behind_says_so() -> None:
         watch.cancel()
 
 
-async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
+async def test_watcher_that_reads_nothing_does_not_delay_others() -> None:
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, max_staleness=0.3, poll_interval=0.05)
@@ -118,7 +118,9 @@ def reflection(served: Served) -> Any:
     return reflection_pb2_grpc.ServerReflectionStub(channel)
 
 
-async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_without_authorization_are_limited(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plain, "_MAX_STREAMS", 2)
     watches = [health(served).Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for watch in watches:
@@ -153,7 +155,7 @@ async def test_reflection_describes_every_service(served: Served) -> None:
     assert (await ask(file_containing_symbol="no.such")).error_response.error_code == 5
 
 
-async def test_the_address_that_was_bound_is_told(tmp_path: Path, served: Served) -> None:
+async def test_start_returns_the_bound_address(tmp_path: Path, served: Served) -> None:
     assert served.address.startswith("127.0.0.1:")
     assert not served.address.endswith(":0")
     async with serving(address=f"unix:{tmp_path}/socket") as over_unix:
@@ -166,7 +168,7 @@ async def test_an_address_in_use_is_refused(served: Served) -> None:
             pass
 
 
-async def test_a_limit_on_messages(served: Served) -> None:
+async def test_message_beyond_the_limit_is_refused(served: Served) -> None:
     async with serving(limits=GrpcLimits(max_message_bytes=65_536)) as small:
         failure = await refused(small.validate("x" * 70_000))
         assert failure.code == "RESOURCE_EXHAUSTED"
@@ -222,7 +224,7 @@ async def test_an_open_reflection_stream_does_not_hold_up_the_end() -> None:
         await asyncio.wait_for(served.server.stop(300), TIMEOUT)
 
 
-async def test_more_calls_than_allowed_are_refused() -> None:
+async def test_calls_beyond_the_limit_are_refused() -> None:
     clock = SystemClock()
     sessions = Intercepted((stores := MemoryStores(clock)).sessions)
     going_on = asyncio.Event()

@@ -156,7 +156,7 @@ async def test_callers_are_told_apart_by_their_certificates(
             assert (await keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
 
 
-async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Path) -> None:
+async def test_only_its_own_caller_confirms_for_a_subscriber(tmp_path: Path) -> None:
     subscribe = frozenset({Permission.SUBSCRIBE})
     authorizer = CertificateAuthorizer(
         {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
@@ -287,7 +287,7 @@ def test_a_certificate_out_of_its_time_is_warned_of(
 
 @pytest.mark.parametrize("which", ["certificate_chain", "private_key", "client_ca"])
 @pytest.mark.parametrize("what", ["pipe", "directory", "missing", "large"])
-def test_tls_files_that_are_none_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
+def test_invalid_tls_files_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
     files = write(tmp_path, server_pair(), AUTHORITY)
     path = getattr(files, which)
     path.unlink()
@@ -404,7 +404,7 @@ def _has_ended(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=lambda v: v.name)
-async def test_a_resumed_tls_session_gives_no_more_than_its_certificate(
+async def test_resumed_tls_session_has_the_permissions_of_its_certificate(
     tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     clock = AheadClock()

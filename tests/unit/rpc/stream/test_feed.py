@@ -138,7 +138,7 @@ def as_set(messages: list[pb.StreamRevocationsResponse]) -> RevocationSet:
     return known
 
 
-async def test_a_cursor_resumes_with_exactly_what_is_missing() -> None:
+async def test_cursor_resumes_with_exactly_the_missing_entries() -> None:
     async with serving() as served:
         await revoke(served, "a", "b")
         async with served.follow() as reader:
@@ -155,7 +155,7 @@ async def test_a_cursor_resumes_with_exactly_what_is_missing() -> None:
             assert (ids_in(message), message.caught_up, message.HasField("key_set")) == ({"e"}, True, False)
 
 
-async def test_a_reader_that_missed_nothing_is_told_so() -> None:
+async def test_reader_without_missing_entries_is_caught_up() -> None:
     async with serving() as served:
         await revoke(served, "a")
         async with served.follow(str(served.node.replica.cursor)) as reader:
@@ -165,7 +165,7 @@ async def test_a_reader_that_missed_nothing_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["anotherlog:1", "{epoch}:1000", "{epoch}:2"])
-async def test_a_cursor_that_means_nothing_here_starts_anew(cursor: str) -> None:
+async def test_unusable_cursor_gets_a_snapshot(cursor: str) -> None:
     async with serving(limits=GrpcLimits(ring_capacity=4)) as served:
         await revoke_many(served, 1, 30)
         await served.node.log.compact(SystemClock.now() + 1e6, 10)
@@ -200,7 +200,7 @@ async def test_a_cursor_of_another_node_that_is_ahead_is_waited_for() -> None:
         assert served.node.replica.applied == len(entries)
 
 
-async def test_what_the_ring_has_forgotten_comes_from_sql(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_older_than_the_ring_are_read_from_sql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gap_pages, "PAGE", 7)
     async with serving(limits=GrpcLimits(ring_capacity=8)) as served:
         await revoke_many(served, 1, 100)
@@ -270,7 +270,7 @@ async def test_a_gap_that_is_compacted_meanwhile_becomes_a_snapshot(monkeypatch:
             assert len(as_set(reader.messages)) == 60
 
 
-async def test_without_the_database_a_stream_that_needs_it_says_so() -> None:
+async def test_stream_that_needs_an_unavailable_database_is_refused() -> None:
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
@@ -321,7 +321,7 @@ async def test_readers_share_a_snapshot_and_get_the_tail() -> None:
                 assert len(as_set(two.messages)) == 510
 
 
-async def test_a_snapshot_too_old_for_the_ring_is_made_anew() -> None:
+async def test_snapshot_older_than_the_ring_is_rebuilt() -> None:
     async with serving(limits=GrpcLimits(ring_capacity=8)) as served:
         async with served.follow() as one:
             await one.caught_up()
@@ -332,7 +332,7 @@ async def test_a_snapshot_too_old_for_the_ring_is_made_anew() -> None:
             assert len(as_set(two.messages)) == 40
 
 
-async def test_a_snapshot_that_too_much_follows_is_made_anew() -> None:
+async def test_snapshot_with_too_many_later_entries_is_rebuilt() -> None:
     async with serving() as served:
         async with served.follow() as one:
             await one.caught_up()
@@ -347,7 +347,7 @@ async def test_a_snapshot_that_too_much_follows_is_made_anew() -> None:
             assert len(as_set(three.messages)) == feed_module._MAX_TAIL + 10
 
 
-async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
+async def test_entries_appended_during_a_snapshot_are_not_lost() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 30_000)
         node = served.node
@@ -376,7 +376,7 @@ async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
             assert reader.sequences == list(range(snapshots._latest.sequence + 1, 30_201))
 
 
-async def test_when_the_log_is_another_everyone_starts_anew() -> None:
+async def test_replaced_log_gives_every_reader_a_snapshot() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 5)
         async with served.follow(subscriber_id="v") as reader:
@@ -440,7 +440,7 @@ async def test_readers_are_sent_the_very_same_bytes() -> None:
         assert len({id(message) for message in made}) == 1
 
 
-async def test_everything_an_entry_says() -> None:
+async def test_entry_is_sent_with_all_its_fields() -> None:
     async with serving() as served:
         issued = await served.issue()
         async with served.follow() as reader:
@@ -467,7 +467,7 @@ async def test_a_changed_key_set_is_sent_at_once(monkeypatch: pytest.MonkeyPatch
         assert (message.caught_up, message.cursor) == (True, first.cursor)
 
 
-async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore() -> None:
+async def test_subscribers_are_asked_to_confirm_reused_sequences_after_a_restore() -> None:
     """A log put back to a backup gives the same sequences to other entries."""
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
@@ -484,7 +484,7 @@ async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore(
         assert message.cursor.endswith(":2")
 
 
-async def test_validators_are_asked_to_confirm_when_somebody_waits() -> None:
+async def test_subscribers_are_asked_to_confirm_for_a_wait() -> None:
     wait = pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout=Duration(seconds=20))
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
@@ -504,7 +504,7 @@ async def test_validators_are_asked_to_confirm_when_somebody_waits() -> None:
         assert not (await reader.next()).confirmation_requested
 
 
-async def test_a_wait_for_what_was_sent_before_asks_once_more() -> None:
+async def test_wait_for_an_earlier_entry_asks_subscribers_once_more() -> None:
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
         await served.revoke(subject="a")
@@ -663,7 +663,7 @@ class Changeable(TrustingAuthorizer):
             listener()
 
 
-async def test_without_the_permission_streams_end_however_quiet_they_are() -> None:
+async def test_streams_end_without_the_permission_even_when_quiet() -> None:
     authorizer = Changeable()
     async with serving(authorizer=authorizer) as served:
         readers = [served.follow(subscriber_id=f"v-{number}") for number in range(20)]
@@ -684,7 +684,7 @@ async def test_without_the_permission_streams_end_however_quiet_they_are() -> No
         assert served.node.subscribers.counts(0) == (0, 0)
 
 
-async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_nothing_more() -> None:
+async def test_caller_that_loses_its_permission_during_a_read_is_sent_nothing_more() -> None:
     authorizer = Changeable()
     async with serving(authorizer=authorizer) as served:
         began, go_on = asyncio.Event(), asyncio.Event()
@@ -737,7 +737,7 @@ async def test_a_reader_that_fell_out_of_the_ring_is_ended_and_resumes() -> None
         await stalled.channel.close()
 
 
-async def test_what_a_stalled_reader_got_is_without_gaps_and_it_goes_on_from_there() -> None:
+async def test_stalled_reader_has_no_gaps_and_resumes() -> None:
     async with serving(limits=GrpcLimits(ring_capacity=100)) as served:
         stalled = Stalled(served)
         await stall(served, stalled, step=50)
@@ -809,5 +809,5 @@ async def test_idle_streams_are_not_woken(monkeypatch: pytest.MonkeyPatch) -> No
             reader.call.cancel()
 
 
-def test_fingerprints_are_what_the_contract_says() -> None:
+def test_fingerprints_follow_the_contract() -> None:
     assert fingerprint("abc").hex() == "ba7816bf8f01cfea"
