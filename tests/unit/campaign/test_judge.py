@@ -1,4 +1,4 @@
-"""The judge of the fault campaign: a good history passes, and each kind of violation is found and explained."""
+"""The judge of the fault campaign passes a good history and finds and explains each kind of violation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.campaign.recorded import (
 from token_service.tokens.revocation import MAX_LEEWAY
 
 REVOKED_AT = 3.1
-"""When the revocation of the session of tokens 1 and 3 was acknowledged in the good history."""
+"""The time at which the good history acknowledges the revocation of the session of tokens 1 and 3."""
 
 
 def judge(*more: Record) -> list[Finding]:
@@ -90,7 +90,7 @@ def test_every_target_revokes_earlier_tokens(target: str, value: str) -> None:
     revocation = revoked(9, target, value, sent=70.0, acknowledged=70.1)
     late = passed(72.2, 72.3, ok="2", cursors=(2, 2))
     assert only(judge(*revocation, late)).kind == "accepted as fresh after S"
-    # A token that was issued after the revocation was sent may be one that it does not hit.
+    # The revocation may miss a token that was issued after the revocation was sent.
     assert (
         judge(token(7, "s2", b=69.9, e=70.05), *revocation, passed(75.0, 75.1, ok="7", cursors=(2, 2))) == []
     )
@@ -125,7 +125,7 @@ def test_strong_answer_after_an_acknowledgment_is_found() -> None:
 def test_revocation_of_a_token_that_expired_long_before_promises_nothing(
     early: float, kinds: list[str]
 ) -> None:
-    """As a node issues one whose clock is an hour behind, and takes it for a good one afterwards."""
+    """A node whose clock is an hour behind issues such a token and accepts it later."""
     sent = 20.0
     expired = token(7, "s7", b=19.0, e=19.1, exp=WALL + sent - MAX_LEEWAY - early)
     revocation = revoked(9, "token_id", "id7", sent=sent, acknowledged=20.1)

@@ -1,4 +1,4 @@
-"""The network of a campaign, a process of its own: what its links and gateways let through."""
+"""The network process of a campaign: traffic that its links and gateways forward, delay or refuse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def network(certificates: Certificates, tmp_path: Path) -> Iterator[Network]:
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it gets."""
+    """A server protocol that sends received bytes back."""
 
     def __init__(self, opened: set[asyncio.Transport]) -> None:
         self._opened = opened
@@ -80,7 +80,7 @@ class Connection:
             await self._writer.wait_closed()
 
     async def ask(self) -> bytes:
-        """What comes back; nothing if the connection was reset."""
+        """Return the echoed bytes, or none if the connection was reset."""
         try:
             self._writer.write(b"word")
             return await self._reader.read(100)
@@ -89,7 +89,7 @@ class Connection:
 
 
 async def asked(address: str) -> bytes:
-    """What a connection of its own brings back."""
+    """Return the bytes echoed over a new connection."""
     async with Connection(address) as one:
         return await one.ask()
 
@@ -119,7 +119,7 @@ async def test_held_link_delivers_when_it_heals(network: Network, echo: str) -> 
 
 async def test_redirected_link_resets_open_connections(network: Network, echo: str) -> None:
     port = free_port()
-    link = network.link(f"127.0.0.1:{port}")  # nothing is there
+    link = network.link(f"127.0.0.1:{port}")  # no server listens
     assert await asked(link.address) == b""
     link.lead_to(echo)
     async with Connection(link.address) as one:

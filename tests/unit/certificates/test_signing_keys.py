@@ -91,7 +91,7 @@ def certificate(wish: Wish, public_key: Any, issuer: Wish, issuer_key: Any) -> x
 
 
 class Chain:
-    """A chain of root, intermediate and the certificate of the key, with the wanted content."""
+    """A chain with the wanted content: root, intermediate and the certificate of the key."""
 
     def __init__(
         self,

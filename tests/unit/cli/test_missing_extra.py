@@ -1,4 +1,4 @@
-"""The command in an installation that has the client library alone."""
+"""The command in an installation of the client library alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVER = [
     "uvicorn",
     "uvloop",
 ]
-"""The packages that the extra brings, by the names they are imported with."""
+"""Import names of the packages of the extra."""
 
 _RUN = """
 import sys
@@ -43,7 +43,7 @@ sys.exit({function}())
 
 
 def run(missing: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run what the installed script runs, in an interpreter that can't import some packages."""
+    """Run the entry point of the installed script in an interpreter that cannot import some packages."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, function = project["scripts"]["token-service"].partition(":")
     program = _RUN.format(missing=set(missing), module=module, function=function)

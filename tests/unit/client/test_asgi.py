@@ -145,7 +145,7 @@ async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenSe
 
 
 def raw_status(port: int | None, path: str, headers: dict[str, str]) -> int:
-    """httpx would put the path in order first."""
+    """Send the raw path, because httpx would normalize it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers=headers)

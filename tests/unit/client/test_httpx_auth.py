@@ -18,7 +18,7 @@ from token_service.errors import ConfigurationError
 
 
 class Api(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers 401 to bad tokens and 200 with the body to others. Reads a body as it comes, as a network does."""
+    """An API that answers 401 to bad tokens and 200 with the body to others, and reads bodies as a stream."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -101,7 +101,7 @@ async def test_only_a_bearer_challenge_that_says_so_refuses_the_token(
 
 
 class Pipe(io.RawIOBase):
-    """A file that can't be read twice."""
+    """A file that can be read once."""
 
     def __init__(self) -> None:
         self._parts = [b"hel", b"lo", b""]

@@ -6,8 +6,8 @@ import sys
 
 from token_service import client
 
-# grpc_health, grpc_reflection and what they load are left out: grpc itself imports them where they are
-# installed.
+# grpc imports grpc_health, grpc_reflection and their dependencies itself where they are installed, so these are
+# left out.
 SERVER_ONLY = {
     "sqlalchemy",
     "asyncpg",
@@ -23,7 +23,7 @@ SERVER_ONLY = {
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules a fresh interpreter has after it."""
+    """Return the modules that a new interpreter has loaded after running the code."""
     program = f"{statement}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60

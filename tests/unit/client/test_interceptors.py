@@ -229,7 +229,7 @@ async def test_aio_server_enforces_the_rules(service: FakeTokenService, shape: s
 async def test_aio_server_enforces_the_rules_for_plain_handlers(
     service: FakeTokenService, shape: str
 ) -> None:
-    """gRPC runs them in a thread; there is one only, so that claims would leak from call to call."""
+    """gRPC runs plain handlers in the only thread, so leaked claims would reach the next call."""
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         with ThreadPoolExecutor(1) as pool:
@@ -279,7 +279,7 @@ async def test_a_plain_stream_that_is_not_a_generator_has_the_claims_and_is_clos
 
 @pytest.mark.parametrize("shape", KINDS)
 def test_only_calls_that_need_the_token_service_wait_for_it(service: FakeTokenService, shape: str) -> None:
-    service.refuse_streams = True  # so nothing is proven fresh here, and the service is asked
+    service.refuse_streams = True  # no freshness is proven, so the validator asks the service
     service.remote_gate.clear()
     now = time.time()
 
@@ -327,7 +327,7 @@ def test_handler_runs_only_after_the_token_service_has_decided(service: FakeToke
         sync_server(validator, RULES, shape, max_waiting=1) as address,
     ):
         code = grpc.StatusCode
-        for _ in range(3):  # a place that is not given back would be missed
+        for _ in range(3):  # a waiting place that is not returned would be missing here
             assert call(address, "Orders/List", shape, bearer(sub="alice")) == b"alice"
         assert refusal(address, "Orders/List", shape, bearer(sub="eve")) == (code.UNAUTHENTICATED, "REVOKED")
         assert refusal(address, "Orders/Missing", shape, bearer(sub="eve"))[0] == code.UNAUTHENTICATED

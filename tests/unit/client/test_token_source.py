@@ -85,7 +85,7 @@ async def test_process_killed_between_answer_and_store_keeps_the_session(
     service: FakeTokenService, kind: str
 ) -> None:
     first = tokens_of(service, life=-1)
-    service.generation = 1  # the service has answered, nobody has stored it
+    service.generation = 1  # the service has answered and the answer was not stored
     async with source_of(kind, service, first) as source:
         await source.token()
         assert service.generation == 1
@@ -179,7 +179,7 @@ async def test_failing_store_only_causes_a_log_line(
         assert "no space left" in caplog.text
         assert token not in caplog.text
         source.store.broken = False
-    assert source.store.saves == 1  # at the end at the latest
+    assert source.store.saves == 1  # at the latest on close
 
 
 async def test_source_without_tokens_raises(service: FakeTokenService, kind: str) -> None:
@@ -283,7 +283,7 @@ async def test_a_wall_clock_that_jumps_changes_the_age_of_no_token(
 async def test_the_age_of_stored_tokens_is_counted_from_their_receipt(
     service: FakeTokenService, kind: str, received: float, renewed: int
 ) -> None:
-    """Whatever the difference to the clock of the service is: here it is an hour."""
+    """The clock of the service is an hour off."""
     tokens = tokens_of(service)
     async with source_of(kind, service, None) as source:
         source.wall = -3600.0

@@ -52,7 +52,7 @@ async def test_hostile_tokens_are_rejected_with_their_reason(
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         reason = await reason_of(validator, token_of(vector, service.mint), required_scopes=["read"])
-        # The vectors are good, if at all, in 2023.
+        # Valid vectors are valid in 2023 only.
         assert reason == vector["reason"] or reason is _R.EXPIRED
 
 
@@ -107,7 +107,7 @@ async def test_expiry_and_not_before_are_checked_on_every_hit_with_leeway(
         await validator.validate(soon)
         await validator.validate(late)
         assert await reason_of(validator, service.mint.token(now, nbf=int(now) + 60)) is _R.NOT_YET_VALID
-        # Whoever has just issued it may have a clock that is ahead.
+        # The clock of the issuer may be ahead.
         await validator.validate(service.mint.token(now + 3))
         assert await reason_of(validator, service.mint.token(now - 60, exp=int(now) - 5)) is _R.EXPIRED
         clock.advance(2.05)
@@ -164,7 +164,7 @@ async def test_unknown_key_is_no_rejection_while_the_service_is_unavailable(
         assert await validator.wait_ready()
         service.refuse_unary = True
         token = Mint("ES256", "other").token(clock.wall)
-        for _ in range(3):  # asked once, which is as often as allowed
+        for _ in range(3):  # asked once, as often as allowed
             with pytest.raises(ReplicaStaleError, match="no key with this kid"):
                 await validator.validate(token)
         assert service.key_set_calls == 1
@@ -193,7 +193,7 @@ async def test_stale_validator_asks_the_service(service: FakeTokenService, kind:
         await eventually(lambda: validator.counters.key_sets == 1)
         await validator.validate(good, required_scopes=["read"])
         await validator.validate(good, required_scopes=["read"])
-        assert len(service.remote_calls) == 1  # the answer is a proof for as long as any
+        assert len(service.remote_calls) == 1  # the answer proves freshness as long as any proof
         call = service.remote_calls[0]
         assert (call.audience, list(call.required_scopes)) == (AUDIENCE, ["read"])
         service.hold_streams = True
@@ -314,7 +314,7 @@ async def test_revocation_that_arrives_during_an_unanswered_call_is_enforced(
         await eventually(lambda: len(service.remote_calls) == 1)
         service.revoke(subject="user-1")
         await eventually(lambda: validator.counters.revocations == 1)
-        service.stop()  # the question gets no answer
+        service.stop()  # the call gets no answer
         service.remote_gate.set()
         assert await validation is _R.REVOKED
 
@@ -452,7 +452,7 @@ async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenSe
         parts.follower_state.feed.fresh_until = float("-inf")
         parts.follower_state._probed_at = float("-inf")
         await validator.validate(service.mint.token(time.time()))
-        await eventually(lambda: validator.is_fresh)  # not only at the next regular one, in minutes
+        await eventually(lambda: validator.is_fresh)  # the next regular probe is minutes away
 
 
 async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService, kind: str) -> None:
@@ -584,7 +584,7 @@ async def test_threads_and_tasks_validate_during_many_revocations(
                         if error.reason is not _R.REVOKED or name not in revoked:
                             wrong.append(f"{name}: {error.reason}")
                     except ReplicaStaleError:
-                        pass  # nothing was proven in time, and the service did not answer either
+                        pass  # no proof in time and no answer of the service
                     else:
                         if began > known + 2.0:
                             wrong.append(f"{name} accepted {began - known} s after its revocation")
@@ -593,7 +593,7 @@ async def test_threads_and_tasks_validate_during_many_revocations(
         workers = [asyncio.create_task(validate_all(offset)) for offset in range(5)]
         for number in range(1500):
             revoked_now = f"hot-{number}" if number < 25 else f"cold-{number}"
-            revoked[revoked_now] = float("inf")  # from here on it may be seen
+            revoked[revoked_now] = float("inf")  # from here on the revocation may take effect
             revoked[revoked_now] = service.revoke(token_id=revoked_now)
             if number % 50 == 0:
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A node as the composition root puts it together, on stores in memory and with keys that are cheap to make."""
+"""A node built by the composition root, on stores in memory and with cheap keys."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Intercepted:
-    """Passes calls on to a store, with what a test wants to happen `before` and `after` a method."""
+    """Passes calls on to a store and runs hooks of the test `before` and `after` a method."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -65,7 +65,7 @@ class Intercepted:
 
 
 def raising(error: Exception) -> Hook:
-    """A hook that fails."""
+    """Return a hook that raises the error."""
 
     async def hook() -> None:
         raise error
@@ -74,7 +74,7 @@ def raising(error: Exception) -> Hook:
 
 
 class RecordingAudit:
-    """Keeps what was recorded."""
+    """An audit log that keeps its events in a list."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -87,7 +87,7 @@ class RecordingAudit:
 
 
 class PlainWrap:
-    """Encrypts nothing, but holds to context and key as a real one does."""
+    """A key wrap that encrypts nothing, but checks context and key as a real one does."""
 
     def __init__(self, key_id: str = "kek-1") -> None:
         self.key_id = key_id
@@ -102,19 +102,19 @@ class PlainWrap:
 
 
 async def generate(algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
-    """A new key, made in this thread."""
+    """Return a new key, made in this thread."""
     key = generate_private_key(algorithm, rsa_bits=rsa_bits or 2048)
     return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
 
 def open_signer(key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
-    """A signer; all but RSA sign in this thread."""
+    """Return a signer. All algorithms except RSA sign in this thread."""
     assert private_key is not None
     return LocalSigner(load_private_key(key.algorithm, private_key))
 
 
 class PlainKeys:
-    """A `KeyProvider` that makes keys in this thread, and remembers nothing of them."""
+    """A `KeyProvider` that makes keys in this thread and stores none."""
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None, /) -> NewKey:
         return await generate(algorithm, rsa_bits)
@@ -128,7 +128,7 @@ class PlainKeys:
 
 @dataclass(frozen=True)
 class SomeStores:
-    """`Stores`, each of which may be a test's own."""
+    """`Stores` of which a test may replace each one."""
 
     sessions: Any
     log: Any
@@ -138,13 +138,13 @@ class SomeStores:
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:
-        """Those of `stores`, but for `others` that are not None."""
+        """Return the stores of `stores`, except those that `others` replaces with a value."""
         given = {name: store for name, store in others.items() if store is not None}
         return cls(**{each.name: given.get(each.name, getattr(stores, each.name)) for each in fields(cls)})
 
 
 class Node(Generic[ClockT]):
-    """Everything between the edges of one node, on stores in memory."""
+    """The core of one node, on stores in memory."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class Node(Generic[ClockT]):
 
     @property
     def published(self) -> list[Revocation]:
-        """The entries handed to the mirror, as long as nothing takes them on to it."""
+        """The entries queued for the mirror, while no task publishes them."""
         assert self.core.mirroring is not None
         return [entry for _, entry in self.core.mirroring._queue]
 
@@ -246,5 +246,5 @@ class Node(Generic[ClockT]):
 
 
 def sequences(entries: Sequence[Revocation]) -> list[int]:
-    """The sequences of entries."""
+    """Return the sequences of entries."""
     return [entry.sequence for entry in entries]

@@ -1,4 +1,4 @@
-"""The HTTP edge: the gate, the limit, the deadline and the measure of every request."""
+"""The HTTP edge: permission, limit, deadline and metrics of every request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from token_service.web.edge import HttpEdge, RequestLimits
 
 
 class Recorded:
-    """A histogram that keeps what it is given."""
+    """A histogram that keeps its attributes."""
 
     def __init__(self) -> None:
         self.attributes: list[Mapping[str, str | int]] = []
@@ -29,7 +29,7 @@ class Recorded:
 
 
 class Endpoints:
-    """An application whose endpoint waits until it is let go."""
+    """An application with an endpoint that waits for the test."""
 
     def __init__(self, **limits: Any) -> None:
         self.go_on = asyncio.Event()

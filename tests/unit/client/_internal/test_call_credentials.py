@@ -21,7 +21,7 @@ from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 @contextmanager
 def echo_server() -> Iterator[str]:
-    """Answers with the caller's authorization; on a socket file, which gRPC takes for secure."""
+    """Serve the caller's authorization as the answer, on a socket file, because gRPC treats that as secure."""
 
     def echo(request: Any, context: grpc.ServicerContext) -> bytes:
         return next((str(v).encode() for k, v in context.invocation_metadata() if k == "authorization"), b"")

@@ -126,7 +126,7 @@ def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None
 
 
 def restored(bench: Bench, sequence: int) -> None:
-    """Begin as from a saved set."""
+    """Restore the state from a saved set."""
     known = RevocationSet()
     for number in range(1, sequence + 1):
         known.apply(revocation_of(entry(number)))
@@ -416,7 +416,7 @@ def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
     with pytest.raises(StreamProtocolError):
         bench.follower_state.receive(bad)
     bench.follower_state.distrust()
-    assert bench.is_fresh()  # what was proven remains so
+    assert bench.is_fresh()  # the earlier proof stays valid
     assert bench.knows(2)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
@@ -520,7 +520,7 @@ def test_restored_log_proves_nothing_when_it_is_as_long_as_before(bench: Bench) 
     bench.prove(3)
     bench.prove(2)
     assert not bench.is_fresh()
-    bench.prove(3)  # its third entry is another one
+    bench.prove(3)  # its third entry is a different entry
     assert not bench.is_fresh()
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
@@ -533,7 +533,7 @@ def test_snapshot_begun_before_the_restore_was_known_is_not_waited_for(
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     assert bench.follower_state.connect() == f"{EPOCH}:5"
-    bench.follower_state.receive(snapshot(3))  # of a node that is behind, for all that is known
+    bench.follower_state.receive(snapshot(3))  # could come from a node that lags behind
     assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
     assert not bench.is_fresh()
@@ -632,7 +632,7 @@ def test_a_machine_that_was_suspended_is_not_fresh(bench: Bench) -> None:
 def test_a_paused_virtual_machine_is_caught_by_the_wall_clock(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
-    bench.clock.set_wall(S)  # elapsed time stood still, the wall clock was put right
+    bench.clock.set_wall(S)  # elapsed time stood still and the wall clock was corrected
     assert not bench.is_fresh()
 
 
@@ -643,7 +643,7 @@ def test_entries_expire(bench: Bench) -> None:
     assert bench.knows(2)
     bench.clock.advance(119)
     bench.follower_state.sweep()
-    assert bench.knows(2)  # the wall clock may have gone back by a minute twice: before a probe, and since
+    assert bench.knows(2)  # the wall clock may have gone back by a minute twice: before a probe and after it
     bench.clock.advance(2)
     bench.follower_state.sweep()
     assert not bench.knows(2)
@@ -826,18 +826,16 @@ def test_every_target_is_understood() -> None:
 
 
 class NeverStale(RuleBasedStateMachine):
-    """Against everything that can happen, in any order: if it is fresh at v, it knows everything acknowledged
-    before v - S.
-    """
+    """Any order of events: a state that is fresh at v has every entry acknowledged before v - S."""
 
     @initialize()
     def begin(self) -> None:
         self.bench = Bench()
         self.epoch = 1
-        self.log: list[float] = []  # when each entry was acknowledged, by elapsed time
+        self.log: list[float] = []  # acknowledgment time of each entry, by elapsed time
         self.compacted = 0
-        self.visible = 0  # what the node of the stream has read of the log
-        self.position: int | None = None  # what was put into the stream
+        self.visible = 0  # entries of the log that the node of the stream has read
+        self.position: int | None = None  # last sequence written to the stream
         self.wire: list[StreamRevocationsResponse] = []  # sent and not yet received
         self.probes: list[Probe] = []  # sent and not yet arrived
         self.answers: list[tuple[Probe, str]] = []  # answered and not yet received

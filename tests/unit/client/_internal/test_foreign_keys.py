@@ -27,7 +27,7 @@ WEAK_EXPONENT = "not an odd number of 3 or more with at most 64 bits"
 
 
 class KeyServer:
-    """An HTTP server that answers what a test wants."""
+    """An HTTP server with answers chosen by the test."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -126,7 +126,7 @@ async def test_a_key_published_after_the_fetch_under_way_began_is_found(kind: st
         await eventually(read.is_set)
         published.append(mint.jwk)
         validation = asyncio.create_task(validator.validate(mint.token(time.time())))
-        await asyncio.sleep(0.1)  # it joins the fetch, most of the time; it must be accepted in any case
+        await asyncio.sleep(0.1)  # it usually joins the running fetch; it must be accepted in any case
         answer.set()
         assert (await validation).issuer == FOREIGN
 
@@ -256,14 +256,14 @@ async def test_several_issuers_keep_to_themselves(
         service.revoke(subject="user-1")
         service.revoke(everything=True)
         await eventually(lambda: validator.counters.revocations == 3)
-        await validator.validate(foreign_token)  # our log says nothing about their tokens
+        await validator.validate(foreign_token)  # the log covers only tokens of the token service
         with pytest.raises(InvalidTokenError):
             await validator.validate(mine)
         for forged in (theirs.token(now, iss=service.issuer), service.mint.token(now, iss=FOREIGN)):
             with pytest.raises(InvalidTokenError):
                 await validator.validate(forged)
         await asyncio.to_thread(service.stop)
-        await validator.validate(foreign_token)  # and our absence is not theirs
+        await validator.validate(foreign_token)  # an unavailable token service does not affect other issuers
         service.start()
 
 

@@ -1,4 +1,4 @@
-"""A key set that can't be fetched is neither the caller's nor the token's fault."""
+"""A key set that cannot be fetched makes a validator stale and rejects no token."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def config(url: str = "test:keys", **changes: Any) -> ValidatorConfig:
 
 
 class Source:
-    """A fetch that answers the keys of `MINT` first and after that does what a test wants."""
+    """A fetch that first returns the keys of `MINT` and then calls a function of the test."""
 
     def __init__(self, then: Callable[[], Any]) -> None:
         self.then = then
@@ -71,7 +71,7 @@ async def assert_unknown(validator: AnyValidator) -> None:
 
 
 async def assert_stale(validator: AnyValidator) -> None:
-    """A token with an unknown key can't be judged, one with a known key can."""
+    """Assert that a token with an unknown key raises a stale error and one with a known key is accepted."""
     before = validator.counters.rejected_stale
     with pytest.raises(ReplicaStaleError):
         await validator.validate(OTHER.token(time.time()))
@@ -155,7 +155,7 @@ async def test_unknown_key_is_stale_while_the_answer_trickles(kind: str, start: 
     with RawHttpServer(answer(keys_of(MINT))) as server:
         first = config(server.url, timeout=0.4)
         async with AnyValidator(kind, first) as validator:
-            # The first fetch may be late too, on a machine that is busy: it is repeated for the token.
+            # On a busy machine the first fetch may be late too. The token repeats it.
             await eventually(lambda: _knows(validator))
             server.respond = lambda connection: server.drip(connection, start, again)
             await assert_stale(validator)
@@ -213,7 +213,7 @@ async def assert_stale_or_unknown(validator: AnyValidator) -> None:
 
 
 class Gate:
-    """A fetch that does not return before the test says so."""
+    """A fetch that returns when the test opens it."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -244,7 +244,7 @@ async def test_closing_waits_for_no_fetch(kind: str, gate: Gate) -> None:
         waiting = [asyncio.create_task(validator.validate(OTHER.token(time.time()))) for _ in range(3)]
         await gate.entered()
         await eventually(lambda: validator.counters.verified == 0 and gate.calls == 1)
-        async with asyncio.timeout(30):  # half of what the fetch may take
+        async with asyncio.timeout(30):  # half the timeout of the fetch
             await validator.close()
             for result in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(result, ReplicaStaleError)
@@ -269,12 +269,12 @@ async def test_late_answers_are_dropped_and_hanging_fetches_are_limited(kind: st
         await eventually(lambda: _knows(validator))
         for _ in range(8):
             await assert_stale(validator)
-        assert gate.calls == 4  # more threads are not spent on it
+        assert gate.calls == 4  # the limit of threads
         assert len([t for t in threading.enumerate() if t.name == "fetch-keys"]) == 4
         before = validator.counters.key_sets
         gate.opened.set()
         await eventually(lambda: not [t for t in threading.enumerate() if t.name == "fetch-keys"])
-        assert validator.counters.key_sets == before  # what came too late was dropped
+        assert validator.counters.key_sets == before  # late answers are dropped
         await eventually(lambda: _accepts(validator, OTHER))
 
 

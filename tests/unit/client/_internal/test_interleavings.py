@@ -1,4 +1,4 @@
-"""A verdict counts only with a freshness that was there when the set was read (docs/invariants.md).
+"""A verdict needs the freshness that was valid when the set was read (docs/invariants.md).
 
 The follower's steps are run at every point of a validation at which the interpreter could switch threads, and
 with the process stopped there.
@@ -31,7 +31,7 @@ TARGETS = ("token_id", "known token_id", "session_id", "subject", "client_id", "
 
 
 class Site:
-    """A validator without threads: the test is its follower."""
+    """A validator without threads. The test takes the place of the follower."""
 
     def __init__(self, *, when_stale: tuple[WhenStale, ...] = (WhenStale.REJECT,)) -> None:
         self.clock = ManualClock()
@@ -69,7 +69,7 @@ class Site:
         return entry
 
     def revoke(self, target: str) -> None:
-        """The stream brings an entry."""
+        """Receive an entry from the stream."""
         self.sequence += 1
         cursor = f"epoch-one:{self.sequence}"
         self.follower_state.receive(
@@ -77,7 +77,7 @@ class Site:
         )
 
     def revoke_elsewhere(self) -> None:
-        """The stream brings an entry about another token."""
+        """Receive an entry about another token from the stream."""
         self.sequence += 1
         entry = self.entry("token_id")
         entry.token_id = "another"
@@ -85,7 +85,7 @@ class Site:
         self.follower_state.receive(StreamRevocationsResponse(revocations=[entry], cursor=cursor))
 
     def snapshot_with(self, target: str) -> None:
-        """The stream brings a snapshot that has an entry."""
+        """Receive a snapshot with an entry from the stream."""
         self.sequence += 1
         self.follower_state.connect()
         cursor = f"epoch-one:{self.sequence}"
@@ -96,7 +96,7 @@ class Site:
         )
 
     def prove(self) -> None:
-        """A probe is sent and answered."""
+        """Send a probe and receive its answer."""
         self.follower_state.answer(self.follower_state.begin_probe(), f"epoch-one:{self.sequence}")
 
     def check(self) -> Any:
@@ -107,7 +107,7 @@ class Site:
 
 
 def seen(site: Site) -> None:
-    """The token was found clean at the current version: the fast path."""
+    """Cache the token as not revoked at the current version: the fast path."""
     assert isinstance(site.check(), VerifiedClaims)
 
 
@@ -270,7 +270,7 @@ def test_answer_of_the_service_expires_s_after_its_question_in_every_validation(
     revoked = InvalidReason.REVOKED
     for point in range(points):
         site, active = remote_site()
-        # The service answers, and acknowledges a revocation: what begins S later may not accept.
+        # The service answers and then acknowledges a revocation. A validation that begins S later may not accept.
 
         def settled(site: Site = site, active: Answer = active) -> object:
             return settle(site, [active, Answer(revoked, Instant.of(site.clock))])
@@ -296,6 +296,6 @@ def test_probe_proves_from_its_start_in_any_order_of_entry_and_answer() -> None:
                 partial(site.follower_state.answer, probe, "epoch-one:0"),
             ]
             result = interleave(site.check, steps if entry_first else steps[::-1], order)
-            # The head was read before the revocation, S ago: the answer proves nothing any more.
+            # The head was read S ago, before the revocation: the answer is too old to prove anything.
             assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {order}"
             assert site.check() is InvalidReason.REVOKED

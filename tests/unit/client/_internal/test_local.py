@@ -31,7 +31,7 @@ REMOTE, REJECT, ACCEPT = WhenStale.REMOTE, WhenStale.REJECT, WhenStale.ACCEPT
 
 
 class Site:
-    """A validator of the service and of a foreign issuer; the test is all that is around it."""
+    """A local validator for the service and a foreign issuer. The test takes the place of every other part."""
 
     def __init__(self, *when_stale: WhenStale, keys: bool = True, **changes: Any) -> None:
         self.clock = ManualClock()
@@ -64,7 +64,7 @@ class Site:
         self.feed.revocations.apply(Revocation(1, RevocationTarget.TOKEN_ID, token_id, *times))
 
     def check(self, token: Any = None, audience: str | None = AUDIENCE, scopes: Any = ()) -> Any:
-        """Claims, `Known`, `IssuerState`, or the reason it is refused."""
+        """Return the claims, `Known`, `IssuerState` or the reason of the refusal."""
         try:
             return self.local.check(self.token if token is None else token, audience, scopes)
         except InvalidTokenError as error:
@@ -78,7 +78,7 @@ class Site:
 
 
 class Settling:
-    """A settlement under way: what it asks for, and how it ended."""
+    """A running settlement: its questions and its result."""
 
     def __init__(self, steps: Generator[Any, Any, VerifiedClaims]) -> None:
         self._steps = steps
@@ -107,7 +107,7 @@ class Settling:
 
 
 def stale_site(*when_stale: WhenStale, **changes: Any) -> tuple[Site, Known]:
-    """A site whose freshness has just ended, and what it knows of its token."""
+    """Return a site whose freshness has just ended, and its `Known` of the token."""
     site = Site(*when_stale, **changes)
     assert isinstance(site.check(), VerifiedClaims)
     site.clock.advance(S)
@@ -140,7 +140,7 @@ def test_a_question_does_not_show_its_token() -> None:
     assert repr(question) == "AskService(audience='api', required_scopes=['read', 'write'])"
 
 
-# --- check: what the token says ---
+# --- check: claims of the token ---
 
 
 def test_nothing_of_the_service_is_fresh_at_the_start_and_everything_of_a_foreign_issuer_is() -> None:
@@ -263,7 +263,7 @@ def test_configuration_of_a_foreign_issuer_gives_the_kind_of_plain_tokens() -> N
     assert strict.check(strict.foreign.token(strict.clock.wall, {"typ": ...})) is InvalidReason.WRONG_TYPE
 
 
-# --- check: what is remembered ---
+# --- check: the cache ---
 
 
 @pytest.mark.parametrize("steps", [1, 2], ids=["slow path", "fast path"])
@@ -499,7 +499,7 @@ def test_fetched_key_does_not_make_a_token_good() -> None:
     assert settling.result is InvalidReason.WRONG_AUDIENCE
 
 
-# --- settle: what to do when stale ---
+# --- settle: policies for a stale validator ---
 
 
 @pytest.mark.parametrize("when_stale", [(REJECT,), (REJECT, ACCEPT), (REJECT, REMOTE)], ids=str)

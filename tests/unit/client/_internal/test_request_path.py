@@ -1,4 +1,4 @@
-"""No router may read a path differently from the rules that protect it."""
+"""Routers and the rules that protect them read every path in the same way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RULES: dict[str, Any] = {
 
 
 class Reader:
-    """Stands in for a validator: every token is good and has the scope `read` alone."""
+    """A validator that accepts every token, with the scope `read` alone."""
 
     async def validate(self, token: str, *, audience: str | None, required_scopes: frozenset[str]) -> Any:
         if not required_scopes <= {"read"}:
@@ -37,7 +37,7 @@ class Reader:
 
 
 def scope_of(raw: str, kind: str = "http", root: str = "", **changes: Any) -> dict[str, Any]:
-    """What uvicorn makes of a request target."""
+    """Return the ASGI scope that uvicorn makes for a request target."""
     return {
         "type": kind,
         "path": root + unquote(raw),
@@ -51,7 +51,7 @@ def scope_of(raw: str, kind: str = "http", root: str = "", **changes: Any) -> di
 
 
 async def answer(app: Any, scope: dict[str, Any], *, token: bool = True) -> tuple[int, str]:
-    """Status and body; the status is 101 for a WebSocket that was accepted."""
+    """Return status and body. The status is 101 for an accepted WebSocket."""
     if token:
         scope["headers"] = [*scope["headers"], (b"authorization", b"Bearer good")]
     sent: list[Any] = []
@@ -98,7 +98,7 @@ STARLETTE = Starlette(
 
 
 def by_path(read: Callable[[dict[str, Any]], str]) -> Any:
-    """An application that routes by whatever `read` takes for the path."""
+    """Return an application that routes by the path that `read` returns."""
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         first = read(scope).split("/")[1:2]

@@ -1,4 +1,4 @@
-"""Processes that share a store of tokens: none may present a refresh token that another has exchanged."""
+"""Processes that share a token store: no process presents a refresh token that another has exchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_service.errors import SessionRevokedError
 
 
 class FileStore(Store):
-    """As an application would write it; every process has its own."""
+    """A store as an application would write it, one instance in each process."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(None)
@@ -62,7 +62,7 @@ async def test_process_uses_tokens_renewed_by_another_process(
     FileStore(path).save(first)
     async with process(kind, service, path) as one, process(kind, service, path) as other:
         assert await one.token() == await other.token() == first.access_token
-        for _ in range(3):  # the fake takes the token of before for a retry, and any older one for reuse
+        for _ in range(3):  # the fake treats the previous token as a retry and any older one as reuse
             one.invalidate(await one.token())
             await one.token()
         assert service.generation == 3

@@ -74,7 +74,7 @@ def test_one_thread_does_the_work_for_all_threads() -> None:
     for thread in threads:
         thread.start()
     began.wait(10)
-    time.sleep(0.1)  # the others get to wait; were one late, it would only do the work again
+    time.sleep(0.1)  # the other threads begin to wait; a late one would only repeat the work
     go.set()
     for thread in threads:
         thread.join(10)
@@ -106,7 +106,7 @@ def test_thread_that_may_not_begin_joins_running_work() -> None:
     for thread in (first, *others):
         thread.join(60)
     assert flights.do_if(lambda: False, "a", work) is None
-    assert set(results) <= {1, None}  # None: it came when all was over
+    assert set(results) <= {1, None}  # None: it arrived after the work had ended
     assert 1 in results
     assert next(allowed, None) is None
 

@@ -35,7 +35,7 @@ def warm_config(
 
 
 async def saved(service: FakeTokenService, path: Path, kind: str) -> tuple[str, str]:
-    """A snapshot with every kind of entry in it; a good and a revoked token."""
+    """Save a snapshot with every kind of entry; return a good and a revoked token."""
     now = time.time()
     async with AnyValidator(kind, warm_config(service, path)) as validator:
         assert await validator.wait_ready()
@@ -211,10 +211,10 @@ async def test_path_that_is_no_snapshot_neither_hangs_nor_fails(
             made.bind(str(path))
     else:
         with path.open("wb") as file:
-            file.truncate(1 << 40)  # no disk is used for it
+            file.truncate(1 << 40)  # needs no disk
     async with AnyValidator(kind, warm_config(service, path)) as validator:
         assert await validator.wait_ready()
         await validator.validate(service.mint.token(time.time(), jti="good"))
     assert "the snapshot of the revocations can't be read" in caplog.text
-    # What is no directory has been replaced by a snapshot at the end.
+    # At the end a snapshot has replaced everything except a directory.
     assert path.is_dir() if what == "directory" else path.read_bytes().startswith(b"token-service warm start")

@@ -1,4 +1,4 @@
-"""What is issued, to whom, for how long; what is refused; and what a repeated request gets."""
+"""Issued tokens and their lifetimes, refused requests, and answers to repeated requests."""
 
 from __future__ import annotations
 

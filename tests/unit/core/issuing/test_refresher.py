@@ -1,6 +1,4 @@
-"""Single histories of refresh tokens, each with a reason of its own; `test_session_machine` has all the
-others.
-"""
+"""Single histories of refresh tokens. `test_session_machine` covers random histories."""
 
 from __future__ import annotations
 
@@ -137,7 +135,7 @@ async def test_without_a_key_to_sign_with_the_token_is_not_used_up():
 
 
 class Module:
-    """A key that is not in this process: it signs with the node's own, but may be away or slow."""
+    """A key outside of this process: it signs with the key of the node, but may be unavailable or slow."""
 
     def __init__(self, node: Node) -> None:
         self._signer = node.keyring.signer()
@@ -170,7 +168,9 @@ async def test_token_stays_valid_when_its_successor_could_not_be_signed(
 ):
     node, module, _ = await a_node_with_a_module()
     tokens = await node.issue(kinds=kinds)
-    for signatures in range(2 if TokenKind.ID in kinds else 1):  # it may go between two of them
+    for signatures in range(
+        2 if TokenKind.ID in kinds else 1
+    ):  # the module may become unavailable between two signatures
         module.signed = 0
 
         async def goes(signatures: int = signatures) -> None:
@@ -274,9 +274,8 @@ async def test_an_idle_session_is_over():
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "grace"])
 async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: str):
-    # Stores keep whole microseconds and round what they are given. Decided on a finer time here, a moment
-    # just before the end would be
-    # after it for the one and before it for the other.
+    # Stores round times to whole microseconds. With a finer time, the refresher would place a moment just before
+    # the end before it, and the store after it.
     node = await a_node(policy=Policy(idle_timeout=100, grace_period=10))
     tokens = await node.issue()
     if end == "grace":
@@ -414,7 +413,7 @@ async def test_retries_beyond_the_limit_are_refused_and_revoke_nothing():
             await node.refresh(first.refresh_token)
         assert error.value.retry_after
         waits.append(error.value.retry_after)
-    node.clock.elapsed += waits[-1]  # as it was told, by when the grace period is over
+    node.clock.elapsed += waits[-1]  # the announced delay; by then the grace period is over
     with pytest.raises(TooManyRetriesError):
         await node.refresh(first.refresh_token)
     third = await node.refresh(second.refresh_token)
@@ -466,7 +465,7 @@ async def test_last_generation_has_no_successor():
 
 
 class OneAfterTheOther:
-    """Two nodes whose statements take turns at random."""
+    """Two nodes whose statements interleave at random."""
 
     def __init__(self, seed: int, policy: Policy, *, signing_may_fail: bool = False) -> None:
         self.seed = seed
@@ -550,7 +549,7 @@ async def test_refresh_gives_up_on_a_row_that_keeps_changing():
     session = await node.session(tokens.session_id)
 
     class Contrary:
-        """Says no to every statement and shows a row that nothing is wrong with."""
+        """A store that refuses every statement and shows a valid row."""
 
         async def rotate(self, command: Any) -> None:
             return None
@@ -567,7 +566,7 @@ async def test_refresh_gives_up_on_a_row_that_keeps_changing():
     assert sessions.calls.count("rotate") < 20
 
 
-# --- What is asked for --------------------------------------------------------------------------------------------------------
+# --- Requested scopes and audience --------------------------------------------------------------------------------------------------------
 
 
 @virtual_time

@@ -1,4 +1,4 @@
-"""The janitor removes what nobody can need any more, and only that; one node at a time, in small batches."""
+"""The janitor removes only rows that no token needs, on one node at once and in small batches."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_the_log_is_purged_from_its_beginning_without_a_gap():
     short = await house.node.issue(access_token_ttl=10)
     await house.node.revoke(token=short.access_token)
     await house.later(10 + MAX_LEEWAY + 61)
-    assert await house.janitor().sweep() == 0  # the second has expired, but the first is before it
+    assert await house.janitor().sweep() == 0  # the second has expired, but the first precedes it
     assert sequences(await house.stores.log.read(0, 10)) == [1, 2]
     await house.later(REMEMBER)
     assert await house.janitor().sweep() == 3  # with the floor of the first
@@ -221,7 +221,7 @@ async def test_several_nodes_share_the_work_without_doubling_it():
     await house.later(1)
     assert house.count() <= 9
     holder, until = house.stores.leases._leases["janitor"]
-    # The leader leaves in order, and another takes over although the lease would not have run out.
+    # The leader returns the lease, so another node takes over before the lease expires.
     await cancelled(janitors.pop(int(holder[-1])))
     await house.later(6 * hours + 1)
     assert house.clock.monotonic() < until
@@ -305,7 +305,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
     for _ in range(35):
         assert await janitor.sweep() == 0
         wrong.tailer._sweep()
-        assert len(wrong.replica.revocations) == 1  # validators that begin there get it
+        assert len(wrong.replica.revocations) == 1  # subscribers that resume there get the entry
         await house.later(60)
     assert house.count() == 1
     await house.later(120)
@@ -313,7 +313,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
 
 
 class Life:
-    """The time between a start and a stop of a process on one machine, whose database has no other clock."""
+    """A process on one machine between start and stop. The database uses the clock of the machine."""
 
     def __init__(self, house: House, number: int = 1) -> None:
         self.node = Node(
@@ -350,7 +350,7 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, 
         assert await wrong.janitor.sweep() == 0
         wrong.node.tailer._sweep()
     house.clock.skew = 0.0
-    assert await wrong.is_revoked(tokens.access_token)  # set right while it runs
+    assert await wrong.is_revoked(tokens.access_token)  # corrected while the process runs
     right = await Life(house, 3).start()
     assert await right.is_revoked(tokens.access_token)
     assert len(await house.stores.log.read(0, 10)) == 1
@@ -358,7 +358,7 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, 
 
 @virtual_time
 async def test_of_two_starts_with_a_clock_that_is_ahead_the_second_forgets_nothing_either():
-    """The first one is up for long enough to believe its clock; what is revoked after it is not older for that."""
+    """The first process runs long enough to trust its clock. A revocation after it does not count as older."""
     house = House()
     house.clock.skew = 3 * HOUR
     first = await Life(house).start()

@@ -1,4 +1,4 @@
-"""Policies and callers from a document: what is said, and every mistake in it at once."""
+"""Policies and callers are read from a document, and all its mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
 
 
 def test_no_retries_within_a_grace_period_is_a_contradiction():
-    """The first retry would be told to come later, and when it does be taken for a thief."""
+    """The first retry would be told to come later, and then be treated as reuse."""
     for document, overrides in (
         ("[classifications.machines]\nmax_retries = 0", {}),
         ("", {"internal.max_retries": "0"}),

@@ -1,4 +1,4 @@
-"""A log is taken up again after a failover only where it has everything that this node knows of."""
+"""After a failover a log is accepted only if it has every entry that this node knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def head_at(sequence: int, epoch: str = "first-log") -> LogHead:
 
 
 class MovingLog:
-    """A log that may fail over to a standby that says it was synchronous."""
+    """A log that may fail over to a standby that claims to be synchronous."""
 
     def __init__(self) -> None:
         self.at = head_at(100)

@@ -1,6 +1,4 @@
-"""A log that is renewed is beyond what any token has seen, whatever its database has forgotten, and however
-often.
-"""
+"""A renewed log begins beyond the seen sequence of every token, whatever entries the database has lost."""
 
 from __future__ import annotations
 
@@ -75,7 +73,7 @@ async def test_renewal_revokes_tokens_from_before_and_after_the_backup_and_no_la
     assert await site.is_good(after)
     site.restore(backup)
     assert await site.is_good(before)
-    assert await site.is_good(after)  # nothing in the log would ever hit it: its `rev` is ahead
+    assert await site.is_good(after)  # no entry would hit the token: its `rev` is ahead of the log
     renewal = await site.renew()
     assert renewal.before.sequence == 1
     for tokens in (before, after):
@@ -166,7 +164,7 @@ def test_next_start_is_the_clock_or_a_jump():
     assert next_start(12, START) == START * 1_000_000
     renewed = round((START - 1) * 1_000_000)
     assert next_start(renewed + 999_999, START) == START * 1_000_000
-    # By a clock that is behind, or in a log that was renewed by one that was ahead.
+    # With a clock that is behind, or in a log that was renewed with a clock that was ahead.
     assert next_start(10**7, 5.0) == 10**7 + JUMP
     ahead = round((START + 1e9) * 1_000_000)
     assert next_start(ahead, START) == ahead + JUMP
@@ -181,8 +179,8 @@ def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject):
-    """Backups, restores, revocations and renewals in any order: what was ever issued before the last renewal
-    stays refused.
+    """Backups, restores, revocations and renewals in any order: tokens issued before the last renewal stay
+    revoked.
     """
 
     async def scenario() -> None:
@@ -216,7 +214,7 @@ def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject
 
 @virtual_time
 async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
-    """It read a head of the log before, and then entries of the one that took its place."""
+    """The node read a head of the previous log, and then entries of the renewed one."""
     site = Site()
     log = Intercepted(site.stores.log)
     node = await Node(site.clock, stores=site.stores, log=log, node_id="node-2").start()
@@ -261,7 +259,7 @@ async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
 
 @virtual_time
 async def test_a_node_that_reads_on_while_a_log_that_lost_nothing_is_renewed_follows_over_the_gap():
-    """Entries of before and after the renewal are in one page."""
+    """One page has entries from before and after the renewal."""
     site = Site()
     log = Intercepted(site.stores.log)
     node = await Node(site.clock, stores=site.stores, log=log, node_id="node-2").start()

@@ -1,6 +1,4 @@
-"""The mirror is kept in step with the log, made whole when it lost something, and is in nobody's way when it
-is gone.
-"""
+"""The mirror follows the log and is rebuilt after a loss. Without the mirror, revocations still succeed."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ def draft(value: str, *, lives: float = 9000) -> RevocationDraft:
 
 
 class FakeMirror:
-    """As a mirror in Redis is: it counts up to where nothing is missing, and forgets everything when it is
-    emptied.
-    """
+    """A mirror in memory that tracks its entries without a gap, like the one in Redis, and can be emptied."""
 
     def __init__(self) -> None:
         self.away = False
@@ -107,7 +103,7 @@ class FakeMirror:
 
 
 class Mirrored:
-    """A node with a mirror, and another that appends to the same log."""
+    """A node with a mirror, and another node that appends to the same log."""
 
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -163,7 +159,7 @@ async def test_own_entries_are_mirrored_at_once():
         await mirrored.revoke(3)
         await settle()
         assert mirrored.mirror.values() == mirrored.all()
-        assert mirrored.mirror.rebuilds == 1  # the new mirror, at the start
+        assert mirrored.mirror.rebuilds == 1  # the rebuild of the new mirror
 
 
 @virtual_time
@@ -226,7 +222,7 @@ async def test_a_busy_log_costs_no_rebuild():
         assert mirrored.mirror.rebuilds == 1
 
 
-# --- Losing -----------------------------------------------------------------------------------------------------------------
+# --- Losses -----------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -335,7 +331,7 @@ async def test_entries_beyond_the_queue_are_published_from_the_log():
         assert mirrored.mirror.values() == mirrored.all()
 
 
-# --- Away and back -------------------------------------------------------------------------------------------------------------
+# --- Outages -------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -355,7 +351,7 @@ async def test_mirror_is_complete_after_an_outage(caplog: pytest.LogCaptureFixtu
         assert mirrored.mirror.values() == mirrored.all()
         levels = [r.levelname for r in caplog.records if "away" in r.message or "back" in r.message]
         assert levels == ["WARNING", "INFO"]
-        # And its hints are taken again.
+        # Its hints move the replica again.
         entries = await mirrored.elsewhere()
         await mirrored.mirror.publish(mirrored.node.replica.epoch, entries)
         await settle()

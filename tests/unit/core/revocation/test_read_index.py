@@ -1,6 +1,4 @@
-"""A call gets a head that was read after it arrived, and shares that read with the calls it can be shared
-with.
-"""
+"""A call gets a head that was read after the call arrived. Calls share a read where this rule allows it."""
 
 from __future__ import annotations
 
@@ -19,9 +17,9 @@ from token_service.errors import StoreUnavailableError
 
 
 class SlowLog:
-    """A log whose reads take as long as the test says.
+    """A log whose reads end when the test ends them.
 
-    A read returns the number of the moment it began at.
+    A read returns the number of the moment at which the read began.
     """
 
     def __init__(self) -> None:
@@ -62,7 +60,7 @@ async def test_a_call_does_not_join_a_read_that_began_before_it():
     first = call(index)
     await settle()
     assert log.reads == 1
-    log.moment = 100  # something is acknowledged here, after the read began
+    log.moment = 100  # an acknowledgment, after the read began
     second = call(index)
     await settle()
     log.finish()

@@ -50,7 +50,7 @@ async def test_restored_log_that_ends_before_the_replica_is_reread(caplog: pytes
         assert nodes.subjects() == {"other-1", "other-2", "other-3"}
         (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
         assert "run `token-service log renew`" in said.getMessage()
-        # A sequence that is used a second time is another entry.
+        # A reused sequence names a different entry.
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)
         assert nodes.subjects() == {"other-1", "other-2", "other-3", "subject-6", "subject-7"}
@@ -142,7 +142,7 @@ async def test_previous_log_stays_in_force_while_another_log_is_read():
         gate.set()
         await settle()
         assert nodes.subjects() == {"other-1", "other-2", "other-3"}
-        await asyncio.sleep(1.01)  # the look that ended just now began long ago and proves nothing of today
+        await asyncio.sleep(1.01)  # the read that ended now began long ago and does not prove freshness
         nodes.tailer.require_fresh()
 
 
@@ -161,7 +161,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
         nodes.replica.listen(Follower())
 
         async def hint_meanwhile() -> None:
-            # The head was read; before it gets here another node appends and its hint is faster.
+            # The head was read. Before it arrives, another node appends, and the hint is faster.
             if nodes.replica.applied < 3:
                 nodes.tailer.hint(nodes.replica.epoch, await nodes.elsewhere())
 

@@ -1,6 +1,4 @@
-"""A revocation is durable before it is acknowledged, hits what it names and nothing else, and succeeds where
-there is nothing to hit.
-"""
+"""A revocation is durable before it is acknowledged, hits only its target, and succeeds without one."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ async def a_node(**options: Any) -> Node:
 
 
 async def good(node: Node, tokens: IssuedTokens) -> set[str]:
-    """Which of the tokens are good."""
+    """Return which of the tokens are valid."""
     texts = {
         "access": tokens.access_token,
         "id": tokens.id_token,
@@ -47,7 +45,7 @@ async def good(node: Node, tokens: IssuedTokens) -> set[str]:
 EVERY = {"access", "id", "refresh", "session"}
 
 
-# --- What is hit ---------------------------------------------------------------------------------------------------------------
+# --- Targets ---------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -165,7 +163,7 @@ async def test_session_created_during_a_revocation_is_wholly_active_or_wholly_re
         getattr(sessions, hook).clear()
 
 
-# --- What can't be hit ------------------------------------------------------------------------------------------------------------
+# --- Tokens without an effect ------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time

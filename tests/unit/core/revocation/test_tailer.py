@@ -1,4 +1,4 @@
-"""The tailer brings every entry of the log, in order, whatever hints come, get lost or come twice."""
+"""The tailer applies every entry of the log in order, even with lost, repeated or invented hints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.core.virtual_time import (
 from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
-# --- What is known at the start -----------------------------------------------------------------------------------------
+# --- Start -----------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -351,7 +351,7 @@ async def test_a_node_that_is_always_busy_stays_fresh():
     async with TwoNodes(poll_interval=1, max_staleness=3) as nodes:
         for _ in range(500):
             await nodes.elsewhere()
-            # Its own entry never continues what is here, so each append asks the tailer for a head.
+            # The own entry never follows the applied ones, so each append asks the tailer for a head.
             await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
             await asyncio.sleep(0.02)
             nodes.tailer.require_fresh()
@@ -460,7 +460,7 @@ async def test_concurrent_looks_never_move_the_replica_back():
                 places.append(nodes.replica.applied)
 
         nodes.replica.listen(Follower())
-        # The first to read is the last to have read: what it knows is old by then.
+        # The first read ends last, so its result is old by then.
         delays = iter([0.8, 0.0])
 
         async def slowly() -> None:
@@ -490,7 +490,7 @@ async def test_keys_of_another_log_are_taken_at_any_revision(epoch: str | None):
         await nodes.node.revoke(target=RevocationTarget.KEY, value=first)
         await asyncio.sleep(1.01)
         assert nodes.node.keyring.signer().key_id != first
-        # Restored from the backup: the key that signs now is not in the database any more.
+        # The backup does not have the key that signs now.
         await nodes.replace_log(1, epoch=epoch)
         state.signing_keys = backup
         state.head = replace(state.head, key_revision=revision)

@@ -1,4 +1,4 @@
-"""Sessions looked at, listed page by page, and kept alive."""
+"""Sessions are read, listed in pages and extended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a token is not good: the reason of the first step that fails, every time it is asked for."""
+"""An invalid token gets the reason of the first failing step, on each validation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode(value: object) -> str:
 
 
 async def signed(node: Node, header: dict[str, Any] | None = None, **claims: Any) -> str:
-    """A JWT signed with the node's own key that says what the test wants; None leaves a claim out."""
+    """Return a JWT with the given claims, signed with the key of the node. None omits a claim."""
     stored = (await node.stores.keys.load()).signing_keys[0]
     secret = stored.private_key[32:]
     head = {"alg": "HS256", "typ": "at+jwt", "kid": stored.key_id} | (header or {})
@@ -99,8 +99,7 @@ async def test_claims_equal_the_signed_claims():
 
 # --- The order of the reasons -----------------------------------------------------------------------------------------------------
 
-# Each step breaks one thing more, from the last that is looked at to the first; the first that fails is what
-# is said.
+# Each step breaks one more property, from the last checked to the first. The answer names the first failing check.
 STEPS: list[tuple[InvalidReason, str]] = [
     (InvalidReason.INSUFFICIENT_SCOPE, "scope"),
     (InvalidReason.REVOKED, "revocation"),
@@ -138,7 +137,7 @@ async def test_the_first_step_that_fails_names_the_reason(broken: int):
     answer = await node.validate(token, **query)
     assert answer.reason is STEPS[broken][0]
     assert (answer.claims, answer.entry) == (None, None)
-    again = await node.validate(token, **query)  # from the cache, where there is an entry
+    again = await node.validate(token, **query)  # from the cache, if it has an entry
     assert again.reason is STEPS[broken][0]
 
 
@@ -265,7 +264,7 @@ async def test_a_token_of_a_revoked_key_is_refused_at_once():
     token = (await node.issue()).access_token
     assert (await node.validate(token)).reason is None
     await node.revoke(target=RevocationTarget.KEY, value=header_of(token)["kid"])
-    # From the log at once, and from the key set as soon as that is loaded.
+    # By the log at once, and by the key set once it is loaded.
     assert (await node.validate(token)).reason in {InvalidReason.REVOKED, InvalidReason.UNKNOWN_KEY}
     await node.tailer._look()
     assert (await node.validate(token)).reason is InvalidReason.UNKNOWN_KEY
@@ -337,7 +336,7 @@ async def test_stale_replica_does_not_judge_a_jwt():
             await node.validate(text)
     with pytest.raises(ReplicaStaleError):
         node.introspector.still_active(Caller.system(), entry, node.introspector.generation, node.clock.now())
-    # What is asked of the database itself needs no replica.
+    # Queries to the database need no replica.
     assert (await node.validate(tokens.refresh_token)).reason is None
     assert (await node.validate(tokens.access_token, strong=True)).reason is None
 

@@ -19,7 +19,7 @@ DNS, URI = 2, 6
 
 
 class Peer:
-    """A peer whose certificate has these names."""
+    """A peer with a certificate for the given names."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Peer:
         issued = authority.issue(names, raw_names=raw_names, lifetime=lifetime, begins=begins)
         self.properties: Mapping[str, list[bytes]] = {
             "x509_pem_cert": [issued.certificate],
-            # What gRPC makes of a certificate is not to be relied on.
+            # The authorizer does not rely on the names that gRPC reads from a certificate.
             "peer_uri": [b"spiffe://example.org/login"],
             "peer_dns": [b"gateway.internal"],
         }
@@ -45,7 +45,7 @@ class Peer:
 
 
 class Clock:
-    """The clocks of this machine, and how far ahead they are."""
+    """The clocks of this machine, set ahead by `ahead` seconds."""
 
     ahead = 0.0
 

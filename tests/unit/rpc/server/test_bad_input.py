@@ -1,6 +1,4 @@
-"""Bytes that are no request, at every method there is, those of gRPC's own services included: a typed error,
-and nothing in the log.
-"""
+"""Bytes that are no request get a typed error and no log line, at every method, gRPC's own services included."""
 
 from __future__ import annotations
 
@@ -54,7 +52,7 @@ async def served(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Served]:
 
 
 async def send(served: Served, path: str, data: bytes) -> bytes | Failure:
-    """The first answer, or the failure."""
+    """Return the first answer, or the failure."""
     method = ALL[path]
     channel: Any = served.channel  # without serializers, requests and answers are bytes
     try:

@@ -33,7 +33,7 @@ REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
 
 
 class Fixed(TrustingAuthorizer):
-    """An authorizer that knows one caller, or none."""
+    """An authorizer with one caller, or none without permissions."""
 
     def __init__(self, *permissions: Permission) -> None:
         self.granted = frozenset(permissions)
@@ -74,7 +74,7 @@ async def served(
     max_deadline: float = 200.0,
     **options: Any,
 ) -> AsyncIterator[tuple[Calls, Edge]]:
-    """`handle` behind an edge, and a callable that calls it."""
+    """Serve `handle` behind an edge and yield its calls and the edge."""
     deadlines = Deadlines()
     edge = Edge(
         authorizer or TrustingAuthorizer(),
@@ -314,7 +314,7 @@ async def test_the_callers_own_deadline_ends_the_work() -> None:
             failure = await refused(call(timeout=timeout))
             assert failure.code == "DEADLINE_EXCEEDED"
             if began.is_set():
-                break  # not all of it went by on the way
+                break  # part of the deadline was left when the call arrived
         await asyncio.wait_for(cancelled.wait(), 60)
         await eventually(lambda: edge.running == 0)
 

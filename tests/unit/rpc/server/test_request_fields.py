@@ -1,4 +1,4 @@
-"""What a request has is counted before it is looked at: the work of refusing one does not grow with it."""
+"""The fields of a request are counted before it is parsed, so refusal costs the same for any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server as a whole: health, reflection, binding, its end."""
+"""The server as a whole: health, reflection, binding and shutdown."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _is(served: Served, service: str, expected: int) -> bool:
 
 
 async def reads(watch: Any, expected: int) -> None:
-    """Read a watched status until it is that: a node may be behind for a moment on a busy machine."""
+    """Read a watched status until it has the wanted value, because a busy node may be behind for a moment."""
     while (await asyncio.wait_for(watch.read(), TIMEOUT)).status != expected:
         pass
 

@@ -1,4 +1,4 @@
-"""The life of a key over gRPC: every method as it should be used, and every way it says no."""
+"""The key lifecycle over gRPC: each method once with success, and each refusal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREPARED, ACTIVE, RETIRED, REVOKED = (
 
 
 class Clock(SystemClock):
-    """The clocks of this machine, with the wall clock set off."""
+    """The clocks of this machine, with an offset of the wall clock."""
 
     offset = 0.0
 

@@ -1,4 +1,4 @@
-"""Every method once as it should be used, and every way it says no."""
+"""Each method once with success, and each refusal."""
 
 from __future__ import annotations
 
@@ -785,7 +785,7 @@ async def test_a_page_of_keys_that_can_not_be(served: Served, fields: Any, field
 
 
 class SettableClock(SystemClock):
-    """The clocks of this machine, with the wall clock set off."""
+    """The clocks of this machine, with an offset of the wall clock."""
 
     offset = 0.0
 

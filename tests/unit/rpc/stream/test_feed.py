@@ -1,4 +1,4 @@
-"""StreamRevocations: where a stream starts, what it sends, when it ends, and what it costs."""
+"""StreamRevocations: start, messages, end and cost of a stream."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draft(number: int, target: RevocationTarget = RevocationTarget.TOKEN_ID) -> 
 
 
 async def revoke_many(served: Served, first: int, last: int, target: Any = RevocationTarget.TOKEN_ID) -> None:
-    """Entries as another node appends them, and this node's tailer finds them."""
+    """Append entries as another node does, for the tailer of this node to find."""
     await served.node.log.append([draft(number, target) for number in range(first, last + 1)])
     await served.node.tailer.catch_up()
 
@@ -57,7 +57,7 @@ def ids_in(message: pb.StreamRevocationsResponse) -> set[str]:
     return {entry.subject or entry.token_id for entry in message.revocations}
 
 
-# --- Where it starts --------------------------------------------------------------------------------------------------
+# --- Start --------------------------------------------------------------------------------------------------
 
 
 async def test_a_fresh_reader_of_an_empty_log_is_caught_up() -> None:
@@ -98,13 +98,13 @@ async def test_a_fresh_reader_gets_the_whole_live_set() -> None:
 
 
 def _near(loaded: RevocationSet, number: int) -> int:
-    """The expiry with which an id is found: it was made within the last seconds."""
+    """Return the expiry with which an id is found. The id was made within the last seconds."""
     now = int(SystemClock.now()) + number % 3600
     return next((at for at in range(now - 100, now + 1) if loaded.has_token_id(f"id-{number}", at)), 0)
 
 
 def as_set(messages: list[pb.StreamRevocationsResponse]) -> RevocationSet:
-    """What a reader of these messages knows."""
+    """Return the revocation set of a reader of these messages."""
     known = RevocationSet()
     targets = {
         "token_id": RevocationTarget.TOKEN_ID,
@@ -233,7 +233,7 @@ async def test_readers_that_come_together_read_sql_once(monkeypatch: pytest.Monk
 
 
 async def test_200_readers_with_as_many_cursors_read_each_page_of_the_gap_once() -> None:
-    """After an outage of a node, say: its ring is empty, and every validator comes back with where it was."""
+    """For example after an outage of a node: its ring is empty, and every subscriber resumes at its cursor."""
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
@@ -391,7 +391,7 @@ async def test_replaced_log_gives_every_reader_a_snapshot() -> None:
             assert old != message.cursor
 
 
-# --- What it sends ----------------------------------------------------------------------------------------------------
+# --- Messages ----------------------------------------------------------------------------------------------------
 
 
 async def test_many_entries_come_in_one_message() -> None:
@@ -468,7 +468,7 @@ async def test_a_changed_key_set_is_sent_at_once(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_subscribers_are_asked_to_confirm_reused_sequences_after_a_restore() -> None:
-    """A log put back to a backup gives the same sequences to other entries."""
+    """A log restored from a backup gives the same sequences to other entries."""
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
         node = served.node
@@ -536,7 +536,7 @@ async def test_named_readers_are_counted_for_as_long_as_they_read() -> None:
         await eventually(lambda: served.node.subscribers.counts(0)[0] == 0 and len(served.feed) == 0)
 
 
-# --- When it ends -----------------------------------------------------------------------------------------------------
+# --- End -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_stream_ends_at_its_greatest_age_and_is_resumed() -> None:
@@ -573,7 +573,7 @@ async def test_when_the_server_stops_its_streams_can_be_resumed_elsewhere() -> N
         failure = await reader.ended()
         assert (failure.code, failure.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
         assert failure.retry_after is not None
-        await asyncio.wait_for(stopping, 60)  # it does not wait for its grace to end
+        await asyncio.wait_for(stopping, 60)  # the stop does not wait for the whole grace
 
 
 async def test_no_stream_begins_once_the_server_stops() -> None:
@@ -599,7 +599,7 @@ async def test_more_streams_than_allowed_are_refused() -> None:
 
 
 class Stalled:
-    """A reader of its own connection that does not read, over windows that are soon full."""
+    """A reader with its own connection and small windows, which does not read."""
 
     def __init__(self, served: Served, cursor: str = "") -> None:
         options = [
@@ -612,7 +612,7 @@ class Stalled:
 
 
 async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
-    """Revoke, `step` at a time, until the reader's windows are full; its stream on the server."""
+    """Revoke in steps until the windows of the reader are full. Return its stream on the server."""
     await stalled.reader.caught_up()
     (stream,) = served.feed._streams
     for number in range(1, 400_000, step):
@@ -620,7 +620,7 @@ async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
         await asyncio.sleep(0)
         since = stream.sending_since
         if since is not None:
-            await asyncio.sleep(0.5)  # for as long a machine is seldom too busy to send
+            await asyncio.sleep(0.5)  # even a busy machine rarely takes this long to send
             if stream.end is not None or stream.sending_since == since:
                 return stream
     raise AssertionError("the reader's windows never were full")
@@ -643,7 +643,7 @@ async def test_a_reader_that_does_not_read_is_ended_and_others_are_not() -> None
 
 
 class Changeable(TrustingAuthorizer):
-    """One caller, whose permissions may be taken away."""
+    """An authorizer with one caller, whose permissions a test may revoke."""
 
     def __init__(self) -> None:
         self.now = frozenset(Permission)
@@ -674,7 +674,7 @@ async def test_streams_end_without_the_permission_even_when_quiet() -> None:
         await revoke(served, "a")
         for reader in readers:
             assert ids_in(await reader.next()) == {"a"}
-        assert authorizer.asked == 20  # nobody is asked about again until something changes
+        assert authorizer.asked == 20  # no caller is checked again until permissions change
         authorizer.change(Permission.VALIDATE)
         for reader in readers:
             failure = await reader.ended()

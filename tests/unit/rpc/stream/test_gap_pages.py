@@ -1,4 +1,4 @@
-"""Pages of the log from SQL: what is in them, and how often they are read."""
+"""Pages of the log from SQL: their entries, and the number of reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pages_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Log:
-    """Entries from `compacted` to `head`. A read takes a moment, and finds what there was when it began."""
+    """A log with entries from `compacted` to `head`. A read takes a moment and returns the entries at its start."""
 
     def __init__(self, head: int) -> None:
         self.head = head
@@ -48,7 +48,7 @@ def a_reader(log: Log) -> GapPages:
 
 
 async def read_all(pages: GapPages, after: int, to: int, pause: float = 0.0) -> list[int]:
-    """What a reader gets that begins somewhere, and takes its time with each message."""
+    """Return the entries of a reader that begins at a cursor and pauses after each page."""
     got: list[int] = []
     while after < to:
         page = await pages.get(after)
@@ -78,7 +78,7 @@ async def test_readers_of_any_speed_share_pages():
     pages = a_reader(log)
     readers = [read_all(pages, number * 5, 1000, pause=number % 7 * 0.02) for number in range(200)]
     await asyncio.gather(*readers)
-    assert len(log.reads) <= 1000  # each for itself: 10,000
+    assert len(log.reads) <= 1000  # separate reads would be 10,000
 
 
 @virtual_time
