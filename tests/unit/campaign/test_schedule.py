@@ -27,7 +27,7 @@ def test_same_seed_gives_the_same_faults() -> None:
         ]
 
 
-def test_faults_of_one_round_touch_different_places_and_every_kind_has_its_turn() -> None:
+def test_faults_of_one_round_touch_different_targets_and_every_kind_occurs() -> None:
     schedule = Schedule(faults(), random.Random(1), 2.0)
     rounds = [schedule.next() for _ in range(40)]
     assert any(len(planned) > 1 for planned in rounds)

@@ -119,7 +119,7 @@ async def test_requests_are_allowed_or_refused_by_the_rules(service: FakeTokenSe
         assert (await client.get("/healthz", headers=read)).json() == {"subject": None, "scope": False}
 
 
-async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenService) -> None:
+async def test_ambiguous_paths_are_refused(service: FakeTokenService) -> None:
     async with ready(service) as validator, serving(validator) as client:
         headers = bearer(service)
         for path in (

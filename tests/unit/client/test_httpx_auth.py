@@ -59,7 +59,7 @@ async def post(source: AnySource, api: Api, **request: Any) -> httpx.Response:
     return await asyncio.to_thread(blocking)
 
 
-async def test_sends_the_token_and_tries_a_new_one_once(service: FakeTokenService, kind: str) -> None:
+async def test_token_is_sent_and_renewed_once_after_a_refusal(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     api = Api()
     async with AnySource(kind, service, Store(first)) as source:
@@ -87,7 +87,7 @@ async def test_sends_the_token_and_tries_a_new_one_once(service: FakeTokenServic
         ("", 0),
     ],
 )
-async def test_only_a_bearer_challenge_that_says_so_refuses_the_token(
+async def test_only_an_invalid_token_challenge_refuses_the_token(
     service: FakeTokenService, kind: str, challenge: str, repeated: int
 ) -> None:
     first = tokens_of(service)

@@ -45,7 +45,7 @@ def types_named(value: object) -> set[str]:
 
 
 @pytest.mark.parametrize("name", client.__all__)
-def test_public_name_has_a_docstring_of_its_own(name: str) -> None:
+def test_public_name_has_its_own_docstring(name: str) -> None:
     value = getattr(client, name)
     assert vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
 

@@ -33,7 +33,7 @@ def source_of(kind: str, service: FakeTokenService, tokens: Tokens | None, **opt
     return AnySource(kind, service, Store(tokens), **options)
 
 
-async def test_a_token_that_is_good_for_long_is_used(service: FakeTokenService, kind: str) -> None:
+async def test_token_far_from_expiry_is_used(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     async with source_of(kind, service, first) as source:
         assert await source.token() == first.access_token
@@ -130,7 +130,7 @@ async def test_a_refusal_of_the_caller_does_not_end_the_session(
         assert [call.refresh_token for call in service.refresh_calls] == ["refresh-0", "refresh-0"]
 
 
-async def test_while_the_service_is_away_the_token_is_used_to_its_end(
+async def test_token_is_used_until_expiry_while_the_service_is_unavailable(
     service: FakeTokenService, kind: str
 ) -> None:
     first = tokens_of(service)
@@ -233,7 +233,7 @@ def test_contradictory_policies_are_refused(bad: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("wrong_by", [-86400.0, -3600.0, -30.0, 30.0, 890.0, 3600.0, 86400.0])
-async def test_a_wall_clock_that_is_wrong_costs_one_renewal_at_most(
+async def test_wrong_wall_clock_causes_at_most_one_renewal(
     service: FakeTokenService, kind: str, wrong_by: float
 ) -> None:
     async with source_of(kind, service, tokens_of(service)) as source:
@@ -246,7 +246,7 @@ async def test_a_wall_clock_that_is_wrong_costs_one_renewal_at_most(
 
 
 @pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
-async def test_with_a_wrong_wall_clock_a_token_is_renewed_in_time_and_not_handed_out_after_its_end(
+async def test_wrong_wall_clock_does_not_delay_renewal_or_extend_a_token(
     service: FakeTokenService, kind: str, wrong_by: float
 ) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
@@ -333,7 +333,7 @@ async def test_no_call_is_made_after_the_source_gave_up_even_if_the_process_was_
         assert len(service.refresh_calls) == 1
 
 
-async def test_tokens_given_while_others_are_renewed_are_kept(service: FakeTokenService, kind: str) -> None:
+async def test_tokens_replaced_during_a_renewal_are_kept(service: FakeTokenService, kind: str) -> None:
     login = tokens_of(service, refresh="login-0")
     service.refresh_gate.clear()
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:

@@ -254,9 +254,7 @@ async def test_stale_accept_ends_after_its_limit(service: FakeTokenService, kind
             await validator.validate(token)
 
 
-async def test_an_answer_shared_with_an_earlier_validation_is_as_old_as_its_question(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_shared_answer_ages_from_its_first_question(service: FakeTokenService, kind: str) -> None:
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REMOTE,)), clock) as validator:
         token = service.mint.token(clock.wall)
@@ -488,7 +486,7 @@ async def test_the_cache_is_bounded(service: FakeTokenService, kind: str) -> Non
         assert len(validator.real._local.cache) <= 51
 
 
-async def test_a_token_is_remembered_for_no_longer_than_said(service: FakeTokenService, kind: str) -> None:
+async def test_cache_age_is_enforced(service: FakeTokenService, kind: str) -> None:
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service, bound=600.0, cache_age=200.0), clock) as validator:
         assert await validator.wait_ready()

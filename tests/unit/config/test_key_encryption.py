@@ -76,7 +76,7 @@ def test_processes_that_start_together_get_the_same_key(tmp_path: Path) -> None:
     assert len(keys) == 1
 
 
-def test_the_environment_comes_first_and_touches_no_file(tmp_path: Path) -> None:
+def test_key_in_the_environment_creates_no_file(tmp_path: Path) -> None:
     text = b64encode(ONE).decode() + " " + b64encode(TWO).decode().rstrip("=")
     settings = development(tmp_path / "data", KEY_ENCRYPTION_KEY=text)
     assert reveal(settings) == [ONE, TWO]

@@ -115,7 +115,7 @@ def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Benc
     assert len(AlwaysFresh().revocations) == 0
 
 
-def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None:
+def test_new_replica_may_probe_and_keeps_its_stream(bench: Bench) -> None:
     assert bench.follower_state.may_probe()
     bench.follower_state.sweep()
     bench.follower_state.connect()
@@ -178,7 +178,7 @@ def test_a_first_snapshot_comes_in_several_messages(bench: Bench) -> None:
     assert bench.counters.revocations == 2
 
 
-def test_a_stream_must_begin_with_a_snapshot_after_one_that_was_no_continuation(bench: Bench) -> None:
+def test_stream_after_a_broken_continuation_must_begin_with_a_snapshot(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.follower_state.distrust()
     assert bench.follower_state.connect() == ""
@@ -196,7 +196,7 @@ def test_a_message_without_cursor_and_keys_leaves_both_as_they_are(bench: Bench)
     assert bench.follower_state.issuer_seen == ISSUER
 
 
-def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
+def test_snapshot_behind_the_replica_must_be_continued_without_a_gap(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
@@ -258,7 +258,7 @@ def test_clocks_may_drift_apart_by_a_minute(bench: Bench, drift: float) -> None:
     assert bench.follower_state.needs_new_stream(10)
 
 
-def test_a_head_that_can_not_be_read_is_no_answer(bench: Bench) -> None:
+def test_malformed_head_is_no_answer(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     with pytest.raises(StreamProtocolError):
         bench.follower_state.answer(bench.follower_state.begin_probe(), "nonsense")
@@ -334,7 +334,7 @@ def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
     assert not bench.is_fresh()
 
 
-def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_nothing_new(
+def test_answer_buffered_while_the_process_was_stopped_proves_no_freshness(
     bench: Bench,
 ) -> None:
     bench.follower_state.receive(snapshot(1))
@@ -348,7 +348,7 @@ def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_not
     assert bench.is_fresh()
 
 
-def test_a_head_that_is_not_applied_yet_proves_once_it_is(bench: Bench) -> None:
+def test_head_proves_freshness_once_it_is_applied(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(3, delay=0.5)
     assert not bench.is_fresh()
@@ -408,9 +408,7 @@ def test_a_valid_cursor_resumes(bench: Bench) -> None:
         "stray block",
     ],
 )
-def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
-    bench: Bench, bad: StreamRevocationsResponse
-) -> None:
+def test_broken_stream_is_replaced_and_the_set_is_kept(bench: Bench, bad: StreamRevocationsResponse) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     with pytest.raises(StreamProtocolError):
@@ -590,7 +588,7 @@ def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: Bench) -> None:
+def test_stream_with_progress_is_not_replaced_however_far_behind(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     for number in range(2, 9):
         bench.prove(number * 1000)
@@ -603,9 +601,7 @@ def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: B
 
 
 @pytest.mark.parametrize("step", [-3600, -86_400, 3600, 86_400])
-def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_again(
-    bench: Bench, step: float
-) -> None:
+def test_changed_wall_clock_ends_freshness_until_a_new_snapshot(bench: Bench, step: float) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(step)
@@ -667,7 +663,7 @@ def test_empty_older_and_foreign_key_sets_are_refused(bench: Bench) -> None:
     assert bench.follower_state.key_revision == 6
 
 
-def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
+def test_issuer_of_refused_keys_is_reported(bench: Bench) -> None:
     assert bench.follower_state.take_key_set(key_set(6, "https://other.test")) is False
     assert bench.follower_state.issuer_seen == "https://other.test"
     assert bench.follower_state.key_revision < 0
@@ -688,7 +684,7 @@ def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
     assert bench.follower_state.jwks[0]["kid"] == Mint().jwk["kid"]
 
 
-def test_a_snapshot_of_another_log_with_older_keys_counts_them_from_there(bench: Bench) -> None:
+def test_snapshot_of_another_log_resets_the_key_revision(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5, key_set=key_set(5)))
     bench.follower_state.connect()
     bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
@@ -706,7 +702,7 @@ def test_keys_of_another_log_replace_those_of_the_first_revision(bench: Bench) -
     assert bench.taken == [(0, 1), (0, 2)]
 
 
-def test_a_first_snapshot_does_not_replace_newer_keys_that_were_asked_for(bench: Bench) -> None:
+def test_first_snapshot_does_not_replace_newer_fetched_keys(bench: Bench) -> None:
     assert bench.follower_state.take_key_set(key_set(5))
     bench.follower_state.receive(snapshot(1, key_set=key_set(4)))
     assert bench.taken == [(5, 1)]
@@ -724,7 +720,7 @@ def test_a_whole_snapshot_is_progress(bench: Bench) -> None:
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_head_that_is_applied_proves_beside_one_that_is_not(bench: Bench) -> None:
+def test_applied_head_proves_freshness_beside_an_unapplied_one(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(9)
     bench.prove(1)
@@ -781,7 +777,7 @@ def test_freshness_ends_by_the_wall_clock_a_minute_before_its_probe(bench: Bench
     assert (feed.proven_at, feed.fresh_until) == (bench.clock.elapsed(), bench.clock.elapsed() + S)
 
 
-def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
+def test_keys_of_another_log_may_have_a_lower_revision(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
@@ -806,7 +802,7 @@ def test_keys_of_a_node_that_is_behind_do_not_replace_newer_ones(bench: Bench) -
     assert bench.taken == [(5, 1)]
 
 
-def test_keys_come_before_the_first_snapshot_is_complete(bench: Bench) -> None:
+def test_keys_are_taken_before_the_first_snapshot_is_complete(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
     assert bench.taken == [(2, 1)]
 

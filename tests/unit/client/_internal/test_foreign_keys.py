@@ -131,7 +131,7 @@ async def test_a_key_published_after_the_fetch_under_way_began_is_found(kind: st
         assert (await validation).issuer == FOREIGN
 
 
-async def test_unknown_keys_do_not_make_it_fetch_more_often_than_allowed(keys: KeyServer, kind: str) -> None:
+async def test_fetches_for_unknown_keys_are_limited(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     async with AnyValidator(kind, only(keys, refresh_interval=3600, unknown_key_interval=3600)) as validator:
@@ -161,7 +161,7 @@ async def test_unknown_keys_do_not_make_it_fetch_more_often_than_allowed(keys: K
     ],
     ids=range(12),
 )
-async def test_the_last_good_key_set_is_kept(
+async def test_last_valid_key_set_is_kept(
     keys: KeyServer, kind: str, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
@@ -279,7 +279,7 @@ async def test_two_key_types_with_one_kid_both_verify(keys: KeyServer, kind: str
         assert caught.value.reason is InvalidReason.BAD_SIGNATURE
 
 
-async def test_keys_that_are_not_used_are_named_once(
+async def test_unusable_keys_are_logged_once(
     keys: KeyServer, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mint = Mint("RS256", issuer=FOREIGN)

@@ -285,7 +285,7 @@ async def _accepts(validator: AnyValidator, mint: Mint) -> bool:
         return False
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_others_their_keys(gate: Gate) -> None:
+async def test_cancelled_caller_does_not_cancel_the_fetch_of_others(gate: Gate) -> None:
     async with AnyValidator("async", config(fetch=Source(gate))) as validator:
         assert await validator.wait_ready()
         first = asyncio.create_task(validator.validate(OTHER.token(time.time())))

@@ -135,7 +135,7 @@ def test_a_proof_holds_for_s_by_both_clocks(now: float, elapsed: float, holds: b
     assert proof.holds(1000.0 + now, 200.0 + elapsed) is holds
 
 
-def test_a_question_does_not_show_its_token() -> None:
+def test_repr_of_a_question_shows_no_token() -> None:
     question = AskService("secret", "api", frozenset({"write", "read"}))
     assert repr(question) == "AskService(audience='api', required_scopes=['read', 'write'])"
 
@@ -267,7 +267,7 @@ def test_configuration_of_a_foreign_issuer_gives_the_kind_of_plain_tokens() -> N
 
 
 @pytest.mark.parametrize("steps", [1, 2], ids=["slow path", "fast path"])
-def test_a_token_is_remembered_for_its_age_by_the_clock_that_does_not_jump(steps: int) -> None:
+def test_cached_token_ages_by_the_monotonic_clock(steps: int) -> None:
     site = Site(cache_age=200.0)
     site.take_keys(FOREIGN)
     site.token = site.foreign.token(site.clock.wall)
@@ -282,7 +282,7 @@ def test_a_token_is_remembered_for_its_age_by_the_clock_that_does_not_jump(steps
     assert site.check() is again
 
 
-def test_a_token_is_not_remembered_at_all_where_it_may_have_no_age() -> None:
+def test_cache_age_of_zero_disables_the_cache() -> None:
     site = Site(cache_age=0.0)
     assert site.check() is not site.check()
     assert site.counters.verified == 2
@@ -315,7 +315,7 @@ def test_new_keys_begin_a_new_cache_and_unusable_ones_change_nothing(
     assert len(site.local.cache) <= 2
 
 
-def test_an_unknown_key_is_of_the_issuer_that_the_token_names() -> None:
+def test_unknown_key_belongs_to_the_issuer_of_the_token() -> None:
     site = Site()
     assert site.check(site.foreign.token(site.clock.wall)) is site.local.issuers[FOREIGN]
     assert site.check(Mint(issuer="https://else.test").token(site.clock.wall)) is InvalidReason.WRONG_ISSUER
@@ -325,7 +325,7 @@ def test_an_unknown_key_is_of_the_issuer_that_the_token_names() -> None:
     assert site.counters.verified == 0
 
 
-def test_a_token_found_clean_is_accepted_by_its_entry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_that_is_not_revoked_is_accepted_by_its_cache_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(leeway=30.0, cache_age=200.0)
     claims = site.check()
     monkeypatch.setattr(site.local, "_check", lambda *_: "looked closer")
@@ -416,7 +416,7 @@ def test_a_revoked_token_is_refused_fresh_or_not(*, cached: bool, fresh: bool) -
     assert site.counters.rejected == {"REVOKED": 2}
 
 
-def test_a_clean_token_is_looked_for_once_in_a_version_of_the_set() -> None:
+def test_unrevoked_token_is_looked_up_once_per_version_of_the_set() -> None:
     site = Site()
     site.check()
     known = site.local.cache.get(site.token)
@@ -457,7 +457,7 @@ def test_key_from_the_first_or_second_fetch_is_used() -> None:
         (False, (False, False), False),
     ],
 )
-def test_a_key_that_does_not_come_is_the_tokens_fault_only_if_the_issuer_said_so(
+def test_missing_key_rejects_the_token_only_after_a_successful_fetch(
     keys: bool,  # noqa: FBT001
     outcomes: tuple[bool | None, ...],
     unknown: bool,  # noqa: FBT001
@@ -511,7 +511,7 @@ def test_reject_asks_nothing_and_raises(when_stale: tuple[WhenStale, ...]) -> No
     assert site.counters.accepted_stale == 0
 
 
-def test_the_answer_of_the_service_is_a_proof_for_s_from_its_question() -> None:
+def test_answer_of_the_service_proves_freshness_for_s_from_its_question() -> None:
     site, known = stale_site(REMOTE)
     asked = site.answer()
     settling = site.settle(known, ["write"])
@@ -560,7 +560,7 @@ def test_missing_answer_leads_to_the_next_policy() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5000], ids=["cached", "too large for the cache"])
-def test_an_answer_that_is_too_old_is_asked_for_again_once(size: int) -> None:
+def test_outdated_answer_is_requested_once_more(size: int) -> None:
     def site_of() -> tuple[Site, Known, Answer]:
         site = Site(REMOTE)
         site.token = site.mint.token(site.clock.wall, custom="x" * size)

@@ -252,7 +252,7 @@ async def test_websockets_are_checked_alike() -> None:
         "*",
     ],
 )
-async def test_a_path_that_could_mean_two_things_is_answered_400(raw: str) -> None:
+async def test_ambiguous_path_is_answered_400(raw: str) -> None:
     app = BearerAuthMiddleware(STARLETTE, Reader(), **RULES)  # type: ignore[arg-type]
     assert (await answer(app, scope_of(raw)))[0] == 400
 

@@ -190,7 +190,7 @@ async def test_without_rotation_a_newer_access_token_of_another_process_is_used(
         assert service.refresh_calls == []
 
 
-async def test_a_store_that_can_not_be_read_again_costs_a_line_in_the_log(
+async def test_unreadable_store_only_causes_a_log_line(
     service: FakeTokenService, kind: str, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1))

@@ -137,7 +137,7 @@ async def test_several_audiences_are_a_list_and_the_policy_has_the_default():
 
 
 @virtual_time
-async def test_the_signature_is_that_of_the_key_the_header_names():
+async def test_signature_verifies_with_the_key_of_the_header():
     node = await a_node()
     token = (await node.issue()).access_token
     signing_input, _, signature = token.rpartition(".")
@@ -223,7 +223,7 @@ async def test_an_id_token_is_for_the_client_and_bound_to_the_access_token(algor
 
 
 @virtual_time
-async def test_an_id_token_alone_is_bound_to_nothing():
+async def test_id_token_alone_is_not_bound_to_other_tokens():
     node = await a_node()
     tokens = await node.issue(kinds=frozenset({ID}))
     assert not {"at_hash", "nonce", "sid", "auth_time"} & set(claims_of(tokens.id_token))
@@ -339,7 +339,7 @@ async def test_an_access_token_lives_as_long_as_asked_but_never_longer_than_the_
 
 
 @virtual_time
-async def test_a_lifetime_asked_for_fits_its_column():
+async def test_requested_lifetime_fits_its_column():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=10.0**11, refresh_token_ttl=10.0**11)
     row = await node.session(tokens.session_id)
@@ -541,7 +541,7 @@ async def test_custom_claims_are_limited_in_size(size: int):
 
 
 @virtual_time
-async def test_the_size_of_custom_claims_is_that_of_their_utf_8():
+async def test_size_of_custom_claims_is_counted_in_utf_8():
     node = await a_node(policy=Policy(max_custom_claim_bytes=28))
     await node.issue(custom_claims={"x": "é" * 10})
     with pytest.raises(CustomClaimsTooLargeError):
@@ -698,7 +698,7 @@ async def test_all_mistakes_are_reported_in_one_error():
 
 
 @virtual_time
-async def test_a_token_no_validator_would_take_is_not_issued():
+async def test_token_too_large_for_validators_is_not_issued():
     node = await a_node(policy=Policy(max_custom_claim_bytes=8192))
     everything: dict[str, Any] = {
         "subject": "s" * limits.MAX_SUBJECT,

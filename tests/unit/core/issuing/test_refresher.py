@@ -63,7 +63,7 @@ async def test_a_refresh_gives_a_new_refresh_token_and_keeps_the_access_token_in
 
 
 @virtual_time
-async def test_a_rotation_is_one_statement_and_no_row():
+async def test_rotation_is_one_statement_without_a_new_row():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -86,7 +86,7 @@ async def test_the_successor_is_the_same_on_every_node_that_shares_the_keys():
 
 
 @virtual_time
-async def test_an_answer_that_was_lost_is_given_again():
+async def test_lost_answer_is_repeated():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -248,7 +248,7 @@ async def test_nothing_is_signed_for_a_token_that_is_not_accepted():
 
 
 @virtual_time
-async def test_a_session_goes_on_from_refresh_to_refresh_until_its_absolute_end():
+async def test_session_is_refreshed_until_its_absolute_end():
     node = await a_node(policy=Policy(refresh_token_ttl=1000, idle_timeout=100))
     tokens = await node.issue()
     for _ in range(10):
@@ -263,7 +263,7 @@ async def test_a_session_goes_on_from_refresh_to_refresh_until_its_absolute_end(
 
 
 @virtual_time
-async def test_an_idle_session_is_over():
+async def test_idle_session_is_refused():
     node = await a_node(policy=Policy(idle_timeout=100))
     tokens = await node.issue()
     node.clock.elapsed = 100
@@ -273,7 +273,7 @@ async def test_an_idle_session_is_over():
 
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "grace"])
-async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: str):
+async def test_expiry_is_decided_in_whole_microseconds(end: str):
     # Stores round times to whole microseconds. With a finer time, the refresher would place a moment just before
     # the end before it, and the store after it.
     node = await a_node(policy=Policy(idle_timeout=100, grace_period=10))

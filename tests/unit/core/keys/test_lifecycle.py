@@ -99,13 +99,13 @@ def test_activating_retires_the_active_one_of_the_same_algorithm_in_the_same_cha
     assert (changed[0].activate_time, changed[1].retire_time) == (START + 5, START + 5)
 
 
-def test_if_nothing_can_sign_a_key_signs_at_once() -> None:
+def test_new_key_signs_at_once_if_no_other_can() -> None:
     assert decide(at=0) == Prepare(Algorithm.ES256, activate=True)
     assert decide(a_key("a", REVOKED), at=0) == Prepare(Algorithm.ES256, activate=True)
     assert decide(a_key("a", REVOKED), a_key("b", PREPARED), at=0) == Activate("b")
 
 
-def test_a_retired_key_goes_once_no_token_of_it_can_be_valid() -> None:
+def test_retired_key_is_removed_once_its_tokens_have_expired() -> None:
     assert PUBLISHED_AFTER_RETIREMENT >= MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
     keys = [a_key("a", ACTIVE), a_key("b", PREPARED), a_key("r", RETIRED)]
     watched = {"a": LONG, "b": LONG, "r": PUBLISHED_AFTER_RETIREMENT - 1.0}

@@ -94,7 +94,7 @@ async def stuck() -> tuple[Node, Node, Counted, IssuedTokens]:
 
 
 @virtual_time
-async def test_a_node_that_cannot_use_the_new_keys_says_so_instead_of_ending_sessions():
+async def test_node_with_unusable_new_keys_refuses_instead_of_ending_sessions():
     ahead, behind, counted, made = await stuck()
     with pytest.raises(KeysStaleError) as error:
         await behind.refresh(made.refresh_token)

@@ -62,7 +62,7 @@ class House:
 
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "absolute", "revoked"])
-async def test_a_session_is_kept_a_while_after_its_end(end: str):
+async def test_ended_session_is_kept_for_the_retention_time(end: str):
     policy = {
         "idle": Policy(idle_timeout=100, refresh_token_ttl=10_000),
         "absolute": Policy(idle_timeout=10_000, refresh_token_ttl=100),
@@ -102,7 +102,7 @@ async def test_a_session_in_use_is_never_purged():
 
 
 @virtual_time
-async def test_an_entry_is_kept_until_no_token_it_hits_is_taken_anywhere():
+async def test_entry_is_kept_until_the_tokens_it_hits_have_expired():
     house = House()
     await house.node.start()
     tokens = await house.node.issue(access_token_ttl=MAX_ACCESS_TOKEN_TTL)
@@ -338,7 +338,7 @@ class Life:
 @virtual_time
 @pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, 10 * MAX_SESSION_TTL])
 @pytest.mark.parametrize("minutes", [0, 30, 59])
-async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, minutes: int):
+async def test_start_with_a_clock_ahead_deletes_no_entry(ahead: float, minutes: int):
     house = House()
     first = await Life(house).start()
     tokens = await first.node.issue(access_token_ttl=MAX_ACCESS_TOKEN_TTL)
@@ -357,7 +357,7 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, 
 
 
 @virtual_time
-async def test_of_two_starts_with_a_clock_that_is_ahead_the_second_forgets_nothing_either():
+async def test_second_start_with_a_clock_ahead_deletes_no_entry():
     """The first process runs long enough to trust its clock. A revocation after it does not count as older."""
     house = House()
     house.clock.skew = 3 * HOUR
@@ -375,7 +375,7 @@ async def test_of_two_starts_with_a_clock_that_is_ahead_the_second_forgets_nothi
 
 
 @virtual_time
-async def test_a_session_revoked_by_its_subject_stays_so_after_years_by_a_wrong_clock():
+async def test_session_revoked_by_subject_stays_revoked_with_a_clock_years_ahead():
     house = House(policy=Policy(idle_timeout=30 * DAY, refresh_token_ttl=30 * DAY))
     first = await Life(house).start()
     await house.node.start()
@@ -393,7 +393,7 @@ async def test_a_session_revoked_by_its_subject_stays_so_after_years_by_a_wrong_
 
 
 @virtual_time
-async def test_after_a_standstill_purging_waits_until_nothing_revoked_before_it_is_valid():
+async def test_purging_after_a_standstill_waits_until_earlier_revoked_tokens_have_expired():
     house = House(policy=Policy(idle_timeout=1))
     await (await Life(house).start()).node.issue()
     await house.later(30 * DAY)

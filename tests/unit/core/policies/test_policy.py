@@ -144,7 +144,7 @@ def test_ranges_at_their_edges(setting: str):
     ],
     ids=repr,
 )
-def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
+def test_bad_value_is_refused_with_its_position(setting: str, value: Any):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book({"classifications": {"internal": {setting: value}}})
     (mistake,) = mistakes(error)
@@ -222,7 +222,7 @@ def test_all_mistakes_are_reported_at_once():
     ],
     ids=repr,
 )
-def test_a_value_of_the_wrong_kind_is_a_mistake_like_any_other(document: dict[str, Any], place: str):
+def test_value_of_the_wrong_type_is_reported(document: dict[str, Any], place: str):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book(document)
     assert [mistake.split(":")[0] for mistake in mistakes(error)] == [place]
@@ -292,6 +292,6 @@ def test_a_caller_without_a_list_of_permissions_is_a_mistake(settings: Any):
     assert [mistake.split(":")[0] for mistake in mistakes(error)] == ["callers.a", "callers.b"]
 
 
-def test_callers_that_are_no_table_are_a_mistake():
+def test_callers_must_be_a_table():
     with pytest.raises(ConfigurationError):
         parse_callers({"callers": ["a"]})

@@ -88,7 +88,7 @@ async def test_renewal_revokes_tokens_from_before_and_after_the_backup_and_no_la
 
 
 @virtual_time
-async def test_restored_twice_from_one_backup_the_first_renewal_is_forgotten_and_beaten():
+async def test_second_renewal_from_the_same_backup_exceeds_the_lost_first_one():
     site = Site()
     await site.node.start()
     backup = site.backup()
@@ -106,7 +106,7 @@ async def test_restored_twice_from_one_backup_the_first_renewal_is_forgotten_and
 
 
 @virtual_time
-async def test_renewed_twice_and_then_put_back_to_before_the_second_time():
+async def test_renewal_of_a_restored_log_exceeds_two_lost_renewals():
     site = Site()
     await site.node.start()
     backup = site.backup()
@@ -138,7 +138,7 @@ async def test_key_revoked_before_the_backup_stays_revoked_for_followers():
 
 
 @virtual_time
-async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
+async def test_log_renewed_concurrently_is_not_renewed_again():
     site = Site()
     await site.node.start()
     head = await site.stores.log.head()
@@ -151,7 +151,7 @@ async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
 
 @virtual_time
 @pytest.mark.parametrize("skew", [-400.0, 400.0, 1e9])
-async def test_by_a_clock_that_is_not_the_databases_nothing_is_renewed(skew: float):
+async def test_renewal_with_a_clock_off_the_database_clock_is_refused(skew: float):
     site = Site()
     await site.node.start()
     head = await site.stores.log.head()
@@ -171,7 +171,7 @@ def test_next_start_is_the_clock_or_a_jump():
 
 
 @pytest.mark.parametrize(("sequence", "now"), [(0, 1e12), (MAX_SEQUENCE - 1, START)])
-def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
+def test_renewal_start_beyond_the_allowed_range_is_refused(sequence: int, now: float):
     with pytest.raises(ConfigurationError, match="the clock"):
         next_start(sequence, now)
 
@@ -213,7 +213,7 @@ def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject
 
 
 @virtual_time
-async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
+async def test_node_reading_during_a_renewal_skips_to_the_renewed_log():
     """The node read a head of the previous log, and then entries of the renewed one."""
     site = Site()
     log = Intercepted(site.stores.log)
@@ -236,7 +236,7 @@ async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
 
 
 @virtual_time
-async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
+async def test_renewal_of_a_complete_log_keeps_every_entry():
     site = Site()
     await site.node.start()
     revoked = await site.node.issue(subject="bob", kinds=BOTH)
@@ -258,7 +258,7 @@ async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
 
 
 @virtual_time
-async def test_a_node_that_reads_on_while_a_log_that_lost_nothing_is_renewed_follows_over_the_gap():
+async def test_node_reading_during_the_renewal_of_a_complete_log_crosses_the_gap():
     """One page has entries from before and after the renewal."""
     site = Site()
     log = Intercepted(site.stores.log)

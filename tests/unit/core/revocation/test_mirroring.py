@@ -206,7 +206,7 @@ async def test_slow_publication_is_not_cut_off():
 
 
 @virtual_time
-async def test_a_busy_log_costs_no_rebuild():
+async def test_busy_log_causes_no_rebuild():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
 
@@ -279,7 +279,7 @@ async def test_rebuild_contains_only_live_entries():
 
 
 @virtual_time
-async def test_a_log_that_is_all_compacted_fills_nothing_and_is_complete():
+async def test_fully_compacted_log_gives_an_empty_complete_mirror():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(3, lives=10)
         await mirrored.stores.log.compact(START + 100, 100)
@@ -359,7 +359,7 @@ async def test_mirror_is_complete_after_an_outage(caplog: pytest.LogCaptureFixtu
 
 
 @virtual_time
-async def test_without_the_mirror_at_the_start_nothing_fails():
+async def test_node_starts_without_the_mirror():
     mirrored = Mirrored()
     mirrored.mirror.go()
     async with mirrored:
@@ -372,7 +372,7 @@ async def test_without_the_mirror_at_the_start_nothing_fails():
 
 
 @virtual_time
-async def test_without_the_log_the_mirror_is_left_as_it_is():
+async def test_mirror_is_unchanged_while_the_log_is_unavailable():
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
         await asyncio.sleep(2)

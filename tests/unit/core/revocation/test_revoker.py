@@ -58,7 +58,7 @@ EVERY = {"access", "id", "refresh", "session"}
         ("session_token", set()),
     ],
 )
-async def test_a_token_revokes_itself_and_an_opaque_one_its_session(by: str, left: set[str]):
+async def test_jwt_revokes_itself_and_opaque_token_revokes_its_session(by: str, left: set[str]):
     node = await a_node()
     tokens, bystander = await node.issue(kinds=ALL), await node.issue(kinds=ALL)
     outcome = await node.revoke(token=getattr(tokens, by), reason=RevocationReason.LOGOUT)
@@ -421,7 +421,7 @@ async def test_repeated_revocation_can_wait_again():
 
 
 @virtual_time
-async def test_an_entry_is_kept_as_long_as_a_token_it_hits_may_be_taken():
+async def test_entry_expires_after_every_token_it_hits():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=60)
     await node.revoke(token=tokens.access_token)
@@ -439,7 +439,7 @@ async def test_an_entry_is_kept_as_long_as_a_token_it_hits_may_be_taken():
 
 @virtual_time
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
-async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float):
+async def test_entry_of_a_node_with_a_wrong_clock_has_the_same_lifetime(skew: float):
     node = await a_node()
     tokens = await node.issue()
     wrong = START + skew

@@ -170,7 +170,7 @@ def test_replica_applies_each_entry_once_in_order_for_any_hints(data: st.DataObj
 
 
 @virtual_time
-async def test_a_replica_left_behind_by_compaction_goes_on_behind_it():
+async def test_replica_behind_the_compaction_resumes_after_it():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(4)
         await nodes.stores.log.compact(START + 10_000, 3)
@@ -179,7 +179,7 @@ async def test_a_replica_left_behind_by_compaction_goes_on_behind_it():
 
 
 @virtual_time
-async def test_a_log_compacted_to_its_very_end_is_followed():
+async def test_fully_compacted_log_is_followed():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(4)
         await nodes.stores.log.compact(START + 10_000, 100)
@@ -252,7 +252,7 @@ async def test_a_strong_read_without_the_store_fails():
 
 
 @virtual_time
-async def test_a_strong_read_proves_freshness_as_much_as_a_poll():
+async def test_strong_read_proves_freshness():
     async with TwoNodes(poll_interval=60, max_staleness=2) as nodes:
         await asyncio.sleep(10)
         with pytest.raises(ReplicaStaleError):
@@ -414,7 +414,7 @@ async def test_new_keys_arrive_within_a_poll():
 
 
 @virtual_time
-async def test_an_own_append_brings_keys_that_others_have_changed():
+async def test_own_append_loads_keys_changed_by_other_nodes():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         keys = nodes.stores.keys
         stored = await keys.load()

@@ -136,7 +136,7 @@ async def test_confirmation_of_an_unknown_subscriber_is_forgotten():
 
 
 @virtual_time
-async def test_invented_names_of_one_caller_do_not_push_out_those_of_others():
+async def test_invented_subscriber_ids_of_one_caller_evict_no_ids_of_others():
     clock = LoopClock()
     stores = MemoryStores(clock)
     here, there = (Member(name, stores.nodes, clock) for name in ("here", "there"))
