@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.config.loaded import KEY, load, refusal
-from token_service.config import UnixSocket
+from token_service.config import Address, UnixSocket
 from token_service.tokens.algorithms import Algorithm
 
 
@@ -36,7 +36,7 @@ def test_a_complete_production_configuration_is_accepted(production: dict[str, o
         ({"SIGNING_ALGORITHM": "HS256"}, "TOKEN_SERVICE_ALLOW_HS256=true"),
     ],
 )
-def test_production_refuses_what_is_unsafe_and_says_what_to_set(
+def test_production_refuses_unsafe_settings_and_names_the_remedy(
     production: dict[str, object], change: dict[str, str], says: str
 ) -> None:
     assert says in refusal(**{**production, **change})
@@ -50,7 +50,8 @@ def test_development_is_refused_off_loopback(address: str) -> None:
         message = refusal(**{name: address})
         assert f"TOKEN_SERVICE_{name} is {address}" in message
         assert "TOKEN_SERVICE_PROFILE=production" in message
-    assert load(GRPC_ADDRESS="localhost:1", HTTP_ADDRESS="[::1]:1")
+    settings = load(GRPC_ADDRESS="localhost:1", HTTP_ADDRESS="[::1]:1")
+    assert (settings.grpc_address, settings.http_address) == (Address("localhost", 1), Address("::1", 1))
 
 
 def test_contradictions_are_refused(tmp_path: Path) -> None:
@@ -60,6 +61,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     assert "both or neither" in refusal(TLS_CERT_FILE=file)
     assert "without a server certificate" in refusal(TLS_CLIENT_CA_FILE=file)
     assert "two ports" in refusal(GRPC_ADDRESS="127.0.0.1:1", HTTP_ADDRESS="127.0.0.1:1")
-    assert load(GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0")
+    settings = load(GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0")
+    assert settings.grpc_address == settings.http_address == Address("127.0.0.1", 0)
     assert "ALLOW_HS256" in refusal(SIGNING_ALGORITHM="HS256")
     assert load(SIGNING_ALGORITHM="HS256", ALLOW_HS256="true").signing_algorithm is Algorithm.HS256

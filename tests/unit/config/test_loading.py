@@ -26,7 +26,7 @@ def test_nothing_set_gives_a_development_server_on_loopback() -> None:
     assert settings.warnings == ()
 
 
-def test_flags_beat_the_environment_and_that_the_file_and_that_the_default(tmp_path: Path) -> None:
+def test_flag_overrides_environment_file_and_default_in_this_order(tmp_path: Path) -> None:
     file = tmp_path / "service.toml"
     file.write_text(
         'workers = 2\nlog_level = "debug"\nissuer = "http://file"\nallow_hs256 = true\nshutdown_grace = 2.5\n'
@@ -64,7 +64,7 @@ def test_files_move_with_the_data_directory(tmp_path: Path) -> None:
     assert settings.key_encryption_key_file == tmp_path / "key-encryption.key"
 
 
-def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
+def test_all_invalid_settings_are_reported_at_once(tmp_path: Path) -> None:
     file = tmp_path / "service.toml"
     file.write_text('workrs = 2\nlog_format = "xml"\nissuer = ["a"]\n')
     message = refusal(WORKERS="x", PROFILE="y", CONFIG_FILE=file)
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     assert "unknown key config_file" in refusal(CONFIG_FILE=file)
 
 
-def test_a_settings_file_may_be_anything(tmp_path: Path) -> None:
+def test_invalid_settings_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "service.toml"
     for content, says in (
         (b"x = " + b"[" * 3000, "is not TOML"),
@@ -103,7 +103,7 @@ def test_a_settings_file_may_be_anything(tmp_path: Path) -> None:
         )
 
 
-def test_an_unknown_variable_is_warned_of_but_not_what_kubernetes_sets() -> None:
+def test_unknown_variable_is_warned_of_unless_kubernetes_sets_it() -> None:
     settings = load(
         DATABSE_URL="x",
         GRPC_PORT="50051",

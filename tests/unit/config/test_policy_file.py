@@ -134,7 +134,8 @@ async def test_running_node_keeps_last_valid_policies_and_logs_once(
             path.unlink()
             make(path)
         await eventually(lambda: says in caplog.text)
-        assert watched.file.is_failing
+        failing = watched.file.is_failing
+        assert failing
         if path.is_dir():
             path.rmdir()
         other.write_bytes(b'default = "restricted"\n')

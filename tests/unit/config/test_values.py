@@ -27,7 +27,7 @@ from token_service.tokens.algorithms import Algorithm
         ("JANITOR_INTERVAL", "1d", 86400.0),
     ],
 )
-def test_values(name: str, text: str, value: object) -> None:
+def test_values_are_parsed_by_their_type(name: str, text: str, value: object) -> None:
     assert getattr(load(**{name: text}), name.lower()) == value
 
 
@@ -102,9 +102,7 @@ def test_a_database_url_may_name_a_file(text: str, path: str) -> None:
         ("SHUTDOWN_GRACE", ".", "from 0s to 10m"),
     ],
 )
-def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_allowed(
-    name: str, value: str, allowed: str
-) -> None:
+def test_bad_value_is_refused_with_name_value_and_allowed_values(name: str, value: str, allowed: str) -> None:
     message = refusal(**{name: value})
     assert f"TOKEN_SERVICE_{name} (environment)" in message
     assert value in message

@@ -38,14 +38,14 @@ ANNOUNCE = 600.0
 
 
 class TrueTime:
-    """How much time has really passed, for all nodes."""
+    """The true elapsed time, shared by all nodes."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
 
 
 class NodeClock:
-    """The clocks of one node: the wall clock may be wrong, and is the only one that jumps."""
+    """The clocks of one node. Only the wall clock may be wrong or jump."""
 
     def __init__(self, true: TrueTime) -> None:
         self.true = true
@@ -66,7 +66,7 @@ def _pooled(algorithm: Algorithm, number: int) -> NewKey:
 
 @dataclass
 class KeyFactory:
-    """Makes each key once per test run and gives it out in the same order again; `failure` is raised instead."""
+    """Makes each key once per test run and returns the keys in the same order. Raises `failure` if set."""
 
     failure: Exception | None = None
     made: dict[Algorithm, int] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class _InModule:
 
 
 class KeyNode:
-    """The part of one node that looks after keys."""
+    """The key management of one node."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class KeyNode:
         assert await self.stores.keys.save(stored.revision, [replace(key, **changes)], [])
 
     async def pass_time(self, seconds: float, *, look: int = 1) -> None:
-        """Let time pass, with a look at the keys before and `look` times on the way."""
+        """Let time pass, with one key check before and `look` checks on the way."""
         await self.rotation.advance()
         for _ in range(look):
             self.clock.true.elapsed += seconds / look
@@ -187,7 +187,7 @@ class KeyNode:
 
 
 def published(stored: StoredKeys) -> set[str]:
-    """The ids of the keys that verify tokens."""
+    """Return the ids of the keys that verify tokens."""
     return {key.key_id for key in stored.signing_keys if key.state is not SigningKeyState.REVOKED}
 
 

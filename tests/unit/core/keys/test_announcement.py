@@ -44,7 +44,7 @@ async def test_a_rotation_waits_for_the_subscribers_of_other_nodes_too() -> None
     assert (await first.only("active")).key_id != before
 
 
-async def test_a_clock_set_back_stops_nothing_that_is_announced_already() -> None:
+async def test_clock_set_back_does_not_delay_an_announced_key() -> None:
     node = await new_node().start()
     await node.pass_time(ANNOUNCE)
     node.clock.skew = -500 * DAY
@@ -90,10 +90,10 @@ async def test_activate_does_not_wait_when_all_connected_subscribers_have_confir
 
     assert await is_refused()
     first.subscribers.confirm("here", 0, first.keyring.revision)
-    assert await is_refused()  # one on another node has not
+    assert await is_refused()  # a subscriber of another node has not confirmed
     second.subscribers.confirm("there", 0, second.keyring.revision - 1)
     await second.reports.write()
-    assert await is_refused()  # it has an older key set
+    assert await is_refused()  # that subscriber has an older key set
     second.subscribers.confirm("there", 0, second.keyring.revision)
     await second.reports.write()
     assert not await is_refused()

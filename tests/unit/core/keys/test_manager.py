@@ -19,7 +19,7 @@ from tests.unit.core.key_nodes import (
 )
 from tests.unit.core.node import Intercepted
 from token_service.core.keys.lifecycle import MAX_KEYS
-from token_service.core.keys.store import SigningKeyState
+from token_service.core.keys.store import SigningKeyState, StoredMacKey, StoredSigningKey
 from token_service.errors import (
     ConfigurationError,
     KeyNotAnnouncedError,
@@ -43,7 +43,7 @@ async def test_prepare_publishes_a_key_that_does_not_sign() -> None:
     assert node.keyring.signer().key_id == signing
 
 
-async def test_prepare_is_refused_when_there_are_too_many_and_leaves_nothing_behind() -> None:
+async def test_prepare_beyond_the_limit_is_refused_and_leaves_no_key() -> None:
     node = await new_node().start()
     for _ in range(MAX_KEYS - 1):
         await node.manager.prepare(None)
@@ -135,7 +135,7 @@ async def test_certificates_are_published_with_their_key_once() -> None:
     assert node.keyring.revision == revision + 1
 
 
-async def test_nothing_else_is_changed_in_a_table_that_can_not_be_used() -> None:
+async def test_revocation_changes_nothing_else_in_an_unusable_table() -> None:
     node = await new_node().start()
     await node.rotation.advance()
     first = await node.only("active")
@@ -153,12 +153,12 @@ async def test_nothing_else_is_changed_in_a_table_that_can_not_be_used() -> None
     assert await node.stored() == before
 
 
-async def test_a_revoked_key_is_replaced_before_it_goes() -> None:
+async def test_revoked_key_is_replaced_before_its_removal() -> None:
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
     async with node.manager.revoking(first.key_id):
-        assert node.keyring.signer().key_id == spare.key_id  # not announced, but nothing else can sign
+        assert node.keyring.signer().key_id == spare.key_id  # not announced, but no other key can sign
         await node.stores.log.append([draft(first.key_id)])
     assert await node.states() == {first.key_id: "revoked", spare.key_id: "active"}
     assert [jwk["kid"] for jwk in node.keyring.jwks] == [spare.key_id]
@@ -214,7 +214,7 @@ def mac_secrets(node: KeyNode) -> dict[int, bytes]:
     return {version: key.reveal() for version, key in node.keyring.mac_keys.keys.items()}
 
 
-async def test_rewrapping_makes_the_old_key_encryption_key_needless() -> None:
+async def test_rewrapping_replaces_the_old_key_encryption_key() -> None:
     node = await new_node(wrap=KeyRotatingWrap("old")).start()
     await node.rotation.advance()
     await node.pass_time(PERIOD)
@@ -228,7 +228,8 @@ async def test_rewrapping_makes_the_old_key_encryption_key_needless() -> None:
     assert only_new.keyring.signer().key_id == node.keyring.signer().key_id
     assert mac_secrets(only_new) == mac_secrets(node)
     after = await only_new.stored()
-    assert {key.wrapping_key_id for key in (*after.signing_keys, *after.mac_keys)} == {"new"}
+    rewrapped: list[StoredSigningKey | StoredMacKey] = [*after.signing_keys, *after.mac_keys]
+    assert {key.wrapping_key_id for key in rewrapped} == {"new"}
     with pytest.raises(ConfigurationError, match="no key-encryption key new"):
         await new_node(node.stores, wrap=KeyRotatingWrap("old")).start()
 

@@ -72,7 +72,7 @@ async def test_a_table_that_lost_its_rows_is_refused_and_nothing_is_made(empty: 
     assert await node.stored() == before
 
 
-async def test_a_database_where_a_key_was_revoked_and_no_other_signs_gets_one() -> None:
+async def test_database_with_only_a_revoked_key_gets_a_new_one() -> None:
     node = await new_node().start()
     await node.stores.log.append([draft(node.keyring.signer().key_id)])
     again = await new_node(node.stores, factory=node.factory).start()
@@ -138,7 +138,7 @@ async def test_database_outage_is_logged_once_and_survived(caplog: pytest.LogCap
     await cancelled(task)
 
 
-async def test_a_clock_that_jumps_ahead_takes_no_key_from_a_token_that_is_still_good() -> None:
+async def test_clock_jump_ahead_removes_no_key_of_a_valid_token() -> None:
     node = await new_node().start()
     await node.pass_time(PERIOD)
     retired = await node.only("retired")
@@ -151,7 +151,7 @@ async def test_a_clock_that_jumps_ahead_takes_no_key_from_a_token_that_is_still_
     assert retired.key_id not in published(await node.stored())
 
 
-async def test_a_clock_that_jumps_ahead_lets_no_key_sign_that_was_not_announced() -> None:
+async def test_clock_jump_ahead_lets_no_unannounced_key_sign() -> None:
     node = await new_node().start()
     first = await node.only("active")
     await node.rotation.advance()
@@ -162,13 +162,13 @@ async def test_a_clock_that_jumps_ahead_lets_no_key_sign_that_was_not_announced(
     assert node.keyring.signer().key_id != first.key_id  # early, but every subscriber knows it
 
 
-async def test_after_a_clock_was_set_back_rotations_go_on_at_once_and_at_their_pace() -> None:
+async def test_rotations_continue_at_their_period_after_a_clock_was_set_back() -> None:
     node = await new_node().start()
     node.clock.skew = 400 * DAY
     await node.pass_time(ANNOUNCE)  # rotates, because a rotation seems due
     ahead = await node.only("active")
     node.clock.skew = 0.0
-    await node.pass_time(ANNOUNCE)  # when the key began to sign is unknown now: the next one takes over
+    await node.pass_time(ANNOUNCE)  # activation time unknown: the next key takes over
     corrected = await node.only("active")
     assert corrected.key_id != ahead.key_id
     await node.pass_time(PERIOD - 1, look=3)
@@ -239,4 +239,4 @@ async def test_change_from_hs256_publishes_only_public_keys() -> None:
     assert secret_key.key_id not in kids
     assert kids == {key.key_id for key in await changed.all("active") + await changed.all("prepared")}
     assert all(jwk["kty"] == "EC" for jwk in changed.keyring.jwks)
-    assert changed.keyring.key_set.get(secret_key.key_id)  # its tokens run on
+    assert changed.keyring.key_set.get(secret_key.key_id)  # its tokens stay valid

@@ -71,7 +71,7 @@ async def test_a_leader_that_is_killed_is_replaced_within_three_intervals() -> N
 
 
 @virtual_time
-async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
+async def test_node_with_unusable_keys_does_not_lead_and_logs_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = LoopClock()
@@ -130,7 +130,7 @@ async def test_decision_overtaken_by_another_node_is_repeated() -> None:
     assert slow.keyring.revision == (await slow.stored()).revision
 
 
-async def test_killed_at_any_point_of_a_rotation_the_next_node_goes_on() -> None:
+async def test_rotation_of_a_node_killed_at_any_point_is_continued_by_the_next() -> None:
     """Cut a node off before or after each of its calls. Another node takes over."""
     for when, number in itertools.product(("before", "after"), range(1, 30)):
         true, factory = TrueTime(), KeyFactory()
@@ -172,7 +172,7 @@ async def test_a_version_is_known_to_every_node_for_a_period_before_tokens_are_m
     await second.start()
     for _ in range(4):
         await first.pass_time(PERIOD)
-        # The other node has not noticed yet, and can read what the first one makes.
+        # The other node has not noticed yet and can read the tokens of the first one.
         assert first.keyring.mac_keys.active in second.keyring.mac_keys.keys
         assert first.keyring.mac_keys.active == max(first.keyring.mac_keys.keys) - 1
         await second.keyring.refresh()

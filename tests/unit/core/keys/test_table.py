@@ -13,7 +13,7 @@ from tests.unit.core.virtual_time import settle
 from token_service.errors import OverloadedError, StoreUnavailableError
 
 
-async def test_a_change_that_is_always_overtaken_ends() -> None:
+async def test_change_that_is_always_overtaken_fails_after_a_limit() -> None:
     first, second = pair()
     keys = Intercepted(first.stores.keys)
     slow = KeyNode(first.stores, first.clock, keys=keys, factory=first.factory)
@@ -32,7 +32,7 @@ async def test_a_change_that_is_always_overtaken_ends() -> None:
     assert len(first.factory.destroyed) == 1
 
 
-async def test_a_caller_that_hangs_up_does_not_leave_the_node_behind_its_own_decision() -> None:
+async def test_decision_is_applied_although_its_caller_disconnects() -> None:
     node = new_node()
     keys = Intercepted(node.stores.keys)
     node = KeyNode(node.stores, node.clock, keys=keys)
@@ -53,7 +53,7 @@ async def test_a_caller_that_hangs_up_does_not_leave_the_node_behind_its_own_dec
     assert len(node.keyring.jwks) == 2
 
 
-async def test_a_failure_that_its_caller_did_not_wait_for_is_no_forgotten_exception() -> None:
+async def test_failure_after_its_caller_disconnected_is_retrieved() -> None:
     node = new_node()
     keys = Intercepted(node.stores.keys)
     node = KeyNode(node.stores, node.clock, keys=keys)
