@@ -73,7 +73,7 @@ def a_use(session_id: UUID, /, **changes: Any) -> Use:
 
 
 def an_amendment(session: Session, /, **changes: Any) -> Amendment:
-    """A change of an `a_session` that changes nothing but what is named."""
+    """A change of an `a_session`. It changes only the given fields."""
     values: dict[str, Any] = {
         "session_id": session.id,
         "now": NOW + 10,

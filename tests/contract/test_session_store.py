@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -310,7 +311,7 @@ class TestRetry:
 
 
 class TestAmend:
-    async def test_sets_what_is_given_and_keeps_the_rest(self, stores):
+    async def test_sets_the_given_fields_and_keeps_the_rest(self, stores):
         session = await created(
             stores,
             scopes=("a", "b"),
@@ -526,7 +527,7 @@ class TestCancellation:
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(answer.generation == 1 for answer in answers[1::2])
         for session in sessions[::2]:
             await self.goes_on(stores, session)

@@ -1,4 +1,4 @@
-"""Every page is true: its links lead somewhere, its tables are those of the code, and its blocks are run by a test."""
+"""Every page is correct: its links lead somewhere, its tables match the code, and a test runs its blocks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SECTIONS = {
     "docs/debugging.md": "debugging",
     "docs/operations.md": "operations",
 }
-"""The section whose blocks the test runs. Of a page without a line here the test runs all blocks."""
+"""The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
 """The blocks of the README outside its section."""
 _RUNNABLE = {"sh", "python", "toml"}
@@ -91,7 +91,7 @@ def _span(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def test_the_policies_are_what_the_code_says() -> None:
+def test_the_table_of_policies_matches_the_code() -> None:
     text = (DOCS / "policies.md").read_text()
     start, end = section(text, "policies")
     rows = [
@@ -123,7 +123,7 @@ def test_the_policy_files_shown_are_accepted() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of the headings of a page."""
+    """Return the anchors of the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -137,13 +137,13 @@ def test_every_link_and_path_leads_somewhere(page: Path) -> None:
         if anchor:
             assert anchor in anchors(path), f"links to {target}#{anchor}"
     if page.name == "CHANGELOG.md":
-        return  # it speaks of earlier states
+        return  # it describes earlier states
     for path in re.findall(r"`((?:token_service|tests|scripts|protos|docs)/[\w/.-]+)(?:::\w+)?`", text):
         assert (ROOT / path).exists(), f"names {path}"
 
 
 def not_run(name: str, text: str) -> list[str]:
-    """The blocks of a page that no test runs."""
+    """Return the blocks of a page that no test runs."""
     begin, end = 0, len(text)
     if name not in RUN_BY:
         end = 0
@@ -179,7 +179,7 @@ def test_the_index_lists_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
 
 
-def test_the_reference_is_that_of_the_code() -> None:
+def test_the_reference_matches_the_code() -> None:
     assert (DOCS / "reference" / "client.md").read_text() == reference(), "run scripts/gen-reference"
 
 
@@ -187,7 +187,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 300
 
 
-def test_the_code_of_the_contract_s_readme_runs() -> None:
+def test_the_code_of_the_contract_readme_runs() -> None:
     blocks = _blocks(CONTRACT.read_text(), "python")
     assert blocks
     for block in blocks:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -250,6 +251,10 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
         await eventually(lambda: _denied(api))
 
 
+def _is_caught_up(follower: Follower) -> bool:
+    return follower.caught_up
+
+
 async def test_open_streams_end_when_the_permission_is_withdrawn(production: Production) -> None:
     async with (
         production.api(caller(production, GATEWAY)) as gateway,
@@ -264,7 +269,7 @@ async def test_open_streams_end_when_the_permission_is_withdrawn(production: Pro
         ):  # fmt: skip
             assert changed != POLICY
             async with Follower(gateway, subscriber_id="v-1") as follower:
-                await eventually(lambda follower=follower: follower.caught_up)
+                await eventually(partial(_is_caught_up, follower))
                 policy.write_text(changed)
                 assert_denied(await follower.ended(), "subscribe")
                 revoked = await login.revoke(subject="zoe")

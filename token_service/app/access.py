@@ -32,7 +32,7 @@ class Access:
         self.authorizer: Authorizer = self._certificates or TrustingAuthorizer()
 
     def background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """The background tasks by name; each runs until cancelled."""
+        """Return the background tasks by name. Each runs until it is cancelled."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "policy-file": lambda: self.policy_file.watch(self._policies_changed)
         }

@@ -1,4 +1,4 @@
-"""The command line. A command is imported when it is called, so that help is fast.
+"""The command line. A command's module is imported when the command is called, so that help is fast.
 
 A new command is a module of this package with a function `command`, and a row in `_COMMANDS`.
 

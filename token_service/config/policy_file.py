@@ -68,8 +68,8 @@ class PolicyFile:
         try:
             document = tomllib.loads(content.decode())
         except (ValueError, RecursionError) as error:
-            # Besides its own error the parser raises other errors for bad UTF-8, for numbers with thousands of
-            # digits and for thousands of nested brackets.
+            # The parser raises errors other than its own for invalid UTF-8, for numbers with thousands of digits and
+            # for thousands of nested brackets.
             raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
         try:
             read = PolicyDocument(
@@ -98,14 +98,14 @@ class PolicyFile:
                 if await asyncio.to_thread(self._read) == self._seen:
                     if self._is_usable and self._complaint is not None:
                         self._complaint = None
-                        logger.info("%s can be read again", self._path)
+                        logger.info("the policy file %s is usable again", self._path)
                     continue
                 document = await asyncio.to_thread(self.load)
             except Exception as error:  # noqa: BLE001 - an unusable file must not stop a node
                 self._complain(error)
                 continue
             self._complaint = None
-            logger.info("policies read again from %s", self._path)
+            logger.info("the policies were reloaded from %s", self._path)
             changed(document)
 
     def _read(self) -> bytes:
@@ -120,4 +120,4 @@ class PolicyFile:
         complaint = error.message if isinstance(error, ConfigurationError) else repr(error)
         if complaint != self._complaint:
             self._complaint = complaint
-            logger.error("the policies stay as they were: %s", complaint)
+            logger.error("the policies in force stay unchanged: %s", complaint)

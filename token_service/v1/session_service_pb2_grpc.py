@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     def __init__(self, channel):
@@ -58,11 +58,11 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     def GetSession(self, request, context):
-        """One session.
+        """Returns one session.
         Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -70,7 +70,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Sessions of a subject, a client or a device, newest first.
+        """Lists the sessions of a subject, a client or a device, newest first.
         Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -78,8 +78,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtendSession(self, request, context):
-        """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,7 +128,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     @staticmethod

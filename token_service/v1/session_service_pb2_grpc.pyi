@@ -27,23 +27,23 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
-    """One session.
+    """Returns one session.
     Permission: `admin.read`.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Sessions of a subject, a client or a device, newest first.
+    """Lists the sessions of a subject, a client or a device, newest first.
     Permission: `admin.read`.
     """
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]
-    """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
@@ -55,20 +55,20 @@ class SessionServiceStub:
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """One session.
+    """Returns one session.
     Permission: `admin.read`.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Sessions of a subject, a client or a device, newest first.
+    """Lists the sessions of a subject, a client or a device, newest first.
     Permission: `admin.read`.
     """
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]  # type: ignore[assignment]
-    """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
@@ -79,7 +79,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -87,7 +87,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
-        """One session.
+        """Returns one session.
         Permission: `admin.read`.
         """
 
@@ -97,7 +97,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """Sessions of a subject, a client or a device, newest first.
+        """Lists the sessions of a subject, a client or a device, newest first.
         Permission: `admin.read`.
         """
 
@@ -107,8 +107,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ExtendSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ExtendSessionResponse, _abc.Awaitable[_session_service_pb2.ExtendSessionResponse]]:
-        """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
         """
 

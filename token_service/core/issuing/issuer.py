@@ -243,7 +243,7 @@ class Issuer:
 
 
 def check_auth_context(checks: Checks, context: AuthContext | None) -> None:
-    """Note what is wrong with the authentication of a subject."""
+    """Check the authentication context of a subject."""
     if context is None:
         return
     checks.text("auth_context.acr", context.acr, MAX_ACR)

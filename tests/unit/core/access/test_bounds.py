@@ -80,7 +80,7 @@ async def scene() -> Scene:
 async def test_an_issue_beyond_a_bound_makes_no_session(
     scene: Scene, bound: str, request_: dict[str, Any]
 ) -> None:
-    command = {"subject": "alice", "client_id": "web", "scopes": ("orders:read",)}
+    command: dict[str, Any] = {"subject": "alice", "client_id": "web", "scopes": ("orders:read",)}
     before = scene.state()
     with pytest.raises(PermissionDeniedError) as denied:
         await scene.node.issuer.issue(WEB, IssueCommand(**{**command, **request_}), scene.now)
@@ -135,11 +135,12 @@ async def test_a_target_beyond_the_clients_is_refused(
 async def test_a_foreign_session_is_as_unknown_as_one_that_does_not_exist(scene: Scene) -> None:
     before = scene.state()
     failures = []
-    for command in (
+    commands: list[dict[str, Any]] = [
         {"target": RevocationTarget.SESSION, "value": scene.foreign.session_id},
         {"target": RevocationTarget.SESSION, "value": str(uuid4())},
         {"token": scene.foreign.refresh_token},
-    ):
+    ]
+    for command in commands:
         with pytest.raises(SessionNotFoundError) as failure:
             await scene.revoke(**command)
         failures.append((failure.value.message, failure.value.metadata))
@@ -156,12 +157,12 @@ async def test_a_foreign_access_token_is_refused(scene: Scene) -> None:
 
 @pytest.mark.parametrize("by", ["access_token", "refresh_token", "session", "client"])
 async def test_a_target_of_the_own_client_is_revoked(scene: Scene, by: str) -> None:
-    command: dict[str, Any] = {
+    commands: dict[str, dict[str, Any]] = {
         "access_token": {"token": scene.own.access_token},
         "refresh_token": {"token": scene.own.refresh_token},
         "session": {"target": RevocationTarget.SESSION, "value": scene.own.session_id},
         "client": {"target": RevocationTarget.CLIENT, "value": "web"},
-    }[by]
-    await scene.revoke(**command)
+    }
+    await scene.revoke(**commands[by])
     assert (await scene.node.validate(scene.own.access_token)).reason is not None
     assert (await scene.node.validate(scene.foreign.access_token)).reason is None

@@ -1,4 +1,4 @@
-"""Every use case passes the gate: a caller without the permission is refused, and nothing has changed."""
+"""Every use case passes the gate, which refuses a caller without the permission before any change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALL = frozenset(Permission)
 
 @dataclass
 class Scene:
-    """A node with what each use case needs to succeed: a session, a prepared key that is announced."""
+    """A node on which each use case can succeed: it has a session and an announced prepared key."""
 
     node: Node
     tokens: IssuedTokens
@@ -58,7 +58,7 @@ class Scene:
         return SigningKeys(self.node.keyring, self.node.key_manager)
 
     def state(self) -> tuple[Any, ...]:
-        """Copy what is stored and what was recorded."""
+        """Return a copy of the stored state and the audit events."""
         return deepcopy({**vars(self.node.log._state), "clock": None}), list(self.node.audit.events)
 
 
@@ -120,11 +120,11 @@ def revoke_widely(target: RevocationTarget) -> Callable[[Scene, Caller], Awaitab
 
 
 class WrittenError(Exception):
-    """A stream has begun."""
+    """Raised when a stream has begun."""
 
 
 class Reader:
-    """The context of a stream, of which the first message is enough."""
+    """A stream context that ends the stream at its first message."""
 
     def peer(self) -> str:
         return "peer"
@@ -272,7 +272,7 @@ async def test_a_use_case_refuses_a_caller_without_its_permission(
         await call(scene, Caller("a", Rights.of(*ALL - {permission})))
     assert denied.value.metadata == {"permission": permission.value}
     assert scene.state() == before
-    scene.node.clock.elapsed += 1  # type: ignore[attr-defined]  # a ManualClock
+    scene.node.clock.elapsed += 1
     await call(scene, Caller("a", Rights.of(permission)))
     assert (scene.state() != before) == (use_case in CHANGING)
 

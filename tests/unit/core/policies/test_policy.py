@@ -1,4 +1,4 @@
-"""Policies and callers from a document: what is said, and every mistake in it at once."""
+"""Policies and callers are read from a document, and all its mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_without_a_document_there_are_four_classifications():
     assert book.policies["restricted"].reuse_response is ReuseResponse.SUBJECT
 
 
-def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it():
+def test_document_overrides_defaults_and_settings_override_the_document():
     book = parse(
         """
         default = "public"
@@ -88,7 +88,7 @@ def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it()
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), (1, 1), (3600, 3600)]
 )
-def test_spans(text: Any, seconds: int):
+def test_durations_become_seconds(text: Any, seconds: int):
     book = parse_policy_book({"classifications": {"internal": {"access_token_ttl": text}}})
     assert book.policies["internal"].access_token_ttl == seconds
 
@@ -144,7 +144,7 @@ def test_ranges_at_their_edges(setting: str):
     ],
     ids=repr,
 )
-def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
+def test_bad_value_is_refused_with_its_position(setting: str, value: Any):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book({"classifications": {"internal": {setting: value}}})
     (mistake,) = mistakes(error)
@@ -152,7 +152,7 @@ def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
 
 
 def test_no_retries_within_a_grace_period_is_a_contradiction():
-    """The first retry would be told to come later, and when it does be taken for a thief."""
+    """The first retry would be told to come later, and then be treated as reuse."""
     for document, overrides in (
         ("[classifications.machines]\nmax_retries = 0", {}),
         ("", {"internal.max_retries": "0"}),
@@ -222,7 +222,7 @@ def test_all_mistakes_are_reported_at_once():
     ],
     ids=repr,
 )
-def test_a_value_of_the_wrong_kind_is_a_mistake_like_any_other(document: dict[str, Any], place: str):
+def test_value_of_the_wrong_type_is_reported(document: dict[str, Any], place: str):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book(document)
     assert [mistake.split(":")[0] for mistake in mistakes(error)] == [place]

@@ -1,4 +1,4 @@
-"""`Confirmations`: what subscribers confirmed counts only for the log that the node follows."""
+"""`Confirmations` of subscribers count only for the log that the node follows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scene:
         self.subscribers.connect("a")
 
     async def head(self) -> SimpleNamespace:
-        """Read the head; the node may change over to another log before the caller goes on."""
+        """Read the head. The node may change over to another log before the caller continues."""
         head = SimpleNamespace(epoch="log1", sequence=5)
         if self.changes_over:
             self.replica.reset("log2", 7)

@@ -20,7 +20,7 @@ DNS, URI = 2, 6
 
 
 class Peer:
-    """A peer whose certificate has these names."""
+    """A peer with a certificate for the given names."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Peer:
         issued = authority.issue(names, raw_names=raw_names, lifetime=lifetime, begins=begins)
         self.properties: Mapping[str, list[bytes]] = {
             "x509_pem_cert": [issued.certificate],
-            # What gRPC makes of a certificate is not to be relied on.
+            # The authorizer does not rely on the names that gRPC reads from a certificate.
             "peer_uri": [b"spiffe://example.org/login"],
             "peer_dns": [b"gateway.internal"],
         }
@@ -46,7 +46,7 @@ class Peer:
 
 
 class Clock:
-    """The clocks of this machine, and how far ahead they are."""
+    """The clocks of this machine, set ahead by `ahead` seconds."""
 
     ahead = 0.0
 
@@ -174,7 +174,7 @@ def test_an_authority_that_ends_first_ends_its_certificates() -> None:
     assert "has expired" in refusal(authorizer, peer)
 
 
-def test_the_authorities_of_now_count() -> None:
+def test_current_authorities_are_used() -> None:
     middle = Authority("middle", parent=AUTHORITY)
     authorizer = authorizer_for(KNOWN)
     peer, below = Peer(dns=["gateway.internal"]), Peer(dns=["gateway.internal"], authority=middle)
@@ -200,7 +200,7 @@ def test_changed_callers_count_at_once() -> None:
         authorizer.identify(peer)
 
 
-def test_what_is_remembered_of_callers_is_bounded() -> None:
+def test_cache_of_callers_is_bounded() -> None:
     authorizer = authorizer_for({"spiffe://x/*": VALIDATE})
     peer = Peer(uri=["spiffe://x/1"])
     (pem,) = peer.properties["x509_pem_cert"]
@@ -224,7 +224,7 @@ def test_a_missing_permission_is_named() -> None:
     assert caught.value.metadata == {"permission": "admin.read"}
 
 
-def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
+def test_caller_identity_depends_only_on_its_names() -> None:
     authorizer = authorizer_for({"a": VALIDATE, "b": VALIDATE, "spiffe://x/*": VALIDATE})
     peer = Peer(uri=["spiffe://x/1"], dns=["a", "b"])
     one = authorizer.identify(peer)
@@ -241,11 +241,11 @@ def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
     assert authorizer.identify(peer).subscriber("v") == one.subscriber("v")
 
 
-def test_in_development_all_speak_for_all() -> None:
+def test_development_lets_every_caller_act_for_every_subscriber() -> None:
     assert TrustingAuthorizer().identify(Peer()).subscriber("v") == "v"
 
 
-def test_an_open_stream_goes_by_what_its_caller_may_do_now() -> None:
+def test_open_stream_follows_current_permissions_of_its_caller() -> None:
     authorizer = authorizer_for({"a": VALIDATE, "spiffe://x/*": VALIDATE})
     heard: list[bool] = []
     a, b = authorizer.identify(Peer(dns=["a"])), authorizer.identify(Peer(uri=["spiffe://x/b"]))
