@@ -154,8 +154,8 @@ async def test_each_caller_may_make_only_permitted_calls(production: Production)
         extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
         assert_denied(await refused(gateway.sessions.ExtendSession(extend)), "refresh")
         # Revoking everything or a key needs more than the permission `revoke`.
-        assert_denied(await refused(login.revoke(everything=True)), "admin.read")
-        assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin.read")
+        assert_denied(await refused(login.revoke(everything=True)), "admin.write")
+        assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin.write")
         async with Follower(login) as denied:
             assert_denied(await denied.ended(), "subscribe")
         # A caller without the permission is refused before its input is validated.

@@ -101,7 +101,7 @@ def test_unbounded_issue_must_be_written_down_where_it_is_demanded() -> None:
         ('permission = "issue"\nclients = ["a*b"]', "is no pattern"),
         ('permission = "issue"\nscopes = ["a b"]', "is no pattern"),
         ('permission = "issue"\nscopes = ["' + "a" * 513 + '"]', "is no pattern"),
-        ('permission = "issue"\ntoken_types = ["acccess"]', "did you mean access?"),
+        ('permission = "issue"\ntoken_types = ["akcess"]', "did you mean access?"),
         ('permission = "issue"\nclients = ["a"]\nmay = ["all"]', "'all' is none of auth_context"),
         ('permission = "issue"\ncleints = ["a"]', "did you mean clients?"),
         ('permission = "validate"\nclients = ["a"]', "clients: no bound of validate"),
