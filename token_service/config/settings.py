@@ -293,6 +293,13 @@ class Settings:
         "process, and again over each minute; more are refused.",
         **whole(1, 10_000_000),
     )
+    require_registered_clients: bool = _setting(
+        parse_flag,
+        "false",
+        "Give tokens only to clients that are registered (`token-service clients create`).",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
     database_pool_size: int = _setting(
         default="10", help="Connections to PostgreSQL each process keeps.", **whole(2, 1000)
     )

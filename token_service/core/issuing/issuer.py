@@ -10,6 +10,7 @@ from msgspec import structs
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
+from token_service.core.clients.admission import ClientAdmission
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
@@ -32,7 +33,7 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.custom_claims import check_custom_claims
-from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.policy import Policy
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
@@ -64,7 +65,7 @@ class Issuer:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        clients: ClientAdmission,
         replica: Replica,
         *,
         issuer: str,
@@ -74,7 +75,7 @@ class Issuer:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._clients = clients
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -85,11 +86,14 @@ class Issuer:
 
         A refresh or session token creates a session, whose row is durable before this returns. Raises
         `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
-        `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
+        `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
-        policy = self._policies.of(command.client_id)
+        # No await between this and the read of the replica: a token that claims to know an entry of the log must not
+        # be for a client that was disabled by it.
+        policy = self._clients.policy(command.client_id, scopes=command.scopes, audience=command.audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)

@@ -21,6 +21,7 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
+from token_service.core.clients.admission import ClientAdmission
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
@@ -36,7 +37,7 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.revoker import Revoker
@@ -75,7 +76,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        clients: ClientAdmission,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -89,7 +90,7 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._clients = clients
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -101,7 +102,8 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
+        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`, `ClientDisabledError`,
+        `ClientNotFoundError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -115,7 +117,7 @@ class Refresher:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
-        policy = self._policies.of(command.client_id)
+        policy = self._clients.policy(command.client_id)
         signed: tuple[MintedToken, str] | None = None
         if command.scopes or command.audience or self._signing_may_fail:
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The

@@ -6,13 +6,13 @@ This module does no I/O; `policy_file` reads files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from token_service.durations import parse_duration
-from token_service.errors import ConfigurationError
+from token_service.errors import ConfigurationError, PolicyViolationError
 from token_service.suggestions import did_you_mean, listed, shown
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 
@@ -108,10 +108,27 @@ class Policies:
 
     def __init__(self, book: PolicyBook) -> None:
         self.book = book
+        self._registered: Callable[[str], str | None] = lambda _client_id: None
+
+    def classify_by(self, registered: Callable[[str], str | None]) -> None:
+        """Let the classification that `registered` returns for a client override the book's; None: it has none."""
+        self._registered = registered
 
     def of(self, client_id: str) -> Policy:
-        """Return the current policy of a client."""
-        return self.book.policy(client_id)
+        """Return the current policy of a client.
+
+        Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
+        """
+        classification = self._registered(client_id)
+        if classification is None:
+            return self.book.policy(client_id)
+        policy = self.book.policies.get(classification)
+        if policy is None:
+            raise PolicyViolationError(
+                f"the client is registered with the classification {classification!r}, which the policy file of this "
+                "node lacks; add it there, or change the client"
+            )
+        return policy
 
 
 def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> PolicyBook:
