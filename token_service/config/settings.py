@@ -225,6 +225,13 @@ class Settings:
         "process, and again over each minute; more are refused.",
         **whole(1, 10_000_000),
     )
+    require_registered_clients: bool = setting(
+        parse_flag,
+        "false",
+        "Give tokens only to clients that are registered (`token-service clients create`).",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
     database_pool_size: int = setting(
         default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )

@@ -21,6 +21,7 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
+from token_service.core.clients.admission import ClientAdmission
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
@@ -36,7 +37,7 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.revoker import Revoker
@@ -75,7 +76,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        clients: ClientAdmission,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -89,7 +90,7 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._clients = clients
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -101,7 +102,8 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
+        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`, `ClientDisabledError`,
+        `ClientNotFoundError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -116,16 +118,21 @@ class Refresher:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
-        policy = self._policies.of(command.client_id)
+        policy = self._clients.policy(command.client_id)
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
+        if (
+            command.scopes
+            or command.audience
+            or self._signing_may_fail
+            or self._clients.policies.depend_on_audience
+        ):
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(command, presented, before, policy, now)
             _narrow(command, before)
-            policy = self._policies.of(before.client_id, before.audience)
+            policy = self._clients.policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(command, presented, policy, now)

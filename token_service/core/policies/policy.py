@@ -6,14 +6,14 @@ This module does no I/O; `policy_file` reads files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from token_service.core.policies.custom_claims import forbidden_claims
 from token_service.durations import parse_duration
-from token_service.errors import ConfigurationError
+from token_service.errors import ConfigurationError, PolicyViolationError
 from token_service.suggestions import did_you_mean, listed, shown
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 
@@ -107,11 +107,14 @@ class PolicyBook:
         return self.classifications.get(client_id, self.default)
 
     def policy(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
-        """Return the policy of a client, made stricter by the classifications of audiences.
+        """Return the policy of a client for tokens with an audience."""
+        return self.for_audience(self.policies[self.classifications.get(client_id, self.default)], audience)
+
+    def for_audience(self, policy: Policy, audience: Sequence[str]) -> Policy:
+        """Return a policy made stricter by the classifications of an audience.
 
         The shortest lifetime counts, and a binding that one of them requires.
         """
-        policy = self.policies[self.classifications.get(client_id, self.default)]
         if not self.audiences:
             return policy
         for name in audience:
@@ -126,10 +129,27 @@ class Policies:
 
     def __init__(self, book: PolicyBook) -> None:
         self.book = book
+        self._registered: Callable[[str], str | None] = lambda _client_id: None
+
+    def classify_by(self, registered: Callable[[str], str | None]) -> None:
+        """Let the classification that `registered` returns for a client override the book's; None: it has none."""
+        self._registered = registered
 
     def of(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
-        """Return the current policy of a client for tokens with an audience."""
-        return self.book.policy(client_id, audience)
+        """Return the current policy of a client for tokens with an audience.
+
+        Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
+        """
+        classification = self._registered(client_id)
+        if classification is None:
+            return self.book.policy(client_id, audience)
+        policy = self.book.policies.get(classification)
+        if policy is None:
+            raise PolicyViolationError(
+                f"the client is registered with the classification {classification!r}, which the policy file of this "
+                "node lacks; add it there, or change the client"
+            )
+        return self.book.for_audience(policy, audience)
 
     @property
     def depend_on_audience(self) -> bool:
