@@ -125,7 +125,7 @@ class ClientAuthenticator:
         return client if client.token_endpoint_auth_method is method else None
 
     def _problem(self, client: Client, parsed: UnverifiedAssertion) -> str:
-        """Return what is wrong with the claims of a verified assertion; empty: nothing."""
+        """Return the fault in the claims of a verified assertion; empty: none."""
         if parsed.text("iss") != client.client_id:
             return "iss is not the client"
         audience = parsed.text("aud")  # a list is refused: one of its members could replay the assertion
