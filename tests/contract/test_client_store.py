@@ -12,8 +12,8 @@ from tests.contract.builders import NOW, a_client, a_client_secret, a_draft, a_s
 from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, ClientState
 from token_service.core.clients.store import ClientPosition, StoredClients
 from token_service.core.sessions.session import SessionState
-from token_service.errors import ClientDisabledError
-from token_service.stores.sql import clients as sql_clients
+from token_service.errors import ClientDisabledError, StoreUnavailableError
+from token_service.stores.sql import clients as sql_clients, revocation_log as sql_log
 from token_service.tokens.revocation import RevocationTarget
 
 CLIENT = RevocationTarget.CLIENT
@@ -268,3 +268,31 @@ async def test_damaged_row_disables_its_client_alone(sql_backend, caplog):
         "web": "active",
     }
     assert "client damaged is treated as disabled" in caplog.text
+
+
+@pytest.mark.parametrize("state", [ClientState.DISABLED, ClientState.DELETED])
+async def test_failure_between_end_and_revocation_leaves_neither(sql_backend, monkeypatch, state):
+    async with sql_backend.open() as stores:
+        await stores.clients.create(a_client(**FULL, secrets=(a_client_secret(),)))
+        before, head = await stores.clients.load(), await stores.log.head()
+        ended = []
+
+        async def end_and_fail(connection, drafts, revision):
+            ended.append(await sql_clients.end_clients(connection, drafts, revision))
+            raise StoreUnavailableError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sql_log, "end_clients", end_and_fail)
+            with pytest.raises(StoreUnavailableError):
+                await stores.log.append([an_end("web", state)])
+        assert ended == [(1, set())]
+        assert (await stores.clients.load(), await stores.log.head()) == (before, head)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                sql_log, "_floor_of", lambda _: {"kind": 1}
+            )  # the statement after the entry fails
+            with pytest.raises(Exception, match=r".+"):
+                await stores.log.append([an_end("web", state)])
+        assert (await stores.clients.load(), await stores.log.head()) == (before, head)
+        await stores.log.append([an_end("web", state)])
+        assert (await stores.clients.get("web")).state is state

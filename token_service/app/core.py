@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
+from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.clients.store import ClientStore
@@ -170,6 +171,7 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
+    client_administration: ClientAdministration
     janitor: Janitor
 
     async def start(self) -> None:
@@ -301,6 +303,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
         ),
         sessions=Sessions(stores.sessions, policies),
+        client_administration=ClientAdministration(
+            stores.clients,
+            policies,
+            revoker.append,
+            lambda revision: clients.refresh(revision=revision),
+            entropy,
+            audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -32,6 +32,14 @@ class UseCase(StrEnum):
     ACTIVATE_SIGNING_KEY = "ActivateSigningKey"
     RETIRE_SIGNING_KEY = "RetireSigningKey"
     REVOKE_SIGNING_KEY = "RevokeSigningKey"
+    CREATE_CLIENT = "CreateClient"
+    GET_CLIENT = "GetClient"
+    LIST_CLIENTS = "ListClients"
+    UPDATE_CLIENT = "UpdateClient"
+    ROTATE_CLIENT_SECRET = "RotateClientSecret"
+    DISABLE_CLIENT = "DisableClient"
+    ENABLE_CLIENT = "EnableClient"
+    DELETE_CLIENT = "DeleteClient"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -54,6 +62,14 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN,
         UseCase.RETIRE_SIGNING_KEY: Permission.ADMIN,
         UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN,
+        UseCase.CREATE_CLIENT: Permission.ADMIN,
+        UseCase.GET_CLIENT: Permission.ADMIN,
+        UseCase.LIST_CLIENTS: Permission.ADMIN,
+        UseCase.UPDATE_CLIENT: Permission.ADMIN,
+        UseCase.ROTATE_CLIENT_SECRET: Permission.ADMIN,
+        UseCase.DISABLE_CLIENT: Permission.ADMIN,
+        UseCase.ENABLE_CLIENT: Permission.ADMIN,
+        UseCase.DELETE_CLIENT: Permission.ADMIN,
     }
 )
 """The needed permission; None: open to unidentified callers."""
