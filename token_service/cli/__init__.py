@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "migrate": "Migrate the database to the current schema.",
     "config": "Show all settings and their sources.",
     "keys": "Administer the signing keys.",
+    "clients": "Administer the registered clients.",
     "log": "Administer the revocation log.",
     "version": "Show the version.",
 }

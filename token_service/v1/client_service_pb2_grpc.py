@@ -135,7 +135,7 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnableClient(self, request, context):
-        """Lets a disabled client get tokens again. What was revoked stays revoked. Enabling an active client succeeds.
+        """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
         Permission: `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

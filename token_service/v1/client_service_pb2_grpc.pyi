@@ -62,7 +62,7 @@ class ClientServiceStub:
     Permission: `admin`.
     """
     EnableClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]
-    """Lets a disabled client get tokens again. What was revoked stays revoked. Enabling an active client succeeds.
+    """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
     Permission: `admin`.
     """
     DeleteClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _client_service_pb2.DeleteClientResponse]
@@ -104,7 +104,7 @@ class ClientServiceAsyncStub(ClientServiceStub):
     Permission: `admin`.
     """
     EnableClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]  # type: ignore[assignment]
-    """Lets a disabled client get tokens again. What was revoked stays revoked. Enabling an active client succeeds.
+    """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
     Permission: `admin`.
     """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _client_service_pb2.DeleteClientResponse]  # type: ignore[assignment]
@@ -185,7 +185,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.EnableClientRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.EnableClientResponse, _abc.Awaitable[_client_service_pb2.EnableClientResponse]]:
-        """Lets a disabled client get tokens again. What was revoked stays revoked. Enabling an active client succeeds.
+        """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
         Permission: `admin`.
         """
 

@@ -27,6 +27,15 @@ COMMANDS = [
     ["config"],
     ["keys"],
     ["keys", "list"],
+    ["clients"],
+    ["clients", "create"],
+    ["clients", "get"],
+    ["clients", "list"],
+    ["clients", "update"],
+    ["clients", "rotate-secret"],
+    ["clients", "disable"],
+    ["clients", "enable"],
+    ["clients", "delete"],
     ["log"],
     ["log", "show"],
     ["log", "renew"],
@@ -73,7 +82,7 @@ def test_help_begins_with_what_is_the_command_s_own() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "log"):
+    for group in ("keys", "clients", "log"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 
