@@ -256,6 +256,15 @@ async def test_load_reads_clients_and_revision_from_one_snapshot(pair):
         await asyncio.gather(change(), load())
 
 
+async def test_clients_share_equal_lists_in_memory(sql_backend):
+    async with sql_backend.open() as stores:
+        for client_id in ("a", "b"):
+            await stores.clients.create(a_client(client_id, scopes=("one", "two"), audiences=("api",)))
+        one, other = (await stores.clients.load()).clients
+    assert one.scopes is other.scopes
+    assert one.audiences is other.audiences
+
+
 async def test_damaged_row_disables_its_client_alone(sql_backend, caplog):
     async with sql_backend.open() as stores:
         for client_id in ("damaged", "web"):
