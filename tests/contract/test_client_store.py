@@ -14,8 +14,8 @@ from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, C
 from token_service.core.clients.store import ClientPosition, StoredClients
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
-from token_service.errors import ClientDisabledError
-from token_service.stores.sql import clients as sql_clients
+from token_service.errors import ClientDisabledError, StoreUnavailableError
+from token_service.stores.sql import clients as sql_clients, revocation_log as sql_log
 from token_service.tokens.revocation import RevocationTarget
 
 CLIENT = RevocationTarget.CLIENT
@@ -259,6 +259,15 @@ async def test_load_reads_clients_and_revision_from_one_snapshot(pair):
         await asyncio.gather(change(), load())
 
 
+async def test_clients_share_equal_lists_in_memory(sql_backend):
+    async with sql_backend.open() as stores:
+        for client_id in ("a", "b"):
+            await stores.clients.create(a_client(client_id, scopes=("one", "two"), audiences=("api",)))
+        one, other = (await stores.clients.load()).clients
+    assert one.scopes is other.scopes
+    assert one.audiences is other.audiences
+
+
 async def test_damaged_row_disables_its_client_alone(sql_backend, caplog):
     async with sql_backend.open() as stores:
         for client_id in ("damaged", "web"):
@@ -271,3 +280,31 @@ async def test_damaged_row_disables_its_client_alone(sql_backend, caplog):
         "web": "active",
     }
     assert "client damaged is treated as disabled" in caplog.text
+
+
+@pytest.mark.parametrize("state", [ClientState.DISABLED, ClientState.DELETED])
+async def test_failure_between_end_and_revocation_leaves_neither(sql_backend, monkeypatch, state):
+    async with sql_backend.open() as stores:
+        await stores.clients.create(a_client(**FULL, secrets=(a_client_secret(),)))
+        before, head = await stores.clients.load(), await stores.log.head()
+        ended = []
+
+        async def end_and_fail(connection, drafts, revision):
+            ended.append(await sql_clients.end_clients(connection, drafts, revision))
+            raise StoreUnavailableError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sql_log, "end_clients", end_and_fail)
+            with pytest.raises(StoreUnavailableError):
+                await stores.log.append([an_end("web", state)])
+        assert ended == [(1, set())]
+        assert (await stores.clients.load(), await stores.log.head()) == (before, head)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                sql_log, "_floor_of", lambda _: {"kind": 1}
+            )  # the statement after the entry fails
+            with pytest.raises(Exception, match=r".+"):
+                await stores.log.append([an_end("web", state)])
+        assert (await stores.clients.load(), await stores.log.head()) == (before, head)
+        await stores.log.append([an_end("web", state)])
+        assert (await stores.clients.get("web")).state is state

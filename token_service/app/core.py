@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
+from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.clients.store import ClientStore
@@ -172,6 +173,7 @@ class Core:
     introspector: Introspector
     sessions: Sessions
     session_updates: SessionUpdates
+    client_administration: ClientAdministration
     janitor: Janitor
 
     async def start(self) -> None:
@@ -304,6 +306,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         sessions=Sessions(stores.sessions, policies),
         session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
+        client_administration=ClientAdministration(
+            stores.clients,
+            policies,
+            revoker.append,
+            lambda revision: clients.refresh(revision=revision),
+            entropy,
+            audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

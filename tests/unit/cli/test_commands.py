@@ -30,6 +30,15 @@ COMMANDS = [
     ["access", "explain"],
     ["keys"],
     ["keys", "list"],
+    ["clients"],
+    ["clients", "create"],
+    ["clients", "get"],
+    ["clients", "list"],
+    ["clients", "update"],
+    ["clients", "rotate-secret"],
+    ["clients", "disable"],
+    ["clients", "enable"],
+    ["clients", "delete"],
     ["log"],
     ["log", "show"],
     ["log", "renew"],
@@ -76,7 +85,7 @@ def test_help_begins_with_the_options_of_the_command_itself() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "log"):
+    for group in ("keys", "clients", "log"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 

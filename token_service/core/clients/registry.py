@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
-
-from msgspec import structs
+from collections.abc import Callable, Collection
 
 from token_service.core.clients.client import Client
 from token_service.core.clients.store import ClientStore
 
-_MAX_SHARED: Final = 10_000
-
 logger = logging.getLogger(__name__)
-
-_SHARED_FIELDS: Final = ("grant_types", "scopes", "audiences")
-"""Lists that many clients have in common. One tuple for all of them saves a quarter of the memory."""
 
 
 class ClientRegistry:
@@ -31,7 +23,6 @@ class ClientRegistry:
         self._store = store
         self._clients: dict[str, Client] = {}
         self._loading = asyncio.Lock()
-        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._listeners: list[Callable[[Collection[str]], None]] = []
         self.revision = -1
         """The revision of the copy; -1 before the first load."""
@@ -69,7 +60,7 @@ class ClientRegistry:
             if revision is not None and revision <= self.revision:
                 return  # another call has loaded it meanwhile
             stored = await self._store.load(self.revision)
-            self._clients.update((client.client_id, client) for client in self._compact(stored.clients))
+            self._clients.update((client.client_id, client) for client in stored.clients)
             self.revision = max(self.revision, stored.revision)
             self._tell([client.client_id for client in stored.clients])
 
@@ -78,7 +69,7 @@ class ClientRegistry:
         async with self._loading:
             stored = await self._store.load()
             before = self._clients
-            self._clients = {client.client_id: client for client in self._compact(stored.clients)}
+            self._clients = {client.client_id: client for client in stored.clients}
             self.revision = stored.revision
             self._tell(
                 [id_ for id_ in {**before, **self._clients} if before.get(id_) != self._clients.get(id_)]
@@ -88,14 +79,6 @@ class ClientRegistry:
         """Tell whether the database has a lower revision than the copy, in a read that begins now."""
         known = self.revision
         return (await self._store.load(known)).revision < known
-
-    def _compact(self, clients: Sequence[Client]) -> Iterable[Client]:
-        if len(self._shared) > _MAX_SHARED:
-            self._shared.clear()
-        for client in clients:
-            lists = {name: getattr(client, name) for name in _SHARED_FIELDS}
-            shared = {name: self._shared.setdefault(each, each) for name, each in lists.items() if each}
-            yield structs.replace(client, **shared) if shared else client
 
     def _tell(self, changed: Collection[str]) -> None:
         if changed:

@@ -43,7 +43,6 @@ async def test_change_of_another_node_is_amended_without_loading_everything() ->
         await stores.clients.create(a_client(f"c{number}", scopes=("a", str(number % 2))))
     await registry.refresh(revision=3)
     assert (len(registry), registry.revision) == (3, 3)
-    assert registry.get("c0").scopes is registry.get("c2").scopes  # type: ignore[union-attr]
     known = registry.get("c0")
     await stores.log.append([an_end("c1", ClientState.DELETED)])
     await registry.refresh(revision=4)
