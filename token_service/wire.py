@@ -85,6 +85,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CLIENT_EXISTS: _Code.ALREADY_EXISTS,
         Reason.CLIENT_CHANGED: _Code.ABORTED,
         Reason.CLIENT_DISABLED: _Code.PERMISSION_DENIED,
+        Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from token_service.stores.sql import clients as sql_clients, revocation_log as s
 from token_service.tokens.revocation import RevocationTarget
 
 CLIENT = RevocationTarget.CLIENT
-FULL = {
+FULL: dict[str, Any] = {
     "client_name": 'Sales "é"',
     "token_endpoint_auth_method": AuthMethod.PRIVATE_KEY_JWT,
     "jwks": '{"keys":[]}',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -17,7 +18,7 @@ from token_service.v1 import client_service_pb2 as pb, client_service_pb2_grpc
 TIMEOUT = 60
 
 
-def stub(api: Api) -> client_service_pb2_grpc.ClientServiceStub:
+def stub(api: Api) -> Any:
     return client_service_pb2_grpc.ClientServiceStub(api.channel)
 
 

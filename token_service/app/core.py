@@ -20,6 +20,7 @@ from token_service.core.events.audit import Audit
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
+from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
@@ -172,6 +173,7 @@ class Core:
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
+    session_updates: SessionUpdates
     janitor: Janitor
 
     async def start(self) -> None:
@@ -251,7 +253,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, quota),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, quota),
         key_manager,
         waits,
         audit,
@@ -311,6 +313,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             entropy,
             audit,
         ),
+        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -9,7 +9,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -45,7 +45,7 @@ class ClientSecret(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
     last_use_time: _timestamp_pb2.Timestamp
-    def __init__(self, secret_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, secret_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class Client(_message.Message):
     __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag")
@@ -93,7 +93,7 @@ class Client(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class CreateClientRequest(_message.Message):
     __slots__ = ("client", "secret_ttl")
@@ -101,7 +101,7 @@ class CreateClientRequest(_message.Message):
     SECRET_TTL_FIELD_NUMBER: _ClassVar[int]
     client: Client
     secret_ttl: _duration_pb2.Duration
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ..., secret_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ..., secret_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class CreateClientResponse(_message.Message):
     __slots__ = ("client", "client_secret")
@@ -109,7 +109,7 @@ class CreateClientResponse(_message.Message):
     CLIENT_SECRET_FIELD_NUMBER: _ClassVar[int]
     client: Client
     client_secret: str
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ..., client_secret: _Optional[str] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ..., client_secret: _Optional[str] = ...) -> None: ...
 
 class GetClientRequest(_message.Message):
     __slots__ = ("client_id",)
@@ -121,7 +121,7 @@ class GetClientResponse(_message.Message):
     __slots__ = ("client",)
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     client: Client
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ListClientsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -137,7 +137,7 @@ class ListClientsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     clients: _containers.RepeatedCompositeFieldContainer[Client]
     next_page_token: str
-    def __init__(self, clients: _Optional[_Iterable[_Union[Client, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, clients: _Optional[_Iterable[_Union[Client, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class UpdateClientRequest(_message.Message):
     __slots__ = ("client", "update_mask")
@@ -145,13 +145,13 @@ class UpdateClientRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     client: Client
     update_mask: _field_mask_pb2.FieldMask
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class UpdateClientResponse(_message.Message):
     __slots__ = ("client",)
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     client: Client
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RotateClientSecretRequest(_message.Message):
     __slots__ = ("client_id", "etag", "overlap", "secret_ttl")
@@ -163,7 +163,7 @@ class RotateClientSecretRequest(_message.Message):
     etag: str
     overlap: _duration_pb2.Duration
     secret_ttl: _duration_pb2.Duration
-    def __init__(self, client_id: _Optional[str] = ..., etag: _Optional[str] = ..., overlap: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., secret_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., etag: _Optional[str] = ..., overlap: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., secret_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RotateClientSecretResponse(_message.Message):
     __slots__ = ("client", "client_secret")
@@ -171,7 +171,7 @@ class RotateClientSecretResponse(_message.Message):
     CLIENT_SECRET_FIELD_NUMBER: _ClassVar[int]
     client: Client
     client_secret: str
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ..., client_secret: _Optional[str] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ..., client_secret: _Optional[str] = ...) -> None: ...
 
 class DisableClientRequest(_message.Message):
     __slots__ = ("client_id", "etag", "comment")
@@ -189,7 +189,7 @@ class DisableClientResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     client: Client
     cursor: str
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class EnableClientRequest(_message.Message):
     __slots__ = ("client_id", "etag")
@@ -203,7 +203,7 @@ class EnableClientResponse(_message.Message):
     __slots__ = ("client",)
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     client: Client
-    def __init__(self, client: _Optional[_Union[Client, _Mapping]] = ...) -> None: ...
+    def __init__(self, client: _Optional[_Union[Client, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class DeleteClientRequest(_message.Message):
     __slots__ = ("client_id", "etag", "comment")

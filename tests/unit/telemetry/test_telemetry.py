@@ -15,7 +15,7 @@ from uuid import UUID
 
 import grpc
 import pytest
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # an extension without types
 
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError
@@ -187,6 +187,18 @@ class Hanging(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(fail)
 
 
+class Noting(logging.Filter):
+    """Keeps the messages of all records and lets them pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.seen.append(record.getMessage())
+        return True
+
+
 async def failed(error: Exception) -> None:
     """Make gRPC log that a handler raised `error`."""
     server = grpc.aio.server()
@@ -194,14 +206,13 @@ async def failed(error: Exception) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary("/shop.Orders/List")(b"")
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/shop.Orders/List")
+        call = method(b"")
         logged = logging.getLogger("grpc._cython.cygrpc")
-        seen: list[str] = []
-        noting = logging.Filter()
-        noting.filter = lambda record: seen.append(record.getMessage()) is None  # type: ignore[method-assign]
+        noting = Noting()
         logged.filters.insert(0, noting)
         try:
-            await eventually(lambda: any("raised" in message for message in seen))
+            await eventually(lambda: any("raised" in message for message in noting.seen))
         finally:
             logged.removeFilter(noting)
             call.cancel()

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import PermissionDeniedError
 
 
@@ -25,16 +26,23 @@ class Caller:
 
     name: str
     """For logs."""
-    permissions: frozenset[Permission]
-    """The permissions when the caller was identified."""
+    rights: Rights
+    """The rights when the caller was identified."""
     proof: Proof = Proof.NONE
     identity: str = ""
     """A key for the proved names, independent of their permissions. Quotas and subscribers use it.
 
     It has a fixed length; empty: callers can't be distinguished.
     """
+    client_id: str = ""
+    """The registered client that the caller is; empty: it is none."""
     expire_time: float = field(default=float("inf"), compare=False)
     """Seconds since the Unix epoch at which the proof expires, even on an open connection."""
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """The permissions, with or without bounds."""
+        return self.rights.permissions
 
     @classmethod
     def system(cls) -> Caller:
@@ -52,12 +60,12 @@ class Caller:
 
     def require(self, permission: Permission) -> None:
         """Raise `PermissionDeniedError` unless the caller has the permission."""
-        if permission not in self.permissions:
+        if permission not in self.rights.permissions:
             raise PermissionDeniedError(
                 f"this call needs the permission {permission.value}",
                 metadata={"permission": permission.value},
             )
 
 
-_SYSTEM: Final = Caller("system", frozenset(Permission))
-_ANONYMOUS: Final = Caller("anonymous", frozenset())
+_SYSTEM: Final = Caller("system", Rights.everything())
+_ANONYMOUS: Final = Caller("anonymous", Rights())

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.errors import ClientDisabledError
 from token_service.stores.sql import session_statements
 from token_service.stores.sql.engine.database import Database
@@ -18,7 +18,7 @@ from token_service.stores.sql.engine.errors import unavailable
 from token_service.stores.sql.engine.lane import Call, Row, Statement
 from token_service.stores.sql.expressions import least
 from token_service.stores.sql.micros import to_micros
-from token_service.stores.sql.rows import session_of, values_of
+from token_service.stores.sql.rows import session_of, values_of, values_of_amendment
 from token_service.stores.sql.schema import sessions
 
 _S: Final = sessions.c
@@ -40,6 +40,7 @@ class SqlSessionStore:
         self._by_id: Final = Statement(session_statements.select_by_id(), dialect)
         self._rotate: Final = Statement(session_statements.rotate(), dialect)
         self._retry: Final = Statement(session_statements.retry(), dialect)
+        self._amend: Final = Statement(session_statements.amend(), dialect)
         self._use: Final = Statement(session_statements.use(with_hash=False), dialect)
         self._use_with_hash: Final = Statement(session_statements.use(with_hash=True), dialect)
 
@@ -103,6 +104,10 @@ class SqlSessionStore:
         if command.refresh_hash is None:
             return await self._update(self._use, parameters)
         return await self._update(self._use_with_hash, {**parameters, "p_refresh_hash": command.refresh_hash})
+
+    async def amend(self, command: Amendment) -> Session | None:
+        """See `SessionStore.amend`."""
+        return await self._update(self._amend, values_of_amendment(command))
 
     async def get(self, session_id: UUID) -> Session | None:
         """See `SessionStore.get`."""

@@ -36,7 +36,7 @@ async def a_node(**options: Any) -> Node:
 async def test_change_of_another_node_is_amended_without_loading_everything() -> None:
     stores = MemoryStores()
     clients = Intercepted(stores.clients)
-    registry = ClientRegistry(clients)  # type: ignore[arg-type]
+    registry = ClientRegistry(clients)
     told: list[set[str]] = []
     registry.on_change(lambda changed: told.append(set(changed)))
     for number in range(3):
@@ -114,7 +114,8 @@ async def test_enabling_restores_nothing_that_was_revoked() -> None:
     await node.tailer.start()
     before = await node.issue(kinds=BOTH)
     await node.revoker.append([an_end("web", ClientState.DISABLED)])
-    disabled = await node.stores.clients.get("web")
+    disabled = node.clients.get("web")
+    assert disabled is not None
     await node.stores.clients.save(structs.replace(disabled, state=ClientState.ACTIVE))
     await node.tailer.start()
     with pytest.raises(SessionRevokedError):
@@ -166,7 +167,7 @@ async def test_scopes_and_audiences_of_a_client_bound_its_tokens() -> None:
     assert (await node.issue(scopes=("read",), audience=("api",))).access_token
     for command, field in (({"scopes": ("read", "write")}, "scopes"), ({"audience": ("b",)}, "audience")):
         with pytest.raises(PolicyViolationError) as error:
-            await node.issue(**command)  # type: ignore[arg-type]
+            await node.issue(**command)
         assert error.value.metadata == {"field": field}
 
 

@@ -27,7 +27,7 @@ class Clock(SystemClock):
 
     offset = 0.0
 
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return SystemClock.now() + self.offset
 
 
@@ -94,7 +94,7 @@ async def test_invalid_client_is_refused_with_every_violation(served: Served) ->
     failure = await refused(create(served, client_id="a b", grant_types=["password"], jwks="{}"))
     assert (failure.code, failure.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     assert set(failure.fields) == {"client_id", "grant_types[0]", "jwks"}
-    failure = await refused(create(served, token_endpoint_auth_method=9))  # type: ignore[arg-type]
+    failure = await refused(create(served, token_endpoint_auth_method=9))
     assert set(failure.fields) == {"token_endpoint_auth_method"}
 
 
