@@ -172,8 +172,8 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
-    session_updates: SessionUpdates
     client_administration: ClientAdministration
+    session_updates: SessionUpdates
     janitor: Janitor
 
     async def start(self) -> None:
@@ -305,7 +305,6 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
         ),
         sessions=Sessions(stores.sessions, policies),
-        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         client_administration=ClientAdministration(
             stores.clients,
             policies,
@@ -314,6 +313,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             entropy,
             audit,
         ),
+        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         janitor=Janitor(
             stores.sessions,
             log,

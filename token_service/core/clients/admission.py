@@ -1,4 +1,4 @@
-"""Admission: whether a client may get tokens, and by which policy."""
+"""Admission: whether a client may get tokens."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Final
 
 from token_service.core.clients.client import ClientState
 from token_service.core.clients.registry import ClientRegistry
-from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.policy import Policies
 from token_service.errors import ClientDisabledError, ClientNotFoundError, PolicyViolationError
 
 
 class ClientAdmission:
-    """Decides for the calls that issue and refresh tokens, without I/O."""
+    """Decides for the calls that issue and refresh tokens, without I/O. `policies` has the rules for a client that is admitted."""
 
     def __init__(self, clients: ClientRegistry, policies: Policies, *, require_registered: bool) -> None:
         """`require_registered`: a client that is not in the registry gets no tokens."""
-        self._clients: Final = clients
         self.policies: Final = policies
+        self._clients: Final = clients
         self._require_registered: Final = require_registered
 
-    def policy(self, client_id: str, *, scopes: Sequence[str] = (), audience: Sequence[str] = ()) -> Policy:
-        """Return the policy of a client that may get tokens with these scopes for this audience.
+    def require(self, client_id: str, scopes: Sequence[str] = (), audience: Sequence[str] = ()) -> None:
+        """Raise an error unless a client may get tokens with these scopes for this audience.
 
         Raises `ClientDisabledError`, `ClientNotFoundError` and `PolicyViolationError`.
         """
@@ -34,7 +34,6 @@ class ClientAdmission:
         else:
             _require_within("scopes", scopes, client.scopes)
             _require_within("audience", audience, client.audiences)
-        return self.policies.of(client_id)
 
 
 def _require_within(field: str, asked: Sequence[str], allowed: Sequence[str]) -> None:

@@ -83,6 +83,7 @@ class Issuer:
         self._minter = minter
         self._keyring = keyring
         self._clients = clients
+        self._policies = clients.policies
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -98,12 +99,13 @@ class Issuer:
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
+        policy = self._policies.of(command.client_id)
+        audience = command.audience or policy.default_audience or (self._issuer,)
+        if self._policies.depend_on_audience:
+            policy = self._policies.of(command.client_id, audience)
         # No await between this and the read of the replica: a token that claims to know an entry of the log must not
         # be for a client that was disabled by it.
-        policy = self._clients.policy(command.client_id, scopes=command.scopes, audience=command.audience)
-        audience = command.audience or policy.default_audience or (self._issuer,)
-        if self._clients.policies.depend_on_audience:
-            policy = self._clients.policies.of(command.client_id, audience)
+        self._clients.require(command.client_id, command.scopes, audience)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:

@@ -91,6 +91,7 @@ class Refresher:
         self._minter = minter
         self._keyring = keyring
         self._clients = clients
+        self._policies = clients.policies
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -118,7 +119,8 @@ class Refresher:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
-        policy = self._clients.policy(command.client_id)
+        self._clients.require(command.client_id)
+        policy = self._policies.of(command.client_id)
         signed: tuple[MintedToken, str] | None = None
         if (
             command.scopes

@@ -106,15 +106,20 @@ class PolicyBook:
         """Return the classification of a client."""
         return self.classifications.get(client_id, self.default)
 
-    def policy(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
-        """Return the policy of a client for tokens with an audience."""
-        return self.for_audience(self.policies[self.classifications.get(client_id, self.default)], audience)
+    def policy(
+        self, client_id: str, audience: Sequence[str] = (), *, registered: str | None = None
+    ) -> Policy:
+        """Return the policy of a client, made stricter by the classifications of audiences.
 
-    def for_audience(self, policy: Policy, audience: Sequence[str]) -> Policy:
-        """Return a policy made stricter by the classifications of an audience.
-
-        The shortest lifetime counts, and a binding that one of them requires.
+        The shortest lifetime counts, and a binding that one of them requires. `registered` overrides the
+        classification of the client. Raises `PolicyViolationError` if the book lacks it.
         """
+        policy = self.policies.get(registered or self.classification(client_id))
+        if policy is None:
+            raise PolicyViolationError(
+                f"the client is registered with the classification {registered!r}, which the policy file of this node "
+                "lacks; add it there, or change the client"
+            )
         if not self.audiences:
             return policy
         for name in audience:
@@ -140,16 +145,7 @@ class Policies:
 
         Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
         """
-        classification = self._registered(client_id)
-        if classification is None:
-            return self.book.policy(client_id, audience)
-        policy = self.book.policies.get(classification)
-        if policy is None:
-            raise PolicyViolationError(
-                f"the client is registered with the classification {classification!r}, which the policy file of this "
-                "node lacks; add it there, or change the client"
-            )
-        return self.book.for_audience(policy, audience)
+        return self.book.policy(client_id, audience, registered=self._registered(client_id))
 
     @property
     def depend_on_audience(self) -> bool:

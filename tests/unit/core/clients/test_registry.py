@@ -12,7 +12,7 @@ from tests.contract.builders import a_client, an_end
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, SomeStores, raising
 from tests.unit.core.virtual_time import ManualClock
-from token_service.core.clients.client import Client, ClientState
+from token_service.core.clients.client import ClientState
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.policies.policy import Policy, PolicyBook
 from token_service.errors import (
@@ -114,8 +114,8 @@ async def test_enabling_restores_nothing_that_was_revoked() -> None:
     await node.tailer.start()
     before = await node.issue(kinds=BOTH)
     await node.revoker.append([an_end("web", ClientState.DISABLED)])
-    disabled = await node.stores.clients.get("web")
-    assert isinstance(disabled, Client)
+    disabled = node.clients.get("web")
+    assert disabled is not None
     await node.stores.clients.save(structs.replace(disabled, state=ClientState.ACTIVE))
     await node.tailer.start()
     with pytest.raises(SessionRevokedError):
