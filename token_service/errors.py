@@ -48,6 +48,7 @@ class Reason(StrEnum):
     KEYS_STALE = "KEYS_STALE"
     UNREACHABLE = "UNREACHABLE"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
+    FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
 
 
 class InvalidReason(StrEnum):
@@ -337,6 +338,13 @@ class KeysStaleError(ServiceError):
 
     reason = Reason.KEYS_STALE
     default_message = "this node does not know the key of the token yet"
+
+
+class KeysUnavailableError(ServiceError):
+    """The keys of a client or of another issuer can't be fetched, so a token of theirs can't be verified now."""
+
+    reason = Reason.FOREIGN_KEYS_UNAVAILABLE
+    default_message = "the keys that verify this token are not available at the moment"
 
 
 class UnreachableError(ServiceError):
