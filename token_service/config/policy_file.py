@@ -13,6 +13,7 @@ from typing import Final
 from token_service.config.settings import Settings
 from token_service.core.access.callers import parse_callers
 from token_service.core.access.rights import Rights
+from token_service.core.access.workloads import WorkloadIssuer, parse_workload_issuers
 from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
@@ -35,6 +36,7 @@ class PolicyDocument:
 
     book: PolicyBook
     callers: Mapping[str, Rights]
+    workload_issuers: Mapping[str, WorkloadIssuer]
 
 
 class PolicyFile:
@@ -75,6 +77,7 @@ class PolicyFile:
             read = PolicyDocument(
                 parse_policy_book(document, self._overrides),
                 parse_callers(document, unbounded_issue=self._unbounded_issue),
+                parse_workload_issuers(document),
             )
         except ConfigurationError as error:
             where = f"{self._path}: " if self._path is not None else ""

@@ -232,6 +232,13 @@ class Settings:
         allowed=_FLAG_VALUES,
         switch=True,
     )
+    allow_private_jwks_uri: bool = setting(
+        parse_flag,
+        "false",
+        "Fetch the keys at the `jwks_uri` of clients from private addresses, too.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
     database_pool_size: int = setting(
         default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )

@@ -8,6 +8,9 @@ as a Kubernetes cluster with its service-account tokens, has a name here, and it
     issuer = "https://kubernetes.default.svc.cluster.local"
     audience = "https://tokens.example.org"
     keys = "discovery"
+    private = true
+    ca_file = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    bearer_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
     [workload_issuers.mesh]
     trust_domain = "example.org"
@@ -37,7 +40,7 @@ FILE: Final = "file:"
 _TYPES: Final = ("JWT", "JOSE")
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _MAX_SUBJECT: Final = 512
-_SETTINGS: Final = ("issuer", "trust_domain", "audience", "keys")
+_SETTINGS: Final = ("issuer", "trust_domain", "audience", "keys", "private", "ca_file", "bearer_token_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,12 @@ class WorkloadIssuer:
     issuer: str = ""
     """`iss`, compared exactly. Empty for a SPIFFE trust domain."""
     trust_domain: str = ""
+    private: bool = False
+    """Whether the keys may come from a private address."""
+    ca_file: str = ""
+    """Path of the certificate authorities of the server of the keys. Empty: those of the system."""
+    bearer_token_file: str = ""
+    """Path of the bearer token that this server demands. Empty: none."""
 
 
 def parse_workload_issuers(document: Mapping[str, Any]) -> dict[str, WorkloadIssuer]:
@@ -90,7 +99,10 @@ def _issuer(name: str, settings: Any) -> WorkloadIssuer:
             raise ValueError(
                 f"{key}: no such setting; allowed: {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}"
             )
-        if not isinstance(value, str) or not value:
+        if key == "private":
+            if not isinstance(value, bool):
+                raise ValueError("private: must be true or false")
+        elif not isinstance(value, str) or not value:
             raise ValueError(f"{key}: must be a text")
     issuer = WorkloadIssuer(name=name, **{"audience": "", "keys": "", **settings})
     if not issuer.audience or not issuer.keys:
@@ -121,7 +133,7 @@ class Workloads:
     async def identify(self, parsed: UnverifiedAssertion) -> tuple[str, float]:
         """Return the name of the caller and the expiry of the token.
 
-        Raises `CallerUnauthenticatedError`, and `ForeignKeysUnavailableError` if the keys can't be fetched.
+        Raises `CallerUnauthenticatedError`, and `KeysUnavailableError` if the keys can't be fetched.
         """
         found = self._issuer_of(parsed)
         if found is None:
