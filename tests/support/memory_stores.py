@@ -40,6 +40,7 @@ class MemoryStores:
         self.clients: Final = MemoryClientStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
+        self.used_ids: Final = MemoryUsedIds()
 
     async def __aenter__(self) -> Self:
         return self
@@ -478,3 +479,18 @@ class MemoryNodeStore:
         """See `NodeStore.request`."""
         head = self._state.head
         self._state.head = replace(head, awaited=max(sequence, head.awaited))
+
+
+class MemoryUsedIds:
+    """Identifiers that were used. See `UsedIds`."""
+
+    def __init__(self) -> None:
+        self._expire_times: dict[tuple[str, str], float] = {}
+
+    async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
+        """See `UsedIds.use`."""
+        self._expire_times = {key: end for key, end in self._expire_times.items() if end >= now - 60}
+        if (scope, identifier) in self._expire_times:
+            return False
+        self._expire_times[scope, identifier] = expire_time
+        return True

@@ -3,48 +3,161 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
 
+from token_service.app.core import Core
 from token_service.clock import Clock
 from token_service.config import Settings
 from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.core.access.authenticator import Authenticator
+from token_service.core.access.caller import Caller
+from token_service.core.access.client_authentication import ClientAuthenticator
+from token_service.core.access.key_sources import KeySource
+from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
+from token_service.core.clients.secret_uses import SecretUses
 from token_service.core.policies.policy import Policies
-from token_service.rpc.server.authorizer import Authorizer, CertificateAuthorizer, TrustingAuthorizer
+from token_service.core.validation.introspector import Introspector, TokenQuery
+from token_service.errors import CallerUnauthenticatedError, ConfigurationError
+from token_service.fetching.client_keys import ClientKeys
+from token_service.fetching.fetcher import FetchRules, HttpFetcher
+from token_service.fetching.file_keys import FileKeys
+from token_service.fetching.remote_keys import RemoteKeys
+from token_service.rpc.server.authorizer import (
+    Authorizer,
+    CertificateAuthorizer,
+    ProofAuthorizer,
+    TrustingAuthorizer,
+)
 from token_service.rpc.server.client_authorities import ClientAuthorities
+from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.urls import UnusableValueError
+
+Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
 
 class Access:
-    """The policies and the authorizer of a node. `background` keeps both up to date."""
+    """The policies, the callers and the authorizer of a node. `background` keeps them up to date."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Clock) -> None:
         """Read the files. Raises `ConfigurationError`."""
+        self._settings = settings
+        self._clock = clock
         self.policy_file = PolicyFile.of(settings, environ)
-        document = self.policy_file.load()
-        self.policies = Policies(document.book)
+        self._document = self.policy_file.load()
+        self.policies = Policies(self._document.book)
+        self._fetcher = HttpFetcher()
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateAuthorizer | None = None
         if settings.is_production:
             assert settings.tls_client_ca_file is not None  # the settings require it
             self._authorities = ClientAuthorities(settings.tls_client_ca_file)
-            self._certificates = CertificateAuthorizer(document.callers, self._authorities.load(), clock)
-        self.authorizer: Authorizer = self._certificates or TrustingAuthorizer()
+            self._certificates = CertificateAuthorizer(
+                self._document.callers, self._authorities.load(), clock
+            )
+        self._authenticator: Authenticator | None = None
+        self._authorizer: ProofAuthorizer | None = None
+        self._uses: SecretUses | None = None
+        self._sources: dict[WorkloadIssuer, KeySource] = {}
+        self._workloads(self._document)  # an unusable issuer must fail the start
 
-    def background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """Return the background tasks by name. Each runs until it is cancelled."""
+    def authorizer(self, core: Core) -> Authorizer:
+        """Make the authorizer of a node. Its core need not be started."""
+        clock, stores = self._clock, core.ports.stores
+        self._uses = SecretUses(stores.clients, clock)
+        keys = ClientKeys(
+            self._fetcher, clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
+        )
+        authentication = ClientAuthenticator(
+            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+        )
+        self._authenticator = Authenticator(
+            core.clients,
+            authentication,
+            _OwnTokens(core.introspector, core.options.issuer),
+            issuer=core.options.issuer,
+            workloads=self._workloads(self._document),
+            callers=self._document.callers,
+            note_use=self._uses.note,
+        )
+        if self._certificates is not None:
+            self._certificates.clients = core.clients
+        self._authorizer = ProofAuthorizer(self._authenticator, self._certificates or TrustingAuthorizer())
+        core.clients.on_change(lambda _changed: self._clients_changed())
+        return self._authorizer
+
+    def background(self) -> Background:
+        """The background tasks by name; each runs until cancelled."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "policy-file": lambda: self.policy_file.watch(self._policies_changed)
         }
         if (authorities := self._authorities) is not None:
             tasks["client-authorities"] = lambda: authorities.watch(self._authorities_changed)
+        if (uses := self._uses) is not None:
+            tasks["client-secret-uses"] = uses.run
         return tasks
 
+    def _workloads(self, document: PolicyDocument) -> Workloads:
+        """Return the workload issuers of a document. An unchanged issuer keeps its source of keys.
+
+        Raises `ConfigurationError`.
+        """
+        issuers = document.workload_issuers.values()
+        sources = {issuer: self._sources.get(issuer) or self._source(issuer) for issuer in issuers}
+        self._sources = sources
+        return Workloads(list(sources.items()), self._clock)
+
+    def _source(self, issuer: WorkloadIssuer) -> KeySource:
+        rules = FetchRules(
+            allow_private=issuer.private,
+            authorities=Path(issuer.ca_file) if issuer.ca_file else None,
+            bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
+        )
+        try:
+            if issuer.keys.startswith(FILE):
+                return FileKeys(Path(issuer.keys.removeprefix(FILE)), self._clock)
+            if issuer.keys == DISCOVERY:
+                return RemoteKeys.discovered(issuer.issuer, self._fetcher, self._clock, rules=rules)
+            return RemoteKeys(issuer.keys, self._fetcher, self._clock, rules=rules)
+        except UnusableValueError as error:
+            raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
+
     def _policies_changed(self, document: PolicyDocument) -> None:
+        workloads = self._workloads(document)  # first, because it may refuse the document
+        self._document = document
         self.policies.book = document.book
+        if self._authenticator is not None and self._authorizer is not None:
+            self._authenticator.workloads = workloads
+            self._authenticator.callers = document.callers
+            self._authorizer.changed()
         if self._certificates is not None:
             self._certificates.callers = document.callers
 
     def _authorities_changed(self, authorities: Sequence[Certificate]) -> None:
         assert self._certificates is not None
         self._certificates.authorities = authorities
+
+    def _clients_changed(self) -> None:
+        if self._certificates is not None:
+            self._certificates.changed()
+        if self._authorizer is not None:
+            self._authorizer.changed()
+
+
+class _OwnTokens:
+    """Validates access tokens whose audience is this service."""
+
+    def __init__(self, introspector: Introspector, issuer: str) -> None:
+        self._introspector = introspector
+        self._issuer = issuer
+
+    async def validate(self, token: str) -> VerifiedClaims:
+        """See `OwnTokens.validate`."""
+        query = TokenQuery(token, audience=self._issuer, kind=TokenKind.ACCESS)
+        answer = await self._introspector.validate(Caller.system(), query)
+        if answer.reason is not None or not isinstance(answer.claims, VerifiedClaims):
+            why = "invalid" if answer.reason is None else answer.reason.value
+            raise CallerUnauthenticatedError(f"the bearer token is not accepted: {why}")
+        return answer.claims

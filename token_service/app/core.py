@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.registry import ClientRegistry
@@ -85,6 +86,10 @@ class Stores(Protocol):
     @property
     def leases(self) -> LeaseStore:
         """Leases between nodes."""
+
+    @property
+    def used_ids(self) -> UsedIds:
+        """Identifiers that may be used once."""
 
     @property
     def nodes(self) -> NodeStore:

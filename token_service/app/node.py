@@ -70,13 +70,14 @@ async def _node(
         core = await stack.enter_async_context(
             open_core(settings, stores, audit, node_id, policies=access.policies, mirror=mirror)
         )
+        authorizer = access.authorizer(core)
         await core.start()
         limits = grpc_limits(settings, connections.grpc)
-        feed = make_feed(core, access.authorizer, limits)
+        feed = make_feed(core, authorizer, limits)
         grpc_server = GrpcServer(
             make_services(core, feed),
             limits=limits,
-            authorizer=access.authorizer,
+            authorizer=authorizer,
             address=str(settings.grpc_address),
             reuse_port=settings.reuse_port,
             tls=tls_files(settings),

@@ -136,6 +136,7 @@ class SomeStores:
     clients: Any
     leases: Any
     nodes: Any
+    used_ids: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:

@@ -99,11 +99,12 @@ class ClientAuthenticator:
         if client is None:
             raise self._refuse(client_id, address, "unknown, disabled or registered for another method")
         key_set = await self._keys_of(client).keys(parsed.key_id)
+        now = self._clock.now()
         try:
             claims = verify_assertion(
                 parsed,
                 key_set,
-                now=self._clock.now(),
+                now=now,
                 max_lifetime=MAX_ASSERTION_LIFETIME,
                 types=_ASSERTION_TYPES,
             )
@@ -111,7 +112,7 @@ class ClientAuthenticator:
             raise self._refuse(client_id, address, error.message) from None
         problem = self._problem(client, parsed)
         if not problem and not await self._used_ids.use(
-            f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"])
+            f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"]), now
         ):
             problem = "jti was used before"
         if problem:

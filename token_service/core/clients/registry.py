@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
-from token_service.core.clients.client import Client
+from token_service.core.clients.client import AuthMethod, Client, ClientState
 from token_service.core.clients.store import ClientStore
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ class ClientRegistry:
         self._clients: dict[str, Client] = {}
         self._loading = asyncio.Lock()
         self._listeners: list[Callable[[Collection[str]], None]] = []
+        self._by_name: dict[str, list[str]] | None = None
+        """Clients by the name in their certificate; None: to be collected at the next use."""
         self.revision = -1
         """The revision of the copy; -1 before the first load."""
 
@@ -38,6 +40,28 @@ class ClientRegistry:
     def get(self, client_id: str) -> Client | None:
         """Return a client in any state, even a deleted one; None if the id was never registered."""
         return self._clients.get(client_id)
+
+    def of_certificate(self, names: Iterable[str]) -> Client | None:
+        """Return the active `tls_client_auth` client that is registered with one of the names in a certificate.
+
+        None if no client is, or several are: the certificate then identifies none of them.
+        """
+        if self._by_name is None:
+            self._by_name = self._named()
+        found = {client_id for name in names for client_id in self._by_name.get(name, ())}
+        return self._clients[found.pop()] if len(found) == 1 else None
+
+    def _named(self) -> dict[str, list[str]]:
+        """Return the ids of active `tls_client_auth` clients by the name in their certificate."""
+        named: dict[str, list[str]] = {}
+        for client in self._clients.values():
+            if (
+                client.state is ClientState.ACTIVE
+                and client.token_endpoint_auth_method is AuthMethod.TLS_CLIENT_AUTH
+            ):
+                name = client.tls_client_auth_san_uri or client.tls_client_auth_san_dns
+                named.setdefault(name, []).append(client.client_id)
+        return named
 
     def classification(self, client_id: str) -> str | None:
         """Return the classification that a client is registered with; None without one."""
@@ -82,5 +106,6 @@ class ClientRegistry:
 
     def _tell(self, changed: Collection[str]) -> None:
         if changed:
+            self._by_name = None
             for listener in self._listeners:
                 listener(changed)

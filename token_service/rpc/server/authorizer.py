@@ -18,11 +18,12 @@ from token_service.certificates.client import (
     vouched_until,
 )
 from token_service.clock import Clock
-from token_service.core.access.authenticator import Authenticator
+from token_service.core.access.authenticator import Authenticator, rights_of_client
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.credentials import CallerProof, parse_proof, two_proofs
 from token_service.core.access.names import is_dns_name, is_spiffe_id, matches
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import Client
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens import base64url
 
@@ -96,6 +97,13 @@ class CertificateCaller(Caller):
     """PEM chain, the leaf first, to identify the caller again after a change."""
 
 
+class CertificateClients(Protocol):
+    """Registered clients that authenticate with a certificate (RFC 8705, section 2.1)."""
+
+    def of_certificate(self, names: Iterable[str]) -> Client | None:
+        """Return the active client that is registered with one of the names; None if no client or several are."""
+
+
 class CertificateAuthorizer:
     """Identifies callers by their client certificate: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
 
@@ -114,6 +122,8 @@ class CertificateAuthorizer:
         self._callers = callers
         self._authorities = authorities
         self._clock = clock
+        self.clients: CertificateClients | None = None
+        """The registered clients that authenticate with a certificate. Set before the first call."""
         self._known: dict[bytes, tuple[CertificateCaller, float] | str] = {}
         """Caller and start of validity by chain, or the reason for refusal."""
         self._listeners: list[Callable[[], None]] = []
@@ -200,6 +210,9 @@ class CertificateAuthorizer:
             raise CertificateError("the authority of the client certificate is not accepted any more")
         names = _valid(names_of(chain[0]))
         found = {name: several for name in names if (several := matches(self._callers, name))}
+        client = None if self.clients is None else self.clients.of_certificate(names)
+        if client is not None:
+            found[f"client:{client.client_id}"] = [rights_of_client(client)]
         if not found:
             raise CertificateError("the names in the client certificate are not known here")
         caller = CertificateCaller(
@@ -207,10 +220,15 @@ class CertificateAuthorizer:
             Rights(right for several in found.values() for rights in several for right in rights),
             Proof.CERTIFICATE,
             _identity(names),
+            client_id="" if client is None else client.client_id,
             expire_time=expire_time,
             chain=pem,
         )
         return caller, chain[0].not_valid_before_utc.timestamp()
+
+    def changed(self) -> None:
+        """Identify callers again, because the registered clients have changed."""
+        self._changed()
 
     def _changed(self) -> None:
         self._known = {}

@@ -191,6 +191,15 @@ leases: Final = Table(
     Column("expire_time", BigInteger, nullable=False),
 )
 
+used_ids: Final = Table(
+    "used_ids",
+    metadata,
+    # SHA-256 of scope and identifier.
+    Column("hash", LargeBinary, primary_key=True),
+    Column("expire_time", BigInteger, nullable=False),
+    Index("used_ids_by_expire_time", "expire_time"),
+)
+
 nodes: Final = Table(
     "nodes",
     metadata,

@@ -13,6 +13,7 @@ from token_service.stores.sql.leases import SqlLeaseStore
 from token_service.stores.sql.nodes import SqlNodeStore
 from token_service.stores.sql.revocation_log import SqlRevocationLog
 from token_service.stores.sql.sessions import SqlSessionStore
+from token_service.stores.sql.used_ids import SqlUsedIds
 
 
 class SqlStores:
@@ -36,6 +37,7 @@ class SqlStores:
         self.keys: Final = SqlKeyStore(self._database)
         self.clients: Final = SqlClientStore(self._database)
         self.leases: Final = SqlLeaseStore(self._database)
+        self.used_ids: Final = SqlUsedIds(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
 
     @property

@@ -50,7 +50,7 @@ class Ids:
     def __init__(self) -> None:
         self.used: set[tuple[str, str]] = set()
 
-    async def use(self, scope: str, identifier: str, expire_time: float) -> bool:
+    async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
         first = (scope, identifier) not in self.used
         self.used.add((scope, identifier))
         return first

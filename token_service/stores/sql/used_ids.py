@@ -1,0 +1,49 @@
+"""The `UsedIds` on SQL."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from token_service.stores.sql.engine.database import Database
+from token_service.stores.sql.expressions import insert
+from token_service.stores.sql.micros import to_micros
+from token_service.stores.sql.schema import used_ids
+
+_CLOCKS_APART: Final = 60.0
+_PURGED: Final = 100
+"""Expired rows that each use deletes at most, so that the table stays small without a job."""
+
+
+class SqlUsedIds:
+    """Identifiers that were used. See `core.access.used_ids.UsedIds`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+
+    async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
+        """See `UsedIds.use`."""
+        digest = hashlib.sha256(f"{scope}\0{identifier}".encode()).digest()
+        statement = insert(used_ids, self._database.dialect).values(
+            hash=digest, expire_time=to_micros(expire_time)
+        )
+        statement = statement.on_conflict_do_nothing(index_elements=[used_ids.c.hash])
+        expired = (
+            sa.select(used_ids.c.hash)
+            .where(used_ids.c.expire_time < to_micros(now - _CLOCKS_APART))
+            .order_by(used_ids.c.expire_time)
+            .limit(_PURGED)
+            .with_for_update(skip_locked=True)
+        )
+
+        async def work(connection: AsyncConnection) -> bool:
+            first = bool((await connection.execute(statement)).rowcount)
+            over = list((await connection.execute(expired)).scalars())
+            if over:
+                await connection.execute(sa.delete(used_ids).where(used_ids.c.hash.in_(over)))
+            return first
+
+        return await self._database.write(work)
