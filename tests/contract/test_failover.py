@@ -14,7 +14,7 @@ from tests.faults.proxy import Proxy
 from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.standby import StandbyServer
-from tests.unit.core.node import RecordingAudit
+from tests.unit.core.node import SYSTEM, RecordingAudit
 from token_service.clock import SystemClock
 from token_service.core.revocation.failover_log import FailoverLog
 from token_service.core.revocation.log import LogMovedError
@@ -278,6 +278,7 @@ class TestPromoted:
                 clock.now(),
                 secrets.token_bytes,
                 RecordingAudit(),
+                SYSTEM,
                 nothing_lost=nothing_lost,
             )
             head = await stores.log.head()

@@ -13,13 +13,17 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
+from msgspec import structs
+
+from tests.support.memory_audit import MemoryAuditStore
 from token_service.clock import Clock, SystemClock
+from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.core.subscribers.node_store import NodeReport
-from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
 
@@ -30,7 +34,8 @@ class MemoryStores:
     def __init__(self, clock: Clock | None = None) -> None:
         """`clock`: the clock of the database."""
         clock = clock or SystemClock()
-        state = _State(clock)
+        self.audit: Final = MemoryAuditStore(clock)
+        state = _State(clock, self.audit)
         self.sessions: Final = MemorySessionStore(state)
         self.log: Final = MemoryRevocationLog(state)
         self.keys: Final = MemoryKeyStore(state)
@@ -47,8 +52,9 @@ class MemoryStores:
 
 
 class _State:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, audit: MemoryAuditStore) -> None:
         self.clock = clock
+        self.audit = audit
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
         self.entries: list[Revocation] = []
         self.floors: dict[tuple[RevocationTarget, str], tuple[int, float]] = {}
@@ -258,6 +264,10 @@ class MemoryRevocationLog:
             state.entries.append(entry)
             if draft.target in _FLOORS:
                 state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
+            if draft.event is not None:
+                cursor = str(Cursor(state.head.epoch, entry.sequence))
+                fields = {**draft.event.fields, "cursor": cursor}
+                state.audit.add([structs.replace(draft.event, fields=fields)])
             entries.append(entry)
         return replace(state.head, follows=follows), entries
 
@@ -370,6 +380,7 @@ class MemoryKeyStore:
         mac_keys: Sequence[StoredMacKey],
         *,
         deleted_key_ids: Sequence[str] = (),
+        events: Sequence[AuditEvent] = (),
     ) -> bool:
         """See `KeyStore.save`."""
         state = self._state
@@ -388,6 +399,7 @@ class MemoryKeyStore:
             state.mac_keys[mac_key.version] = replace(mac_key, create_time=_micro(mac_key.create_time))
         for key_id in deleted_key_ids:
             state.signing_keys.pop(key_id, None)
+        state.audit.add(events)
         return True
 
 

@@ -6,13 +6,16 @@ The running node, the command-line commands and the tests call `build_core` with
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.refusals import Refusals
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.keeper import AuditKeeper, KeeperRules
+from token_service.core.events.store import AuditStore
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
@@ -80,6 +83,10 @@ class Stores(Protocol):
     def nodes(self) -> NodeStore:
         """Reports of nodes about their subscribers."""
 
+    @property
+    def audit(self) -> AuditStore:
+        """The stored audit trail."""
+
 
 class KeyProvider(Protocol):
     """Makes, opens and deletes private keys, in the process or in an HSM."""
@@ -129,6 +136,7 @@ class CoreOptions:
     """Time for which an ended session stays visible."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
+    audit: KeeperRules = field(default_factory=KeeperRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +168,8 @@ class Core:
     introspector: Introspector
     sessions: Sessions
     janitor: Janitor
+    refusals: Refusals
+    audit_keeper: AuditKeeper
 
     async def start(self) -> None:
         """Load the keys and the replica; the first node of a database makes its first keys.
@@ -177,6 +187,7 @@ class Core:
             "subscriber-reports": self.reports.run,
             "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
+            "audit-keeper": self.audit_keeper.run,
         }
         return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
 
@@ -199,11 +210,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         announcement,
         Lease(stores.leases, "keys", options.node_id),
         clock,
-        audit,
         options.rotation,
         interval=options.key_check_interval,
     )
-    key_manager = KeyManager(table, key_rotation, maker, announcement, clock, audit, options.rotation)
+    key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
     verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
@@ -293,5 +303,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             time,
             interval=options.janitor_interval,
             retention=options.session_retention,
+        ),
+        refusals=Refusals(audit, clock.monotonic),
+        audit_keeper=AuditKeeper(
+            stores.audit, Lease(stores.leases, "audit", options.node_id), clock, options.audit
         ),
     )

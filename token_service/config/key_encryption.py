@@ -1,6 +1,4 @@
-"""The key-encryption keys: from the environment, from a file, or made on the first start of a development
-server.
-"""
+"""Keys of the service: from the environment, from a file, or made on the first start of a development server."""
 
 from __future__ import annotations
 
@@ -18,7 +16,6 @@ from token_service.errors import ConfigurationError
 from token_service.files import read_regular_with_status
 from token_service.tokens.secret import Secret
 
-_VARIABLE = f"{PREFIX}KEY_ENCRYPTION_KEY_FILE"
 _MAX_BYTES = 64 * 1024
 
 logger = logging.getLogger(__name__)
@@ -30,12 +27,18 @@ def load_key_encryption_keys(settings: Settings) -> tuple[Secret, ...]:
     In development a missing file is made, with its directory, so that a second start finds the same key.
     Several processes may do so at once: all get the same key. Raises `ConfigurationError`.
     """
-    if settings.key_encryption_key:
-        return settings.key_encryption_key
-    path = settings.key_encryption_key_file
-    if not settings.is_production and not path.exists():
-        _generate(path)
-    return _read(path, strict=settings.is_production)
+    return _load(
+        settings, "KEY_ENCRYPTION_KEY_FILE", settings.key_encryption_key, settings.key_encryption_key_file
+    )
+
+
+def load_audit_keys(settings: Settings) -> tuple[Secret, ...]:
+    """Return the keys of the audit trail, the one that chains new events first.
+
+    Blocks on files, and makes a missing file in development, as `load_key_encryption_keys` does. Raises
+    `ConfigurationError`.
+    """
+    return _load(settings, "AUDIT_KEY_FILE", settings.audit_key, settings.audit_key_file)
 
 
 def prepare_data_dir(path: Path) -> None:
@@ -54,17 +57,26 @@ def prepare_data_dir(path: Path) -> None:
         raise ConfigurationError(f"{PREFIX}DATA_DIR: {path} is not a directory")
 
 
-def _read(path: Path, *, strict: bool) -> tuple[Secret, ...]:
+def _load(settings: Settings, name: str, keys: tuple[Secret, ...], path: Path) -> tuple[Secret, ...]:
+    if keys:
+        return keys
+    variable = PREFIX + name
+    if not settings.is_production and not path.exists():
+        _generate(variable, path)
+    return _read(variable, path, strict=settings.is_production)
+
+
+def _read(variable: str, path: Path, *, strict: bool) -> tuple[Secret, ...]:
     try:
         content, status = read_regular_with_status(path, _MAX_BYTES)
         text = content.decode("ascii", errors="replace")
     except OSError as error:
         raise ConfigurationError(
-            f"{_VARIABLE}: {path} can't be read ({error.strerror}); "
+            f"{variable}: {path} can't be read ({error.strerror}); "
             "make a key with `openssl rand -base64 32`, readable by its owner only"
         ) from None
     if exposed := _exposed(status):
-        message = f"{_VARIABLE}: {path} can be {exposed} by others than its owner"
+        message = f"{variable}: {path} can be {exposed} by others than its owner"
         if strict:
             raise ConfigurationError(f"{message}; run `chmod 600 {path}`")
         logger.warning("%s", message)
@@ -72,7 +84,7 @@ def _read(path: Path, *, strict: bool) -> tuple[Secret, ...]:
         return parse_key_encryption_keys(text)
     except ValueError as error:
         raise ConfigurationError(
-            f"{_VARIABLE}: {path} holds something else than keys ({error}); "
+            f"{variable}: {path} holds something else than keys ({error}); "
             f"allowed: {KEY_ENCRYPTION_KEY_BYTES} bytes in base64, one key a line"
         ) from None
 
@@ -86,7 +98,7 @@ def _exposed(status: os.stat_result) -> str | None:
     return "read" if status.st_mode & readable else None
 
 
-def _generate(path: Path) -> None:
+def _generate(variable: str, path: Path) -> None:
     """Make a key file.
 
     The link decides between processes: a complete file appears at once, and only for one of them.
@@ -106,5 +118,5 @@ def _generate(path: Path) -> None:
         finally:
             Path(scratch).unlink()
     except OSError as error:
-        raise ConfigurationError(f"{_VARIABLE}: {path} can't be made ({error.strerror})") from None
-    logger.info("made a key-encryption key for development: %s", path)
+        raise ConfigurationError(f"{variable}: {path} can't be made ({error.strerror})") from None
+    logger.info("made a key for development: %s", path)

@@ -47,6 +47,7 @@ from token_service.urls import DatabaseUrl, UnusableValueError, Url, redact_refu
 PREFIX: Final = "TOKEN_SERVICE_"
 DATABASE_FILE: Final = "token_service.db"
 KEY_ENCRYPTION_KEY_FILE: Final = "key-encryption.key"
+AUDIT_KEY_FILE: Final = "audit.key"
 _FLAG_VALUES: Final = "true or false"
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _OF_OTHERS: Final = re.compile(
@@ -234,6 +235,35 @@ class Settings:
         allowed="a file that only its owner can read",
         default_help=f"`DATA_DIR/{KEY_ENCRYPTION_KEY_FILE}`",
     )
+    audit_key: tuple[Secret, ...] = _setting(
+        parse_key_encryption_keys,
+        None,
+        "Chains the events of the audit trail. Several: the first chains new events, the others still verify.",
+        allowed="32 bytes in base64 (`openssl rand -base64 32`); several separated by commas",
+        default_help="see `AUDIT_KEY_FILE`",
+        secret=True,
+    )
+    audit_key_file: Path = _setting(
+        parse_path,
+        None,
+        "The keys of the audit trail from a file, one a line. In development it is made if it does not exist.",
+        allowed="a file that only its owner can read",
+        default_help=f"`DATA_DIR/{AUDIT_KEY_FILE}`",
+    )
+    audit_routine: str = _setting(
+        choice("log", "sql"),
+        "log",
+        "Where issued and refreshed tokens are recorded: as log lines, or as chained rows in the database.",
+        allowed="`log` or `sql`",
+    )
+    audit_retention: float = _setting(
+        default="400d",
+        help="Age at which audit events in the database are deleted.",
+        **seconds("1d", "3650d"),
+    )
+    audit_checkpoint_interval: float = _setting(
+        default="1m", help="Time between two checkpoints of the audit trail.", **seconds("1s", "1d")
+    )
     tls_cert_file: Path | None = _setting(
         parse_file,
         None,
@@ -417,12 +447,15 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
 
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
+    values["audit_key"] = values["audit_key"] or ()
     if values["database_url"] is None:
         values["database_url"] = DatabaseUrl.of_file(data_dir / DATABASE_FILE)
     if values["issuer"] is None:
         values["issuer"] = default_issuer(values["http_address"])
     if values["key_encryption_key_file"] is None:
         values["key_encryption_key_file"] = data_dir / KEY_ENCRYPTION_KEY_FILE
+    if values["audit_key_file"] is None:
+        values["audit_key_file"] = data_dir / AUDIT_KEY_FILE
     settings = Settings(**values, sources=sources, warnings=tuple(_misspelt(environ)))
     problems = [*_contradictions(settings), *_unsafe(settings)]
     if problems:
@@ -488,6 +521,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}KEY_ENCRYPTION_KEY and {PREFIX}KEY_ENCRYPTION_KEY_FILE are both set; allowed: one of them. "
             "To change the key, give both keys in one place, the new one first"
         )
+    if settings.audit_key and settings.sources["audit_key_file"] != "default":
+        yield (
+            f"{PREFIX}AUDIT_KEY and {PREFIX}AUDIT_KEY_FILE are both set; allowed: one of them. "
+            "To change the key, give both keys in one place, the new one first"
+        )
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         yield f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE are not both set; allowed: both or neither"
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
@@ -538,6 +576,12 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         yield (
             f"{PREFIX}PROFILE is production, where the key-encryption key is not generated; set "
             f"{PREFIX}KEY_ENCRYPTION_KEY_FILE or {PREFIX}KEY_ENCRYPTION_KEY (`openssl rand -base64 32`)"
+        )
+    if not settings.audit_key and settings.sources["audit_key_file"] == "default":
+        yield (
+            f"{PREFIX}PROFILE is production, where the key of the audit trail is not generated; make one with "
+            f"`openssl rand -base64 32 > audit.key && chmod 600 audit.key`, give it to all nodes, and set "
+            f"{PREFIX}AUDIT_KEY_FILE or {PREFIX}AUDIT_KEY"
         )
     if settings.sources["database_url"] == "default":
         yield f"{PREFIX}PROFILE is production, where the database is not a file in the data directory; set {PREFIX}DATABASE_URL"

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import RateQuota
+from token_service.core.events.event import NO_ORIGIN, Action, Actor, AuditEvent, Origin, Target
 from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.revocation.log import RevocationDraft
@@ -40,6 +41,25 @@ def draft_of(
         reason=reason,
         comment=comment,
         token_expire_time=token_expire_time,
+    )
+
+
+def event_of(draft: RevocationDraft, actor: Actor, origin: Origin = NO_ORIGIN) -> AuditEvent:
+    """Return the audit event of a revocation by `actor`."""
+    value, target = draft.value, draft.target
+    return AuditEvent(
+        action=Action.REVOKED,
+        actor=actor,
+        target=Target(
+            target.name.lower(),
+            value,
+            subject=value if target is RevocationTarget.SUBJECT else "",
+            session_id=value if target is RevocationTarget.SESSION else "",
+            client_id=value if target is RevocationTarget.CLIENT else "",
+        ),
+        reason=draft.reason.name,
+        comment=draft.comment,
+        origin=origin,
     )
 
 

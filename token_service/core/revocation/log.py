@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol, TypeAlias
 
+from token_service.core.events.event import AuditEvent
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
@@ -72,6 +73,8 @@ class RevocationDraft:
     token_expire_time: int | None = None
     awaited: bool = False
     """Whether a call waits until subscribers have confirmed the entry: the append sets the head's `awaited`."""
+    event: AuditEvent | None = None
+    """The audit event of the entry. Its row is written in the transaction of the append; none if the draft is left out."""
 
     def expires(self, read_time: float) -> float:
         """Return the expiry of the entry if it is appended at `read_time` by the database's clock."""

@@ -185,7 +185,7 @@ class CertificateAuthorizer:
             raise CertificateError("the names in the client certificate are not known here")
         permissions = frozenset[Permission]().union(*(each for several in found.values() for each in several))
         caller = CertificateCaller(
-            ", ".join(found), permissions, Proof.CERTIFICATE, _identity(names), expire_time, pem
+            ", ".join(found), permissions, Proof.CERTIFICATE, _identity(names), expire_time, chain=pem
         )
         return caller, chain[0].not_valid_before_utc.timestamp()
 

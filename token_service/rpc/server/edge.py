@@ -20,9 +20,11 @@ from google.protobuf.message import DecodeError, Message
 from token_service.core.access.caller import Caller
 from token_service.core.access.permissions import Permission
 from token_service.core.access.quotas import Quota
+from token_service.core.access.refusals import Refusals
 from token_service.errors import (
     InvalidRequestError,
     OverloadedError,
+    PermissionDeniedError,
     ServiceError,
 )
 from token_service.rpc.server.authorizer import Authorizer
@@ -67,8 +69,15 @@ class Edge:
     """
 
     def __init__(
-        self, authorizer: Authorizer, reception: Reception, deadlines: Deadlines, limits: CallLimits
+        self,
+        authorizer: Authorizer,
+        reception: Reception,
+        deadlines: Deadlines,
+        limits: CallLimits,
+        refusals: Refusals | None = None,
     ) -> None:
+        """`refusals` records the calls that are refused."""
+        self._refusals = refusals
         self._authorizer = authorizer
         self._reception = reception
         self._deadlines = deadlines
@@ -103,9 +112,16 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> bytes:
-            caller = Caller.anonymous()
+            caller = Caller.anonymous() if permission is None else identify(context)
+            try:
+                return await admitted(context, caller)
+            except (PermissionDeniedError, OverloadedError) as error:
+                if self._refusals is not None:
+                    self._refusals.note(caller, method, error)
+                raise
+
+        async def admitted(context: Context, caller: Caller) -> bytes:
             if permission is not None:
-                caller = identify(context)
                 caller.require(permission)
             key = key_of(caller, context)
             data = await self._receive(context, key)
@@ -223,11 +239,16 @@ class Edge:
 
         async def work(context: Context) -> None:
             caller = identify(context)
-            caller.require(permission)
-            key = key_of(caller, context)
-            data = await self._receive(context, key)
-            require_few_fields(data, shape)
-            await handle(parse(data), context, caller)
+            try:
+                caller.require(permission)
+                key = key_of(caller, context)
+                data = await self._receive(context, key)
+                require_few_fields(data, shape)
+                await handle(parse(data), context, caller)
+            except (PermissionDeniedError, OverloadedError) as error:
+                if self._refusals is not None:
+                    self._refusals.note(caller, method, error)
+                raise
 
         async def call(_: object, context: Context) -> None:
             try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.node import Node
+from tests.unit.core.node import SYSTEM, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
@@ -57,7 +57,9 @@ class Scene:
 
     def state(self) -> tuple[Any, ...]:
         """Copy what is stored and what was recorded."""
-        return deepcopy({**vars(self.node.log._state), "clock": None}), list(self.node.audit.events)
+        return deepcopy({**vars(self.node.log._state), "clock": None, "audit": None}), list(
+            self.node.audit.events
+        )
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ async def scene() -> Scene:
     clock = ManualClock()
     node = await Node(clock, max_staleness=1e12).start()
     active = node.keyring.signer().key_id
-    prepared = (await node.key_manager.prepare(None)).key_id
+    prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     clock.elapsed = 601.0
     return Scene(node, await node.issue(), active, prepared)
 

@@ -22,7 +22,7 @@ from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
-from token_service.core.issuing.commands import ClientContext
+from token_service.core.events.event import Origin
 from token_service.core.policies.policy import Policy
 from token_service.errors import (
     BindingRequiredError,
@@ -304,9 +304,7 @@ async def test_without_a_key_to_sign_with_no_session_is_left_behind(kinds: set[T
 @virtual_time
 async def test_the_audit_log_hears_of_it_without_a_token():
     node = await a_node()
-    tokens = await node.issue(
-        kinds=frozenset(TokenKind), client_context=ClientContext("192.0.2.1", "Firefox")
-    )
+    tokens = await node.issue(kinds=frozenset(TokenKind), client_context=Origin("192.0.2.1", "Firefox"))
     (event,) = node.audit.named("token.issued")
     assert event == {
         "subject": "alice",
@@ -316,6 +314,8 @@ async def test_the_audit_log_hears_of_it_without_a_token():
         "token_types": ("ACCESS", "ID", "REFRESH", "SESSION"),
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
+        "actor": "system:system",
+        "outcome": "success",
     }
 
 
@@ -663,13 +663,13 @@ LIMITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "client_context.ip_address",
-        {"client_context": ClientContext(ip_address="1" * limits.MAX_IP_ADDRESS)},
-        {"client_context": ClientContext(ip_address="1" * (limits.MAX_IP_ADDRESS + 1))},
+        {"client_context": Origin(ip_address="1" * limits.MAX_IP_ADDRESS)},
+        {"client_context": Origin(ip_address="1" * (limits.MAX_IP_ADDRESS + 1))},
     ),
     (
         "client_context.user_agent",
-        {"client_context": ClientContext(user_agent="u" * limits.MAX_USER_AGENT)},
-        {"client_context": ClientContext(user_agent="u" * (limits.MAX_USER_AGENT + 1))},
+        {"client_context": Origin(user_agent="u" * limits.MAX_USER_AGENT)},
+        {"client_context": Origin(user_agent="u" * (limits.MAX_USER_AGENT + 1))},
     ),
 ]
 

@@ -28,7 +28,7 @@ from tests.unit.core.key_nodes import (
     TrueTime,
     published,
 )
-from tests.unit.core.node import Intercepted, Node
+from tests.unit.core.node import SYSTEM, Intercepted, Node
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core.keys.lifecycle import MAX_KEYS, PUBLISHED_AFTER_RETIREMENT
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
@@ -72,7 +72,7 @@ def draft(key_id: str) -> RevocationDraft:
 
 
 async def revoke(node: KeyNode, key_id: str) -> None:
-    async with node.manager.revoking(key_id):
+    async with node.manager.revoking(SYSTEM, key_id):
         await node.stores.log.append([draft(key_id)])
 
 
@@ -93,7 +93,13 @@ async def test_the_first_start_makes_a_key_that_signs_and_two_versions_of_the_ma
     assert sorted(node.keyring.mac_keys.keys) == [1, 2]
     assert node.keyring.mac_keys.active == 1
     assert node.audit.named("signing_key.activated") == [
-        {"key_id": key.key_id, "algorithm": "ES256", "state": "active"}
+        {
+            "key_id": key.key_id,
+            "algorithm": "ES256",
+            "state": "active",
+            "actor": "system:key-rotation",
+            "outcome": "success",
+        }
     ]
     again = await new_node(node.stores).start()
     assert (await again.stored()) == stored
@@ -132,7 +138,7 @@ async def test_a_database_where_a_key_was_revoked_and_no_other_signs_gets_one() 
 
 async def test_a_database_that_has_only_a_prepared_key_lets_it_sign() -> None:
     node = await new_node().start()
-    spare = await node.manager.prepare(None)
+    spare = await node.manager.prepare(SYSTEM, None)
     await node.stores.keys.save(
         (await node.stored()).revision, [], [], deleted_key_ids=[node.keyring.signer().key_id]
     )
@@ -311,7 +317,7 @@ async def test_a_clock_set_back_stops_nothing_that_is_announced_already() -> Non
     await node.pass_time(ANNOUNCE)
     node.clock.skew = -500 * DAY
     spare = await node.only("prepared")
-    assert (await node.manager.activate(spare.key_id, force=False)).state is SigningKeyState.ACTIVE
+    assert (await node.manager.activate(SYSTEM, spare.key_id, force=False)).state is SigningKeyState.ACTIVE
 
 
 async def test_the_versions_of_the_mac_key_survive_jumps() -> None:
@@ -330,7 +336,7 @@ async def test_the_versions_of_the_mac_key_survive_jumps() -> None:
 async def test_prepare_publishes_a_key_that_does_not_sign() -> None:
     node = await new_node().start()
     signing = node.keyring.signer().key_id
-    key = await node.manager.prepare(RS256, 3072)
+    key = await node.manager.prepare(SYSTEM, RS256, 3072)
     assert (key.algorithm, key.state) == (RS256, SigningKeyState.PREPARED)
     assert node.factory.sizes[-1] == 3072
     assert key.key_id in {jwk["kid"] for jwk in node.keyring.jwks}
@@ -340,37 +346,37 @@ async def test_prepare_publishes_a_key_that_does_not_sign() -> None:
 async def test_prepare_is_refused_when_there_are_too_many_and_leaves_nothing_behind() -> None:
     node = await new_node().start()
     for _ in range(MAX_KEYS - 1):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     made = node.factory.made[ES256]
     with pytest.raises(KeyStateError, match="64 keys already"):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     assert node.factory.made[ES256] == made
     assert len((await node.stored()).signing_keys) == MAX_KEYS
 
 
 async def test_activate_is_refused_until_the_key_was_announced() -> None:
     node = await new_node().start()
-    key = await node.manager.prepare(None)
+    key = await node.manager.prepare(SYSTEM, None)
     node.clock.true.elapsed += 100
     with pytest.raises(
         KeyNotAnnouncedError, match=f"{key.key_id} is published for 600 s .* 500 s are left"
     ) as caught:
-        await node.manager.activate(key.key_id, force=False)
+        await node.manager.activate(SYSTEM, key.key_id, force=False)
     assert caught.value.retry_after == 500
     node.clock.true.elapsed += 500
-    active = await node.manager.activate(key.key_id, force=False)
+    active = await node.manager.activate(SYSTEM, key.key_id, force=False)
     assert active.state is SigningKeyState.ACTIVE
     assert node.keyring.signer().key_id == key.key_id
     assert len(await node.all("retired")) == 1
     revision = (await node.stored()).revision
-    assert await node.manager.activate(key.key_id, force=False) == active
+    assert await node.manager.activate(SYSTEM, key.key_id, force=False) == active
     assert (await node.stored()).revision == revision
 
 
 async def test_forced_activation_waits_for_no_subscriber() -> None:
     node = await new_node().start()
-    key = await node.manager.prepare(None)
-    assert (await node.manager.activate(key.key_id, force=True)).state is SigningKeyState.ACTIVE
+    key = await node.manager.prepare(SYSTEM, None)
+    assert (await node.manager.activate(SYSTEM, key.key_id, force=True)).state is SigningKeyState.ACTIVE
 
 
 async def test_activate_does_not_wait_when_all_connected_validators_have_confirmed() -> None:
@@ -379,13 +385,13 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     await second.start()
     first.subscribers.connect("here")
     second.subscribers.connect("there")
-    key = await first.manager.prepare(None)
+    key = await first.manager.prepare(SYSTEM, None)
     await second.keyring.refresh()
     await second.reports.write()
 
     async def is_refused() -> bool:
         try:
-            await first.manager.activate(key.key_id, force=False)
+            await first.manager.activate(SYSTEM, key.key_id, force=False)
         except KeyNotAnnouncedError:
             return True
         return False
@@ -400,34 +406,38 @@ async def test_activate_does_not_wait_when_all_connected_validators_have_confirm
     await second.reports.write()
     assert not await is_refused()
     # Also where only other nodes have validators: the command line has none of its own.
-    another = await second.manager.prepare(None)
+    another = await second.manager.prepare(SYSTEM, None)
     await second.reports.write()
     first.subscribers.disconnect("here")
     second.subscribers.confirm("there", 0, second.keyring.revision)
     await second.reports.write()
-    await first.manager.activate(another.key_id, force=False)
+    await first.manager.activate(SYSTEM, another.key_id, force=False)
 
 
 async def test_unknown_key_or_wrong_state_is_refused() -> None:
     node = await new_node().start()
     manager = node.manager
-    for call in (manager.activate("x", force=True), manager.retire("x"), manager.set_certificates("x", [])):
+    for call in (
+        manager.activate(SYSTEM, "x", force=True),
+        manager.retire(SYSTEM, "x"),
+        manager.set_certificates(SYSTEM, "x", []),
+    ):
         with pytest.raises(KeyNotFoundError):
             await call
-    other = await manager.prepare(EDDSA)
+    other = await manager.prepare(SYSTEM, EDDSA)
     with pytest.raises(
         KeyStateError, match=r"for EdDSA, but new tokens are signed with ES256; change .*SIGNING_ALG"
     ):
-        await manager.activate(other.key_id, force=True)
-    key = await manager.prepare(None)
-    await manager.retire(key.key_id)
+        await manager.activate(SYSTEM, other.key_id, force=True)
+    key = await manager.prepare(SYSTEM, None)
+    await manager.retire(SYSTEM, key.key_id)
     with pytest.raises(KeyStateError, match="retired, not prepared"):
-        await manager.activate(key.key_id, force=True)
+        await manager.activate(SYSTEM, key.key_id, force=True)
     await revoke(node, key.key_id)
     for call in (
-        manager.activate(key.key_id, force=True),
-        manager.retire(key.key_id),
-        manager.set_certificates(key.key_id, [b"x"]),
+        manager.activate(SYSTEM, key.key_id, force=True),
+        manager.retire(SYSTEM, key.key_id),
+        manager.set_certificates(SYSTEM, key.key_id, [b"x"]),
     ):
         with pytest.raises(KeyStateError, match="revoked"):
             await call
@@ -437,28 +447,28 @@ async def test_retiring_the_key_that_signs_hands_over_to_a_spare_that_is_announc
     node = await new_node().start()
     first = await node.only("active")
     with pytest.raises(KeyStateError, match="only key that can sign"):
-        await node.manager.retire(first.key_id)
-    spare = await node.manager.prepare(None)
+        await node.manager.retire(SYSTEM, first.key_id)
+    spare = await node.manager.prepare(SYSTEM, None)
     with pytest.raises(KeyNotAnnouncedError):
-        await node.manager.retire(first.key_id)
+        await node.manager.retire(SYSTEM, first.key_id)
     assert node.keyring.signer().key_id == first.key_id
     node.clock.true.elapsed += ANNOUNCE
-    retired = await node.manager.retire(first.key_id)
+    retired = await node.manager.retire(SYSTEM, first.key_id)
     assert retired.state is SigningKeyState.RETIRED
     assert node.keyring.signer().key_id == spare.key_id
     assert first.key_id in published(await node.stored())
-    assert await node.manager.retire(first.key_id) == retired
+    assert await node.manager.retire(SYSTEM, first.key_id) == retired
 
 
 async def test_certificates_are_published_with_their_key_once() -> None:
     node = await new_node().start()
     key = await node.only("active")
     revision = node.keyring.revision
-    certified = await node.manager.set_certificates(key.key_id, [b"leaf", b"root"])
+    certified = await node.manager.set_certificates(SYSTEM, key.key_id, [b"leaf", b"root"])
     assert certified.certificates == (b"leaf", b"root")
     assert node.keyring.jwks[0]["x5c"] == ["bGVhZg==", "cm9vdA=="]
     assert node.keyring.revision == revision + 1
-    await node.manager.set_certificates(key.key_id, [b"leaf", b"root"])
+    await node.manager.set_certificates(SYSTEM, key.key_id, [b"leaf", b"root"])
     assert node.keyring.revision == revision + 1
 
 
@@ -469,7 +479,7 @@ async def test_a_revoked_key_is_replaced_before_it_goes() -> None:
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
-    async with node.manager.revoking(first.key_id):
+    async with node.manager.revoking(SYSTEM, first.key_id):
         assert node.keyring.signer().key_id == spare.key_id  # not announced, but nothing else can sign
         await node.stores.log.append([draft(first.key_id)])
     assert await node.states() == {first.key_id: "revoked", spare.key_id: "active"}
@@ -518,11 +528,11 @@ async def test_nothing_else_is_changed_in_a_table_that_can_not_be_used() -> None
     await node.put(await node.only("prepared"), public_key=b"")
     before = await node.stored()
     for call in (
-        node.manager.prepare(None),
-        node.manager.activate(first.key_id, force=True),
-        node.manager.retire(first.key_id),
-        node.manager.set_certificates(first.key_id, [b"x"]),
-        node.manager.rewrap(),
+        node.manager.prepare(SYSTEM, None),
+        node.manager.activate(SYSTEM, first.key_id, force=True),
+        node.manager.retire(SYSTEM, first.key_id),
+        node.manager.set_certificates(SYSTEM, first.key_id, [b"x"]),
+        node.manager.rewrap(SYSTEM),
     ):
         with pytest.raises(ConfigurationError):
             await call
@@ -540,7 +550,7 @@ async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made()
 
     keys.after["save"] = lost  # committed, but nobody heard of it
     with pytest.raises(StoreUnavailableError):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     for call in (node.rotation.advance(), node.rotation.advance()):
         with contextlib.suppress(StoreUnavailableError):
             await call
@@ -554,7 +564,7 @@ async def test_concurrent_revocation_of_key_and_successor_leaves_a_signing_key()
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
-    async with node.manager.revoking(spare.key_id):  # it does not sign yet
+    async with node.manager.revoking(SYSTEM, spare.key_id):  # it does not sign yet
         await revoke(node, first.key_id)  # now it does
         await node.stores.log.append([draft(spare.key_id)])
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
@@ -587,7 +597,7 @@ async def test_decision_overtaken_by_another_node_is_repeated() -> None:
 
     async def meanwhile() -> None:
         del keys.before["save"]
-        other.append((await second.manager.prepare(None)).key_id)
+        other.append((await second.manager.prepare(SYSTEM, None)).key_id)
 
     keys.before["save"] = meanwhile
     await slow.rotation.advance()
@@ -608,8 +618,8 @@ async def test_a_change_that_is_always_overtaken_ends() -> None:
 
     keys.before["save"] = meanwhile
     for call in (
-        slow.manager.prepare(None),
-        slow.manager.set_certificates(slow.keyring.signer().key_id, [b"x"]),
+        slow.manager.prepare(SYSTEM, None),
+        slow.manager.set_certificates(SYSTEM, slow.keyring.signer().key_id, [b"x"]),
     ):
         with pytest.raises(OverloadedError):
             await call
@@ -666,7 +676,7 @@ async def test_a_caller_that_hangs_up_does_not_leave_the_node_behind_its_own_dec
         await asyncio.sleep(0)
 
     keys.after["save"] = hold
-    task = asyncio.create_task(node.manager.prepare(None))
+    task = asyncio.create_task(node.manager.prepare(SYSTEM, None))
     await saving.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -690,7 +700,7 @@ async def test_a_failure_that_its_caller_did_not_wait_for_is_no_forgotten_except
         raise StoreUnavailableError
 
     keys.before["save"] = fail
-    task = asyncio.create_task(node.manager.prepare(None))
+    task = asyncio.create_task(node.manager.prepare(SYSTEM, None))
     await saving.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -854,7 +864,7 @@ async def test_a_node_that_can_not_use_the_keys_does_not_lead_and_says_so_once(
     assert stores.leases._leases["keys"][0] == "behind"
     ahead = KeyNode(stores, clock, node_id="ahead", wrap=KeyRotatingWrap("kek-2", "kek-1"))  # type: ignore[arg-type]
     await ahead.start()
-    assert await ahead.manager.rewrap() == 4  # two signing keys, two versions of the MAC key
+    assert await ahead.manager.rewrap(SYSTEM) == 4  # two signing keys, two versions of the MAC key
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(25)
         tasks.append(asyncio.create_task(ahead.rotation.run()))
@@ -879,8 +889,8 @@ async def test_rewrapping_makes_the_old_key_encryption_key_needless() -> None:
     both = await new_node(node.stores, wrap=KeyRotatingWrap("new", "old")).start()
     stored = await both.stored()
     count = len(stored.signing_keys) + len(stored.mac_keys)
-    assert await both.manager.rewrap() == count
-    assert await both.manager.rewrap() == 0
+    assert await both.manager.rewrap(SYSTEM) == count
+    assert await both.manager.rewrap(SYSTEM) == 0
     only_new = await new_node(node.stores, wrap=KeyRotatingWrap("new")).start()
     assert only_new.keyring.signer().key_id == node.keyring.signer().key_id
     assert mac_secrets(only_new) == mac_secrets(node)
@@ -894,7 +904,7 @@ async def test_keys_of_an_hsm_are_not_rewrapped() -> None:
     node = await new_node(wrap=KeyRotatingWrap("old")).start()
     await node.put(await node.only("active"), private_key=b"", wrapping_key_id="", provider="pkcs11")
     both = KeyNode(node.stores, node.clock, wrap=KeyRotatingWrap("new", "old"))
-    assert await both.manager.rewrap() == 2
+    assert await both.manager.rewrap(SYSTEM) == 2
 
 
 async def test_rewrap_overtaken_by_another_node_is_repeated() -> None:
@@ -906,10 +916,10 @@ async def test_rewrap_overtaken_by_another_node_is_repeated() -> None:
 
     async def meanwhile() -> None:
         del keys.before["save"]
-        await old.manager.prepare(None)
+        await old.manager.prepare(SYSTEM, None)
 
     keys.before["save"] = meanwhile
-    assert await slow.manager.rewrap() == 4
+    assert await slow.manager.rewrap(SYSTEM) == 4
     assert {key.wrapping_key_id for key in (await slow.stored()).signing_keys} == {"new"}
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.key_nodes import KeyRotatingWrap
-from tests.unit.core.node import Intercepted, Node, raising
+from tests.unit.core.node import SYSTEM, Intercepted, Node, raising
 from tests.unit.core.virtual_time import LoopClock, virtual_time
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.policies.policy import DAY, Policy
@@ -40,7 +40,7 @@ class Counted:
         self.sessions = Intercepted(stores.sessions)
         self.log = Intercepted(stores.log)
         self.keys = Intercepted(stores.keys)
-        self.leases, self.nodes = stores.leases, stores.nodes
+        self.leases, self.nodes, self.audit = stores.leases, stores.nodes, stores.audit
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]
@@ -67,7 +67,7 @@ async def encrypt_anew(node: Node) -> None:
     """As an operator does who has given the new key-encryption key to this node alone."""
     wrap = KeyRotatingWrap("kek-2", "kek-1")
     node.keyring._wrap = node.key_manager._maker._wrap = wrap
-    assert await node.key_manager.rewrap()
+    assert await node.key_manager.rewrap(SYSTEM)
 
 
 async def replace_mac_keys(node: Node, times: int = 2) -> None:

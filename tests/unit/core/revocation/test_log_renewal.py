@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.support.memory_stores import MemoryStores
-from tests.unit.core.node import Intercepted, Node, RecordingAudit
+from tests.unit.core.node import SYSTEM, Intercepted, Node, RecordingAudit
 from tests.unit.core.virtual_time import START, LoopClock, VirtualTimeLoop, settle, virtual_time
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.revocation.log_renewal import (
@@ -54,6 +54,7 @@ class Site:
             self.clock.now(),
             self.random.randbytes,
             self.audit,
+            SYSTEM,
             nothing_lost=nothing_lost,
         )
 
@@ -146,7 +147,7 @@ async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
     head = await site.stores.log.head()
     renewal = await site.renew()
     with pytest.raises(LogChangedError):
-        await renew_log(site.stores.log, head, site.clock.now(), site.random.randbytes, site.audit)
+        await renew_log(site.stores.log, head, site.clock.now(), site.random.randbytes, site.audit, SYSTEM)
     found = await site.stores.log.head()
     assert Cursor(found.epoch, found.sequence) == renewal.after
 
@@ -158,7 +159,9 @@ async def test_by_a_clock_that_is_not_the_databases_nothing_is_renewed(skew: flo
     await site.node.start()
     head = await site.stores.log.head()
     with pytest.raises(ConfigurationError, match="apart"):
-        await renew_log(site.stores.log, head, site.clock.now() + skew, site.random.randbytes, site.audit)
+        await renew_log(
+            site.stores.log, head, site.clock.now() + skew, site.random.randbytes, site.audit, SYSTEM
+        )
     assert await site.stores.log.head() == head
 
 
