@@ -141,7 +141,7 @@ class MemoryAuditStore:
         self.outbox = [each for each in self.outbox if each not in gone]
         return len(gone)
 
-    def _of(self, chain_id: str, after: int) -> list[AuditRow]:
+    def _of(self, chain_id: str, after: int) -> Sequence[AuditRow]:
         return [
             row
             for (chain, position), row in sorted(self.by_place.items())

@@ -33,6 +33,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.reports.audit import AuditReports
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.failover_log import FailoverLog
@@ -170,6 +171,7 @@ class Core:
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
+    audit_reports: AuditReports
 
     async def start(self) -> None:
         """Load the keys and the replica; the first node of a database makes its first keys.
@@ -308,4 +310,5 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit_keeper=AuditKeeper(
             stores.audit, Lease(stores.leases, "audit", options.node_id), clock, options.audit
         ),
+        audit_reports=AuditReports(stores.audit, stores.sessions),
     )

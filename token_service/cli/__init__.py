@@ -19,9 +19,11 @@ _COMMANDS: Final = {
     "config": "Show all settings and their sources.",
     "keys": "Administer the signing keys.",
     "log": "Administer the revocation log.",
+    "audit": "Read, verify and export the audit trail.",
+    "explain-revocation": "Show who revoked a target, when and why.",
     "version": "Show the version.",
 }
-_MODULES: Final = {"log": "revocation_log"}
+_MODULES: Final = {"log": "revocation_log", "explain-revocation": "explain_revocation"}
 """Modules whose name differs from the command."""
 
 

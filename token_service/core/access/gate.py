@@ -32,6 +32,9 @@ class UseCase(StrEnum):
     ACTIVATE_SIGNING_KEY = "ActivateSigningKey"
     RETIRE_SIGNING_KEY = "RetireSigningKey"
     REVOKE_SIGNING_KEY = "RevokeSigningKey"
+    LIST_AUDIT_EVENTS = "ListAuditEvents"
+    VERIFY_AUDIT_TRAIL = "VerifyAuditTrail"
+    EXPLAIN_REVOCATION = "ExplainRevocation"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -54,6 +57,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN,
         UseCase.RETIRE_SIGNING_KEY: Permission.ADMIN,
         UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN,
+        UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN,
+        UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN,
+        UseCase.EXPLAIN_REVOCATION: Permission.ADMIN,
     }
 )
 """The needed permission; None: open to unidentified callers."""

@@ -16,6 +16,7 @@ from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.permissions import Permission
+from token_service.core.events.store import AuditFilter
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.administration import SigningKeys
 from token_service.core.revocation.commands import RevokeCommand
@@ -27,11 +28,11 @@ from token_service.errors import PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationTarget
-from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
+from token_service.v1 import audit_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2
 
 RPCS = [
     method.name
-    for module in (token_service_pb2, session_service_pb2, key_service_pb2)
+    for module in (token_service_pb2, session_service_pb2, key_service_pb2, audit_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -186,6 +187,18 @@ async def revoke_key(scene: Scene, caller: Caller) -> None:
     await revocation.revoke(caller, scene.active_key, "", scene.now)
 
 
+async def list_events(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.audit_reports.list(caller, AuditFilter(), 0, "")
+
+
+async def verify_trail(scene: Scene, caller: Caller) -> None:
+    assert (await scene.node.core.audit_reports.verify(caller)).is_intact
+
+
+async def explain_revocation(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.audit_reports.explain(caller, RevocationTarget.SUBJECT, "alice")
+
+
 CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ISSUE_TOKEN, issue),
     (UseCase.REFRESH_TOKEN, refresh),
@@ -206,6 +219,9 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
     (UseCase.RETIRE_SIGNING_KEY, retire_key),
     (UseCase.REVOKE_SIGNING_KEY, revoke_key),
+    (UseCase.LIST_AUDIT_EVENTS, list_events),
+    (UseCase.VERIFY_AUDIT_TRAIL, verify_trail),
+    (UseCase.EXPLAIN_REVOCATION, explain_revocation),
 ]
 CHANGING = {
     UseCase.ISSUE_TOKEN,

@@ -19,6 +19,7 @@ from token_service.core.access.permissions import Permission
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
+    audit_service_pb2 as audit_pb,
     key_service_pb2 as keys_pb,
     session_service_pb2 as sessions_pb,
     token_service_pb2 as pb,
@@ -26,7 +27,7 @@ from token_service.v1 import (
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb)
+    for module in (pb, sessions_pb, keys_pb, audit_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -67,6 +68,9 @@ async def requests(served: Served) -> dict[str, Message]:
         "PrepareSigningKey": keys_pb.PrepareSigningKeyRequest(),
         "ActivateSigningKey": keys_pb.ActivateSigningKeyRequest(key_id=prepared, force=True),
         "RetireSigningKey": keys_pb.RetireSigningKeyRequest(key_id=prepared),
+        "ListAuditEvents": audit_pb.ListAuditEventsRequest(),
+        "VerifyAuditTrail": audit_pb.VerifyAuditTrailRequest(),
+        "ExplainRevocation": audit_pb.ExplainRevocationRequest(subject="alice"),
         "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
     }
 
