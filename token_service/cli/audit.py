@@ -109,7 +109,7 @@ def list_(
         click.echo(f"There are more: --page-token {next_page}", err=True)
 
 
-@command.command("verify", cls=SettingsCommand)
+@command.command("verify", cls=SettingsCommand, short_help="Find changed, removed and inserted events.")
 @settings_options
 @click.option(
     "--checkpoint",
@@ -157,7 +157,7 @@ def verify(settings: Settings, file: BinaryIO | None) -> None:
         sys.exit(1)
 
 
-@command.command("export", cls=SettingsCommand)
+@command.command("export", cls=SettingsCommand, short_help="Write all events and a signed checkpoint.")
 @settings_options
 def export(settings: Settings) -> None:
     """Write all events as JSON lines, and a signed checkpoint as the last line.
@@ -177,7 +177,7 @@ def export(settings: Settings) -> None:
     on_trail(settings, write)
 
 
-@command.command("erase", cls=SettingsCommand)
+@command.command("erase", cls=SettingsCommand, short_help="Erase the personal fields of a subject's events.")
 @settings_options
 @click.option("--subject", required=True, help="The subject whose personal fields are erased.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

@@ -30,6 +30,12 @@ COMMANDS = [
     ["log"],
     ["log", "show"],
     ["log", "renew"],
+    ["audit"],
+    ["audit", "list"],
+    ["audit", "verify"],
+    ["audit", "export"],
+    ["audit", "erase"],
+    ["explain-revocation"],
     ["version"],
 ]
 
@@ -73,7 +79,7 @@ def test_help_begins_with_what_is_the_command_s_own() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "log"):
+    for group in ("keys", "log", "audit"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 

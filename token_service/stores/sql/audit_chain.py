@@ -29,7 +29,11 @@ _LOCKED: Final = (
 )
 _ADVANCE: Final = (
     sa.update(audit_chains)
-    .where(_chain.chain_id == _id)
+    .where(
+        _chain.chain_id == _id,
+        _chain.last_position == sa.bindparam("p_known_position", type_=sa.BigInteger),
+        _chain.last_mac == sa.bindparam("p_known_mac", type_=sa.LargeBinary),
+    )
     .values(
         last_position=sa.bindparam("p_position", type_=sa.BigInteger),
         last_mac=sa.bindparam("p_mac", type_=sa.LargeBinary),
@@ -48,6 +52,8 @@ class AuditChain:
         """`chain_id` must be unique to the process. Without keys every append fails."""
         self._keys: Final = keys
         self._chain_id: Final = chain_id
+        self._known: tuple[int, bytes] | None = None
+        """The end of the chain as this process wrote it last, committed or not."""
 
     @property
     def keys(self) -> AuditKeys:
@@ -60,17 +66,13 @@ class AuditChain:
         """Write the rows of events, and the outbox rows of those that are not routine. See `AppendEvents`."""
         if not events:
             return
-        keys = self.keys
         now = to_micros(time.time())
-        position, mac = await self._lock(connection, now)
-        rows: list[AuditRow] = []
-        for event in events:
-            position += 1
-            row = row_of(event, self._chain_id, position, now, secrets.token_bytes(SALT_BYTES), keys.version)
-            chained = mac_of(row, mac, keys)
-            assert chained is not None  # of the first key
-            mac = chained
-            rows.append(msgspec.structs.replace(row, mac=mac))
+        known, self._known = self._known, None  # none while another transaction is open
+        if known is None or not (rows := await self._advance(connection, events, known, now)):
+            # The transaction that wrote last is open or was rolled back, or this is the first one.
+            known = await self._lock(connection, now)
+            rows = await self._advance(connection, events, known, now)
+            assert rows, "a locked row was changed"
         await connection.execute(sa.insert(audit_events), [values_of_row(row) for row in rows])
         announced = [
             {
@@ -83,9 +85,38 @@ class AuditChain:
         ]
         if announced:
             await connection.execute(sa.insert(outbox), announced)
-        await connection.execute(
-            _ADVANCE, {"p_chain_id": self._chain_id, "p_position": position, "p_mac": mac, "p_time": now}
+        self._known = rows[-1].position, rows[-1].mac
+
+    async def _advance(
+        self, connection: AsyncConnection, events: Sequence[AuditEvent], known: tuple[int, bytes], now: int
+    ) -> Sequence[AuditRow]:
+        """Lock the chain and note its new end; return the rows up to there.
+
+        Changes nothing and returns no rows if `known` is not the end of the chain. That saves the round trip that
+        would read the end.
+        """
+        keys = self.keys
+        position, mac = known
+        rows: list[AuditRow] = []
+        for event in events:
+            position += 1
+            row = row_of(event, self._chain_id, position, now, secrets.token_bytes(SALT_BYTES), keys.version)
+            chained = mac_of(row, mac, keys)
+            assert chained is not None  # of the first key
+            mac = chained
+            rows.append(msgspec.structs.replace(row, mac=mac))
+        moved = await connection.execute(
+            _ADVANCE,
+            {
+                "p_chain_id": self._chain_id,
+                "p_known_position": known[0],
+                "p_known_mac": known[1],
+                "p_position": position,
+                "p_mac": mac,
+                "p_time": now,
+            },
         )
+        return rows if moved.rowcount else ()
 
     async def _lock(self, connection: AsyncConnection, now: int) -> tuple[int, bytes]:
         """Lock the row of the chain, and return the position and the MAC of its last event."""
