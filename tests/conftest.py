@@ -14,14 +14,13 @@ from tests.support.redis import RedisServer, external_redis, flush
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# How long an example takes says more of the machine than of what is tested.
+# The duration of an example depends more on the machine than on the tested code.
 settings.register_profile(
     "any-machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any-machine")
 
-# All servers are on loopback. A proxy that the machine has for the rest of the world would be asked for them,
-# too.
+# All servers are on loopback. Without these variables, clients would ask the machine's proxy for them.
 os.environ["grpc_proxy"] = ""  # noqa: SIM112  # gRPC reads no other name; empty means none
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost", "::1")))
@@ -29,7 +28,7 @@ for _name in ("no_proxy", "NO_PROXY"):
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresDatabases]:
-    """The PostgreSQL that tests share. One that stops or kills its server takes `private_postgres`."""
+    """The PostgreSQL that tests share. A test that stops or kills its server uses `private_postgres`."""
     external = external_postgres()
     if external is not None:
         yield external
@@ -55,7 +54,7 @@ def private_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """URL of the Redis that tests share; `redis_url` gives it emptied."""
+    """URL of the Redis that tests share. `redis_url` empties it first."""
     external = external_redis()
     if external is not None:
         yield external

@@ -26,10 +26,10 @@ class Clock(Protocol):
 def monotonic_clock() -> Callable[[], float]:
     """Return the clock that measures freshness.
 
-    On Linux CLOCK_MONOTONIC stands still while the machine is suspended. After a night of suspension a process
-    would then take the revocation set of the evening before for one second old. CLOCK_BOOTTIME counts the time of
-    suspension. On macOS CLOCK_MONOTONIC counts that time and `time.monotonic` does not. None of these clocks stops
-    when a process is stopped (SIGSTOP).
+    On Linux CLOCK_MONOTONIC stops while the machine is suspended. After a night of suspension a process would then
+    treat the revocation set of the evening before as one second old. CLOCK_BOOTTIME counts the time of suspension. On
+    macOS CLOCK_MONOTONIC counts that time and `time.monotonic` does not. None of these clocks stops while a process is
+    stopped (SIGSTOP).
     """
     identifier: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
     return time.monotonic if identifier is None else partial(time.clock_gettime, identifier)

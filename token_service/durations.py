@@ -22,7 +22,7 @@ def parse_duration(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in the largest unit that it is a whole number of."""
+    """Return a duration in the largest unit that gives a whole number."""
     milliseconds = round(seconds * 1000)
     for unit, size in _MILLISECONDS.items():
         if milliseconds and milliseconds % size == 0:

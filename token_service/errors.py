@@ -47,6 +47,7 @@ class Reason(StrEnum):
     KEY_STATE = "KEY_STATE"
     KEYS_STALE = "KEYS_STALE"
     UNREACHABLE = "UNREACHABLE"
+    CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
 
 
 class InvalidReason(StrEnum):
@@ -71,7 +72,7 @@ class InvalidReason(StrEnum):
 class FieldViolation:
     """A field of a request that breaks its rules.
 
-    `field` is the path in the request, e.g. `auth_context.amr[3]`; `description` says what is allowed.
+    `field` is the path in the request, e.g. `auth_context.amr[3]`; `description` names the broken rule.
     """
 
     field: str
@@ -81,7 +82,7 @@ class FieldViolation:
 class TokenServiceError(Exception):
     """The root of all errors that this package raises on purpose.
 
-    `message` is safe to show to the caller: it never holds a token, a key or a secret.
+    `message` is safe to show to the caller: it never contains a token, a key or a secret.
     """
 
     def __init__(self, message: str) -> None:
@@ -98,8 +99,8 @@ class ValidatorForkedError(TokenServiceError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the validator was started before this process was forked, and nothing updates it here: start it after "
-            "the fork, e.g. in post_worker_init of gunicorn"
+            "the validator was started before this process was forked, so it gets no updates in this process: start "
+            "it after the fork, e.g. in post_worker_init of gunicorn"
         )
 
 
@@ -141,7 +142,7 @@ class InvalidRequestError(ServiceError):
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = tuple(violations)
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidRequestError:
@@ -175,6 +176,13 @@ class CustomClaimsTooLargeError(ServiceError):
 
     reason = Reason.CUSTOM_CLAIMS_TOO_LARGE
     default_message = "the custom claims are too large"
+
+
+class CustomClaimNotAllowedError(ServiceError):
+    """A custom claim has a name that the policy does not allow, or the name of a secret."""
+
+    reason = Reason.CUSTOM_CLAIM_NOT_ALLOWED
+    default_message = "a custom claim is not allowed"
 
 
 class RequestIdReusedError(ServiceError):
@@ -265,7 +273,7 @@ class SessionNotFoundError(ServiceError):
     """No session has this id."""
 
     reason = Reason.SESSION_NOT_FOUND
-    default_message = "there is no such session"
+    default_message = "no session has this id"
 
 
 class SessionNotActiveError(ServiceError):
@@ -279,7 +287,7 @@ class KeyNotFoundError(ServiceError):
     """No signing key has this id."""
 
     reason = Reason.KEY_NOT_FOUND
-    default_message = "there is no such signing key"
+    default_message = "no signing key has this id"
 
 
 class KeyNotAnnouncedError(ServiceError):
@@ -300,7 +308,7 @@ class StreamEndedError(ServiceError):
     """The token service ended the stream. A subscriber resumes it with its last cursor."""
 
     reason = Reason.STREAM_ENDED
-    default_message = "the stream was ended; reconnect with the last cursor"
+    default_message = "the token service ended the stream; reconnect with the last cursor"
 
 
 class ShuttingDownError(ServiceError):

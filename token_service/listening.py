@@ -60,5 +60,5 @@ def _bind(
             bound.append(holder)
         if not bound and lacking is not None:
             raise lacking
-        stack.pop_all()  # the caller owns the sockets now
+        stack.pop_all()  # from here on the caller owns the sockets
     return bound

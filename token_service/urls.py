@@ -1,4 +1,4 @@
-"""URLs that may hold a password: how they are read, and how they are shown."""
+"""URLs that may contain a password: parsing, and redaction for display."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 
 class UnusableValueError(ValueError):
-    """Why a value can't be used.
+    """A value can't be used.
 
-    Its message repeats nothing of the value, unlike those of the standard library.
+    The message never repeats a part of the value, unlike the messages of the standard library.
     """
 
 
 class Url:
-    """A URL that hides its password wherever it is shown. Read it with `reveal()`."""
+    """A URL whose `str` and `repr` hide its password. Read it with `reveal()`."""
 
     __slots__ = ("_text",)
 
@@ -26,16 +26,16 @@ class Url:
         self._text: Final = text
 
     def reveal(self) -> str:
-        """The URL as it is, with its password. Never log it."""
+        """Return the full URL, with its password. Never log the result."""
         return self._text
 
     @property
     def scheme(self) -> str:
-        """What stands before `://`."""
+        """The part before `://`."""
         return self._text.partition("://")[0]
 
     def __str__(self) -> str:
-        """As it is written in a setting: without the driver, which is not the reader's business."""
+        """Return the redacted URL as a setting contains it, without the name of the driver."""
         scheme, separator, rest = redact_url(self._text).partition("://")
         return scheme.partition("+")[0] + separator + rest
 
@@ -50,7 +50,7 @@ class Url:
 
 
 def redact_url(text: str) -> str:
-    """`text` without the password it may hold, be it a URL or not."""
+    """Return `text`, a URL or any other text, without a password that it may contain."""
     head, at, tail = text.rpartition("@")
     if at:
         scheme, separator, authority = head.partition("://")
@@ -66,15 +66,16 @@ def redact_url(text: str) -> str:
 
 
 def redact_refused(text: str) -> str:
-    """`text`, which may be a broken URL, without whatever in it may be a password.
+    """Return `text`, which may be a broken URL, without any part that may be a password.
 
-    Without a host the password stands where the port is expected, so only a host with a number is shown.
+    In a URL without a host, the password is at the place of the port. So the text after a colon is shown only if it is a
+    number that follows a host.
     """
     if "@" in text:
         return redact_url(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        # What has an equals sign may be a connection string, "host=db password=...".
+        # A text with an equals sign may be a connection string, "host=db password=...".
         is_plain = not {":", "="}.intersection(text) or re.fullmatch(r"[^:/?#]+:[0-9]{1,5}", text)
         return text if is_plain else "***"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -89,12 +90,12 @@ _SECRET_PARAMETER: Final = re.compile(r"(?:pass|pwd|secret|token)[^=]*=", re.IGN
 
 
 def _is_secret_parameter(part: str) -> bool:
-    # Also in what follows the first name: "user=a;password=b" is one parameter.
+    # Search the whole parameter, not only its name: "user=a;password=b" is one parameter.
     return bool(part and "=" not in part) or _SECRET_PARAMETER.search(unquote(part)) is not None
 
 
 def split_url(text: str) -> SplitResult:
-    """The parts of a URL of one server. Raises `UnusableValueError`."""
+    """Split the URL of one server. Raises `UnusableValueError`."""
     url = urlsplit(text)
     try:
         _ = url.port
@@ -104,7 +105,7 @@ def split_url(text: str) -> SplitResult:
     return url
 
 
-_WRONG_PORT: Final = "the port is no number; in a password write / ? # and @ as %2F %3F %23 and %40"
+_WRONG_PORT: Final = "the port is not a number; in a password write / ? # and @ as %2F %3F %23 and %40"
 
 
 def _refuse_fragment(text: str) -> None:
@@ -122,21 +123,21 @@ _SSL: Final = re.compile(r"ssl=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """Where the database is. Neither `str` nor `repr` shows a password."""
+    """The location of the database. Neither `str` nor `repr` shows a password."""
 
     text: str = field(repr=False)
-    """As it was given, with its password."""
+    """The URL as it was given, with its password."""
     redacted: str
     path: Path | None
     """The file of an SQLite database; None for PostgreSQL."""
     dsn: str = field(repr=False)
-    """As the driver of PostgreSQL takes it, with its password; empty for SQLite."""
+    """The URL for the driver of PostgreSQL, with its password; empty for SQLite."""
 
     @classmethod
     def parse(cls, text: str) -> DatabaseUrl:
-        """Read a URL in any spelling common for SQLite and PostgreSQL.
+        """Parse a URL in any common spelling for SQLite and PostgreSQL.
 
-        PostgreSQL may have several hosts, as in libpq. Raises `UnusableValueError`.
+        A URL for PostgreSQL may have several hosts, as in libpq. Raises `UnusableValueError`.
         """
         scheme, separator, rest = text.partition("://")
         if not separator or not (scheme in _POSTGRESQL or scheme in _SQLITE):
@@ -147,7 +148,7 @@ class DatabaseUrl:
 
     @classmethod
     def of_file(cls, path: Path) -> DatabaseUrl:
-        """The SQLite database in a file of any name."""
+        """Return the URL of the SQLite database in a file, which may have any name."""
         return cls.parse(f"sqlite:///{quote(bytes(path))}")
 
     @classmethod
@@ -166,7 +167,7 @@ class DatabaseUrl:
 
 
 def _postgresql(text: str, rest: str) -> str:
-    """What follows the scheme, as libpq reads it."""
+    """Convert the part after the scheme to the form that libpq reads."""
     authority, slash, location = re.match(r"([^/?#]*)(/?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches anything
     path, _, query = location.partition("?") if slash else ("", "", location)
     hosts = authority.rpartition("@")[2]
@@ -185,7 +186,7 @@ def _postgresql(text: str, rest: str) -> str:
 
 
 def _libpq(parameter: str) -> str:
-    """A parameter under the name libpq knows it by: SQLAlchemy calls `sslmode` `ssl`."""
+    """Return a parameter under its name in libpq: SQLAlchemy calls `sslmode` `ssl`."""
     match = _SSL.fullmatch(parameter)
     if match is None:
         return parameter

@@ -81,6 +81,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.KEY_STATE: _Code.FAILED_PRECONDITION,
         Reason.KEYS_STALE: _Code.UNAVAILABLE,
         Reason.UNREACHABLE: _Code.UNAVAILABLE,
+        Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -413,7 +414,7 @@ def growth(effort: Effort, mint: Mint, tokens: Sequence[str]) -> Iterator[Row]:
 
     for what, side in (("validate again", again), ("first sight, p50", first)):
         found = rounds(
-            {str(size): lambda validator=validators[size], side=side: side(validator) for size in _SIZES},
+            {str(size): partial(side, validators[size]) for size in _SIZES},
             effort,
         )
         for size in _SIZES[1:]:
@@ -521,8 +522,8 @@ def weigh(count: int) -> None:
         )
         for number in range(0, million, 97)
     ]
-    ids = [(claims.expire_time // TOKEN_BUCKET_SECONDS, claims.token_id) for claims in looked_for]
-    marks = [(claims.expire_time // TOKEN_BUCKET_SECONDS, claims.token_mark) for claims in looked_for]
+    ids = [(int(claims.expire_time) // TOKEN_BUCKET_SECONDS, claims.token_id) for claims in looked_for]
+    marks = [(int(claims.expire_time) // TOKEN_BUCKET_SECONDS, claims.token_mark) for claims in looked_for]
     buckets = revocations._tokens.by_number
 
     def lookup() -> float:

@@ -64,7 +64,8 @@ def _revoke_repeatedly(address: str, subscribers: subprocess.Popen[str], times: 
     _ask(subscribers)
     found: list[float] = []
     with grpc.insecure_channel(address) as channel:
-        issue, revoke = (channel.unary_unary(SERVICE + method) for method in ("IssueToken", "RevokeToken"))
+        issue: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(SERVICE + "IssueToken")
+        revoke: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(SERVICE + "RevokeToken")
         for _ in range(times):
             issued = pb.IssueTokenResponse.FromString(issue(access_request().SerializeToString(), timeout=30))
             _ask(subscribers, f"watch {issued.access_token}")

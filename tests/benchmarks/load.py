@@ -14,9 +14,10 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.benchmarks.http2 import Connection
 
@@ -109,7 +110,7 @@ class Load:
     ) -> None:
         self.close()
 
-    def _ask(self, line: str) -> dict[str, float]:
+    def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(line + "\n")
@@ -138,8 +139,8 @@ class _Generator:
         host, _, port = self._job.address.rpartition(":")
         loop = asyncio.get_running_loop()
         for _ in range(self._job.connections):
-            connection = Connection(self._job.method, self._job.concurrency, self._take, self._give)
-            await loop.create_connection(lambda connection=connection: connection, host, int(port))
+            make = partial(Connection, self._job.method, self._job.concurrency, self._take, self._give)
+            _, connection = await loop.create_connection(make, host, int(port))
             self._connections.append(connection)
 
     def _take(self) -> tuple[bytes, object] | None:
@@ -151,7 +152,7 @@ class _Generator:
             self._queue.append(request)
         return request, request
 
-    def _give(self, tag: object, reply: bytes | None, seconds: float) -> None:
+    def _give(self, tag: Any, reply: bytes | None, seconds: float) -> None:
         self._latencies.append(seconds)
         if reply is None:
             self._failures += 1

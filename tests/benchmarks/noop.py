@@ -59,7 +59,7 @@ def _add_barest(server: Any, reply: bytes) -> None:
     async def answer(request: bytes, context: object) -> bytes:
         return reply
 
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
 
     class EveryMethod(grpc.GenericRpcHandler):
         def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:

@@ -29,7 +29,7 @@ DISTINCT = 24_000
 """Tokens that are validated in turn: more than a server caches, so each is new to it every time."""
 
 
-def claims() -> dict[str, object]:
+def claims() -> dict[str, Any]:
     """Return the claims of an ordinary token."""
     return {
         "subject": "user-7f3a9c21",
@@ -71,7 +71,8 @@ class Target:
     def call(self, method: str, request: bytes) -> bytes:
         """Make one call and return the reply."""
         with grpc.insecure_channel(self.service.grpc_address) as channel:
-            return channel.unary_unary(SERVICE + method)(request, timeout=30)
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(SERVICE + method)
+            return call(request, timeout=30)
 
     def many(self, method: str, request: bytes, count: int) -> list[bytes]:
         """Send the same request `count` times and return the replies."""

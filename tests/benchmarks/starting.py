@@ -25,7 +25,8 @@ _USED = "TokenValidator"
 def start(effort: Effort) -> Iterator[Row]:
     """Measure from the start of the process to the first 200 of /readyz, on SQLite: without and with a database."""
     rounds = max(3, effort.rounds // 3)
-    fresh, again = [], []
+    fresh: list[float] = []
+    again: list[float] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as directory:
             service = ServiceProcess(data_dir=Path(directory) / "data")

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from token_service.core.keys.store import SigningKeyState, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import Retry, Rotation, Use
+from token_service.core.sessions.store import Amendment, Retry, Rotation, Use
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
 
@@ -70,6 +70,18 @@ def a_retry(session_id: UUID, generation: int = 0, /, **changes: Any) -> Retry:
 def a_use(session_id: UUID, /, **changes: Any) -> Use:
     values: dict[str, Any] = {"session_id": session_id, "now": NOW + 10, "idle_expire_time": NOW + 3610}
     return Use(**{**values, **changes})
+
+
+def an_amendment(session: Session, /, **changes: Any) -> Amendment:
+    """A change of an `a_session`. It changes only the given fields."""
+    values: dict[str, Any] = {
+        "session_id": session.id,
+        "now": NOW + 10,
+        "expected_scopes": session.scopes,
+        "scopes": session.scopes,
+        "custom_claims": None,
+    }
+    return Amendment(**{**values, **changes})
 
 
 def a_draft(target: RevocationTarget, value: object = "", **changes: Any) -> RevocationDraft:

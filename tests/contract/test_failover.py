@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -100,7 +101,9 @@ class TestStandby:
             proxy.lead_to(address(primary))
             head, _ = await stores.log.append([a_draft(TOKEN, "t")])
             assert await stores.log.head() == head
-            assert (await stores.sessions.get(session.id)).id == session.id
+            found = await stores.sessions.get(session.id)
+            assert found is not None
+            assert found.id == session.id
 
     async def test_is_named_by_migrate_and_by_the_check_of_the_schema(self, cluster):
         _, standby, url = cluster
@@ -137,7 +140,7 @@ class TestSynchronousStandby:
             ):
                 writing = asyncio.create_task(write())
                 ended = f"SELECT count({end}(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-                await eventually(lambda ended=ended: asyncio.to_thread(primary.query, ended))
+                await eventually(partial(asyncio.to_thread, primary.query, ended))
                 with pytest.raises(StoreUnavailableError):
                     await writing
 
@@ -224,6 +227,7 @@ class TestPromoted:
             later, (entry,) = await log.append([a_draft(TOKEN, "later")])
             assert (later.epoch, entry.sequence) == (after.epoch, after.sequence + 1)
             alive = await stores.sessions.get(session.id)
+            assert alive is not None
             assert (alive.floor, alive.head) == (0, later.sequence)  # nothing was revoked
 
     async def test_of_several_nodes_one_renews_the_log(self, cluster):
@@ -291,6 +295,7 @@ class TestPromoted:
             head = await stores.log.head()
             assert head.epoch != moved.value.head.epoch
             alive = await stores.sessions.get(session.id)
+            assert alive is not None
             assert (alive.revision >= alive.floor) is nothing_lost
             await created(stores)
 

@@ -52,24 +52,27 @@ async def test_postgresql_without_space(
                 return stores.sessions.create(a_session(), None)
             return stores.log.append([a_draft(RevocationTarget.SUBJECT, "alice")])
 
+        def trouble() -> str | None:
+            return stores.trouble
+
         watch = asyncio.create_task(stores.watch())
         await write()
-        assert stores.trouble is None
+        assert trouble() is None
         await connection.execute(FULL.format(state=state))
         for _ in range(2):
             with pytest.raises(StoreUnavailableError) as caught:
                 await write()
             assert str(caught.value) == message
             assert caught.value.retry_after
-            assert stores.trouble == message
+            assert trouble() == message
         assert (await stores.log.head()).sequence == (table == "revocations")
-        assert stores.trouble == message  # a read does not change it
+        assert trouble() == message  # a read does not change it
         await stores.nodes.request(5)  # nor does a write that needs no space
-        assert stores.trouble == message
+        assert trouble() == message
         await connection.execute("DROP FUNCTION full_disk CASCADE")
-        await eventually(lambda: stores.trouble is None)
+        await eventually(lambda: trouble() is None)
         await write()
-        assert stores.trouble is None
+        assert trouble() is None
         assert await connection.fetchval("SELECT count(*) FROM leases") == 0
         watch.cancel()
         with suppress(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -35,7 +36,8 @@ async def append_as_before(stores, sequence):
 
 
 def a_tailer(stores, replica):
-    keyring = Keyring(stores.keys, wrap=None, algorithm=Algorithm.ES256, open_signer=None)
+    unused: Any = None
+    keyring = Keyring(stores.keys, wrap=unused, algorithm=Algorithm.ES256, open_signer=unused)
     index = ReadIndex(stores.log)
     return Tailer(stores.log, replica, index, keyring, SystemClock(), poll_interval=1, max_staleness=9)
 

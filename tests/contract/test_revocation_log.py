@@ -469,7 +469,7 @@ class TestRenew:
         await eventually(lambda: self.has_begun(pair[1]))
         renewed = await self.renew(pair[1])
         appended = await appending
-        by_epoch = {}
+        by_epoch: dict[str, list[int]] = {}
         for head, entries in appended:
             by_epoch.setdefault(head.epoch, []).extend(entry.sequence for entry in entries)
         late = by_epoch.get(renewed.epoch, [])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from tests.contract.builders import NOW, a_draft, a_retry, a_rotation, a_session, a_use, digest
+from tests.contract.builders import NOW, a_draft, a_retry, a_rotation, a_session, a_use, an_amendment, digest
 from token_service.core.sessions.session import SessionState
 from token_service.core.sessions.store import SessionFilter, SessionPosition
 from token_service.tokens.claims import AuthContext, Confirmation
@@ -309,6 +310,58 @@ class TestRetry:
         assert sorted(answer.retries for answer in answers if answer is not None) == [1, 2, 3, 4, 5, 6, 7]
 
 
+class TestAmend:
+    async def test_sets_the_given_fields_and_keeps_the_rest(self, stores):
+        session = await created(
+            stores,
+            scopes=("a", "b"),
+            custom_claims={"team": "blue"},
+            auth_context=AuthContext("1", ("pwd",), 5),
+        )
+        row = await stores.sessions.amend(an_amendment(session, scopes=("b",)))
+        assert row == replace(session, scopes=("b",))
+        row = await stores.sessions.amend(an_amendment(row, custom_claims={"team": "red"}))
+        assert row == replace(session, scopes=("b",), custom_claims={"team": "red"})
+        raised = AuthContext("2", ("pwd", "otp"), 6)
+        row = await stores.sessions.amend(an_amendment(row, auth_context=raised, with_auth_context=True))
+        assert row.auth_context == raised
+        row = await stores.sessions.amend(
+            an_amendment(row, scopes=(), custom_claims={}, with_auth_context=True)
+        )
+        assert row == replace(session, scopes=(), custom_claims={}, auth_context=None)
+        assert await stores.sessions.get(session.id) == row
+
+    async def test_the_next_rotation_returns_the_new_values(self, stores):
+        session = await created(stores, scopes=("a", "b"))
+        await stores.sessions.amend(an_amendment(session, scopes=("a",), custom_claims={"x": 1}))
+        rotated = await stores.sessions.rotate(a_rotation(session.id))
+        assert (rotated.scopes, rotated.custom_claims) == (("a",), {"x": 1})
+
+    async def test_refuses_a_row_whose_scopes_changed(self, stores):
+        session = await created(stores, scopes=("a", "b"))
+        assert await stores.sessions.amend(an_amendment(session, scopes=("a",))) is not None
+        assert await stores.sessions.amend(an_amendment(session, scopes=("b",))) is None
+        assert (await stores.sessions.get(session.id)).scopes == ("a",)
+
+    async def test_of_concurrent_narrowings_one_wins(self, pair):
+        session = await created(pair[0], scopes=("a", "b"))
+        answers = await asyncio.gather(
+            *(
+                pair[n % 2].sessions.amend(an_amendment(session, scopes=("a",) if n % 3 else ("b",)))
+                for n in range(12)
+            )
+        )
+        (winner,) = [answer for answer in answers if answer is not None]
+        assert (await pair[0].sessions.get(session.id)).scopes == winner.scopes
+
+    async def test_refuses_idle_revoked_and_unknown_sessions(self, stores):
+        idle = await created(stores, idle_expire_time=NOW + 10)
+        revoked = await created(stores)
+        await stores.log.append([a_draft(RevocationTarget.SESSION, revoked.id)])
+        for session in (idle, revoked, a_session()):
+            assert await stores.sessions.amend(an_amendment(session)) is None
+
+
 class TestUse:
     async def test_moves_the_idle_expiry(self, stores):
         session = await created(stores)
@@ -474,7 +527,7 @@ class TestCancellation:
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(answer.generation == 1 for answer in answers[1::2])
         for session in sessions[::2]:
             await self.goes_on(stores, session)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import traceback
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -19,7 +20,9 @@ from token_service.errors import ConfigurationError, StoreUnavailableError, Toke
 from token_service.stores.sql import SqlStores, migrations
 from token_service.stores.sql.engine import database, postgresql, sqlite
 from token_service.stores.sql.engine.errors import StatementRefusedError
+from token_service.stores.sql.engine.sqlite import SqliteLane
 from token_service.tokens.revocation import RevocationTarget
+from token_service.urls import DatabaseUrl
 
 _FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 GOODBYE = b"E" + (len(_FIELDS) + 4).to_bytes(4) + _FIELDS
@@ -39,6 +42,10 @@ async def connection_to(url):
 async def created(stores, **changes):
     session, _ = await stores.sessions.create(a_session(**changes), None)
     return session
+
+
+def generations(rows):
+    return [row.generation for row in rows]
 
 
 def every_operation(stores, session):
@@ -92,13 +99,13 @@ class TestRefused:
         async with sql_backend.open() as stores:
             session = await created(stores)
             other = a_session()
-            refused, fine = await asyncio.gather(
+            outcomes: tuple[Any, Any] = await asyncio.gather(
                 stores.sessions.create(session, None),
                 stores.sessions.create(other, None),
                 return_exceptions=True,
             )
-            assert isinstance(refused, StatementRefusedError)
-            assert fine == (other, True)
+            assert isinstance(outcomes[0], StatementRefusedError)
+            assert outcomes[1] == (other, True)
 
     async def test_rotate_fails_only_for_the_bad_value(self, sql_backend):
         async with sql_backend.open() as stores:
@@ -110,7 +117,7 @@ class TestRefused:
                 return_exceptions=True,
             )
             assert isinstance(refused, StatementRefusedError)
-            assert [row.generation for row in fine] == [1] * 10
+            assert generations(fine) == [1] * 10
 
     async def test_append_fails_only_for_the_bad_value(self, sql_backend):
         async with sql_backend.open() as stores:
@@ -218,7 +225,7 @@ class TestPostgresConnections:
                 answers = await asyncio.gather(*rotating, return_exceptions=True)
                 assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
             rows = await asyncio.gather(*(stores.sessions.rotate(a_rotation(s.id)) for s in sessions))
-            assert [row.generation for row in rows] == [1] * 10
+            assert generations(rows) == [1] * 10
 
     async def test_a_killed_append_fails_and_leaves_no_gap(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
@@ -270,7 +277,7 @@ class TestPostgresConnections:
                 ]
                 await eventually(lambda: waiting(postgres_database))
                 await other.execute("UPDATE sessions SET retries = 9 WHERE id = $1", first.id)
-            assert [row.generation for row in await asyncio.gather(*rotating)] == [1, 1]
+            assert generations(await asyncio.gather(*rotating)) == [1, 1]
 
     async def test_a_lock_that_is_not_released_fails_the_calls(self, postgres_database, monkeypatch):
         monkeypatch.setattr(postgresql, "STATEMENT_TIMEOUT", 2.0)
@@ -356,7 +363,8 @@ class TestPostgresServer:
             private_postgres.kill()
             private_postgres.start()
             assert await stores.log.head() == head
-            assert [(await stores.sessions.get(session.id)).generation for session in sessions] == [1] * 20
+            rows = [await stores.sessions.get(session.id) for session in sessions]
+            assert generations(rows) == [1] * 20
 
 
 async def works(stores, session):
@@ -377,7 +385,11 @@ class TestPostgresSettings:
             await stores.sessions.get(session.id)
             await stores.nodes.reports(60)
             lanes = [*stores._database._write_lanes, stores._database._read_lane]
-            raw = [lane._connection for lane in lanes if lane._connection is not None]
+            raw = [
+                lane._connection
+                for lane in lanes
+                if isinstance(lane, postgresql.PostgresLane) and lane._connection is not None
+            ]
             assert len(raw) == 2
             for connection in raw:
                 await self.check(connection.fetchval)
@@ -401,7 +413,7 @@ class TestPostgresSettings:
         async with connection_to(postgres_database) as admin:
             name = await admin.fetchval("SELECT current_database()")
             await admin.execute(f"ALTER DATABASE \"{name}\" SET synchronous_commit = 'remote_apply'")
-        connection = await postgresql.connect(database.DatabaseUrl.parse(postgres_database))
+        connection = await postgresql.connect(DatabaseUrl.parse(postgres_database))
         assert await connection.fetchval("SHOW synchronous_commit") == "remote_apply"
         await connection.close()
 
@@ -447,7 +459,7 @@ class TestRotationsOnPostgres:
     async def test_every_hot_statement_uses_an_index(self, postgres_database):
         async with SqlStores(postgres_database) as stores:
             connection = await postgresql.connect(
-                database.DatabaseUrl.parse(postgres_database), postgresql._LANE_SETTINGS
+                DatabaseUrl.parse(postgres_database), postgresql._LANE_SETTINGS
             )
             for name in ("_by_request", "_by_id", "_rotate", "_retry", "_use", "_use_with_hash"):
                 statement = getattr(stores.sessions, name)
@@ -536,6 +548,8 @@ class TestSqliteLocks:
             await stores.sessions.get(session.id)
             expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
             for lane in (*stores._database._write_lanes, stores._database._read_lane):
+                assert isinstance(lane, SqliteLane)
+                assert lane._connection is not None
                 for pragma, value in expected.items():
                     assert lane._connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
 

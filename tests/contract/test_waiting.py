@@ -23,7 +23,7 @@ class Statements:
     """Counts the statements of the engine by first word and table, and checks that updates are writes."""
 
     def __init__(self, stores) -> None:
-        self.counts = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()
         event.listen(stores._database.engine.sync_engine, "before_cursor_execute", self._count)
 
     def _count(self, connection, cursor, statement, parameters, context, many) -> None:
@@ -41,7 +41,7 @@ class Fleet:
             Node(clock, stores=stores, node_id=f"node-{n}", poll_interval=0.1, max_staleness=60)
             for n, stores in enumerate(pair)
         ]
-        self.tasks = []
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         for node in self.nodes:

@@ -22,7 +22,7 @@ from tests.support.deadline import DeadlineExceededError, eventually
 from tests.support.processes import ServiceProcess, http_status
 from tests.support.raw_http2 import RawConnection, message
 from token_service.errors import OverloadedError
-from token_service.v1 import token_service_pb2 as pb, token_service_pb2_grpc
+from token_service.v1 import token_pb2, token_service_pb2 as pb, token_service_pb2_grpc
 from token_service.wire import error_from_rpc
 
 _TOKENS = "/token_service.v1.TokenService/"
@@ -33,7 +33,7 @@ _KEPT = 1.2
 _OK = 200
 
 
-async def _calls_without_messages(grpc_address: str, _: str) -> None:
+async def _calls_without_messages(grpc_address: str, _http_address: str) -> None:
     """Send only headers, up to the server's limit, over 20 connections."""
     async with AsyncExitStack() as stack:
         for _ in range(20):
@@ -44,7 +44,7 @@ async def _calls_without_messages(grpc_address: str, _: str) -> None:
         await asyncio.sleep(3600)
 
 
-async def _messages_without_an_end(grpc_address: str, _: str) -> None:
+async def _messages_without_an_end(grpc_address: str, _http_address: str) -> None:
     """Send requests of 5 MB that lack their last byte."""
     async with RawConnection(grpc_address) as connection:
         unfinished = message(b"a" * 5_000_000)[:-1]
@@ -52,7 +52,7 @@ async def _messages_without_an_end(grpc_address: str, _: str) -> None:
         await asyncio.gather(*(connection.send(stream, unfinished) for stream in streams))
 
 
-async def _rapid_reset(grpc_address: str, _: str) -> None:
+async def _rapid_reset(grpc_address: str, _http_address: str) -> None:
     """Cancel calls immediately after their start."""
     async with RawConnection(grpc_address) as connection:
         while not connection.closed.is_set():
@@ -63,7 +63,7 @@ async def _rapid_reset(grpc_address: str, _: str) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _bursts(grpc_address: str, _: str) -> None:
+async def _bursts(grpc_address: str, _http_address: str) -> None:
     """Send 5,000 concurrent calls over one channel, repeatedly."""
     async with grpc.aio.insecure_channel(grpc_address) as channel:
         call: Any = channel.unary_unary(_TOKENS + "IssueToken")
@@ -72,7 +72,7 @@ async def _bursts(grpc_address: str, _: str) -> None:
             await asyncio.gather(*(call(request) for _ in range(5000)), return_exceptions=True)
 
 
-async def _unread_answers(grpc_address: str, _: str) -> None:
+async def _unread_answers(grpc_address: str, _http_address: str) -> None:
     """Request batches and never read their answers of about 1 MB."""
     issued = await _issue_large(grpc_address)
     batch = pb.BatchValidateTokensRequest(requests=[pb.ValidateTokenRequest(token=issued)] * 256)
@@ -84,13 +84,15 @@ async def _unread_answers(grpc_address: str, _: str) -> None:
 
 async def _issue_large(grpc_address: str) -> str:
     async with grpc.aio.insecure_channel(grpc_address) as channel:
-        request = pb.IssueTokenRequest(subject="flood", client_id="flood", token_types=[1])
+        request = pb.IssueTokenRequest(
+            subject="flood", client_id="flood", token_types=[token_pb2.TOKEN_TYPE_ACCESS]
+        )
         request.custom_claims.update({f"k{number}": "v" * 200 for number in range(18)})
-        issued: Any = await channel.unary_unary(_TOKENS + "IssueToken")(request.SerializeToString())
-        return pb.IssueTokenResponse.FromString(issued).access_token
+        issue: Any = channel.unary_unary(_TOKENS + "IssueToken")
+        return pb.IssueTokenResponse.FromString(await issue(request.SerializeToString())).access_token
 
 
-async def _requests_of_very_many_fields(grpc_address: str, _: str) -> None:
+async def _requests_of_very_many_fields(grpc_address: str, _http_address: str) -> None:
     """Send 5 MB of empty list items, which are refused each time."""
     number = pb.IssueTokenRequest.DESCRIPTOR.fields_by_name["scopes"].number
     async with grpc.aio.insecure_channel(grpc_address) as channel:
@@ -100,7 +102,7 @@ async def _requests_of_very_many_fields(grpc_address: str, _: str) -> None:
                 await call(bytes((number << 3 | 2, 0)) * 2_500_000)
 
 
-async def _waits(grpc_address: str, _: str) -> None:
+async def _waits(grpc_address: str, _http_address: str) -> None:
     """Send revocations that wait for a subscriber which never confirms."""
     async with AsyncExitStack() as stack:
         for _ in range(10):

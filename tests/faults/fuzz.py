@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -88,12 +89,15 @@ class _Validators:
     ) -> None:
         self._stack.close()
 
+    def _fetch(self, issuer: str, _url: str, _timeout: float) -> bytes:
+        return self._keys[issuer]
+
     def _start(self, issuers: list[str]) -> SyncTokenValidator:
         foreign = [
             ForeignIssuer(
                 issuer=issuer,
                 jwks_url="https://unused.test",
-                fetch=lambda _url, _timeout, issuer=issuer: self._keys[issuer],
+                fetch=partial(self._fetch, issuer),
                 unknown_key_interval=86400,
             )
             for issuer in issuers
@@ -128,7 +132,7 @@ class Fuzz:
     ) -> None:
         token = hostile.token
         try:
-            claims = validator.validate(token)
+            claims: Any = validator.validate(token)
         except InvalidTokenError as error:
             tally.reasons[error.reason.name] += 1
             if self.random.randrange(compare_one_in) == 0:
@@ -209,7 +213,7 @@ class Fuzz:
         mint = self.mints[0]
         stranger = self._stranger
         kid = mint.jwk["kid"]
-        for changes in (
+        headers: tuple[dict[str, Any], ...] = (
             {"crit": ["exp"]},
             {"crit": []},
             {"crit": ["b64"], "b64": False},
@@ -241,7 +245,8 @@ class Fuzz:
             {"kid": "' OR 1=1 --"},
             {"kid": self.mints[1].jwk["kid"]},
             {"kid": ...},
-        ):
+        )
+        for changes in headers:
             yield Hostile(mint.token(now, header=changes), refuse=True)
             yield Hostile(stranger.token(now, header={"kid": kid, **changes}), refuse=True)
         yield Hostile(stranger.token(now, header={"kid": kid}), refuse=True)
@@ -285,14 +290,29 @@ class Fuzz:
 
     def _claims(self, now: float, mint: Mint) -> Iterator[Hostile]:
         begin = int(now)
-        numbers = (
+        numbers: tuple[Any, ...] = (
             str(begin + 900), begin + 900.5, 1e30, -1, 0, 2**31, 2**53 + 1, 2**63, 2**64, 2**70, 10**400, True, None, [], {},
             [begin + 900], "NaN", "1e30", begin - 10, begin + 900,
         )  # fmt: skip
         for name in ("exp", "nbf", "iat", "rev", "auth_time"):
             for value in numbers:
                 yield Hostile(mint.token(now, **{name: value}))
-        texts = ("", 7, None, True, [], {}, [""], ["x", 7], "\0", "a" * 5000, "\u202e", {"a": 1}, [None], 1.5)
+        texts: tuple[Any, ...] = (
+            "",
+            7,
+            None,
+            True,
+            [],
+            {},
+            [""],
+            ["x", 7],
+            "\0",
+            "a" * 5000,
+            "\u202e",
+            {"a": 1},
+            [None],
+            1.5,
+        )
         for name in ("iss", "sub", "aud", "jti", "client_id", "scope", "sid", "cnf", "auth_ctx", "typ"):
             for value in texts:
                 yield Hostile(mint.token(now, **{name: value}))
@@ -314,8 +334,9 @@ class Fuzz:
             yield Hostile(mint.token(now, aud=value), refuse=True)
         yield Hostile(mint.token(now, aud=AUDIENCE))
         yield Hostile(mint.token(now, aud=["other", AUDIENCE]))
+        omitted: Any = ...
         for name in ("exp", "iss", "sub", "aud", "jti", "client_id", "iat"):
-            yield Hostile(mint.token(now, **{name: ...}), refuse=True)
+            yield Hostile(mint.token(now, **{name: omitted}), refuse=True)
         yield Hostile(mint.token(now, exp=begin), refuse=True)
         yield Hostile(mint.token(now, nbf=begin + 3600), refuse=True)
         yield Hostile(mint.token(now, iat=begin + 3600), refuse=True)

@@ -1,4 +1,4 @@
-"""The service as its callers see it: generated stubs, decoded failures, and the smallest possible validator."""
+"""Calls of the service: generated stubs, decoded failures, and a minimal validator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 from google.protobuf import duration_pb2
@@ -51,7 +51,7 @@ class Failure:
     def of(cls, error: grpc.aio.AioRpcError) -> Failure:
         """Decode the error of a call or a stream."""
         reason, metadata, violations, retry_after = "", {}, {}, None
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(cast("Any", error))  # the types know no errors of grpc.aio
         for detail in status.details if status is not None else ():
             info, bad, retry = (
                 error_details_pb2.ErrorInfo(),
@@ -105,7 +105,7 @@ class Api:
         self.tokens = token_service_pb2_grpc.TokenServiceStub(self.channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(self.channel)
         self.keys = key_service_pb2_grpc.KeyServiceStub(self.channel)
-        self.health = health_pb2_grpc.HealthStub(self.channel)
+        self.health: Any = health_pb2_grpc.HealthStub(self.channel)  # its types lack the methods
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +170,7 @@ def sequence(cursor: str) -> int:
 
 
 class Follower:
-    """A validator that applies a stream as protos/README.md says and records what it received.
+    """A validator that applies a stream by the rules of protos/README.md and records the received messages.
 
     With `confirm` it confirms each cursor, at the node it follows or at another one.
     """

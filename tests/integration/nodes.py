@@ -54,7 +54,7 @@ def assert_clean(log: str, tolerated: re.Pattern[str] | None = None, known_secre
     for number, line in enumerate(log.splitlines(), 1):
         where = f"line {number} of the log"
         found = SECRETS.search(line)
-        assert not found, f"{where} holds a secret at column {found.start() if found else 0}"
+        assert found is None, f"{where} holds a secret at column {found.start()}"
         assert not any(secret in line for secret in known_secrets), f"{where} holds a password or a key"
         if DEFECTS.search(line) and not (tolerated and tolerated.search(line)):
             around = "\n".join(log.splitlines()[max(0, number - 20) : number + 40])

@@ -43,14 +43,16 @@ async def send(api: Api, path: str, data: bytes) -> Failure | bytes:
     """Send raw bytes to a method and return its failure, or its (first) reply as raw bytes."""
     try:
         if path == STREAMING:
-            call = api.channel.unary_stream(path)(data, timeout=60)
+            stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = api.channel.unary_stream(path)
+            call = stream(data, timeout=60)
             try:
                 async for message in call:
                     return bytes(message)
                 raise AssertionError("the stream ended without a message")
             finally:
                 call.cancel()
-        return bytes(await api.channel.unary_unary(path)(data, timeout=60))
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = api.channel.unary_unary(path)
+        return bytes(await method(data, timeout=60))
     except grpc.aio.AioRpcError as error:
         return Failure.of(error)
 
@@ -215,10 +217,10 @@ async def test_timestamps_and_durations_out_of_range_are_refused(api: Api) -> No
             str(change),
         )
     for seconds in (-1, 0, 61, 2**62):
-        request = token_service_pb2.RevokeTokenRequest(subject="a")
-        request.wait.applied_by_all = True
-        request.wait.timeout.seconds = seconds
-        failure = await refused(api.tokens.RevokeToken(request, timeout=60))
+        waiting = token_service_pb2.RevokeTokenRequest(subject="a")
+        waiting.wait.applied_by_all = True
+        waiting.wait.timeout.seconds = seconds
+        failure = await refused(api.tokens.RevokeToken(waiting, timeout=60))
         assert list(failure.violations) == ["wait.timeout"], seconds
 
 
@@ -370,8 +372,8 @@ async def test_unknown_methods_are_unimplemented(api: Api) -> None:
     # A unary method called as a stream, and a stream called as a unary method.
     outcome = await send(api, "/token_service.v1.TokenService/IssueToken", b"")
     assert isinstance(outcome, Failure)
-    call = api.channel.unary_unary(STREAMING)(b"", timeout=2)
-    failure = await refused(call)
+    as_unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = api.channel.unary_unary(STREAMING)
+    failure = await refused(as_unary(b"", timeout=2))
     assert failure.code.name in {"DEADLINE_EXCEEDED", "INTERNAL", "CANCELLED", "UNKNOWN"}
 
 

@@ -1,4 +1,4 @@
-"""A short fault campaign with a fixed seed, which finds nothing, and one with a defect, which finds it."""
+"""Short fault campaigns with a fixed seed: without a defect the campaign finds nothing; with a defect it finds it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.integration.calls import Api, refused
+from tests.integration.calls import STRONG, Api, refused
 from tests.integration.nodes import Node, nodes
 from token_service.v1 import session_service_pb2
 
@@ -35,18 +35,20 @@ async def test_all_callers_hold_the_same_successor(pair: list[Node]) -> None:
         issued = await apis[0].issue("busy")
         token = issued.refresh_token
         access_token = issued.access_token
+        newest: list[str] = []
         for number in range(ROUNDS):
             answers = await asyncio.gather(*(apis[n % 4].refresh(token) for n in range(CALLERS)))
             successors = {answer.refresh_token for answer in answers}
             assert len(successors) == 1, f"{len(successors)} successors in round {number}"
             assert {answer.session_id for answer in answers} == {issued.session_id}
             assert len({answer.token_id for answer in answers}) == CALLERS
+            newest = [answer.access_token for answer in answers]
             (successor,) = successors
             assert successor != token
             token = successor
         # The original access token is still active, and so are the newest ones.
         assert await apis[1].why(access_token) == ""
-        assert {await apis[n].why(answers[n].access_token) for n in range(4)} == {""}
+        assert {await apis[n].why(newest[n]) for n in range(4)} == {""}
         request = session_service_pb2.GetSessionRequest(session_id=issued.session_id)
         session = (await apis[1].sessions.GetSession(request)).session
         assert session.generation == ROUNDS
@@ -104,15 +106,14 @@ async def test_concurrent_issue_and_revoke_leave_every_token_of_a_session_alike(
     async with Api(pair[0].grpc_address) as a, Api(pair[1].grpc_address) as b:
         for number in range(20):
             subject = f"torn-{number}"
-            *issued, _ = await asyncio.gather(
-                *((a, b)[n % 2].issue(subject) for n in range(8)), b.revoke(subject=subject)
-            )
+            issuing = asyncio.gather(*((a, b)[n % 2].issue(subject) for n in range(8)))
+            issued, _ = await asyncio.gather(issuing, b.revoke(subject=subject))
             for each in issued:
-                request = {"consistency": 2}
-                access = await a.why(each.access_token, **request)
+                access = await a.why(each.access_token, consistency=STRONG)
                 assert access in ("", "REVOKED")
                 assert await b.why(each.refresh_token) == access
                 if access:
                     assert (await refused(a.refresh(each.refresh_token))).reason == "SESSION_REVOKED"
                 else:
-                    assert await b.why((await a.refresh(each.refresh_token)).access_token, **request) == ""
+                    again = await a.refresh(each.refresh_token)
+                    assert await b.why(again.access_token, consistency=STRONG) == ""

@@ -136,7 +136,7 @@ FILES_REFUSED = {
         ["TOKEN_SERVICE_REDIS_URL: redis://:***@127.0.0.1/0?socket_timeout=soon"],
     ),
     "exporter": ({"OTEL": "fax"}, ["OTEL_METRICS_EXPORTER is 'fax'"]),
-    "no socket": ({"GRPC_ADDRESS": "unix:garbage"}, ["unix:garbage (there is something else than a socket)"]),
+    "no socket": ({"GRPC_ADDRESS": "unix:garbage"}, ["unix:garbage (the file there is not a socket)"]),
     "not of this machine": (
         {"GRPC_ADDRESS": "127.0.0.1:0", "HTTP_ADDRESS": "[::1%nowhere]:0"},
         ["TOKEN_SERVICE_HTTP_ADDRESS"],
@@ -248,7 +248,7 @@ def test_migrate_on_postgresql_hides_the_password(postgres_url: str, tmp_path: P
     for _ in range(2):
         done = run("migrate", env={"TOKEN_SERVICE_DATABASE_URL": postgres_url}, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert not re.search(r":[0-9a-f]{32}@", done.stdout + done.stderr)
+        assert not re.search(r":[0-9a-f]{32}@", done.stdout + done.stderr)
 
 
 def test_a_taken_port_is_refused(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_changed_policies_apply_without_a_restart(tmp_path: Path) -> None:
         )
         eventually_sync(lambda: asyncio.run(ttl(node.grpc_address)) == 60)
         policy.write_text("[classifications.confidential]\naccess_token_ttl = true\n")
-        eventually_sync(lambda: "the policies stay as they were" in node.log_text())
+        eventually_sync(lambda: "the policies in force stay unchanged" in node.log_text())
         assert asyncio.run(ttl(node.grpc_address)) == 60
 
 

@@ -56,7 +56,7 @@ def published(node: Node) -> dict[str, Any]:
 
 @pytest.fixture
 def keys(published: dict[str, Any]) -> KeySet:
-    return KeySet.import_key_set(published)
+    return KeySet.import_key_set({"keys": published["keys"]})
 
 
 def decode(token: str, keys: KeySet, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:

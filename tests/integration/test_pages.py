@@ -1,4 +1,4 @@
-"""Every page is true: its links lead somewhere, its tables are those of the code, and its blocks are run by a test."""
+"""Every page is correct: its links lead somewhere, its tables match the code, and a test runs its blocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 
 from tests.integration.tour import DOCS, README, ROOT, section
 from tests.support.reference import reference
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
+from token_service.core.policies.rights import Permission
 
 CONTRACT = ROOT / "protos" / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])
@@ -40,7 +41,7 @@ SECTIONS = {
     "docs/debugging.md": "debugging",
     "docs/operations.md": "operations",
 }
-"""The section whose blocks the test runs. Of a page without a line here the test runs all blocks."""
+"""The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
 """The blocks of the README outside its section."""
 _RUNNABLE = {"sh", "python", "toml"}
@@ -72,11 +73,15 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+UNSET = {"default_audience": "the issuer", "allowed_custom_claims": "any"}
+"""What an empty list of a policy stands for."""
+
+
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ", ".join(value) or "the issuer"
+        return ", ".join(value)
     return str(value)
 
 
@@ -87,7 +92,7 @@ def _span(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def test_the_policies_are_what_the_code_says() -> None:
+def test_the_table_of_policies_matches_the_code() -> None:
     text = (DOCS / "policies.md").read_text()
     start, end = section(text, "policies")
     rows = [
@@ -99,9 +104,12 @@ def test_the_policies_are_what_the_code_says() -> None:
     policies = PolicyBook().policies
     assert names == list(policies)
     assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
-    spans = {"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    spans = {"access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]
+        if row[0] in UNSET:
+            assert not any(values)
+            values = [UNSET[row[0]]] * len(values)
         assert row[1:-1] == [_span(v) if row[0] in spans else _shown(v) for v in values], row[0]
 
 
@@ -116,7 +124,7 @@ def test_the_policy_files_shown_are_accepted() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of the headings of a page."""
+    """Return the anchors of the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -130,13 +138,13 @@ def test_every_link_and_path_leads_somewhere(page: Path) -> None:
         if anchor:
             assert anchor in anchors(path), f"links to {target}#{anchor}"
     if page.name == "CHANGELOG.md":
-        return  # it speaks of earlier states
+        return  # it describes earlier states
     for path in re.findall(r"`((?:token_service|tests|scripts|protos|docs)/[\w/.-]+)(?:::\w+)?`", text):
         assert (ROOT / path).exists(), f"names {path}"
 
 
 def not_run(name: str, text: str) -> list[str]:
-    """The blocks of a page that no test runs."""
+    """Return the blocks of a page that no test runs."""
     begin, end = 0, len(text)
     if name not in RUN_BY:
         end = 0
@@ -172,7 +180,7 @@ def test_the_index_lists_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
 
 
-def test_the_reference_is_that_of_the_code() -> None:
+def test_the_reference_matches_the_code() -> None:
     assert (DOCS / "reference" / "client.md").read_text() == reference(), "run scripts/gen-reference"
 
 
@@ -180,7 +188,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 300
 
 
-def test_the_code_of_the_contract_s_readme_runs() -> None:
+def test_the_code_of_the_contract_readme_runs() -> None:
     blocks = _blocks(CONTRACT.read_text(), "python")
     assert blocks
     for block in blocks:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -27,7 +28,12 @@ OPERATOR = "spiffe://example.org/operator"
 
 POLICY = f"""
 [callers."{LOGIN}"]
-permissions = ["issue", "refresh", "revoke"]
+permissions = ["refresh", "revoke"]
+
+[[callers."{LOGIN}".rights]]
+permission = "issue"
+clients = ["web"]
+may = ["other_subjects"]
 
 [callers."{GATEWAY}"]
 permissions = ["validate", "subscribe"]
@@ -145,12 +151,12 @@ async def test_each_caller_may_make_only_permitted_calls(production: Production)
         assert_denied(await refused(gateway.revoke(subject="alice")), "revoke")
         assert_denied(await refused(operator.issue()), "issue")
         assert_denied(await refused(login.confirm("", "")), "subscribe")
-        assert_denied(await refused(login.sessions.GetSession(request)), "admin")
+        assert_denied(await refused(login.sessions.GetSession(request)), "admin.read")
         extend = session_service_pb2.ExtendSessionRequest(session_id=issued.session_id, client_id="web")
         assert_denied(await refused(gateway.sessions.ExtendSession(extend)), "refresh")
         # Revoking everything or a key needs more than the permission `revoke`.
-        assert_denied(await refused(login.revoke(everything=True)), "admin")
-        assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin")
+        assert_denied(await refused(login.revoke(everything=True)), "admin.write")
+        assert_denied(await refused(login.revoke(key_id=listed.signing_keys[0].key_id)), "admin.write")
         async with Follower(login) as denied:
             assert_denied(await denied.ended(), "subscribe")
         # A caller without the permission is refused before its input is validated.
@@ -219,11 +225,19 @@ async def test_a_caller_without_a_trusted_certificate_is_refused(production: Pro
             assert failure.reason in {"", "CALLER_UNAUTHENTICATED"}
 
 
+async def test_a_caller_is_held_to_its_bounds(production: Production) -> None:
+    async with production.api(caller(production, LOGIN)) as api:
+        assert (await api.issue(client_id="web")).access_token
+        failure = await refused(api.issue(client_id="billing"))
+        assert failure.code.name == "PERMISSION_DENIED"
+        assert failure.metadata == {"permission": "issue", "bound": "clients"}
+
+
 async def test_permissions_change_with_the_policy_file(production: Production) -> None:
     newcomer = "spiffe://example.org/newcomer"
     async with production.api(caller(production, newcomer)) as api:
         assert (await refused(api.issue())).code.name in {"PERMISSION_DENIED", "UNAUTHENTICATED"}
-        addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\n'
+        addition = f'\n[callers."{newcomer}"]\npermissions = ["issue"]\nunbounded = true\n'
         (production.directory / "policy.toml").write_text(POLICY + addition)
 
         async def permitted() -> bool:
@@ -236,6 +250,10 @@ async def test_permissions_change_with_the_policy_file(production: Production) -
         await eventually(permitted)
         (production.directory / "policy.toml").write_text(POLICY)
         await eventually(lambda: _denied(api))
+
+
+def _is_caught_up(follower: Follower) -> bool:
+    return follower.caught_up
 
 
 async def test_open_streams_end_when_the_permission_is_withdrawn(production: Production) -> None:
@@ -252,7 +270,7 @@ async def test_open_streams_end_when_the_permission_is_withdrawn(production: Pro
         ):  # fmt: skip
             assert changed != POLICY
             async with Follower(gateway, subscriber_id="v-1") as follower:
-                await eventually(lambda follower=follower: follower.caught_up)
+                await eventually(partial(_is_caught_up, follower))
                 policy.write_text(changed)
                 assert_denied(await follower.ended(), "subscribe")
                 revoked = await login.revoke(subject="zoe")

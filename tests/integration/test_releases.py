@@ -46,7 +46,7 @@ class Upgraded:
         response: pb.ValidateTokenResponse = self.tokens.ValidateToken(request, timeout=TIMEOUT)
         return response
 
-    def refresh(self, token: str, **fields: str) -> pb.RefreshTokenResponse:
+    def refresh(self, token: str, **fields: Any) -> pb.RefreshTokenResponse:
         request = pb.RefreshTokenRequest(refresh_token=token, **{"client_id": "web", **fields})
         response: pb.RefreshTokenResponse = self.tokens.RefreshToken(request, timeout=TIMEOUT)
         return response

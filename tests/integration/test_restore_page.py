@@ -1,6 +1,4 @@
-"""The operator's page about restored databases is true: its commands are typed into a shell beside a database
-that was put back.
-"""
+"""The commands of docs/restore.md, in a shell beside a restored database, print what the page shows."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ _VARYING = (
 
 
 def _place(sequence: str) -> str:
-    """A log that was renewed goes on at the time, in microseconds."""
+    """Replace the sequence of a renewed log, which continues at the time in microseconds."""
     return "<time>" if len(sequence) == 16 else sequence
 
 
@@ -65,7 +63,7 @@ async def test_the_page(tmp_path: Path) -> None:
         with Tour(node) as shell:
             for name, value in {**env, "TOKEN_SERVICE_DATA_DIR": str(data)}.items():
                 shell._type(f"export {name}='{value}'")
-            # Standard error is kept apart: logs go there.
+            # Standard error is separate, because it has the log.
             shell._type("exec 2>errors; KEY=$(token-service keys list --state active --format id)")
             printed = ""
             for language, text in blocks():
@@ -86,7 +84,7 @@ async def test_the_page(tmp_path: Path) -> None:
             assert not await api.why(fresh.access_token, consistency=STRONG)
 
 
-def test_what_a_node_says_is_what_the_code_says() -> None:
+def test_the_log_line_on_the_page_is_in_the_code() -> None:
     (said,) = (text.strip() for language, text in blocks() if language == "log")
     source = (ROOT / "token_service" / "core" / "revocation" / "restored_log.py").read_text()
     source = re.sub(r'"\n *"', "", source)  # one string in several lines

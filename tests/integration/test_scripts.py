@@ -1,4 +1,4 @@
-"""The scripts in a checkout whose path has what a shell makes something of."""
+"""The scripts in a checkout whose path has special characters of the shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "name", ["a b", "$(touch expanded)", "`touch expanded`", "it's", 'a"b', "a;b&c", "*"]
 )
-def test_serve_runs_what_is_installed_and_nothing_of_the_path(tmp_path: Path, name: str) -> None:
+def test_serve_runs_the_installed_program_and_expands_no_part_of_the_path(tmp_path: Path, name: str) -> None:
     checkout = tmp_path / name
     shutil.copytree(ROOT / "scripts", checkout / "scripts")
     for file in ("pyproject.toml", "constraints.txt"):

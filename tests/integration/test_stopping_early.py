@@ -178,7 +178,7 @@ async def test_a_second_signal_ends_a_stopping_node_immediately() -> None:
         await eventually(lambda: "serve stopping" in node.log_text(), timeout=20)
         node.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(node.wait) == 1
-        assert "a second signal: ending at once" in node.log_text()
+        assert "received a second signal: ending at once" in node.log_text()
         await asyncio.gather(call, return_exceptions=True)
 
 
@@ -186,4 +186,4 @@ def test_a_process_that_does_not_stop_in_time_is_ended(tmp_path: Path) -> None:
     program = "import threading, token_service.app.serve as s; s._end_late(0.05); threading.Event().wait()"
     process = ManagedProcess([sys.executable, "-c", program], log=tmp_path / "log")
     assert process.wait(60) == 1
-    assert "not stopped within 0.05 s; ending at once" in process.log_text()
+    assert "the node did not stop within 0.05 s: ending at once" in process.log_text()

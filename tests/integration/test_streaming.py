@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 
@@ -82,12 +83,16 @@ async def test_the_whole_log_is_resumed_without_a_reset(api: Api) -> None:
         assert (follower.resets, follower.entries) == (0, [])
 
 
+def _was_reset_once(follower: Follower) -> bool:
+    return follower.resets == 1
+
+
 async def test_an_unknown_cursor_gets_a_snapshot_and_a_malformed_one_an_error(api: Api) -> None:
     head = (await api.revoke(subject="of-the-snapshot")).cursor
     epoch = head.partition(":")[0]
     for cursor in (f"{epoch}:{sequence(head) + 1000}", f"{'0' * len(epoch)}:1", "AnotherEpoch1:0"):
         async with Follower(api, cursor) as follower:
-            await eventually(lambda follower=follower: follower.resets == 1)
+            await eventually(partial(_was_reset_once, follower))
             await follower.caught_up_to(head)
             assert holds(follower, subject="of-the-snapshot")
     for cursor in ("nonsense", epoch, f"{epoch}:", f"{epoch}:x"):
@@ -111,8 +116,7 @@ async def test_fifty_followers_receive_the_same_entries(api: Api) -> None:
     for follower in followers:
         await follower.__aenter__()
     try:
-        for number in range(100):
-            last = await api.revoke(token_id=f"fanned-{number}")
+        last = [await api.revoke(token_id=f"fanned-{number}") for number in range(100)][-1]
         await asyncio.gather(*(follower.caught_up_to(last.cursor) for follower in followers))
         expected = list(range(sequence(start) + 1, sequence(last.cursor) + 1))
         assert all(follower.sequences == expected and not follower.resets for follower in followers)

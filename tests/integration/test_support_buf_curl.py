@@ -1,4 +1,4 @@
-"""The `buf curl` wrapper, against a server that knows nothing but health and how to fail."""
+"""The `buf curl` wrapper, against a server that has only the health service and fails on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ HEALTH = "grpc.health.v1.Health"
 
 
 class Health(health.HealthServicer):
-    def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
+    def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
         if request.service == "fail":
             details = [any_pb2.Any(), any_pb2.Any()]
             details[0].Pack(error_details_pb2.ErrorInfo(reason="BROKEN", domain="token_service"))

@@ -1,4 +1,4 @@
-"""The tour shows what a real server answers, and the README's programs print what it says."""
+"""The commands of docs/tour.md and of the README print what these pages show."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.integration.tour import GRACE_PERIOD, README, ROOT, SLOWER, TOUR, Tou
 
 @contextmanager
 def tour_server() -> Iterator[Node]:
-    """The server the tour talks to, started by the command that it names, in the way that it names."""
+    """Start the server of the tour by the command and with the settings on the page."""
     text = TOUR.read_text()
     match = re.search(r"^((?:TOKEN_SERVICE_\w+=\S+ )+)scripts/serve$", text, re.MULTILINE)
-    assert match, "the tour does not say how to start the server"
+    assert match, "the tour does not show how to start the server"
     env = dict(setting.split("=", 1) for setting in match[1].split())
     assert env[GRACE_PERIOD] == "5s"
     env[GRACE_PERIOD] = f"{5 * SLOWER}s"
     env["TOKEN_SERVICE_VENV"] = sys.prefix
     node = Node(env=env, command=(str(ROOT / "scripts" / "serve"),), ready_timeout=100)
-    assert node.data_dir  # has chosen the ports by now, and the issuer is one of the things shown
+    assert node.data_dir.parent.is_dir()  # the node has chosen its ports by now; the tour shows the issuer
     node._settings["TOKEN_SERVICE_ISSUER"] = node.http_url
     with node:
         yield node
 
 
-def test_the_tour() -> None:
+def test_the_tour_prints_what_it_shows() -> None:
     tour_steps = steps(TOUR.read_text())
     assert len(tour_steps) > 8
     with tour_server() as node, Tour(node) as tour:
@@ -39,7 +39,7 @@ def test_the_tour() -> None:
             else:
                 assert shape(output) == shape(step.shown), f"{step.code}\nprints now:\n{output}"
         said = node.log_text()
-        # What a newcomer can type next.
+        # The commands for a new user.
         assert f"gRPC on {node.grpc_address}" in said
         assert "buf curl" in said
         assert "/.well-known/jwks.json" in said

@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -55,17 +57,17 @@ async def assert_revocations_cross(a: Api, b: Api, subject: str) -> None:
         assert await other.why(issued.access_token) == ""
         await one.revoke(token=issued.access_token)
         assert await other.why(issued.access_token, consistency=STRONG) == "REVOKED"
-    issued = [await a.issue(subject) for _ in range(5)]
-    await a.revoke(token_id=issued[0].token_id)
-    await a.revoke(session_id=issued[1].session_id)
-    await a.revoke(token=issued[2].refresh_token)
+    together = [await a.issue(subject) for _ in range(5)]
+    await a.revoke(token_id=together[0].token_id)
+    await a.revoke(session_id=together[1].session_id)
+    await a.revoke(token=together[2].refresh_token)
     await a.revoke(subject=subject)
 
     async def all_refused() -> bool:
-        return {await b.why(each.access_token) for each in issued} == {"REVOKED"}
+        return {await b.why(each.access_token) for each in together} == {"REVOKED"}
 
     await eventually(all_refused)
-    for each in issued:
+    for each in together:
         assert (await refused(b.refresh(each.refresh_token))).reason == "SESSION_REVOKED"
     again = await b.issue(subject)
     assert await a.why(again.access_token, consistency=STRONG) == ""
@@ -79,8 +81,7 @@ async def assert_stream_resumes_elsewhere(a: Api, b: Api) -> None:
         await on_a.caught_up_to(first.cursor)
     assert on_a.resets == 0
     seen = sequence(on_a.cursor)
-    for one in (a, b, b, a):
-        last = await one.revoke(subject=subject)
+    last = [await one.revoke(subject=subject) for one in (a, b, b, a)][-1]
     async with Follower(b, on_a.cursor) as on_b:
         await on_b.caught_up_to(last.cursor)
         live = await a.revoke(subject=subject)
@@ -94,13 +95,13 @@ async def redis_refuses(redis: Redis, token: str) -> bool:
     claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     kid = json.loads(base64.urlsafe_b64decode(token.split(".", maxsplit=1)[0] + "=="))["kid"]
     epoch = await redis.get("token_service:epoch")
-    assert epoch is not None
+    assert isinstance(epoch, str)
     prefix = f"token_service:{{{epoch}}}"
     by_id = await redis.sismember(f"{prefix}:jti:{claims['exp'] // 64}", claims["jti"])
     by_name = await redis.exists(
         f"{prefix}:jti:0:{claims['jti']}", f"{prefix}:sid:{claims['sid']}", f"{prefix}:kid:{kid}"
     )
-    states = await redis.mget(
+    states: list[Any] = await redis.mget(
         f"{prefix}:sub:{claims['sub']}", f"{prefix}:client:{claims['client_id']}", f"{prefix}:everything"
     )
     assert await redis.get(f"{prefix}:head") is not None, "the copy is incomplete"
@@ -116,17 +117,17 @@ async def assert_redis_is_complete_again(server: RedisServer, a: Api) -> None:
     async with Redis.from_url(server.url, decode_responses=True) as redis:
         for target in ("token", "token_id", "session_id", "subject"):
             issued = await a.issue(f"in-redis-{target}")
-            values = {
+            values: dict[str, Any] = {
                 "token": issued.access_token,
                 "token_id": issued.token_id,
                 "session_id": issued.session_id,
                 "subject": f"in-redis-{target}",
             }
-            await eventually(lambda issued=issued: _is_good(redis, issued.access_token))
+            await eventually(partial(_is_good, redis, issued.access_token))
             await a.revoke(**{target: values[target]})
             if target == "token":
                 await asyncio.to_thread(server.flushall)
-            await eventually(lambda issued=issued: redis_refuses(redis, issued.access_token))
+            await eventually(partial(redis_refuses, redis, issued.access_token))
 
 
 async def _is_good(redis: Redis, token: str) -> bool:

@@ -1,6 +1,6 @@
-"""Pages as programs: their commands, typed into a shell one after the other, and what they print.
+"""Pages as programs: a shell runs their commands one after the other, and the output is compared with the page.
 
-`python -m tests.integration.tour` runs the tour against a server of its own and writes its output into docs/tour.md.
+`python -m tests.integration.tour` runs the tour against its own server and writes the output into docs/tour.md.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TOUR = DOCS / "tour.md"
 GRPC_ADDRESS, HTTP_ADDRESS = "127.0.0.1:50051", "127.0.0.1:8080"
 GRACE_PERIOD = "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD"
 SLOWER = 4
-"""So much longer than on the page are the grace period and the sleep that outlasts it, for machines that
-take seconds for a call.
+"""The factor by which the grace period and the sleep after it are longer than on the page, because a call may take
+seconds on a slow machine.
 """
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = frozenset({"sh", "python"})
@@ -40,23 +40,23 @@ _CODE = frozenset({"sh", "python"})
 
 @dataclass(frozen=True)
 class Step:
-    """A block of commands and the block of output that follows it, if one does."""
+    """A block of commands, and the block of output after it, if the page has one."""
 
     language: str
     code: str
     shown: str | None
     shown_at: tuple[int, int] | None
-    """Where on the page the output is."""
+    """The position of the output on the page."""
 
 
 def section(text: str, name: str) -> tuple[int, int]:
-    """Where the part of a document between its marks begins and ends."""
+    """Return the begin and the end of the part of a document between its marks."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     return text.index(begin) + len(begin), text.index(end)
 
 
 def steps(text: str, name: str = "tour") -> list[Step]:
-    """The steps in the part of a document between its marks."""
+    """Return the steps in the part of a document between its marks."""
     start, end = section(text, name)
     blocks = list(_FENCE.finditer(text, start, end))
     found: list[Step] = []
@@ -77,7 +77,7 @@ def steps(text: str, name: str = "tour") -> list[Step]:
 
 
 def documents(text: str) -> Iterator[Any]:
-    """The JSON documents of a text, one after the other."""
+    """Yield the JSON documents of a text."""
     decoder = json.JSONDecoder()
     position = 0
     while position < len(text):
@@ -100,7 +100,7 @@ _VARYING = frozenset({"bucket", "fingerprints", "kid", "n", "tokenId", "value"})
 
 
 def normalized(value: Any) -> Any:
-    """A JSON value in which what differs from run to run is named instead."""
+    """Return a JSON value with a name in place of each value that differs between runs."""
     if isinstance(value, dict):
         return {
             name: f"<{name}>" if name in _VARYING and isinstance(item, str) else normalized(item)
@@ -116,9 +116,7 @@ def normalized(value: Any) -> Any:
 
 
 def shape(text: str) -> Any:
-    """What two outputs have to share: their JSON documents without what differs from run to run, or else
-    their lines.
-    """
+    """Return the constant part of an output: its normalized JSON documents, or else its lines."""
     try:
         return [normalized(document) for document in documents(text.strip())]
     except ValueError:
@@ -126,9 +124,7 @@ def shape(text: str) -> Any:
 
 
 class Tour:
-    """A shell in a directory of its own, with the addresses of the pages replaced by those of a server under
-    test.
-    """
+    """A shell in its own directory. It replaces the addresses on the pages by those of a server under test."""
 
     def __init__(self, node: ServiceProcess) -> None:
         self._addresses = {GRPC_ADDRESS: node.grpc_address, HTTP_ADDRESS: node.http_address}
@@ -136,7 +132,7 @@ class Tour:
 
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="token-service-tour-")
-        # A reader types the commands in the checkout, but the files they make belong elsewhere.
+        # A reader types the commands in the checkout. Here their files must not be created in the checkout.
         scripts = Path(self._directory.name) / "scripts"
         scripts.mkdir()
         for script in (ROOT / "scripts").iterdir():
@@ -175,7 +171,7 @@ class Tour:
         self._directory.cleanup()
 
     def run(self, step: Step) -> str:
-        """What the step prints, on standard output and standard error."""
+        """Run a step, and return its output on standard output and standard error."""
         code = re.sub(
             r"^sleep (\d+)$", lambda found: f"sleep {int(found[1]) * SLOWER}", step.code, flags=re.MULTILINE
         )
@@ -191,7 +187,7 @@ class Tour:
         else:
             output = self._type(code)
             if match := re.search(r"> (\S+) &$", code.strip()):
-                # What was begun is under way when a person types the next command; this shell is quicker.
+                # A person types slowly enough for a background command to start. This shell must wait for it.
                 file = Path(self._type("pwd").strip()) / match[1]
                 eventually_sync(lambda: file.exists() and file.stat().st_size)
         for written, real in self._addresses.items():
@@ -199,10 +195,7 @@ class Tour:
         return output
 
     def run_as_shown(self, step: Step, timeout: float = 60) -> str:
-        """As `run`.
-
-        A step that only looks at a file looks again until it sees what the page shows, or time is up.
-        """
+        """Run a step as `run` does. Repeat a step that only reads a file until its output matches, or a timeout."""
         deadline = time.monotonic() + timeout
         while True:
             output = self.run(step)
@@ -235,7 +228,7 @@ def _shortened(output: str) -> str:
 
 
 def main() -> None:
-    """Write what the commands print into the tour."""
+    """Write the output of the commands into the tour."""
     from tests.integration.test_tour import tour_server
 
     text = TOUR.read_text()
@@ -244,7 +237,7 @@ def main() -> None:
     with tour_server() as node, Tour(node) as tour:
         for step in steps(text):
             if step.code.startswith("cat "):
-                time.sleep(1)  # whoever runs this looks at the outcome anyway
+                time.sleep(1)  # without a check: the person who runs this program reads the result
             output = tour.run(step)
             if step.shown_at is not None:
                 pieces += [text[position : step.shown_at[0]], _shortened(output).strip(), "\n"]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 S = 1
 NEVER = -9
@@ -497,13 +497,13 @@ def _ended(how: str, world: World, me: Validation) -> tuple[Validation, World]:
     return Validation("end"), world._replace(outcome=how) if me.judged else world
 
 
-def _with_flight(world: World, me: Validation, **changes: object) -> World:
+def _with_flight(world: World, me: Validation, **changes: Any) -> World:
     flights = list(world.flights)
     flights[me.flight] = flights[me.flight]._replace(**changes)
     return world._replace(flights=tuple(flights))
 
 
-def _with_current(world: World, **changes: object) -> World:
+def _with_current(world: World, **changes: Any) -> World:
     sets = list(world.sets)
     sets[world.current] = sets[world.current]._replace(**changes)
     return world._replace(sets=tuple(sets))

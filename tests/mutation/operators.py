@@ -103,8 +103,8 @@ def _functions(tree: ast.Module) -> dict[int, str]:
             return  # narrows a type
         if code:
             places[id(node)] = place or "module"
-        for child in ast.iter_child_nodes(node):
-            visit(child, place, code=code)
+        for part in ast.iter_child_nodes(node):
+            visit(part, place, code=code)
 
     for child in tree.body:
         visit(child, "", code=False)

@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -76,14 +76,14 @@ def survivors(
         raise RuntimeError(f"the tests fail without a change: pytest {' '.join(tests)}")
 
     def start(mutant: Mutant) -> int:
-        sys.meta_path.insert(0, _Replacement(module, path.resolve(), mutant.tree))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Replacement(module, path.resolve(), mutant.tree))
         try:
             return _fork(tests)
         finally:
             del sys.meta_path[0]
 
-    for number, survived in _outcomes(start, waiting.items(), _LONGEST, parallel):
-        yield waiting[number], survived
+    for key, outlived in _outcomes(start, waiting.items(), _LONGEST, parallel):
+        yield waiting[key], outlived
 
 
 class _Host:
@@ -100,7 +100,7 @@ class _Host:
         self._changes = changes
         self._parallel = parallel
         self._writer = writer
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_configure(self) -> None:
         """Speed up Hypothesis: it neither shrinks nor stores failures."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,8 +26,16 @@ def _overdue(timeout: float, last: object, failure: AssertionError | None) -> De
     return DeadlineExceededError(f"not true within {timeout} s; {what}")
 
 
+@overload
 async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 120, interval: float = 0.02
+    predicate: Callable[[], Awaitable[T | None]], *, timeout: float = ..., interval: float = ...
+) -> T: ...
+@overload
+async def eventually(
+    predicate: Callable[[], T | None], *, timeout: float = ..., interval: float = ...
+) -> T: ...
+async def eventually(
+    predicate: Callable[[], T | Awaitable[T | None] | None], *, timeout: float = 120, interval: float = 0.02
 ) -> T:
     """Call `predicate`, plain or async, until it returns a true value, and return that value.
 
@@ -57,7 +65,7 @@ async def eventually(
     raise _overdue(timeout, value, failure) from failure
 
 
-def eventually_sync(predicate: Callable[[], T], *, timeout: float = 120, interval: float = 0.02) -> T:
+def eventually_sync(predicate: Callable[[], T | None], *, timeout: float = 120, interval: float = 0.02) -> T:
     """Poll as `eventually` does, without an event loop."""
     deadline = time.monotonic() + timeout
     value: T | None = None

@@ -21,7 +21,7 @@ from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.session import Session, SessionState
-from token_service.core.sessions.store import Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.core.subscribers.node_store import NodeReport
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
@@ -177,6 +177,25 @@ class MemorySessionStore:
                 row,
                 last_use_time=now,
                 idle_expire_time=min(_micro(command.idle_expire_time), row.absolute_expire_time),
+            )
+        )
+
+    async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
+        """See `SessionStore.amend`."""
+        row = self._state.sessions.get(command.session_id)
+        if (
+            row is None
+            or row.scopes != command.expected_scopes
+            or not self._state.is_live(row, _micro(command.now))
+        ):
+            return None
+        self._state.audit.add(events)
+        return self._put(
+            replace(
+                row,
+                scopes=command.scopes,
+                custom_claims=row.custom_claims if command.custom_claims is None else command.custom_claims,
+                auth_context=command.auth_context if command.with_auth_context else row.auth_context,
             )
         )
 

@@ -1,4 +1,4 @@
-"""The distribution's name. `token-service` on the public index is a stranger's, with the same import name."""
+"""The name of the distribution. `token-service` on the public index is another project with the same import name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUIRES = re.compile(r"""["'\s](token[-_.]service)(?:\[[\w,\s-]+\])?\s*(?:[=~<>
 
 
 def strangers(text: str) -> list[str]:
-    """Where a text tells a reader or a program to install the stranger's package."""
+    """Return the lines that install the package of the other project."""
     return [match[0].strip() for pattern in (INSTALLS, REQUIRES) for match in pattern.finditer(text)]
 
 
@@ -64,7 +64,7 @@ def test_no_file_installs_the_package_of_another_project() -> None:
         "\ntoken-service[server]==0.1.0\n",
     ],
 )
-def test_an_install_line_of_the_other_package_is_found(text: str) -> None:
+def test_install_line_of_the_other_package_is_found(text: str) -> None:
     assert strangers(text)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from token_service import listening
 from token_service.listening import bind_all
 
 
@@ -37,7 +36,7 @@ def test_port_taken_in_one_family_is_refused_or_chosen_again(monkeypatch: pytest
         with pytest.raises(OSError, match="in use"):
             bind_all("localhost", port)
         real = socket.socket.bind
-        tried: list[int] = []
+        tried: list[str] = []
 
         def bind(self: socket.socket, address: Any) -> None:
             tried.append(address[0])
@@ -54,14 +53,14 @@ def test_port_taken_in_one_family_is_refused_or_chosen_again(monkeypatch: pytest
 
 
 def test_missing_address_family_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening.socket, "socket", Family6Lacking)
+    monkeypatch.setattr(socket, "socket", Family6Lacking)
     ((host, port),) = names(bind_all("localhost", 0))
     assert host == "127.0.0.1"
     assert port > 0
 
 
 def test_single_missing_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening.socket, "socket", Family6Lacking)
+    monkeypatch.setattr(socket, "socket", Family6Lacking)
     with pytest.raises(OSError, match="not supported"):
         bind_all("::1", 0)
     with pytest.raises(OSError, match="assign"):

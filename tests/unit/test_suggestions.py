@@ -1,4 +1,4 @@
-"""Values as a message may show them."""
+"""Values as shown in messages."""
 
 from __future__ import annotations
 

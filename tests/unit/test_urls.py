@@ -17,12 +17,12 @@ from token_service.urls import DatabaseUrl, UnusableValueError
         ("sqlite:///a%20b.db", "a b.db"),
     ],
 )
-def test_sqlite(text, path):
+def test_sqlite_url_is_parsed(text, path):
     assert DatabaseUrl.parse(text).path == Path(path)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
-def test_postgresql(scheme):
+def test_postgresql_url_is_parsed(scheme):
     url = DatabaseUrl.parse(f"{scheme}://user:p%40ss@host:5432/db?application_name=x")
     assert url.path is None
     assert url.dsn == "postgresql://user:p%40ss@host:5432/db?application_name=x"
@@ -38,7 +38,7 @@ def test_postgresql(scheme):
         ("nossl=x", "nossl=x"),
     ],
 )
-def test_ssl_under_the_name_sqlalchemy_gives_it(given, taken):
+def test_ssl_parameter_has_the_name_of_sqlalchemy(given, taken):
     assert DatabaseUrl.parse(f"postgresql://h/db?{given}").dsn == f"postgresql://h/db?{taken}"
 
 
@@ -71,7 +71,7 @@ def test_ssl_under_the_name_sqlalchemy_gives_it(given, taken):
         "",
     ],
 )
-def test_refused_without_its_password(text):
+def test_refusal_shows_no_password(text):
     with pytest.raises(UnusableValueError) as caught:
         DatabaseUrl.parse(text)
     for secret in ("SEC", "RET"):
@@ -117,7 +117,7 @@ def test_the_path_of_a_file_may_be_any_bytes(tmp_path):
         ("sqlite:///x.db", "sqlite:///x.db"),
     ],
 )
-def test_shows_no_password(text, shown):
+def test_repr_shows_no_password(text, shown):
     url = DatabaseUrl.parse(text)
     assert str(url) == url.redacted == shown
     for secret in ("SEC", "RET"):

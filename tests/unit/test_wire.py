@@ -60,6 +60,7 @@ PINNED = {
     "KEY_STATE": ("FAILED_PRECONDITION", 400),
     "KEYS_STALE": ("UNAVAILABLE", 503),
     "UNREACHABLE": ("UNAVAILABLE", 503),
+    "CUSTOM_CLAIM_NOT_ALLOWED": ("INVALID_ARGUMENT", 400),
 }
 
 
@@ -147,7 +148,7 @@ def test_trailers_hold_error_info_and_retry_info() -> None:
     code, message, trailers = wire.error_to_status(OverloadedError(metadata={"limit": "5"}, retry_after=0.5))
     ((key, value),) = trailers
     assert key == "grpc-status-details-bin"
-    status = Status.FromString(value)  # type: ignore[arg-type]
+    status = Status.FromString(value)
     assert (status.code, status.message) == (code.value[0], message)
     info, retry = ErrorInfo(), RetryInfo()
     assert status.details[0].Unpack(info)
@@ -159,7 +160,7 @@ def test_trailers_hold_error_info_and_retry_info() -> None:
 def test_field_violations_are_sent_as_bad_request() -> None:
     status = Status.FromString(
         wire.error_to_status(InvalidRequestError.of("subject", "is required"))[2][0][1]
-    )  # type: ignore[arg-type]
+    )
     request = BadRequest()
     assert status.details[1].Unpack(request)
     assert [(v.field, v.description) for v in request.field_violations] == [("subject", "is required")]

@@ -1,4 +1,4 @@
-"""Callers, their permissions and the policies, from files that are reloaded while the node runs."""
+"""Callers, their rights and the policies, from files that are reloaded while the node runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Access:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Clock) -> None:
         """Read the files. Raises `ConfigurationError`."""
-        self.policy_file = PolicyFile(settings.policy_file, environ)
+        self.policy_file = PolicyFile.of(settings, environ)
         document = self.policy_file.load()
         self.policies = Policies(document.book)
         self._authorities: ClientAuthorities | None = None
@@ -32,7 +32,7 @@ class Access:
         self.authorizer: Authorizer = self._certificates or TrustingAuthorizer()
 
     def background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """The background tasks by name; each runs until cancelled."""
+        """Return the background tasks by name. Each runs until it is cancelled."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "policy-file": lambda: self.policy_file.watch(self._policies_changed)
         }

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_node_id() -> str:
-    """Return a name for this process that no other node has."""
+    """Return a unique name for this process."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
@@ -119,7 +119,7 @@ def core_options(settings: Settings, node_id: str) -> CoreOptions:
 
 
 def _accepted(settings: Settings) -> frozenset[Algorithm]:
-    """Return the accepted algorithms: all asymmetric ones, so a change between them invalidates no token."""
+    """Return the accepted algorithms: all asymmetric ones, so that a change between these invalidates no token."""
     accepted = {Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA}
     if settings.allow_hs256:
         accepted.add(Algorithm.HS256)
@@ -144,5 +144,5 @@ def redis_mirror(url: Url) -> RedisMirror:
 
     try:
         return RedisMirror(url.reveal())
-    except (ValueError, TypeError):  # their text may repeat a part of the URL
+    except (ValueError, TypeError):  # the text of the error may repeat a part of the URL
         raise ConfigurationError(f"TOKEN_SERVICE_REDIS_URL: {url} has an option that can't be used") from None

@@ -36,7 +36,7 @@ def operator() -> Caller:
 
 
 async def migrate(settings: Settings) -> str:
-    """Bring the database to the current schema; return its revision."""
+    """Migrate the database to the current schema; return the revision of the schema."""
     await asyncio.to_thread(prepare_data_dir, settings.data_dir)
     async with open_stores(settings) as stores:
         return await stores.migrate()
@@ -71,7 +71,7 @@ class Keys:
 
     async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
         """Wait for the confirmations of the subscribers of all nodes. See `Waits.wait_applied`."""
-        self.subscribers.start_over(cursor.epoch)  # no replica here says which log is followed
+        self.subscribers.start_over(cursor.epoch)  # a command has no replica that names the log
         return await self.waits.wait_applied(cursor, timeout)
 
 

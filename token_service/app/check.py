@@ -40,7 +40,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
             problems.append(error.message)
 
     with noting():
-        PolicyFile(settings.policy_file, environ).load()
+        PolicyFile.of(settings, environ).load()
     with noting():
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()

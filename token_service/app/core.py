@@ -19,6 +19,7 @@ from token_service.core.events.store import AuditStore
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
+from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
@@ -168,6 +169,7 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
+    session_updates: SessionUpdates
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
@@ -247,7 +249,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, quota),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, quota),
         key_manager,
         waits,
         audit,
@@ -298,6 +300,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
         ),
         sessions=Sessions(stores.sessions, policies),
+        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         janitor=Janitor(
             stores.sessions,
             log,

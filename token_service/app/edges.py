@@ -13,6 +13,7 @@ from token_service.rpc.services.audit_service import AuditService
 from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
+from token_service.rpc.services.validation import Validation
 from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
@@ -46,14 +47,12 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             core.issuer,
             core.refresher,
             core.revoker,
-            core.introspector,
-            core.replica,
+            Validation(core.introspector, core.replica, clock, issuer),
             core.confirmations,
-            clock,
-            issuer,
             feed,
+            clock,
         ),
-        SessionService(core.sessions, clock),
+        SessionService(core.sessions, core.session_updates, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         AuditService(core.audit_reports),
     ]
@@ -76,7 +75,7 @@ def grpc_limits(settings: Settings, connections: int) -> GrpcLimits:
 def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     """Return the wrapper of every HTTP endpoint."""
     duration = metrics.histogram(
-        "http.server.request.duration", "How long HTTP requests took, by route and status.", DURATIONS
+        "http.server.request.duration", "Duration of HTTP requests, by route and status.", DURATIONS
     )
     return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
 

@@ -28,14 +28,14 @@ from token_service.web.server import HttpServer, bind as bind_http
 async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
     """Run a node; yield its gRPC and its HTTP address.
 
-    Leaving the context stops the node; a background task that fails ends it.
+    Leaving the context stops the node. A background task that fails ends the node.
     """
     async with AsyncExitStack() as stack:
         http_address = settings.http_address
         bound = bind_http(http_address.host, http_address.port, reuse_port=settings.reuse_port)
         for listener in bound:
             stack.callback(listener.close)
-        # The port is known only now, and with it the default issuer.
+        # The default issuer contains the port, which is known only now.
         settings = settings.listening(
             settings.grpc_address, Address(http_address.host, bound[0].getsockname()[1])
         )
@@ -94,9 +94,9 @@ async def _node(
         listening = False
 
         def problems() -> list[str]:
-            found = [] if listening else ["gRPC does not listen yet, or any more"]
+            found = [] if listening else ["gRPC does not listen: the node is starting or stopping"]
             if core.tailer.staleness > settings.replica_max_age:
-                found.append(f"the revocation log is not being followed: {core.tailer.trouble}")
+                found.append(f"the node can't read the revocation log: {core.tailer.trouble}")
             if stores.trouble is not None:
                 found.append(stores.trouble)
             return found
@@ -138,18 +138,18 @@ async def _node(
 def _add_gauges(metrics: Metrics, core: Core, access: Access, feed: Feed) -> None:
     metrics.gauge(
         "token_service.replica.staleness",
-        "How long ago this process knew the head of the revocation log.",
+        "Time since this process last knew the head of the revocation log.",
         lambda: core.tailer.staleness,
         "s",
     )
     metrics.gauge(
         "token_service.revocations",
-        "Revocations that are kept because a token they hit could still be valid.",
+        "Revocations kept because a token they revoke could otherwise still be valid.",
         lambda: len(core.replica.revocations),
     )
     metrics.gauge(
         "token_service.policy_file.failing",
-        "1 while the policy file can't be used and the policies read before stay in force.",
+        "1 while the policy file is unusable and the policies read earlier stay in force.",
         lambda: int(access.policy_file.is_failing),
     )
     metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(feed))

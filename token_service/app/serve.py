@@ -1,4 +1,4 @@
-"""Runs one node in this process: signals, orderly shutdown and memory settings."""
+"""One node in this process: signals, orderly shutdown and memory settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _M_MMAP_THRESHOLD: Final = -3
 """From malloc.h."""
 _LARGE_BLOCK: Final = 128 * 1024
 _KILL_AFTER: Final = 5.0
-"""Seconds after the grace period at which a process that does not stop is ended."""
+"""Seconds after the grace period at which a process that still runs is ended."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ Ready = Callable[[str, str], None]
 
 
 async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
-    """Run one node until SIGTERM or SIGINT, then stop in order.
+    """Run one node until SIGTERM or SIGINT, then stop it in order.
 
-    Stopping refuses new calls, finishes running ones and ends streams. Raises `ConfigurationError` for a wrong
+    A stopping node refuses new calls, finishes running calls and ends streams. Raises `ConfigurationError` for a wrong
     environment, and the error of a failed background task.
     """
     stop = asyncio.Event()
@@ -40,7 +40,7 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
 
     def heed() -> None:
         if stop.is_set():
-            logger.error("a second signal: ending at once")
+            logger.error("received a second signal: ending at once, without finishing running calls")
             os._exit(1)
         stop.set()
         _end_late(settings.shutdown_grace + _KILL_AFTER)
@@ -72,10 +72,10 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
 
 
 def _end_late(seconds: float) -> None:
-    """End this process if it still runs after some seconds, whatever blocks it."""
+    """End this process after some seconds, even if its event loop is blocked."""
 
     def end() -> None:
-        logger.error("not stopped within %g s; ending at once", seconds)
+        logger.error("the node did not stop within %g s: ending at once", seconds)
         os._exit(1)
 
     timer = threading.Timer(seconds, end)

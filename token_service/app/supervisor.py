@@ -1,5 +1,7 @@
 """Supervision of several worker processes on the same ports by one parent process.
 
+`cli.serve` calls `supervise` in its own process if more than one worker is configured.
+
 The parent holds the ports, so port 0 becomes the same real port for all, and forks the workers. It never
 imports gRPC, starts a thread or runs an event loop: none of them survives a fork. In a worker, `supervise`
 returns normally, and the worker continues as a separate service that binds the ports with SO_REUSEPORT.
@@ -25,7 +27,7 @@ from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 
 MAX_FAILED_STARTS: Final = 5
-"""Consecutive workers that end before they are ready, after which the service stops if no worker is left."""
+"""Consecutive failed starts of workers after which the service stops, unless a worker still runs."""
 _FIRST_DELAY: Final = 0.2
 _LONGEST_DELAY: Final = 30.0
 _KILL_AFTER: Final = 5.0
@@ -52,9 +54,9 @@ class Worker:
 def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worker | int:
     """Run `settings.workers` workers until SIGTERM or SIGINT.
 
-    Returns a `Worker` in each worker process, and in the parent, when all have ended, its exit code.
-    `announce` is called once, in the parent, with the real addresses, when all workers are ready. Raises
-    `ConfigurationError` if a port is taken.
+    Returns a `Worker` in each worker process. Returns the exit code in the parent, after all workers have ended. The
+    parent calls `announce` once, with the real addresses, when all workers are ready. Raises `ConfigurationError` if a
+    port is taken.
     """
     with ExitStack() as ports:
         assert isinstance(settings.grpc_address, Address), "workers can't share a unix socket"
@@ -71,7 +73,7 @@ def _reserve(address: Address, name: str, stack: ExitStack) -> Address:
     """Bind a port without listening: this reserves it, but connections reach only listening workers."""
     try:
         if address.port:
-            # A process that listens there already would share the port and its calls.
+            # Another process that already listens on this port would share its connections.
             for probe in bind_all(address.host, address.port):
                 probe.close()
         holders = bind_all(address.host, address.port, reuse_port=True)
@@ -105,7 +107,7 @@ class _Slot:
     """Consecutive ends of the worker before it was ready, or soon after."""
     started: float = 0.0
     start_at: float = 0.0
-    """The time of its next start."""
+    """The time of the worker's next start."""
 
 
 class _Supervisor:
@@ -166,7 +168,7 @@ class _Supervisor:
     def _stop(self) -> None:
         self._kill_at = time.monotonic() + self._settings.shutdown_grace + _KILL_AFTER
         for slot in self._running():
-            os.kill(slot.pid, signal.SIGTERM)  # not reaped yet, so the pid is valid
+            os.kill(slot.pid, signal.SIGTERM)  # the worker is not reaped yet, so the pid is valid
 
     def _kill_stragglers(self) -> None:
         if self._kill_at is None or time.monotonic() < self._kill_at:
@@ -192,7 +194,7 @@ class _Supervisor:
     def _startable(self) -> list[_Slot]:
         if self._stopping:
             return []
-        # Start the first worker alone: it may prepare the database, and a wrong setting is reported only once.
+        # Start the first worker alone: it may prepare the database, and only one process reports a wrong setting.
         first_is_ready = self._announced or self._slots[0].is_ready
         return [slot for slot in (self._slots if first_is_ready else self._slots[:1]) if not slot.pid]
 
@@ -207,7 +209,7 @@ class _Supervisor:
         stop_signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(
             signal.SIG_BLOCK, stop_signals
-        )  # until the child has removed the parent's handlers
+        )  # blocked until the child has removed the parent's handlers
         pid = os.fork()
         if pid == 0:
             os.close(ready_read)
@@ -221,7 +223,8 @@ class _Supervisor:
 
     def _become_worker(self) -> None:
         self._leave()
-        # Before signals are unblocked: the thread inherits the blocked mask, and a signal there would wake no loop.
+        # Start the thread before the signals are unblocked, so that it inherits the blocked mask: a signal delivered to
+        # this thread would wake no event loop.
         patience = self._settings.shutdown_grace + _KILL_AFTER
         threading.Thread(target=_end_with_parent, args=(self._alive_read, patience), daemon=True).start()
         # SIGINT stays blocked: Ctrl-C reaches the whole process group, and the parent's SIGTERM is enough.
@@ -290,7 +293,7 @@ class _Supervisor:
 
 
 def _end_with_parent(alive: int, patience: float) -> None:
-    """Stop this process when the parent has ended: only the parent can write to `alive`, and it never does."""
+    """Stop this process when the parent has ended: only the parent can write to `alive`, and the parent never writes."""
     os.read(alive, 1)
     logger.error("the supervisor has ended; stopping this worker")
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,6 @@
-"""The command line. A command is imported when it is called, so that help is fast.
+"""The command line. A command's module is imported when the command is called, so that help is fast.
+
+A new command is a module of this package with a function `command`, and a row in `_COMMANDS`.
 
 Exit codes: 0 for success, 1 for a failure, 2 for a wrong command line or configuration.
 """
@@ -17,6 +19,7 @@ _COMMANDS: Final = {
     "serve": "Run the service.",
     "migrate": "Migrate the database to the current schema.",
     "config": "Show all settings and their sources.",
+    "access": "Explain the rights of callers.",
     "keys": "Administer the signing keys.",
     "log": "Administer the revocation log.",
     "audit": "Read, verify and export the audit trail.",

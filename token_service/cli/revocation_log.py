@@ -23,7 +23,7 @@ T = TypeVar("T")
 _WHAT_IT_ENDS = """\
 The revocation log of {database} is {epoch}, at entry {sequence}.
 Renewing it ends every session and revokes every access and ID token issued until now, even tokens that the
-database no longer knows. Every user must log in again; services get new tokens. It can't be undone."""
+database no longer knows. Every user must log in again; services get new tokens. You can't undo this."""
 
 _WHAT_IT_KEEPS = """\
 The revocation log of {database} is {epoch}, at entry {sequence}.
@@ -31,20 +31,20 @@ Renewing it with --nothing-lost revokes nothing. If the database lacks an acknow
 sessions become valid again."""
 
 _KEPT = """\
-The revocation log {before} goes on as {after}. Nothing was revoked.
+The revocation log {before} continues as {after}. Nothing was revoked.
 """
 
 _NEXT = """\
-The revocation log {before} goes on as {after}. Everything issued until now is refused.
+The revocation log {before} continues as {after}. Everything issued until now is refused.
 
-Running nodes take it up within TOKEN_SERVICE_REPLICA_POLL_INTERVAL, validators with their next message; what
-they know of the log before, they drop.
+Running nodes change to the new log within TOKEN_SERVICE_REPLICA_POLL_INTERVAL, validators with their next message.
+They discard what they know of the old log.
 
 Next:
-  1. Revoke the signing keys again that were revoked since the backup was made: the database has forgotten it.
+  1. Revoke again the signing keys that were revoked after the backup was made: the database lacks these revocations.
        token-service keys list
        token-service keys revoke KEY_ID
-  2. See that no node is connected to the database as it was before, such as a PostgreSQL that was the primary.
+  2. Make sure that no node is connected to the old database, such as a former primary of PostgreSQL.
 """
 
 
@@ -53,7 +53,7 @@ def command() -> None:
     """Administer the revocation log.
 
     These commands work directly on the database, even while no node runs. Running nodes load a change
-    automatically. docs/restore.md says when to use which command.
+    automatically. docs/restore.md explains when to use which command.
 
     \b
     Examples:
@@ -107,15 +107,15 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: boo
     """Renew the revocation log of a database that returned to an earlier state.
 
     Run this after a restore from a backup, or after a failover of PostgreSQL to a standby that was behind, if
-    possible before nodes serve again. Such a database lacks revocations, so revoked tokens would be valid. In one
-    transaction the log gets another name, continues at a sequence that no token issued until now can have seen,
+    possible before nodes serve again. Such a database lacks revocations, so revoked tokens would be valid. One
+    transaction gives the log another name, continues it at a sequence that no token issued until now can have seen,
     and revokes everything issued before.
 
     Nodes and validators refuse all earlier sessions and tokens, and accept everything issued afterwards. Signing
     keys stay unchanged.
 
-    With --nothing-lost the log gets another name and revokes nothing. Use it for a moved or failed-over database
-    that is known to have every commit.
+    With --nothing-lost the log gets another name, and nothing is revoked. Use this option for a moved or failed-over
+    database that is known to have every commit.
 
     \b
     Examples:
@@ -158,7 +158,7 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: boo
 
 def _changed(expected: str, found: str) -> click.ClickException:
     return click.ClickException(
-        f"the log is {found}, not {expected}; nothing was changed. Maybe it was renewed already: see `token-service log show`"
+        f"the log is {found}, not {expected}; nothing was changed. The log may already be renewed: see `token-service log show`"
     )
 
 

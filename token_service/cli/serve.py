@@ -20,9 +20,9 @@ from token_service.config import Settings
 @click.command("serve", cls=ListingCommand)
 @settings_options
 def command(settings: Settings) -> None:
-    """Run the service until SIGTERM or Ctrl-C; a second signal ends it at once.
+    """Run the service until SIGTERM or Ctrl-C. A second signal ends it at once.
 
-    Without settings it runs for development: SQLite below the current directory, no Redis, every caller
+    Without settings the service runs for development: SQLite below the current directory, no Redis, every caller
     trusted, on loopback only.
 
     \b

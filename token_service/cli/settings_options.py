@@ -61,9 +61,7 @@ class SettingsCommand(click.Command):
                 formatter.write_dl(settings)
         else:
             formatter.write_paragraph()
-            formatter.write_text(
-                "Takes every setting as a flag, too; `token-service config --help` lists them."
-            )
+            formatter.write_text("Every setting is a flag, too; `token-service config --help` lists them.")
 
 
 class ListingCommand(SettingsCommand):

@@ -45,18 +45,18 @@ class BearerAuthMiddleware:
 
     A rule is `/path` or `METHOD /path` and covers this path alone, with or without a slash at its end. A rule
     that ends in `/*` covers the path and all paths below it. Rules are written decoded and without
-    placeholders. The longest matching path decides; a rule with a method goes before one without. A path
-    without a rule needs a valid token and `default_scopes`.
+    placeholders. The longest matching path decides; a rule with a method has priority over a rule without one. A
+    path without a rule needs a valid token and `default_scopes`.
 
-    A path that routers could read in different ways is answered 400: one with control characters, backslashes,
-    `.`, `..` or empty segments, an encoded slash, or a `raw_path` that differs from `path`; and one that needs
-    other scopes when it is decoded twice, cut at a decoded `?` or `#`, or stripped of `;parameters`. A method
-    that is not in upper case is answered 400 as well. WebSockets are refused before they are accepted; their
-    rules use the method GET. A scope of unknown type raises an exception, as ASGI demands.
+    The middleware answers 400 to a path that routers could read in different ways. Such a path has control
+    characters, backslashes, `.`, `..` or empty segments, an encoded slash, or a `raw_path` that differs from
+    `path`; or it needs other scopes when it is decoded twice, cut at a decoded `?` or `#`, or stripped of
+    `;parameters`. A method that is not in upper case also gets 400. WebSockets are refused before they are
+    accepted; their rules use the method GET. A scope of unknown type raises an exception, as ASGI requires.
 
-    Rules apply to paths as this middleware receives them. An application with a `root_path` of its own, such as
-    `FastAPI(root_path="/api")`, strips it from paths afterwards: add the middleware with `app.add_middleware`,
-    inside the application, and do not wrap the application in it.
+    Rules apply to paths as this middleware receives them. An application with its own `root_path`, such as
+    `FastAPI(root_path="/api")`, strips it from paths afterwards. So add the middleware inside the application, with
+    `app.add_middleware`, and do not wrap the application in it.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ class BearerAuthMiddleware:
             )
         if not is_plain(match["path"]) or _NEVER_IN_A_RULE.search(match["path"]):
             raise ConfigurationError(
-                f"{rule!r} fits no request: write the path decoded, without empty or dot segments, placeholders,"
-                " `;`, `?` and `#`; `/path/*` stands for all below"
+                f"the rule {rule!r} matches no request: write the path decoded, without empty or dot segments,"
+                " placeholders, `;`, `?` and `#`; `/path/*` covers all paths below"
             )
         table = self._below if match["all"] else self._exact
         key = (match["method"] or "", match["path"].rstrip("/"))
@@ -196,7 +196,9 @@ def _checked(name: str, scopes: Collection[str]) -> Collection[str]:
         raise ConfigurationError(f"the scopes of {name} must be a collection, not one string")
     for scope in scopes:
         if _SCOPE.fullmatch(scope) is None:
-            raise ConfigurationError(f"the scope {scope!r} of {name} has characters a scope may not have")
+            raise ConfigurationError(
+                f"the scope {scope!r} of {name} has characters that a scope may not have"
+            )
     return scopes
 
 
@@ -213,7 +215,7 @@ def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def _quotable(text: str) -> str:
-    """Replace characters that a quoted string of a challenge may not hold (RFC 6750, section 3)."""
+    """Replace characters that a quoted string of a challenge may not contain (RFC 6750, section 3)."""
     return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
 
 

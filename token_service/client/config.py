@@ -35,8 +35,8 @@ fetch that never returns keeps its thread; an issuer has at most four such threa
 ReadCredentials = Callable[[], TlsCredentials]
 """Function that returns the credentials of the next connection, e.g. `CredentialFiles`.
 
-The validator calls it at the start, and again when a call fails as it does without valid credentials, at most
-once a second. The function may block briefly and may raise any exception.
+The validator calls it at the start, and again after a failure that invalid credentials may have caused, at most once
+a second. The function may block briefly and may raise any exception.
 """
 
 _AUTHORITY: Final = re.compile(r"(?:[^/@]*@)?(?P<host>\[[^\]/]+\]|[^\[\]:/@]+)(?::(?P<port>[0-9]+))?(?:/|$)")
@@ -230,13 +230,13 @@ class ValidatorConfig:
 
     def __post_init__(self) -> None:
         if not self.issuers:
-            raise ConfigurationError("ValidatorConfig.issuers must name at least one")
+            raise ConfigurationError("ValidatorConfig.issuers must have at least one issuer")
         if len({issuer.issuer for issuer in self.issuers}) != len(self.issuers):
             raise ConfigurationError("ValidatorConfig.issuers names an issuer twice; remove one")
         if sum(isinstance(issuer, ServiceIssuer) for issuer in self.issuers) > 1:
             raise ConfigurationError("ValidatorConfig.issuers may have at most one ServiceIssuer")
         if self.audience == "":
-            raise ConfigurationError("ValidatorConfig.audience must not be empty; None stands for any")
+            raise ConfigurationError("ValidatorConfig.audience must not be empty; None accepts any audience")
         _between("ValidatorConfig.leeway", self.leeway, 0, MAX_LEEWAY)
         _between("ValidatorConfig.cache_capacity", self.cache_capacity, 2, 100_000_000)
         _between("ValidatorConfig.cache_age", self.cache_age, 0, MAX_AGE)

@@ -16,8 +16,8 @@ from token_service.errors import ConfigurationError
 
 try:
     import httpx
-except ModuleNotFoundError as error:
-    if error.name != "httpx":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx":
         raise
     raise ModuleNotFoundError("TokenAuth needs httpx; install it: pip install httpx", name="httpx") from None
 

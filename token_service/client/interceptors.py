@@ -42,7 +42,7 @@ class AuthRules:
     """Scopes that each method needs.
 
     A rule names one method, `/package.Service/Method`, or all methods of a service, `/package.Service/*`. The
-    rule of a method goes before the rule of its service. A method without a rule needs a valid token and
+    rule of a method has priority over the rule of its service. A method without a rule needs a valid token and
     `default_scopes`.
     """
 
@@ -107,7 +107,11 @@ class _Gate:
         headers = [value for name, value in metadata or () if name == "authorization"]
         token = bearer_token(headers[0]) if len(headers) == 1 and isinstance(headers[0], str) else None
         if token is None:
-            said = "more than one authorization" if len(headers) > 1 else "no bearer token in authorization"
+            said = (
+                "the call has more than one authorization"
+                if len(headers) > 1
+                else "the call has no bearer token in authorization"
+            )
             raise _RefusedError(CallerUnauthenticatedError(said))
         return token
 
@@ -129,7 +133,7 @@ class AioAuthInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of the call, or one that refuses it."""
+        """Return the handler of the call, or a handler that refuses the call."""
         gate = self._gate
         required = gate.required(handler_call_details.method)
         if required is not None:
@@ -151,9 +155,9 @@ class AioAuthInterceptor(grpc.aio.ServerInterceptor):
 class AuthInterceptor(grpc.ServerInterceptor):
     """Interceptor for `grpc.server`.
 
-    gRPC intercepts all calls of a server in one thread, so the interceptor does not wait for the network there.
-    It decides at once what local state can decide. It settles other tokens in the thread of the handler, before
-    the handler runs; interceptors behind this one then see the call before it is settled.
+    gRPC intercepts all calls of a server in one thread, so the interceptor does not wait for the network in this
+    thread. Local state decides about most tokens at once. The interceptor settles other tokens in the thread of the
+    handler, before the handler runs; later interceptors then see the call before its token is settled.
     """
 
     def __init__(
@@ -176,7 +180,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of the call, or one that refuses it."""
+        """Return the handler of the call, or a handler that refuses the call."""
         gate = self._gate
         required = gate.required(handler_call_details.method)
         if required is None:
@@ -198,7 +202,7 @@ class AuthInterceptor(grpc.ServerInterceptor):
         if handler is None:
             handler = grpc.stream_stream_rpc_method_handler(
                 _not_found
-            )  # only callers with a valid token get here
+            )  # only callers with a valid token reach this handler
 
         def settle(context: grpc.ServicerContext) -> None:
             try:
@@ -219,8 +223,8 @@ class AuthInterceptor(grpc.ServerInterceptor):
             self._waiting.release()
 
 
-# A handler for streams on both sides answers callers of every kind: it ends the call before it reads
-# anything.
+# A handler for streams in both directions can refuse calls of every kind, because it ends the call before it reads a
+# request.
 
 
 def _refuse(refused: _RefusedError) -> grpc.RpcMethodHandler[Any, Any]:

@@ -1,4 +1,4 @@
-"""Token source for threads. It follows the rules of `token_source`."""
+"""Token source for threads. It follows the rules of `token_source`; `renewal_state` decides when to renew, for both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -24,7 +24,7 @@ from token_service.client._internal.token_store import SharedStore, Tokens, Toke
 from token_service.errors import ServiceError
 from token_service.wire import error_from_rpc
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class SyncTokenSource:
             self._renewing.do("", self._renew)
         except ServiceError as error:
             logger.info(
-                "renewing the access token before it expires failed, a later call tries again: %s",
+                "the early renewal of the access token failed; a later call of `token` tries again: %s",
                 error.reason.value,
             )
 

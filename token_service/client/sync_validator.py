@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import grpc
 
@@ -30,7 +30,7 @@ from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class SyncTokenValidator:
@@ -160,10 +160,13 @@ class SyncTokenValidator:
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse every token from now on. `fork` calls this: the updates of this validator stay in the parent."""
+        """Refuse every token from now on. `fork` calls this, because only the parent process gets updates."""
         self._parts.forked = True
         self._check = refuse
-        self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
+        self._abandoned, self._service = (
+            self._service,
+            None,
+        )  # kept, because this process must not end its channel
         self._keys = {}
 
     def _settle(
@@ -269,7 +272,7 @@ class _Service:
             self._counters.remote_failures += 1
             logger.debug("ValidateToken failed: %s", error.reason.value)
             return None
-        except ValueError:  # the channel was closed meanwhile
+        except ValueError:  # the channel was closed during the call
             return None
         return answer_of(response, asked)
 

@@ -55,7 +55,7 @@ class TokenSource:
         """Configure the source.
 
         `stub` is a `TokenServiceStub` of a `grpc.aio` channel. `scopes` and `audience` narrow the requested
-        tokens. `now` is the wall clock, for the age of stored tokens. `elapsed` gives seconds on a clock that
+        tokens. `now` is the wall clock, for the age of stored tokens. `elapsed` returns the seconds of a clock that
         never jumps, for all other times.
         """
         self._stub = stub

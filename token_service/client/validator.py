@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Collection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import grpc
 
@@ -29,7 +29,7 @@ from token_service.errors import ServiceError, ValidatorForkedError
 from token_service.tokens.claims import VerifiedClaims
 from token_service.v1.key_service_pb2 import GetKeySetRequest
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 
 class TokenValidator:
@@ -159,10 +159,13 @@ class TokenValidator:
         return explain(self._parts, token, self._audience if audience is None else audience, required_scopes)
 
     def abandon(self) -> None:
-        """Refuse every token from now on. `fork` calls this: the updates of this validator stay in the parent."""
+        """Refuse every token from now on. `fork` calls this, because only the parent process gets updates."""
         self._parts.forked = True
         self._check = refuse
-        self._abandoned, self._service = self._service, None  # kept: its channel must not be touched here
+        self._abandoned, self._service = (
+            self._service,
+            None,
+        )  # kept, because this process must not end its channel
         self._keys = {}
 
     async def _settle(

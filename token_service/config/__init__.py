@@ -1,7 +1,9 @@
-"""Configuration: what can be set, where a value comes from, and what is refused."""
+"""Configuration: the settings, their sources, and the checks that refuse them."""
 
 from token_service.config.key_encryption import load_audit_keys, load_key_encryption_keys, prepare_data_dir
-from token_service.config.settings import SETTINGS, Setting, Settings, load_settings, refusal
+from token_service.config.loading import load_settings, refusal
+from token_service.config.setting import Setting
+from token_service.config.settings import SETTINGS, Settings
 from token_service.config.values import Address, LogFormat, Profile, UnixSocket
 
 __all__ = [

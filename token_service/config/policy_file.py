@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.config.settings import Settings
+from token_service.core.access.callers import parse_callers
+from token_service.core.access.rights import Rights
 from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
@@ -32,14 +34,18 @@ class PolicyDocument:
     """The policies and callers of the file and the environment."""
 
     book: PolicyBook
-    callers: Mapping[str, frozenset[Permission]]
+    callers: Mapping[str, Rights]
 
 
 class PolicyFile:
     """Reads the policies. The last valid policies stay in force while the file is invalid."""
 
-    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path | None, environ: Mapping[str, str], *, unbounded_issue: bool = True
+    ) -> None:
+        """`unbounded_issue`: whether a caller may have `issue` without bounds and without saying so."""
         self._path = path
+        self._unbounded_issue = unbounded_issue
         self._overrides = {
             name.removeprefix(PREFIX).lower().replace("__", "."): value
             for name, value in environ.items()
@@ -50,6 +56,11 @@ class PolicyFile:
         """Whether the content in `_seen` is valid."""
         self._complaint: str | None = None
 
+    @classmethod
+    def of(cls, settings: Settings, environ: Mapping[str, str]) -> PolicyFile:
+        """Return the policy file of these settings. In production an unbounded `issue` must be written down."""
+        return cls(settings.policy_file, environ, unbounded_issue=not settings.is_production)
+
     def load(self) -> PolicyDocument:
         """Read and parse the file. Raises `ConfigurationError` for every kind of unusable file or content."""
         content = self._read()
@@ -57,11 +68,14 @@ class PolicyFile:
         try:
             document = tomllib.loads(content.decode())
         except (ValueError, RecursionError) as error:
-            # Besides its own error the parser raises other errors for bad UTF-8, for numbers with thousands of
-            # digits and for thousands of nested brackets.
+            # The parser raises errors other than its own for invalid UTF-8, for numbers with thousands of digits and
+            # for thousands of nested brackets.
             raise ConfigurationError(f"{self._path} is not TOML: {error}") from None
         try:
-            read = PolicyDocument(parse_policy_book(document, self._overrides), parse_callers(document))
+            read = PolicyDocument(
+                parse_policy_book(document, self._overrides),
+                parse_callers(document, unbounded_issue=self._unbounded_issue),
+            )
         except ConfigurationError as error:
             where = f"{self._path}: " if self._path is not None else ""
             raise ConfigurationError(f"{where}{error.message}") from None
@@ -84,14 +98,14 @@ class PolicyFile:
                 if await asyncio.to_thread(self._read) == self._seen:
                     if self._is_usable and self._complaint is not None:
                         self._complaint = None
-                        logger.info("%s can be read again", self._path)
+                        logger.info("the policy file %s is usable again", self._path)
                     continue
                 document = await asyncio.to_thread(self.load)
             except Exception as error:  # noqa: BLE001 - an unusable file must not stop a node
                 self._complain(error)
                 continue
             self._complaint = None
-            logger.info("policies read again from %s", self._path)
+            logger.info("the policies were reloaded from %s", self._path)
             changed(document)
 
     def _read(self) -> bytes:
@@ -106,4 +120,4 @@ class PolicyFile:
         complaint = error.message if isinstance(error, ConfigurationError) else repr(error)
         if complaint != self._complaint:
             self._complaint = complaint
-            logger.error("the policies stay as they were: %s", complaint)
+            logger.error("the policies in force stay unchanged: %s", complaint)

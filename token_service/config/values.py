@@ -1,7 +1,6 @@
-"""What a setting's value may be: types and their parsers.
+"""The types of settings, and their parsers.
 
-Every parser takes text and raises `UnusableValueError`, or another `ValueError` whose message may repeat the
-value.
+Every parser takes text. It raises `UnusableValueError`, or another `ValueError` whose message may repeat the value.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ _LONGEST_SOCKET_PATH: Final = 107
 
 
 class Profile(StrEnum):
-    """What the service is run for."""
+    """The purpose that the service runs for."""
 
     DEVELOPMENT = "development"
-    """Any caller may do anything, so only on loopback."""
+    """Every caller may do everything, so the service listens on loopback only."""
     PRODUCTION = "production"
-    """TLS, callers with certificates, nothing generated that must be kept elsewhere."""
+    """TLS, callers with certificates, and no generated secrets."""
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -47,16 +46,16 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. Port 0 takes a free one."""
+    """An address to listen on. Port 0 takes a free port."""
 
     host: str
     port: int
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody outside of this machine can connect.
+        """Whether only programs on this machine can connect.
 
-        A name other than `localhost` is taken for public.
+        Every name other than `localhost` counts as public.
         """
         if self.host == "localhost":
             return True
@@ -71,13 +70,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class UnixSocket:
-    """Where to listen for programs of this machine."""
+    """A unix socket to listen on."""
 
     path: Path
 
     @property
     def is_loopback(self) -> bool:
-        """Always: nothing outside of this machine can connect."""
+        """True, because only programs on this machine can connect."""
         return True
 
     def __str__(self) -> str:
@@ -85,7 +84,7 @@ class UnixSocket:
 
 
 def parse_address(text: str) -> Address:
-    """`host:port`, with an IPv6 address in brackets."""
+    """Parse `host:port`, with an IPv6 address in brackets."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
@@ -100,24 +99,24 @@ def parse_address(text: str) -> Address:
 
 
 def parse_grpc_address(text: str) -> Address | UnixSocket:
-    """`host:port` or `unix:path`."""
+    """Parse `host:port` or `unix:path`."""
     scheme, colon, path = text.partition(":")
     if scheme != "unix" or not colon:
         return parse_address(text)
     if path.startswith("//"):
         path = path.removeprefix("//")
         if not path.startswith("/"):
-            raise UnusableValueError("unix:// is followed by an absolute path")
+            raise UnusableValueError("the path after unix:// must be absolute")
     if not path or path.endswith("/"):
         raise UnusableValueError("no path")
     socket = parse_path(path)
     if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
-        raise UnusableValueError(f"the path of a socket has at most {_LONGEST_SOCKET_PATH} bytes")
+        raise UnusableValueError(f"the path of a socket may have at most {_LONGEST_SOCKET_PATH} bytes")
     return UnixSocket(socket)
 
 
 def parse_redis_url(text: str) -> Url:
-    """A URL for redis-py."""
+    """Parse a URL for redis-py."""
     url = split_url(text)
     if url.scheme not in {"redis", "rediss", "unix"} or not (
         url.hostname or (url.scheme == "unix" and url.path)
@@ -127,7 +126,7 @@ def parse_redis_url(text: str) -> Url:
 
 
 def parse_issuer(text: str) -> str:
-    """An issuer identifier (RFC 8414, section 2), with http allowed."""
+    """Parse an issuer identifier (RFC 8414, section 2). Unlike the RFC, this allows http."""
     url = urlsplit(text)
     _ = url.port
     if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:
@@ -138,7 +137,7 @@ def parse_issuer(text: str) -> str:
 
 
 def parse_key_encryption_keys(text: str) -> tuple[Secret, ...]:
-    """Keys separated by commas or white space, at least one."""
+    """Parse one or more keys, separated by commas or white space."""
     keys = tuple(_key_encryption_key(part) for part in text.replace(",", " ").split())
     if not keys:
         raise UnusableValueError("no key")
@@ -156,7 +155,7 @@ def _key_encryption_key(text: str) -> Secret:
 
 
 def parse_flag(text: str) -> bool:
-    """True or false, in any of the usual words."""
+    """Parse true or false, in any usual word."""
     if text.lower() in {"true", "1", "yes", "on"}:
         return True
     if text.lower() in {"false", "0", "no", "off"}:
@@ -165,7 +164,7 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_path(text: str) -> Path:
-    """A path, with `~` for the home directory."""
+    """Parse a path, with `~` for the home directory."""
     if "\0" in text:
         raise UnusableValueError("not a path")
     try:
@@ -175,7 +174,7 @@ def parse_path(text: str) -> Path:
 
 
 def parse_file(text: str) -> Path:
-    """The path of a regular file that can be read now."""
+    """Parse the path of a regular file that this process can read now."""
     path = parse_path(text)
     try:
         with open_regular(path):
@@ -185,7 +184,7 @@ def parse_file(text: str) -> Path:
 
 
 def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
-    """A parser for the values of an enum, in upper or lower case."""
+    """Return a parser for the values of an enum, in upper or lower case."""
 
     def parse(text: str) -> StrEnum:
         for member in kind:
@@ -197,7 +196,7 @@ def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
 
 
 def choice(*values: str) -> Callable[[str], str]:
-    """A parser for these values, in upper or lower case."""
+    """Return a parser for these values, in upper or lower case."""
 
     def parse(text: str) -> str:
         if text.lower() not in values:
@@ -208,7 +207,7 @@ def choice(*values: str) -> Callable[[str], str]:
 
 
 def parse_rsa_bits(text: str) -> int:
-    """A size of RSA keys. Raises `ValueError`."""
+    """Parse a size of RSA keys."""
     for bits in RSA_SIZES:
         if text == str(bits):
             return bits
@@ -216,12 +215,12 @@ def parse_rsa_bits(text: str) -> int:
 
 
 def parse_secret(text: str) -> Secret:
-    """Text that is never shown."""
+    """Wrap text that is never shown."""
     return Secret(text.encode())
 
 
 def whole(low: int, high: int) -> dict[str, Any]:
-    """`parse` and `allowed` of a whole number within both bounds."""
+    """Return `parse` and `allowed` of a whole number within both bounds."""
 
     def parse(text: str) -> int:
         number = int(text) if text.isascii() else low - 1
@@ -233,7 +232,7 @@ def whole(low: int, high: int) -> dict[str, Any]:
 
 
 def seconds(low: str, high: str) -> dict[str, Any]:
-    """`parse` and `allowed` of a duration within both bounds, in seconds."""
+    """Return `parse` and `allowed` of a duration within both bounds, in seconds."""
     least, most = parse_duration(low), parse_duration(high)
 
     def parse(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Work that one node at a time does."""
+"""Leases for work that only one node does at once."""
 
 from __future__ import annotations
 
@@ -7,42 +7,40 @@ from typing import Protocol
 
 
 class LeaseStore(Protocol):
-    """Which node does what only one should do, and times that nodes note for those that come after them.
+    """The holders of leases, and times that nodes note for later nodes.
 
-    Leases go by the database's own time.
+    Leases expire by the clock of the database.
     """
 
     async def acquire(self, name: str, holder: str, ttl: float) -> bool:
-        """Take or renew a lease for `ttl` seconds. False if another holder has it and it has not run out."""
+        """Take or renew a lease for `ttl` seconds. Returns False if another holder has an unexpired lease."""
         ...
 
     async def release(self, name: str, holder: str) -> None:
-        """Give a lease back early; nothing happens if the holder does not have it."""
+        """Give a lease back early. Changes nothing if the holder does not have it."""
         ...
 
     async def earliest(self, name: str, time: float) -> float:
-        """The time noted under a name that no lease has, after `time` was noted if that is earlier or the
-        first one.
-        """
+        """Note `time` unless an earlier time is noted, and return the noted time. No lease may have this name."""
         ...
 
     async def note(self, name: str, time: float) -> None:
-        """Note a time under a name that no lease has, whatever was noted before."""
+        """Replace the noted time. No lease may have this name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One lease, as one holder sees it."""
+    """One lease and one of its holders."""
 
     store: LeaseStore
     name: str
     holder: str
 
     async def acquire(self, ttl: float) -> bool:
-        """Take or renew it for `ttl` seconds. False if another holder has it."""
+        """Take or renew the lease for `ttl` seconds. Returns False if another holder has it."""
         return await self.store.acquire(self.name, self.holder, ttl)
 
     async def release(self) -> None:
-        """Give it back early; nothing happens if this holder does not have it."""
+        """Give the lease back early. Changes nothing if this holder does not have it."""
         await self.store.release(self.name, self.holder)

@@ -1,4 +1,8 @@
-"""The limits on what a caller may send, each with a number. One place for every edge."""
+"""Limits on the values that a caller may send, the same for every edge.
+
+Two limits are elsewhere: the size of a token in `tokens.verifier.MAX_TOKEN_BYTES`, which the client shares, and the
+size of a message in `rpc.server.grpc_limits`.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +33,20 @@ MAX_SUBSCRIBER_ID: Final = 128
 MAX_BATCH: Final = 256
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
+MAX_UPDATE_PATHS: Final = 16
+"""Paths of a field mask."""
 MAX_TOKEN_TYPES: Final = 16
 MAX_CUSTOM_CLAIMS: Final = 64
 MAX_ENCODED_CUSTOM_CLAIMS: Final = 128 * 1024
-"""Bytes of the Struct. No policy allows more than 8 KiB of JSON, and a number of one digit takes 13 bytes there."""
+"""Bytes of the Struct. No policy allows more than 8 KiB of JSON, and a number of one digit takes 13 bytes of Struct."""
 MAX_CUSTOM_CLAIM_DEPTH: Final = 8
 MAX_WAIT: Final = 60.0
 DEFAULT_WAIT: Final = 5.0
 THUMBPRINT: Final = 43
 MAX_FIELDS: Final = 20_000
-"""Fields and list items of a request in all. A full batch has 17,000, custom claims at their largest 13,000."""
+"""Total fields and list items of a request. A full batch has 17,000, the largest custom claims have 13,000."""
 MAX_VIOLATIONS: Final = 8
-"""A caller is told of so many at once. More would not fit into the trailers of a call."""
+"""Violations reported to a caller at once. More would not fit into the trailers of a call."""
 
 _Position = TypeVar("_Position")
 
@@ -49,26 +55,26 @@ _SCOPE_CHARACTERS: Final = frozenset(chr(c) for c in range(0x21, 0x7F)) - {'"', 
 
 
 class Checks:
-    """Collects what is wrong with a request, so that a caller hears of everything at once."""
+    """A collection of all violations in a request, so that one error reports them all."""
 
     def __init__(self) -> None:
         self._violations: list[FieldViolation] = []
 
     @property
     def full(self) -> bool:
-        """Whether there are so many violations that no more are noted: looking for others is in vain."""
+        """Whether the limit of violations is reached: `add` ignores further ones, so checks can stop."""
         return len(self._violations) >= MAX_VIOLATIONS
 
     def add(self, field: str, description: str) -> None:
-        """Note a violation, unless there are many."""
+        """Note a violation, unless the limit is reached."""
         if not self.full:
             self._violations.append(FieldViolation(field, description))
 
     def text(self, field: str, value: str, limit: int, *, required: bool = False) -> None:
-        """Printable text of at most `limit` bytes of UTF-8."""
+        """Check that a field is printable text of at most `limit` bytes of UTF-8."""
         if value:
             if len(value) <= limit and value.isascii() and value.isprintable():
-                return  # as nearly all are
+                return  # nearly all values
         elif not required:
             return
         self._explain(field, value, limit, required=required)
@@ -82,13 +88,13 @@ class Checks:
             self.add(field, "has characters that are not printable")
 
     def texts(self, field: str, values: Sequence[str], count: int, limit: int) -> None:
-        """At most `count` different non-empty texts of at most `limit` bytes."""
+        """Check that a field has at most `count` different non-empty texts of at most `limit` bytes."""
         if not values:
             return
         if len(values) > count:
             self.add(field, f"has more than {count} items")
             return
-        # Only what is short may become the key of a cache.
+        # Only short texts may become the key of a cache.
         if max(map(len, values)) <= limit and _are_plain(tuple(values), limit):
             return
         for number, value in enumerate(values):
@@ -97,7 +103,7 @@ class Checks:
             self.add(field, "has an item twice")
 
     def page(self, size: int, token: str, parse: Callable[[str], _Position]) -> _Position | None:
-        """Check the size and the token of a page; return the position in the token, None without one.
+        """Check the size and the token of a page; return the position in the token, or None without a token.
 
         `parse` reads the position. It raises `ValueError` for any other text.
         """
@@ -112,7 +118,7 @@ class Checks:
             return None
 
     def scopes(self, field: str, values: Sequence[str]) -> None:
-        """Scope tokens (RFC 6749, section 3.3)."""
+        """Check that a field has scope tokens (RFC 6749, section 3.3)."""
         if not values:
             return
         if len(values) <= MAX_SCOPES and max(map(len, values)) <= MAX_SCOPE and _are_scopes(tuple(values)):
@@ -120,17 +126,17 @@ class Checks:
         self.texts(field, values, MAX_SCOPES, MAX_SCOPE)
         for number, value in enumerate(values[:MAX_SCOPES]):
             if len(value) <= MAX_SCOPE and not _SCOPE_CHARACTERS.issuperset(value):
-                self.add(f"{field}[{number}]", "has characters a scope may not have")
+                self.add(f"{field}[{number}]", "has characters that a scope may not have")
 
     def done(self) -> None:
-        """Raise `InvalidRequestError` if anything was noted."""
+        """Raise `InvalidRequestError` if a violation was noted."""
         if self._violations:
             raise InvalidRequestError(self._violations)
 
 
 @lru_cache(256)  # the same few lists in nearly every request
 def _are_plain(values: tuple[str, ...], limit: int) -> bool:
-    """Whether texts of at most `limit` characters obviously keep the rules."""
+    """Tell whether texts of at most `limit` characters obviously keep the rules."""
     return len(set(values)) == len(values) and all(
         value and value.isascii() and value.isprintable() for value in values
     )

@@ -62,8 +62,8 @@ class AesGcmKeyWrap:
         key = self._keys.get(wrapping_key_id)
         if key is None:
             raise ConfigurationError(
-                f"the keys in the database are encrypted with the key-encryption key {wrapping_key_id!r}, but configured "
-                f"are {', '.join(self._keys)}; set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with"
+                f"the keys in the database are encrypted with the key-encryption key {wrapping_key_id!r}, but the "
+                f"configured keys are {', '.join(self._keys)}; add the missing key to TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE"
             )
         if wrapped[:1] != _FORMAT:
             raise ConfigurationError(

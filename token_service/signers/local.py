@@ -113,7 +113,7 @@ class LocalKeys:
         signer = LocalSigner(private, self._threads)
         if signer.key_id != key.key_id:
             raise ConfigurationError(
-                f"the private key of signing key {key.key_id} is that of {signer.key_id}"
+                f"the private key stored for signing key {key.key_id} belongs to {signer.key_id}"
             )
         return signer
 

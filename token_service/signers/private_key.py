@@ -36,7 +36,7 @@ DEFAULT_RSA_BITS = 2048
 def generate_private_key(algorithm: Algorithm, *, rsa_bits: int = DEFAULT_RSA_BITS) -> PrivateKey:
     """Generate a key for an algorithm.
 
-    An RSA key takes a tenth of a second or more, during which the interpreter lock is released.
+    An RSA key takes 0.1 s or more. The interpreter lock is released during this time.
     """
     if algorithm is Algorithm.RS256:
         return rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)

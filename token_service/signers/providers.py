@@ -27,7 +27,7 @@ class SigningProviders:
         return await (self._module or self._local).generate(algorithm, rsa_bits)
 
     async def destroy(self, key_id: str, provider: str) -> None:
-        """Delete a private key from the module; other keys are left alone.
+        """Delete a private key from the module. A key of this process needs no deletion.
 
         Implements `DestroyKey`. Raises `SigningUnavailableError`.
         """

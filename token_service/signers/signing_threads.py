@@ -62,7 +62,7 @@ class SigningThreads:
             # The flag stays set until `_deliver` begins, and `_deliver` then also finds this result.
             if not self._delivering:
                 self._delivering = True
-                with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
+                with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
                     future.get_loop().call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:

@@ -1,4 +1,7 @@
-"""Redaction of free text: messages and tracebacks, some of them from libraries."""
+"""Redaction of free text: messages and tracebacks, some of them from libraries.
+
+The fields of log and audit lines do not pass through here: `fields` redacts them.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from token_service.tokens.secret import Secret
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
-"""The limit of the modulus: with a larger one each verification takes so long that it denies service."""
+"""The limit of the modulus. A verification with a larger modulus takes so long that attackers could deny service."""
 RSA_SIZES = (2048, 3072, 4096)
 """The sizes of new RSA keys, in bits."""
 MIN_HMAC_BYTES = 32

@@ -23,8 +23,8 @@ class FloorMap:
     """A map that grows by single records. It never shrinks: its owner drops the whole map.
 
     A record is a sequence and a time: tokens older than either are revoked. Names with the same fingerprint share
-    the later sequence and the later time, so a collision revokes too much, never too little. It takes 2^32 tries to
-    make two names that collide, and 2^64 to make one that collides with a given name.
+    the later sequence and the later time, so a collision revokes too much, never too little. An attacker needs 2^32 tries
+    to find two names that collide, and 2^64 to find one that collides with a given name.
 
     One thread may add while other threads look up: slots and tables are replaced as a whole. A table that is too
     small is copied into a larger table one slot per addition, so no single addition takes long.

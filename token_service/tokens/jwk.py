@@ -28,7 +28,7 @@ class UnusableKeyError(ValueError):
 
 
 class WeakKeyError(UnusableKeyError):
-    """A JWK meant to verify tokens but too weak for it."""
+    """A JWK that is meant to verify tokens but is too weak."""
 
 
 def public_jwk(material: VerificationKeyMaterial) -> dict[str, Any]:

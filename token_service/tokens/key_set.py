@@ -40,7 +40,7 @@ class RefusedKey:
     """The `repr` of the `kid`, shortened, because the `kid` may be any value."""
     why: str
     weak: bool
-    """Whether the key is meant to verify tokens but too weak for it."""
+    """Whether the key is meant to verify tokens but is too weak."""
 
 
 class KeySet:

@@ -42,7 +42,7 @@ _RETRY_AFTER: Final = 1.0
 class OpaqueTokenError(ValueError):
     """The text is not an authentic token.
 
-    `forged` is true for a well-formed text with a wrong MAC, and false for a text that has not the form of a token.
+    `forged` is true for a well-formed text with a wrong MAC, and false for a text without the form of a token.
     """
 
     def __init__(self, message: str, *, forged: bool) -> None:
@@ -61,7 +61,7 @@ class NewerKeyError(OpaqueTokenError):
 class MacKeys:
     """The keys for opaque tokens by version, and the version of new tokens.
 
-    An older key stays as long as any session with a token of that key may live.
+    An older key stays as long as a session with a token of that key may live.
     """
 
     keys: Mapping[int, Secret]

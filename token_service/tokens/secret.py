@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 
 class Secret:
@@ -23,7 +23,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # a hash of a secret would leak equality
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # a hash of a secret would leak equality
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret can't be pickled")

@@ -42,7 +42,7 @@ def decode_object(data: bytes) -> dict[str, Any]:
         if encode(value) == data:
             return value
     except (msgspec.MsgspecError, ValueError):
-        pass  # the object may be valid and only deeper
+        pass  # the object may be valid but deeper than the first decoder allows
     try:
         value = _decode(data)
         json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)

@@ -69,7 +69,7 @@ class _Trust:
 
 
 class Verifier:
-    """Verifies JWTs of one or several issuers. Thread-safe; does no I/O and reads no clock."""
+    """A verifier of JWTs from one or several issuers. It is thread-safe, does no I/O and reads no clock."""
 
     __slots__ = ("_by_issuer", "_only", "generation")
 
@@ -125,7 +125,7 @@ class Verifier:
         if not key.verify(signature, signing_input):
             _require_three_parts(payload_text)
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "the signature does not verify")
-        # Only after the signature is verified, so that an attacker can't fill the cache.
+        # Cache the header only after the signature is verified, so that an attacker can't fill the cache.
         if new and len(headers) < _MAX_KNOWN_HEADERS:
             headers[header] = known
         try:

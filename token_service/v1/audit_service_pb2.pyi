@@ -6,7 +6,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -68,7 +68,7 @@ class AuditEvent(_message.Message):
     user_agent: str
     fields: _struct_pb2.Struct
     erased: bool
-    def __init__(self, chain_id: _Optional[str] = ..., position: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[str] = ..., category: _Optional[str] = ..., actor: _Optional[_Union[AuditActor, _Mapping]] = ..., target: _Optional[_Union[AuditTarget, _Mapping]] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., comment: _Optional[str] = ..., ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., fields: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., erased: _Optional[bool] = ...) -> None: ...
+    def __init__(self, chain_id: _Optional[str] = ..., position: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., action: _Optional[str] = ..., category: _Optional[str] = ..., actor: _Optional[_Union[AuditActor, _Mapping[str, _Any]]] = ..., target: _Optional[_Union[AuditTarget, _Mapping[str, _Any]]] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., comment: _Optional[str] = ..., ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ..., fields: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ..., erased: _Optional[bool] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("actor", "subject", "session_id", "client_id", "actions", "since", "until", "page_size", "page_token")
@@ -90,7 +90,7 @@ class ListAuditEventsRequest(_message.Message):
     until: _timestamp_pb2.Timestamp
     page_size: int
     page_token: str
-    def __init__(self, actor: _Optional[str] = ..., subject: _Optional[str] = ..., session_id: _Optional[str] = ..., client_id: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, actor: _Optional[str] = ..., subject: _Optional[str] = ..., session_id: _Optional[str] = ..., client_id: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListAuditEventsResponse(_message.Message):
     __slots__ = ("events", "next_page_token")
@@ -98,7 +98,7 @@ class ListAuditEventsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[AuditEvent]
     next_page_token: str
-    def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class VerifyAuditTrailRequest(_message.Message):
     __slots__ = ()
@@ -126,7 +126,7 @@ class VerifyAuditTrailResponse(_message.Message):
     checkpoints: int
     erased: int
     findings: _containers.RepeatedCompositeFieldContainer[AuditFinding]
-    def __init__(self, intact: _Optional[bool] = ..., events: _Optional[int] = ..., chains: _Optional[int] = ..., checkpoints: _Optional[int] = ..., erased: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[AuditFinding, _Mapping]]] = ...) -> None: ...
+    def __init__(self, intact: _Optional[bool] = ..., events: _Optional[int] = ..., chains: _Optional[int] = ..., checkpoints: _Optional[int] = ..., erased: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[AuditFinding, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class ExplainRevocationRequest(_message.Message):
     __slots__ = ("session_id", "subject", "client_id", "token_id", "key_id", "everything")
@@ -148,4 +148,4 @@ class ExplainRevocationResponse(_message.Message):
     __slots__ = ("events",)
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[AuditEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping]]] = ...) -> None: ...
+    def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping[str, _Any]]]] = ...) -> None: ...

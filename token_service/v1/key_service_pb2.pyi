@@ -7,7 +7,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -56,7 +56,7 @@ class KeySet(_message.Message):
     revision: int
     keys: _containers.RepeatedCompositeFieldContainer[JsonWebKey]
     issuer: str
-    def __init__(self, revision: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[JsonWebKey, _Mapping]]] = ..., issuer: _Optional[str] = ...) -> None: ...
+    def __init__(self, revision: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[JsonWebKey, _Mapping[str, _Any]]]] = ..., issuer: _Optional[str] = ...) -> None: ...
 
 class GetKeySetRequest(_message.Message):
     __slots__ = ()
@@ -66,7 +66,7 @@ class GetKeySetResponse(_message.Message):
     __slots__ = ("key_set",)
     KEY_SET_FIELD_NUMBER: _ClassVar[int]
     key_set: KeySet
-    def __init__(self, key_set: _Optional[_Union[KeySet, _Mapping]] = ...) -> None: ...
+    def __init__(self, key_set: _Optional[_Union[KeySet, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class SigningKey(_message.Message):
     __slots__ = ("key_id", "algorithm", "state", "create_time", "activate_time", "retire_time", "revoke_time", "public_key", "provider")
@@ -88,7 +88,7 @@ class SigningKey(_message.Message):
     revoke_time: _timestamp_pb2.Timestamp
     public_key: JsonWebKey
     provider: str
-    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[SigningKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., public_key: _Optional[_Union[JsonWebKey, _Mapping]] = ..., provider: _Optional[str] = ...) -> None: ...
+    def __init__(self, key_id: _Optional[str] = ..., algorithm: _Optional[str] = ..., state: _Optional[_Union[SigningKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., retire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., public_key: _Optional[_Union[JsonWebKey, _Mapping[str, _Any]]] = ..., provider: _Optional[str] = ...) -> None: ...
 
 class ListSigningKeysRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -104,7 +104,7 @@ class ListSigningKeysResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     signing_keys: _containers.RepeatedCompositeFieldContainer[SigningKey]
     next_page_token: str
-    def __init__(self, signing_keys: _Optional[_Iterable[_Union[SigningKey, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, signing_keys: _Optional[_Iterable[_Union[SigningKey, _Mapping[str, _Any]]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class PrepareSigningKeyRequest(_message.Message):
     __slots__ = ("algorithm", "rsa_bits")
@@ -118,7 +118,7 @@ class PrepareSigningKeyResponse(_message.Message):
     __slots__ = ("signing_key",)
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     signing_key: SigningKey
-    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ActivateSigningKeyRequest(_message.Message):
     __slots__ = ("key_id", "force")
@@ -132,7 +132,7 @@ class ActivateSigningKeyResponse(_message.Message):
     __slots__ = ("signing_key",)
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     signing_key: SigningKey
-    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RetireSigningKeyRequest(_message.Message):
     __slots__ = ("key_id",)
@@ -144,7 +144,7 @@ class RetireSigningKeyResponse(_message.Message):
     __slots__ = ("signing_key",)
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     signing_key: SigningKey
-    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RevokeSigningKeyRequest(_message.Message):
     __slots__ = ("key_id", "comment")
@@ -160,4 +160,4 @@ class RevokeSigningKeyResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     signing_key: SigningKey
     cursor: str
-    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...
+    def __init__(self, signing_key: _Optional[_Union[SigningKey, _Mapping[str, _Any]]] = ..., cursor: _Optional[str] = ...) -> None: ...

@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     def __init__(self, channel):
@@ -71,58 +72,60 @@ class KeyServiceStub:
 
 
 class KeyServiceServicer:
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     def GetKeySet(self, request, context):
-        """The public keys that verify tokens issued here (RFC 7517). Needs no permission.
+        """Returns the public keys that verify tokens of this service (RFC 7517). Needs no permission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSigningKeys(self, request, context):
-        """All signing keys with their states, newest first. Never any private material.
-        Permission: `admin`.
+        """Lists all signing keys with their states, newest first. The response never contains private keys.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PrepareSigningKey(self, request, context):
-        """Makes a key and publishes it. It does not sign until it is activated.
-        Permission: `admin`.
+        """Creates a key and publishes it. The key does not sign until it is activated.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateSigningKey(self, request, context):
-        """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
-        expected to know the key. Activating the active key succeeds.
-        Permission: `admin`.
+        """Activates a prepared key, so that it signs. The active key of the same algorithm retires. Fails with
+        KEY_NOT_ANNOUNCED until every validator can be expected to know the key. Activating the active key succeeds.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetireSigningKey(self, request, context):
-        """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
-        prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
-        retired key succeeds.
-        Permission: `admin`.
+        """Retires a key, so that it no longer signs. The key stays published until its last token has expired. If the key is
+        active, the oldest prepared key replaces it; the call fails with KEY_NOT_ANNOUNCED until every validator can be
+        expected to know the replacement. Retiring a retired key succeeds.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSigningKey(self, request, context):
-        """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
-        revocation. Returns once that is durable. Revoking a revoked key succeeds.
-        Permission: `admin`.
+        """Revokes a key at once and permanently, with every token that it signed. Another key signs at once. Validators
+        receive the revocation like any other. The call returns once the revocation is durable. Revoking a revoked key
+        succeeds.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,10 +173,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     @staticmethod

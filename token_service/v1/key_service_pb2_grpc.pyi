@@ -27,10 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KeyServiceStub:
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     @_typing.overload
@@ -38,73 +39,77 @@ class KeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyServiceAsyncStub: ...
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.GetKeySetRequest, _key_service_pb2.GetKeySetResponse]
-    """The public keys that verify tokens issued here (RFC 7517). Needs no permission."""
+    """Returns the public keys that verify tokens of this service (RFC 7517). Needs no permission."""
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListSigningKeysRequest, _key_service_pb2.ListSigningKeysResponse]
-    """All signing keys with their states, newest first. Never any private material.
-    Permission: `admin`.
+    """Lists all signing keys with their states, newest first. The response never contains private keys.
+    Permission: `admin.read`.
     """
     PrepareSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.PrepareSigningKeyRequest, _key_service_pb2.PrepareSigningKeyResponse]
-    """Makes a key and publishes it. It does not sign until it is activated.
-    Permission: `admin`.
+    """Creates a key and publishes it. The key does not sign until it is activated.
+    Permission: `admin.write`.
     """
     ActivateSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ActivateSigningKeyRequest, _key_service_pb2.ActivateSigningKeyResponse]
-    """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
-    expected to know the key. Activating the active key succeeds.
-    Permission: `admin`.
+    """Activates a prepared key, so that it signs. The active key of the same algorithm retires. Fails with
+    KEY_NOT_ANNOUNCED until every validator can be expected to know the key. Activating the active key succeeds.
+    Permission: `admin.write`.
     """
     RetireSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RetireSigningKeyRequest, _key_service_pb2.RetireSigningKeyResponse]
-    """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
-    prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
-    retired key succeeds.
-    Permission: `admin`.
+    """Retires a key, so that it no longer signs. The key stays published until its last token has expired. If the key is
+    active, the oldest prepared key replaces it; the call fails with KEY_NOT_ANNOUNCED until every validator can be
+    expected to know the replacement. Retiring a retired key succeeds.
+    Permission: `admin.write`.
     """
     RevokeSigningKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSigningKeyRequest, _key_service_pb2.RevokeSigningKeyResponse]
-    """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
-    revocation. Returns once that is durable. Revoking a revoked key succeeds.
-    Permission: `admin`.
+    """Revokes a key at once and permanently, with every token that it signed. Another key signs at once. Validators
+    receive the revocation like any other. The call returns once the revocation is durable. Revoking a revoked key
+    succeeds.
+    Permission: `admin.write`.
     """
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetKeySet: _aio.UnaryUnaryMultiCallable[_key_service_pb2.GetKeySetRequest, _key_service_pb2.GetKeySetResponse]  # type: ignore[assignment]
-    """The public keys that verify tokens issued here (RFC 7517). Needs no permission."""
+    """Returns the public keys that verify tokens of this service (RFC 7517). Needs no permission."""
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListSigningKeysRequest, _key_service_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
-    """All signing keys with their states, newest first. Never any private material.
-    Permission: `admin`.
+    """Lists all signing keys with their states, newest first. The response never contains private keys.
+    Permission: `admin.read`.
     """
     PrepareSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.PrepareSigningKeyRequest, _key_service_pb2.PrepareSigningKeyResponse]  # type: ignore[assignment]
-    """Makes a key and publishes it. It does not sign until it is activated.
-    Permission: `admin`.
+    """Creates a key and publishes it. The key does not sign until it is activated.
+    Permission: `admin.write`.
     """
     ActivateSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ActivateSigningKeyRequest, _key_service_pb2.ActivateSigningKeyResponse]  # type: ignore[assignment]
-    """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
-    expected to know the key. Activating the active key succeeds.
-    Permission: `admin`.
+    """Activates a prepared key, so that it signs. The active key of the same algorithm retires. Fails with
+    KEY_NOT_ANNOUNCED until every validator can be expected to know the key. Activating the active key succeeds.
+    Permission: `admin.write`.
     """
     RetireSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RetireSigningKeyRequest, _key_service_pb2.RetireSigningKeyResponse]  # type: ignore[assignment]
-    """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
-    prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
-    retired key succeeds.
-    Permission: `admin`.
+    """Retires a key, so that it no longer signs. The key stays published until its last token has expired. If the key is
+    active, the oldest prepared key replaces it; the call fails with KEY_NOT_ANNOUNCED until every validator can be
+    expected to know the replacement. Retiring a retired key succeeds.
+    Permission: `admin.write`.
     """
     RevokeSigningKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeSigningKeyRequest, _key_service_pb2.RevokeSigningKeyResponse]  # type: ignore[assignment]
-    """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
-    revocation. Returns once that is durable. Revoking a revoked key succeeds.
-    Permission: `admin`.
+    """Revokes a key at once and permanently, with every token that it signed. Another key signs at once. Validators
+    receive the revocation like any other. The call returns once the revocation is durable. Revoking a revoked key
+    succeeds.
+    Permission: `admin.write`.
     """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Publishes the keys that verify tokens, and looks after the keys that sign them.
+    """Publishes the keys that verify tokens, and administers the keys that sign tokens.
 
-    A key is prepared (published, does not sign), active (signs), retired (published until its last token has expired) and
-    gone; any of them may be revoked. Rotation is automatic; these calls are for operators.
+    A key is first prepared (published, does not sign), then active (published, signs), then retired (published until its
+    last token has expired), and then deleted. A key in any of these states may be revoked. Rotation is automatic; these
+    calls are for operators.
     """
 
     @_abc_1.abstractmethod
@@ -113,7 +118,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.GetKeySetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.GetKeySetResponse, _abc.Awaitable[_key_service_pb2.GetKeySetResponse]]:
-        """The public keys that verify tokens issued here (RFC 7517). Needs no permission."""
+        """Returns the public keys that verify tokens of this service (RFC 7517). Needs no permission."""
 
     @_abc_1.abstractmethod
     def ListSigningKeys(
@@ -121,8 +126,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.ListSigningKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.ListSigningKeysResponse, _abc.Awaitable[_key_service_pb2.ListSigningKeysResponse]]:
-        """All signing keys with their states, newest first. Never any private material.
-        Permission: `admin`.
+        """Lists all signing keys with their states, newest first. The response never contains private keys.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -131,8 +136,8 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.PrepareSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.PrepareSigningKeyResponse, _abc.Awaitable[_key_service_pb2.PrepareSigningKeyResponse]]:
-        """Makes a key and publishes it. It does not sign until it is activated.
-        Permission: `admin`.
+        """Creates a key and publishes it. The key does not sign until it is activated.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -141,9 +146,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.ActivateSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.ActivateSigningKeyResponse, _abc.Awaitable[_key_service_pb2.ActivateSigningKeyResponse]]:
-        """Lets a prepared key sign; the active key of its algorithm retires. Refused with KEY_NOT_ANNOUNCED until every validator can be
-        expected to know the key. Activating the active key succeeds.
-        Permission: `admin`.
+        """Activates a prepared key, so that it signs. The active key of the same algorithm retires. Fails with
+        KEY_NOT_ANNOUNCED until every validator can be expected to know the key. Activating the active key succeeds.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -152,10 +157,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RetireSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.RetireSigningKeyResponse, _abc.Awaitable[_key_service_pb2.RetireSigningKeyResponse]]:
-        """Lets a key sign no more. It stays published until its last token has expired. If it was the one that signs, the oldest
-        prepared key takes over, and the call is refused with KEY_NOT_ANNOUNCED until every validator can be expected to know that one. Retiring a
-        retired key succeeds.
-        Permission: `admin`.
+        """Retires a key, so that it no longer signs. The key stays published until its last token has expired. If the key is
+        active, the oldest prepared key replaces it; the call fails with KEY_NOT_ANNOUNCED until every validator can be
+        expected to know the replacement. Retiring a retired key succeeds.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -164,9 +169,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RevokeSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.RevokeSigningKeyResponse, _abc.Awaitable[_key_service_pb2.RevokeSigningKeyResponse]]:
-        """Refuses a key, with every token it signed, at once and for good: another key signs, validators hear of it as of any
-        revocation. Returns once that is durable. Revoking a revoked key succeeds.
-        Permission: `admin`.
+        """Revokes a key at once and permanently, with every token that it signed. Another key signs at once. Validators
+        receive the revocation like any other. The call returns once the revocation is durable. Revoking a revoked key
+        succeeds.
+        Permission: `admin.write`.
         """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     def __init__(self, channel):
@@ -50,32 +50,47 @@ class SessionServiceStub:
                 request_serializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.SerializeToString,
                 response_deserializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/token_service.v1.SessionService/UpdateSession',
+                request_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     def GetSession(self, request, context):
-        """One session.
-        Permission: `admin`.
+        """Returns one session.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Sessions of a subject, a client or a device, newest first.
-        Permission: `admin`.
+        """Lists the sessions of a subject, a client or a device, newest first.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtendSession(self, request, context):
-        """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+        tokens issued before stay as they are. Scopes can only be narrowed.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        Permission: `issue`, for the tokens of the session as it will be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +114,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.FromString,
                     response_serializer=token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.SerializeToString,
             ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'token_service.v1.SessionService', rpc_method_handlers)
@@ -108,7 +128,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken.
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them.
     """
 
     @staticmethod
@@ -182,6 +202,33 @@ class SessionService:
             '/token_service.v1.SessionService/ExtendSession',
             token__service_dot_v1_dot_session__service__pb2.ExtendSessionRequest.SerializeToString,
             token__service_dot_v1_dot_session__service__pb2.ExtendSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.SessionService/UpdateSession',
+            token__service_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+            token__service_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

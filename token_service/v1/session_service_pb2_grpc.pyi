@@ -27,47 +27,59 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
-    """One session.
-    Permission: `admin`.
+    """Returns one session.
+    Permission: `admin.read`.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Sessions of a subject, a client or a device, newest first.
-    Permission: `admin`.
+    """Lists the sessions of a subject, a client or a device, newest first.
+    Permission: `admin.read`.
     """
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]
-    """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
+    """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
+    """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+    tokens issued before stay as they are. Scopes can only be narrowed.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    Permission: `issue`, for the tokens of the session as it will be.
     """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """One session.
-    Permission: `admin`.
+    """Returns one session.
+    Permission: `admin.read`.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Sessions of a subject, a client or a device, newest first.
-    Permission: `admin`.
+    """Lists the sessions of a subject, a client or a device, newest first.
+    Permission: `admin.read`.
     """
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]  # type: ignore[assignment]
-    """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
     Permission: `refresh`.
+    """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+    tokens issued before stay as they are. Scopes can only be narrowed.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    Permission: `issue`, for the tokens of the session as it will be.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at sessions and keeps them alive. Sessions are made by IssueToken and ended by RevokeToken."""
+    """Reads sessions and extends them. IssueToken creates sessions, and RevokeToken ends them."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -75,8 +87,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
-        """One session.
-        Permission: `admin`.
+        """Returns one session.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -85,8 +97,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """Sessions of a subject, a client or a device, newest first.
-        Permission: `admin`.
+        """Lists the sessions of a subject, a client or a device, newest first.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -95,9 +107,21 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ExtendSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ExtendSessionResponse, _abc.Awaitable[_session_service_pb2.ExtendSessionResponse]]:
-        """Moves the idle expiry of a session of the named client, as using it would, never past its absolute expiry.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
         Permission: `refresh`.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _session_service_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.UpdateSessionResponse, _abc.Awaitable[_session_service_pb2.UpdateSessionResponse]]:
+        """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
+        tokens issued before stay as they are. Scopes can only be narrowed.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        Permission: `issue`, for the tokens of the session as it will be.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -111,7 +111,7 @@ class IssueTokenRequest(_message.Message):
     nonce: str
     request_id: str
     client_context: _token_pb2.ClientContext
-    def __init__(self, subject: _Optional[str] = ..., client_id: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[_Union[_token_pb2.TokenType, str]]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., device_id: _Optional[str] = ..., access_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., refresh_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping]] = ..., nonce: _Optional[str] = ..., request_id: _Optional[str] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+    def __init__(self, subject: _Optional[str] = ..., client_id: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[_Union[_token_pb2.TokenType, str]]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ..., device_id: _Optional[str] = ..., access_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., refresh_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping[str, _Any]]] = ..., nonce: _Optional[str] = ..., request_id: _Optional[str] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class IssueTokenResponse(_message.Message):
     __slots__ = ("access_token", "token_type", "access_token_expire_time", "refresh_token", "refresh_token_expire_time", "id_token", "session_token", "session_id", "token_id", "scopes")
@@ -135,7 +135,7 @@ class IssueTokenResponse(_message.Message):
     session_id: str
     token_id: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, access_token: _Optional[str] = ..., token_type: _Optional[str] = ..., access_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refresh_token: _Optional[str] = ..., refresh_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., id_token: _Optional[str] = ..., session_token: _Optional[str] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, access_token: _Optional[str] = ..., token_type: _Optional[str] = ..., access_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., refresh_token: _Optional[str] = ..., refresh_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., id_token: _Optional[str] = ..., session_token: _Optional[str] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ValidateTokenRequest(_message.Message):
     __slots__ = ("token", "audience", "required_scopes", "consistency", "token_type_hint")
@@ -161,19 +161,19 @@ class ValidateTokenResponse(_message.Message):
     reason: InvalidReason
     claims: _token_pb2.Claims
     cursor: str
-    def __init__(self, active: _Optional[bool] = ..., reason: _Optional[_Union[InvalidReason, str]] = ..., claims: _Optional[_Union[_token_pb2.Claims, _Mapping]] = ..., cursor: _Optional[str] = ...) -> None: ...
+    def __init__(self, active: _Optional[bool] = ..., reason: _Optional[_Union[InvalidReason, str]] = ..., claims: _Optional[_Union[_token_pb2.Claims, _Mapping[str, _Any]]] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class BatchValidateTokensRequest(_message.Message):
     __slots__ = ("requests",)
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     requests: _containers.RepeatedCompositeFieldContainer[ValidateTokenRequest]
-    def __init__(self, requests: _Optional[_Iterable[_Union[ValidateTokenRequest, _Mapping]]] = ...) -> None: ...
+    def __init__(self, requests: _Optional[_Iterable[_Union[ValidateTokenRequest, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class BatchValidateTokensResponse(_message.Message):
     __slots__ = ("responses",)
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[ValidateTokenResponse]
-    def __init__(self, responses: _Optional[_Iterable[_Union[ValidateTokenResponse, _Mapping]]] = ...) -> None: ...
+    def __init__(self, responses: _Optional[_Iterable[_Union[ValidateTokenResponse, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class RefreshTokenRequest(_message.Message):
     __slots__ = ("refresh_token", "client_id", "device_id", "scopes", "audience", "client_context")
@@ -189,7 +189,7 @@ class RefreshTokenRequest(_message.Message):
     scopes: _containers.RepeatedScalarFieldContainer[str]
     audience: _containers.RepeatedScalarFieldContainer[str]
     client_context: _token_pb2.ClientContext
-    def __init__(self, refresh_token: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping]] = ...) -> None: ...
+    def __init__(self, refresh_token: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., client_context: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RefreshTokenResponse(_message.Message):
     __slots__ = ("access_token", "token_type", "access_token_expire_time", "refresh_token", "refresh_token_expire_time", "id_token", "session_token", "session_id", "token_id", "scopes")
@@ -213,7 +213,7 @@ class RefreshTokenResponse(_message.Message):
     session_id: str
     token_id: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, access_token: _Optional[str] = ..., token_type: _Optional[str] = ..., access_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refresh_token: _Optional[str] = ..., refresh_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., id_token: _Optional[str] = ..., session_token: _Optional[str] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, access_token: _Optional[str] = ..., token_type: _Optional[str] = ..., access_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., refresh_token: _Optional[str] = ..., refresh_token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., id_token: _Optional[str] = ..., session_token: _Optional[str] = ..., session_id: _Optional[str] = ..., token_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RevokeTokenRequest(_message.Message):
     __slots__ = ("token", "token_id", "session_id", "subject", "client_id", "key_id", "everything", "reason", "comment", "wait")
@@ -223,7 +223,7 @@ class RevokeTokenRequest(_message.Message):
         TIMEOUT_FIELD_NUMBER: _ClassVar[int]
         applied_by_all: bool
         timeout: _duration_pb2.Duration
-        def __init__(self, applied_by_all: _Optional[bool] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+        def __init__(self, applied_by_all: _Optional[bool] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ...) -> None: ...
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -244,7 +244,7 @@ class RevokeTokenRequest(_message.Message):
     reason: RevocationReason
     comment: str
     wait: RevokeTokenRequest.Wait
-    def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., comment: _Optional[str] = ..., wait: _Optional[_Union[RevokeTokenRequest.Wait, _Mapping]] = ...) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., comment: _Optional[str] = ..., wait: _Optional[_Union[RevokeTokenRequest.Wait, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RevokeTokenResponse(_message.Message):
     __slots__ = ("cursor", "subscribers_connected", "subscribers_applied", "subscribers_silent")
@@ -290,7 +290,7 @@ class Revocation(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     reason: RevocationReason
     token_expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, sequence: _Optional[int] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., reason: _Optional[_Union[RevocationReason, str]] = ..., token_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class SnapshotBlock(_message.Message):
     __slots__ = ("target", "bucket", "fingerprints", "expire_time")
@@ -302,7 +302,7 @@ class SnapshotBlock(_message.Message):
     bucket: int
     fingerprints: bytes
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, target: _Optional[_Union[BlockTarget, str]] = ..., bucket: _Optional[int] = ..., fingerprints: _Optional[bytes] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, target: _Optional[_Union[BlockTarget, str]] = ..., bucket: _Optional[int] = ..., fingerprints: _Optional[bytes] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class StreamRevocationsResponse(_message.Message):
     __slots__ = ("reset", "revocations", "snapshot_blocks", "key_set", "cursor", "caught_up", "confirmation_requested")
@@ -320,7 +320,7 @@ class StreamRevocationsResponse(_message.Message):
     cursor: str
     caught_up: bool
     confirmation_requested: bool
-    def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ..., confirmation_requested: _Optional[bool] = ...) -> None: ...
+    def __init__(self, reset: _Optional[bool] = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping[str, _Any]]]] = ..., snapshot_blocks: _Optional[_Iterable[_Union[SnapshotBlock, _Mapping[str, _Any]]]] = ..., key_set: _Optional[_Union[_key_service_pb2.KeySet, _Mapping[str, _Any]]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ..., confirmation_requested: _Optional[bool] = ...) -> None: ...
 
 class ConfirmRevocationsRequest(_message.Message):
     __slots__ = ("subscriber_id", "applied_cursor", "key_set_revision")

@@ -28,9 +28,9 @@ if _version_not_supported:
 class TokenServiceStub:
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     def __init__(self, channel):
@@ -79,13 +79,13 @@ class TokenServiceStub:
 class TokenServiceServicer:
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     def IssueToken(self, request, context):
-        """Issues tokens to a client for a subject. Creates a session if a refresh or a session token is asked for.
+        """Issues tokens to a client for a subject. Creates a session if the request asks for a refresh or a session token.
         Permission: `issue`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -93,7 +93,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ValidateToken(self, request, context):
-        """Says whether a token is good now. A bad token is an OK answer with `active` false and a reason.
+        """Tells whether a token is valid now. For an invalid token the call succeeds, with `active` false and a reason.
         Permission: `validate`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -101,7 +101,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchValidateTokens(self, request, context):
-        """Validates up to 256 tokens in one round trip; answers are in the order of the requests.
+        """Validates up to 256 tokens in one round trip. The responses have the order of the requests.
         Permission: `validate`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,9 +111,9 @@ class TokenServiceServicer:
     def RefreshToken(self, request, context):
         """Exchanges a refresh token for a new access token and the next refresh token.
 
-        Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
-        a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
-        is revoked and the call fails with REFRESH_TOKEN_REUSED.
+        Inside the grace window a repeated call returns the same next refresh token, so neither a second tab nor a lost
+        response logs a user out. After the grace window, a superseded token counts as stolen: the session is revoked, and
+        the call fails with REFRESH_TOKEN_REUSED.
         Permission: `refresh`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,20 +121,20 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
-        validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
-        revoked succeeds (RFC 7009, section 2.2).
-        Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected validator has
+        confirmed the revocation or the timeout has passed. Revoking an unknown, expired or already revoked target succeeds
+        (RFC 7009, section 2.2).
+        Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamRevocations(self, request, context):
-        """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-        with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
-        stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
-        cursor received.
+        """Streams revocations and key sets. Without a cursor, or with a cursor that can't be resumed, the stream starts with
+        `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after the cursor. A
+        stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last received
+        cursor.
         Permission: `subscribe`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,8 +142,9 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmRevocations(self, request, context):
-        """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
-        A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
+        """Acknowledges the revocations that a validator has applied, and returns the head of the log, read after this call
+        arrived. A validator that called at t0 and has applied the returned head knows every revocation that was
+        acknowledged before t0.
         Permission: `subscribe`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -199,9 +200,9 @@ def add_TokenServiceServicer_to_server(servicer, server):
 class TokenService:
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     @staticmethod

@@ -29,9 +29,9 @@ GRPC_VERSION: str
 class TokenServiceStub:
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     @_typing.overload
@@ -39,41 +39,42 @@ class TokenServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TokenServiceAsyncStub: ...
     IssueToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.IssueTokenRequest, _token_service_pb2.IssueTokenResponse]
-    """Issues tokens to a client for a subject. Creates a session if a refresh or a session token is asked for.
+    """Issues tokens to a client for a subject. Creates a session if the request asks for a refresh or a session token.
     Permission: `issue`.
     """
     ValidateToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.ValidateTokenRequest, _token_service_pb2.ValidateTokenResponse]
-    """Says whether a token is good now. A bad token is an OK answer with `active` false and a reason.
+    """Tells whether a token is valid now. For an invalid token the call succeeds, with `active` false and a reason.
     Permission: `validate`.
     """
     BatchValidateTokens: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.BatchValidateTokensRequest, _token_service_pb2.BatchValidateTokensResponse]
-    """Validates up to 256 tokens in one round trip; answers are in the order of the requests.
+    """Validates up to 256 tokens in one round trip. The responses have the order of the requests.
     Permission: `validate`.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RefreshTokenRequest, _token_service_pb2.RefreshTokenResponse]
     """Exchanges a refresh token for a new access token and the next refresh token.
 
-    Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
-    a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
-    is revoked and the call fails with REFRESH_TOKEN_REUSED.
+    Inside the grace window a repeated call returns the same next refresh token, so neither a second tab nor a lost
+    response logs a user out. After the grace window, a superseded token counts as stolen: the session is revoked, and
+    the call fails with REFRESH_TOKEN_REUSED.
     Permission: `refresh`.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
-    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
-    validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
-    revoked succeeds (RFC 7009, section 2.2).
-    Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected validator has
+    confirmed the revocation or the timeout has passed. Revoking an unknown, expired or already revoked target succeeds
+    (RFC 7009, section 2.2).
+    Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
     """
     StreamRevocations: _grpc.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]
-    """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-    with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
-    stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
-    cursor received.
+    """Streams revocations and key sets. Without a cursor, or with a cursor that can't be resumed, the stream starts with
+    `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after the cursor. A
+    stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last received
+    cursor.
     Permission: `subscribe`.
     """
     ConfirmRevocations: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.ConfirmRevocationsRequest, _token_service_pb2.ConfirmRevocationsResponse]
-    """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
-    A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
+    """Acknowledges the revocations that a validator has applied, and returns the head of the log, read after this call
+    arrived. A validator that called at t0 and has applied the returned head knows every revocation that was
+    acknowledged before t0.
     Permission: `subscribe`.
     """
 
@@ -81,57 +82,58 @@ class TokenServiceStub:
 class TokenServiceAsyncStub(TokenServiceStub):
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     IssueToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.IssueTokenRequest, _token_service_pb2.IssueTokenResponse]  # type: ignore[assignment]
-    """Issues tokens to a client for a subject. Creates a session if a refresh or a session token is asked for.
+    """Issues tokens to a client for a subject. Creates a session if the request asks for a refresh or a session token.
     Permission: `issue`.
     """
     ValidateToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ValidateTokenRequest, _token_service_pb2.ValidateTokenResponse]  # type: ignore[assignment]
-    """Says whether a token is good now. A bad token is an OK answer with `active` false and a reason.
+    """Tells whether a token is valid now. For an invalid token the call succeeds, with `active` false and a reason.
     Permission: `validate`.
     """
     BatchValidateTokens: _aio.UnaryUnaryMultiCallable[_token_service_pb2.BatchValidateTokensRequest, _token_service_pb2.BatchValidateTokensResponse]  # type: ignore[assignment]
-    """Validates up to 256 tokens in one round trip; answers are in the order of the requests.
+    """Validates up to 256 tokens in one round trip. The responses have the order of the requests.
     Permission: `validate`.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RefreshTokenRequest, _token_service_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Exchanges a refresh token for a new access token and the next refresh token.
 
-    Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
-    a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
-    is revoked and the call fails with REFRESH_TOKEN_REUSED.
+    Inside the grace window a repeated call returns the same next refresh token, so neither a second tab nor a lost
+    response logs a user out. After the grace window, a superseded token counts as stolen: the session is revoked, and
+    the call fails with REFRESH_TOKEN_REUSED.
     Permission: `refresh`.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
-    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
-    validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
-    revoked succeeds (RFC 7009, section 2.2).
-    Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+    """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected validator has
+    confirmed the revocation or the timeout has passed. Revoking an unknown, expired or already revoked target succeeds
+    (RFC 7009, section 2.2).
+    Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
     """
     StreamRevocations: _aio.UnaryStreamMultiCallable[_token_service_pb2.StreamRevocationsRequest, _token_service_pb2.StreamRevocationsResponse]  # type: ignore[assignment]
-    """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-    with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
-    stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
-    cursor received.
+    """Streams revocations and key sets. Without a cursor, or with a cursor that can't be resumed, the stream starts with
+    `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after the cursor. A
+    stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last received
+    cursor.
     Permission: `subscribe`.
     """
     ConfirmRevocations: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ConfirmRevocationsRequest, _token_service_pb2.ConfirmRevocationsResponse]  # type: ignore[assignment]
-    """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
-    A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
+    """Acknowledges the revocations that a validator has applied, and returns the head of the log, read after this call
+    arrived. A validator that called at t0 and has applied the returned head knows every revocation that was
+    acknowledged before t0.
     Permission: `subscribe`.
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues, validates, refreshes and revokes tokens, and streams revocations to validators.
 
-    Every error is a canonical status with a google.rpc.ErrorInfo whose `reason` is a name of ErrorReason
-    and whose `domain` is `token_service`. Bad input carries google.rpc.BadRequest. An error that is worth
-    a retry carries google.rpc.RetryInfo.
+    Every error is a canonical status with a google.rpc.ErrorInfo: its `reason` is a name of ErrorReason, and its
+    `domain` is `token_service`. An error about input has a google.rpc.BadRequest. An error whose retry may succeed has a
+    google.rpc.RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -140,7 +142,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.IssueTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.IssueTokenResponse, _abc.Awaitable[_token_service_pb2.IssueTokenResponse]]:
-        """Issues tokens to a client for a subject. Creates a session if a refresh or a session token is asked for.
+        """Issues tokens to a client for a subject. Creates a session if the request asks for a refresh or a session token.
         Permission: `issue`.
         """
 
@@ -150,7 +152,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.ValidateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.ValidateTokenResponse, _abc.Awaitable[_token_service_pb2.ValidateTokenResponse]]:
-        """Says whether a token is good now. A bad token is an OK answer with `active` false and a reason.
+        """Tells whether a token is valid now. For an invalid token the call succeeds, with `active` false and a reason.
         Permission: `validate`.
         """
 
@@ -160,7 +162,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.BatchValidateTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.BatchValidateTokensResponse, _abc.Awaitable[_token_service_pb2.BatchValidateTokensResponse]]:
-        """Validates up to 256 tokens in one round trip; answers are in the order of the requests.
+        """Validates up to 256 tokens in one round trip. The responses have the order of the requests.
         Permission: `validate`.
         """
 
@@ -172,9 +174,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_token_service_pb2.RefreshTokenResponse, _abc.Awaitable[_token_service_pb2.RefreshTokenResponse]]:
         """Exchanges a refresh token for a new access token and the next refresh token.
 
-        Inside the grace window a repeated call gets the same next refresh token, so neither a second tab nor
-        a lost answer logs a user out. A token that was superseded before the grace window counts as stolen: the session
-        is revoked and the call fails with REFRESH_TOKEN_REUSED.
+        Inside the grace window a repeated call returns the same next refresh token, so neither a second tab nor a lost
+        response logs a user out. After the grace window, a superseded token counts as stolen: the session is revoked, and
+        the call fails with REFRESH_TOKEN_REUSED.
         Permission: `refresh`.
         """
 
@@ -184,10 +186,10 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.RevokeTokenResponse, _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]]:
-        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected
-        validator has confirmed it or the timeout has passed. Revoking something unknown, expired or already
-        revoked succeeds (RFC 7009, section 2.2).
-        Permission: `revoke`; the targets `key_id` and `everything` need `admin`.
+        """Revokes the target. Returns once the revocation is durable; with `wait`, once every connected validator has
+        confirmed the revocation or the timeout has passed. Revoking an unknown, expired or already revoked target succeeds
+        (RFC 7009, section 2.2).
+        Permission: `revoke`; the targets `key_id` and `everything` need `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -196,10 +198,10 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.StreamRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_token_service_pb2.StreamRevocationsResponse], _abc.AsyncIterator[_token_service_pb2.StreamRevocationsResponse]]:
-        """Streams revocations and key sets. Without a cursor, or with one that can't be resumed, the stream starts
-        with `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after it. A
-        stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last
-        cursor received.
+        """Streams revocations and key sets. Without a cursor, or with a cursor that can't be resumed, the stream starts with
+        `reset` and a snapshot of all live revocations. With a cursor it sends exactly the entries after the cursor. A
+        stream ends with a resumable status (ABORTED or UNAVAILABLE): reconnect, to any node, with the last received
+        cursor.
         Permission: `subscribe`.
         """
 
@@ -209,8 +211,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.ConfirmRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.ConfirmRevocationsResponse, _abc.Awaitable[_token_service_pb2.ConfirmRevocationsResponse]]:
-        """Acknowledges the revocations that a validator has applied, and answers the head of the log, read after this call arrived.
-        A validator that called at t0 and has applied the answered head knows of everything acknowledged before t0.
+        """Acknowledges the revocations that a validator has applied, and returns the head of the log, read after this call
+        arrived. A validator that called at t0 and has applied the returned head knows every revocation that was
+        acknowledged before t0.
         Permission: `subscribe`.
         """
 

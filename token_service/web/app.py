@@ -1,8 +1,8 @@
-"""What is served over HTTP, as an ASGI application.
+"""The HTTP endpoints, as an ASGI application.
 
-- `GET /healthz`: 200 as long as the process answers at all. A failure means: restart it.
-- `GET /readyz`: 200 if calls may be sent here, else 503 with what is missing. A failure means: send calls
-  elsewhere.
+- `GET /healthz`: 200 as long as the process answers. After a failure, restart the process.
+- `GET /readyz`: 200 if this process can serve calls, else 503 with the list of problems. After a failure, send calls to
+  other nodes.
 - `GET /.well-known/jwks.json`: the key set (RFC 7517, section 5).
 """
 
@@ -20,9 +20,7 @@ from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
 
 KEY_SET_MAX_AGE: Final = 300
-"""Seconds a reader may use the key set without asking again, at most. A new key must be published for longer
-before it signs.
-"""
+"""Longest time in seconds that a reader may cache the key set. A new key must be published for longer before it signs."""
 
 
 def make_app(
@@ -34,9 +32,10 @@ def make_app(
 ) -> Starlette:
     """Return the application.
 
-    `jwks` gives the key set as JSON, or raises a `ServiceError` if there is none yet; an empty one is never
-    served. `readiness` gives what keeps this process from serving calls, nothing if it is ready.
-    `key_announce_time`: seconds a key is published before it signs. A reader may cache the key set for a third.
+    `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
+    served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
+    `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
+    third of this time.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
@@ -67,6 +66,6 @@ def make_app(
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
-    """Weak comparison (RFC 9110, section 13.1.2)."""
+    """Compare tags weakly (RFC 9110, section 13.1.2)."""
     tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
     return any(tag in {etag, "*"} for tag in tags)

@@ -1,4 +1,4 @@
-"""The connections of the HTTP server: how many there may be, and for how long they may do nothing."""
+"""The connections of the HTTP server: their number, and the time they may be idle."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from typing import Any, Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 KEEP_ALIVE: Final = 75
-"""Seconds an idle connection stays open: longer than the 60 s load balancers keep theirs, so that they close
-first.
-"""
+"""Seconds an idle connection stays open. Load balancers keep idle connections for 60 s, so the balancer closes first."""
 _SPARE: Final = 32
-"""Connections beyond a limit while none is idle that could make room."""
+"""Connections accepted beyond a limit while all connections are busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Times in seconds."""
+    """The limits of connections. Times are in seconds."""
 
     most: int = 1000
     of_address: int = 100
-    """Connections of one address. The oldest idle one is closed for one more."""
+    """Connections of one address. A further connection closes the oldest idle one of the address."""
     header_timeout: float = 10.0
-    """How long the headers of a request may take, the first one from the beginning of the connection."""
+    """Time for the header of a request. For the first request it starts with the connection."""
     answer_timeout: float = 30.0
-    """How long a request may take, until its answer is written. One that nobody reads never is."""
+    """Time from a request until its response is written, so a client that does not read its response is disconnected."""
     max_age: float = 300.0
-    """How long a connection lives. Spreads clients over new workers."""
+    """Lifetime of a connection. Reconnecting clients spread over new workers."""
 
 
 class Connections:
     """The open connections of one server.
 
-    A newcomer is always let in, and the oldest idle connection closed for it: of its address if that has as many as it
-    may, else of all. So connections that ask nothing keep nobody from asking, health checks least of all.
+    A new connection at a limit replaces the oldest idle connection: one of the same address at the limit of the address,
+    one of any address at the limit of the server. So idle connections can't keep a client, such as a health check, from
+    connecting.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._open: dict[Connection, None] = {}
-        """In the order in which they were opened or last answered."""
+        """Connections in the order in which they were opened or last finished a response."""
         self._of_address: dict[str, dict[Connection, None]] = {}
 
     def __len__(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return len(self._open)
 
     def add(self, connection: Connection) -> bool:
-        """Take a new connection in; False if it must go, because all others, or those of its address, are busy."""
+        """Accept a new connection. Returns False if it must be closed, because too many others are busy.
+
+        The limits apply to all connections, and to the connections of the same address.
+        """
         same = self._of_address.setdefault(connection.address, {})
         if len(same) >= self.limits.of_address:
             _close_oldest_idle(same)
@@ -77,8 +79,10 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """Ends a connection that does not send a whole header or take an answer in time, and any one at its age limit: at
-    once if no request is running, else after its answer.
+    """One connection with time limits.
+
+    It is closed if the client does not send a complete header or read a response in time. At the age limit it is closed
+    at once if no request is running, else after the response.
     """
 
     def __init__(self, among: Connections, *args: Any, **options: Any) -> None:
@@ -91,7 +95,7 @@ class Connection(H11Protocol):
     @property
     def idle(self) -> bool:
         """Whether no request is running."""
-        cycle: Any = self.cycle  # none before the first request, whatever it is declared as
+        cycle: Any = self.cycle  # None before the first request, although its declared type excludes None
         return cycle is None or cycle.response_complete
 
     def close(self) -> None:
@@ -100,7 +104,7 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a header."""
+        """Start to wait for a header."""
         super().connection_made(transport)
         self._age_timer = self.loop.call_later(self._among.limits.max_age, self.shutdown)
         self.address = self.client[0] if self.client is not None else ""
@@ -116,7 +120,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Wait for the answer of a request that has begun, or for the rest of a header."""
+        """Wait for the response to a request that has begun, or for the rest of a header."""
         super().data_received(data)
         if not self.idle:
             self._await_answer()
@@ -124,11 +128,11 @@ class Connection(H11Protocol):
             self._await_header()
 
     def on_response_complete(self) -> None:
-        """Note that the connection is idle, or wait for the next answer."""
+        """Note that the connection is idle, or wait for the next response."""
         self._stop_timer()
         super().on_response_complete()
         self._among.touch(self)
-        if not self.idle:  # the next request had come already
+        if not self.idle:  # the next request had already arrived
             self._await_answer()
 
     def _await_header(self) -> None:

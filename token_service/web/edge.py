@@ -1,7 +1,7 @@
-"""The one wrapper around every HTTP endpoint.
+"""The wrapper around every HTTP endpoint.
 
-It asks the gate, bounds how many requests run and how long, turns every failure into an answer, and measures: the same as
-`token_service.rpc.server.edge` does for gRPC.
+It asks the gate, limits the number and the duration of running requests, converts every failure to a response, and
+measures durations, like `token_service.rpc.server.edge` for gRPC.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
-    """How many HTTP requests run at once, and how long one may take."""
+    """Limits on the number of concurrent HTTP requests, and on the duration of one."""
 
     max_requests: int = 1000
     request_deadline: float = 20.0
-    """Seconds; shorter than the time a connection has to take an answer, so that the refusal gets out."""
+    """Seconds. Shorter than `ConnectionLimits.answer_timeout`, so that the client still receives the error."""
 
 
 class HttpEdge:
-    """Wraps endpoints. `running`: requests that are being worked on now."""
+    """A wrapper of endpoints. `running` is the number of requests in progress."""
 
     def __init__(self, limits: RequestLimits | None = None, duration: Histogram | None = None) -> None:
-        """`duration`: where to record how long requests took; None: nowhere."""
+        """Create a wrapper that records durations in `duration`; None records nothing."""
         self._limits = limits or RequestLimits()
         self._duration = duration
         self.running = 0
@@ -54,7 +54,8 @@ class HttpEdge:
     def route(self, path: str, use_case: UseCase, endpoint: Endpoint, *, always: bool = False) -> Route:
         """Return the route of a GET endpoint.
 
-        `always`: the endpoint answers however many requests run, for health: an overload must not end the process.
+        `always` exempts the endpoint from the limit on concurrent requests. Health checks need this: an overload must not
+        make a supervisor end the process.
         """
 
         async def call(request: Request) -> Response:
@@ -87,7 +88,7 @@ class HttpEdge:
                 self.running -= 1
         except ServiceError as error:
             return refusal(error)
-        except Exception as error:  # noqa: BLE001  # the boundary: everything becomes an answer
+        except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a response
             return refusal(unexpected(error, f"GET {path}", logger))
 
     async def _in_time(self, answer: Awaitable[Response]) -> Response:
@@ -102,7 +103,7 @@ class HttpEdge:
 
 
 def refusal(error: ServiceError) -> Response:
-    """Return the answer that says an error: its reason, its message, and the id of an unexpected one."""
+    """Return the response for an error: its reason, its message, and the id of an unexpected error."""
     headers = dict(UNCACHED)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))

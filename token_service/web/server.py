@@ -1,4 +1,4 @@
-"""Serves the HTTP edge inside the running event loop."""
+"""The HTTP server, in the running event loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_HEADER_BYTES: Final = 16 * 1024
 class HttpServer:
     """An HTTP server on one address, as an async context manager.
 
-    Leaving it finishes running requests and closes the port.
+    Leaving the context finishes running requests and closes the port.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class HttpServer:
         connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
     ) -> None:
-        """`port` 0 takes a free one; `reuse_port`: other processes may listen there, too; `grace`: seconds running
-        requests may take at the end; `bound`: sockets that `bind` has bound already.
+        """Create a server, without I/O. `port` 0 takes a free port.
+
+        `reuse_port` lets other processes listen on the same port. `grace` is how many seconds running requests may take
+        at the end. `bound` are sockets from `bind`.
         """
         self._host = host
         self._port = port
@@ -80,13 +82,13 @@ class HttpServer:
 
     @property
     def address(self) -> str:
-        """`host:port`, with the real port once it is bound."""
+        """The `host:port`, with the real port after it is bound."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}:{self._port}"
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Bind every address of the host; nobody can connect before a server listens there.
+    """Bind every address of the host. Clients can connect only after a server listens on the returned sockets.
 
     Raises `ConfigurationError`.
     """
@@ -120,7 +122,7 @@ def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Con
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process and says when it listens."""
+    """A server that leaves signals to the process and announces that it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

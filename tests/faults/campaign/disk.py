@@ -28,13 +28,13 @@ class DiskSite(Site):
         self.disk.mkdir()
         done = await asyncio.to_thread(
             subprocess.run,
-            ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "campaign", self.disk],
+            ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "campaign", str(self.disk)],
             capture_output=True,
             check=False,
         )
         self.mounted = done.returncode == 0
         if self.mounted:
-            self._stack.callback(subprocess.run, ["umount", "-l", self.disk], check=True)
+            self._stack.callback(subprocess.run, ["umount", "-l", str(self.disk)], check=True)
         self.journal = Journal(self._root / "faults.jsonl")
         self.certificates = Certificates(self._root)
         environment = {

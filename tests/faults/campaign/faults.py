@@ -109,7 +109,7 @@ def _of_redis(site: Site) -> list[Fault]:
 
     def command(*words: str) -> None:
         with redis.Redis.from_url(server.url, socket_timeout=20) as client:
-            client.execute_command(*words)  # type: ignore[no-untyped-call]
+            client.execute_command(*words)
 
     def fault(kind: str, begin: Step, end: Step = _nothing) -> Fault:
         return Fault(kind, "redis", begin, end, frozenset({"redis"}))

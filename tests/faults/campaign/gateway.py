@@ -37,7 +37,7 @@ class Gateway:
         self._channel = grpc.aio.secure_channel(
             self._upstream, grpc.ssl_channel_credentials(roots), options=_OPTIONS
         )
-        self._call = self._channel.unary_unary(_PASSED)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(_PASSED)
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers([_Handlers(self._answer)])
         self._server.add_secure_port(self.address, grpc.ssl_server_credentials([(key, certificate)]))

@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import pytest
@@ -184,7 +185,7 @@ async def test_no_token_is_accepted_later_than_s_after_its_revocation(site: Site
                     await trial.revoke(number, issued)
                 await asyncio.sleep(1.5 * S)
                 if makes_stale:
-                    await eventually(lambda stale=stale: trial.found_stale(stale))
+                    await eventually(partial(trial.found_stale, stale))
             await trial.all_fresh()
             await asyncio.sleep(S / 2)
             assert not await trial.violations(), fault.__name__

@@ -62,7 +62,7 @@ def obstacle(name: str) -> Iterator[tuple[FakeTokenService, dict[str, Any]]]:
         (
             "no client certificate",
             "Socket closed",
-            "wants a client certificate, set ServiceIssuer.credentials",
+            "requires a client certificate, set ServiceIssuer.credentials",
         ),
         ("no TLS here", "Socket closed", "if it uses TLS or"),
         ("no TLS there", "WRONG_VERSION_NUMBER", "does not use TLS on this port"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -23,7 +24,7 @@ from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 S = 1.0
 _ISSUER = "https://tokens.test"
-_TARGETS: dict[str, Callable[[pb.IssueTokenResponse], dict[str, object]]] = {
+_TARGETS: dict[str, Callable[[pb.IssueTokenResponse], dict[str, Any]]] = {
     "token": lambda issued: {"token": issued.access_token},
     "token_id": lambda issued: {"token_id": issued.token_id},
     "session_id": lambda issued: {"session_id": issued.session_id},

@@ -135,7 +135,7 @@ async def test_unusable_files_leave_the_previous_credentials_in_use(
         (tmp_path / "cert.pem").write_bytes(site.callers.caller(spiffe_id=ID).certificate)
         await asyncio.to_thread(site.service.stop)
         await eventually(lambda: "the private key does not belong to the certificate" in caplog.text)
-        assert "the previous ones stay in use" in caplog.text
+        assert "the previous credentials stay in use" in caplog.text
         await asyncio.to_thread(site.service.start)
         await eventually(lambda: validator.status().connected)
         assert first.key.decode() not in caplog.text

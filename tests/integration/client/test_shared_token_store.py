@@ -12,7 +12,7 @@ import grpc
 
 from tests.integration.nodes import nodes
 from token_service.client import SyncTokenSource, Tokens
-from token_service.v1.token_service_pb2 import IssueTokenRequest, ValidateTokenRequest
+from token_service.v1.token_service_pb2 import CONSISTENCY_STRONG, IssueTokenRequest, ValidateTokenRequest
 from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 
@@ -42,7 +42,7 @@ def test_two_callers_with_one_store_renew_one_session_in_turn(tmp_path: Path) ->
         FileStore(path).save(Tokens.of(issued))
         one, other = (SyncTokenSource(service, client_id="web", store=FileStore(path)) for _ in range(2))
         assert one.token() == other.token() == issued.access_token
-        seen = {issued.refresh_token}
+        token, seen = issued.access_token, {issued.refresh_token}
         for renewing, following in ((one, other), (one, other), (other, one), (one, other)):
             refused = renewing.token()
             renewing.invalidate(refused)
@@ -52,6 +52,6 @@ def test_two_callers_with_one_store_renew_one_session_in_turn(tmp_path: Path) ->
             assert following.token() == token
             seen.add(FileStore(path).load().refresh_token)
         assert len(seen) == 5
-        assert service.ValidateToken(ValidateTokenRequest(token=token, consistency=2)).active
+        assert service.ValidateToken(ValidateTokenRequest(token=token, consistency=CONSISTENCY_STRONG)).active
         one.close()
         other.close()

@@ -6,33 +6,40 @@ import asyncio
 import ctypes
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from tests.integration.hsm.public_keys import load_public_key
 from tests.support.deadline import eventually
 from tests.support.softhsm import SoftHsmToken
 from token_service.errors import SigningUnavailableError
 from token_service.signers.hsm.module import Pkcs11Module
-from token_service.signers.hsm.pkcs11 import Pkcs11Keys, Pkcs11Signer
-from token_service.tokens.algorithms import Algorithm, verifier_for
+from token_service.signers.hsm.pkcs11 import Pkcs11Keys
+from token_service.tokens.algorithms import Algorithm, Verify, verifier_for
 from token_service.tokens.secret import Secret
 
 CLOSE_ALL_SESSIONS, LOGOUT, FINALIZE = 14, 19, 1
 
-Verify = Callable[[bytes, bytes], bool]
+
+@dataclass(frozen=True)
+class Signing:
+    """Signs with a key of the module, and verifies with its public key."""
+
+    sign: Callable[[bytes], Coroutine[Any, Any, bytes]]
+    verify: Verify
 
 
 @pytest.fixture
-async def signer(keys: Pkcs11Keys) -> Pkcs11Signer:
+async def signer(keys: Pkcs11Keys) -> Signing:
     new = await keys.generate(Algorithm.ES256)
-    made = keys.open_signer(new.key_id, Algorithm.ES256)
-    made.verify = verifier_for(load_der_public_key(new.public_key))
-    return made
+    signer = keys.open_signer(new.key_id, Algorithm.ES256)
+    return Signing(signer.sign, verifier_for(load_public_key(new.public_key)))
 
 
-async def good(signer: Pkcs11Signer) -> bool:
+async def good(signer: Signing) -> bool:
     try:
         return signer.verify(await signer.sign(b"x"), b"x")
     except SigningUnavailableError:
@@ -40,7 +47,7 @@ async def good(signer: Pkcs11Signer) -> bool:
 
 
 async def test_signing_is_unavailable_while_away_and_works_again_once_back(
-    token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, caplog: pytest.LogCaptureFixture
+    token: SoftHsmToken, keys: Pkcs11Keys, signer: Signing, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     for turn in (1, 2):
@@ -62,7 +69,7 @@ async def test_signing_is_unavailable_while_away_and_works_again_once_back(
         assert token.pin not in caplog.text
 
 
-async def test_an_absence_between_two_calls_goes_unnoticed(token: SoftHsmToken, signer: Pkcs11Signer) -> None:
+async def test_an_absence_between_two_calls_goes_unnoticed(token: SoftHsmToken, signer: Signing) -> None:
     assert await good(signer)
     token.take_away()
     token.bring_back()
@@ -70,7 +77,7 @@ async def test_an_absence_between_two_calls_goes_unnoticed(token: SoftHsmToken, 
 
 
 async def test_many_callers_get_signatures_or_typed_errors_during_absences(
-    token: SoftHsmToken, signer: Pkcs11Signer
+    token: SoftHsmToken, signer: Signing
 ) -> None:
     stop = False
     signed = refused = 0
@@ -85,15 +92,21 @@ async def test_many_callers_get_signatures_or_typed_errors_during_absences(
                 refused += 1
                 await asyncio.sleep(0.001)
 
+    async def more_signed() -> None:
+        before = signed
+        await eventually(lambda: signed > before + 50)
+
+    async def more_refused() -> None:
+        before = refused
+        await eventually(lambda: refused > before + 50)
+
     callers = asyncio.gather(*(caller() for _ in range(32)))
     for _ in range(3):
-        before, refused_before = signed, refused
-        await eventually(lambda before=before: signed > before + 50)
+        await more_signed()
         token.take_away()
-        await eventually(lambda before=refused_before: refused > before + 50)
+        await more_refused()
         token.bring_back()
-    before = signed
-    await eventually(lambda: signed > before + 50)
+    await more_signed()
     stop = True
     await callers
 
@@ -104,7 +117,7 @@ def call(module: Pkcs11Module, function: int, *arguments: object) -> None:
 
 @pytest.mark.parametrize("what", ["sessions closed", "logged out", "finalized"])
 async def test_lost_sessions_and_logins_are_restored_without_an_error(
-    token: SoftHsmToken, keys: Pkcs11Keys, signer: Pkcs11Signer, what: str
+    token: SoftHsmToken, keys: Pkcs11Keys, signer: Signing, what: str
 ) -> None:
     await asyncio.gather(*(signer.sign(b"x") for _ in range(16)))
     module = keys._sessions._module
@@ -113,7 +126,7 @@ async def test_lost_sessions_and_logins_are_restored_without_an_error(
     if what == "sessions closed":
         call(module, CLOSE_ALL_SESSIONS, ctypes.c_ulong(slot))
     elif what == "logged out":
-        session = module.token(token.label).open()
+        session: Any = module.token(token.label).open()
         call(module, LOGOUT, ctypes.c_ulong(session.handle))
     else:
         call(module, FINALIZE, None)
@@ -122,11 +135,16 @@ async def test_lost_sessions_and_logins_are_restored_without_an_error(
 
 
 async def test_a_pin_refused_after_the_start_is_tried_once(
-    keys: Pkcs11Keys, signer: Pkcs11Signer, monkeypatch: pytest.MonkeyPatch
+    keys: Pkcs11Keys, signer: Signing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
     log_in = Pkcs11Module.log_in
-    monkeypatch.setattr(Pkcs11Module, "log_in", lambda *args: (tries.append(1), log_in(*args)))
+
+    def counted(*args: Any) -> Any:
+        tries.append(1)
+        return log_in(*args)
+
+    monkeypatch.setattr(Pkcs11Module, "log_in", counted)
     keys._sessions._pin = Secret(b"changed-meanwhile")
     module = keys._sessions._module
     assert module is not None
@@ -158,10 +176,12 @@ async def impatient(token: SoftHsmToken) -> AsyncIterator[Pkcs11Keys]:
         yield keys
 
 
-async def test_a_hanging_module_delays_no_caller_beyond_the_timeout(impatient: Pkcs11Keys) -> None:
+async def test_a_hanging_module_delays_no_caller_beyond_the_timeout(
+    impatient: Pkcs11Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = await impatient.generate(Algorithm.ES256)
     signer = impatient.open_signer(new.key_id, Algorithm.ES256)
-    verify = verifier_for(load_der_public_key(new.public_key))
+    verify = verifier_for(load_public_key(new.public_key))
     returns = threading.Event()
     begun = []
     original = signer._sign
@@ -171,7 +191,7 @@ async def test_a_hanging_module_delays_no_caller_beyond_the_timeout(impatient: P
         returns.wait(60)
         return original(opened, data)
 
-    signer._sign = hang
+    monkeypatch.setattr(signer, "_sign", hang)
     outcomes = await asyncio.gather(*(signer.sign(b"x") for _ in range(8)), return_exceptions=True)
     assert {str(outcome) for outcome in outcomes} == {"the HSM did not answer within 0.3 s"}
     returns.set()
@@ -187,12 +207,12 @@ async def test_a_hanging_module_delays_no_caller_beyond_the_timeout(impatient: P
     assert 1 <= begun.count(b"x") <= 2
 
 
-async def test_a_cancelled_caller_does_not_affect_the_others(keys: Pkcs11Keys, signer: Pkcs11Signer) -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others(keys: Pkcs11Keys, signer: Signing) -> None:
     tasks = [asyncio.create_task(signer.sign(b"x")) for _ in range(32)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    outcomes: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[::2])
     assert all(signer.verify(outcome, b"x") for outcome in outcomes[1::2])
     assert await good(signer)

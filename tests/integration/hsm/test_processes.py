@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
+from tests.integration.hsm.public_keys import load_public_key
 from tests.support.softhsm import SoftHsmToken
 from token_service.tokens.algorithms import verifier_for
 
@@ -77,14 +76,14 @@ class Signing:
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
-    def hear(self) -> object:
+    def hear(self) -> Any:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.process.communicate(timeout=60)[1][-3000:])
         return json.loads(line)
 
-    def ask(self, *message: object) -> object:
+    def ask(self, *message: object) -> Any:
         self.tell(message)
         return self.hear()
 
@@ -96,7 +95,7 @@ class Signing:
 
 
 def are_good(public_key: str, signatures: Sequence[str]) -> bool:
-    verify = verifier_for(load_der_public_key(bytes.fromhex(public_key)))
+    verify = verifier_for(load_public_key(bytes.fromhex(public_key)))
     return all(verify(bytes.fromhex(signature), b"%d" % n) for n, signature in enumerate(signatures))
 
 
@@ -105,6 +104,7 @@ def test_a_key_made_by_one_process_signs_in_another(token: SoftHsmToken) -> None
         Signing(token) as one,
         Signing(token) as two,
     ):  # the second process opened the token before the key existed
+        key_id = public_key = ""
         for algorithm in ("RS256", "ES256", "EdDSA"):
             key_id, public_key = one.ask("generate", algorithm)
             for process in (one, two):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -112,7 +113,7 @@ class Fleet:
         yield
         newest = self._tokens[-1]
         for validator in self._validators:
-            await eventually(lambda validator=validator: _accepts(validator, newest))
+            await eventually(partial(_accepts, validator, newest))
         self._left_behind -= 1
 
     async def kill(self, key_id: str, api: Api) -> None:

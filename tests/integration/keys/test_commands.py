@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from tests.support.deadline import eventually
 from token_service.cli import cli
 from token_service.v1 import key_service_pb2
 
-NO_SUCH_KEY = "Error: there is no such signing key; `token-service keys list` shows all"
+NO_SUCH_KEY = "Error: no signing key has this id; `token-service keys list` shows all"
 COMMANDS = ["list", "prepare", "activate", "retire", "revoke", "rewrap", "csr", "import-certificate"]
 
 
@@ -127,7 +128,7 @@ async def test_invalid_commands_are_refused(start_service: StartService) -> None
     assert refusal.endswith("change the setting TOKEN_SERVICE_SIGNING_ALGORITHM to activate the key")
     said = await operator.says("list", KEY_ENCRYPTION_KEY=key_encryption_key())
     assert said.code == 2
-    assert "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with" in said.err
+    assert "add the missing key to TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE" in said.err
 
 
 async def test_a_key_id_that_begins_with_a_dash_is_accepted(start_service: StartService) -> None:
@@ -164,7 +165,7 @@ async def test_prepare_makes_rsa_keys_of_the_requested_size(start_service: Start
     async with Api(node.grpc_address) as api:
         for arguments, size in (([], 384), (["--rsa-bits", "2048"], 256), (["--rsa-bits", "4096"], 512)):
             key = await operator.run("prepare", "--algorithm", "RS256", *arguments, "--format", "id")
-            await eventually(lambda key=key: _publishes(api, key))
+            await eventually(partial(_publishes, api, key))
             modulus = (await published(api))[key].n
             assert len(modulus) * 6 // 8 == size
 
@@ -229,8 +230,13 @@ async def test_the_key_encryption_key_changes_while_the_service_runs(start_servi
             node._known_secrets |= {old, new}
             node.restart()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
-        assert await operator.run("rewrap") == "4 keys were encrypted anew"
-        assert await operator.run("rewrap") == "all keys were encrypted with that key already"
+        assert (
+            await operator.run("rewrap") == "4 keys were encrypted again, with the first key-encryption key"
+        )
+        assert (
+            await operator.run("rewrap")
+            == "all keys were already encrypted with the first key-encryption key"
+        )
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = new
         assert len({key["wrapping_key_id"] for key in await operator.keys()}) == 1
         assert not await api.why(issued.access_token)

@@ -51,7 +51,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["UPDATE signing_keys SET private_key = zeroblob(50)"], "a key in the database is not wrapped in a format"),
         (["UPDATE signing_keys SET public_key = x'00'"], "the public key of signing key"),
         (["UPDATE signing_keys SET state = 'x'"], "a row of signing_keys or mac_keys can't be read; restore"),
-        ([], "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE to the key they were made with"),
+        ([], "add the missing key to TOKEN_SERVICE_KEY_ENCRYPTION_KEY or _FILE"),
     ],
 )  # fmt: skip
 def test_damaged_keys_refuse_the_start_and_the_error_says_what_to_do(
@@ -100,12 +100,12 @@ async def test_damage_at_run_time_keeps_the_last_good_keys(
             keys = await api.keys.GetKeySet(key_service_pb2.GetKeySetRequest(), timeout=30)
             assert keys.key_set.keys
             await asyncio.sleep(0.3)
-        issued = await api.refresh(issued.refresh_token)
+        refreshed = await api.refresh(issued.refresh_token)
         write(database, "REPLACE INTO signing_keys SELECT * FROM backup", "DROP TABLE backup", RAISED)
         await eventually(lambda: "the keys can be used again" in node.log_text())
         before = await operator.only("active")
         await eventually(lambda: _rotated(operator, before))
-        assert not await api.why(issued.access_token)
+        assert not await api.why(refreshed.access_token)
         assert all(each.keys for each in follower.key_sets)
     assert node.log_text().count("the stored keys can't be used, the last good ones stay in use") == 1
     assert node.log_text().count(message) == 1
@@ -123,7 +123,9 @@ async def test_a_node_without_the_new_key_encryption_key_keeps_its_keys(start_se
     async with Api(node.grpc_address) as api:
         issued = await api.issue()
         operator.env["TOKEN_SERVICE_KEY_ENCRYPTION_KEY"] = f"{new},{old}"
-        assert await operator.run("rewrap") == "4 keys were encrypted anew"
+        assert (
+            await operator.run("rewrap") == "4 keys were encrypted again, with the first key-encryption key"
+        )
         await eventually(
             lambda: "the stored keys can't be used, the last good ones stay in use" in node.log_text()
         )

@@ -121,7 +121,10 @@ async def test_keys_in_the_module_are_made_rotated_certified_and_revoked(
         await operator.run("import-certificate", shown["key_id"], "-", stdin=chain)
         await operator.run("activate", shown["key_id"], "--force")
         await eventually(lambda: _is_signing(api, shown["key_id"]))
-        assert await operator.run("rewrap") == "all keys were encrypted with that key already"
+        assert (
+            await operator.run("rewrap")
+            == "all keys were already encrypted with the first key-encryption key"
+        )
 
         # The algorithm changes.
         node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "RS256"
@@ -223,8 +226,7 @@ async def test_calls_in_progress_at_the_absence_end_no_session(
             await eventually(lambda: all_have(exchanged, 2))
             token.take_away()
             await eventually(lambda: all_have(refused_in_turn, 1))
-            away = time.monotonic()
-            await eventually(lambda at=away: time.monotonic() > at + 2 * GRACE)
+            await asyncio.sleep(2 * GRACE)  # the HSM is away for longer than the grace period
             token.bring_back()
             exchanged.clear()
             await eventually(lambda: all_have(exchanged, 1))

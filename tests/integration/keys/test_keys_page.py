@@ -113,7 +113,7 @@ def test_commands_of_the_page_print_what_it_shows() -> None:
 
 def test_messages_on_the_page_are_in_the_code() -> None:
     code = "".join(path.read_text() for path in (ROOT / "token_service").rglob("*.py"))
-    section = PAGE.read_text().split("## What it says")[1]
+    section = PAGE.read_text().split("## Error messages")[1]
     for row in section.splitlines():
         if row.startswith("| `"):
             for message in re.findall(r"`([^`]+)`", row.split("|")[1]):

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 import pytest
@@ -96,9 +97,7 @@ async def test_a_leader_killed_at_any_step_of_a_rotation_refuses_no_token(
         for state in ("prepared", "active", "retired"):
             # Immediately after a key enters this state: prepare, activate and, in the same step, retire.
             before = await table.of(state)
-            await eventually(
-                lambda state=state, before=before: _differs(table, state, before), interval=0.005
-            )
+            await eventually(partial(_differs, table, state, before), interval=0.005)
             await kill_leader()
         await fleet.until(lambda: fleet.verdicts["accepted"] > 300)
         assert not fleet.verdicts["refused"]
@@ -122,7 +121,7 @@ async def test_a_leader_killed_during_a_change_of_algorithm_refuses_no_token(
             node._settings["TOKEN_SERVICE_SIGNING_ALGORITHM"] = "EdDSA"
             await asyncio.to_thread(node.restart)
         for state, algorithm in (("prepared", "EdDSA"), ("active", "EdDSA")):
-            await eventually(lambda s=state, a=algorithm: table.of(s, a), interval=0.005)
+            await eventually(partial(table.of, state, algorithm), interval=0.005)
             leader = await leader_of(table, started, fleet)
             leader.kill()
             await asyncio.to_thread(leader.start)

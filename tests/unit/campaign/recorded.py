@@ -1,4 +1,4 @@
-"""A recorded history in which everything is as it must be, to be broken in one place."""
+"""A recorded history without a violation. Tests break it in one place."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def fault(number: int, kind: str, target: str, begin: float, end: float) -> list
 
 
 def good() -> list[Record]:
-    """Sessions are begun, refreshed and revoked, validators refuse what they must, everything comes back."""
+    """Return a history: sessions begin, refresh and are revoked; validators refuse revoked tokens; each node recovers."""
     return [
         {"k": "started", "p": "validators0", "at": 0.5, "names": ["validators0.1"]},
         {"k": "begun", "session": "s1", "b": 1.0, "e": 1.1},

@@ -20,7 +20,7 @@ def test_records_of_all_processes_come_once_and_in_the_order_of_time(tmp_path: P
     assert list(history.new()) == []
 
 
-def test_line_that_a_kill_left_torn_is_left_out(tmp_path: Path) -> None:
+def test_line_torn_by_a_kill_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps({"k": "a", "at": 1.0}) + '\n{"k":"b","a')
     history = History(tmp_path)
@@ -32,6 +32,6 @@ def test_line_that_a_kill_left_torn_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "text"), [([], ""), ([7], "7"), ([1, 2, 3, 7], "1-3,7"), ([9, 3, 4], "3-4,9")]
 )
-def test_ranges(numbers: list[int], text: str) -> None:
+def test_numbers_round_trip_as_ranges(numbers: list[int], text: str) -> None:
     assert to_ranges(numbers) == text
     assert list(from_ranges(text)) == sorted(numbers)

@@ -1,4 +1,4 @@
-"""The judge of the fault campaign: a good history passes, and each kind of violation is found and explained."""
+"""The judge of the fault campaign passes a good history and finds and explains each kind of violation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.campaign.recorded import (
 from token_service.tokens.revocation import MAX_LEEWAY
 
 REVOKED_AT = 3.1
-"""When the revocation of the session of tokens 1 and 3 was acknowledged in the good history."""
+"""The time at which the good history acknowledges the revocation of the session of tokens 1 and 3."""
 
 
 def judge(*more: Record) -> list[Finding]:
@@ -38,7 +38,7 @@ def only(findings: list[Finding]) -> Finding:
     return findings[0]
 
 
-def test_good_history_has_no_findings_and_everything_in_it_is_counted() -> None:
+def test_good_history_has_no_findings_and_all_its_records_are_counted() -> None:
     one = Judge(S)
     one.feed(good())
     assert one.findings() == []
@@ -57,7 +57,7 @@ def test_good_history_fed_in_parts_and_forgotten_has_no_findings() -> None:
     assert one.findings() == []
 
 
-def test_acceptance_that_began_after_s_is_found_and_explained() -> None:
+def test_acceptance_begun_after_s_is_found_and_explained() -> None:
     found = only(judge(passed(REVOKED_AT + S + 0.5, REVOKED_AT + S + 0.51, ok="1,2", cursors=(0, 1))))
     assert found.kind == "accepted as fresh after S"
     for part in (
@@ -71,7 +71,7 @@ def test_acceptance_that_began_after_s_is_found_and_explained() -> None:
         assert part in found.text
 
 
-def test_acceptance_that_began_just_within_s_is_none() -> None:
+def test_acceptance_begun_just_within_s_is_no_finding() -> None:
     assert judge(passed(REVOKED_AT + S - 0.001, 500.0, ok="1", cursors=(1, 2))) == []
 
 
@@ -86,11 +86,11 @@ def test_acceptance_that_began_just_within_s_is_none() -> None:
         ("everything", ""),
     ],
 )
-def test_every_target_hits_the_tokens_that_were_there_before(target: str, value: str) -> None:
+def test_every_target_revokes_earlier_tokens(target: str, value: str) -> None:
     revocation = revoked(9, target, value, sent=70.0, acknowledged=70.1)
     late = passed(72.2, 72.3, ok="2", cursors=(2, 2))
     assert only(judge(*revocation, late)).kind == "accepted as fresh after S"
-    # A token that was issued after the revocation was sent may be one that it does not hit.
+    # The revocation may miss a token that was issued after the revocation was sent.
     assert (
         judge(token(7, "s2", b=69.9, e=70.05), *revocation, passed(75.0, 75.1, ok="7", cursors=(2, 2))) == []
     )
@@ -122,10 +122,8 @@ def test_strong_answer_after_an_acknowledgment_is_found() -> None:
 @pytest.mark.parametrize(
     ("early", "kinds"), [(1.0, []), (-1.0, ["a node answered that a revoked token is active"])]
 )
-def test_revocation_of_a_token_that_expired_long_before_promises_nothing(
-    early: float, kinds: list[str]
-) -> None:
-    """As a node issues one whose clock is an hour behind, and takes it for a good one afterwards."""
+def test_revocation_of_a_long_expired_token_guarantees_nothing(early: float, kinds: list[str]) -> None:
+    """A node whose clock is an hour behind issues such a token and accepts it later."""
     sent = 20.0
     expired = token(7, "s7", b=19.0, e=19.1, exp=WALL + sent - MAX_LEEWAY - early)
     revocation = revoked(9, "token_id", "id7", sent=sent, acknowledged=20.1)
@@ -171,7 +169,7 @@ def test_refusal_without_a_revocation_is_found() -> None:
     assert found.kind == "refused as revoked without a revocation"
 
 
-def test_attempt_without_an_answer_may_hit_what_came_after_the_acknowledgment_of_the_next_one() -> None:
+def test_unanswered_attempt_may_hit_tokens_issued_after_the_next_acknowledgment() -> None:
     later = [token(8, "s2", b=72.0, e=72.1), passed(73.0, 73.1, no={"REVOKED": "8"}, cursors=(2, 2))]
     for attempts, count in ((1, 1), (2, 0)):
         records = [
@@ -216,7 +214,7 @@ def test_refusal_of_a_retry_in_the_grace_period_is_found() -> None:
     ],
     ids=["session", "subject", "clock"],
 )
-def test_refusal_of_a_retry_with_a_cause_is_none(excuse: list[Record]) -> None:
+def test_refusal_of_a_retry_with_a_cause_is_no_finding(excuse: list[Record]) -> None:
     assert (
         judge(*excuse, refused_refresh("x", "SESSION_REVOKED", b=1.5, e=1.6, first=1.4, session="s2")) == []
     )
@@ -227,7 +225,7 @@ def test_reuse_is_no_excuse_for_itself() -> None:
     assert only(judge(refused)).kind == "a refresh was refused in its grace period"
 
 
-def test_refusal_after_the_grace_period_is_none() -> None:
+def test_refusal_after_the_grace_period_is_no_finding() -> None:
     assert judge(refused_refresh("x", "REFRESH_TOKEN_REUSED", b=GRACE, e=GRACE, first=1.4)) == []
 
 
@@ -246,7 +244,7 @@ def test_stream_that_skips_or_goes_back_is_found(message: Record, kind: str) -> 
     assert kind in {finding.kind for finding in judge(message)}
 
 
-def test_stream_may_go_on_in_another_epoch_and_repeat_nothing_after_a_reset() -> None:
+def test_stream_may_continue_in_another_epoch_after_a_reset_without_repetition() -> None:
     assert (
         judge(
             streamed(4.0, reset=True, cursor="other:0"),
@@ -296,5 +294,5 @@ def test_cursor_of_a_validator_that_goes_back_is_found() -> None:
         ),
     ],
 )
-def test_what_processes_must_not_do_is_found(record: Record, kind: str) -> None:
+def test_forbidden_behavior_of_processes_is_found(record: Record, kind: str) -> None:
     assert only(judge(record)).kind == kind

@@ -1,4 +1,4 @@
-"""The network of a campaign, a process of its own: what its links and gateways let through."""
+"""The network process of a campaign: traffic that its links and gateways forward, delay or refuse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -36,7 +36,7 @@ def network(certificates: Certificates, tmp_path: Path) -> Iterator[Network]:
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it gets."""
+    """A server protocol that sends received bytes back."""
 
     def __init__(self, opened: set[asyncio.Transport]) -> None:
         self._opened = opened
@@ -80,7 +80,7 @@ class Connection:
             await self._writer.wait_closed()
 
     async def ask(self) -> bytes:
-        """What comes back; nothing if the connection was reset."""
+        """Return the echoed bytes, or none if the connection was reset."""
         try:
             self._writer.write(b"word")
             return await self._reader.read(100)
@@ -89,7 +89,7 @@ class Connection:
 
 
 async def asked(address: str) -> bytes:
-    """What a connection of its own brings back."""
+    """Return the bytes echoed over a new connection."""
     async with Connection(address) as one:
         return await one.ask()
 
@@ -117,9 +117,9 @@ async def test_held_link_delivers_when_it_heals(network: Network, echo: str) -> 
         assert await asking == b"word"
 
 
-async def test_link_led_elsewhere_resets_what_is_connected(network: Network, echo: str) -> None:
+async def test_redirected_link_resets_open_connections(network: Network, echo: str) -> None:
     port = free_port()
-    link = network.link(f"127.0.0.1:{port}")  # nothing is there
+    link = network.link(f"127.0.0.1:{port}")  # no server listens
     assert await asked(link.address) == b""
     link.lead_to(echo)
     async with Connection(link.address) as one:
@@ -129,7 +129,7 @@ async def test_link_led_elsewhere_resets_what_is_connected(network: Network, ech
     release_port(port)
 
 
-async def test_gateway_answers_questions_late_and_lets_no_stream_through(
+async def test_gateway_delays_unary_answers_and_refuses_streams(
     network: Network, certificates: Certificates, tmp_path: Path
 ) -> None:
     answered = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_gateway_answers_questions_late_and_lets_no_stream_through(
         return request + b"!"
 
     class Handlers(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: object) -> object:
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
             return grpc.unary_unary_rpc_method_handler(answer)
 
     certificate, key = (file.read_bytes() for file in certificates.files(0))
@@ -152,12 +152,14 @@ async def test_gateway_answers_questions_late_and_lets_no_stream_through(
     async with grpc.aio.secure_channel(address, roots) as channel:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        asking = asyncio.ensure_future(channel.unary_unary(VALIDATE)(b"good?"))
+        validate: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(VALIDATE)
+        asking = asyncio.ensure_future(validate(b"good?"))
         await answered.wait()
         assert not asking.done()
         assert await asking == b"good?!"
         assert loop.time() - began >= 0.5
+        follow: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(STREAM)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_stream(STREAM)(b"").read()
+            await follow(b"").read()
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await node.stop(None)

@@ -27,7 +27,7 @@ def test_same_seed_gives_the_same_faults() -> None:
         ]
 
 
-def test_faults_of_one_round_touch_different_places_and_every_kind_has_its_turn() -> None:
+def test_faults_of_one_round_touch_different_targets_and_every_kind_occurs() -> None:
     schedule = Schedule(faults(), random.Random(1), 2.0)
     rounds = [schedule.next() for _ in range(40)]
     assert any(len(planned) > 1 for planned in rounds)
@@ -38,14 +38,14 @@ def test_faults_of_one_round_touch_different_places_and_every_kind_has_its_turn(
     assert set(dealt[:7]) == {f"kind {kind}" for kind in range(7)}
 
 
-def test_fault_with_a_length_of_its_own_lasts_as_long() -> None:
+def test_fault_with_its_own_length_lasts_that_long() -> None:
     long = Fault("long", "redis", nothing, nothing, frozenset({"redis"}), lasts=(7.0, 8.0))
     for kinds in ([], ["long"]):
         (planned,) = Schedule([long], random.Random(1), 2.0, kinds).next()
         assert 7.0 <= planned.lasts <= 8.0
 
 
-def test_chosen_kinds_come_alone_and_last_longer_than_s() -> None:
+def test_only_chosen_kinds_occur_and_last_longer_than_s() -> None:
     schedule = Schedule(faults(), random.Random(1), 2.0, ["kind 3"])
     for _ in range(10):
         (planned,) = schedule.next()

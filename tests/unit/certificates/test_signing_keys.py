@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -19,6 +19,7 @@ from token_service.certificates.signing_keys import check_chain, make_csr
 from token_service.signers.local import LocalSigner
 from token_service.signers.private_key import generate_private_key, public_key_bytes
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.secret import Secret
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 WITH_CERTIFICATES = [Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA]
@@ -52,7 +53,7 @@ class Wish:
     begin: datetime = NOW - timedelta(days=30)
     end: datetime = NOW + timedelta(days=30)
     extra: x509.ExtensionType | None = None
-    digest: HashAlgorithm = field(default_factory=SHA256)
+    digest: SHA256 | SHA384 = field(default_factory=SHA256)
     issuer_name: str | None = None
 
 
@@ -90,7 +91,7 @@ def certificate(wish: Wish, public_key: Any, issuer: Wish, issuer_key: Any) -> x
 
 
 class Chain:
-    """A chain of root, intermediate and the certificate of the key, with the wanted content."""
+    """A chain with the wanted content: root, intermediate and the certificate of the key."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Chain:
         algorithm: Algorithm = Algorithm.ES256,
         make_issuer_key: Callable[[], Any] = lambda: ec.generate_private_key(ec.SECP256R1()),
     ) -> None:
-        self.key = generate_private_key(algorithm)
+        self.key = new_key(algorithm)
         root_key, intermediate_key = make_issuer_key(), make_issuer_key()
         self.root = certificate(root, root_key.public_key(), root, root_key)
         self.intermediate = certificate(intermediate, intermediate_key.public_key(), root, root_key)
@@ -113,6 +114,19 @@ class Chain:
         return check_chain(pem(*chosen), self.public_key, now.timestamp())
 
 
+def chain_with(changed: dict[str, Any]) -> Chain:
+    """Return a chain with other wishes for some of its levels."""
+    return Chain(**changed)
+
+
+def new_key(
+    algorithm: Algorithm,
+) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey:
+    key = generate_private_key(algorithm)
+    assert not isinstance(key, Secret)
+    return key
+
+
 def pem(*certificates: x509.Certificate) -> str:
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
 
@@ -122,7 +136,7 @@ def pem(*certificates: x509.Certificate) -> str:
 
 @pytest.mark.parametrize("algorithm", WITH_CERTIFICATES)
 async def test_openssl_verifies_the_certificate_request(algorithm: Algorithm) -> None:
-    key = generate_private_key(algorithm)
+    key = new_key(algorithm)
     text = await make_csr(
         public_key_bytes(key), LocalSigner(key).sign, "CN=tokens.example.com,O=Ünïted\\, Inc.,C=DE"
     )
@@ -139,7 +153,7 @@ async def test_openssl_verifies_the_certificate_request(algorithm: Algorithm) ->
 
 
 async def test_request_equals_the_request_of_the_library() -> None:
-    key = generate_private_key(Algorithm.RS256)
+    key = new_key(Algorithm.RS256)
     text = await make_csr(public_key_bytes(key), LocalSigner(key).sign, "CN=" + "x" * 60)
     theirs = (
         x509.CertificateSigningRequestBuilder()
@@ -248,15 +262,15 @@ def test_damaged_signature_is_refused() -> None:
 
 @pytest.mark.parametrize("level", ["own", "intermediate", "root"])
 def test_expired_or_future_certificate_is_refused(level: str) -> None:
-    wishes = {"own": OWN, "intermediate": INTERMEDIATE, "root": ROOT}
+    wish = {"own": OWN, "intermediate": INTERMEDIATE, "root": ROOT}[level]
     day = timedelta(days=1)
     for changed, text in (
-        ({"end": NOW - day}, "expired at 2026-06-30"),
-        ({"begin": NOW + day}, "not valid before 2026-07-02"),
+        (replace(wish, end=NOW - day), "expired at 2026-06-30"),
+        (replace(wish, begin=NOW + day), "not valid before 2026-07-02"),
     ):
         with pytest.raises(ValueError, match=text):
-            Chain(**{level: replace(wishes[level], **changed)}).check()
-    chain = Chain(**{level: replace(wishes[level], begin=NOW, end=NOW + day)})
+            chain_with({level: changed}).check()
+    chain = chain_with({level: replace(wish, begin=NOW, end=NOW + day)})
     assert chain.check(now=NOW)
     assert chain.check(now=NOW + day)
 
@@ -287,7 +301,7 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x0
 )
 def test_certificate_with_wrong_usage_or_constraints_is_refused(changed: dict[str, Wish], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        Chain(**changed).check()
+        chain_with(changed).check()
 
 
 def test_authority_without_key_usage_may_sign() -> None:

@@ -25,6 +25,8 @@ COMMANDS = [
     ["serve"],
     ["migrate"],
     ["config"],
+    ["access"],
+    ["access", "explain"],
     ["keys"],
     ["keys", "list"],
     ["log"],
@@ -64,7 +66,7 @@ def test_every_command_has_help_with_examples(command: list[str]) -> None:
     assert f"  token-service {' '.join(command)}" in result.stdout
 
 
-def test_help_begins_with_what_is_the_command_s_own() -> None:
+def test_help_begins_with_the_options_of_the_command_itself() -> None:
     help_of_one = run("log", "renew", "--help").stdout
     assert "--yes" in help_of_one
     assert "--epoch" in help_of_one
@@ -161,7 +163,7 @@ def test_a_wrong_setting_is_exit_code_2_and_no_traceback(command: Sequence[str])
     assert isinstance(result.exception, SystemExit)
 
 
-def test_a_secret_is_no_flag() -> None:
+def test_secrets_have_no_command_line_flag() -> None:
     assert run("config", "--key-encryption-key", "x").exit_code == 2
     assert "--key-encryption-key " not in run("serve", "--help").stdout
 
@@ -176,7 +178,7 @@ def test_a_misspelt_variable_is_warned_of() -> None:
     ("error", "code"),
     [(ConfigurationError("the key is wrong"), 2), (StoreUnavailableError("no database"), 1)],
 )
-def test_what_fails_later_has_an_exit_code_and_a_message_too(
+def test_failing_command_has_an_exit_code_and_a_message(
     monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
     async def fail(settings: Settings) -> str:
@@ -197,7 +199,7 @@ def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch)
     assert result.stdout == "postgresql://me:***@db/t is at schema 0007\n"
 
 
-def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_keys_contain_no_private_key(monkeypatch: pytest.MonkeyPatch) -> None:
     key = StoredSigningKey(
         key_id="kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
         algorithm=Algorithm.EDDSA,
@@ -222,7 +224,7 @@ def test_keys_are_listed_without_what_is_private(monkeypatch: pytest.MonkeyPatch
     assert "wrapped" not in json.dumps(shown).replace("wrapping", "")
 
 
-def test_serve_says_what_to_type_next(tmp_path: Path) -> None:
+def test_serve_prints_the_next_commands(tmp_path: Path) -> None:
     text = hint(load_settings({}, {}), "127.0.0.1:1234", "127.0.0.1:5678")
     assert "gRPC on 127.0.0.1:1234, HTTP on http://127.0.0.1:5678" in text.splitlines()[0]
     assert "http://127.0.0.1:1234/token_service.v1.TokenService/IssueToken" in text

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize(("also_to_programs", "dumpable"), [(False, "1"), (True, "0")])
-def test_no_core_is_dumped_by_the_process_and_those_it_starts(also_to_programs: bool, dumpable: str) -> None:  # noqa: FBT001
+def test_process_and_its_children_dump_no_core(also_to_programs: bool, dumpable: str) -> None:  # noqa: FBT001
     program = (
         "import ctypes, resource, subprocess, sys\n"
         "from token_service.cli.core_dumps import PR_GET_DUMPABLE, forbid_core_dumps\n"

@@ -1,4 +1,4 @@
-"""The command in an installation that has the client library alone."""
+"""The command in an installation of the client library alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVER = [
     "uvicorn",
     "uvloop",
 ]
-"""The packages that the extra brings, by the names they are imported with."""
+"""Import names of the packages of the extra."""
 
 _RUN = """
 import sys
@@ -43,7 +43,7 @@ sys.exit({function}())
 
 
 def run(missing: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run what the installed script runs, in an interpreter that can't import some packages."""
+    """Run the entry point of the installed script in an interpreter that cannot import some packages."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, function = project["scripts"]["token-service"].partition(":")
     program = _RUN.format(missing=set(missing), module=module, function=function)
@@ -72,7 +72,7 @@ def test_one_line_says_which_extra_is_missing(arguments: list[str]) -> None:
         (["log", "show"], "sqlalchemy"),
     ],
 )
-def test_the_same_where_click_is_there_for_another_reason(arguments: list[str], missing: str) -> None:
+def test_missing_extra_is_named_although_click_is_installed(arguments: list[str], missing: str) -> None:
     done = run([name for name in SERVER if name != "click"], *arguments)
     (line,) = done.stderr.splitlines()
     assert line.startswith("token-service: the Python package ")
@@ -81,13 +81,13 @@ def test_the_same_where_click_is_there_for_another_reason(arguments: list[str], 
     assert f"the Python package {missing!r} is" in run([missing], *arguments).stderr
 
 
-def test_what_needs_nothing_more_works() -> None:
+def test_commands_of_the_base_installation_work() -> None:
     done = run([name for name in SERVER if name != "click"], "version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 
-def test_a_module_of_the_standard_library_that_is_missing_is_no_matter_of_extras() -> None:
+def test_missing_standard_library_module_is_not_blamed_on_extras() -> None:
     done = run(["ssl"], "serve")
     assert done.returncode == 1
     assert "Traceback" in done.stderr

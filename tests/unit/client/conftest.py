@@ -30,9 +30,7 @@ def config_for(
     accept_for: float = 300.0,
     **changes: Any,
 ) -> ValidatorConfig:
-    """A validator of this service that notices everything quickly, but for its becoming stale while the
-    machine is busy with something else.
-    """
+    """Return a configuration with short intervals, and with a bound long enough for a busy machine."""
     of_issuer = {
         name: changes.pop(name)
         for name in (

@@ -52,7 +52,7 @@ ROUTES = [Route("/{path:path}", who, methods=["GET", "POST", "PUT", "DELETE", "H
 
 @asynccontextmanager
 async def serving(validator: TokenValidator, **rules: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **{**RULES, **rules})  # type: ignore[arg-type]
+    app = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **{**RULES, **rules})
     port = free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="on", ws="none")
     server = uvicorn.Server(config)
@@ -80,7 +80,7 @@ def bearer(service: FakeTokenService, **claims: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {service.mint.token(time.time(), **claims)}"}
 
 
-async def test_who_may_what(service: FakeTokenService) -> None:
+async def test_requests_are_allowed_or_refused_by_the_rules(service: FakeTokenService) -> None:
     async with ready(service) as validator, serving(validator) as client:
         read, write = bearer(service), bearer(service, scope="orders:write read", sub="alice")
         admin = bearer(service, scope="admin")
@@ -119,7 +119,7 @@ async def test_who_may_what(service: FakeTokenService) -> None:
         assert (await client.get("/healthz", headers=read)).json() == {"subject": None, "scope": False}
 
 
-async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenService) -> None:
+async def test_ambiguous_paths_are_refused(service: FakeTokenService) -> None:
     async with ready(service) as validator, serving(validator) as client:
         headers = bearer(service)
         for path in (
@@ -145,7 +145,7 @@ async def test_paths_that_could_mean_two_things_are_refused(service: FakeTokenSe
 
 
 def raw_status(port: int | None, path: str, headers: dict[str, str]) -> int:
-    """httpx would put the path in order first."""
+    """Send the raw path, because httpx would normalize it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers=headers)
@@ -154,7 +154,7 @@ def raw_status(port: int | None, path: str, headers: dict[str, str]) -> int:
         connection.close()
 
 
-async def test_challenges_as_in_rfc_6750(service: FakeTokenService) -> None:
+async def test_challenges_follow_rfc_6750(service: FakeTokenService) -> None:
     async with ready(service) as validator, serving(validator) as client:
         now = int(time.time())
         for headers, status, challenge in [
@@ -198,7 +198,7 @@ async def test_challenges_as_in_rfc_6750(service: FakeTokenService) -> None:
         assert 'error="invalid_request"' in response.headers["www-authenticate"]
 
 
-async def test_not_knowing_is_503_and_no_challenge(service: FakeTokenService) -> None:
+async def test_stale_validator_answers_503_without_a_challenge(service: FakeTokenService) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with TokenValidator(config_for(service)) as validator, serving(validator) as client:
         response = await client.get("/", headers=bearer(service))
@@ -218,7 +218,7 @@ async def test_a_revoked_token_is_refused(service: FakeTokenService) -> None:
         assert "revoked" in response.headers["www-authenticate"]
 
 
-async def test_requests_at_once_keep_their_claims_apart(service: FakeTokenService) -> None:
+async def test_concurrent_requests_keep_their_claims_apart(service: FakeTokenService) -> None:
     async with ready(service) as validator, serving(validator) as client:
 
         async def one(number: int) -> None:
@@ -229,9 +229,9 @@ async def test_requests_at_once_keep_their_claims_apart(service: FakeTokenServic
         await asyncio.gather(*(one(number) for number in range(40)))
 
 
-async def test_below_a_mount_the_path_is_the_applications_own(service: FakeTokenService) -> None:
+async def test_rules_below_a_mount_see_the_path_of_the_application(service: FakeTokenService) -> None:
     async with ready(service) as validator:
-        inner = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **RULES)  # type: ignore[arg-type]
+        inner = BearerAuthMiddleware(Starlette(routes=ROUTES), validator, **RULES)
         app = Starlette(routes=[Mount("/shop", app=inner)])
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             assert (await client.get("/shop/healthz")).status_code == 200
@@ -274,7 +274,7 @@ async def test_websockets_are_refused_before_they_are_accepted(service: FakeToke
         assert answered[0]["status"] == 401
 
 
-async def test_the_lifespan_is_the_applications_business(service: FakeTokenService) -> None:
+async def test_lifespan_events_reach_the_application(service: FakeTokenService) -> None:
     seen: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -303,6 +303,6 @@ async def test_the_lifespan_is_the_applications_business(service: FakeTokenServi
     ],
     ids=range(13),
 )
-def test_rules_that_say_nothing_clear_are_refused(service: FakeTokenService, rules: Any) -> None:
+def test_ambiguous_rules_are_refused(service: FakeTokenService, rules: Any) -> None:
     with pytest.raises(ConfigurationError):
         BearerAuthMiddleware(None, TokenValidator(config_for(service)), **rules)  # type: ignore[arg-type]

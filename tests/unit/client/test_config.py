@@ -51,7 +51,7 @@ ISSUER = ServiceIssuer(issuer="https://i.test")
         (lambda: WarmStart(path=Path("x"), mac_key=Secret(b"short")), "mac_key"),
     ],
 )
-def test_refused_with_its_name(make: Any, named: str) -> None:
+def test_invalid_setting_is_refused_by_name(make: Any, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         make()
 
@@ -107,7 +107,7 @@ def test_a_server_name_is_a_host_name(name: str) -> None:
         ServiceIssuer(issuer="i", server_name=name)
 
 
-def test_what_is_allowed() -> None:
+def test_valid_settings_are_accepted() -> None:
     ForeignIssuer(issuer="i", jwks_url="https://keys.test/jwks")
     ForeignIssuer(issuer="i", jwks_url="http://127.0.0.1:8080/jwks")
     ForeignIssuer(issuer="i", jwks_url="internal:keys", fetch=lambda _url, _timeout: b"")
@@ -138,11 +138,11 @@ def test_backoff_is_random_and_bounded(attempt: int, random: float) -> None:
         ("localhost", False),
     ],
 )
-def test_only_what_can_not_leave_this_machine_goes_without_tls(target: str, local: bool) -> None:  # noqa: FBT001
+def test_only_local_targets_may_go_without_tls(target: str, local: bool) -> None:  # noqa: FBT001
     assert _is_local(target) is local
 
 
-def test_credentials_go_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_credentials_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
     def channel(name: str) -> Any:

@@ -18,7 +18,7 @@ from token_service.errors import ConfigurationError
 
 
 class Api(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers 401 to bad tokens and 200 with the body to others. Reads a body as it comes, as a network does."""
+    """An API that answers 401 to bad tokens and 200 with the body to others, and reads bodies as a stream."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -59,7 +59,7 @@ async def post(source: AnySource, api: Api, **request: Any) -> httpx.Response:
     return await asyncio.to_thread(blocking)
 
 
-async def test_sends_the_token_and_tries_a_new_one_once(service: FakeTokenService, kind: str) -> None:
+async def test_token_is_sent_and_renewed_once_after_a_refusal(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     api = Api()
     async with AnySource(kind, service, Store(first)) as source:
@@ -87,7 +87,7 @@ async def test_sends_the_token_and_tries_a_new_one_once(service: FakeTokenServic
         ("", 0),
     ],
 )
-async def test_only_a_bearer_challenge_that_says_so_refuses_the_token(
+async def test_only_an_invalid_token_challenge_refuses_the_token(
     service: FakeTokenService, kind: str, challenge: str, repeated: int
 ) -> None:
     first = tokens_of(service)
@@ -101,7 +101,7 @@ async def test_only_a_bearer_challenge_that_says_so_refuses_the_token(
 
 
 class Pipe(io.RawIOBase):
-    """A file that can't be read twice."""
+    """A file that can be read once."""
 
     def __init__(self) -> None:
         self._parts = [b"hel", b"lo", b""]
@@ -183,9 +183,7 @@ async def test_a_body_in_memory_is_sent_again_whole(
         assert len(api.seen) == 3
 
 
-async def test_a_host_that_was_not_sent_the_token_does_not_refuse_it(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_refusal_by_a_host_without_the_token_is_ignored(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     api = Api()
     api.redirect = "https://elsewhere.test/y"
@@ -196,7 +194,7 @@ async def test_a_host_that_was_not_sent_the_token_does_not_refuse_it(
         assert service.refresh_calls == []
 
 
-async def test_needs_the_source_of_its_kind(service: FakeTokenService) -> None:
+async def test_sync_and_async_clients_need_matching_sources(service: FakeTokenService) -> None:
     async with AnySource("async", service, Store(tokens_of(service))) as source:
         client = httpx.Client(transport=Api(), auth=TokenAuth(source.real))
         with pytest.raises(ConfigurationError):

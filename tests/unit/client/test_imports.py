@@ -6,8 +6,8 @@ import sys
 
 from token_service import client
 
-# grpc_health, grpc_reflection and what they load are left out: grpc itself imports them where they are
-# installed.
+# grpc imports grpc_health, grpc_reflection and their dependencies itself where they are installed, so these are
+# left out.
 SERVER_ONLY = {
     "sqlalchemy",
     "asyncpg",
@@ -23,7 +23,7 @@ SERVER_ONLY = {
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules a fresh interpreter has after it."""
+    """Return the modules that a new interpreter has loaded after running the code."""
     program = f"{statement}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
@@ -39,7 +39,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     assert parts <= {"client", "tokens", "wire", "v1", "errors", "clock"}
 
 
-def test_what_is_not_used_is_not_loaded() -> None:
+def test_optional_modules_are_loaded_on_first_use() -> None:
     modules = loaded_by("from token_service.client import TokenValidator, ServiceIssuer, ValidatorConfig")
     for rarely in (
         "httpx",
@@ -51,7 +51,7 @@ def test_what_is_not_used_is_not_loaded() -> None:
         assert rarely not in modules
 
 
-def test_every_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     for name in client.__all__:
         assert getattr(client, name).__name__ == name
     assert dir(client) == sorted(client.__all__)

@@ -203,14 +203,14 @@ def exercise(service: FakeTokenService, address: str, kind: str) -> None:
     assert refusal(address, "Orders/List", kind, bearer(sub="eve")) == (code.UNAUTHENTICATED, "REVOKED")
     with pytest.raises(grpc.RpcError) as caught:
         call(address, "Orders/Missing", kind, good)
-    assert caught.value.code() == code.UNIMPLEMENTED  # type: ignore[attr-defined]
+    assert caught.value.code() == code.UNIMPLEMENTED
 
 
 KINDS = ["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 
 
 @pytest.mark.parametrize("shape", KINDS)
-def test_sync_server(service: FakeTokenService, shape: str) -> None:
+def test_sync_server_enforces_the_rules(service: FakeTokenService, shape: str) -> None:
     with SyncTokenValidator(config_for(service)) as validator:
         assert validator.wait_ready(60)
         with sync_server(validator, RULES, shape) as address:
@@ -218,7 +218,7 @@ def test_sync_server(service: FakeTokenService, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_aio_server(service: FakeTokenService, shape: str) -> None:
+async def test_aio_server_enforces_the_rules(service: FakeTokenService, shape: str) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape) as address:
@@ -226,8 +226,10 @@ async def test_aio_server(service: FakeTokenService, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_aio_server_with_plain_handlers(service: FakeTokenService, shape: str) -> None:
-    """gRPC runs them in a thread; there is one only, so that claims would leak from call to call."""
+async def test_aio_server_enforces_the_rules_for_plain_handlers(
+    service: FakeTokenService, shape: str
+) -> None:
+    """gRPC runs plain handlers in the only thread, so leaked claims would reach the next call."""
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         with ThreadPoolExecutor(1) as pool:
@@ -236,7 +238,7 @@ async def test_aio_server_with_plain_handlers(service: FakeTokenService, shape: 
 
 
 @pytest.mark.parametrize("shape", KINDS)
-async def test_plain_handlers_without_a_pool_of_their_own(service: FakeTokenService, shape: str) -> None:
+async def test_plain_handlers_need_no_thread_pool(service: FakeTokenService, shape: str) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, shape, sync_handlers(shape)) as address:
@@ -266,7 +268,7 @@ async def test_a_plain_stream_that_is_not_a_generator_has_the_claims_and_is_clos
             self.closed.append(_subject())
 
     answers = Answers()
-    handlers = {"Orders/List": grpc.unary_stream_rpc_method_handler(lambda *_: answers)}
+    handlers: dict[str, Any] = {"Orders/List": grpc.unary_stream_rpc_method_handler(lambda *_: answers)}
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with aio_server(validator, RULES, "unary_stream", handlers) as address:
@@ -277,7 +279,7 @@ async def test_a_plain_stream_that_is_not_a_generator_has_the_claims_and_is_clos
 
 @pytest.mark.parametrize("shape", KINDS)
 def test_only_calls_that_need_the_token_service_wait_for_it(service: FakeTokenService, shape: str) -> None:
-    service.refuse_streams = True  # so nothing is proven fresh here, and the service is asked
+    service.refuse_streams = True  # no freshness is proven, so the validator asks the service
     service.remote_gate.clear()
     now = time.time()
 
@@ -312,9 +314,7 @@ def test_only_calls_that_need_the_token_service_wait_for_it(service: FakeTokenSe
 
 
 @pytest.mark.parametrize("shape", KINDS)
-def test_what_the_token_service_decides_is_decided_before_the_handler(
-    service: FakeTokenService, shape: str
-) -> None:
+def test_handler_runs_only_after_the_token_service_has_decided(service: FakeTokenService, shape: str) -> None:
     service.refuse_streams = True
     service.revoke(subject="eve")
     now = time.time()
@@ -327,7 +327,7 @@ def test_what_the_token_service_decides_is_decided_before_the_handler(
         sync_server(validator, RULES, shape, max_waiting=1) as address,
     ):
         code = grpc.StatusCode
-        for _ in range(3):  # a place that is not given back would be missed
+        for _ in range(3):  # a waiting place that is not returned would be missing here
             assert call(address, "Orders/List", shape, bearer(sub="alice")) == b"alice"
         assert refusal(address, "Orders/List", shape, bearer(sub="eve")) == (code.UNAUTHENTICATED, "REVOKED")
         assert refusal(address, "Orders/Missing", shape, bearer(sub="eve"))[0] == code.UNAUTHENTICATED
@@ -346,16 +346,19 @@ def test_handlers_with_a_thread_pool_of_their_own_keep_it(service: FakeTokenServ
 
         where.experimental_thread_pool = own  # type: ignore[attr-defined]
         handler = preceded_by(lambda _: None, grpc.unary_unary_rpc_method_handler(where))
-        assert handler.unary_unary.experimental_thread_pool is own  # type: ignore[union-attr]
-        assert handler.unary_unary(b"", None) == threading.current_thread().name.encode()
+        behavior: Any = handler.unary_unary
+        assert behavior.experimental_thread_pool is own
+        assert behavior(b"", None) == threading.current_thread().name.encode()
 
 
-def test_no_thread_may_wait_is_no_setting(service: FakeTokenService) -> None:
+def test_max_waiting_of_zero_is_refused(service: FakeTokenService) -> None:
     with pytest.raises(ConfigurationError, match="max_waiting is 0"):
         AuthInterceptor(SyncTokenValidator(config_for(service)), max_waiting=0)
 
 
-async def test_not_knowing_is_unavailable_and_no_fault_of_the_token(service: FakeTokenService) -> None:
+async def test_stale_validator_answers_unavailable_and_does_not_blame_the_token(
+    service: FakeTokenService,
+) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with (
         TokenValidator(config_for(service)) as validator,
@@ -392,7 +395,7 @@ async def test_claims_do_not_leak_from_call_to_call(service: FakeTokenService) -
         current_claims()
 
 
-async def test_a_caller_understands_the_refusal(service: FakeTokenService) -> None:
+async def test_caller_can_decode_the_refusal(service: FakeTokenService) -> None:
     async with TokenValidator(config_for(service)) as validator:
         assert await validator.wait_ready(60)
         async with (
@@ -423,6 +426,6 @@ async def test_a_caller_understands_the_refusal(service: FakeTokenService) -> No
     ],
     ids=range(7),
 )
-def test_rules_that_say_nothing_clear_are_refused(rules: Any) -> None:
+def test_ambiguous_rules_are_refused(rules: Any) -> None:
     with pytest.raises(ConfigurationError):
         AuthRules(**rules)

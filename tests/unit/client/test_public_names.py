@@ -1,4 +1,4 @@
-"""What `token_service.client` exports: documented, and complete with the types its signatures name."""
+"""Exports of `token_service.client` are documented and include the types that their signatures name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from token_service import client, errors
 
 ROOT = Path(__file__).resolve().parents[3]
-OURS = re.compile(r"token_service\.(?!v1\.)")  # the generated messages have a public package of their own
+OURS = re.compile(r"token_service\.(?!v1\.)")  # the generated messages have their own public package
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
 def callables_of(value: object) -> list[object]:
-    """The object itself and, for a class, its public methods, properties and constructor."""
+    """Yield the object itself and, for a class, its public methods, properties and constructor."""
     if not inspect.isclass(value):
         return [value]
     found: list[object] = []
@@ -30,7 +30,7 @@ def callables_of(value: object) -> list[object]:
 
 
 def types_named(value: object) -> set[str]:
-    """Types of this package in the annotations, resolved in the module that wrote them."""
+    """Return types of this package in the annotations, resolved in their own module."""
     found: set[str] = set()
     for function in [value, *callables_of(value)]:
         names = vars(inspect.getmodule(function))
@@ -45,7 +45,7 @@ def types_named(value: object) -> set[str]:
 
 
 @pytest.mark.parametrize("name", client.__all__)
-def test_public_name_has_a_docstring_of_its_own(name: str) -> None:
+def test_public_name_has_its_own_docstring(name: str) -> None:
     value = getattr(client, name)
     assert vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
 

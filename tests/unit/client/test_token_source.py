@@ -33,14 +33,14 @@ def source_of(kind: str, service: FakeTokenService, tokens: Tokens | None, **opt
     return AnySource(kind, service, Store(tokens), **options)
 
 
-async def test_a_token_that_is_good_for_long_is_used(service: FakeTokenService, kind: str) -> None:
+async def test_token_far_from_expiry_is_used(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     async with source_of(kind, service, first) as source:
         assert await source.token() == first.access_token
         assert service.refresh_calls == []
 
 
-async def test_renews_ahead_without_making_anybody_wait(service: FakeTokenService, kind: str) -> None:
+async def test_renewal_ahead_of_expiry_delays_no_caller(service: FakeTokenService, kind: str) -> None:
     first = tokens_of(service)
     async with source_of(kind, service, first) as source:
         assert await source.token() == first.access_token
@@ -81,17 +81,17 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_token(
         assert saved.refresh_token == "refresh-1"
 
 
-async def test_a_process_that_died_between_answer_and_store_goes_on(
+async def test_process_killed_between_answer_and_store_keeps_the_session(
     service: FakeTokenService, kind: str
 ) -> None:
     first = tokens_of(service, life=-1)
-    service.generation = 1  # the service has answered, nobody has stored it
+    service.generation = 1  # the service has answered and the answer was not stored
     async with source_of(kind, service, first) as source:
         await source.token()
         assert service.generation == 1
 
 
-async def test_a_caller_that_is_cancelled_takes_the_answer_from_nobody(service: FakeTokenService) -> None:
+async def test_cancelled_caller_does_not_cancel_the_renewal(service: FakeTokenService) -> None:
     service.lose_refreshes = 1
     async with source_of("async", service, tokens_of(service, life=-1)) as source:
         waiting = asyncio.create_task(source.token())
@@ -102,7 +102,7 @@ async def test_a_caller_that_is_cancelled_takes_the_answer_from_nobody(service: 
 
 
 @pytest.mark.parametrize("error", [SessionRevokedError, RefreshTokenReusedError, RefreshTokenInvalidError])
-async def test_the_end_of_a_session_is_said_at_once_and_not_asked_again(
+async def test_ended_session_is_reported_at_once_without_another_request(
     service: FakeTokenService, kind: str, error: type[ServiceError]
 ) -> None:
     service.refuse_refreshes = error()
@@ -130,7 +130,7 @@ async def test_a_refusal_of_the_caller_does_not_end_the_session(
         assert [call.refresh_token for call in service.refresh_calls] == ["refresh-0", "refresh-0"]
 
 
-async def test_while_the_service_is_away_the_token_is_used_to_its_end(
+async def test_token_is_used_until_expiry_while_the_service_is_unavailable(
     service: FakeTokenService, kind: str
 ) -> None:
     first = tokens_of(service)
@@ -149,7 +149,7 @@ async def test_while_the_service_is_away_the_token_is_used_to_its_end(
         assert await source.token() != first.access_token
 
 
-async def test_asks_again_when_told_to_and_not_sooner(service: FakeTokenService, kind: str) -> None:
+async def test_request_is_repeated_no_sooner_than_retry_after(service: FakeTokenService, kind: str) -> None:
     service.refuse_refreshes = TooManyRetriesError(retry_after=0.4)
     async with source_of(kind, service, tokens_of(service, life=-1), policy=IMPATIENT) as source:
         began = time.monotonic()
@@ -169,7 +169,7 @@ async def test_a_refused_token_is_replaced_once(service: FakeTokenService, kind:
         assert len(service.refresh_calls) == 1
 
 
-async def test_a_store_that_fails_costs_nothing_but_a_line_in_the_log(
+async def test_failing_store_only_causes_a_log_line(
     service: FakeTokenService, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
@@ -179,18 +179,18 @@ async def test_a_store_that_fails_costs_nothing_but_a_line_in_the_log(
         assert "no space left" in caplog.text
         assert token not in caplog.text
         source.store.broken = False
-    assert source.store.saves == 1  # at the end at the latest
+    assert source.store.saves == 1  # at the latest on close
 
 
-async def test_nothing_to_begin_with(service: FakeTokenService, kind: str) -> None:
+async def test_source_without_tokens_raises(service: FakeTokenService, kind: str) -> None:
     async with source_of(kind, service, None) as source:
-        with pytest.raises(RefreshTokenInvalidError, match="begin with"):
+        with pytest.raises(RefreshTokenInvalidError, match="no refresh token"):
             await source.token()
         await source.do("replace", tokens_of(service))
         await source.token()
 
 
-async def test_narrows_what_it_asks_for(service: FakeTokenService, kind: str) -> None:
+async def test_source_requests_narrower_scopes(service: FakeTokenService, kind: str) -> None:
     options = {"scopes": ["read"], "audience": ["api"], "device_id": "phone"}
     async with source_of(kind, service, tokens_of(service, life=-1), **options) as source:
         await source.token()
@@ -218,7 +218,7 @@ def test_threads_share_one_renewal(service: FakeTokenService) -> None:
         source.close()
 
 
-def test_tokens_do_not_show_themselves(service: FakeTokenService) -> None:
+def test_repr_shows_no_token(service: FakeTokenService) -> None:
     known = tokens_of(service)
     assert known.access_token not in repr(known)
     assert known.refresh_token not in repr(known)
@@ -227,13 +227,13 @@ def test_tokens_do_not_show_themselves(service: FakeTokenService) -> None:
 @pytest.mark.parametrize(
     "bad", [{"ahead": 0}, {"ahead": 0.9}, {"attempt_timeout": 0}, {"give_up_after": -1}], ids=str
 )
-def test_policies_that_can_not_be(bad: dict[str, float]) -> None:
+def test_contradictory_policies_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError):
         RenewalPolicy(**bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong_by", [-86400.0, -3600.0, -30.0, 30.0, 890.0, 3600.0, 86400.0])
-async def test_a_wall_clock_that_is_wrong_costs_one_renewal_at_most(
+async def test_wrong_wall_clock_causes_at_most_one_renewal(
     service: FakeTokenService, kind: str, wrong_by: float
 ) -> None:
     async with source_of(kind, service, tokens_of(service)) as source:
@@ -246,7 +246,7 @@ async def test_a_wall_clock_that_is_wrong_costs_one_renewal_at_most(
 
 
 @pytest.mark.parametrize("wrong_by", [-3600.0, 3600.0])
-async def test_with_a_wrong_wall_clock_a_token_is_renewed_in_time_and_not_handed_out_after_its_end(
+async def test_wrong_wall_clock_does_not_delay_renewal_or_extend_a_token(
     service: FakeTokenService, kind: str, wrong_by: float
 ) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
@@ -283,7 +283,7 @@ async def test_a_wall_clock_that_jumps_changes_the_age_of_no_token(
 async def test_the_age_of_stored_tokens_is_counted_from_their_receipt(
     service: FakeTokenService, kind: str, received: float, renewed: int
 ) -> None:
-    """Whatever the difference to the clock of the service is: here it is an hour."""
+    """The clock of the service is an hour off."""
     tokens = tokens_of(service)
     async with source_of(kind, service, None) as source:
         source.wall = -3600.0
@@ -293,7 +293,7 @@ async def test_the_age_of_stored_tokens_is_counted_from_their_receipt(
         assert (got == tokens.access_token) == (not renewed)
 
 
-async def test_what_is_stored_says_when_it_was_received(service: FakeTokenService, kind: str) -> None:
+async def test_stored_tokens_have_their_receive_time(service: FakeTokenService, kind: str) -> None:
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:
         source.wall = 7200.0
         began = time.time() + 7200.0
@@ -333,7 +333,7 @@ async def test_no_call_is_made_after_the_source_gave_up_even_if_the_process_was_
         assert len(service.refresh_calls) == 1
 
 
-async def test_tokens_given_while_others_are_renewed_are_kept(service: FakeTokenService, kind: str) -> None:
+async def test_tokens_replaced_during_a_renewal_are_kept(service: FakeTokenService, kind: str) -> None:
     login = tokens_of(service, refresh="login-0")
     service.refresh_gate.clear()
     async with source_of(kind, service, tokens_of(service, life=-1)) as source:

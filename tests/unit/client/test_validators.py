@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ async def reason_of(validator: AnyValidator, token: str, **options: object) -> I
     return caught.value.reason
 
 
-async def test_a_good_token(service: FakeTokenService, kind: str) -> None:
+async def test_good_token_is_validated_from_memory(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time())
@@ -45,16 +46,18 @@ async def test_a_good_token(service: FakeTokenService, kind: str) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS[::7], ids=lambda vector: vector["name"])
-async def test_hostile_tokens(service: FakeTokenService, kind: str, vector: dict[str, str]) -> None:
+async def test_hostile_tokens_are_rejected_with_their_reason(
+    service: FakeTokenService, kind: str, vector: dict[str, str]
+) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         reason = await reason_of(validator, token_of(vector, service.mint), required_scopes=["read"])
-        # The vectors are good, if at all, in 2023.
+        # Valid vectors are valid in 2023 only.
         assert reason == vector["reason"] or reason is _R.EXPIRED
 
 
 @pytest.mark.parametrize("wrong", [None, b"a.b.c", 7, [], {}], ids=repr)
-async def test_what_is_not_text_is_malformed(service: FakeTokenService, kind: str, wrong: str) -> None:
+async def test_token_that_is_no_text_is_malformed(service: FakeTokenService, kind: str, wrong: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await reason_of(validator, wrong) is _R.MALFORMED
 
@@ -62,11 +65,9 @@ async def test_what_is_not_text_is_malformed(service: FakeTokenService, kind: st
 @pytest.mark.parametrize(
     "target", ["token_id", "known token_id", "session_id", "subject", "client_id", "key_id", "everything"]
 )
-async def test_every_revocation_arrives_and_only_where_it_should(
-    service: FakeTokenService, kind: str, target: str
-) -> None:
+async def test_revocation_hits_its_target_only(service: FakeTokenService, kind: str, target: str) -> None:
     now = time.time()
-    names = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
+    names: dict[str, Any] = {"sub": "alice", "sid": "session-a", "client_id": "app", "jti": "token-a"}
     hit = service.mint.token(now, **names)
     spared = service.mint.token(now, sub="bob", sid="session-b", client_id="cli", jti="token-b")
     async with AnyValidator(kind, config_for(service)) as validator:
@@ -82,9 +83,8 @@ async def test_every_revocation_arrives_and_only_where_it_should(
         elif target == "everything":
             service.revoke(everything=True)
         else:
-            service.revoke(
-                **{target: {"session_id": "session-a", "subject": "alice", "client_id": "app"}[target]}
-            )
+            values: dict[str, Any] = {"session_id": "session-a", "subject": "alice", "client_id": "app"}
+            service.revoke(**{target: values[target]})
         await eventually(lambda: validator.counters.revocations == 1)
         assert await reason_of(validator, hit) is _R.REVOKED
         if target in {"key_id", "everything"}:
@@ -107,7 +107,7 @@ async def test_expiry_and_not_before_are_checked_on_every_hit_with_leeway(
         await validator.validate(soon)
         await validator.validate(late)
         assert await reason_of(validator, service.mint.token(now, nbf=int(now) + 60)) is _R.NOT_YET_VALID
-        # Whoever has just issued it may have a clock that is ahead.
+        # The clock of the issuer may be ahead.
         await validator.validate(service.mint.token(now + 3))
         assert await reason_of(validator, service.mint.token(now - 60, exp=int(now) - 5)) is _R.EXPIRED
         clock.advance(2.05)
@@ -156,7 +156,7 @@ async def test_an_unknown_key_is_asked_for_once_and_not_more_often_than_allowed(
         assert service.key_set_calls == 1
 
 
-async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens_fault(
+async def test_unknown_key_is_no_rejection_while_the_service_is_unavailable(
     service: FakeTokenService, kind: str
 ) -> None:
     clock = ManualClock(time.time())
@@ -164,7 +164,7 @@ async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens
         assert await validator.wait_ready()
         service.refuse_unary = True
         token = Mint("ES256", "other").token(clock.wall)
-        for _ in range(3):  # asked once, which is as often as allowed
+        for _ in range(3):  # asked once, as often as allowed
             with pytest.raises(ReplicaStaleError, match="no key with this kid"):
                 await validator.validate(token)
         assert service.key_set_calls == 1
@@ -175,7 +175,7 @@ async def test_an_unknown_key_the_service_can_not_be_asked_for_is_not_the_tokens
         assert service.key_set_calls == 2
 
 
-async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenService, kind: str) -> None:
+async def test_missing_keys_are_no_rejection(service: FakeTokenService, kind: str) -> None:
     service.refuse_streams = service.refuse_unary = True
     async with AnyValidator(kind, config_for(service)) as validator:
         with pytest.raises(ReplicaStaleError, match="no key set"):
@@ -185,7 +185,7 @@ async def test_without_any_keys_it_is_not_the_tokens_fault(service: FakeTokenSer
         await validator.validate(service.mint.token(time.time()))
 
 
-async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_asks_the_service(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service), clock) as validator:
@@ -193,7 +193,7 @@ async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> N
         await eventually(lambda: validator.counters.key_sets == 1)
         await validator.validate(good, required_scopes=["read"])
         await validator.validate(good, required_scopes=["read"])
-        assert len(service.remote_calls) == 1  # the answer is a proof for as long as any
+        assert len(service.remote_calls) == 1  # the answer proves freshness as long as any proof
         call = service.remote_calls[0]
         assert (call.audience, list(call.required_scopes)) == (AUDIENCE, ["read"])
         service.hold_streams = True
@@ -204,7 +204,7 @@ async def test_stale_asks_the_service(service: FakeTokenService, kind: str) -> N
         assert validator.counters.remote_failures == 0
 
 
-async def test_stale_and_unanswered_is_rejected(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_without_an_answer_rejects(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.4)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time())
@@ -226,7 +226,7 @@ async def test_stale_and_unanswered_is_rejected(service: FakeTokenService, kind:
         await validator.validate(token)
 
 
-async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) -> None:
+async def test_stale_validator_with_reject_sends_no_request(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REJECT,))) as validator:
         await eventually(lambda: validator.counters.key_sets == 1)
@@ -235,7 +235,7 @@ async def test_stale_reject_asks_nobody(service: FakeTokenService, kind: str) ->
         assert service.remote_calls == []
 
 
-async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> None:
+async def test_stale_accept_ends_after_its_limit(service: FakeTokenService, kind: str) -> None:
     config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=20.0)
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config, clock) as validator:
@@ -254,9 +254,7 @@ async def test_stale_accept_is_bounded(service: FakeTokenService, kind: str) -> 
             await validator.validate(token)
 
 
-async def test_an_answer_shared_with_an_earlier_validation_is_as_old_as_its_question(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_shared_answer_ages_from_its_first_question(service: FakeTokenService, kind: str) -> None:
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service, when_stale=(WhenStale.REMOTE,)), clock) as validator:
         token = service.mint.token(clock.wall)
@@ -272,7 +270,7 @@ async def test_an_answer_shared_with_an_earlier_validation_is_as_old_as_its_ques
         service.revoke(subject="user-1")
         clock.advance(2.0)  # the answer is 10 s old now, but only 2 s have passed since the second one came
         service.remote_gate.set()
-        assert await asyncio.gather(first, joined) == [_R.REVOKED, _R.REVOKED]
+        assert [await first, await joined] == [_R.REVOKED, _R.REVOKED]
 
 
 async def test_a_shared_answer_holds_for_s_from_its_question(service: FakeTokenService, kind: str) -> None:
@@ -299,7 +297,7 @@ async def test_a_shared_answer_holds_for_s_from_its_question(service: FakeTokenS
         assert await reason_of(validator, token) is _R.REVOKED
 
 
-async def test_a_revocation_that_arrives_while_the_service_is_asked_in_vain_is_heeded(
+async def test_revocation_that_arrives_during_an_unanswered_call_is_enforced(
     service: FakeTokenService, kind: str
 ) -> None:
     config = config_for(service, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT), accept_for=600.0)
@@ -314,7 +312,7 @@ async def test_a_revocation_that_arrives_while_the_service_is_asked_in_vain_is_h
         await eventually(lambda: len(service.remote_calls) == 1)
         service.revoke(subject="user-1")
         await eventually(lambda: validator.counters.revocations == 1)
-        service.stop()  # the question gets no answer
+        service.stop()  # the call gets no answer
         service.remote_gate.set()
         assert await validation is _R.REVOKED
 
@@ -327,9 +325,7 @@ async def test_accept_needs_a_proof_to_count_from(service: FakeTokenService, kin
             await validator.validate(service.mint.token(time.time()))
 
 
-async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
-    service: FakeTokenService, kind: str
-) -> None:
+async def test_known_revocation_is_enforced_however_stale(service: FakeTokenService, kind: str) -> None:
     config = config_for(service, bound=0.3, when_stale=(WhenStale.ACCEPT,))
     async with AnyValidator(kind, config) as validator:
         assert await validator.wait_ready()
@@ -341,7 +337,7 @@ async def test_what_is_known_to_be_revoked_is_rejected_however_stale(
         assert await reason_of(validator, token) is _R.REVOKED
 
 
-async def test_one_remote_call_for_all_who_ask_for_the_same(service: FakeTokenService, kind: str) -> None:
+async def test_equal_questions_share_one_remote_call(service: FakeTokenService, kind: str) -> None:
     service.refuse_probes = True
     service.remote_gate.clear()
     clock = ManualClock(time.time())
@@ -375,14 +371,18 @@ async def test_reconnects_after_every_end_and_resumes(service: FakeTokenService,
         for round_ in range(3):
             service.end_streams()
             service.revoke(token_id=f"while-away-{round_}")
-            await eventually(lambda r=round_: validator.counters.revocations == r + 1)
+
+            def arrived(count: int = round_ + 1) -> bool:
+                return validator.counters.revocations == count
+
+            await eventually(arrived)
         assert validator.counters.resets == 1
         cursors = [request.cursor for request in service.stream_requests]
         assert cursors[0] == ""
         assert all(cursor.startswith(service.epoch) for cursor in cursors[1:])
 
 
-async def test_a_service_that_comes_back(service: FakeTokenService, kind: str) -> None:
+async def test_validator_recovers_when_the_service_is_back(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.5)) as validator:
         assert await validator.wait_ready()
         await asyncio.to_thread(service.stop)
@@ -420,7 +420,7 @@ async def test_a_gap_is_never_skipped(
         await eventually(lambda: validator.counters.stream_ends["PROTOCOL"] > 0)
 
 
-async def test_a_stream_that_says_nothing_is_replaced(service: FakeTokenService, kind: str) -> None:
+async def test_silent_stream_is_replaced(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, bound=0.5, stall_timeout=0.3)) as validator:
         assert await validator.wait_ready()
         service.hold_streams = True
@@ -432,7 +432,7 @@ async def test_a_stream_that_says_nothing_is_replaced(service: FakeTokenService,
         assert await reason_of(validator, service.mint.token(time.time(), jti="unheard")) is _R.REVOKED
 
 
-async def test_confirms_what_it_has_applied(service: FakeTokenService, kind: str) -> None:
+async def test_validator_confirms_applied_entries(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service, subscriber_id="gateway-1")) as validator:
         assert await validator.wait_ready()
         service.revoke(token_id="x")
@@ -450,7 +450,7 @@ async def test_a_probe_begins_soon_after_a_stale_validation(service: FakeTokenSe
         parts.follower_state.feed.fresh_until = float("-inf")
         parts.follower_state._probed_at = float("-inf")
         await validator.validate(service.mint.token(time.time()))
-        await eventually(lambda: validator.is_fresh)  # not only at the next regular one, in minutes
+        await eventually(lambda: validator.is_fresh)  # the next regular probe is minutes away
 
 
 async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService, kind: str) -> None:
@@ -470,7 +470,7 @@ async def test_closing_ends_streams_threads_and_tasks(service: FakeTokenService,
         await validator.validate("x.y.z")
 
 
-async def test_close_while_the_service_is_away(service: FakeTokenService, kind: str) -> None:
+async def test_close_succeeds_while_the_service_is_unavailable(service: FakeTokenService, kind: str) -> None:
     service.stop()
     async with AnyValidator(kind, config_for(service)) as validator:
         await asyncio.sleep(0.1)
@@ -486,7 +486,7 @@ async def test_the_cache_is_bounded(service: FakeTokenService, kind: str) -> Non
         assert len(validator.real._local.cache) <= 51
 
 
-async def test_a_token_is_remembered_for_no_longer_than_said(service: FakeTokenService, kind: str) -> None:
+async def test_cache_age_is_enforced(service: FakeTokenService, kind: str) -> None:
     clock = ManualClock(time.time())
     async with AnyValidator(kind, config_for(service, bound=600.0, cache_age=200.0), clock) as validator:
         assert await validator.wait_ready()
@@ -514,7 +514,7 @@ async def test_kinds_other_than_configured_are_refused(service: FakeTokenService
         assert await reason_of(validator, service.mint.token(time.time())) is _R.WRONG_TYPE
 
 
-async def test_explains(service: FakeTokenService, kind: str) -> None:
+async def test_explain_names_failed_checks_and_shows_no_token(service: FakeTokenService, kind: str) -> None:
     async with AnyValidator(kind, config_for(service)) as validator:
         assert await validator.wait_ready()
         token = service.mint.token(time.time(), jti="x")
@@ -545,7 +545,7 @@ async def test_one_text_is_no_collection_of_scopes(service: FakeTokenService, ki
             await validator.validate(service.mint.token(time.time()), required_scopes="read")
 
 
-def test_a_validator_needs_somewhere_to_connect_to() -> None:
+def test_validator_needs_a_target() -> None:
     config = ValidatorConfig(issuers=[ServiceIssuer(issuer="https://i.test")], audience=None)
     with pytest.raises(ConfigurationError, match="target"):
         SyncTokenValidator(config).start()
@@ -559,7 +559,7 @@ async def test_constructors_do_no_io() -> None:
         assert validator.counters.streams == 0
 
 
-async def test_threads_and_tasks_validate_while_revocations_pour_in(
+async def test_threads_and_tasks_validate_during_many_revocations(
     service: FakeTokenService, kind: str
 ) -> None:
     async with AnyValidator(kind, config_for(service, bound=2.0)) as validator:
@@ -582,7 +582,7 @@ async def test_threads_and_tasks_validate_while_revocations_pour_in(
                         if error.reason is not _R.REVOKED or name not in revoked:
                             wrong.append(f"{name}: {error.reason}")
                     except ReplicaStaleError:
-                        pass  # nothing was proven in time, and the service did not answer either
+                        pass  # no proof in time and no answer of the service
                     else:
                         if began > known + 2.0:
                             wrong.append(f"{name} accepted {began - known} s after its revocation")
@@ -591,7 +591,7 @@ async def test_threads_and_tasks_validate_while_revocations_pour_in(
         workers = [asyncio.create_task(validate_all(offset)) for offset in range(5)]
         for number in range(1500):
             revoked_now = f"hot-{number}" if number < 25 else f"cold-{number}"
-            revoked[revoked_now] = float("inf")  # from here on it may be seen
+            revoked[revoked_now] = float("inf")  # from here on the revocation may take effect
             revoked[revoked_now] = service.revoke(token_id=revoked_now)
             if number % 50 == 0:
                 await asyncio.sleep(0.01)

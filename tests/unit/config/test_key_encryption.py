@@ -87,7 +87,7 @@ def test_processes_that_start_together_get_the_same_key(tmp_path: Path) -> None:
     assert len(keys) == 1
 
 
-def test_the_environment_comes_first_and_touches_no_file(tmp_path: Path) -> None:
+def test_key_in_the_environment_creates_no_file(tmp_path: Path) -> None:
     text = b64encode(ONE).decode() + " " + b64encode(TWO).decode().rstrip("=")
     settings = development(tmp_path / "data", KEY_ENCRYPTION_KEY=text)
     assert reveal(settings) == [ONE, TWO]
@@ -117,7 +117,7 @@ def test_a_file_may_hold_several_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"hunter2", b64encode(b"short"), b"\xff" * 40, b64encode(ONE) * 3000]
 )
-def test_a_file_with_something_else_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+def test_file_with_other_content_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigurationError) as caught:
         reveal(production(tmp_path, key_file(tmp_path / "keys", content)))
     assert "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE" in caught.value.message
@@ -134,12 +134,12 @@ def test_a_file_others_can_read_is_refused_in_production_and_warned_of_in_develo
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = key_file(tmp_path / "keys", b64encode(ONE), 0o644)
-    with pytest.raises(ConfigurationError, match="can be read by others than its owner; run `chmod 600"):
+    with pytest.raises(ConfigurationError, match="can be read by users other than its owner; run `chmod 600"):
         reveal(production(tmp_path, path))
     assert reveal(development(tmp_path, KEY_ENCRYPTION_KEY_FILE=str(path))) == [ONE]
-    assert "can be read by others" in caplog.text
+    assert "can be read by users other than its owner" in caplog.text
     path.chmod(0o620)
-    with pytest.raises(ConfigurationError, match="can be written by others"):
+    with pytest.raises(ConfigurationError, match="can be written by users other than its owner"):
         reveal(production(tmp_path, path))
 
 

@@ -134,7 +134,8 @@ async def test_running_node_keeps_last_valid_policies_and_logs_once(
             path.unlink()
             make(path)
         await eventually(lambda: says in caplog.text)
-        assert watched.file.is_failing
+        failing = watched.file.is_failing
+        assert failing
         if path.is_dir():
             path.rmdir()
         other.write_bytes(b'default = "restricted"\n')
@@ -145,7 +146,7 @@ async def test_running_node_keeps_last_valid_policies_and_logs_once(
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     errors = [error for error in errors if "No such file" not in error] if what != "missing" else errors
     assert len(errors) == 1
-    assert errors[0].startswith("the policies stay as they were: ")
+    assert errors[0].startswith("the policies in force stay unchanged: ")
     assert says in errors[0]
 
 
@@ -160,18 +161,18 @@ async def test_same_content_after_an_error_is_logged_as_readable(
             other.write_bytes(GOOD)
             other.replace(path)
             await eventually(lambda: not watched.file.is_failing)
-    assert caplog.text.count("can be read again") == 2
+    assert caplog.text.count("is usable again") == 2
     assert watched.changes == []
 
 
 async def test_unexpected_error_does_not_stop_a_node(
     path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(policy_file, "parse_callers", fail)
     path.write_bytes(b'default = "restricted"\n')
     await eventually(lambda: watched.file.is_failing)
     monkeypatch.undo()
-    assert "the policies stay as they were: MemoryError()" in caplog.text
+    assert "the policies in force stay unchanged: MemoryError()" in caplog.text

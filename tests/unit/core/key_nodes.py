@@ -1,5 +1,5 @@
-"""Nodes that share a key table: the part of each that looks after keys, with keys that cost nothing and
-clocks a test moves.
+"""Nodes that share a key table, reduced to the part that maintains keys. Keys are made once for all tests, and a test
+moves the clocks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from tests.unit.core.node import ISSUER, PlainWrap, RecordingAudit, SomeStores, open_signer
+from tests.support.memory_stores import MemoryStores
+from tests.unit.core.node import ISSUER, SYSTEM, PlainWrap, RecordingAudit, SomeStores, open_signer
 from tests.unit.core.virtual_time import START
 from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.core.keys.key_wrap import KeyWrap
@@ -19,6 +20,8 @@ from token_service.core.keys.making import NewKey
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
 from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.revocation.drafts import draft_of
+from token_service.core.revocation.log import RevocationDraft
 from token_service.errors import ConfigurationError
 from token_service.signers.private_key import (
     generate_private_key,
@@ -27,6 +30,7 @@ from token_service.signers.private_key import (
     public_key_bytes,
 )
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.revocation import RevocationTarget
 from token_service.tokens.secret import Secret
 
 PERIOD = 90 * 86400.0
@@ -34,14 +38,14 @@ ANNOUNCE = 600.0
 
 
 class TrueTime:
-    """How much time has really passed, for all nodes."""
+    """The true elapsed time, shared by all nodes."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
 
 
 class NodeClock:
-    """The clocks of one node: the wall clock may be wrong, and is the only one that jumps."""
+    """The clocks of one node. Only the wall clock may be wrong or jump."""
 
     def __init__(self, true: TrueTime) -> None:
         self.true = true
@@ -62,7 +66,7 @@ def _pooled(algorithm: Algorithm, number: int) -> NewKey:
 
 @dataclass
 class KeyFactory:
-    """Makes each key once per test run and gives it out in the same order again; `failure` is raised instead."""
+    """Makes each key once per test run and returns the keys in the same order. Raises `failure` if set."""
 
     failure: Exception | None = None
     made: dict[Algorithm, int] = field(default_factory=dict)
@@ -113,7 +117,7 @@ class _InModule:
 
 
 class KeyNode:
-    """The part of one node that looks after keys."""
+    """The key management of one node."""
 
     def __init__(
         self,
@@ -170,12 +174,12 @@ class KeyNode:
         return [key for key in keys if key.state.value == state and algorithm in {None, key.algorithm}]
 
     async def put(self, key: StoredSigningKey, **changes: Any) -> None:
-        """Write a row as somebody with a database shell does, but for the revision."""
+        """Write a row as an operator with a database shell does, and raise the revision."""
         stored = await self.stored()
         assert await self.stores.keys.save(stored.revision, [replace(key, **changes)], [])
 
     async def pass_time(self, seconds: float, *, look: int = 1) -> None:
-        """Let time pass, with a look at the keys before and `look` times on the way."""
+        """Let time pass, with one key check before and `look` checks on the way."""
         await self.rotation.advance()
         for _ in range(look):
             self.clock.true.elapsed += seconds / look
@@ -183,5 +187,30 @@ class KeyNode:
 
 
 def published(stored: StoredKeys) -> set[str]:
-    """The ids of the keys that verify tokens."""
+    """Return the ids of the keys that verify tokens."""
     return {key.key_id for key in stored.signing_keys if key.state is not SigningKeyState.REVOKED}
+
+
+def new_node(stores: Any = None, true: TrueTime | None = None, **options: Any) -> KeyNode:
+    """Return a node that is not started, with stores of its own by default."""
+    clock = NodeClock(true or TrueTime())
+    return KeyNode(stores if stores is not None else MemoryStores(clock), clock, **options)
+
+
+def pair(**options: Any) -> tuple[KeyNode, KeyNode]:
+    """Return two nodes that share everything but their clocks."""
+    true, factory = TrueTime(), KeyFactory()
+    stores = MemoryStores(NodeClock(true))
+    first = new_node(stores, true, factory=factory, node_id="node-1", **options)
+    return first, new_node(stores, true, factory=factory, node_id="node-2", **options)
+
+
+def draft(key_id: str) -> RevocationDraft:
+    """Return the log entry that revokes a key."""
+    return draft_of(RevocationTarget.KEY, key_id, START)
+
+
+async def revoke(node: KeyNode, key_id: str) -> None:
+    """Revoke a key as the revoker does."""
+    async with node.manager.revoking(SYSTEM, key_id):
+        await node.stores.log.append([draft(key_id)])

@@ -1,4 +1,4 @@
-"""A node as the composition root puts it together, on stores in memory and with keys that are cheap to make."""
+"""A node built by the composition root, on stores in memory and with cheap keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
@@ -37,6 +37,7 @@ from token_service.tokens.secret import Secret
 
 ISSUER = "https://issuer.example"
 
+ClockT = TypeVar("ClockT", bound=Clock)
 SYSTEM = Actor.system("test")
 """The actor of changes that a test makes itself."""
 
@@ -44,7 +45,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Intercepted:
-    """Passes calls on to a store, with what a test wants to happen `before` and `after` a method."""
+    """Passes calls on to a store and runs hooks of the test `before` and `after` a method."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -52,7 +53,7 @@ class Intercepted:
         self.before: dict[str, Hook] = {}
         self.after: dict[str, Hook] = {}
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self.target, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -68,7 +69,7 @@ class Intercepted:
 
 
 def raising(error: Exception) -> Hook:
-    """A hook that fails."""
+    """Return a hook that raises the error."""
 
     async def hook() -> None:
         raise error
@@ -77,7 +78,7 @@ def raising(error: Exception) -> Hook:
 
 
 class RecordingAudit:
-    """Keeps what was recorded."""
+    """An audit log that keeps its events in a list."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -93,7 +94,7 @@ class RecordingAudit:
 
 
 class PlainWrap:
-    """Encrypts nothing, but holds to context and key as a real one does."""
+    """A key wrap that encrypts nothing, but checks context and key as a real one does."""
 
     def __init__(self, key_id: str = "kek-1") -> None:
         self.key_id = key_id
@@ -108,19 +109,19 @@ class PlainWrap:
 
 
 async def generate(algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
-    """A new key, made in this thread."""
+    """Return a new key, made in this thread."""
     key = generate_private_key(algorithm, rsa_bits=rsa_bits or 2048)
     return NewKey(key_id_of(key), public_key_bytes(key), private_key_bytes(key))
 
 
 def open_signer(key: StoredSigningKey, private_key: Secret | None) -> LocalSigner:
-    """A signer; all but RSA sign in this thread."""
+    """Return a signer. All algorithms except RSA sign in this thread."""
     assert private_key is not None
     return LocalSigner(load_private_key(key.algorithm, private_key))
 
 
 class PlainKeys:
-    """A `KeyProvider` that makes keys in this thread, and remembers nothing of them."""
+    """A `KeyProvider` that makes keys in this thread and stores none."""
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None, /) -> NewKey:
         return await generate(algorithm, rsa_bits)
@@ -134,7 +135,7 @@ class PlainKeys:
 
 @dataclass(frozen=True)
 class SomeStores:
-    """`Stores`, each of which may be a test's own."""
+    """`Stores` of which a test may replace each one."""
 
     sessions: Any
     log: Any
@@ -145,17 +146,17 @@ class SomeStores:
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:
-        """Those of `stores`, but for `others` that are not None."""
+        """Return the stores of `stores`, except those that `others` replaces with a value."""
         given = {name: store for name, store in others.items() if store is not None}
         return cls(**{each.name: given.get(each.name, getattr(stores, each.name)) for each in fields(cls)})
 
 
-class Node:
-    """Everything between the edges of one node, on stores in memory."""
+class Node(Generic[ClockT]):
+    """The core of one node, on stores in memory."""
 
     def __init__(
         self,
-        clock: Clock,
+        clock: ClockT,
         *,
         stores: Any = None,
         sessions: Any = None,
@@ -207,7 +208,7 @@ class Node:
         self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker
         self.introspector, self.sessions = core.introspector, core.sessions
 
-    async def start(self) -> Node:
+    async def start(self) -> Self:
         """Load keys and replica."""
         await self.core.start()
         self.audit.events.clear()
@@ -215,7 +216,7 @@ class Node:
 
     @property
     def published(self) -> list[Revocation]:
-        """The entries handed to the mirror, as long as nothing takes them on to it."""
+        """The entries queued for the mirror, while no task publishes them."""
         assert self.core.mirroring is not None
         return [entry for _, entry in self.core.mirroring._queue]
 
@@ -253,5 +254,5 @@ class Node:
 
 
 def sequences(entries: Sequence[Revocation]) -> list[int]:
-    """The sequences of entries."""
+    """Return the sequences of entries."""
     return [entry.sequence for entry in entries]

@@ -53,7 +53,7 @@ class TwoNodes:
             await cancelled(self.task)
 
     async def elsewhere(self, count: int = 1) -> list[Revocation]:
-        """Entries that another node appends."""
+        """Append entries as another node does and return them."""
         entries: list[Revocation] = []
         for _ in range(count):
             self.number += 1
@@ -64,9 +64,7 @@ class TwoNodes:
         return {entry.value for entry in self.replica.revocations.entries()}
 
     async def replace_log(self, entries: int, *, epoch: str | None = None, since: float = START) -> None:
-        """Put another log in place of this one: of another epoch, or the same as it once was (a restored
-        backup).
-        """
+        """Replace the log by one of another epoch, or by a restored backup of the same epoch."""
         state = self.stores.log._state
         other = MemoryStores(self.clock)
         for number in range(entries):

@@ -1,6 +1,4 @@
-"""An event loop whose time jumps to the next timer, so that a test of timeouts takes no time and always runs
-the same.
-"""
+"""An event loop whose time jumps to the next timer. Tests of timeouts take no time and are deterministic."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import Any, ParamSpec
 P = ParamSpec("P")
 
 START = 1_800_000_000.0
-"""The wall clock when a loop begins."""
+"""The wall clock at the start of a loop."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -32,7 +30,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Does whatever can be done now; when there is nothing left to do, it is the time of the next timer."""
+    """A loop that runs all ready tasks and then sets its time to the next timer."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -45,7 +43,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """The clocks as the running virtual loop has them; `skew` moves the wall clock alone."""
+    """The clocks of the running virtual loop. `skew` moves only the wall clock."""
 
     def __init__(self) -> None:
         self.skew = 0.0
@@ -58,7 +56,7 @@ class LoopClock:
 
 
 class ManualClock:
-    """Stands still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -89,7 +87,7 @@ async def _leaving_nothing(test: Coroutine[Any, Any, None]) -> None:
 
 
 async def settle() -> None:
-    """Let every task do what it can do without time passing."""
+    """Run all ready tasks without letting time pass."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""A server on a loopback port, around a node on stores in memory, and what a caller of it needs."""
+"""A server on a loopback port around a node on stores in memory, with stubs and helpers for callers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from token_service.v1 import (
 )
 
 TIMEOUT = 60.0
-"""Seconds. Only a hang takes as long."""
+"""Seconds. Only a call that hangs takes this long."""
 
 
 class Served:
@@ -72,7 +72,7 @@ class Served:
 
 
 class Reader:
-    """One stream: its messages so far, and its end."""
+    """One stream with its messages so far."""
 
     def __init__(self, call: Any) -> None:
         self.call = call
@@ -85,13 +85,13 @@ class Reader:
         return message
 
     async def caught_up(self) -> pb.StreamRevocationsResponse:
-        """Read until the head is reached; that message."""
+        """Read until a message reaches the head, and return that message."""
         while not (message := await self.next()).caught_up:
             pass
         return message
 
     async def ended(self) -> Failure:
-        """Read to the end; why it ended."""
+        """Read to the end and return its status."""
         try:
             while await asyncio.wait_for(self.call.read(), TIMEOUT) is not grpc.aio.EOF:
                 pass
@@ -120,8 +120,11 @@ class Failure:
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code().name
         self.message = error.details() or ""
-        self.reason, self.metadata, self.fields, self.retry_after = "", {}, {}, None
-        status = rpc_status.from_call(error)
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
+        self.retry_after: float | None = None
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # its types know no asyncio
         for detail in status.details if status is not None else ():
             info, bad, retry = (
                 error_details_pb2.ErrorInfo(),
@@ -140,7 +143,7 @@ class Failure:
 
 
 async def refused(call: Any) -> Failure:
-    """How a call that must fail fails."""
+    """Return the failure of a call that must fail."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
@@ -149,10 +152,10 @@ async def refused(call: Any) -> Failure:
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged, but for debugging.
+    """Return the logged messages of level INFO and above.
 
-    gRPC may find an event of a loop that is closed, that of the test before, and complains to the loop there
-    is: no server has two.
+    gRPC may find an event of the closed loop of an earlier test and log it to the current loop. A server has one
+    loop, so these messages are left out.
     """
     return [
         record.getMessage()
@@ -171,7 +174,7 @@ async def serving(
     limits: GrpcLimits | None = None,
     **node_options: Any,
 ) -> AsyncIterator[Served]:
-    """A server around `node`, or around a new one."""
+    """Run a server around `node`, or around a new node."""
     node_options.setdefault("algorithm", Algorithm.ES256)
     node = node or Node(SystemClock(), **node_options)
     await node.start()

@@ -50,7 +50,7 @@ def test_first_key_wraps_and_every_key_unwraps() -> None:
     assert new.unwrap(wrapped, b"", old.key_id).reveal() == PRIVATE.reveal()
     with pytest.raises(ConfigurationError, match="damaged or from another row"):
         new.unwrap(wrapped, b"", new.key_id)
-    with pytest.raises(ConfigurationError, match=f"{new.key_id}.*configured are {old.key_id}"):
+    with pytest.raises(ConfigurationError, match=f"{new.key_id}.*configured keys are {old.key_id}"):
         old.unwrap(new.wrap(PRIVATE, b""), b"", new.key_id)
 
 

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from joserfc import jws
@@ -20,6 +21,12 @@ from token_service.tokens import base64url, strict_json
 from token_service.tokens.algorithms import Algorithm, verifier_for
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.secret import Secret
+
+KINDS: dict[Algorithm, Literal["RSA", "EC", "OKP"]] = {
+    Algorithm.RS256: "RSA",
+    Algorithm.ES256: "EC",
+    Algorithm.EDDSA: "OKP",
+}
 
 
 @pytest.fixture
@@ -44,9 +51,10 @@ async def test_independent_library_verifies_signatures(keys: LocalKeys, algorith
     material = verification_material(generate_private_key(algorithm))
     key: Key
     if algorithm is Algorithm.HS256:
+        assert new.private_key is not None
         key = import_key(new.private_key.reveal(), "oct")
     else:
-        key = import_key(new.public_key, {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}[algorithm.value])
+        key = import_key(new.public_key, KINDS[algorithm])
         assert key.thumbprint() == new.key_id
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)  # about the name EdDSA, which RFC 9864 replaces
@@ -82,7 +90,7 @@ async def test_only_rsa_signatures_are_made_in_threads(keys: LocalKeys) -> None:
         assert len(in_threads) == (8 if algorithm is Algorithm.RS256 else 0)
 
 
-async def _new(keys: LocalKeys, algorithm: Algorithm) -> tuple[StoredSigningKey, Secret]:
+async def _new(keys: LocalKeys, algorithm: Algorithm) -> tuple[StoredSigningKey, Secret | None]:
     new = await keys.generate(algorithm)
     return stored(new.key_id, algorithm), new.private_key
 
@@ -108,7 +116,7 @@ async def test_sign_after_close_raises_signing_unavailable() -> None:
 
 async def test_missing_unusable_or_wrong_private_key_is_refused(keys: LocalKeys) -> None:
     key, private_key = await _new(keys, Algorithm.ES256)
-    with pytest.raises(ConfigurationError, match="is that of"):
+    with pytest.raises(ConfigurationError, match="belongs to"):
         keys.open_signer(replace(key, key_id="another"), private_key)
     with pytest.raises(ConfigurationError, match="not a key for EdDSA"):
         keys.open_signer(replace(key, algorithm=Algorithm.EDDSA), private_key)
@@ -122,6 +130,7 @@ async def test_missing_unusable_or_wrong_private_key_is_refused(keys: LocalKeys)
 async def test_repr_and_pickle_reveal_no_secret(keys: LocalKeys) -> None:
     new = await keys.generate(Algorithm.HS256)
     signer = keys.open_signer(stored(new.key_id, Algorithm.HS256), new.private_key)
+    assert new.private_key is not None
     for text in (repr(new), repr(signer), str(signer)):
         assert repr(new.private_key.reveal())[2:-1] not in text
         assert new.private_key.reveal().hex() not in text

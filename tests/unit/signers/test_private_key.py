@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -56,9 +58,13 @@ def test_key_loads_only_for_its_own_algorithm(
 def test_key_id_is_the_thumbprint_of_an_independent_library(
     keys: dict[Algorithm, PrivateKey], algorithm: Algorithm
 ) -> None:
-    kty = {Algorithm.RS256: "RSA", Algorithm.ES256: "EC", Algorithm.EDDSA: "OKP"}[algorithm]
+    kinds: dict[Algorithm, Literal["RSA", "EC", "OKP"]] = {
+        Algorithm.RS256: "RSA",
+        Algorithm.ES256: "EC",
+        Algorithm.EDDSA: "OKP",
+    }
     der = private_key_bytes(keys[algorithm]).reveal()
-    assert import_key(der, kty).thumbprint() == key_id_of(keys[algorithm])
+    assert import_key(der, kinds[algorithm]).thumbprint() == key_id_of(keys[algorithm])
 
 
 def test_key_id_matches_the_rfc_vector() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -21,7 +22,7 @@ MINT = Mint()
 VERIFIER = Verifier([(IssuerRules(MINT.issuer, frozenset(Algorithm)), KeySet.from_jwks([MINT.jwk]))])
 
 
-def claims(**changes: object) -> VerifiedClaims:
+def claims(**changes: Any) -> VerifiedClaims:
     return VERIFIER.verify(MINT.token(NOW, **changes))
 
 

@@ -113,7 +113,7 @@ def test_nesting_deeper_than_the_limit_is_refused(depth: int) -> None:
 
 
 def test_many_shallow_containers_do_not_count_as_depth() -> None:
-    value = {"a": [[] for _ in range(500)]}
+    value: dict[str, list[list[int]]] = {"a": [[] for _ in range(500)]}
     assert decode_object(encode(value)) == value
 
 

@@ -36,6 +36,12 @@ def jwk(n: int, e: int = 65537) -> dict[str, str]:
     return {"kty": "RSA", "kid": "k", **numbers}
 
 
+def good_numbers() -> rsa.RSAPublicNumbers:
+    key = private_key("RS256")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key.public_key().public_numbers()
+
+
 # The number of prime factors of M that the library used for keys of each size.
 @pytest.mark.parametrize(("bits", "factors"), [(512, 39), (1024, 71), (2048, 126)])
 def test_roca_fingerprint_is_detected(bits: int, factors: int) -> None:
@@ -84,8 +90,7 @@ def test_modulus_with_contradicting_logarithms_is_not_roca() -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 5, 163, 167])
 def test_small_factor_is_detected(factor: int) -> None:
-    numbers = private_key("RS256").public_key().public_numbers()
-    assert isinstance(numbers, rsa.RSAPublicNumbers)
+    numbers = good_numbers()
     modulus = numbers.n // factor * factor
     assert "small factor" in (weakness_of(rsa.RSAPublicNumbers(65537, modulus)) or "")
     with pytest.raises(WeakKeyError, match="small factor"):
@@ -109,8 +114,7 @@ def test_small_factor_is_detected(factor: int) -> None:
     ],
 )
 def test_only_odd_exponents_from_3_up_to_64_bits_are_usable(exponent: int, usable: bool) -> None:  # noqa: FBT001
-    numbers = private_key("RS256").public_key().public_numbers()
-    assert isinstance(numbers, rsa.RSAPublicNumbers)
+    numbers = good_numbers()
     assert (weakness_of(rsa.RSAPublicNumbers(exponent, numbers.n)) is None) is usable
     if usable:
         assert parse_public_jwk(jwk(numbers.n, exponent))[1] == "RS256"

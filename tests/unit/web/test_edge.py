@@ -1,8 +1,9 @@
-"""The HTTP edge: the gate, the limit, the deadline and the measure of every request."""
+"""The HTTP edge: permission, limit, deadline and metrics of every request."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -17,18 +18,18 @@ from token_service.web.edge import HttpEdge, RequestLimits
 
 
 class Recorded:
-    """A histogram that keeps what it is given."""
+    """A histogram that keeps its attributes."""
 
     def __init__(self) -> None:
-        self.attributes: list[dict[str, Any]] = []
+        self.attributes: list[Mapping[str, str | int]] = []
 
-    def record(self, amount: float, attributes: dict[str, Any]) -> None:
+    def record(self, amount: float, attributes: Mapping[str, str | int]) -> None:
         assert amount >= 0
         self.attributes.append(attributes)
 
 
 class Endpoints:
-    """An application whose endpoint waits until it is let go."""
+    """An application with an endpoint that waits for the test."""
 
     def __init__(self, **limits: Any) -> None:
         self.go_on = asyncio.Event()

@@ -16,7 +16,7 @@ from token_service.web.server import HttpServer, bind
 
 
 class Node:
-    """What the HTTP edge shows."""
+    """The state that the HTTP edge shows."""
 
     def __init__(self) -> None:
         self.keys: bytes | Exception = b'{"keys":[]}'
@@ -48,13 +48,13 @@ async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
         yield running
 
 
-async def test_the_address_is_the_real_one(server: HttpServer) -> None:
+async def test_address_has_the_bound_port(server: HttpServer) -> None:
     host, _, port = server.address.rpartition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
 
 
-async def test_alive_and_ready_are_two_things(client: httpx.AsyncClient, node: Node) -> None:
+async def test_liveness_and_readiness_differ(client: httpx.AsyncClient, node: Node) -> None:
     node.problems = ["the database is unavailable", "no keys"]
     assert (await client.get("/healthz")).status_code == 200
     answer = await client.get("/readyz")
@@ -90,7 +90,7 @@ async def test_the_key_set_can_be_cached_and_asked_for_again(client: httpx.Async
 
 
 @pytest.mark.parametrize(("announced", "age"), [(0.0, 0), (60.0, 20), (900.0, 300), (86400.0, 300)])
-async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_announced(
+async def test_key_set_max_age_is_within_the_announcement_of_the_next_key(
     node: Node, announced: float, age: int
 ) -> None:
     server = HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness, key_announce_time=announced))
@@ -99,7 +99,7 @@ async def test_nobody_is_told_to_keep_a_key_set_for_longer_than_the_next_key_is_
     assert answer.headers["cache-control"] == f"public, max-age={age}"
 
 
-async def test_there_is_never_an_empty_key_set(client: httpx.AsyncClient, node: Node) -> None:
+async def test_key_set_is_never_empty(client: httpx.AsyncClient, node: Node) -> None:
     node.keys = SigningUnavailableError("the keys are not loaded yet", retry_after=0.4)
     answer = await client.get("/.well-known/jwks.json")
     assert answer.status_code == 503
@@ -125,13 +125,13 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_other_paths_and_methods(client: httpx.AsyncClient) -> None:
+async def test_other_paths_and_methods_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).status_code == 404
     assert (await client.post("/healthz", content=b"x" * 100_000)).status_code == 405
     assert "server" not in (await client.get("/healthz")).headers
 
 
-async def test_rubbish_is_answered_and_the_server_stays(
+async def test_malformed_requests_are_answered_and_the_server_continues(
     server: HttpServer, client: httpx.AsyncClient
 ) -> None:
     host, _, port = server.address.rpartition(":")
@@ -151,7 +151,7 @@ async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: Htt
             pass
 
 
-async def test_several_share_a_port_if_they_are_told_to(node: Node) -> None:
+async def test_servers_share_a_port_on_request(node: Node) -> None:
     def make(port: int) -> HttpServer:
         return HttpServer("127.0.0.1", port, make_app(node.jwks, node.readiness), reuse_port=True)
 
@@ -160,7 +160,7 @@ async def test_several_share_a_port_if_they_are_told_to(node: Node) -> None:
 
 
 def has_ipv6() -> bool:
-    """Whether this machine has it at all; many containers don't."""
+    """Return whether this machine has IPv6. Many containers do not."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -169,7 +169,7 @@ def has_ipv6() -> bool:
     return True
 
 
-async def test_ipv6(node: Node) -> None:
+async def test_server_listens_on_ipv6(node: Node) -> None:
     if not has_ipv6():
         with pytest.raises(ConfigurationError, match="TOKEN_SERVICE_HTTP_ADDRESS"):
             await HttpServer("::1", 0, make_app(node.jwks, node.readiness)).__aenter__()
@@ -210,7 +210,7 @@ async def test_a_connection_that_sends_no_whole_request_is_ended_by_its_age(node
         writer.close()
 
 
-# --- Connections that ask nothing -------------------------------------------------------------------------------------
+# --- Connections without a request -------------------------------------------------------------------------------------
 
 
 def serving(node: Node, limits: ConnectionLimits) -> HttpServer:
@@ -218,7 +218,7 @@ def serving(node: Node, limits: ConnectionLimits) -> HttpServer:
 
 
 async def opened(server: HttpServer, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection the server knows of, with something sent over it."""
+    """Open a connection, send bytes, and wait until the server has registered it."""
     before = len(server.connections)
     host, _, port = server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -236,7 +236,7 @@ async def is_closed(reader: asyncio.StreamReader) -> bool:
 
 
 async def healthy(server: HttpServer) -> bool:
-    """Whether a health check over a new connection succeeds."""
+    """Return whether a health check over a new connection succeeds."""
     async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
         return (await client.get("/healthz")).status_code == 200
 
@@ -248,7 +248,7 @@ async def test_idle_connections_make_room_for_a_health_check(node: Node, limits:
         assert await healthy(server)
         assert await is_closed(readers[0][0])
         assert not any(reader.at_eof() for reader, _ in readers[1:])
-        await eventually(lambda: len(server.connections) == 4)  # that of the health check is gone as well
+        await eventually(lambda: len(server.connections) == 4)  # the health check's is closed too
         more = await opened(server)
         assert len(server.connections) <= 5
         for _, writer in [*readers, more]:
@@ -277,7 +277,7 @@ async def test_each_header_of_a_connection_has_the_time_limit(node: Node) -> Non
     "then", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["nothing", "another request"]
 )
 async def test_connection_that_does_not_read_its_answer_is_closed(node: Node, then: bytes) -> None:
-    node.keys = b"x" * 16 * 1024 * 1024  # more than the buffers of two sockets take
+    node.keys = b"x" * 16 * 1024 * 1024  # more than the buffers of two sockets hold
     async with serving(node, ConnectionLimits(header_timeout=600, answer_timeout=0.5)) as server:
         ask = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n"
         _, writer = await opened(server, ask + ask + then)
@@ -300,7 +300,7 @@ async def test_answers_to_requests_that_come_together_have_the_time_limit_each(n
 
 
 class Fake:
-    """A connection in the eyes of the registry."""
+    """A connection as the registry sees it."""
 
     def __init__(self, address: str, *, idle: bool, among: Connections) -> None:
         self.address, self.idle, self.closed, self._among = address, idle, False, among
@@ -324,7 +324,7 @@ def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() 
     _, taken = added("a", idle=True)
     assert taken
     assert (other.closed, busy.closed, idle.closed) == (False, False, True)
-    # Two idle ones have made room by then, and 32 are let in beyond the limit of 4.
+    # Two idle connections have made room, and 32 are accepted beyond the limit of 4.
     others = [added(f"c{number}", idle=False)[1] for number in range(40)]
     assert others.index(False) == 35
     assert (other.closed, busy.closed) == (True, False)
@@ -354,7 +354,7 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
 
 
-async def test_nobody_connects_to_what_is_only_bound(node: Node) -> None:
+async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:
     listeners = bind("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
     with pytest.raises(ConnectionRefusedError):

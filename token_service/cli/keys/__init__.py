@@ -1,6 +1,6 @@
 """`token-service keys`: administration of the signing keys, directly in the database.
 
-Running nodes load a change within moments: they poll the revision of the keys.
+Running nodes load a change within moments, because they poll the revision of the keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def command() -> None:
 
     These commands work directly on the database, even while no node runs. They need the settings of the service:
     database, key-encryption key, signing algorithm and, if used, the HSM. Running nodes load a change
-    automatically. docs/keys.md says when to use which command.
+    automatically. docs/keys.md explains when to use which command.
 
     \b
     Examples:

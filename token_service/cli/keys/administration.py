@@ -33,7 +33,7 @@ _MARK = "\0"
 
 
 class KeyCommand(SettingsCommand):
-    """A command with a key id as argument. One key id in 64 begins with a dash, like an option."""
+    """A command with a key id as argument. One key id in 64 begins with a dash, as options do."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, with key ids that begin with a dash at any position."""
@@ -46,7 +46,7 @@ key_id_argument = click.argument("key_id", callback=lambda _ctx, _param, text: t
 
 
 def administer(settings: Settings, work: Callable[[Keys], Awaitable[T]]) -> T:
-    """Do `work` on the keys of the database."""
+    """Call `work` with the keys of the database, and return its result."""
     from token_service.app.administration import administer_keys
 
     async def run() -> T:

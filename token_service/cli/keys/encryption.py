@@ -23,8 +23,8 @@ def rewrap(settings: Settings) -> None:
 
     The other key-encryption keys are not needed afterwards.
 
-    Configure the first key on all nodes before: a node without it can no longer read the keys. Keys in an HSM have
-    nothing to encrypt.
+    Configure the first key on all nodes before you run this command: a node without it can no longer read the keys.
+    Keys in an HSM need no encryption.
 
     \b
     Examples:
@@ -37,5 +37,7 @@ def rewrap(settings: Settings) -> None:
 
     count = administer(settings, change)
     click.echo(
-        f"{count} keys were encrypted anew" if count else "all keys were encrypted with that key already"
+        f"{count} keys were encrypted again, with the first key-encryption key"
+        if count
+        else "all keys were already encrypted with the first key-encryption key"
     )

@@ -76,7 +76,8 @@ def list_(settings: Settings, format_: str, state: str | None) -> None:
 def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: str | None) -> None:
     """Create a key and publish it. It does not sign until it is activated.
 
-    Each call creates another key. The service always keeps one prepared key, so this command is for further keys.
+    Each call creates another key. The service always keeps one prepared key, so you need this command only for further
+    keys.
 
     \b
     Examples:
@@ -123,7 +124,7 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
 @format_option
 @key_id_argument
 def retire(settings: Settings, format_: str, key_id: str) -> None:
-    """Retire a key: it no longer signs. Its tokens stay valid: it is published until the last one has expired.
+    """Retire a key, so that it no longer signs. Its tokens stay valid: the key is published until the last one expires.
 
     If the key is active, the oldest prepared key replaces it. Succeeds if the key is already retired.
 
@@ -152,10 +153,10 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     "not all confirm.",
 )
 def revoke(settings: Settings, format_: str, key_id: str, comment: str, wait: float | None) -> None:
-    """Revoke a key: it, and every token it signed, is refused at once and permanently.
+    """Revoke a key. The key and every token that it signed are refused at once and permanently.
 
-    For a compromised key; to replace a sound key, retire it. Another key signs at once. Validators receive it
-    like any revocation. Succeeds if the key is already revoked.
+    Use this for a compromised key; to replace a sound key, retire it. Another key signs at once. Validators receive
+    the revocation like any other. Succeeds if the key is already revoked.
 
     \b
     Examples:

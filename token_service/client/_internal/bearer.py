@@ -36,7 +36,7 @@ def bearer_token(header: str) -> str | None:
 def require_bearer(claims: VerifiedClaims) -> None:
     """Raise `InvalidTokenError` for a token bound to a key.
 
-    Without proof of the key it proves nothing (RFC 9449, section 7.2; RFC 8705, section 3).
+    Such a token proves nothing without a proof of the key (RFC 9449, section 7.2; RFC 8705, section 3).
     """
     if claims.confirmation:
         raise InvalidTokenError(

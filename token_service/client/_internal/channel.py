@@ -19,9 +19,9 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # gRPC sends pings with received data to measure a good window size. A service that is late with its own
-    # data takes several such pings for an attack and closes the connection. A fixed window, large enough for a
-    # snapshot, needs no such pings.
+    # gRPC sends pings with received data to measure a good window size. A service that is late with its own data
+    # treats several such pings as an attack and closes the connection. A fixed window, large enough for a snapshot,
+    # needs no such pings.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),

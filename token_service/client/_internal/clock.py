@@ -20,7 +20,7 @@ class ValidatorClock(Protocol):
 
     @property
     def elapsed(self) -> Callable[[], float]:
-        """Seconds on a clock that never goes back and *does* count the time the machine was suspended."""
+        """Seconds on a clock that never goes back and *does* count the time while the machine is suspended."""
         ...
 
 

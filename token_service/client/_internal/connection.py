@@ -1,8 +1,8 @@
 """Connection of a validator to the token service: a channel that is replaced when its credentials change.
 
-gRPC keeps the credentials with which a channel was opened. When a call fails and `ServiceIssuer.credentials`
-have changed, a new channel replaces the old one and the call is repeated. The old channel stays open until its
-calls have ended.
+A gRPC channel keeps the credentials that it was opened with. If a call fails and `ServiceIssuer.credentials` have
+changed, a new channel replaces the old one, and the call is repeated. The old channel stays open until its calls have
+ended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOOK_INTERVAL: Final = 1.0
 
 
 class Stubs(NamedTuple):
-    """RPCs that a validator calls, on one channel."""
+    """The RPCs that a validator calls, on one channel."""
 
     StreamRevocations: Any
     ConfirmRevocations: Any
@@ -72,7 +72,7 @@ class _Credentials:
         try:
             found = read_credentials(self._issuer)
         except ConfigurationError as error:
-            self._contact.warn("credentials", f"{error.message}; the previous ones stay in use")
+            self._contact.warn("credentials", f"{error.message}; the previous credentials stay in use")
             return None
         return found if found != self.in_use else None
 

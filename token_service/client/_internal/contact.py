@@ -29,13 +29,13 @@ _ADVICE: Final = (
     ),
     (
         "Hostname Verification Check failed",
-        "the service's certificate is for another name; set ServiceIssuer.server_name to one that it has",
+        "the service's certificate is for another name; set ServiceIssuer.server_name to a name in the certificate",
     ),
     ("WRONG_VERSION_NUMBER", "the service does not use TLS on this port"),
 )
 _CLOSED: Final = ("Socket closed", "Handshake read failed")
 _ADVICE_CLOSED: Final = (
-    "the service closed the connection before it answered anything; if it uses TLS or wants a client certificate, "
+    "the service closed the connection before it sent a response; if it uses TLS or requires a client certificate, "
     "set ServiceIssuer.credentials"
 )
 
@@ -76,7 +76,7 @@ class Contact:
             self.warn("issuer", mismatch.message)
 
     def failed(self, method: str, error: ServiceError) -> None:
-        """Record a failed call of `method`. A stream that only has to be reopened does not count."""
+        """Record a failed call of `method`. A stream that ended in order, to be reopened, does not count."""
         if isinstance(error, StreamEndedError | ShuttingDownError | InvalidRequestError):
             return
         self.last_error = error
@@ -96,11 +96,11 @@ class Contact:
             return None
         return ConfigurationError(
             f"the token service at {self._target} has the issuer {seen[:512]!r} and ServiceIssuer.issuer is "
-            f"{configured!r}, so none of its keys is used; they must be equal to the last character"
+            f"{configured!r}, so the validator uses none of its keys; set ServiceIssuer.issuer to the same text"
         )
 
     def cause(self) -> TokenServiceError | None:
-        """Return why freshness or keys are missing, or None without a known problem.
+        """Return the reason why freshness or keys are missing, or None without a known problem.
 
         The last StreamRevocations and ConfirmRevocations calls decide.
         """
@@ -122,7 +122,7 @@ class Contact:
         return f"{error.message} ({advice})" if advice else error.message
 
     def warn(self, about: str, message: str) -> None:
-        """Log a warning, at most one a minute about the same subject."""
+        """Log a warning, at most one per minute about the same subject."""
         self._log(logging.WARNING, about, message)
 
     def _log(self, level: int, about: str, message: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(slots=True)
 class Counters:
-    """Counts since the creation of the validator. They only grow; any thread may read them at any time.
+    """Counts since the creation of the validator. Every count only grows, and any thread may read it at any time.
 
-    Validations answered from the cache alone are not counted: counting would add a tenth to their cost.
+    Validations that the cache alone answers are not counted: counting would add a tenth to their cost.
     Counting takes no lock, so concurrent threads may lose a count.
     """
 
@@ -36,7 +36,7 @@ class Counters:
     streams: int = 0
     """Streams opened."""
     stream_ends: Counter[str] = field(default_factory=Counter)
-    """Streams ended, by the reason or status they ended with."""
+    """Streams ended, by the reason or status of the end."""
     probes: int = 0
     """Freshness probes sent."""
     probe_failures: int = 0
@@ -44,7 +44,7 @@ class Counters:
     key_sets: int = 0
     """Key sets accepted."""
     key_sets_refused: int = 0
-    """Key sets refused: without a usable key, of another issuer, or older than the current one, which stays."""
+    """Key sets refused: without a usable key, of another issuer, or older than the current key set."""
     key_refreshes: int = 0
     """Key sets fetched because of an unknown `kid` or at the interval."""
     key_refresh_failures: int = 0

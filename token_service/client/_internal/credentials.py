@@ -14,8 +14,8 @@ from token_service.errors import ConfigurationError
 class TlsCredentials:
     """Credentials of one connection, all in PEM.
 
-    Raises `ConfigurationError` if they can't be used, e.g. while a key is replaced and its certificate is not
-    yet.
+    Raises `ConfigurationError` for unusable credentials, e.g. while the key is already replaced but its certificate is
+    not.
     """
 
     roots: bytes | None = None

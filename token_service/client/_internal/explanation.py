@@ -1,4 +1,4 @@
-"""Explanations for operators why a token is accepted or not."""
+"""Explanations for operators: why a validator accepts or rejects a token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Check:
 class Explanation:
     """All checks of one token.
 
-    `str()` returns a report with one line a check. No line contains a usable part of the token.
+    `str()` returns a report with one line per check. No line contains a usable part of the token.
     """
 
     accepted: bool
@@ -44,7 +44,7 @@ class Explanation:
 
 
 def explain(parts: Parts, token: str, audience: str | None, required_scopes: Collection[str]) -> Explanation:
-    """Make every check that local state allows."""
+    """Make every check for which local state is enough."""
     checks: list[Check] = [_header(token)]
     verifier = parts.local.verifier
     claims: VerifiedClaims | None = None
@@ -74,9 +74,9 @@ def explain(parts: Parts, token: str, audience: str | None, required_scopes: Col
         )
     )
     if audience is None:
-        checks.append(Check("audience", ok=True, detail="any is accepted"))
+        checks.append(Check("audience", ok=True, detail="every audience is accepted"))
     else:
-        said = f"{audience!r} wanted, the token is for {_shown(verified.audience)}"
+        said = f"{audience!r} required, the token is for {_shown(verified.audience)}"
         checks.append(_attempt("audience", lambda: check_audience(verified, audience), said))
     state = parts.local.issuers[verified.issuer]
     revoked, fresh = _revoked_and_fresh(parts, state, verified)
@@ -100,7 +100,7 @@ def _header(token: str) -> Check:
 def _revoked_and_fresh(parts: Parts, state: IssuerState, claims: VerifiedClaims) -> tuple[Check, Check]:
     """Check revocation and freshness as `LocalValidator.check` does.
 
-    Both results are of one version of the set: a proof that arrives after the look-up says nothing about the
+    Both results belong to one version of the set, because a proof that arrives after the look-up does not cover the
     look-up.
     """
     feed = state.feed
@@ -113,7 +113,7 @@ def _revoked_and_fresh(parts: Parts, state: IssuerState, claims: VerifiedClaims)
 
 def _revoked(state: IssuerState, claims: VerifiedClaims) -> Check:
     if state.freshness is None:
-        return Check("revocation", ok=True, detail="not known for this issuer")
+        return Check("revocation", ok=True, detail="revocations of this issuer are not known")
     found = state.feed.revocations.find(claims)
     known = f"{len(state.feed.revocations)} live revocations known"
     if found is None:
@@ -123,7 +123,7 @@ def _revoked(state: IssuerState, claims: VerifiedClaims) -> Check:
 
 def _fresh(parts: Parts, state: IssuerState) -> Check:
     if state.freshness is None:
-        return Check("freshness", ok=True, detail="nothing to be fresh about")
+        return Check("freshness", ok=True, detail="this issuer publishes no revocations here")
     elapsed = parts.clock.elapsed()
     cursor = parts.follower_state.cursor if parts.follower_state is not None else None
     proven = state.feed.proven_at
@@ -141,7 +141,7 @@ def _connection(parts: Parts) -> list[Check]:
     if cause is not None:
         return [Check("connection", ok=None, detail=cause.message)]
     if not parts.contact.streaming:
-        return [Check("connection", ok=None, detail="the revocation stream has brought nothing yet")]
+        return [Check("connection", ok=None, detail="the revocation stream has delivered no message yet")]
     return [Check("connection", ok=True, detail=f"follows {parts.service.target or 'the given channel'}")]
 
 

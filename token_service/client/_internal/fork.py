@@ -1,8 +1,8 @@
 """Validators in a process that forks after their start.
 
-The threads, tasks and connections that update a validator stay in the parent, and gRPC does not support a child
-of a process that uses it. The copy in the child therefore refuses every token from the start: RevokeToken waits
-for the parent's replica only, and the child would not receive the revocation.
+The threads, tasks and connections that update a validator stay in the parent, and gRPC does not support a child of a
+process that uses gRPC. RevokeToken waits for the parent's replica only, and the child would not receive the revocation.
+Therefore the copy in the child refuses every token from the start.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from token_service.errors import ValidatorForkedError
 
 
 class Forkable(Protocol):
-    """Started object that must be told about a fork."""
+    """Started object that must know about a fork."""
 
     def abandon(self) -> None:
-        """Refuse every token from now on. Called in the child; does not touch started threads or channels."""
+        """Refuse every token from now on. The child process calls this; it must not use started threads or channels."""
         ...
 
 

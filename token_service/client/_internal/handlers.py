@@ -43,7 +43,7 @@ def in_context_of_call(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMeth
 
         @wraps(behavior)
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            # A generator runs in the context of each `next`, not in that of the call that made it.
+            # A generator runs in the context of each `next`, not in the context of the call that created it.
             answers = iter(call.run(behavior, request, context))
             try:
                 while True:

@@ -82,7 +82,7 @@ def _connection(kind: type[HTTPConnection], deadline: float) -> Any:
 class _UntilDeadline(io.RawIOBase):
     """Socket stream whose reads share one deadline.
 
-    A socket timeout covers one read: a server that sends a byte now and then would never exceed it.
+    A socket timeout covers one read, so a server that sends single bytes in time would never exceed it.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
@@ -96,7 +96,7 @@ class _UntilDeadline(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer was not complete in time")
+            raise TimeoutError("the response was not complete in time")
         self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 

@@ -17,7 +17,7 @@ from token_service.client.config import ForeignIssuer
 logger = logging.getLogger(__name__)
 
 _MAX_RUNNING: Final = 4
-"""Fetch threads of one issuer at most. More than one is busy only if a fetch outlives its timeout."""
+"""Most fetch threads of one issuer. More than one is busy only if a fetch outlives its timeout."""
 _MAX_CAUSE: Final = 300
 
 
@@ -34,7 +34,7 @@ class Fetch:
         self.ended = False
         self.done: Future[bool] = Future()
         """Whether the fetch returned a usable key set."""
-        self.done.set_running_or_notify_cancel()  # a caller that is cancelled leaves the others their result
+        self.done.set_running_or_notify_cancel()  # a cancelled caller must not cancel the result of the others
         self._deadline = time.monotonic() + timeout
 
     @property
@@ -62,7 +62,7 @@ class KeySource:
         self._closed = False
         self._answered = False
         self._reported = ""
-        self._taking = threading.Lock()  # apart from `_lock`, as reading a key set takes milliseconds
+        self._taking = threading.Lock()  # separate from `_lock`, because reading a key set takes milliseconds
         self._last = b""
         self._last_usable = False
         self._revision = 0
@@ -78,10 +78,7 @@ class KeySource:
             self._closed = False
 
     def close(self) -> None:
-        """Release all waiting callers and refuse further fetches.
-
-        A fetch in progress ends later by itself; its result is dropped.
-        """
+        """Release all waiting callers and refuse further fetches. Drops the result of a fetch in progress."""
         with self._lock:
             self._closed = True
             fetch, self._current = self._current, None
@@ -122,7 +119,7 @@ class KeySource:
         if overdue is not None:
             self.give_up(overdue)
         if not may_run:
-            self._fail(fetch, TimeoutError(f"{_MAX_RUNNING} earlier fetches have not returned"))
+            self._fail(fetch, TimeoutError(f"{_MAX_RUNNING} earlier fetches have not returned yet"))
             return fetch
         try:
             threading.Thread(target=self._run, args=(fetch,), name="fetch-keys", daemon=True).start()
@@ -137,7 +134,7 @@ class KeySource:
             data = fetch_data(self._issuer.jwks_url, self._issuer.timeout)
             with self._taking:
                 if fetch.ended:
-                    return  # too late: a later fetch may have brought newer keys
+                    return  # too late: a later fetch may have received newer keys
                 self._take(data)
         except BaseException as error:  # noqa: BLE001  # a fetch given by the caller may raise anything
             self._fail(fetch, error)
@@ -164,7 +161,7 @@ class KeySource:
             return
         if self._reported:
             self._reported = ""
-            logger.info("the key set of %s was fetched again", self._issuer.issuer)
+            logger.info("fetching the key set of %s succeeds again", self._issuer.issuer)
         fetch.done.set_result(True)
 
     def _fail(self, fetch: Fetch, error: BaseException) -> None:
@@ -175,7 +172,7 @@ class KeySource:
         else:
             self._counters.key_refresh_failures += 1
         cause = _cause_of(error)
-        if cause != self._reported:  # once, not at every attempt
+        if cause != self._reported:  # log a cause once, not at every attempt
             self._reported = cause
             logger.warning(
                 "fetching the key set of %s failed: %s; the current key set stays, and tokens with other keys can't be"

@@ -36,7 +36,7 @@ _MAX_CLOCK_STEP: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RefreshKeys:
-    """Request to fetch the issuer's key set, unless it was fetched just now.
+    """Request to fetch the issuer's key set, unless the last fetch is recent.
 
     The outcome is whether the key set was accepted, or None if the service did not answer the last fetch.
     """
@@ -175,8 +175,8 @@ class LocalValidator:
                 and feed.fresh_from <= now < feed.fresh_to
                 and (elapsed := self._elapsed()) < feed.fresh_until
                 and elapsed < entry.drop_at
-                # The version last: a proof read above vouches for the set of that moment or an earlier one, so
-                # a token that is clean in the set of now was clean in the one that the proof is about.
+                # Compare the version last: the proof read above holds for the set of that moment or an earlier set. A
+                # token that the current set does not revoke was not revoked by that set either.
                 and entry.clean_version == feed.revocations.version
             ):
                 return claims
@@ -197,8 +197,8 @@ class LocalValidator:
         result: VerifiedClaims | Known | IssuerState = missing
         if isinstance(result, IssuerState):
             issuer, taken = result, None
-            # Twice: the first outcome may be that of a fetch that began before this token, and its key, came. The
-            # limit of fetches makes the second one an empty question where the first was asked for this token.
+            # Ask twice: the first outcome may belong to a fetch that began before the key of this token existed. If
+            # the first fetch began for this token, the limit on fetches prevents a second fetch.
             for _ in range(2):
                 taken = yield RefreshKeys(issuer.config.issuer)
                 result = self.check(token, audience, required_scopes)
@@ -220,7 +220,7 @@ class LocalValidator:
     def _check(
         self, token: str, audience: str | None, required_scopes: Collection[str]
     ) -> VerifiedClaims | Known | IssuerState:
-        cache = self.cache  # before verifying: see `replace_keys`
+        cache = self.cache  # read before the token is verified: see `replace_keys`
         elapsed = self._elapsed()
         try:
             known = cache.get(token)
@@ -260,12 +260,12 @@ class LocalValidator:
                 raise InvalidTokenError(InvalidReason.REVOKED, "the token was revoked")
             now, elapsed = self._now(), self._elapsed()
             fresh = feed.fresh_from <= now < feed.fresh_to and elapsed < feed.fresh_until
-            # A proof that came after the look-up vouches for the entries that came with it, not for a verdict
-            # without them. Each set has versions of its own, so this notices another set, too.
+            # A proof that arrived after the look-up also covers entries that arrived with it, and the look-up missed
+            # these. Each set has its own versions, so this comparison also detects a replaced set.
             if feed.revocations.version == version:
                 break
-        # Again: had the process been stopped before the look-up, the entry might have been forgotten by then
-        # because the token had expired.
+        # Check the times again: if the process was stopped before the look-up, the token may have expired, and its
+        # entry may then be forgotten.
         self._check_times(known, now)
         known.clean_version = version
         if required_scopes:
@@ -291,8 +291,8 @@ class LocalValidator:
         assert freshness is not None
         for policy in freshness.when_stale:
             if policy is WhenStale.REMOTE:
-                # Twice: the answer may have been asked for long ago by another validation, or the process may
-                # have been stopped while it was on its way.
+                # Ask twice: the first answer may belong to an old call of another validation, or the process may have
+                # been stopped while it waited for the answer.
                 for _ in range(2):
                     answer = yield AskService(token, audience, frozenset(required_scopes))
                     if not isinstance(answer, Answer):
@@ -317,7 +317,7 @@ class LocalValidator:
             else:
                 break
         self._counters.rejected_stale += 1
-        raise ReplicaStaleError("it can't be proven now that the token was not revoked")
+        raise ReplicaStaleError("the validator can't prove now that the token is not revoked")
 
     def _check_with_age(
         self, known: Known, token: str, audience: str | None, required_scopes: Collection[str]

@@ -49,8 +49,8 @@ _TRANSIENT: Final = (
 )
 """Errors after which a repeated call may succeed."""
 _OF_CALLER: Final = (CallerUnauthenticatedError, PermissionDeniedError)
-"""Errors of the caller, not of the refresh token: later calls try again. After other errors the user must log
-in again.
+"""Errors about the caller, not about its refresh token: later calls try again. After all other errors the user must
+log in again.
 """
 _MARGIN: Final = 5.0
 """Seconds before expiry from which a token is not returned, because the request takes time to arrive."""
@@ -66,8 +66,9 @@ class RenewalPolicy:
     attempt_timeout: float = 2.0
     """Deadline of one call."""
     give_up_after: float = 9.0
-    """Time after the first call from which no new call is made, even if the process or machine was stopped in
-    between. Just below the service's default grace window.
+    """Time from the first call after which no new call is made, even if the process or machine was stopped.
+
+    Just below the service's default grace window.
     """
     backoff: Backoff = field(default_factory=lambda: Backoff(initial=0.1, longest=1.0))
 
@@ -138,7 +139,7 @@ class Renewal:
         self._lock = threading.RLock()
         self._held: _Held | None = None
         self._left: deque[str] = deque(maxlen=_REMEMBERED)
-        """Replaced refresh tokens: a store that holds one of them is behind."""
+        """Replaced refresh tokens. A store with one of them is behind."""
         self._unsaved = False
         self._ended: ServiceError | None = None
         self._try_at = 0.0
@@ -189,7 +190,7 @@ class Renewal:
         attempt = 0
         failure: ServiceError | None = None
         while True:
-            # Before every call: another process may have renewed, and its refresh token alone is good then.
+            # Read the store before every call: if another process has renewed, only its refresh token is valid.
             stored = yield Reload()
             if isinstance(stored, Tokens):
                 self._adopt(stored)
@@ -237,7 +238,9 @@ class Renewal:
             if self._ended is not None:
                 raise self._ended
             if self._held is None or not self._held.tokens.refresh_token:
-                raise RefreshTokenInvalidError("there is no refresh token to begin with")
+                raise RefreshTokenInvalidError(
+                    "the token source has no refresh token; give it tokens from a login"
+                )
             request = RefreshTokenRequest(refresh_token=self._held.tokens.refresh_token)
         request.MergeFrom(self._request)
         return request

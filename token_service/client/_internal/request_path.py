@@ -1,8 +1,8 @@
 """All readings of a request path by routers.
 
 An authorization rule protects nothing if the router behind it reads the path differently: `$` in a regular
-expression also matches before a final newline, `..` may be resolved, an encoded slash may or may not separate
-segments, and what was decoded may be decoded again.
+expression also matches before a final newline, a router may resolve `..`, an encoded slash may or may not separate
+segments, and a decoded path may be decoded again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote, unquote_to_bytes
 
 _UNCLEAR: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\\ufffd\ud800-\udfff]")
-"""Control characters, line separators, backslashes, and what stands for bytes that are not UTF-8."""
+"""Control characters, line separators, backslashes, and replacements for bytes that are not UTF-8."""
 _ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
 _QUERY: Final = re.compile(r"[?#]")
 _PARAMETERS: Final = re.compile(r";[^/]*")

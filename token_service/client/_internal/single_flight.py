@@ -48,7 +48,7 @@ class SingleFlight(Generic[K, T]):
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # seen, even if every caller has gone
+            task.exception()  # marks the error as seen, even if no caller waits any longer
 
 
 class ThreadSingleFlight(Generic[K, T]):

@@ -15,7 +15,7 @@ class ValidatorStatus:
     ready: bool
     """Every issuer has keys, and the replica is proven fresh."""
     problem: str
-    """Why the validator is not ready, for people; empty if it is ready."""
+    """The reason why the validator is not ready, for people; empty if it is ready."""
     connected: bool
     """The revocation stream is open and has delivered a message."""
     fresh: bool
@@ -69,7 +69,7 @@ def status_of(parts: Parts) -> ValidatorStatus:
 
 
 def why_not_ready(parts: Parts) -> TokenServiceError:
-    """Return the error that says why the validator is not ready."""
+    """Return the error that explains why the validator is not ready."""
     if parts.forked:
         return ValidatorForkedError()
     service_is_well = (
@@ -86,7 +86,7 @@ def why_not_ready(parts: Parts) -> TokenServiceError:
     without = _without_keys(parts)
     if without:
         return ReplicaStaleError(f"no key set of {', '.join(without)} has been received yet")
-    return ReplicaStaleError("it is not proven yet that every revocation is known here")
+    return ReplicaStaleError("the revocation replica is not proven complete yet")
 
 
 def _without_keys(parts: Parts) -> tuple[str, ...]:

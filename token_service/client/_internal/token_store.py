@@ -16,7 +16,7 @@ from token_service.v1.token_service_pb2 import IssueTokenResponse, RefreshTokenR
 logger = logging.getLogger(__name__)
 
 _CLOCK_STEP = 5.0
-"""Seconds a wall clock may be set back before it is no measure of an age any more."""
+"""Seconds by which the wall clock may be set back before ages measured by it are unusable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Tokens:
 def lifetime(tokens: Tokens) -> float | None:
     """Return the seconds from issue to expiry by the service's clock, or None if `iat` can't be read."""
     try:
-        # Not verified: the caller got the token from the service and only counts by it.
+        # The claim is not verified: the token comes from the service, and only the timing of renewals depends on it.
         issued = decode_object(decode(tokens.access_token.split(".")[1].encode("ascii"))).get("iat")
     except (ValueError, IndexError, InvalidTokenError):
         return None
@@ -79,8 +79,8 @@ def remaining(tokens: Tokens, now: float) -> float:
 class TokenStore(Protocol):
     """Store that keeps tokens across restarts. Calls may block and never overlap.
 
-    Processes may share a store. Each process reads it before a renewal, adopts tokens that another process
-    stored, and does not overwrite tokens it has not read. A reader must never see a partial save: write a new
+    Processes may share a store. Each process reads the store before a renewal, adopts tokens that another process
+    stored, and does not overwrite tokens that it has not read. A reader must never see a partial save: write a new
     file and rename it.
     """
 
@@ -100,11 +100,11 @@ class MemoryTokenStore:
         self._tokens = tokens
 
     def load(self) -> Tokens | None:
-        """What was saved last."""
+        """Return the last saved tokens, or None."""
         return self._tokens
 
     def save(self, tokens: Tokens) -> None:
-        """Keep these instead."""
+        """Replace the stored tokens."""
         self._tokens = tokens
 
 
@@ -116,7 +116,7 @@ class SharedStore:
         self._lock = threading.Lock()
 
     def load(self) -> Tokens | None:
-        """What was saved last. Raises what the store raises."""
+        """Return the last saved tokens, or None. Raises the errors of the store."""
         with self._lock:
             return self._store.load()
 
@@ -146,15 +146,15 @@ class SharedStore:
         try:
             return self._store.load()
         except (OSError, ValueError) as error:
-            # The tokens in memory are good; what another process may have stored is seen the next time.
-            logger.error("stored tokens could not be read again: %s", error)  # noqa: TRY400  # no trace needed
+            # The tokens in memory are usable. The next read finds tokens that another process may have stored.
+            logger.error("the stored tokens could not be read; the next renewal reads again: %s", error)  # noqa: TRY400  # no trace needed
             return None
 
     def _save(self, tokens: Tokens) -> bool:
         try:
             self._store.save(tokens)
         except OSError as error:
-            # The tokens in memory are good; they are saved with the next ones, or at the end.
-            logger.error("renewed tokens could not be stored: %s", error)  # noqa: TRY400  # no trace needed
+            # The tokens in memory are usable. The next save, or the end of the source, stores them.
+            logger.error("renewed tokens could not be stored; the next save stores them: %s", error)  # noqa: TRY400  # no trace needed
             return False
         return True

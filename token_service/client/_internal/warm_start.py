@@ -1,11 +1,11 @@
 """A snapshot on disk, so that a validator can start while the service is down.
 
-The file is a fixed first line, an HMAC-SHA-256 over that line and all that follows, and the content in
-MessagePack. It holds public keys and fingerprints, nothing secret; the MAC is there because whoever can write
-it could make a revoked token good again.
+The file has a fixed first line, an HMAC-SHA-256 over this line and the content, and the content in MessagePack. It
+contains public keys and fingerprints, no secrets. Without the MAC, an attacker who can write the file could make a
+revoked token valid again.
 
-What is restored is never fresh: how old it is, counted from the last proof of freshness before it was
-written, decides whether `WhenStale.ACCEPT` may use it, and beyond `WarmStart.max_age` it is not used at all.
+A restored replica is never fresh. Its age, counted from the last proof of freshness before the file was written,
+decides whether `WhenStale.ACCEPT` may use it. A snapshot older than `WarmStart.max_age` is not restored.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ _decoder = msgspec.msgpack.Decoder(Content)
 
 
 class Collector:
-    """Collector of the content, one block a step, so that other work can run in between.
+    """Collector of the content in steps of one block, so that other work can run between the steps.
 
-    It may contain entries newer than its cursor: the stream sends them again, which changes nothing.
+    The content may have entries newer than its cursor. The stream sends these entries again, which changes nothing.
     """
 
     def __init__(self, follower_state: FollowerState, parts: Parts) -> None:
@@ -98,7 +98,7 @@ class Collector:
             return
         saved = Instant.of(
             parts.clock
-        )  # a process stopped between the clocks makes the proof older, not younger
+        )  # a process that is stopped between the two readings makes the proof older, not younger
         proof = saved.elapsed - follower_state.feed.proven_at
         self.content = Content(
             parts.service.issuer,
@@ -163,11 +163,11 @@ def restore(warm_start: WarmStart, follower_state: FollowerState, parts: Parts) 
     content = _read(warm_start.path, warm_start.mac_key)
     if content is None or parts.service is None or content.issuer != parts.service.issuer:
         return False
-    # In this order a process stopped between the clocks takes the proof for older than it is.
+    # In this order, a process that is stopped between the two readings overestimates the age of the proof.
     elapsed = parts.clock.elapsed()
     age = parts.clock.now() - content.saved_at
     if not -_CLOCK_SLACK <= age <= warm_start.max_age:
-        logger.warning("the snapshot of the revocations is %.0f s old and not used", age)
+        logger.warning("the snapshot of the revocations is %.0f s old and is not used", age)
         return False
     revocations = RevocationSet()
     try:
@@ -198,12 +198,12 @@ def _read(path: Path, mac_key: Secret) -> Content | None:
     body = data[len(_MAGIC) + _MAC_BYTES :]
     mac = data[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES]
     if not data.startswith(_MAGIC) or not hmac.compare_digest(mac, _mac(mac_key, body)):
-        logger.warning("the snapshot of the revocations is not authentic and not used")
+        logger.warning("the snapshot of the revocations is not authentic and is not used")
         return None
     try:
         return _decoder.decode(body)
     except msgspec.MsgspecError:
-        logger.warning("the snapshot of the revocations is of another version and not used")
+        logger.warning("the snapshot of the revocations has another version and is not used")
         return None
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.core.events.event import Actor
+from token_service.core.policies.rights import Permission
 from token_service.errors import PermissionDeniedError
 
 
@@ -26,18 +27,25 @@ class Caller:
 
     name: str
     """For logs."""
-    permissions: frozenset[Permission]
-    """The permissions when the caller was identified."""
+    rights: Rights
+    """The rights when the caller was identified."""
     proof: Proof = Proof.NONE
     identity: str = ""
     """A key for the proved names, independent of their permissions. Quotas and subscribers use it.
 
     It has a fixed length; empty: callers can't be distinguished.
     """
+    client_id: str = ""
+    """The registered client that the caller is; empty: it is none."""
     expire_time: float = field(default=float("inf"), compare=False)
     """Seconds since the Unix epoch at which the proof expires, even on an open connection."""
     kind: str = "caller"
     """The kind of its `Actor`."""
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """The permissions, with or without bounds."""
+        return self.rights.permissions
 
     @classmethod
     def system(cls) -> Caller:
@@ -47,7 +55,7 @@ class Caller:
     @classmethod
     def operator(cls, name: str) -> Caller:
         """Return the operator `user@host` of a command on the database. It has all permissions."""
-        return cls(name, frozenset(Permission), kind="operator")
+        return cls(name, Rights.everything(), kind="operator")
 
     @classmethod
     def anonymous(cls) -> Caller:
@@ -56,7 +64,8 @@ class Caller:
 
     def actor(self) -> Actor:
         """Return the actor of the audit events of this caller."""
-        return Actor(self.kind, self.name, proof=self.proof.value if self.kind == "caller" else "")
+        proof = self.proof.value if self.kind == "caller" else ""
+        return Actor(self.kind, self.name, self.client_id, proof=proof)
 
     def subscriber(self, subscriber_id: str) -> str:
         """Return the registered name of a subscriber of this caller: no other caller can confirm for it."""
@@ -64,12 +73,12 @@ class Caller:
 
     def require(self, permission: Permission) -> None:
         """Raise `PermissionDeniedError` unless the caller has the permission."""
-        if permission not in self.permissions:
+        if permission not in self.rights.permissions:
             raise PermissionDeniedError(
                 f"this call needs the permission {permission.value}",
                 metadata={"permission": permission.value},
             )
 
 
-_SYSTEM: Final = Caller("system", frozenset(Permission), kind="system")
-_ANONYMOUS: Final = Caller("anonymous", frozenset())
+_SYSTEM: Final = Caller("system", Rights.everything(), kind="system")
+_ANONYMOUS: Final = Caller("anonymous", Rights())

@@ -1,14 +1,16 @@
-"""The gate: the permission that each use case needs, on every edge."""
+"""The gate: the right that each use case needs, on every edge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.policies.rights import May, Permission
+from token_service.errors import PermissionDeniedError
+from token_service.tokens.claims import TokenKind
 
 
 class UseCase(StrEnum):
@@ -25,6 +27,7 @@ class UseCase(StrEnum):
     GET_SESSION = "GetSession"
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
+    UPDATE_SESSION = "UpdateSession"
     GET_KEY_SET = "GetKeySet"
     GET_HEALTH = "health and readiness"
     LIST_SIGNING_KEYS = "ListSigningKeys"
@@ -44,22 +47,23 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.VALIDATE_TOKEN: Permission.VALIDATE,
         UseCase.BATCH_VALIDATE_TOKENS: Permission.VALIDATE,
         UseCase.REVOKE_TOKEN: Permission.REVOKE,
-        UseCase.REVOKE_WIDELY: Permission.ADMIN,
+        UseCase.REVOKE_WIDELY: Permission.ADMIN_WRITE,
         UseCase.STREAM_REVOCATIONS: Permission.SUBSCRIBE,
         UseCase.CONFIRM_REVOCATIONS: Permission.SUBSCRIBE,
-        UseCase.GET_SESSION: Permission.ADMIN,
-        UseCase.LIST_SESSIONS: Permission.ADMIN,
+        UseCase.GET_SESSION: Permission.ADMIN_READ,
+        UseCase.LIST_SESSIONS: Permission.ADMIN_READ,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
+        UseCase.UPDATE_SESSION: Permission.ISSUE,
         UseCase.GET_KEY_SET: None,
         UseCase.GET_HEALTH: None,
-        UseCase.LIST_SIGNING_KEYS: Permission.ADMIN,
-        UseCase.PREPARE_SIGNING_KEY: Permission.ADMIN,
-        UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN,
-        UseCase.RETIRE_SIGNING_KEY: Permission.ADMIN,
-        UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN,
-        UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN,
-        UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN,
-        UseCase.EXPLAIN_REVOCATION: Permission.ADMIN,
+        UseCase.LIST_SIGNING_KEYS: Permission.ADMIN_READ,
+        UseCase.PREPARE_SIGNING_KEY: Permission.ADMIN_WRITE,
+        UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN_WRITE,
+        UseCase.RETIRE_SIGNING_KEY: Permission.ADMIN_WRITE,
+        UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN_WRITE,
+        UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN_READ,
+        UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN_READ,
+        UseCase.EXPLAIN_REVOCATION: Permission.ADMIN_READ,
     }
 )
 """The needed permission; None: open to unidentified callers."""
@@ -70,3 +74,56 @@ def admit(caller: Caller, use_case: UseCase) -> None:
     permission = NEEDED[use_case]
     if permission is not None:
         caller.require(permission)
+
+
+def admit_client(caller: Caller, use_case: UseCase, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller has the needed permission for a client."""
+    permission = NEEDED[use_case]
+    assert permission is not None
+    caller.require(permission)
+    if not caller.rights.cover_client(permission, client_id):
+        raise _outside(permission, "clients", client_id)
+
+
+def admit_issue(
+    caller: Caller,
+    *,
+    subject: str,
+    client_id: str,
+    audience: Sequence[str],
+    scopes: Sequence[str],
+    kinds: Collection[TokenKind],
+    uses: frozenset[May] = frozenset(),
+) -> None:
+    """Raise `PermissionDeniedError` unless one right of the caller allows to issue exactly these tokens.
+
+    A subject other than the client itself needs `May.OTHER_SUBJECTS`.
+    """
+    caller.require(Permission.ISSUE)
+    rights = caller.rights
+    if rights.issue_anything:
+        return
+    crossed = rights.problem_of_issue(
+        client_id=client_id,
+        audience=audience,
+        scopes=scopes,
+        token_types=[kind.name.lower() for kind in kinds],
+        uses=uses if subject == client_id else uses | {May.OTHER_SUBJECTS},
+    )
+    if crossed is not None:
+        raise _outside(Permission.ISSUE, *crossed)
+
+
+def deny_outside_clients(permission: Permission, what: str) -> PermissionDeniedError:
+    """Return the error for an object that a right for some clients never covers, such as a whole subject."""
+    return PermissionDeniedError(
+        f"this call needs the permission {permission.value} for every client, because it names {what}",
+        metadata={"permission": permission.value, "bound": "clients"},
+    )
+
+
+def _outside(permission: Permission, bound: str, value: str) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        f"the caller has the permission {permission.value}, but its bound {bound} excludes {value!r}",
+        metadata={"permission": permission.value, "bound": bound},
+    )

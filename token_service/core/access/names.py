@@ -61,7 +61,7 @@ def problem_of_pattern(pattern: str) -> str | None:
 
 
 def matches(callers: Mapping[str, _T], name: str) -> list[_T]:
-    """Return the values of `callers` for a valid name: that of the exact name, else those of all matching patterns."""
+    """Return the value of `callers` for the exact name, or else the values of all patterns that match a valid name."""
     exact = callers.get(name)
     if exact is not None:
         return [exact]

@@ -102,7 +102,7 @@ class RateQuota:
         self._whole_at[caller] = whole_at
 
     def _forget(self, now: float) -> None:
-        """Forget callers with their whole allowance, and those that have spent least until half of all are left."""
+        """Forget callers that have their whole allowance, then the callers that spent least, until half are left."""
         kept = sorted(
             (item for item in self._whole_at.items() if item[1] > now), key=lambda item: item[1], reverse=True
         )

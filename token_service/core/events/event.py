@@ -30,6 +30,7 @@ class Action(StrEnum):
     TOKEN_REFRESHED = "token.refreshed"
     REVOKED = "revoked"
     REFRESH_TOKEN_REUSED = "refresh_token.reused"
+    SESSION_UPDATED = "session.updated"
     LOG_RENEWED = "log.renewed"
     SIGNING_KEY_PREPARED = "signing_key.prepared"
     SIGNING_KEY_ACTIVATED = "signing_key.activated"
@@ -54,6 +55,7 @@ _CATEGORIES: Final = {
     Action.TOKEN_REFRESHED: Category.ROUTINE,
     Action.REVOKED: Category.SECURITY,
     Action.REFRESH_TOKEN_REUSED: Category.SECURITY,
+    Action.SESSION_UPDATED: Category.SECURITY,
     Action.PERMISSION_DENIED: Category.SECURITY,
     Action.QUOTA_EXCEEDED: Category.SECURITY,
     Action.AUDIT_EVENTS_LOST: Category.SECURITY,
@@ -93,7 +95,7 @@ class Target(msgspec.Struct, frozen=True):
     """The object of an action, and the subject, session and client that it belongs to."""
 
     kind: str = ""
-    """`token`, `session`, `subject`, `client`, `key`, `everything`, `log`, `call`, …"""
+    """`token`, `session`, `session_update`, `subject`, `client`, `key`, `everything`, `log`, `call`, …"""
     id: str = ""
     subject: str = ""
     session_id: str = ""
@@ -158,5 +160,5 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         return line
 
 
-_OF_SESSIONS: Final = frozenset({"token", "refresh_token"})
+_OF_SESSIONS: Final = frozenset({"token", "refresh_token", "session_update"})
 """Kinds of targets whose lines name a subject, a client and a session, even if they are empty."""

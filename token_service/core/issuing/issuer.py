@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import structs
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_issue
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
@@ -34,11 +34,18 @@ from token_service.core.limits import (
 )
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import BindingRequiredError, RequestIdReusedError
-from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, MAX_NUMERIC_DATE, Confirmation, TokenKind
+from token_service.tokens.claims import (
+    MAX_ACCESS_TOKEN_TTL,
+    MAX_NUMERIC_DATE,
+    AuthContext,
+    Confirmation,
+    TokenKind,
+)
 from token_service.tokens.opaque_token import SECRET_BYTES, MacKeys, OpaqueToken, derive_first_secret
 from token_service.tokens.secret import Secret
 
@@ -91,13 +98,20 @@ class Issuer:
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
         policy = self._policies.of(command.client_id)
+        audience = command.audience or policy.default_audience or (self._issuer,)
+        if self._policies.depend_on_audience:
+            policy = self._policies.of(command.client_id, audience)
+        if not caller.rights.issue_anything:
+            _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
-        check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes)
+        check_custom_claims(
+            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
+        )
         grant = Grant(
             subject=command.subject,
             client_id=command.client_id,
-            audience=command.audience or policy.default_audience or (self._issuer,),
+            audience=audience,
             scopes=command.scopes,
             session_id="",
             revision=self._replica.applied,
@@ -124,7 +138,11 @@ class Issuer:
         id_token = ""
         if with_id_token:
             minted = await self._minter.id_token(
-                grant, now, ttl, nonce=command.nonce, access_token=access.token if access is not None else ""
+                grant,
+                now,
+                policy.id_token_ttl,
+                nonce=command.nonce,
+                access_token=access.token if access is not None else "",
             )
             id_token = minted.token
         token_id = access.token_id if access is not None else ""
@@ -225,6 +243,33 @@ class Issuer:
         return OpaqueToken(kind, version, session_id, 0, secret)
 
 
+def check_auth_context(checks: Checks, context: AuthContext | None) -> None:
+    """Check the authentication context of a subject."""
+    if context is None:
+        return
+    checks.text("auth_context.acr", context.acr, MAX_ACR)
+    checks.texts("auth_context.amr", context.amr, MAX_AMRS, MAX_AMR)
+    if context.auth_time is not None and not 0 <= context.auth_time <= MAX_NUMERIC_DATE:
+        checks.add("auth_context.auth_time", "is not a time since 1970")
+
+
+def _require_within(caller: Caller, command: IssueCommand, audience: tuple[str, ...]) -> None:
+    uses = set()
+    if command.auth_context is not None:
+        uses.add(May.AUTH_CONTEXT)
+    if command.custom_claims:
+        uses.add(May.CUSTOM_CLAIMS)
+    admit_issue(
+        caller,
+        subject=command.subject,
+        client_id=command.client_id,
+        audience=audience,
+        scopes=command.scopes,
+        kinds=command.kinds,
+        uses=frozenset(uses),
+    )
+
+
 def access_token_ttl(policy: Policy, asked: float | None) -> int:
     """Return the lifetime of an access token in seconds: the requested one, limited by the policy."""
     return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
@@ -263,12 +308,7 @@ def _check(command: IssueCommand) -> None:
     ):
         if span is not None and not span >= 1:  # `not >=` also catches NaN
             checks.add(field, "is shorter than a second")
-    context = command.auth_context
-    if context is not None:
-        checks.text("auth_context.acr", context.acr, MAX_ACR)
-        checks.texts("auth_context.amr", context.amr, MAX_AMRS, MAX_AMR)
-        if context.auth_time is not None and not 0 <= context.auth_time <= MAX_NUMERIC_DATE:
-            checks.add("auth_context.auth_time", "is not a time since 1970")
+    check_auth_context(checks, command.auth_context)
     confirmation = command.confirmation
     if confirmation.jkt and confirmation.x5t_s256:
         checks.add("confirmation", "has both jkt and x5t_s256")

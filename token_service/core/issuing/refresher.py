@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Final
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
@@ -106,6 +106,7 @@ class Refresher:
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
+        admit_client(caller, UseCase.REFRESH_TOKEN, command.client_id)
         # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
         # A missing key must fail the call before the token is used up.
@@ -119,12 +120,14 @@ class Refresher:
         policy = self._policies.of(command.client_id)
         actor = caller.actor()
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail:
+        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
-            # scopes and audience of a session never change, so reading them before the rotation is no race.
+            # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
+            # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(actor, command, presented, before, policy, now)
             _narrow(command, before)
+            policy = self._policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(actor, command, presented, policy, now)
@@ -314,7 +317,9 @@ class Refresher:
         access = await self._minter.access_token(grant, now, ttl)
         id_token = ""
         if session.with_id_token:
-            minted = await self._minter.id_token(grant, now, ttl, nonce="", access_token=access.token)
+            minted = await self._minter.id_token(
+                grant, now, policy.id_token_ttl, nonce="", access_token=access.token
+            )
             id_token = minted.token
         return access, id_token
 

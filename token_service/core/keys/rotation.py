@@ -1,5 +1,8 @@
 """The key schedule: makes the first keys; prepares, activates, retires and deletes keys when due.
 
+`lifecycle.next_step` decides which step is due, and `announcement` may delay an activation. This module carries the
+steps out.
+
 One node runs it, under a lease. A change is one compare-and-set of the key table, so a second leader does no
 harm: its step fails and is decided again.
 """

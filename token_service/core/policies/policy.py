@@ -6,11 +6,12 @@ This module does no I/O; `policy_file` reads files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from token_service.core.policies.custom_claims import forbidden_claims
 from token_service.durations import parse_duration
 from token_service.errors import ConfigurationError
 from token_service.suggestions import did_you_mean, listed, shown
@@ -36,6 +37,7 @@ class Policy:
     """The rules for the clients of one classification. Times are in seconds."""
 
     access_token_ttl: int = 30 * MINUTE
+    id_token_ttl: int = 5 * MINUTE
     refresh_token_ttl: int = 14 * DAY
     """Lifetime of a session, regardless of use."""
     idle_timeout: int = 7 * DAY
@@ -52,6 +54,8 @@ class Policy:
     binding_required: bool = False
     """Whether tokens must be bound to a key (RFC 7800)."""
     max_custom_claim_bytes: int = 4096
+    allowed_custom_claims: tuple[str, ...] = ()
+    """Names of custom claims that a request may set; empty: any that `custom_claims` does not refuse."""
     default_audience: tuple[str, ...] = ()
     """`aud` if the request names none; empty: the issuer itself."""
 
@@ -72,14 +76,16 @@ _BUILT_IN: Final[Mapping[str, Policy]] = {
 
 _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "access_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
+    "id_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
     "refresh_token_ttl": (1, MAX_SESSION_TTL),
     "idle_timeout": (1, MAX_SESSION_TTL),
     "grace_period": (0, 5 * MINUTE),
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
-_TOP: Final = ("default", "classifications", "clients", "callers")
-_SPANS: Final = frozenset({"access_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"})
+_TOP: Final = ("default", "classifications", "clients", "audiences", "callers")
+_LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
+_SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 
 
@@ -91,6 +97,8 @@ class PolicyBook:
     """By classification."""
     classifications: Mapping[str, str] = field(default_factory=dict)
     """By client_id."""
+    audiences: Mapping[str, str] = field(default_factory=dict)
+    """Classifications by audience. An audience that is not named has none."""
     default: str = "internal"
     """The classification of clients that are not named."""
 
@@ -98,9 +106,19 @@ class PolicyBook:
         """Return the classification of a client."""
         return self.classifications.get(client_id, self.default)
 
-    def policy(self, client_id: str) -> Policy:
-        """Return the policy of a client."""
-        return self.policies[self.classifications.get(client_id, self.default)]
+    def policy(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
+        """Return the policy of a client, made stricter by the classifications of audiences.
+
+        The shortest lifetime counts, and a binding that one of them requires.
+        """
+        policy = self.policies[self.classifications.get(client_id, self.default)]
+        if not self.audiences:
+            return policy
+        for name in audience:
+            classification = self.audiences.get(name)
+            if classification is not None:
+                policy = _stricter(policy, self.policies[classification])
+        return policy
 
 
 class Policies:
@@ -109,9 +127,22 @@ class Policies:
     def __init__(self, book: PolicyBook) -> None:
         self.book = book
 
-    def of(self, client_id: str) -> Policy:
-        """Return the current policy of a client."""
-        return self.book.policy(client_id)
+    def of(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
+        """Return the current policy of a client for tokens with an audience."""
+        return self.book.policy(client_id, audience)
+
+    @property
+    def depend_on_audience(self) -> bool:
+        """Whether an audience has a classification."""
+        return bool(self.book.audiences)
+
+
+def _stricter(policy: Policy, other: Policy) -> Policy:
+    return replace(
+        policy,
+        binding_required=policy.binding_required or other.binding_required,
+        **{name: min(getattr(policy, name), getattr(other, name)) for name in _LIFETIMES},
+    )
 
 
 def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> PolicyBook:
@@ -125,6 +156,9 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
         access_token_ttl = "20m"
 
         [clients.billing]
+        classification = "restricted"
+
+        [audiences."https://billing.example.org"]
         classification = "restricted"
 
     Raises `ConfigurationError`, which lists every mistake.
@@ -154,19 +188,20 @@ def parse_policy_book(document: Mapping[str, Any], overrides: Mapping[str, str] 
                 f"{name}.max_retries: 0 with a grace_period of {policy.grace_period} s would put a retry off until it counts as theft; "
                 'for no retries set grace_period = "0s", otherwise max_retries to 1 or more'
             )
-    clients: dict[str, str] = {}
-    for client_id, settings in _table(document, "clients", problems).items():
-        try:
-            clients[client_id] = _classification(settings, policies)
-        except ValueError as error:
-            problems.append(f"clients.{client_id}: {error}")
+    named: dict[str, dict[str, str]] = {"clients": {}, "audiences": {}}
+    for table, classified in named.items():
+        for name, settings in _table(document, table, problems).items():
+            try:
+                classified[name] = _classification(settings, policies)
+            except ValueError as error:
+                problems.append(f"{table}.{name}: {error}")
     default = document.get("default", "internal")
     if not isinstance(default, str) or default not in policies:
         near = did_you_mean(default, policies) if isinstance(default, str) else ""
         problems.append(f"default: {shown(default)} is none of {', '.join(sorted(policies))}{near}")
     if problems:
         raise ConfigurationError(listed("the policies are invalid:", problems))
-    return PolicyBook(policies, clients, default)
+    return PolicyBook(policies, named["clients"], named["audiences"], default)
 
 
 def _table(document: Mapping[str, Any], name: str, problems: list[str]) -> Mapping[str, Any]:
@@ -223,10 +258,12 @@ def _value(name: str, value: Any) -> Any:
         if value not in tuple(ReuseResponse):
             raise ValueError("is neither session nor subject")
         return ReuseResponse(value)
-    if name == "default_audience":
+    if name in ("default_audience", "allowed_custom_claims"):
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
             raise ValueError("is not a list of names")
+        if name == "allowed_custom_claims" and (wrong := forbidden_claims(items)):
+            raise ValueError(f"has {wrong[0]}, which no request may set")
         return tuple(items)
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     number = _whole_seconds(text) if name in _SPANS else _whole(text)

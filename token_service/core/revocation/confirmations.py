@@ -23,11 +23,11 @@ class Confirmations:
         replica.listen(self)
 
     def applied(self, entries: Sequence[Revocation]) -> None:
-        """Note how far the log goes on."""
+        """Note the sequence that the replica has applied."""
         self._reached = self._replica.applied
 
     def was_reset(self) -> None:
-        """Forget what was confirmed for another log, or for this one before it was restored from a backup."""
+        """Forget confirmations for another log, and for this log before it was restored from a backup."""
         replica = self._replica
         if replica.epoch != self._subscribers.epoch or replica.applied < self._reached:
             self._subscribers.start_over(replica.epoch)

@@ -6,13 +6,16 @@ from typing import Final
 from uuid import UUID
 
 from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit_client, deny_outside_clients
 from token_service.core.access.quotas import RateQuota
 from token_service.core.events.event import NO_ORIGIN, Action, Actor, AuditEvent, Origin, Target
 from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
+from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.read_index import ReadIndex
-from token_service.errors import InvalidReason, InvalidTokenError, OverloadedError
+from token_service.core.sessions.store import SessionStore
+from token_service.errors import InvalidReason, InvalidTokenError, OverloadedError, SessionNotFoundError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
@@ -72,6 +75,7 @@ class Drafts:
         opaque_tokens: OpaqueTokens,
         look_for_keys: LookForKeys,
         read_index: ReadIndex,
+        sessions: SessionStore,
         quota: RateQuota,
     ) -> None:
         """`quota` limits how many names of subjects, clients and tokens, existing or not, a caller may revoke."""
@@ -79,21 +83,43 @@ class Drafts:
         self._opaque_tokens = opaque_tokens
         self._look_for_keys = look_for_keys
         self._read_index = read_index
+        self._sessions = sessions
         self._quota = quota
 
     async def of(self, caller: Caller, command: RevokeCommand, now: float) -> RevocationDraft | None:
         """Return the entry to append; None if the command can match no valid token.
 
         Raises `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
-        `StoreUnavailableError`.
+        `StoreUnavailableError`. A caller that may revoke for some clients only gets `PermissionDeniedError` for
+        other targets, and `SessionNotFoundError` for a session that is unknown or of another client.
         """
-        draft = await self._resolve(command, now)
+        draft, client_id = await self._resolve(command, now)
+        if not caller.rights.are_unbounded(Permission.REVOKE):
+            await self._require_within(caller, command, draft, client_id)
         if draft is not None and _is_unbounded(draft):
             self._spend(caller.identity)
         return draft
 
-    async def _resolve(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
-        """Return the draft to append; None if no valid token can match."""
+    async def _require_within(
+        self, caller: Caller, command: RevokeCommand, draft: RevocationDraft | None, client_id: str
+    ) -> None:
+        """Raise unless the target belongs to a client that the caller may revoke for."""
+        target = command.target if draft is None else draft.target
+        if target is RevocationTarget.SESSION:
+            session = None if draft is None else await self._sessions.get(UUID(draft.value))
+            client_id = "" if session is None else session.client_id
+            if session is None or not caller.rights.cover_client(Permission.REVOKE, client_id):
+                raise SessionNotFoundError
+        elif client_id:
+            admit_client(caller, UseCase.REVOKE_TOKEN, client_id)
+        elif target is not None:
+            raise deny_outside_clients(Permission.REVOKE, f"a {target.name.lower()}".replace("_", " "))
+
+    async def _resolve(self, command: RevokeCommand, now: float) -> tuple[RevocationDraft | None, str]:
+        """Return the draft to append, and the client that its target names.
+
+        No draft: no valid token can match. No client: the target names none.
+        """
         check_command(command)
         if command.target is None:
             return await self._resolve_token(command, now)
@@ -102,29 +128,31 @@ class Drafts:
             try:
                 value = str(UUID(value))
             except ValueError:
-                return None
+                return None, ""
         elif command.target is RevocationTarget.EVERYTHING:
             value = ""
-        return draft_of(command.target, value, now, reason=command.reason, comment=command.comment)
+        client_id = value if command.target is RevocationTarget.CLIENT else ""
+        return draft_of(command.target, value, now, reason=command.reason, comment=command.comment), client_id
 
-    async def _resolve_token(self, command: RevokeCommand, now: float) -> RevocationDraft | None:
+    async def _resolve_token(self, command: RevokeCommand, now: float) -> tuple[RevocationDraft | None, str]:
         if looks_opaque(command.token):
             try:
                 opaque = await self._opaque_tokens.read(command.token)
             except OpaqueTokenError:
-                return None
+                return None, ""
             session_id = str(opaque.session_id)
-            return draft_of(
+            draft = draft_of(
                 RevocationTarget.SESSION, session_id, now, reason=command.reason, comment=command.comment
             )
+            return draft, ""
         claims = await self._claims(command.token)
         if claims is None or not claims.token_id:
-            return None
+            return None, ""
         end = claims.expire_time + MAX_LEEWAY
         # Without an entry the token stays valid, so this node's clock, which may be ahead, must not decide alone.
         if end <= now and end <= (await self._read_index.head()).read_time:
-            return None
-        return draft_of(
+            return None, ""
+        draft = draft_of(
             RevocationTarget.TOKEN_ID,
             claims.token_id,
             now,
@@ -132,6 +160,7 @@ class Drafts:
             comment=command.comment,
             token_expire_time=int(claims.expire_time),
         )
+        return draft, claims.client_id
 
     async def _claims(self, token: str) -> VerifiedClaims | None:
         """Return the claims of an authentic JWT, or None.

@@ -1,8 +1,8 @@
 """The revocation log across a failover of its database.
 
-A synchronous standby has every acknowledged commit. When it is promoted, the log is renewed without revoking
-anything, and all nodes continue. An asynchronous standby may lack revocations, including those of signing
-keys, and no node can tell which. There the log stays closed until an operator renews it.
+A synchronous standby has every acknowledged commit. When it is promoted, the log is renewed without a revocation, and all
+nodes continue. An asynchronous standby may lack revocations, including those of signing keys, and no node can tell which
+ones. After its promotion the log stays closed until an operator renews it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class FailoverLog:
         except ConfigurationError as error:
             raise StoreUnavailableError(error.message, retry_after=1.0) from error
         logger.warning(
-            "the database failed over to a synchronous standby: the revocation log %s goes on as %s",
+            "the database failed over to a synchronous standby: the revocation log %s continues as %s",
             renewal.before,
             renewal.after,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_SUBJECT, Checks
 from token_service.core.policies.policy import Policies
 from token_service.core.sessions.session import Session
@@ -79,10 +79,11 @@ class Sessions:
             checks.add("idle_timeout", "is shorter than a second")
         checks.done()
         assert key is not None
+        admit_client(caller, UseCase.EXTEND_SESSION, client_id)
         session = await self._store.get(key)
         if session is None or session.client_id != client_id:
             raise SessionNotFoundError
-        longest = float(self._policies.of(session.client_id).idle_timeout)
+        longest = float(self._policies.of(session.client_id, session.audience).idle_timeout)
         span = longest if idle_timeout is None else min(idle_timeout, longest)
         later = max(session.idle_expire_time, now + span)
         used = await self._store.use(Use(session_id=key, now=now, idle_expire_time=later))

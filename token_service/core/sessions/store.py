@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
+from token_service.core.events.event import AuditEvent
 from token_service.core.sessions.session import Session
+from token_service.tokens.claims import AuthContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,22 @@ class Use:
     """The new one, before it is cut to the row's absolute expiry."""
     refresh_hash: bytes | None = None
     """If given, must equal the row's current hash (a refresh without rotation)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amendment:
+    """Change what a live session puts into its tokens, if its scopes are still the expected ones."""
+
+    session_id: UUID
+    now: float
+    expected_scopes: tuple[str, ...]
+    """The row's scopes, so that of two concurrent changes none widens what the other narrowed."""
+    scopes: tuple[str, ...]
+    custom_claims: Mapping[str, Any] | None
+    """None: they stay."""
+    auth_context: AuthContext | None = None
+    with_auth_context: bool = False
+    """Whether `auth_context` is set; None then removes it."""
 
 
 class SessionFilter(Enum):
@@ -107,6 +125,13 @@ class SessionStore(Protocol):
 
     async def use(self, command: Use) -> Session | None:
         """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches."""
+        ...
+
+    async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
+        """Set scopes, custom claims and auth_context of a live row in one UPDATE; return None if no row matches.
+
+        The rows of the audit events are written in the same transaction, if the row matches.
+        """
         ...
 
     async def get(self, session_id: UUID) -> Session | None:

@@ -17,7 +17,7 @@ class NodeReport:
     applied: Sequence[tuple[int, int]]
     """Subscribers per confirmed sequence: (sequence, count), 64 pairs at most, rounded down to fit.
 
-    The sequence -1 stands for silent subscribers: they were asked to confirm and have not done so for long.
+    The sequence -1 stands for silent subscribers: they were asked to confirm and have not done so for a long time.
     """
     foreign: Sequence[tuple[str, int]]
     """Confirmations, (subscriber_id, sequence), of subscribers whose stream is on another node; 4,096 at most."""
@@ -29,7 +29,7 @@ class NodeReport:
     age: float = 0.0
     """Seconds since the report was written, by the database's clock. Set by the store."""
     epoch: str | None = None
-    """The log that the sequences are of; None: a node of release 0.1.0 wrote the report."""
+    """The log that the sequences belong to; None: a node of release 0.1.0 wrote the report."""
 
 
 class NodeStore(Protocol):
@@ -50,6 +50,6 @@ class NodeStore(Protocol):
     async def request(self, sequence: int) -> None:
         """Note in the head of the log that a call waits for confirmations of `sequence`.
 
-        A later sequence that is noted there stays.
+        A later sequence in the head stays unchanged.
         """
         ...

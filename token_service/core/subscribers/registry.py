@@ -1,4 +1,4 @@
-"""The subscribers connected to this node: what each has confirmed, and who is silent."""
+"""The subscribers connected to this node: their confirmations, and the silent ones."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from token_service.core.limits import MAX_WAIT
 
 _MAX_FOREIGN: Final = 4096
 MAX_FOREIGN_PER_CALLER: Final = 1024
-"""Names of subscribers connected to other nodes whose confirmations are kept for one caller."""
+"""Confirmations kept for one caller from subscribers that are connected to other nodes."""
 SILENT_AFTER: Final = 10.0
-"""Seconds after which waits end without a subscriber that was asked to confirm and has not."""
+"""Seconds after which waits ignore a subscriber that was asked to confirm and has not done so."""
 _ASKED_STEP: Final = 0.5
-"""Seconds whose requests count as asked at the first of them."""
+"""Requests within this many seconds count as one, made at the time of the first."""
 _FOREIGN_AGE: Final = 10.0
 
 
 class Subscribers:
-    """The subscribers of this node. For one event loop; does no I/O."""
+    """The subscribers of this node. Belongs to one event loop, and does no I/O."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.epoch = ""
-        """The log that all sequences here are of."""
+        """The log that all sequences here belong to."""
         self._streams: Counter[str] = Counter()
         self._applied: dict[str, int] = {}
         self._levels: Counter[int] = Counter()
-        """How many of them are at which sequence."""
+        """The number of subscribers, without the silent ones, at each confirmed sequence."""
         self._connected_at: dict[str, float] = {}
         self._silent: set[str] = set()
-        """Those that owe a confirmation for too long: connected, but at no level."""
+        """Connected subscribers that have owed a confirmation for too long. They count at no level."""
         self._asked: deque[tuple[float, int]] = deque()
-        """When which sequence was requested, the youngest last."""
+        """The requests as (time, sequence), the latest last."""
         self._overdue = 0
         """The highest sequence requested more than `SILENT_AFTER` ago."""
         self._key_revisions: dict[str, int] = {}
         self._foreign: dict[str, tuple[int, float, str]] = {}
         self._foreign_of: Counter[str] = Counter()
         self.changed = True
-        """Whether other nodes do not know the present state yet."""
+        """Whether the state has changed since the last report to other nodes."""
         self.hurry = asyncio.Event()
         """Set when a confirmation arrives that a wait may need."""
         self.requested = 0
-        """The highest sequence that a wait at any node needs confirmed."""
+        """The highest sequence whose confirmation a wait at any node needs."""
         self._requested_at = -inf
         self.announced = 0
         """The highest requested sequence that the head of the log names."""
@@ -59,13 +59,13 @@ class Subscribers:
         self._on_request.append(listener)
 
     def on_progress(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever a subscriber comes, goes, confirms or is found silent."""
+        """Call `listener` whenever a subscriber connects, disconnects, confirms or is found silent."""
         self._on_progress.append(listener)
 
-    # --- What subscribers do -----------------------------------------------------------------------------------------
+    # --- Events of subscribers --------------------------------------------------------------------------------------
 
     def connect(self, subscriber_id: str) -> None:
-        """Count a stream that a subscriber opened here."""
+        """Count a stream that a subscriber has opened at this node."""
         self._streams[subscriber_id] += 1
         if subscriber_id not in self._applied:
             self._put(subscriber_id, 0)
@@ -74,7 +74,7 @@ class Subscribers:
         self._moved()
 
     def disconnect(self, subscriber_id: str) -> None:
-        """Count off a stream of a subscriber that ended."""
+        """Stop counting a stream that has ended."""
         self._streams[subscriber_id] -= 1
         if self._streams[subscriber_id] <= 0:
             del self._streams[subscriber_id]
@@ -87,8 +87,9 @@ class Subscribers:
     def confirm(self, subscriber_id: str, sequence: int, key_revision: int = 0, *, caller: str = "") -> None:
         """Note that a subscriber has applied everything up to `sequence`, and uses the keys of `key_revision`.
 
-        `caller` is the identity that speaks for it. Confirmations of subscribers that are not connected here are kept
-        up to a limit for each caller, and ignored beyond it: invented names must not push out those of others.
+        `caller` is the identity of the caller that sent the confirmation. Confirmations of subscribers that are not
+        connected here are kept up to a limit for each caller. Further ones are ignored, so that invented names of one
+        caller can't displace the subscribers of another.
         """
         if key_revision > self._key_revisions.get(subscriber_id, key_revision):
             self._key_revisions[subscriber_id] = key_revision
@@ -96,14 +97,14 @@ class Subscribers:
         if subscriber_id in self._applied:
             self.advance(subscriber_id, sequence)
         elif subscriber_id in self._foreign or self._may_keep_foreign(caller):
-            # Its stream is on another node, which learns of it from this node's report.
+            # The stream of this subscriber is on another node, which reads the confirmation from this node's report.
             self._keep_foreign(subscriber_id, sequence, caller)
             self.changed = True
             if self.requested and sequence >= self.requested:
                 self.hurry.set()
 
     def advance(self, subscriber_id: str, sequence: int) -> None:
-        """Move a subscriber forward, if it is connected here and not as far yet."""
+        """Raise the confirmed sequence of a subscriber that is connected here. A lower sequence changes nothing."""
         known = self._applied.get(subscriber_id, sequence)
         if known < sequence:
             self._put(subscriber_id, sequence)
@@ -112,7 +113,7 @@ class Subscribers:
             self._moved()
 
     def start_over(self, epoch: str) -> None:
-        """Forget all sequences and key revisions: those of one log mean nothing in another."""
+        """Forget all sequences and key revisions, because those of one log have no meaning in another."""
         self.epoch = epoch
         self._applied = dict.fromkeys(self._applied, 0)
         self._levels = Counter({0: len(self._applied)} if self._applied else {})
@@ -125,7 +126,7 @@ class Subscribers:
         self.requested = self.announced = 0
         self._moved()
 
-    # --- What is asked of them ---------------------------------------------------------------------------------------
+    # --- Requests for confirmations ---------------------------------------------------------------------------------
 
     def request(self, sequence: int) -> None:
         """Ask all subscribers to confirm `sequence`."""
@@ -141,12 +142,12 @@ class Subscribers:
                 listener()
 
     def heard(self, sequence: int) -> None:
-        """Ask for `sequence`, which the head of the log names as waited for."""
+        """Ask for a `sequence` that the head of the log names because a call at some node waits for it."""
         self.announced = max(self.announced, sequence)
         self.request(sequence)
 
     def find_silent(self) -> None:
-        """Leave subscribers out of waits that have owed a confirmation for too long, until they have confirmed it."""
+        """Exclude subscribers that have owed a confirmation for too long from waits until they confirm."""
         now = self._clock.monotonic()
         while self._asked and now - self._asked[0][0] >= SILENT_AFTER:
             self._overdue = self._asked.popleft()[1]
@@ -165,55 +166,55 @@ class Subscribers:
         if silent:
             self._moved()
 
-    # --- What is known of them ---------------------------------------------------------------------------------------
+    # --- State of the subscribers -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """How many are connected, silent ones included."""
+        """Return the number of connected subscribers, with the silent ones."""
         return len(self._applied)
 
     @property
     def silent(self) -> int:
-        """How many are connected but silent."""
+        """The number of connected subscribers that are silent."""
         return len(self._silent)
 
     @property
     def levels(self) -> Mapping[int, int]:
-        """How many have confirmed which sequence, the silent ones apart."""
+        """The number of subscribers, without the silent ones, at each confirmed sequence."""
         return self._levels
 
     @property
     def lowest(self) -> float:
-        """The sequence that all have confirmed, the silent ones apart; infinity if there are none."""
+        """The sequence that all subscribers but the silent ones have confirmed; infinity without such subscribers."""
         return min(self._levels, default=inf)
 
     @property
     def key_revisions(self) -> list[int]:
-        """The revision of the key set that each has confirmed."""
+        """The revision of the key set that each subscriber has confirmed."""
         return list(self._key_revisions.values())
 
     @property
     def key_revision(self) -> int:
-        """The lowest revision of the key set that any has confirmed; 0 if there are none."""
+        """The lowest revision of the key set that any subscriber has confirmed; 0 without subscribers."""
         return min(self._key_revisions.values(), default=0)
 
     @property
     def owe_confirmations(self) -> bool:
-        """Whether a wait may still need a confirmation of theirs, which another node may have received."""
+        """Whether a wait may still need a confirmation of these subscribers. Another node may have received it."""
         return self.lowest < self.requested and self._clock.monotonic() - self._requested_at < MAX_WAIT
 
     def counts(self, sequence: int) -> tuple[int, int]:
-        """How many are connected, the silent ones apart, and how many of them have applied `sequence`."""
+        """Count the connected subscribers without the silent ones, and how many of these applied `sequence`."""
         applied = sum(count for at, count in self._levels.items() if at >= sequence)
         return len(self._applied) - len(self._silent), applied
 
     def foreign(self) -> list[tuple[str, int]]:
-        """Recent confirmations of subscribers that are not connected here; older ones are forgotten."""
+        """Return the recent confirmations of subscribers that are not connected here. Forgets older ones."""
         now = self._clock.monotonic()
         self._foreign = {name: at for name, at in self._foreign.items() if now - at[1] < _FOREIGN_AGE}
         self._foreign_of = Counter(caller for _, _, caller in self._foreign.values())
         return [(name, at[0]) for name, at in self._foreign.items()]
 
-    # --- How it is kept ----------------------------------------------------------------------------------------------
+    # --- Bookkeeping ------------------------------------------------------------------------------------------------
 
     def _may_keep_foreign(self, caller: str) -> bool:
         return len(self._foreign) < _MAX_FOREIGN and (
@@ -226,8 +227,9 @@ class Subscribers:
         self._foreign[name] = (sequence, self._clock.monotonic(), caller)
 
     def _put(self, name: str, sequence: int | None) -> None:
-        """Record where a subscriber is; None: it has gone. A silent one is at no level until it has confirmed what
-        it owes.
+        """Set the confirmed sequence of a subscriber; None removes the subscriber.
+
+        A silent subscriber counts at no level until it has confirmed the overdue sequence.
         """
         known = self._applied.pop(name, None)
         if sequence is not None and sequence >= self._overdue and name in self._silent:

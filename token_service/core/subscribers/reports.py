@@ -1,11 +1,11 @@
-"""The exchange with other nodes: each reports in the database how far its subscribers are.
+"""The exchange with other nodes: each node reports the confirmations of its subscribers in the database.
 
-Reports are written when something has changed, at most every so often. A wait hurries them: the head of the log names
-the sequence, each node asks its own subscribers, and reports once they have confirmed, in one write for all that
-confirm at about the same time.
+A node writes its report after a change, at a limited rate. A wait speeds reports up: the head of the log names the
+sequence, and each node asks its own subscribers for it. The node reports after they have confirmed, in one write for
+all that confirm at about the same time.
 
-A report names the log that its sequences are of. Nodes change over to another log at different times, so a report
-may arrive that was made for the log before. Its confirmations and key revision then count as none.
+A report names the log that its sequences belong to. Nodes change to another log at different times, so a node may
+read a report for an earlier log. The confirmations and the key revision of such a report do not count.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from token_service.tokens.revocation import Cursor
 
 _MAX_PAIRS: Final = 64
 _SILENT: Final = -1
-"""The place in the log that a report gives for silent subscribers. Nodes that do not know it wait for them."""
+"""The sequence that stands for silent subscribers in a report. Nodes of older releases wait for these subscribers."""
 _REPORT_AGE: Final = 10.0
-"""Seconds after which a node that has not reported counts as gone, and its subscribers as disconnected."""
+"""Seconds without a report after which a node counts as ended, and its subscribers as disconnected."""
 _IDLE_INTERVAL: Final = 2.0
 _BUSY_INTERVAL: Final = 0.25
 _HURRY_INTERVAL: Final = 0.05
-"""Seconds between two reports, however much hurries."""
+"""The shortest time between two reports, in seconds."""
 
 logger = logging.getLogger(__name__)
 
 
 class Reports:
-    """The reports of all nodes: writes this node's, reads the others'. For one event loop."""
+    """The reports of all nodes. Writes this node's report and reads the others'. Belongs to one event loop."""
 
     def __init__(self, node_id: str, nodes: NodeStore, subscribers: Subscribers, clock: Clock) -> None:
         self._node_id = node_id
@@ -62,25 +62,25 @@ class Reports:
                             await self.write()
                             reported = now
                         if len(subscribers):
-                            # Not kept for the waits: this read may be older than theirs.
+                            # `_others` keeps the reports that the waits have read: those may be newer.
                             self._take_in(await self._nodes.reports(_REPORT_AGE))
                         failing = False
                     except TokenServiceError as error:
                         if not failing:
                             logger.warning(
-                                "reports about subscribers can't be exchanged with other nodes, tried again: %s",
+                                "can't exchange reports about subscribers with other nodes; tried again: %s",
                                 error.message,
                             )
                         failing = True
                 await self._pause()
         finally:
-            # A node that leaves in order need not be waited for.
+            # Waits of other nodes need not wait for a node that stops in order.
             with suppress(TokenServiceError, TimeoutError):
                 async with asyncio.timeout(1):
                     await self._nodes.forget(self._node_id)
 
     async def write(self) -> None:
-        """Replace this node's report. Raises `StoreUnavailableError`."""
+        """Write this node's report. Raises `StoreUnavailableError`."""
         subscribers = self._subscribers
         subscribers.changed = False
         await self._nodes.report(
@@ -95,7 +95,7 @@ class Reports:
         )
 
     async def read(self) -> None:
-        """Read the other nodes' reports, and take in what subscribers of this node confirmed there.
+        """Read the reports of other nodes, and note the confirmations in them that belong to this node's subscribers.
 
         Raises `StoreUnavailableError`.
         """
@@ -104,16 +104,17 @@ class Reports:
         self._take_in(self._others)
 
     async def announce(self) -> None:
-        """Let all nodes know up to where confirmations are waited for. Raises `StoreUnavailableError`."""
+        """Tell all nodes the highest sequence that a wait needs confirmed. Raises `StoreUnavailableError`."""
         requested = self._subscribers.requested
         if requested > self._subscribers.announced:
             await self._nodes.request(requested)
             self._subscribers.announced = max(self._subscribers.announced, requested)
 
     def counts(self, cursor: Cursor) -> tuple[int, int]:
-        """Count the subscribers of all nodes, without the silent ones, and those of them that have applied `cursor`.
+        """Count the subscribers of all nodes without the silent ones, and how many of these applied `cursor`.
 
-        Uses the reports read last. A subscriber of a node that follows another log counts as not having applied it.
+        Uses the latest reports that were read. A subscriber of a node that follows another log counts as not having
+        applied `cursor`.
         """
         connected, applied = self._subscribers.counts(cursor.sequence)
         if cursor.epoch != self._subscribers.epoch:
@@ -126,17 +127,17 @@ class Reports:
 
     @property
     def reached(self) -> float:
-        """The sequence of this node's log that all subscribers of all nodes have confirmed, without the silent ones.
+        """The sequence of this node's log that all subscribers of all nodes, except the silent ones, have confirmed.
 
-        Uses the reports read last.
+        Uses the latest reports that were read.
         """
         return min((self._subscribers.lowest, *self._reached_elsewhere()))
 
     @property
     def silent(self) -> int:
-        """How many connected subscribers of all nodes have not confirmed for long although they were asked to.
+        """The number of silent subscribers of all nodes: connected, but overdue with a requested confirmation.
 
-        Waits end without them.
+        Waits ignore them.
         """
         return self._subscribers.silent + sum(_silent_in(report) for report in self._others)
 
@@ -150,7 +151,7 @@ class Reports:
         for report in await self._nodes.reports(_REPORT_AGE):
             if report.node_id != self._node_id and report.connected:
                 connected += report.connected
-                # A command that changes keys follows no log.
+                # A command that changes keys follows no log, so it compares no log names.
                 same_log = not self._subscribers.epoch or _is_of(report, self._subscribers.epoch)
                 revisions.append(report.key_revision if same_log else 0)
         return connected, min(revisions, default=0)
@@ -172,7 +173,7 @@ class Reports:
                 )
 
     async def _pause(self) -> None:
-        """Wait until the next report may be due: sooner if a wait needs it, but not for each confirmation."""
+        """Wait until the next report may be due. A wait shortens this time; a report has several confirmations."""
         await asyncio.sleep(_HURRY_INTERVAL)
         with suppress(TimeoutError):
             async with asyncio.timeout(_BUSY_INTERVAL - _HURRY_INTERVAL):
@@ -181,8 +182,10 @@ class Reports:
 
 
 def _pairs(levels: Mapping[int, int], silent: int) -> list[tuple[int, int]]:
-    """(sequence, count) pairs; beyond the limit the lowest are merged downwards, so none is said to be
-    further than it is. The silent ones have a pair of their own.
+    """Return (sequence, count) pairs. The silent subscribers have their own pair.
+
+    Beyond the limit the lowest pairs become one pair with their lowest sequence, so no subscriber counts as further
+    than it is.
     """
     most = _MAX_PAIRS - (silent > 0)
     pairs = sorted(levels.items(), reverse=True)
@@ -193,7 +196,7 @@ def _pairs(levels: Mapping[int, int], silent: int) -> list[tuple[int, int]]:
 
 
 def _is_of(report: NodeReport, epoch: str) -> bool:
-    """Whether the sequences of a report are of this log. Release 0.1.0 does not say, and is believed."""
+    """Tell whether the sequences of a report belong to this log. A report of release 0.1.0 names no log and counts."""
     return report.epoch is None or report.epoch == epoch
 
 

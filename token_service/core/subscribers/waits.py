@@ -17,27 +17,27 @@ from token_service.tokens.revocation import Cursor
 _SHORTEST_INTERVAL: Final = 0.05
 _LONGEST_INTERVAL: Final = 0.25
 _SHARE: Final = 8
-"""Reads of the reports are as far apart as the youngest wait is old, divided by this.
+"""The interval between two reads of the reports is the age of the youngest wait, divided by this number.
 
-A fixed interval of 0.25 s would add up to 0.25 s to a wait that two nodes could answer at once. One of 0.1 s would cost 50
-instead of 20 reads in 5 s for a subscriber that never confirms. Measured with 8 other nodes,
-without the database: a read takes 0.10 ms of CPU for one wait and 0.21 ms for 1,000.
+A fixed interval of 0.25 s would add up to 0.25 s to a wait that two nodes could answer at once. An interval of 0.1 s would
+cost 50 instead of 20 reads in 5 s for a subscriber that never confirms. Measured with 8 other nodes, without the
+database: a read takes 0.10 ms of CPU for one wait and 0.21 ms for 1,000.
 """
 
 
 @dataclass(eq=False, slots=True)
 class _Wait:
-    """One call of `wait_applied`; its result is how many subscribers there are."""
+    """One call of `wait_applied`. The result of `done` is the number of subscribers."""
 
     cursor: Cursor
     done: asyncio.Future[int]
     looked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once a read of the reports that began after the call has ended."""
+    """Set after a complete read of the reports that began after the call."""
     failure: Exception | None = None
 
 
 class Waits:
-    """The waits for confirmations at this node. For one event loop."""
+    """The waits for confirmations at this node. Belongs to one event loop."""
 
     def __init__(self, subscribers: Subscribers, reports: Reports, clock: Clock) -> None:
         self._subscribers = subscribers
@@ -52,20 +52,20 @@ class Waits:
         subscribers.on_progress(self._progressed)
 
     def heard(self, sequence: int) -> None:
-        """Ask this node's subscribers for `sequence`, which the head of the log names as waited for."""
+        """Ask this node's subscribers for a `sequence` that the head of the log names, because a call waits for it."""
         self._subscribers.heard(sequence)
 
     @property
     def silent(self) -> int:
-        """How many connected subscribers of all nodes are not waited for. See `Reports.silent`."""
+        """The number of connected subscribers of all nodes that waits ignore. See `Reports.silent`."""
         return self._reports.silent
 
     async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
         """Wait until every connected subscriber of every node has applied `cursor`, `timeout` seconds at most.
 
-        Returns the number of connected subscribers and of those that have applied it. Both are of all nodes, even if
-        the first read of the reports takes longer than `timeout`. Only confirmations for the log of `cursor` count.
-        Raises `StoreUnavailableError`.
+        Returns the number of connected subscribers, and the number of connected subscribers that have applied `cursor`.
+        Both numbers count all nodes, so this waits for the first read of the reports even beyond `timeout`. Only
+        confirmations for the log of `cursor` count. Raises `StoreUnavailableError`.
         """
         wait = _Wait(cursor, asyncio.get_running_loop().create_future())
         self._waits.add(wait)
@@ -107,7 +107,7 @@ class Waits:
     async def _look(self) -> None:
         self._looked = self._clock.monotonic()
         self._subscribers.find_silent()
-        # A wait that begins from here on is answered by the next read: this one may miss its subscribers.
+        # The next read answers a wait that begins after this line: the current read may miss its subscribers.
         waits = list(self._waits)
         self._request(waits)
         try:
@@ -125,7 +125,10 @@ class Waits:
         self._settle()
 
     def _request(self, waits: Iterable[_Wait]) -> None:
-        """Ask for the confirmations of waits for this node's log. Waits for a log it changes over to are asked for later."""
+        """Ask for the confirmations that waits for this node's log need.
+
+        A wait for a log that this node has yet to change to asks later.
+        """
         epoch = self._subscribers.epoch
         self._subscribers.request(
             max((w.cursor.sequence for w in waits if w.cursor.epoch == epoch), default=0)
@@ -134,7 +137,7 @@ class Waits:
     def _progressed(self) -> None:
         """End waits whose last confirmation has arrived.
 
-        Waits are compared only when the lowest sequence has changed: a thousand subscribers confirm one by one.
+        Compares waits only when the lowest sequence has changed, because a thousand subscribers confirm one by one.
         """
         lowest = self._subscribers.lowest
         if lowest != self._lowest:
@@ -142,7 +145,7 @@ class Waits:
             self._settle()
 
     def _settle(self) -> None:
-        """End the waits whose cursor all have confirmed, if a read of the reports began after them."""
+        """End each wait whose cursor all subscribers have confirmed, if a read of the reports began after the wait."""
         if not self._waits:
             return
         epoch, reached = self._subscribers.epoch, self._reports.reached

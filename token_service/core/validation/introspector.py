@@ -227,7 +227,7 @@ class Introspector:
 
     async def _use(self, session: Session, now: float) -> Session:
         """Slide the idle expiry of a session that is in use."""
-        idle_timeout = self._policies.of(session.client_id).idle_timeout
+        idle_timeout = self._policies.of(session.client_id, session.audience).idle_timeout
         if now - session.last_use_time < idle_timeout / _USE_SHARE:
             return session
         used = await self._sessions.use(

@@ -15,6 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.issuing.commands import DEFAULT_KINDS, IssueCommand, RefreshCommand
+from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
     DEFAULT_WAIT,
     MAX_CUSTOM_CLAIMS,
@@ -22,6 +23,7 @@ from token_service.core.limits import (
     MAX_SCOPES,
     MAX_SUBSCRIBER_ID,
     MAX_TOKEN_TYPES,
+    MAX_UPDATE_PATHS,
     Checks,
 )
 from token_service.core.revocation.commands import RevokeCommand
@@ -57,13 +59,7 @@ _FILTERS: Final = {
 def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
     """Convert an IssueTokenRequest."""
     checks = Checks()
-    auth_context: AuthContext | None = None
-    if request.HasField("auth_context"):
-        context = request.auth_context
-        auth_time: int | None = None
-        if context.HasField("auth_time"):
-            auth_time = int(seconds_of_timestamp(context.auth_time, "auth_context.auth_time", checks))
-        auth_context = AuthContext(context.acr, tuple(context.amr), auth_time)
+    auth_context = _auth_context(request, checks)
     kinds: frozenset[TokenKind] | None = None
     if len(request.token_types) > MAX_TOKEN_TYPES:
         checks.add("token_types", f"has more than {MAX_TOKEN_TYPES} items")
@@ -214,6 +210,32 @@ def idle_timeout(request: session_service_pb2.ExtendSessionRequest) -> float | N
     return seconds
 
 
+def update_session_command(request: session_service_pb2.UpdateSessionRequest) -> UpdateSessionCommand:
+    """Convert an UpdateSessionRequest."""
+    checks = Checks()
+    paths = request.update_mask.paths
+    if len(paths) > MAX_UPDATE_PATHS:
+        checks.add("update_mask", f"has more than {MAX_UPDATE_PATHS} paths")
+    else:
+        for number, path in enumerate(paths):
+            if path not in _UPDATABLE:
+                checks.add(f"update_mask.paths[{number}]", f"is none of {', '.join(_UPDATABLE)}")
+    for name in _UPDATABLE:
+        is_set = bool(request.scopes) if name == "scopes" else request.HasField(name)
+        if is_set and name not in paths:
+            checks.add(name, "is set, but update_mask does not name it")
+    command = UpdateSessionCommand(
+        session_id=request.session_id,
+        client_id=request.client_id,
+        fields=frozenset(paths),
+        scopes=tuple(request.scopes),
+        custom_claims=_custom_claims(request.custom_claims, checks),
+        auth_context=_auth_context(request, checks),
+    )
+    checks.done()
+    return command
+
+
 def raise_violations(check: Callable[[Checks], None]) -> None:
     """Raise `InvalidRequestError` with the violations `check` finds."""
     checks = Checks()
@@ -237,6 +259,18 @@ def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
     return json_of_struct(struct, "custom_claims", checks)
 
 
+def _auth_context(
+    request: token_service_pb2.IssueTokenRequest | session_service_pb2.UpdateSessionRequest, checks: Checks
+) -> AuthContext | None:
+    if not request.HasField("auth_context"):
+        return None
+    context = request.auth_context
+    auth_time: int | None = None
+    if context.HasField("auth_time"):
+        auth_time = int(seconds_of_timestamp(context.auth_time, "auth_context.auth_time", checks))
+    return AuthContext(context.acr, tuple(context.amr), auth_time)
+
+
 def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:
     if not request.HasField("confirmation"):
         return _BEARER
@@ -251,4 +285,5 @@ def _client_context(
     return Origin(request.client_context.ip_address, request.client_context.user_agent)
 
 
+_UPDATABLE: Final = ("scopes", "custom_claims", "auth_context")
 _BEARER: Final = Confirmation()

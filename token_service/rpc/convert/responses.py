@@ -142,6 +142,15 @@ def extended_session(session: Session, now: float) -> session_service_pb2.Sessio
     )
 
 
+def updated_session(session: Session, now: float) -> session_service_pb2.Session:
+    """Build the part of a session that UpdateSession returns: the fields that it can change, id, state and times."""
+    message = extended_session(session, now)
+    message.scopes.extend(session.scopes)
+    if session.auth_context is not None:
+        message.auth_context.CopyFrom(_auth_context(session.auth_context))
+    return message
+
+
 def key_set(jwks: Iterable[Mapping[str, Any]], revision: int, issuer: str) -> key_service_pb2.KeySet:
     """Build the published key set."""
     return key_service_pb2.KeySet(revision=revision, keys=[_jwk(jwk) for jwk in jwks], issuer=issuer)

@@ -1,4 +1,4 @@
-"""Identification of callers and their permissions."""
+"""Identification of callers and their rights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_service.certificates.client import (
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.names import is_dns_name, is_spiffe_id, matches
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens import base64url
 
@@ -43,30 +43,30 @@ class Authorizer(Protocol):
         """Return the caller behind a peer. Raises `CallerUnauthenticatedError`."""
         ...
 
-    def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """Return the current permissions of an identified caller; none if its proof is no longer valid."""
+    def rights(self, caller: Caller) -> Rights:
+        """Return the current rights of an identified caller; none if its proof is no longer valid."""
         ...
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever the permissions of callers may have changed."""
+        """Call `listener` whenever the rights of callers may have changed."""
         ...
 
 
 class TrustingAuthorizer:
-    """Grants every permission to every caller. For development on a loopback address."""
+    """Grants every right to every caller. For development on a loopback address."""
 
-    _CALLER: Final = Caller("anybody", frozenset(Permission))
+    _CALLER: Final = Caller("anybody", Rights.everything())
 
     def identify(self, peer: Peer) -> Caller:
         """Return the same caller for every peer."""
         return self._CALLER
 
-    def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """Return every permission."""
-        return caller.permissions
+    def rights(self, caller: Caller) -> Rights:
+        """Return every right."""
+        return caller.rights
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Ignore the listener: permissions never change."""
+        """Ignore the listener: rights never change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class CertificateCaller(Caller):
 class CertificateAuthorizer:
     """Identifies callers by their client certificate: a SPIFFE ID (URI SAN) or a DNS name (DNS SAN).
 
-    A certificate with several names has the permissions of all its names. Every call checks that the certificate is
+    A certificate with several names has the rights of all its names. Every call checks that the certificate is
     within its validity period and that a current authority vouches for it; an established connection or TLS session
     grants nothing. An identity in `callers` is compared exactly; an identity that ends in `/*` matches every SPIFFE ID
     below it.
@@ -88,7 +88,7 @@ class CertificateAuthorizer:
 
     def __init__(
         self,
-        callers: Mapping[str, frozenset[Permission]],
+        callers: Mapping[str, Rights],
         authorities: Sequence[x509.Certificate],
         clock: Clock,
     ) -> None:
@@ -100,15 +100,15 @@ class CertificateAuthorizer:
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def callers(self) -> Mapping[str, frozenset[Permission]]:
-        """The permissions of each identity.
+    def callers(self) -> Mapping[str, Rights]:
+        """The rights of each identity.
 
-        May be replaced at any time. Later calls and open streams follow the new permissions.
+        May be replaced at any time. Later calls and open streams follow the new rights.
         """
         return self._callers
 
     @callers.setter
-    def callers(self, callers: Mapping[str, frozenset[Permission]]) -> None:
+    def callers(self, callers: Mapping[str, Rights]) -> None:
         self._callers = callers
         self._changed()
 
@@ -126,14 +126,14 @@ class CertificateAuthorizer:
         """Call `listener` whenever callers or authorities are replaced."""
         self._listeners.append(listener)
 
-    def permissions(self, caller: Caller) -> frozenset[Permission]:
-        """Return the current permissions of an identified caller; none if its certificate is no longer accepted."""
+    def rights(self, caller: Caller) -> Rights:
+        """Return the current rights of an identified caller; none if its certificate is no longer accepted."""
         if not isinstance(caller, CertificateCaller):
-            return frozenset()
+            return Rights()
         try:
-            return self._identified(caller.chain).permissions
+            return self._identified(caller.chain).rights
         except CallerUnauthenticatedError:
-            return frozenset()
+            return Rights()
 
     def identify(self, peer: Peer) -> Caller:
         """Return the caller that the peer's certificate names.
@@ -183,9 +183,13 @@ class CertificateAuthorizer:
         found = {name: several for name in names if (several := matches(self._callers, name))}
         if not found:
             raise CertificateError("the names in the client certificate are not known here")
-        permissions = frozenset[Permission]().union(*(each for several in found.values() for each in several))
         caller = CertificateCaller(
-            ", ".join(found), permissions, Proof.CERTIFICATE, _identity(names), expire_time, chain=pem
+            ", ".join(found),
+            Rights(right for several in found.values() for rights in several for right in rights),
+            Proof.CERTIFICATE,
+            _identity(names),
+            expire_time=expire_time,
+            chain=pem,
         )
         return caller, chain[0].not_valid_before_utc.timestamp()
 

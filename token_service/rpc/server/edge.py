@@ -18,9 +18,9 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
 from token_service.core.access.quotas import Quota
 from token_service.core.access.refusals import Refusals
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     InvalidRequestError,
     OverloadedError,
@@ -30,7 +30,7 @@ from token_service.errors import (
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.deadlines import Deadlines
 from token_service.rpc.server.reception import Context, Reception
-from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.rpc.server.request_fields import require_few_fields, shape_of
 from token_service.telemetry.unexpected import unexpected
 from token_service.wire import error_to_status
 

@@ -1,4 +1,7 @@
-"""Limits of one gRPC server: in total, for each caller, and for each connection."""
+"""Limits of one gRPC server: in total, for each caller, and for each connection.
+
+`edge` enforces the limits of calls, `rpc.stream.feed` those of streams. Settings may replace the defaults here.
+"""
 
 from __future__ import annotations
 

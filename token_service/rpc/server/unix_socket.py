@@ -58,10 +58,10 @@ class UnixSocketPath:
         """
         try:
             if os.path.lexists(self._path) and not stat.S_ISSOCK(self._path.lstat().st_mode):
-                raise self._refusal("there is something else than a socket")
+                raise self._refusal("the file there is not a socket")
             directory = self._path.parent
             if not directory.is_dir():
-                raise self._refusal(f"{directory} is no directory")
+                raise self._refusal(f"{directory} is not a directory")
             if not os.access(directory, os.W_OK):
                 raise self._refusal(f"{directory} can't be written to")
         except OSError as error:
@@ -89,7 +89,7 @@ class UnixSocketPath:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(mode):
-            raise self._refusal("there is something else than a socket")
+            raise self._refusal("the file there is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             try:

@@ -7,9 +7,10 @@ from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.sessions.browsing import Sessions
-from token_service.rpc.convert.requests import idle_timeout, session_filter
-from token_service.rpc.convert.responses import extended_session, session_message
+from token_service.rpc.convert.requests import idle_timeout, session_filter, update_session_command
+from token_service.rpc.convert.responses import extended_session, session_message, updated_session
 from token_service.rpc.server.service import UnaryMethod
 from token_service.v1 import session_service_pb2 as pb
 
@@ -20,8 +21,9 @@ class SessionService:
     name: Final = pb.DESCRIPTOR.services_by_name["SessionService"].full_name
     is_serving: Final = True
 
-    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, updates: SessionUpdates, clock: Clock) -> None:
         self._sessions = sessions
+        self._updates = updates
         self._clock = clock
 
     def methods(self) -> Sequence[UnaryMethod]:
@@ -30,6 +32,7 @@ class SessionService:
             UnaryMethod("GetSession", pb.GetSessionRequest, self.GetSession),
             UnaryMethod("ListSessions", pb.ListSessionsRequest, self.ListSessions),
             UnaryMethod("ExtendSession", pb.ExtendSessionRequest, self.ExtendSession),
+            UnaryMethod("UpdateSession", pb.UpdateSessionRequest, self.UpdateSession),
         )
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
@@ -63,3 +66,11 @@ class SessionService:
             caller, request.session_id, request.client_id, idle_timeout(request), now
         )
         return pb.ExtendSessionResponse(session=extended_session(session, now))
+
+    async def UpdateSession(
+        self, request: pb.UpdateSessionRequest, caller: Caller
+    ) -> pb.UpdateSessionResponse:
+        """Change what later tokens of a session hold."""
+        now = self._clock.now()
+        session = await self._updates.update(caller, update_session_command(request), now)
+        return pb.UpdateSessionResponse(session=updated_session(session, now))

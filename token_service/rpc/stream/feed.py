@@ -200,7 +200,7 @@ class Feed:
         """
         ended = False
         for stream in self._streams:
-            now = replace(stream.caller, permissions=self._authorizer.permissions(stream.caller))
+            now = replace(stream.caller, rights=self._authorizer.rights(stream.caller))
             try:
                 admit(now, UseCase.STREAM_REVOCATIONS)
             except PermissionDeniedError as error:

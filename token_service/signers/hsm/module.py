@@ -1,9 +1,10 @@
 """A PKCS#11 module (a shared library) in this process: initialized for threads, shared by all its users, and
-restarted after it failed.
+restarted after a failure.
 
-python-pkcs11 initializes a module as one that two threads never call concurrently (`C_Initialize(NULL)`),
-and releases the interpreter in every call. With threads, that corrupts the memory of modules that rely on
-the promise. So the module is initialized here, with locks of the operating system (PKCS #11 v2.40, section 5.4).
+python-pkcs11 calls `C_Initialize(NULL)`, which promises the module that two threads never call it concurrently. But
+python-pkcs11 releases the interpreter lock in every call, so two threads do call it concurrently, which corrupts the
+memory of modules that rely on the promise. This code therefore initializes the module itself and lets it use the locks
+of the operating system (PKCS #11 v2.40, section 5.4).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FINALIZE: Final = 1
 _FUNCTIONS: Final = 68
 
 _FUNCTION: Final = ctypes.CFUNCTYPE(ctypes.c_ulong)
-"""Releases the interpreter during the call; arguments say their own type."""
+"""A function of the module. A call releases the interpreter lock; each argument carries its own type."""
 
 
 class _FunctionList(ctypes.Structure):
@@ -49,21 +50,21 @@ class _InitializeArguments(ctypes.Structure):
 
 
 class ModuleError(Exception):
-    """The module failed a call, or can't be called now. The text holds no PIN."""
+    """The module failed a call, or can't be called now. The text contains no PIN."""
 
 
 class NoSuchTokenError(ModuleError):
-    """The module answers but has no token of this label."""
+    """The module answers, but has no token with this label."""
 
 
 class PinRefusedError(ModuleError):
-    """The token did not take the PIN. Trying again could lock it."""
+    """The token refused the PIN. Another attempt could lock the token."""
 
 
 def require_python_pkcs11() -> None:
-    """Raises `ConfigurationError` if python-pkcs11 is not installed.
+    """Raise `ConfigurationError` if python-pkcs11 is not installed.
 
-    It is imported nowhere before it is needed.
+    No module imports python-pkcs11 before a configured HSM needs it.
     """
     try:
         import pkcs11._pkcs11  # noqa: F401
@@ -74,16 +75,16 @@ def require_python_pkcs11() -> None:
 
 
 class Pkcs11Module:
-    """One module in this process. Get it with `acquire` and give it back with `release`.
+    """One module in this process. Get it with `acquire`, and give it back with `release`.
 
-    All calls into the module are made within `calls()`, so that `restart` can wait for them to end.
+    Make all calls into the module within `calls()`, so that `restart` can wait for their end.
     """
 
     _lock: Final = threading.Lock()
     _loaded: Final[dict[str, Pkcs11Module]] = {}
 
     def __init__(self, path: str) -> None:
-        """Only for `acquire`."""
+        """Create an object that is not loaded yet. Only `acquire` calls this."""
         self.path: Final = path
         self.generation = 0
         """Grows with every restart of the module. Sessions of an older generation are void."""
@@ -100,9 +101,10 @@ class Pkcs11Module:
 
     @classmethod
     def acquire(cls, path: str) -> Pkcs11Module:
-        """Load and initialize the module, unless that is done. Blocks.
+        """Return the module at `path`, loaded and initialized. Blocks.
 
-        Raises `ConfigurationError` if it is no such module, and `ModuleError` if it can't be initialized now.
+        Raises `ConfigurationError` if the file is no PKCS#11 module, and `ModuleError` if the module can't be initialized
+        now.
         """
         path = os.path.realpath(path)
         with cls._lock:
@@ -117,7 +119,7 @@ class Pkcs11Module:
             return module
 
     def release(self, timeout: float) -> None:
-        """Finalize the module if this was its last user and all calls end within `timeout` seconds."""
+        """Give the module back. The last user finalizes it if all calls end within `timeout` seconds."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -131,12 +133,12 @@ class Pkcs11Module:
 
     @contextmanager
     def calls(self) -> Iterator[int]:
-        """Around calls into the module.
+        """Surround calls into the module, and yield the generation that the calls belong to.
 
-        Gives the generation they belong to. Raises `ModuleError` while it is not initialized.
+        Raises `ModuleError` while the module is not initialized.
         """
         with self._condition:
-            # A restart waits for other calls with a timeout of its own, so this ends.
+            # This wait ends, because a restart waits for other calls only until its own timeout.
             self._condition.wait_for(lambda: not self._restarting)
             if not self._initialized:
                 raise ModuleError("the module is not initialized")
@@ -150,10 +152,10 @@ class Pkcs11Module:
                 self._condition.notify_all()
 
     def restart(self, generation: int, *, interval: float, timeout: float) -> None:
-        """Finalize and initialize the module, unless that happened since `generation`. Not within `calls()`.
+        """Finalize and initialize the module, unless it was restarted since `generation`. Not within `calls()`.
 
-        Returns once the module is initialized. Raises `ModuleError` if it can't be now, if the last try was
-        less than `interval` seconds ago, or if calls under way don't end within `timeout` seconds.
+        Raises `ModuleError` if the module can't be initialized now, if the last attempt was less than `interval` seconds
+        ago, or if running calls don't end within `timeout` seconds.
         """
         with self._condition:
             self._condition.wait_for(lambda: not self._restarting)
@@ -178,9 +180,9 @@ class Pkcs11Module:
                 self._condition.notify_all()
 
     def token(self, label: str) -> Token:
-        """The token with this label.
+        """Return the token with this label.
 
-        Raises `NoSuchTokenError`, `ConfigurationError` if there are several, or an error of python-pkcs11.
+        Raises `NoSuchTokenError`, `ConfigurationError` if several tokens have the label, or an error of python-pkcs11.
         """
         import pkcs11
 
@@ -190,7 +192,7 @@ class Pkcs11Module:
         for slot in self._library.get_slots(token_present=True):
             try:
                 token = slot.get_token()
-            except pkcs11.PKCS11Error as error:  # of another slot, perhaps
+            except pkcs11.PKCS11Error as error:  # perhaps only of a slot with another token
                 failure = error
                 continue
             labels.append(token.label)
@@ -205,17 +207,17 @@ class Pkcs11Module:
         if failure is not None:
             raise failure
         present = ", ".join(repr(each) for each in labels if each) or "none"
-        raise NoSuchTokenError(f"no token is labeled {label!r}; labels there: {present}")
+        raise NoSuchTokenError(f"no token is labeled {label!r}; labels of the module's tokens: {present}")
 
     def is_logged_in(self, label: str) -> bool:
         """Tell whether this process has logged in to the token since the module was initialized. Within `calls()`."""
         return label in self._logins and self._logins[label][0] == self.generation
 
     def log_in(self, label: str, pin: Secret) -> None:
-        """Log in, for all sessions of this process with the token. Within `calls()`.
+        """Log all sessions of this process in to the token. Within `calls()`.
 
-        Raises `PinRefusedError` or an error of python-pkcs11. A session is kept open for it: without any the
-        token logs out, and python-pkcs11 logs out when it closes the one that logged in.
+        Keeps the session that logged in open: a token without open sessions logs out, and python-pkcs11 logs out when it
+        closes that session. Raises `PinRefusedError` or an error of python-pkcs11.
         """
         import pkcs11
 
@@ -230,14 +232,14 @@ class Pkcs11Module:
         session: Session | None = None
         try:
             text = pin.reveal().decode()
-        except UnicodeDecodeError:  # which shows the PIN
+        except UnicodeDecodeError:  # its text would show the PIN
             raise PinRefusedError("it is not UTF-8") from None
         try:
             session = self.token(label).open(user_pin=text)
         except refusals as error:
             raise PinRefusedError(type(error).__name__) from None
         except pkcs11.UserAlreadyLoggedIn:
-            pass  # by others in this process
+            pass  # by another user of the module in this process
         self._logins[label] = (self.generation, session)
 
     def _load(self) -> None:
@@ -245,7 +247,7 @@ class Pkcs11Module:
         from pkcs11._pkcs11 import lib
 
         class Library(lib):
-            """Knows that the module may be initialized already."""
+            """A library whose module may already be initialized."""
 
             def initialize(self) -> None:
                 try:
@@ -272,8 +274,8 @@ class Pkcs11Module:
             self._finalize()
             raise ModuleError(f"C_GetInfo: {type(error).__name__}") from None
         if self._library.initialized:
-            # The modules of p11-kit give each caller an instance of its own, which is always fit for threads. The
-            # instance initialized here is not needed.
+            # A module of p11-kit gives each caller its own instance, which is always safe for threads. The instance
+            # initialized above is not needed.
             self._call(_FINALIZE, None)
             self._is_private = True
 
@@ -296,14 +298,14 @@ class Pkcs11Module:
         arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
         result = self._call(_INITIALIZE, ctypes.byref(arguments))
         if result == _ALREADY_INITIALIZED and again:
-            # The module could not finalize while the token was away.
+            # The module could not finalize while its token was missing.
             self._call(_FINALIZE, None)
             result = self._call(_INITIALIZE, ctypes.byref(arguments))
             if result == _ALREADY_INITIALIZED:
-                result = _OK  # by us, with locks
+                result = _OK  # this process initialized it, with locks
         if result == _ALREADY_INITIALIZED:
             raise ConfigurationError(
-                f"something else in this process uses the PKCS#11 module {self.path} already"
+                f"other code in this process already uses the PKCS#11 module {self.path}"
             )
         if result == _CANT_LOCK:
             raise ConfigurationError(f"the PKCS#11 module {self.path} can't be used by several threads")
@@ -311,10 +313,7 @@ class Pkcs11Module:
             raise ModuleError(f"C_Initialize: {result:#x}")
 
     def _finalize(self) -> None:
-        """Finalize the module.
-
-        A failure does not matter: the next call, if one comes, initializes the module.
-        """
+        """Finalize the module. Ignores a failure, because the next user initializes the module again."""
         from pkcs11 import PKCS11Error
 
         self._initialized = False

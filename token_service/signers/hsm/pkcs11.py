@@ -1,4 +1,4 @@
-"""Keys that are made, kept and used in a hardware security module and never leave it (PKCS #11 v2.40)."""
+"""Keys that a hardware security module generates, stores and uses, and that never leave it (PKCS #11 v2.40)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROVIDER: Final = "pkcs11"
 _P256: Final = bytes.fromhex("06082a8648ce3d030107")  # the OID as EC_PARAMS
 _ED25519: Final = (
     b"\x13\x0cedwards25519",  # the curve's name (PKCS #11 v3.0, section 2.3.10)
-    bytes.fromhex("06032b6570"),  # its OID (RFC 8410), which some modules want instead
+    bytes.fromhex("06032b6570"),  # its OID (RFC 8410), which some modules require instead
 )
 _UNFINISHED: Final = "token-service: not finished"
 _DIGEST_BYTES: Final = 32
@@ -41,10 +41,10 @@ _ED25519_POINT_BYTES: Final = 32
 
 
 class Pkcs11Signer:
-    """Signs with one key of the module. Implements `Signer`."""
+    """A signer with one key of the module. Implements `Signer`."""
 
     def __init__(self, sessions: Pkcs11Sessions, key_id: str, algorithm: Algorithm) -> None:
-        """Raises `ConfigurationError` if there can be no such key in a module."""
+        """Create a signer. Raises `ConfigurationError` if an HSM can't contain such a key."""
         if algorithm is Algorithm.HS256:
             raise ConfigurationError("HS256 keys are not kept in an HSM")
         self.key_id = key_id
@@ -53,9 +53,9 @@ class Pkcs11Signer:
         self._object_id = _object_id(key_id)
 
     async def sign(self, signing_input: bytes) -> bytes:
-        """The JWS signature.
+        """Return the JWS signature.
 
-        Raises `SigningUnavailableError`; `retry_after` says when the module may be back.
+        Raises `SigningUnavailableError`, whose `retry_after` tells when the module may work again.
         """
         try:
             return await self._sessions.run(lambda opened: self._sign(opened, signing_input))
@@ -88,11 +88,11 @@ class Pkcs11Signer:
 
 
 class Pkcs11Keys:
-    """Makes, uses and deletes keys in one token of a PKCS#11 module.
+    """The keys in one token of a PKCS#11 module.
 
-    An async context manager; opening it loads the module and logs in. Open it in the process that uses it,
-    after the supervisor's fork. A key's objects are labeled with its key id; their CKA_ID is the 32 bytes
-    that the key id is the base64url of.
+    It is an async context manager. Entering it loads the module and logs in. Enter it in the process that uses it, after
+    the supervisor's fork. The label of a key's objects is its key id; their CKA_ID is the 32 bytes that the key id
+    encodes in base64url.
     """
 
     def __init__(
@@ -107,12 +107,11 @@ class Pkcs11Keys:
         generate_timeout: float = 120.0,
         restart_interval: float = 5.0,
     ) -> None:
-        """`rsa_bits`: the size of RSA keys unless `generate` is given another one.
+        """Create the keys, without I/O.
 
-        `threads`: how many concurrent calls and sessions.
-
-        Seconds: `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between
-        attempts to restart a module that fails.
+        `rsa_bits` is the default size of RSA keys, `threads` the number of concurrent calls and sessions. In seconds:
+        `timeout` of a signature, `generate_timeout` of a new key, `restart_interval` between attempts to restart a
+        failing module.
         """
         self._sessions = Pkcs11Sessions(
             module_path, token_label, pin, threads=threads, timeout=timeout, restart_interval=restart_interval
@@ -122,8 +121,9 @@ class Pkcs11Keys:
         self._generate_timeout = generate_timeout
 
     async def __aenter__(self) -> Self:
-        """Raises `ConfigurationError` for settings that can't work, `SigningUnavailableError` if the module
-        does not work now.
+        """Load the module and log in.
+
+        Raises `ConfigurationError` for unusable settings, and `SigningUnavailableError` if the module does not work now.
         """
         await self._sessions.open()
         return self
@@ -134,19 +134,19 @@ class Pkcs11Keys:
         await self._sessions.close()
 
     def open_signer(self, key_id: str, algorithm: Algorithm) -> Pkcs11Signer:
-        """A signer for a key of the module; it is looked up when it first signs.
+        """Return a signer for a key of the module. Its first signature looks the key up.
 
-        Raises `ConfigurationError` if there can be none.
+        Raises `ConfigurationError` if an HSM can't contain such a key.
         """
         return Pkcs11Signer(self._sessions, key_id, algorithm)
 
     async def generate(self, algorithm: Algorithm, rsa_bits: int | None = None) -> NewKey:
-        """A new key pair, made in the module and tried once.
+        """Generate a key pair in the module, and test it with one signature.
 
-        `private_key` is None: it can't be read, now or later.
+        `private_key` of the result is None, because the private key never leaves the module.
 
-        Implements `GenerateKey`. Raises `ConfigurationError` if the module has no such keys or would let them
-        out, and `SigningUnavailableError`; then the module may keep an unused key, labeled
+        Implements `GenerateKey`. Raises `ConfigurationError` if the module does not support such keys or would let a
+        private key be read. Raises `SigningUnavailableError`; the module may then keep an unused key labeled
         `token-service: not finished`.
         """
         if algorithm is Algorithm.HS256:
@@ -162,11 +162,11 @@ class Pkcs11Keys:
         except UnfitError as error:
             wanted = f"{algorithm} with {bits} bits" if algorithm is Algorithm.RS256 else str(algorithm)
             raise ConfigurationError(
-                f"the PKCS#11 token {self._label!r} has no keys for {wanted}: {error}"
+                f"the PKCS#11 token {self._label!r} can't generate keys for {wanted}: {error}"
             ) from None
 
     async def delete(self, key_id: str) -> None:
-        """Destroy a key, private and public part; nothing happens if there is none.
+        """Delete a key, its private and its public part. Succeeds if the module has no such key.
 
         Raises `SigningUnavailableError`.
         """
@@ -178,8 +178,9 @@ class Pkcs11Keys:
 
 
 def _require_alive(session: Session) -> None:
-    """Fail if the token or the session is gone: in the first case a search finds nothing, in the second
-    python-pkcs11 complains twice.
+    """Raise an error of python-pkcs11 if the token or the session no longer exists.
+
+    Without this check, a search in a missing token finds nothing, and one in a lost session raises two errors.
     """
     from pkcs11 import FunctionNotSupported, RandomNoRNG
 
@@ -205,7 +206,7 @@ def _sign(key: Any, algorithm: Algorithm, data: bytes) -> bytes:
     if algorithm is Algorithm.RS256:
         mechanism = Mechanism.SHA256_RSA_PKCS
     elif algorithm is Algorithm.ES256:
-        # The digest is made here: not every module has ECDSA_SHA256. The signature is r and s already.
+        # Not every module has ECDSA_SHA256, so the digest is computed here. The result already has the form r || s.
         mechanism, data = Mechanism.ECDSA, hashlib.sha256(data).digest()
     signature: bytes = key.sign(data, mechanism=mechanism)
     return signature
@@ -215,16 +216,16 @@ def _generate(read_only: Session, algorithm: Algorithm, rsa_bits: int) -> NewKey
     from pkcs11 import Attribute, PKCS11Error
 
     _require_support(read_only, algorithm, rsa_bits)
-    session = read_only.token.open(rw=True)  # logged in, as all sessions of this process are
+    session = read_only.token.open(rw=True)  # logged in, like all sessions of this process
     try:
         public, private = _generate_pair(session, algorithm, rsa_bits)
         try:
             material = _public_key(public, algorithm)
             if private[Attribute.EXTRACTABLE] or not private[Attribute.SENSITIVE]:
-                raise UnfitError("it makes private keys that can be read")
+                raise UnfitError("its private keys can be read")
             probe = secrets.token_bytes(_DIGEST_BYTES)
             if not verifier_for(material)(_sign(private, algorithm, probe), probe):
-                raise UnfitError("its signatures are not what they should be")
+                raise UnfitError("the signature of its key is wrong")
             key_id = str(public_jwk(material)["kid"])
             for each in (public, private):
                 each[Attribute.ID] = _object_id(key_id)
@@ -256,7 +257,7 @@ def _require_support(session: Session, algorithm: Algorithm, rsa_bits: int) -> N
         sizes = session.token.slot.get_mechanism_info(Mechanism.RSA_PKCS_KEY_PAIR_GEN)
         least, most = sizes.min_key_length or 0, sizes.max_key_length or MAX_RSA_BITS
         if not least <= rsa_bits <= most:
-            raise UnfitError(f"it makes {least} to {most}")
+            raise UnfitError(f"it generates keys of {least} to {most} bits")
 
 
 def _generate_pair(session: Session, algorithm: Algorithm, rsa_bits: int) -> tuple[Any, Any]:
@@ -303,11 +304,11 @@ def _public_key(
             return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), _point(point, _P256_POINT_BYTES))
         return Ed25519PublicKey.from_public_bytes(_point(point, _ED25519_POINT_BYTES))
     except ValueError:
-        raise UnfitError("its public keys have a form not known here") from None
+        raise UnfitError("its public keys have an unknown form") from None
 
 
 def _point(value: bytes, size: int) -> bytes:
-    """The point of EC_POINT: bare, as some modules have it, or in an OCTET STRING or BIT STRING of DER."""
+    """Return the point of EC_POINT: some modules give the bare point, others an OCTET STRING or BIT STRING in DER."""
     if len(value) == size:
         return value
     if value[:2] == bytes((0x04, size)):

@@ -1,8 +1,7 @@
-"""Threads that work with a PKCS#11 token, each in a session of its own, and what they do when the token goes
-away and comes back.
+"""Threads that work with a PKCS#11 token, and their recovery when the token disappears and returns.
 
-Sessions are not made for several threads, and a call into the module blocks for as long as the hardware
-likes, so neither is for an event loop. The threads are daemons: one that hangs in the module does not keep
+Each thread has its own session, because a session must not be used by several threads. A call into the module may block
+for any time, so it can't run in an event loop. The threads are daemons: a thread that hangs in the module does not keep
 the process from ending.
 """
 
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MAX_WAITING: Final = 2000
-"""Jobs that may wait for a thread. More would time out anyway."""
+"""Jobs that may wait for a thread. Further jobs would time out anyway."""
 
 
 class UnfitError(Exception):
@@ -45,12 +44,12 @@ class UnfitError(Exception):
 
 @dataclass(slots=True)
 class TokenSession:
-    """A session that is logged in, and the private keys found with it."""
+    """A session that is logged in, and the private keys that it has found."""
 
     session: Session
     generation: int
     private_keys: dict[bytes, Any] = field(default_factory=dict)
-    """By CKA_ID. The type stubs of python-pkcs11 do not know what keys can do."""
+    """Private keys by CKA_ID. `Any`, because the type stubs of python-pkcs11 lack the operations of keys."""
 
 
 @dataclass(slots=True)
@@ -59,11 +58,11 @@ class _Thread:
 
 
 _Jobs: TypeAlias = "SimpleQueue[Callable[[_Thread], None] | None]"
-"""None: the thread that gets it ends."""
+"""A queue of jobs. None ends the thread that takes it."""
 
 
 class Pkcs11Sessions:
-    """Runs work in sessions with one token."""
+    """A pool of threads that run work in sessions with one token."""
 
     def __init__(
         self,
@@ -75,9 +74,9 @@ class Pkcs11Sessions:
         timeout: float,
         restart_interval: float,
     ) -> None:
-        """`timeout`: seconds a caller waits.
+        """Create the pool, without I/O.
 
-        `restart_interval`: seconds between attempts to restart the module.
+        A caller waits `timeout` seconds at most. Attempts to restart the module are `restart_interval` seconds apart.
         """
         self._path = module_path
         self._label = token_label
@@ -95,10 +94,10 @@ class Pkcs11Sessions:
     async def open(self) -> None:
         """Start the threads and log in.
 
-        Raises `ConfigurationError` for what will not heal by itself (no python-pkcs11, no such module or
-        token, a refused PIN), and `SigningUnavailableError` for a module that does not work now.
+        Raises `ConfigurationError` for a problem that an operator must solve (no python-pkcs11, no such module or token,
+        a refused PIN), and `SigningUnavailableError` for a module that does not work now.
         """
-        self._jobs = SimpleQueue()  # threads of an earlier time, if they still hang, keep theirs
+        self._jobs = SimpleQueue()  # threads that still hang since an earlier `open` keep the old queue
         self._threads = [
             threading.Thread(target=self._serve, args=(self._jobs,), name=f"pkcs11-{number}", daemon=True)
             for number in range(self._count)
@@ -112,9 +111,9 @@ class Pkcs11Sessions:
             raise
 
     async def close(self) -> None:
-        """End the threads and let go of the module.
+        """End the threads and release the module.
 
-        Work under way may end; after the timeout its threads are left behind.
+        Running work may finish until the timeout; threads that still run then are abandoned.
         """
         threads, self._threads = self._threads, []
         for _ in threads:
@@ -136,11 +135,11 @@ class Pkcs11Sessions:
         await asyncio.shield(asyncio.wrap_future(done))
 
     async def run(self, work: Callable[[TokenSession], T], *, timeout: float | None = None) -> T:
-        """The result of `work`, called in one of the threads.
+        """Call `work` in one of the threads, and return its result.
 
-        If it fails it is done again, in a new session and at last after a restart of the module. Raises
-        `SigningUnavailableError` if that did not help or the timeout is over, and `UnfitError` if nothing
-        would.
+        After a failure `work` is repeated in a new session, and finally after a restart of the module. Raises
+        `SigningUnavailableError` if all attempts fail or the timeout is over, and `UnfitError` if the token can't do
+        this operation.
         """
         return await self._submit(
             lambda thread: self._persist(thread, work),
@@ -151,15 +150,17 @@ class Pkcs11Sessions:
         if not self._threads:
             raise SigningUnavailableError("the HSM is not open")
         if self._jobs.qsize() >= _MAX_WAITING:
-            raise SigningUnavailableError("the HSM has too much to sign", retry_after=self._restart_interval)
+            raise SigningUnavailableError(
+                "too many signatures wait for the HSM", retry_after=self._restart_interval
+            )
         future: Future[T] = Future()
 
         def job(thread: _Thread) -> None:
             if not future.set_running_or_notify_cancel():
-                return  # the caller gave up
+                return  # the caller no longer waits
             try:
                 result = work(thread)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits, as executors do
+            except BaseException as error:  # noqa: BLE001 - raised in the waiting caller, as executors do
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -178,11 +179,11 @@ class Pkcs11Sessions:
         thread = _Thread()
         while (job := jobs.get()) is not None:
             job(thread)
-            del job  # holds the result
+            del job  # it holds the result
         self._leave(thread)
 
     def _begin(self, thread: _Thread) -> None:
-        """Make the first contact. An error now is more likely in the configuration than in the hardware."""
+        """Make the first contact. An error here comes more likely from the configuration than from the hardware."""
         require_python_pkcs11()
         from pkcs11 import PKCS11Error
 
@@ -216,9 +217,9 @@ class Pkcs11Sessions:
                 raise UnfitError(_name(error)) from None
             except PinRefusedError as error:
                 raise SigningUnavailableError(
-                    f"the HSM refuses the PIN, which is not tried again: {error}"
+                    f"the HSM refuses the PIN, and the PIN is not tried again: {error}"
                 ) from None
-            except ConfigurationError as error:  # changed since it was opened
+            except ConfigurationError as error:  # the module has changed since `open`
                 raise SigningUnavailableError(error.message) from None
             except (ModuleError, pkcs11.PKCS11Error) as error:
                 failure = error
@@ -229,13 +230,13 @@ class Pkcs11Sessions:
             if attempt == 1:
                 continue  # a new session may be enough
             if attempt == 2:
-                # A restart waits for calls that take long, such as a new key, and all other callers wait for the
-                # restart. A missing key alone is no reason to let them wait for long.
+                # A restart waits for long calls, such as the generation of a key, and all other callers wait for the
+                # restart. A missing key alone does not justify a long wait of all callers.
                 patience = min(0.5, self._timeout) if isinstance(failure, pkcs11.NoSuchKey) else self._timeout
                 try:
                     module.restart(generation, interval=self._restart_interval, timeout=patience)
                 except ModuleError as error:
-                    logger.debug("the HSM is not back: %s", error)
+                    logger.debug("the HSM still does not work: %s", error)
                     break
         assert failure is not None
         raise self._unavailable(failure)
@@ -247,7 +248,7 @@ class Pkcs11Sessions:
         return thread.opened
 
     def _open_session(self, module: Pkcs11Module, generation: int) -> TokenSession:
-        with self._login:  # one at a time: wrong PINs are counted
+        with self._login:  # one attempt at once, because the token counts wrong PINs
             if self._pin_refused:
                 raise PinRefusedError(self._pin_refused)
             if not module.is_logged_in(self._label):
@@ -270,14 +271,14 @@ class Pkcs11Sessions:
                 if opened.generation == generation:
                     opened.session.close()
         except (ModuleError, PKCS11Error):
-            pass  # it is gone as well
+            pass  # the session no longer exists
 
     def _unavailable(self, failure: ModuleError | PKCS11Error) -> SigningUnavailableError:
         from pkcs11 import NoSuchKey
 
         if isinstance(failure, NoSuchKey):
             return SigningUnavailableError(str(failure), retry_after=self._restart_interval)
-        # Callers see this; what exactly is wrong with the module is for the log.
+        # Callers see only that the HSM does not work. The log names the failure.
         self._say(away=True, why=_name(failure))
         return SigningUnavailableError(
             "the HSM does not work at the moment", retry_after=self._restart_interval
@@ -292,7 +293,7 @@ class Pkcs11Sessions:
 
 
 def _never() -> tuple[type[PKCS11Error], ...]:
-    """What a token says to something it can't do, however often it is asked."""
+    """Return the errors by which a token refuses an operation that it can never do."""
     import pkcs11
 
     return (
@@ -309,7 +310,7 @@ def _never() -> tuple[type[PKCS11Error], ...]:
 
 
 def _name(error: Exception) -> str:
-    """What went wrong. The exceptions of python-pkcs11 mostly say it in their name only."""
+    """Describe a failure. Most exceptions of python-pkcs11 have no text, only a name."""
     text = str(error)
     if isinstance(error, ModuleError):
         return text

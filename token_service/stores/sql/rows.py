@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from token_service.core.keys.store import StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import LogHead, RevocationDraft
 from token_service.core.sessions.session import Session
+from token_service.core.sessions.store import Amendment
 from token_service.stores.sql import schema
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.tokens.claims import AuthContext, Confirmation
@@ -121,6 +122,23 @@ def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
         "auth_context": None if session.auth_context is None else _json(session.auth_context),
         "confirmation": _json(session.confirmation) if session.confirmation else None,
         "custom_claims": _json(session.custom_claims) if session.custom_claims else "{}",
+    }
+
+
+def values_of_amendment(command: Amendment) -> dict[str, Any]:
+    """Return the parameters of an amendment. An empty `auth_context` removes it."""
+    context = command.auth_context
+    return {
+        "p_id": command.session_id,
+        "p_now": to_micros(command.now),
+        "p_expected_scopes": _json(command.expected_scopes),
+        "p_scopes": _json(command.scopes),
+        "p_custom_claims": None if command.custom_claims is None else _json(command.custom_claims),
+        "p_auth_context": None
+        if not command.with_auth_context
+        else ""
+        if context is None
+        else _json(context),
     }
 
 

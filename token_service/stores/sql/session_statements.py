@@ -180,6 +180,28 @@ def retry() -> sa.Executable:
     )
 
 
+def amend() -> sa.Executable:
+    """Return the statement of `SessionStore.amend`. Null parameters leave their column as it is."""
+
+    def unless_null(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(bindparam(f"p_{column.name}", type_=Text), column)
+
+    return (
+        sa.update(sessions)
+        .where(
+            _S.id == bindparam("p_id", type_=Uuid),
+            _S.scopes == bindparam("p_expected_scopes", type_=Text),
+            live(_micros("p_now")),
+        )
+        .values(
+            scopes=bindparam("p_scopes", type_=Text),
+            custom_claims=unless_null(_S.custom_claims),
+            auth_context=sa.func.nullif(unless_null(_S.auth_context), sa.literal_column("''", Text)),
+        )
+        .returning(*SELECTED, _ITEM)
+    )
+
+
 def use(*, with_hash: bool) -> sa.Executable:
     """Return the statement of `SessionStore.use`, with or without `refresh_hash`."""
     now = _micros("p_now")

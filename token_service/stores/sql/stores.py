@@ -38,8 +38,8 @@ class SqlStores:
         Raises `ConfigurationError` for an unreadable URL.
         """
         self._database: Final = Database(url, pool_size=pool_size)
-        self.sessions: Final = SqlSessionStore(self._database)
         chain = AuditChain(audit_keys, node_id)
+        self.sessions: Final = SqlSessionStore(self._database, chain.append)
         self.log: Final = SqlRevocationLog(self._database, chain.append)
         self.keys: Final = SqlKeyStore(self._database, chain.append)
         self.audit: Final = SqlAuditStore(self._database, chain)

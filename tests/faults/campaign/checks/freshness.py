@@ -7,10 +7,14 @@ that is stopped between verdict and record.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from tests.faults.campaign.checks.finding import Finding, Surroundings
 from tests.faults.campaign.checks.ledger import Ledger
 from tests.faults.campaign.history import Record, from_ranges
 from tests.faults.campaign.plan import LEEWAY
+
+KeyT = TypeVar("KeyT")
 
 LOCAL_BOUND = 10.0
 """Seconds that an answer with CONSISTENCY_LOCAL may lag behind: REPLICA_MAX_AGE of the nodes."""
@@ -63,9 +67,9 @@ class Freshness:
 
     def forget(self, before: float) -> None:
         """Drop records that ended before `before` and led to no finding."""
-        for records in (self._accepted, self._refused, self._answers):
-            for key in [key for key, record in records.items() if record["e"] < before]:  # type: ignore[attr-defined]
-                del records[key]  # type: ignore[attr-defined]
+        self._accepted = _ended_since(before, self._accepted)
+        self._refused = _ended_since(before, self._refused)
+        self._answers = _ended_since(before, self._answers)
 
     def _late(self) -> list[Finding]:
         found = []
@@ -146,7 +150,7 @@ class Freshness:
         ]
 
     @staticmethod
-    def _last(records: dict[object, Record], key: object, record: Record) -> None:
+    def _last(records: dict[KeyT, Record], key: KeyT, record: Record) -> None:
         known = records.get(key)
         if known is None or record["b"] > known["b"]:
             records[key] = record
@@ -155,6 +159,10 @@ class Freshness:
         known = self._refused.get(number)
         if known is None or record["e"] < known["e"]:
             self._refused[number] = record
+
+
+def _ended_since(before: float, records: dict[KeyT, Record]) -> dict[KeyT, Record]:
+    return {key: record for key, record in records.items() if record["e"] >= before}
 
 
 def _state(state: list[object], zero: float) -> str:

@@ -21,7 +21,7 @@ from token_service.v1.token_service_pb2_grpc import TokenServiceStub
 
 @contextmanager
 def echo_server() -> Iterator[str]:
-    """Answers with the caller's authorization; on a socket file, which gRPC takes for secure."""
+    """Serve the caller's authorization as the answer, on a socket file, because gRPC treats that as secure."""
 
     def echo(request: Any, context: grpc.ServicerContext) -> bytes:
         return next((str(v).encode() for k, v in context.invocation_metadata() if k == "authorization"), b"")
@@ -71,7 +71,9 @@ async def aio_tokens(service: FakeTokenService) -> AsyncIterator[grpc.aio.Channe
         yield channel
 
 
-async def test_in_an_event_loop(service: FakeTokenService, aio_tokens: grpc.aio.Channel) -> None:
+async def test_calls_in_an_event_loop_carry_a_renewed_token(
+    service: FakeTokenService, aio_tokens: grpc.aio.Channel
+) -> None:
     source = TokenSource(TokenServiceStub(aio_tokens), client_id="web", store=store(service))
     with echo_server() as address:
         async with grpc.aio.secure_channel(address, credentials(TokenCallCredentials(source))) as channel:
@@ -90,4 +92,4 @@ def test_a_call_without_a_token_is_not_made(service: FakeTokenService) -> None:
             say: Any = channel.unary_unary("/echo.Echo/Say")
             with pytest.raises(grpc.RpcError) as caught:
                 say(b"", timeout=60)
-        assert "session was revoked" in caught.value.details()  # type: ignore[attr-defined]
+        assert "session was revoked" in (caught.value.details() or "")

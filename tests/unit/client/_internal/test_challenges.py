@@ -57,12 +57,14 @@ REFUSED = {"error": "invalid_token"}
         ('Basic realm="x", \x00', [("basic", {"realm": "x"})]),
     ],
 )
-def test_challenges_as_in_rfc_9110(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
+def test_challenges_are_parsed_as_rfc_9110_defines(
+    header: str, expected: list[tuple[str, dict[str, str]]]
+) -> None:
     assert parse_challenges(header) == expected
 
 
 @given(st.text(alphabet='aB1 \t,="\\/~\x00é', max_size=40))
-def test_any_text_is_parsed_to_some_end(header: str) -> None:
+def test_parsing_ends_for_any_text(header: str) -> None:
     for scheme, parameters in parse_challenges(header):
         assert scheme == scheme.lower() != ""
         assert all(name == name.lower() != "" for name in parameters)

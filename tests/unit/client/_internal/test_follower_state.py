@@ -75,8 +75,7 @@ class Bench:
         self.taken.append((revision, len(jwks)))
         return True
 
-    @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         return self.follower_state.feed.is_fresh(self.clock.now(), self.clock.elapsed())
 
     def knows(self, number: int) -> bool:
@@ -97,13 +96,13 @@ def test_nothing_is_fresh_before_it_is_proven(bench: Bench) -> None:
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     assert [bench.knows(n) for n in (1, 2, 3, 4)] == [True, True, True, False]
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Bench) -> None:
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert len(bench.follower_state.feed.revocations) == 0
     assert not bench.knows(1)
     feed, infinity = Feed(), float("inf")
@@ -116,7 +115,7 @@ def test_a_new_replica_has_an_empty_set_and_is_not_fresh_at_any_time(bench: Benc
     assert len(AlwaysFresh().revocations) == 0
 
 
-def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None:
+def test_new_replica_may_probe_and_keeps_its_stream(bench: Bench) -> None:
     assert bench.follower_state.may_probe()
     bench.follower_state.sweep()
     bench.follower_state.connect()
@@ -127,7 +126,7 @@ def test_a_new_replica_may_probe_and_wants_no_other_stream(bench: Bench) -> None
 
 
 def restored(bench: Bench, sequence: int) -> None:
-    """Begin as from a saved set."""
+    """Restore the state from a saved set."""
     known = RevocationSet()
     for number in range(1, sequence + 1):
         known.apply(revocation_of(entry(number)))
@@ -137,18 +136,18 @@ def restored(bench: Bench, sequence: int) -> None:
 
 def test_a_restored_replica_resumes_and_is_fresh_once_it_is_proven(bench: Bench) -> None:
     restored(bench, 5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - 7.0
     assert bench.follower_state.connect() == f"{EPOCH}:5"
     assert not bench.follower_state.needs_new_stream(10)
     bench.follower_state.receive(message(entry(6), cursor=6))
     bench.prove(6)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert [bench.knows(n) for n in (5, 6, 7)] == [True, True, False]
     assert bench.taken == [(5, 1)]
 
 
-def test_a_restored_replica_takes_no_snapshot_nor_keys_that_are_behind(bench: Bench) -> None:
+def test_restored_replica_takes_no_older_snapshot_or_keys(bench: Bench) -> None:
     restored(bench, 5)
     bench.follower_state.receive(snapshot(3, key_set=key_set(4)))
     assert bench.knows(5)
@@ -163,7 +162,7 @@ def test_a_restored_replica_notices_a_clock_that_was_set(bench: Bench) -> None:
     restored(bench, 5)
     bench.clock.set_wall(61)
     bench.prove(5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
 
 
@@ -179,7 +178,7 @@ def test_a_first_snapshot_comes_in_several_messages(bench: Bench) -> None:
     assert bench.counters.revocations == 2
 
 
-def test_a_stream_must_begin_with_a_snapshot_after_one_that_was_no_continuation(bench: Bench) -> None:
+def test_stream_after_a_broken_continuation_must_begin_with_a_snapshot(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.follower_state.distrust()
     assert bench.follower_state.connect() == ""
@@ -197,7 +196,7 @@ def test_a_message_without_cursor_and_keys_leaves_both_as_they_are(bench: Bench)
     assert bench.follower_state.issuer_seen == ISSUER
 
 
-def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
+def test_snapshot_behind_the_replica_must_be_continued_without_a_gap(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
@@ -206,7 +205,7 @@ def test_a_snapshot_that_catches_up_must_continue_as_well(bench: Bench) -> None:
         bench.follower_state.receive(message(entry(5), cursor=5))
 
 
-def test_what_brings_no_entry_is_no_progress(bench: Bench) -> None:
+def test_message_without_an_entry_is_no_progress(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(2)
     bench.clock.advance(6)
@@ -230,7 +229,7 @@ def test_parts_of_a_snapshot_are_progress(bench: Bench) -> None:
     assert bench.follower_state.needs_new_stream(10)
 
 
-def test_a_snapshot_that_is_distrusted_is_not_waited_for(bench: Bench) -> None:
+def test_distrusted_snapshot_is_not_waited_for(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True))
     bench.follower_state.distrust()
     assert bench.follower_state.needs_new_stream(10)
@@ -252,18 +251,18 @@ def test_clocks_may_drift_apart_by_a_minute(bench: Bench, drift: float) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.clock.set_wall(drift)
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
     bench.clock.set_wall(drift / 60)
     bench.prove(1)
     assert bench.follower_state.needs_new_stream(10)
 
 
-def test_a_head_that_can_not_be_read_is_no_answer(bench: Bench) -> None:
+def test_malformed_head_is_no_answer(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     with pytest.raises(StreamProtocolError):
         bench.follower_state.answer(bench.follower_state.begin_probe(), "nonsense")
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_snapshot(bench: Bench) -> None:
@@ -275,7 +274,7 @@ def test_a_probe_that_began_before_the_clock_was_set_proves_nothing_of_a_later_s
     bench.follower_state.answer(probe, f"{EPOCH}:1")
     assert bench.follower_state.feed.proven_at == float("-inf")
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) -> None:
@@ -291,19 +290,19 @@ def test_a_stream_is_behind_from_the_first_answer_that_shows_it(bench: Bench) ->
 
 def test_a_probe_before_the_first_snapshot_proves_nothing(bench: Bench) -> None:
     bench.prove(0)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(0))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(0)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
-def test_a_shorter_log_of_another_epoch_takes_no_proof_back(bench: Bench) -> None:
+def test_shorter_log_of_another_epoch_withdraws_no_proof(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove("epoch-two:3")
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
     bench.clock.advance(10.5)
     assert bench.follower_state.needs_new_stream(10)
@@ -330,41 +329,41 @@ def test_fresh_for_s_from_the_start_of_the_probe(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(1, delay=2.0)
     bench.clock.advance(S - 2.0 - 0.001)
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.clock.advance(0.001)
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
-def test_an_answer_that_lay_in_a_buffer_while_the_process_was_stopped_proves_nothing_new(
+def test_answer_buffered_while_the_process_was_stopped_proves_no_freshness(
     bench: Bench,
 ) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(1)
     probe = bench.follower_state.begin_probe()
     bench.clock.advance(60)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.answer(probe, f"{EPOCH}:1")
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
-def test_a_head_that_is_not_applied_yet_proves_once_it_is(bench: Bench) -> None:
+def test_head_proves_freshness_once_it_is_applied(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(3, delay=0.5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.receive(message(entry(2), cursor=2))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.receive(message(entry(3), cursor=3))
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.clock.advance(S - 0.5)
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_the_head_of_another_log_proves_nothing(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove("epoch-two:0")
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_valid_cursor_resumes(bench: Bench) -> None:
@@ -388,7 +387,12 @@ def test_a_valid_cursor_resumes(bench: Bench) -> None:
         message(entry(3), cursor="epoch-two:3"),
         message(entry(3), cursor="nonsense"),
         message(Revocation(sequence=3), cursor=3),
-        message(cursor=2, snapshot_blocks=[SnapshotBlock(target=1, bucket=0, fingerprints=b"12345678")]),
+        message(
+            cursor=2,
+            snapshot_blocks=[
+                SnapshotBlock(target="BLOCK_TARGET_TOKEN_ID", bucket=0, fingerprints=b"12345678")
+            ],
+        ),
     ],
     ids=[
         "gap",
@@ -404,15 +408,13 @@ def test_a_valid_cursor_resumes(bench: Bench) -> None:
         "stray block",
     ],
 )
-def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
-    bench: Bench, bad: StreamRevocationsResponse
-) -> None:
+def test_broken_stream_is_replaced_and_the_set_is_kept(bench: Bench, bad: StreamRevocationsResponse) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     with pytest.raises(StreamProtocolError):
         bench.follower_state.receive(bad)
     bench.follower_state.distrust()
-    assert bench.fresh  # what was proven remains so
+    assert bench.is_fresh()  # the earlier proof stays valid
     assert bench.knows(2)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
@@ -423,14 +425,14 @@ def test_a_stream_that_does_not_continue_is_given_up_and_nothing_is_lost(
     "blocks", [[(9, b"12345678")], [(1, b"1234567")], [(1, b"b" * 8 + b"a" * 8)], [(0, b"")]], ids=str
 )
 def test_a_snapshot_that_can_not_be_read_changes_nothing(
-    bench: Bench, blocks: list[tuple[int, bytes]]
+    bench: Bench, blocks: list[tuple[Any, bytes]]
 ) -> None:
     bench.follower_state.receive(snapshot(2))
     bad = message(
         reset=True,
         cursor=9,
         snapshot_blocks=[SnapshotBlock(target=t, bucket=0, fingerprints=f) for t, f in blocks],
-    )  # type: ignore[arg-type]
+    )
     with pytest.raises(StreamProtocolError):
         bench.follower_state.receive(bad)
     assert bench.knows(2)
@@ -451,14 +453,14 @@ def test_a_snapshot_is_built_aside_and_swapped_whole(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True))
     bench.follower_state.receive(message(entry(6)))
     assert bench.follower_state.feed.revocations is before
-    assert bench.fresh
+    assert bench.is_fresh()
     assert str(bench.follower_state.cursor) == f"{EPOCH}:5"
     rest = snapshot(6)
     rest.reset = False
     bench.follower_state.receive(rest)
     assert bench.follower_state.feed.revocations is not before
     assert bench.knows(6)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_snapshot_of_a_node_that_is_behind_waits_until_it_has_caught_up(bench: Bench) -> None:
@@ -485,60 +487,60 @@ def test_a_half_built_snapshot_is_dropped_with_its_stream(bench: Bench) -> None:
     assert bench.knows(3)
 
 
-def test_another_log_is_not_fresh_until_proven_anew(bench: Bench) -> None:
+def test_another_log_is_not_fresh_until_it_is_proven(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove("epoch-two:1")
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
-def test_a_log_put_back_to_an_earlier_state_is_noticed(bench: Bench) -> None:
+def test_restored_log_is_noticed(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     bench.prove(3)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     bench.prove(9)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert not bench.knows(5)
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_log_put_back_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
+def test_restored_log_proves_nothing_when_it_is_as_long_as_before(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
     bench.prove(2)
-    assert not bench.fresh
-    bench.prove(3)  # its third entry is another one
-    assert not bench.fresh
+    assert not bench.is_fresh()
+    bench.prove(3)  # its third entry is a different entry
+    assert not bench.is_fresh()
     bench.follower_state.receive(snapshot(3))
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
-def test_a_snapshot_of_a_log_put_back_is_not_waited_for_when_it_came_before_that_was_known(
+def test_snapshot_begun_before_the_restore_was_known_is_not_waited_for(
     bench: Bench,
 ) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     assert bench.follower_state.connect() == f"{EPOCH}:5"
-    bench.follower_state.receive(snapshot(3))  # of a node that is behind, for all that is known
+    bench.follower_state.receive(snapshot(3))  # could come from a node that lags behind
     assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(3))
     assert not bench.follower_state.needs_new_stream(10)
     bench.prove(3)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 @pytest.mark.parametrize("put_back", [False, True])
@@ -553,7 +555,7 @@ def test_a_set_of_another_log_was_never_proven(bench: Bench, *, put_back: bool) 
     assert bench.follower_state.feed.proven_at == float("-inf")
 
 
-def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) -> None:
+def test_new_snapshot_of_the_same_log_keeps_the_earlier_proof(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(5)
     proven_at = bench.follower_state.feed.proven_at
@@ -562,14 +564,14 @@ def test_a_snapshot_of_the_same_log_is_proven_by_what_proved_less(bench: Bench) 
     assert bench.follower_state.feed.proven_at == proven_at
 
 
-def test_an_answer_overtaken_by_that_of_a_later_probe_takes_nothing_back(bench: Bench) -> None:
+def test_answer_overtaken_by_a_later_probe_withdraws_nothing(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     overtaken = bench.follower_state.begin_probe()
     bench.clock.advance(1.0)
     bench.prove(1)
     bench.follower_state.answer(overtaken, f"{EPOCH}:1")
     bench.clock.advance(S - 0.5)
-    assert bench.fresh
+    assert bench.is_fresh()
     assert bench.follower_state.feed.proven_at == bench.clock.elapsed() - (S - 0.5)
 
 
@@ -586,7 +588,7 @@ def test_a_stream_that_stays_behind_is_replaced(bench: Bench) -> None:
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: Bench) -> None:
+def test_stream_with_progress_is_not_replaced_however_far_behind(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     for number in range(2, 9):
         bench.prove(number * 1000)
@@ -599,37 +601,35 @@ def test_a_stream_that_gets_on_is_not_replaced_however_far_behind_it_is(bench: B
 
 
 @pytest.mark.parametrize("step", [-3600, -86_400, 3600, 86_400])
-def test_a_wall_clock_that_was_set_ends_freshness_until_everything_was_sent_again(
-    bench: Bench, step: float
-) -> None:
+def test_changed_wall_clock_ends_freshness_until_a_new_snapshot(bench: Bench, step: float) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.set_wall(step)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.follower_state.sweep()
     assert bench.knows(2)
     bench.prove(2)
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert bench.follower_state.needs_new_stream(10)
     assert bench.follower_state.connect() == ""
     bench.follower_state.receive(snapshot(2))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     bench.prove(2)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_a_machine_that_was_suspended_is_not_fresh(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
     bench.clock.advance(8 * 3600)  # both clocks count a suspend
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
 def test_a_paused_virtual_machine_is_caught_by_the_wall_clock(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(2))
     bench.prove(2)
-    bench.clock.set_wall(S)  # elapsed time stood still, the wall clock was put right
-    assert not bench.fresh
+    bench.clock.set_wall(S)  # elapsed time stood still and the wall clock was corrected
+    assert not bench.is_fresh()
 
 
 def test_entries_expire(bench: Bench) -> None:
@@ -639,13 +639,13 @@ def test_entries_expire(bench: Bench) -> None:
     assert bench.knows(2)
     bench.clock.advance(119)
     bench.follower_state.sweep()
-    assert bench.knows(2)  # the wall clock may have gone back by a minute twice: before a probe, and since
+    assert bench.knows(2)  # the wall clock may have gone back by a minute twice: before a probe and after it
     bench.clock.advance(2)
     bench.follower_state.sweep()
     assert not bench.knows(2)
 
 
-def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
+def test_empty_older_and_foreign_key_sets_are_refused(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
     for bad in (
         key_set(4),
@@ -663,7 +663,7 @@ def test_keys_never_become_none_older_or_somebody_elses(bench: Bench) -> None:
     assert bench.follower_state.key_revision == 6
 
 
-def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
+def test_issuer_of_refused_keys_is_reported(bench: Bench) -> None:
     assert bench.follower_state.take_key_set(key_set(6, "https://other.test")) is False
     assert bench.follower_state.issuer_seen == "https://other.test"
     assert bench.follower_state.key_revision < 0
@@ -684,7 +684,7 @@ def test_the_issuer_of_keys_that_are_not_taken_is_told(bench: Bench) -> None:
     assert bench.follower_state.jwks[0]["kid"] == Mint().jwk["kid"]
 
 
-def test_a_snapshot_of_another_log_with_older_keys_counts_them_from_there(bench: Bench) -> None:
+def test_snapshot_of_another_log_resets_the_key_revision(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5, key_set=key_set(5)))
     bench.follower_state.connect()
     bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
@@ -702,7 +702,7 @@ def test_keys_of_another_log_replace_those_of_the_first_revision(bench: Bench) -
     assert bench.taken == [(0, 1), (0, 2)]
 
 
-def test_a_first_snapshot_does_not_replace_newer_keys_that_were_asked_for(bench: Bench) -> None:
+def test_first_snapshot_does_not_replace_newer_fetched_keys(bench: Bench) -> None:
     assert bench.follower_state.take_key_set(key_set(5))
     bench.follower_state.receive(snapshot(1, key_set=key_set(4)))
     assert bench.taken == [(5, 1)]
@@ -720,11 +720,11 @@ def test_a_whole_snapshot_is_progress(bench: Bench) -> None:
     assert not bench.follower_state.needs_new_stream(10)
 
 
-def test_a_head_that_is_applied_proves_beside_one_that_is_not(bench: Bench) -> None:
+def test_applied_head_proves_freshness_beside_an_unapplied_one(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(9)
     bench.prove(1)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
 def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
@@ -734,7 +734,7 @@ def test_an_entry_that_was_applied_already_is_no_gap(bench: Bench) -> None:
     assert bench.knows(4)
 
 
-def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> None:
+def test_limited_number_of_answers_waits_for_their_heads(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     began = bench.clock.elapsed()
     for head in range(2, 11):
@@ -745,27 +745,27 @@ def test_answers_wait_for_their_heads_but_not_too_many_of_them(bench: Bench) -> 
     for number in range(3, 11):
         bench.follower_state.receive(message(entry(number), cursor=number))
         assert bench.follower_state.feed.proven_at == began + 0.25 * (number - 2)
-    assert bench.fresh
+    assert bench.is_fresh()
 
 
-def test_a_new_snapshot_of_the_same_log_keeps_the_answers_that_wait(bench: Bench) -> None:
+def test_new_snapshot_of_the_same_log_keeps_waiting_answers(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1))
     bench.prove(3)
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
-    assert bench.fresh
+    assert bench.is_fresh()
     bench.follower_state.receive(snapshot(3, cursor="epoch-two:3"))
-    assert not bench.fresh
+    assert not bench.is_fresh()
 
 
-def test_a_snapshot_after_a_log_was_put_back_drops_the_answers_that_wait(bench: Bench) -> None:
+def test_snapshot_after_a_restore_drops_waiting_answers(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(5))
     bench.prove(6)
     bench.prove(3)
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(3))
     bench.follower_state.receive(message(entry(4), entry(5), entry(6), cursor=6))
-    assert not bench.fresh
+    assert not bench.is_fresh()
     assert not bench.follower_state.needs_new_stream(10)
 
 
@@ -777,7 +777,7 @@ def test_freshness_ends_by_the_wall_clock_a_minute_before_its_probe(bench: Bench
     assert (feed.proven_at, feed.fresh_until) == (bench.clock.elapsed(), bench.clock.elapsed() + S)
 
 
-def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
+def test_keys_of_another_log_may_have_a_lower_revision(bench: Bench) -> None:
     bench.follower_state.receive(snapshot(1, key_set=key_set(5)))
     bench.follower_state.connect()
     bench.follower_state.receive(snapshot(1, cursor="epoch-two:1", key_set=key_set(1)))
@@ -785,9 +785,7 @@ def test_keys_of_another_log_may_begin_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("revision", [1, 2])
-def test_keys_of_a_log_put_back_to_an_earlier_state_may_have_been_put_back_too(
-    bench: Bench, revision: int
-) -> None:
+def test_keys_of_a_restored_log_may_be_older(bench: Bench, revision: int) -> None:
     bench.follower_state.receive(snapshot(5, key_set=key_set(2)))
     bench.prove(3)
     restored = Mint().jwk, Mint().jwk
@@ -804,7 +802,7 @@ def test_keys_of_a_node_that_is_behind_do_not_replace_newer_ones(bench: Bench) -
     assert bench.taken == [(5, 1)]
 
 
-def test_keys_come_before_the_first_snapshot_is_complete(bench: Bench) -> None:
+def test_keys_are_taken_before_the_first_snapshot_is_complete(bench: Bench) -> None:
     bench.follower_state.receive(message(reset=True, key_set=key_set(2)))
     assert bench.taken == [(2, 1)]
 
@@ -824,18 +822,16 @@ def test_every_target_is_understood() -> None:
 
 
 class NeverStale(RuleBasedStateMachine):
-    """Against everything that can happen, in any order: if it is fresh at v, it knows everything acknowledged
-    before v - S.
-    """
+    """Any order of events: a state that is fresh at v has every entry acknowledged before v - S."""
 
     @initialize()
     def begin(self) -> None:
         self.bench = Bench()
         self.epoch = 1
-        self.log: list[float] = []  # when each entry was acknowledged, by elapsed time
+        self.log: list[float] = []  # acknowledgment time of each entry, by elapsed time
         self.compacted = 0
-        self.visible = 0  # what the node of the stream has read of the log
-        self.position: int | None = None  # what was put into the stream
+        self.visible = 0  # entries of the log that the node of the stream has read
+        self.position: int | None = None  # last sequence written to the stream
         self.wire: list[StreamRevocationsResponse] = []  # sent and not yet received
         self.probes: list[Probe] = []  # sent and not yet arrived
         self.answers: list[tuple[Probe, str]] = []  # answered and not yet received
@@ -962,7 +958,7 @@ class NeverStale(RuleBasedStateMachine):
         bench = getattr(self, "bench", None)
         if (
             bench is None
-            or not bench.fresh
+            or not bench.is_fresh()
             or str(bench.follower_state.cursor).partition(":")[0] != f"epoch-{self.epoch:03}"
         ):
             return

@@ -27,7 +27,7 @@ WEAK_EXPONENT = "not an odd number of 3 or more with at most 64 bits"
 
 
 class KeyServer:
-    """An HTTP server that answers what a test wants."""
+    """An HTTP server with answers chosen by the test."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -88,7 +88,7 @@ def only(keys: KeyServer, **changes: Any) -> ValidatorConfig:
     return ValidatorConfig(issuers=[foreign(keys, **changes)], audience=AUDIENCE)
 
 
-async def test_tokens_of_a_foreign_issuer(keys: KeyServer, kind: str) -> None:
+async def test_tokens_of_a_foreign_issuer_are_validated(keys: KeyServer, kind: str) -> None:
     mint = Mint("RS256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     async with AnyValidator(kind, only(keys)) as validator:
@@ -126,12 +126,12 @@ async def test_a_key_published_after_the_fetch_under_way_began_is_found(kind: st
         await eventually(read.is_set)
         published.append(mint.jwk)
         validation = asyncio.create_task(validator.validate(mint.token(time.time())))
-        await asyncio.sleep(0.1)  # it joins the fetch, most of the time; it must be accepted in any case
+        await asyncio.sleep(0.1)  # it usually joins the running fetch; it must be accepted in any case
         answer.set()
         assert (await validation).issuer == FOREIGN
 
 
-async def test_unknown_keys_do_not_make_it_fetch_more_often_than_allowed(keys: KeyServer, kind: str) -> None:
+async def test_fetches_for_unknown_keys_are_limited(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     async with AnyValidator(kind, only(keys, refresh_interval=3600, unknown_key_interval=3600)) as validator:
@@ -161,7 +161,7 @@ async def test_unknown_keys_do_not_make_it_fetch_more_often_than_allowed(keys: K
     ],
     ids=range(12),
 )
-async def test_the_last_good_key_set_is_kept(
+async def test_last_valid_key_set_is_kept(
     keys: KeyServer, kind: str, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
@@ -175,7 +175,7 @@ async def test_the_last_good_key_set_is_kept(
         assert validator.counters.key_refresh_failures + validator.counters.key_sets_refused >= 1
 
 
-async def test_a_server_that_is_away_at_first(keys: KeyServer, kind: str) -> None:
+async def test_keys_are_fetched_once_an_unavailable_server_returns(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.status = 503
     async with AnyValidator(kind, only(keys)) as validator:
@@ -201,7 +201,7 @@ async def test_the_same_key_set_again_keeps_the_cache(keys: KeyServer, kind: str
         assert validator.counters.key_sets == 1
 
 
-async def test_a_fetch_of_the_callers_own(kind: str) -> None:
+async def test_caller_can_supply_its_own_fetch(kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     asked: list[tuple[str, float]] = []
 
@@ -224,7 +224,7 @@ async def test_a_fetch_of_the_callers_own(kind: str) -> None:
         assert asked[0] == ("vault:keys", 2.0)
 
 
-async def test_plain_access_tokens_where_the_issuer_makes_such(keys: KeyServer, kind: str) -> None:
+async def test_plain_access_tokens_are_accepted_where_configured(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     token = mint.token(time.time(), {"typ": "JWT"}, client_id=..., jti=..., azp="app", rev=...)
@@ -256,18 +256,18 @@ async def test_several_issuers_keep_to_themselves(
         service.revoke(subject="user-1")
         service.revoke(everything=True)
         await eventually(lambda: validator.counters.revocations == 3)
-        await validator.validate(foreign_token)  # our log says nothing about their tokens
+        await validator.validate(foreign_token)  # the log covers only tokens of the token service
         with pytest.raises(InvalidTokenError):
             await validator.validate(mine)
         for forged in (theirs.token(now, iss=service.issuer), service.mint.token(now, iss=FOREIGN)):
             with pytest.raises(InvalidTokenError):
                 await validator.validate(forged)
         await asyncio.to_thread(service.stop)
-        await validator.validate(foreign_token)  # and our absence is not theirs
+        await validator.validate(foreign_token)  # an unavailable token service does not affect other issuers
         service.start()
 
 
-async def test_keys_of_two_types_with_one_kid(keys: KeyServer, kind: str) -> None:
+async def test_two_key_types_with_one_kid_both_verify(keys: KeyServer, kind: str) -> None:
     rsa, ec = Mint("RS256", issuer=FOREIGN), Mint("ES256", issuer=FOREIGN)
     keys.publish({**rsa.jwk, "kid": "k"}, {**ec.jwk, "kid": "k"}, {**rsa.jwk, "kid": "k"})
     async with AnyValidator(kind, only(keys)) as validator:
@@ -279,7 +279,7 @@ async def test_keys_of_two_types_with_one_kid(keys: KeyServer, kind: str) -> Non
         assert caught.value.reason is InvalidReason.BAD_SIGNATURE
 
 
-async def test_keys_that_are_not_used_are_named_once(
+async def test_unusable_keys_are_logged_once(
     keys: KeyServer, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mint = Mint("RS256", issuer=FOREIGN)
@@ -303,7 +303,7 @@ async def test_keys_that_are_not_used_are_named_once(
     ]
 
 
-async def test_times_with_a_fraction(keys: KeyServer, kind: str) -> None:
+async def test_times_with_a_fraction_are_compared_exactly(keys: KeyServer, kind: str) -> None:
     mint = Mint("ES256", issuer=FOREIGN)
     keys.publish(mint.jwk)
     clock = ManualClock(1_800_000_000.0)

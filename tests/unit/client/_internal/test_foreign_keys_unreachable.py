@@ -1,4 +1,4 @@
-"""A key set that can't be fetched is neither the caller's nor the token's fault."""
+"""A key set that cannot be fetched makes a validator stale and rejects no token."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def config(url: str = "test:keys", **changes: Any) -> ValidatorConfig:
 
 
 class Source:
-    """A fetch that answers the keys of `MINT` first and after that does what a test wants."""
+    """A fetch that first returns the keys of `MINT` and then calls a function of the test."""
 
     def __init__(self, then: Callable[[], Any]) -> None:
         self.then = then
@@ -71,7 +71,7 @@ async def assert_unknown(validator: AnyValidator) -> None:
 
 
 async def assert_stale(validator: AnyValidator) -> None:
-    """A token with an unknown key can't be judged, one with a known key can."""
+    """Assert that a token with an unknown key raises a stale error and one with a known key is accepted."""
     before = validator.counters.rejected_stale
     with pytest.raises(ReplicaStaleError):
         await validator.validate(OTHER.token(time.time()))
@@ -130,7 +130,7 @@ async def test_any_failure_of_a_fetch_is_a_failed_refresh(
 
 
 @pytest.mark.parametrize("then", [f[0] for f in FAILURES.values()], ids=FAILURES)
-async def test_it_is_fetched_again_after_any_failure(kind: str, then: Callable[[], Any]) -> None:
+async def test_fetch_is_repeated_after_any_failure(kind: str, then: Callable[[], Any]) -> None:
     source = Source(then)
     retrying = config(fetch=source, refresh_interval=1.0, retry=Backoff(initial=0.001, longest=0.002))
     async with AnyValidator(kind, retrying) as validator:
@@ -142,7 +142,7 @@ async def test_it_is_fetched_again_after_any_failure(kind: str, then: Callable[[
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_breaks_http(kind: str, data: bytes) -> None:
+async def test_unknown_key_is_stale_after_a_broken_http_answer(kind: str, data: bytes) -> None:
     with RawHttpServer(answer(keys_of(MINT))) as server:
         async with AnyValidator(kind, config(server.url)) as validator:
             assert await validator.wait_ready()
@@ -151,11 +151,11 @@ async def test_an_answer_that_breaks_http(kind: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("start", "again"), DRIPS.values(), ids=DRIPS)
-async def test_an_answer_that_comes_in_drops(kind: str, start: bytes, again: bytes) -> None:
+async def test_unknown_key_is_stale_while_the_answer_trickles(kind: str, start: bytes, again: bytes) -> None:
     with RawHttpServer(answer(keys_of(MINT))) as server:
         first = config(server.url, timeout=0.4)
         async with AnyValidator(kind, first) as validator:
-            # The first fetch may be late too, on a machine that is busy: it is repeated for the token.
+            # On a busy machine the first fetch may be late too. The token repeats it.
             await eventually(lambda: _knows(validator))
             server.respond = lambda connection: server.drip(connection, start, again)
             await assert_stale(validator)
@@ -213,7 +213,7 @@ async def assert_stale_or_unknown(validator: AnyValidator) -> None:
 
 
 class Gate:
-    """A fetch that does not return before the test says so."""
+    """A fetch that returns when the test opens it."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -244,7 +244,7 @@ async def test_closing_waits_for_no_fetch(kind: str, gate: Gate) -> None:
         waiting = [asyncio.create_task(validator.validate(OTHER.token(time.time()))) for _ in range(3)]
         await gate.entered()
         await eventually(lambda: validator.counters.verified == 0 and gate.calls == 1)
-        async with asyncio.timeout(30):  # half of what the fetch may take
+        async with asyncio.timeout(30):  # half the timeout of the fetch
             await validator.close()
             for result in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(result, ReplicaStaleError)
@@ -263,18 +263,18 @@ async def test_closing_waits_for_no_periodic_fetch(kind: str, gate: Gate) -> Non
     assert validator.counters.key_sets == 0
 
 
-async def test_a_fetch_that_outlives_its_timeout(kind: str, gate: Gate) -> None:
+async def test_late_answers_are_dropped_and_hanging_fetches_are_limited(kind: str, gate: Gate) -> None:
     source = Source(gate)
     async with AnyValidator(kind, config(fetch=source, timeout=0.1)) as validator:
         await eventually(lambda: _knows(validator))
         for _ in range(8):
             await assert_stale(validator)
-        assert gate.calls == 4  # more threads are not spent on it
+        assert gate.calls == 4  # the limit of threads
         assert len([t for t in threading.enumerate() if t.name == "fetch-keys"]) == 4
         before = validator.counters.key_sets
         gate.opened.set()
         await eventually(lambda: not [t for t in threading.enumerate() if t.name == "fetch-keys"])
-        assert validator.counters.key_sets == before  # what came too late was dropped
+        assert validator.counters.key_sets == before  # late answers are dropped
         await eventually(lambda: _accepts(validator, OTHER))
 
 
@@ -285,7 +285,7 @@ async def _accepts(validator: AnyValidator, mint: Mint) -> bool:
         return False
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_others_their_keys(gate: Gate) -> None:
+async def test_cancelled_caller_does_not_cancel_the_fetch_of_others(gate: Gate) -> None:
     async with AnyValidator("async", config(fetch=Source(gate))) as validator:
         assert await validator.wait_ready()
         first = asyncio.create_task(validator.validate(OTHER.token(time.time())))

@@ -29,7 +29,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_broken_answer_is_an_error_of_the_kinds_that_are_said(data: bytes) -> None:
+def test_broken_answer_raises_a_documented_error(data: bytes) -> None:
     with RawHttpServer(send(data)) as server:
         with pytest.raises((OSError, ValueError)):
             fetch_over_http(server.url, 60)
@@ -67,7 +67,7 @@ def test_a_slow_answer_that_ends_in_time_is_whole() -> None:
         assert fetch_over_http(server.url, 60) == b"{}"
 
 
-def test_no_more_is_read_than_a_key_set_may_have() -> None:
+def test_fetch_stops_reading_beyond_the_limit() -> None:
     def endless(connection: socket.socket) -> None:
         server.drip(connection, _HEAD + b"\r\n", b" " * 65536, pause=0.0)
 
@@ -99,12 +99,12 @@ def test_no_redirect_is_followed() -> None:
         "https://\udcff/",
     ],
 )
-def test_a_url_that_is_none_is_an_error_of_the_kinds_that_are_said(url: str) -> None:
+def test_invalid_url_raises_a_documented_error(url: str) -> None:
     with pytest.raises((OSError, ValueError)):
         fetch_over_http(url, 5)
 
 
-def test_a_server_that_is_not_there_or_speaks_no_tls() -> None:
+def test_missing_server_and_server_without_tls_raise_errors() -> None:
     with RawHttpServer(send(b"HTTP/1.1 400 Bad\r\n\r\n")) as server:
         url = server.url
         with pytest.raises(OSError, match=r"(?i)ssl"):

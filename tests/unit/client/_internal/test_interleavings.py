@@ -1,4 +1,4 @@
-"""A verdict counts only with a freshness that was there when the set was read (docs/invariants.md).
+"""A verdict needs the freshness that was valid when the set was read (docs/invariants.md).
 
 The follower's steps are run at every point of a validation at which the interpreter could switch threads, and
 with the process stopped there.
@@ -7,6 +7,7 @@ with the process stopped there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ TARGETS = ("token_id", "known token_id", "session_id", "subject", "client_id", "
 
 
 class Site:
-    """A validator without threads: the test is its follower."""
+    """A validator without threads. The test takes the place of the follower."""
 
     def __init__(self, *, when_stale: tuple[WhenStale, ...] = (WhenStale.REJECT,)) -> None:
         self.clock = ManualClock()
@@ -68,7 +69,7 @@ class Site:
         return entry
 
     def revoke(self, target: str) -> None:
-        """The stream brings an entry."""
+        """Receive an entry from the stream."""
         self.sequence += 1
         cursor = f"epoch-one:{self.sequence}"
         self.follower_state.receive(
@@ -76,7 +77,7 @@ class Site:
         )
 
     def revoke_elsewhere(self) -> None:
-        """The stream brings an entry about another token."""
+        """Receive an entry about another token from the stream."""
         self.sequence += 1
         entry = self.entry("token_id")
         entry.token_id = "another"
@@ -84,7 +85,7 @@ class Site:
         self.follower_state.receive(StreamRevocationsResponse(revocations=[entry], cursor=cursor))
 
     def snapshot_with(self, target: str) -> None:
-        """The stream brings a snapshot that has an entry."""
+        """Receive a snapshot with an entry from the stream."""
         self.sequence += 1
         self.follower_state.connect()
         cursor = f"epoch-one:{self.sequence}"
@@ -95,7 +96,7 @@ class Site:
         )
 
     def prove(self) -> None:
-        """A probe is sent and answered."""
+        """Send a probe and receive its answer."""
         self.follower_state.answer(self.follower_state.begin_probe(), f"epoch-one:{self.sequence}")
 
     def check(self) -> Any:
@@ -106,7 +107,7 @@ class Site:
 
 
 def seen(site: Site) -> None:
-    """The token was found clean at the current version: the fast path."""
+    """Cache the token as not revoked at the current version: the fast path."""
     assert isinstance(site.check(), VerifiedClaims)
 
 
@@ -141,7 +142,7 @@ def test_a_proof_that_arrives_during_a_check_does_not_prove_its_verdict(
     assert points > 40
     for point in range(points):
         site = stale_site(path)
-        steps = (lambda s=site: s.revoke(target), site.prove)
+        steps = (partial(site.revoke, target), site.prove)
         result = interleave(site.check, steps, (point, point), opcodes=True)
         assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {point}"
         assert site.check() is InvalidReason.REVOKED
@@ -155,7 +156,7 @@ def test_entry_and_proof_at_any_two_lines_of_a_check(
     points = count_points(stale_site(path).check)
     for order in orders(points, 2):
         site = stale_site(path)
-        result = interleave(site.check, (lambda s=site: bring(s, "session_id"), site.prove), order)
+        result = interleave(site.check, (partial(bring, site, "session_id"), site.prove), order)
         assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {order}"
 
 
@@ -177,12 +178,12 @@ def test_a_token_whose_entry_was_forgotten_during_a_check_is_not_accepted(
     points = count_points(revoked_site().check, opcodes=True)
     for point in range(points):
         site = revoked_site()
-        result = interleave(site.check, (lambda s=site: sleep(s),), (point,), opcodes=True)
+        result = interleave(site.check, (partial(sleep, site),), (point,), opcodes=True)
         assert result in {InvalidReason.REVOKED, InvalidReason.EXPIRED}, f"accepted: {point}"
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-def test_accepting_stale_counts_from_the_proof_of_the_set_that_was_looked_into(
+def test_accept_counts_from_the_proof_of_the_set_that_was_read(
     path: Callable[[Site], None],
 ) -> None:
     def old_site() -> Site:
@@ -210,12 +211,12 @@ def test_accepting_stale_counts_from_the_proof_of_the_set_that_was_looked_into(
     points = count_points(lambda: settle(site))
     for order in orders(points, 2):
         site = old_site()
-        result = interleave(lambda: settle(site), (lambda s=site: s.revoke("subject"), site.prove), order)  # noqa: B023
+        result = interleave(lambda: settle(site), (partial(site.revoke, "subject"), site.prove), order)  # noqa: B023
         assert result is InvalidReason.REVOKED or isinstance(result, ReplicaStaleError), f"accepted: {order}"
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_explanation_is_of_one_moment(target: str) -> None:
+def test_explanation_describes_one_moment(target: str) -> None:
     def explained(site: Site) -> bool:
         return explain(site.parts, site.token, AUDIENCE, ()).accepted
 
@@ -223,12 +224,12 @@ def test_an_explanation_is_of_one_moment(target: str) -> None:
     points = count_points(lambda: explained(site))
     for order in orders(points, 2) if target == "subject" else ((point, point) for point in range(points)):
         site = stale_site(never_seen)
-        steps = (lambda s=site: s.revoke(target), site.prove)
+        steps = (partial(site.revoke, target), site.prove)
         assert not interleave(lambda: explained(site), steps, order), f"accepted: {order}"  # noqa: B023
 
 
 @pytest.mark.parametrize("path", [seen, never_seen], ids=lambda path: path.__name__)
-def test_two_checks_that_share_what_is_known_about_a_token(path: Callable[[Site], None]) -> None:
+def test_two_checks_that_share_a_cache_entry_accept_no_revoked_token(path: Callable[[Site], None]) -> None:
     points = count_points(stale_site(path).check)
     for first in range(points):
         for second in range(points):
@@ -244,7 +245,7 @@ def test_two_checks_that_share_what_is_known_about_a_token(path: Callable[[Site]
                 assert outcome is InvalidReason.REVOKED or isinstance(outcome, Known), f"{first}, {second}"
 
 
-def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> None:
+def test_answer_of_the_service_expires_s_after_its_question_in_every_validation() -> None:
     def settle(site: Site, answers: list[Answer]) -> object:
         result = site.check()
         if not isinstance(result, Known):
@@ -269,8 +270,12 @@ def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> 
     revoked = InvalidReason.REVOKED
     for point in range(points):
         site, active = remote_site()
-        # The service answers, and acknowledges a revocation: what begins S later may not accept.
-        other = Stopped(lambda s=site, a=active: settle(s, [a, Answer(revoked, Instant.of(s.clock))]), point)
+        # The service answers and then acknowledges a revocation. A validation that begins S later may not accept.
+
+        def settled(site: Site = site, active: Answer = active) -> object:
+            return settle(site, [active, Answer(revoked, Instant.of(site.clock))])
+
+        other = Stopped(settled, point)
         site.clock.advance(S)
         joined = [active, Answer(revoked, Instant.of(site.clock))]
         assert settle(site, joined) is revoked, f"accepted while the other stood at {point}"
@@ -279,7 +284,7 @@ def test_an_answer_and_its_proof_end_by_their_question_in_every_validation() -> 
         assert settle(site, joined) is revoked, f"accepted after the other stood at {point}"
 
 
-def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_come() -> None:
+def test_probe_proves_from_its_start_in_any_order_of_entry_and_answer() -> None:
     points = count_points(stale_site(seen).check)
     for order in orders(points, 2):
         for entry_first in (True, False):
@@ -287,10 +292,10 @@ def test_a_probe_proves_from_its_beginning_in_whatever_order_entry_and_answer_co
             probe = site.follower_state.begin_probe()
             site.clock.advance(S)
             steps = [
-                lambda s=site: s.revoke("session_id"),
-                lambda s=site, p=probe: s.follower_state.answer(p, "epoch-one:0"),
+                partial(site.revoke, "session_id"),
+                partial(site.follower_state.answer, probe, "epoch-one:0"),
             ]
             result = interleave(site.check, steps if entry_first else steps[::-1], order)
-            # The head was read before the revocation, S ago: the answer proves nothing any more.
+            # The head was read S ago, before the revocation: the answer is too old to prove anything.
             assert result is InvalidReason.REVOKED or isinstance(result, Known), f"accepted: {order}"
             assert site.check() is InvalidReason.REVOKED

@@ -31,7 +31,7 @@ REMOTE, REJECT, ACCEPT = WhenStale.REMOTE, WhenStale.REJECT, WhenStale.ACCEPT
 
 
 class Site:
-    """A validator of the service and of a foreign issuer; the test is all that is around it."""
+    """A local validator for the service and a foreign issuer. The test takes the place of every other part."""
 
     def __init__(self, *when_stale: WhenStale, keys: bool = True, **changes: Any) -> None:
         self.clock = ManualClock()
@@ -64,7 +64,7 @@ class Site:
         self.feed.revocations.apply(Revocation(1, RevocationTarget.TOKEN_ID, token_id, *times))
 
     def check(self, token: Any = None, audience: str | None = AUDIENCE, scopes: Any = ()) -> Any:
-        """Claims, `Known`, `IssuerState`, or the reason it is refused."""
+        """Return the claims, `Known`, `IssuerState` or the reason of the refusal."""
         try:
             return self.local.check(self.token if token is None else token, audience, scopes)
         except InvalidTokenError as error:
@@ -78,7 +78,7 @@ class Site:
 
 
 class Settling:
-    """A settlement under way: what it asks for, and how it ended."""
+    """A running settlement: its questions and its result."""
 
     def __init__(self, steps: Generator[Any, Any, VerifiedClaims]) -> None:
         self._steps = steps
@@ -107,7 +107,7 @@ class Settling:
 
 
 def stale_site(*when_stale: WhenStale, **changes: Any) -> tuple[Site, Known]:
-    """A site whose freshness has just ended, and what it knows of its token."""
+    """Return a site whose freshness has just ended, and its `Known` of the token."""
     site = Site(*when_stale, **changes)
     assert isinstance(site.check(), VerifiedClaims)
     site.clock.advance(S)
@@ -135,12 +135,12 @@ def test_a_proof_holds_for_s_by_both_clocks(now: float, elapsed: float, holds: b
     assert proof.holds(1000.0 + now, 200.0 + elapsed) is holds
 
 
-def test_a_question_does_not_show_its_token() -> None:
+def test_repr_of_a_question_shows_no_token() -> None:
     question = AskService("secret", "api", frozenset({"write", "read"}))
     assert repr(question) == "AskService(audience='api', required_scopes=['read', 'write'])"
 
 
-# --- check: what the token says ---
+# --- check: claims of the token ---
 
 
 def test_nothing_of_the_service_is_fresh_at_the_start_and_everything_of_a_foreign_issuer_is() -> None:
@@ -149,7 +149,9 @@ def test_nothing_of_the_service_is_fresh_at_the_start_and_everything_of_a_foreig
     state = LocalValidator(site.config, site.clock, site.counters).issuers
     assert not state[ISSUER].feed.is_fresh(*clock)
     assert state[FOREIGN].feed.is_fresh(*clock)
-    assert state[ISSUER].freshness == site.config.issuers[0].freshness
+    own = site.config.issuers[0]
+    assert isinstance(own, ServiceIssuer)
+    assert state[ISSUER].freshness == own.freshness
     assert state[FOREIGN].freshness is None
     assert not state[ISSUER].has_keys
     assert not state[FOREIGN].has_keys
@@ -173,7 +175,7 @@ def test_a_token_is_good_in_its_time_and_the_leeway(
     site = Site(leeway=leeway)
     site.take_keys(FOREIGN)
     begin = site.clock.wall
-    times = {name: int(begin) + seconds for name, seconds in changes.items()}
+    times: dict[str, Any] = {name: int(begin) + seconds for name, seconds in changes.items()}
     site.token = site.foreign.token(begin, **times)
     site.clock.wall = begin + first
     if cached:
@@ -212,7 +214,7 @@ def test_audience_and_scopes_are_those_of_the_call(*, cached: bool) -> None:
     assert site.counters.rejected == {"WRONG_AUDIENCE": 2, "INSUFFICIENT_SCOPE": 2}
 
 
-def test_a_token_out_of_its_time_is_that_before_all_else() -> None:
+def test_expiry_is_reported_before_every_other_reason() -> None:
     site = Site()
     site.token = site.mint.token(site.clock.wall, jti="gone")
     assert isinstance(site.check(), VerifiedClaims)
@@ -222,7 +224,7 @@ def test_a_token_out_of_its_time_is_that_before_all_else() -> None:
     assert site.check(audience="other", scopes=["admin"]) is InvalidReason.EXPIRED
 
 
-def test_a_revoked_token_is_that_before_it_lacks_a_scope_and_after_its_audience() -> None:
+def test_revocation_is_reported_after_audience_and_before_scope() -> None:
     site = Site()
     site.token = site.mint.token(site.clock.wall, jti="gone")
     site.revoke("gone")
@@ -240,13 +242,13 @@ def test_one_text_is_no_collection_of_scopes() -> None:
 
 
 @pytest.mark.parametrize("wrong", [b"a.b.c", 7, [], {}, "a.b.c"], ids=repr)
-def test_what_is_no_token_is_malformed_or_has_no_known_issuer(wrong: Any) -> None:
+def test_text_that_is_no_token_is_malformed_or_of_unknown_issuer(wrong: Any) -> None:
     site = Site(issuers=[ServiceIssuer(issuer=ISSUER, target="127.0.0.1:1")])
     assert site.check(wrong) is InvalidReason.MALFORMED
     assert site.counters.rejected == {"MALFORMED": 1}
 
 
-def test_a_foreign_issuer_says_what_its_plain_tokens_are() -> None:
+def test_configuration_of_a_foreign_issuer_gives_the_kind_of_plain_tokens() -> None:
     plain = ForeignIssuer(
         issuer=FOREIGN, jwks_url="https://foreign.test/jwks", plain_kind=TokenKind.ACCESS, typ_required=False
     )
@@ -261,11 +263,11 @@ def test_a_foreign_issuer_says_what_its_plain_tokens_are() -> None:
     assert strict.check(strict.foreign.token(strict.clock.wall, {"typ": ...})) is InvalidReason.WRONG_TYPE
 
 
-# --- check: what is remembered ---
+# --- check: the cache ---
 
 
 @pytest.mark.parametrize("steps", [1, 2], ids=["slow path", "fast path"])
-def test_a_token_is_remembered_for_its_age_by_the_clock_that_does_not_jump(steps: int) -> None:
+def test_cached_token_ages_by_the_monotonic_clock(steps: int) -> None:
     site = Site(cache_age=200.0)
     site.take_keys(FOREIGN)
     site.token = site.foreign.token(site.clock.wall)
@@ -280,7 +282,7 @@ def test_a_token_is_remembered_for_its_age_by_the_clock_that_does_not_jump(steps
     assert site.check() is again
 
 
-def test_a_token_is_not_remembered_at_all_where_it_may_have_no_age() -> None:
+def test_cache_age_of_zero_disables_the_cache() -> None:
     site = Site(cache_age=0.0)
     assert site.check() is not site.check()
     assert site.counters.verified == 2
@@ -291,10 +293,10 @@ def test_new_keys_begin_a_new_cache_and_unusable_ones_change_nothing(
 ) -> None:
     site = Site(keys=False, cache_capacity=2)
     state = site.local.issuers[ISSUER]
-    assert not state.has_keys
+    before = state.has_keys
     assert site.check() is state
     site.take_keys()
-    assert state.has_keys
+    assert (before, state.has_keys) == (False, True)
     claims = site.check()
     assert isinstance(claims, VerifiedClaims)
     caplog.set_level(logging.INFO)
@@ -313,7 +315,7 @@ def test_new_keys_begin_a_new_cache_and_unusable_ones_change_nothing(
     assert len(site.local.cache) <= 2
 
 
-def test_an_unknown_key_is_of_the_issuer_that_the_token_names() -> None:
+def test_unknown_key_belongs_to_the_issuer_of_the_token() -> None:
     site = Site()
     assert site.check(site.foreign.token(site.clock.wall)) is site.local.issuers[FOREIGN]
     assert site.check(Mint(issuer="https://else.test").token(site.clock.wall)) is InvalidReason.WRONG_ISSUER
@@ -323,7 +325,7 @@ def test_an_unknown_key_is_of_the_issuer_that_the_token_names() -> None:
     assert site.counters.verified == 0
 
 
-def test_a_token_found_clean_is_accepted_by_its_entry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_that_is_not_revoked_is_accepted_by_its_cache_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(leeway=30.0, cache_age=200.0)
     claims = site.check()
     monkeypatch.setattr(site.local, "_check", lambda *_: "looked closer")
@@ -414,7 +416,7 @@ def test_a_revoked_token_is_refused_fresh_or_not(*, cached: bool, fresh: bool) -
     assert site.counters.rejected == {"REVOKED": 2}
 
 
-def test_a_clean_token_is_looked_for_once_in_a_version_of_the_set() -> None:
+def test_unrevoked_token_is_looked_up_once_per_version_of_the_set() -> None:
     site = Site()
     site.check()
     known = site.local.cache.get(site.token)
@@ -429,7 +431,7 @@ def test_a_clean_token_is_looked_for_once_in_a_version_of_the_set() -> None:
 # --- settle: keys ---
 
 
-def test_a_key_that_comes_with_the_first_or_the_second_fetch() -> None:
+def test_key_from_the_first_or_second_fetch_is_used() -> None:
     for fetches in (1, 2):
         site = Site(keys=False)
         settling = site.settle(site.check())
@@ -455,7 +457,7 @@ def test_a_key_that_comes_with_the_first_or_the_second_fetch() -> None:
         (False, (False, False), False),
     ],
 )
-def test_a_key_that_does_not_come_is_the_tokens_fault_only_if_the_issuer_said_so(
+def test_missing_key_rejects_the_token_only_after_a_successful_fetch(
     keys: bool,  # noqa: FBT001
     outcomes: tuple[bool | None, ...],
     unknown: bool,  # noqa: FBT001
@@ -476,7 +478,7 @@ def test_a_key_that_does_not_come_is_the_tokens_fault_only_if_the_issuer_said_so
         assert site.counters.rejected_stale == 1
 
 
-def test_a_token_whose_key_came_must_be_proven_too() -> None:
+def test_token_with_a_fetched_key_needs_a_proof() -> None:
     site = Site(REMOTE, keys=False)
     site.clock.advance(S)
     settling = site.settle(site.check(), ["read"])
@@ -488,7 +490,7 @@ def test_a_token_whose_key_came_must_be_proven_too() -> None:
     assert settling.accepted
 
 
-def test_a_key_that_came_does_not_make_a_token_good() -> None:
+def test_fetched_key_does_not_make_a_token_good() -> None:
     site = Site(keys=False)
     site.token = site.mint.token(site.clock.wall, aud=["other"])
     settling = site.settle(site.check())
@@ -497,11 +499,11 @@ def test_a_key_that_came_does_not_make_a_token_good() -> None:
     assert settling.result is InvalidReason.WRONG_AUDIENCE
 
 
-# --- settle: what to do when stale ---
+# --- settle: policies for a stale validator ---
 
 
 @pytest.mark.parametrize("when_stale", [(REJECT,), (REJECT, ACCEPT), (REJECT, REMOTE)], ids=str)
-def test_reject_asks_nothing_and_ends_it(when_stale: tuple[WhenStale, ...]) -> None:
+def test_reject_asks_nothing_and_raises(when_stale: tuple[WhenStale, ...]) -> None:
     site, known = stale_site(*when_stale)
     settling = site.settle(known)
     assert settling.is_stale
@@ -509,7 +511,7 @@ def test_reject_asks_nothing_and_ends_it(when_stale: tuple[WhenStale, ...]) -> N
     assert site.counters.accepted_stale == 0
 
 
-def test_the_answer_of_the_service_is_a_proof_for_s_from_its_question() -> None:
+def test_answer_of_the_service_proves_freshness_for_s_from_its_question() -> None:
     site, known = stale_site(REMOTE)
     asked = site.answer()
     settling = site.settle(known, ["write"])
@@ -524,7 +526,7 @@ def test_the_answer_of_the_service_is_a_proof_for_s_from_its_question() -> None:
     assert site.counters.rejected_stale == 0
 
 
-def test_a_proof_does_not_spare_the_look_into_the_set() -> None:
+def test_proof_does_not_replace_the_revocation_lookup() -> None:
     site, known = stale_site(REMOTE)
     settling = site.settle(known)
     site.revoke(known.claims.token_id)
@@ -534,7 +536,7 @@ def test_a_proof_does_not_spare_the_look_into_the_set() -> None:
 
 
 @pytest.mark.parametrize("reason", [InvalidReason.REVOKED, InvalidReason.INSUFFICIENT_SCOPE])
-def test_what_the_service_rejects_is_rejected_whatever_comes_next(reason: InvalidReason) -> None:
+def test_rejection_by_the_service_is_final(reason: InvalidReason) -> None:
     site, known = stale_site(REMOTE, ACCEPT)
     settling = site.settle(known)
     settling.tell(site.answer(reason))
@@ -544,7 +546,7 @@ def test_what_the_service_rejects_is_rejected_whatever_comes_next(reason: Invali
     assert site.check() is known
 
 
-def test_without_an_answer_comes_what_is_next() -> None:
+def test_missing_answer_leads_to_the_next_policy() -> None:
     site, known = stale_site(REMOTE, REJECT)
     settling = site.settle(known)
     settling.tell(None)
@@ -558,7 +560,7 @@ def test_without_an_answer_comes_what_is_next() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5000], ids=["cached", "too large for the cache"])
-def test_an_answer_that_is_too_old_is_asked_for_again_once(size: int) -> None:
+def test_outdated_answer_is_requested_once_more(size: int) -> None:
     def site_of() -> tuple[Site, Known, Answer]:
         site = Site(REMOTE)
         site.token = site.mint.token(site.clock.wall, custom="x" * size)
@@ -627,7 +629,7 @@ def test_accept_needs_a_proof_to_count_from() -> None:
     assert site.settle(known).is_stale
 
 
-def test_accept_looks_into_the_set_again() -> None:
+def test_accept_repeats_the_revocation_lookup() -> None:
     site, known = stale_site(ACCEPT)
     site.revoke(known.claims.token_id)
     assert site.settle(known).result is InvalidReason.REVOKED

@@ -1,4 +1,4 @@
-"""No router may read a path differently from the rules that protect it."""
+"""Routers and the rules that protect them read every path in the same way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RULES: dict[str, Any] = {
 
 
 class Reader:
-    """Stands in for a validator: every token is good and has the scope `read` alone."""
+    """A validator that accepts every token, with the scope `read` alone."""
 
     async def validate(self, token: str, *, audience: str | None, required_scopes: frozenset[str]) -> Any:
         if not required_scopes <= {"read"}:
@@ -37,7 +37,7 @@ class Reader:
 
 
 def scope_of(raw: str, kind: str = "http", root: str = "", **changes: Any) -> dict[str, Any]:
-    """What uvicorn makes of a request target."""
+    """Return the ASGI scope that uvicorn makes for a request target."""
     return {
         "type": kind,
         "path": root + unquote(raw),
@@ -51,7 +51,7 @@ def scope_of(raw: str, kind: str = "http", root: str = "", **changes: Any) -> di
 
 
 async def answer(app: Any, scope: dict[str, Any], *, token: bool = True) -> tuple[int, str]:
-    """Status and body; the status is 101 for a WebSocket that was accepted."""
+    """Return status and body. The status is 101 for an accepted WebSocket."""
     if token:
         scope["headers"] = [*scope["headers"], (b"authorization", b"Bearer good")]
     sent: list[Any] = []
@@ -98,7 +98,7 @@ STARLETTE = Starlette(
 
 
 def by_path(read: Callable[[dict[str, Any]], str]) -> Any:
-    """An application that routes by whatever `read` takes for the path."""
+    """Return an application that routes by the path that `read` returns."""
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         first = read(scope).split("/")[1:2]
@@ -189,13 +189,13 @@ async def check(router: str, raw: str) -> None:
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-async def test_no_spelling_gets_past_a_rule(router: str) -> None:
+async def test_no_spelling_of_a_path_evades_a_rule(router: str) -> None:
     for raw in spellings():
         await check(router, raw)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-async def test_no_two_oddities_get_past_a_rule(router: str) -> None:
+async def test_no_combination_of_two_spellings_evades_a_rule(router: str) -> None:
     found: list[str] = []
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -252,7 +252,7 @@ async def test_websockets_are_checked_alike() -> None:
         "*",
     ],
 )
-async def test_a_path_that_could_mean_two_things_is_answered_400(raw: str) -> None:
+async def test_ambiguous_path_is_answered_400(raw: str) -> None:
     app = BearerAuthMiddleware(STARLETTE, Reader(), **RULES)  # type: ignore[arg-type]
     assert (await answer(app, scope_of(raw)))[0] == 400
 
@@ -315,14 +315,14 @@ def test_path_and_raw_path_must_agree(
     assert readings({"path": path, "raw_path": raw_path, "root_path": root}) == expected
 
 
-async def test_below_a_root_the_rules_hold_as_well() -> None:
+async def test_rules_apply_below_a_root_path() -> None:
     app = BearerAuthMiddleware(STARLETTE, Reader(), **RULES)  # type: ignore[arg-type]
     assert await answer(app, scope_of("/static/x", root="/shop")) == (200, "static")
     assert (await answer(app, scope_of("/admin", root="/shop")))[0] == 403
     assert (await answer(app, scope_of("/admin%0A", root="/shop")))[0] == 400
 
 
-async def test_a_method_in_lower_case_is_no_way_around_the_rule_of_the_method() -> None:
+async def test_lower_case_method_does_not_evade_a_rule() -> None:
     rules = {"scopes": {"POST /orders": ["admin"]}, "default_scopes": ["read"]}
     app = BearerAuthMiddleware(STARLETTE, Reader(), **rules)  # type: ignore[arg-type]
     assert (await answer(app, scope_of("/orders")))[0] == 200
@@ -361,5 +361,5 @@ async def test_a_connection_of_unknown_type_is_refused(kind: str | None) -> None
     ],
 )
 def test_a_rule_that_fits_no_request_is_refused(path: str) -> None:
-    with pytest.raises(ConfigurationError, match="fits no request"):
+    with pytest.raises(ConfigurationError, match="matches no request"):
         BearerAuthMiddleware(STARLETTE, Reader(), scopes={path: ["admin"]})  # type: ignore[arg-type]

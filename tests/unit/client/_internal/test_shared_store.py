@@ -1,4 +1,4 @@
-"""Processes that share a store of tokens: none may present a refresh token that another has exchanged."""
+"""Processes that share a token store: no process presents a refresh token that another has exchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_service.errors import SessionRevokedError
 
 
 class FileStore(Store):
-    """As an application would write it; every process has its own."""
+    """A store as an application would write it, one instance in each process."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(None)
@@ -55,14 +55,14 @@ def sent(service: FakeTokenService) -> list[str]:
     return [call.refresh_token for call in service.refresh_calls]
 
 
-async def test_a_process_goes_on_with_what_another_renewed_long_ago(
+async def test_process_uses_tokens_renewed_by_another_process(
     service: FakeTokenService, kind: str, path: Path
 ) -> None:
     first = tokens_of(service)
     FileStore(path).save(first)
     async with process(kind, service, path) as one, process(kind, service, path) as other:
         assert await one.token() == await other.token() == first.access_token
-        for _ in range(3):  # the fake takes the token of before for a retry, and any older one for reuse
+        for _ in range(3):  # the fake treats the previous token as a retry and any older one as reuse
             one.invalidate(await one.token())
             await one.token()
         assert service.generation == 3
@@ -74,7 +74,7 @@ async def test_a_process_goes_on_with_what_another_renewed_long_ago(
         assert sent(service)[3:] == ["refresh-3"]
 
 
-async def test_processes_that_renew_at_once_keep_one_session(
+async def test_concurrent_renewal_in_several_processes_keeps_the_session(
     service: FakeTokenService, kind: str, path: Path
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1))
@@ -92,7 +92,7 @@ async def test_processes_that_renew_at_once_keep_one_session(
             await one.__aexit__()
 
 
-async def test_before_every_repetition_the_store_is_read(
+async def test_store_is_read_before_every_repetition(
     service: FakeTokenService, kind: str, path: Path
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1))
@@ -135,7 +135,7 @@ async def test_a_late_answer_does_not_replace_what_another_process_has_stored(
         assert load() == theirs
 
 
-async def test_a_login_of_another_process_begins_a_session_that_has_ended_anew(
+async def test_login_of_another_process_replaces_an_ended_session(
     service: FakeTokenService, kind: str, path: Path
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1))
@@ -151,9 +151,7 @@ async def test_a_login_of_another_process_begins_a_session_that_has_ended_anew(
         assert len(service.refresh_calls) == 1
 
 
-async def test_a_store_that_is_behind_is_not_believed(
-    service: FakeTokenService, kind: str, path: Path
-) -> None:
+async def test_older_stored_tokens_are_not_used(service: FakeTokenService, kind: str, path: Path) -> None:
     first = tokens_of(service, life=-1)
     FileStore(path).save(first)
     async with process(kind, service, path) as one:
@@ -165,7 +163,7 @@ async def test_a_store_that_is_behind_is_not_believed(
         assert sent(service) == [f"refresh-{number}" for number in range(4)]
 
 
-async def test_a_login_that_could_not_be_stored_is_not_lost_to_what_is_stored(
+async def test_unstored_login_is_not_replaced_by_older_stored_tokens(
     service: FakeTokenService, kind: str, path: Path
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1, refresh="old-0"))
@@ -192,7 +190,7 @@ async def test_without_rotation_a_newer_access_token_of_another_process_is_used(
         assert service.refresh_calls == []
 
 
-async def test_a_store_that_can_not_be_read_again_costs_a_line_in_the_log(
+async def test_unreadable_store_only_causes_a_log_line(
     service: FakeTokenService, kind: str, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     FileStore(path).save(tokens_of(service, life=-1))
@@ -208,7 +206,7 @@ async def test_a_store_that_can_not_be_read_again_costs_a_line_in_the_log(
         assert sent(service) == ["refresh-0", "refresh-1"]
 
 
-def test_one_thread_at_a_time_is_in_the_store(service: FakeTokenService) -> None:
+def test_store_is_called_by_one_thread_at_once(service: FakeTokenService) -> None:
     inside: list[int] = []
 
     class Counting(Store):

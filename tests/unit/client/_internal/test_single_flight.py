@@ -10,7 +10,7 @@ from tests.support.deadline import eventually_sync
 from token_service.client._internal.single_flight import SingleFlight, ThreadSingleFlight
 
 
-async def test_one_does_it_for_all_tasks() -> None:
+async def test_one_task_does_the_work_for_all_tasks() -> None:
     flights: SingleFlight[str, int] = SingleFlight()
     calls = 0
     go = asyncio.Event()
@@ -34,7 +34,7 @@ async def test_one_does_it_for_all_tasks() -> None:
     assert await flights.do("a", work) == 3
 
 
-async def test_a_failure_is_everyones_and_not_remembered() -> None:
+async def test_failure_reaches_every_waiting_task_and_is_not_remembered() -> None:
     flights: SingleFlight[str, int] = SingleFlight()
 
     async def fail() -> int:
@@ -49,14 +49,14 @@ async def test_a_failure_is_everyones_and_not_remembered() -> None:
     assert await flights.do("a", work) == 1
 
 
-async def test_closing_cancels_what_is_under_way() -> None:
+async def test_close_cancels_running_work() -> None:
     flights: SingleFlight[str, None] = SingleFlight()
     task = flights.begin("a", lambda: asyncio.sleep(60))
     await flights.close()
     assert task.cancelled()
 
 
-def test_one_does_it_for_all_threads() -> None:
+def test_one_thread_does_the_work_for_all_threads() -> None:
     flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
     calls = 0
     began = threading.Event()
@@ -74,7 +74,7 @@ def test_one_does_it_for_all_threads() -> None:
     for thread in threads:
         thread.start()
     began.wait(10)
-    time.sleep(0.1)  # the others get to wait; were one late, it would only do the work again
+    time.sleep(0.1)  # the other threads begin to wait; a late one would only repeat the work
     go.set()
     for thread in threads:
         thread.join(10)
@@ -82,7 +82,7 @@ def test_one_does_it_for_all_threads() -> None:
     assert len(flights) == 0
 
 
-def test_a_thread_joins_what_it_may_not_begin() -> None:
+def test_thread_that_may_not_begin_joins_running_work() -> None:
     flights: ThreadSingleFlight[str, int] = ThreadSingleFlight()
     go = threading.Event()
     allowed = iter([True])
@@ -106,7 +106,7 @@ def test_a_thread_joins_what_it_may_not_begin() -> None:
     for thread in (first, *others):
         thread.join(60)
     assert flights.do_if(lambda: False, "a", work) is None
-    assert set(results) <= {1, None}  # None: it came when all was over
+    assert set(results) <= {1, None}  # None: it arrived after the work had ended
     assert 1 in results
     assert next(allowed, None) is None
 

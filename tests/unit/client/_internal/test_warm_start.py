@@ -35,7 +35,7 @@ def warm_config(
 
 
 async def saved(service: FakeTokenService, path: Path, kind: str) -> tuple[str, str]:
-    """A snapshot with every kind of entry in it; a good and a revoked token."""
+    """Save a snapshot with every kind of entry; return a good and a revoked token."""
     now = time.time()
     async with AnyValidator(kind, warm_config(service, path)) as validator:
         assert await validator.wait_ready()
@@ -48,7 +48,9 @@ async def saved(service: FakeTokenService, path: Path, kind: str) -> tuple[str, 
     return service.mint.token(now, jti="good"), service.mint.token(now, jti="gone")
 
 
-async def test_starts_while_the_service_is_down(service: FakeTokenService, path: Path, kind: str) -> None:
+async def test_validator_starts_while_the_service_is_down(
+    service: FakeTokenService, path: Path, kind: str
+) -> None:
     good, gone = await saved(service, path, kind)
     service.stop()
     config = warm_config(service, path, when_stale=(WhenStale.REMOTE, WhenStale.ACCEPT))
@@ -69,7 +71,9 @@ async def test_starts_while_the_service_is_down(service: FakeTokenService, path:
     service.start()
 
 
-async def test_is_never_fresh_by_itself(service: FakeTokenService, path: Path, kind: str) -> None:
+async def test_loaded_snapshot_is_not_fresh_without_a_proof(
+    service: FakeTokenService, path: Path, kind: str
+) -> None:
     good, _ = await saved(service, path, kind)
     service.stop()
     async with AnyValidator(kind, warm_config(service, path)) as validator:
@@ -78,7 +82,9 @@ async def test_is_never_fresh_by_itself(service: FakeTokenService, path: Path, k
     service.start()
 
 
-async def test_resumes_with_only_what_is_missing(service: FakeTokenService, path: Path, kind: str) -> None:
+async def test_resume_transfers_only_missing_entries(
+    service: FakeTokenService, path: Path, kind: str
+) -> None:
     await saved(service, path, kind)
     service.revoke(token_id="since")
     service.stream_requests.clear()
@@ -110,7 +116,9 @@ async def test_accept_counts_from_the_last_proof_before_it_was_saved(
 
 
 @pytest.mark.parametrize("age", [4000, -4000], ids=["too old", "from the future"])
-async def test_its_age_is_honoured(service: FakeTokenService, path: Path, kind: str, age: float) -> None:
+async def test_snapshot_of_wrong_age_is_not_used(
+    service: FakeTokenService, path: Path, kind: str, age: float
+) -> None:
     await saved(service, path, kind)
     service.stop()
     clock = ManualClock(time.time() + age)
@@ -122,7 +130,7 @@ async def test_its_age_is_honoured(service: FakeTokenService, path: Path, kind: 
     service.start()
 
 
-async def test_what_is_not_authentic_is_not_used(
+async def test_snapshot_that_is_not_authentic_is_not_used(
     service: FakeTokenService, path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await saved(service, path, kind)
@@ -149,7 +157,9 @@ async def test_what_is_not_authentic_is_not_used(
     service.start()
 
 
-async def test_one_of_another_issuer_is_not_used(service: FakeTokenService, path: Path, kind: str) -> None:
+async def test_snapshot_of_another_issuer_is_not_used(
+    service: FakeTokenService, path: Path, kind: str
+) -> None:
     await saved(service, path, kind)
     service.stop()
     service.issuer = "https://somebody.else"
@@ -159,7 +169,7 @@ async def test_one_of_another_issuer_is_not_used(service: FakeTokenService, path
     service.start()
 
 
-async def test_only_its_owner_can_read_it_and_nothing_is_left_behind(
+async def test_snapshot_is_readable_by_owner_only_and_leaves_no_temporary_file(
     service: FakeTokenService, path: Path, kind: str
 ) -> None:
     await saved(service, path, kind)
@@ -167,7 +177,7 @@ async def test_only_its_owner_can_read_it_and_nothing_is_left_behind(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-async def test_a_disk_that_can_not_be_written_is_survived(
+async def test_validator_survives_an_unwritable_disk(
     service: FakeTokenService, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "missing" / "revocations"
@@ -177,7 +187,7 @@ async def test_a_disk_that_can_not_be_written_is_survived(
     assert "could not be written" in caplog.text
 
 
-async def test_is_written_again_and_again(service: FakeTokenService, path: Path, kind: str) -> None:
+async def test_snapshot_is_written_repeatedly(service: FakeTokenService, path: Path, kind: str) -> None:
     warm = WarmStart(path=path, mac_key=KEY, interval=1.0)
     async with AnyValidator(kind, config_for(service, warm_start=warm)) as validator:
         assert await validator.wait_ready()
@@ -187,7 +197,7 @@ async def test_is_written_again_and_again(service: FakeTokenService, path: Path,
 
 
 @pytest.mark.parametrize("what", ["pipe", "directory", "device", "huge file", "socket"])
-async def test_a_path_that_is_no_snapshot_hangs_and_breaks_nothing(
+async def test_path_that_is_no_snapshot_neither_hangs_nor_fails(
     service: FakeTokenService, path: Path, kind: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if what == "pipe":
@@ -201,10 +211,10 @@ async def test_a_path_that_is_no_snapshot_hangs_and_breaks_nothing(
             made.bind(str(path))
     else:
         with path.open("wb") as file:
-            file.truncate(1 << 40)  # no disk is used for it
+            file.truncate(1 << 40)  # needs no disk
     async with AnyValidator(kind, warm_config(service, path)) as validator:
         assert await validator.wait_ready()
         await validator.validate(service.mint.token(time.time(), jti="good"))
     assert "the snapshot of the revocations can't be read" in caplog.text
-    # What is no directory has been replaced by a snapshot at the end.
+    # At the end a snapshot has replaced everything except a directory.
     assert path.is_dir() if what == "directory" else path.read_bytes().startswith(b"token-service warm start")

@@ -1,4 +1,4 @@
-"""Every use case passes the gate: a caller without the permission is refused, and nothing has changed."""
+"""Every use case passes the gate, which refuses a caller without the permission before any change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.core.events.store import AuditFilter
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
+from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.key_revocation import KeyRevocation
@@ -41,7 +43,7 @@ ALL = frozenset(Permission)
 
 @dataclass
 class Scene:
-    """A node with what each use case needs to succeed: a session, a prepared key that is announced."""
+    """A node on which each use case can succeed: it has a session and an announced prepared key."""
 
     node: Node
     tokens: IssuedTokens
@@ -57,7 +59,7 @@ class Scene:
         return SigningKeys(self.node.keyring, self.node.key_manager)
 
     def state(self) -> tuple[Any, ...]:
-        """Copy what is stored and what was recorded."""
+        """Return a copy of the stored state and the audit events."""
         return deepcopy({**vars(self.node.log._state), "clock": None, "audit": None}), list(
             self.node.audit.events
         )
@@ -112,7 +114,7 @@ async def revoke(scene: Scene, caller: Caller) -> None:
 
 def revoke_widely(target: RevocationTarget) -> Callable[[Scene, Caller], Awaitable[None]]:
     async def revoke(scene: Scene, caller: Caller) -> None:
-        may_revoke = Caller("a", caller.permissions | {Permission.REVOKE})
+        may_revoke = Caller("a", caller.rights | Rights.of(Permission.REVOKE))
         value = scene.active_key if target is RevocationTarget.KEY else ""
         command = RevokeCommand(target=target, value=value)
         await scene.node.revoker.revoke(may_revoke, command, scene.now)
@@ -121,11 +123,11 @@ def revoke_widely(target: RevocationTarget) -> Callable[[Scene, Caller], Awaitab
 
 
 class WrittenError(Exception):
-    """A stream has begun."""
+    """Raised when a stream has begun."""
 
 
 class Reader:
-    """The context of a stream, of which the first message is enough."""
+    """A stream context that ends the stream at its first message."""
 
     def peer(self) -> str:
         return "peer"
@@ -164,6 +166,16 @@ async def list_sessions(scene: Scene, caller: Caller) -> None:
 
 async def extend_session(scene: Scene, caller: Caller) -> None:
     await scene.node.sessions.extend(caller, scene.tokens.session_id, "web", None, scene.now)
+
+
+async def update_session(scene: Scene, caller: Caller) -> None:
+    command = UpdateSessionCommand(
+        session_id=scene.tokens.session_id,
+        client_id="web",
+        fields=frozenset({"custom_claims"}),
+        custom_claims={"team": "blue"},
+    )
+    await scene.node.core.session_updates.update(caller, command, scene.now)
 
 
 async def list_keys(scene: Scene, caller: Caller) -> None:
@@ -214,6 +226,7 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.GET_SESSION, get_session),
     (UseCase.LIST_SESSIONS, list_sessions),
     (UseCase.EXTEND_SESSION, extend_session),
+    (UseCase.UPDATE_SESSION, update_session),
     (UseCase.LIST_SIGNING_KEYS, list_keys),
     (UseCase.PREPARE_SIGNING_KEY, prepare_key),
     (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
@@ -229,6 +242,7 @@ CHANGING = {
     UseCase.REVOKE_TOKEN,
     UseCase.REVOKE_WIDELY,
     UseCase.EXTEND_SESSION,
+    UseCase.UPDATE_SESSION,
     UseCase.PREPARE_SIGNING_KEY,
     UseCase.ACTIVATE_SIGNING_KEY,
     UseCase.RETIRE_SIGNING_KEY,
@@ -256,9 +270,9 @@ def test_the_gate_asks_for_the_permission_of_the_table(use_case: UseCase) -> Non
     if permission is None:
         admit(Caller.anonymous(), use_case)
         return
-    admit(Caller("a", frozenset({permission})), use_case)
+    admit(Caller("a", Rights.of(permission)), use_case)
     with pytest.raises(PermissionDeniedError):
-        admit(Caller("a", ALL - {permission}), use_case)
+        admit(Caller("a", Rights.of(*ALL - {permission})), use_case)
 
 
 @pytest.mark.parametrize(
@@ -273,11 +287,11 @@ async def test_a_use_case_refuses_a_caller_without_its_permission(
     assert permission is not None
     before = scene.state()
     with pytest.raises(PermissionDeniedError) as denied:
-        await call(scene, Caller("a", ALL - {permission}))
+        await call(scene, Caller("a", Rights.of(*ALL - {permission})))
     assert denied.value.metadata == {"permission": permission.value}
     assert scene.state() == before
-    scene.node.clock.elapsed += 1  # type: ignore[attr-defined]  # a ManualClock
-    await call(scene, Caller("a", frozenset({permission})))
+    scene.node.clock.elapsed += 1
+    await call(scene, Caller("a", Rights.of(permission)))
     assert (scene.state() != before) == (use_case in CHANGING)
 
 
@@ -293,7 +307,7 @@ async def test_a_confirmation_beyond_the_head_counts_as_the_head_under_the_name_
             noted.append((*fields, caller))
 
     confirmations = Confirmations(node.read_index, node.replica, Registry())  # type: ignore[arg-type]
-    caller = Caller("a", frozenset(Permission), identity="id-1")
+    caller = Caller("a", Rights.everything(), identity="id-1")
     epoch = node.replica.epoch
     head = await confirmations.confirm(caller, "gateway", Cursor(epoch, 99), 7)
     assert head == Cursor(epoch, 1)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from token_service.core.access.callers import parse_callers
 from token_service.core.access.names import is_dns_name, is_spiffe_id, matches, problem_of_pattern
-from token_service.core.access.permissions import parse_callers
 from token_service.errors import ConfigurationError
 
 
@@ -94,7 +94,7 @@ def test_invalid_dns_names_are_refused(text: str) -> None:
      "spiffe://example.org/../*", "spiffe://example.org/team/*/login", "*", "/*", "*.example.org",
      "gateway.internal/*", "Gateway.internal", "10.0.0.1", "", "https://example.org/*"],
 )  # fmt: skip
-def test_patterns_that_mean_too_much_or_nothing_are_refused_by_name(pattern: str) -> None:
+def test_too_wide_or_meaningless_patterns_are_refused_by_name(pattern: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_callers({"callers": {pattern: {"permissions": ["validate"]}}})
     assert f"callers.{pattern}: " in caught.value.message

@@ -1,4 +1,4 @@
-"""One caller's use of what all share: refused at the limit, given back, and nothing kept of those who left."""
+"""Quotas limit what one caller takes of a shared resource, and keep no record of idle callers."""
 
 from __future__ import annotations
 

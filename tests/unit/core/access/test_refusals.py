@@ -4,13 +4,18 @@ from tests.unit.core.node import RecordingAudit
 from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import exhausted
 from token_service.core.access.refusals import IN_ALL, PER_CALLER, Refusals
+from token_service.core.access.rights import Rights
 from token_service.errors import InvalidRequestError, OverloadedError, PermissionDeniedError
 
 DENIED = PermissionDeniedError("no", metadata={"permission": "admin"})
 
 
 def caller(name: str) -> Caller:
-    return Caller(name, frozenset(), identity=name)
+    return Caller(name, Rights(), identity=name)
+
+
+def unrecorded(audit: RecordingAudit) -> object:
+    return audit.events[-1][1]["unrecorded"]
 
 
 class Time:
@@ -56,10 +61,10 @@ def test_flood_of_one_caller_is_limited_and_counted_and_others_are_still_recorde
         refusals.note(caller("flood"), "GetSession", DENIED)
     assert len(audit.events) == PER_CALLER
     refusals.note(caller("other"), "GetSession", DENIED)
-    assert audit.events[-1][1]["unrecorded"] == 5
+    assert unrecorded(audit) == 5
     time.now = 60.0
     refusals.note(caller("flood"), "GetSession", DENIED)
-    assert audit.events[-1][1]["unrecorded"] == 0
+    assert unrecorded(audit) == 0
     assert len(audit.events) == PER_CALLER + 2
 
 

@@ -1,4 +1,4 @@
-"""What is issued, to whom, for how long; what is refused; and what a repeated request gets."""
+"""Issued tokens and their lifetimes, refused requests, and answers to repeated requests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
+from token_service.core.access.caller import Caller
 from token_service.core.events.event import Origin
-from token_service.core.policies.policy import Policy
+from token_service.core.policies.policy import Policy, PolicyBook, parse_policy_book
 from token_service.errors import (
     BindingRequiredError,
     CustomClaimsTooLargeError,
@@ -55,7 +56,7 @@ def violations(error: InvalidRequestError) -> set[str]:
 
 
 @virtual_time
-async def test_an_access_token_says_what_rfc_9068_demands():
+async def test_access_token_has_the_claims_of_rfc_9068():
     node = await a_node(policy=Policy(access_token_ttl=900))
     await node.revoke(target=RevocationTarget.SUBJECT, value="bob")
     tokens = await node.issue(
@@ -98,7 +99,7 @@ async def test_an_access_token_says_what_rfc_9068_demands():
 @pytest.mark.parametrize(
     "custom", [{}, {"tenant": "t-1", "roles": ["admin", {"on": None}]}], ids=["", "custom"]
 )
-async def test_an_access_token_is_written_in_the_order_that_is_read_fastest(custom: dict[str, Any]):
+async def test_access_token_claims_have_the_fastest_order(custom: dict[str, Any]):
     node = await a_node()
     tokens = await node.issue(
         kinds=frozenset({ACCESS, REFRESH}),
@@ -122,7 +123,7 @@ async def test_a_claim_without_a_value_is_left_out():
 
 
 @virtual_time
-async def test_a_certificate_binds_as_rfc_8705_says():
+async def test_certificate_binding_follows_rfc_8705():
     node = await a_node()
     tokens = await node.issue(confirmation=Confirmation(x5t_s256=THUMBPRINT))
     assert claims_of(tokens.access_token)["cnf"] == {"x5t#S256": THUMBPRINT}
@@ -137,7 +138,7 @@ async def test_several_audiences_are_a_list_and_the_policy_has_the_default():
 
 
 @virtual_time
-async def test_the_signature_is_that_of_the_key_the_header_names():
+async def test_signature_verifies_with_the_key_of_the_header():
     node = await a_node()
     token = (await node.issue()).access_token
     signing_input, _, signature = token.rpartition(".")
@@ -209,7 +210,7 @@ async def test_an_id_token_is_for_the_client_and_bound_to_the_access_token(algor
         "sub": "alice",
         "aud": "web",
         "azp": "web",
-        "exp": int(START) + 1800,
+        "exp": int(START) + 300,
         "iat": int(START),
         "rev": 0,
         "sid": tokens.session_id,
@@ -223,7 +224,7 @@ async def test_an_id_token_is_for_the_client_and_bound_to_the_access_token(algor
 
 
 @virtual_time
-async def test_an_id_token_alone_is_bound_to_nothing():
+async def test_id_token_alone_is_not_bound_to_other_tokens():
     node = await a_node()
     tokens = await node.issue(kinds=frozenset({ID}))
     assert not {"at_hash", "nonce", "sid", "auth_time"} & set(claims_of(tokens.id_token))
@@ -302,7 +303,7 @@ async def test_without_a_key_to_sign_with_no_session_is_left_behind(kinds: set[T
 
 
 @virtual_time
-async def test_the_audit_log_hears_of_it_without_a_token():
+async def test_issue_is_audited_without_a_token():
     node = await a_node()
     tokens = await node.issue(kinds=frozenset(TokenKind), client_context=Origin("192.0.2.1", "Firefox"))
     (event,) = node.audit.named("token.issued")
@@ -330,16 +331,17 @@ async def test_the_audit_log_hears_of_it_without_a_token():
 async def test_an_access_token_lives_as_long_as_asked_but_never_longer_than_the_policy(
     asked: Any, lives: int
 ):
-    node = await a_node(policy=Policy(access_token_ttl=900))
+    node = await a_node(policy=Policy(access_token_ttl=900, id_token_ttl=200))
     tokens = await node.issue(kinds=frozenset({ACCESS, ID, REFRESH}), access_token_ttl=asked)
     assert claims_of(tokens.access_token)["exp"] == int(START) + lives
-    assert claims_of(tokens.id_token)["exp"] == int(START) + lives
+    assert claims_of(tokens.id_token)["exp"] == int(START) + 200
     refreshed = await node.refresh(tokens.refresh_token)
     assert claims_of(refreshed.access_token)["exp"] == int(START) + lives
+    assert claims_of(refreshed.id_token)["exp"] == int(START) + 200
 
 
 @virtual_time
-async def test_a_lifetime_asked_for_fits_its_column():
+async def test_requested_lifetime_fits_its_column():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=10.0**11, refresh_token_ttl=10.0**11)
     row = await node.session(tokens.session_id)
@@ -428,7 +430,7 @@ async def test_a_repeated_request_gets_the_same_session_and_the_same_opaque_toke
     ],
     ids=str,
 )
-async def test_a_request_id_is_for_one_request(change: dict[str, Any]):
+async def test_request_id_with_another_request_is_refused(change: dict[str, Any]):
     node = await a_node()
     await node.issue(**BASE)
     with pytest.raises(RequestIdReusedError):
@@ -437,7 +439,7 @@ async def test_a_request_id_is_for_one_request(change: dict[str, Any]):
 
 
 @virtual_time
-async def test_request_ids_are_each_clients_own():
+async def test_request_ids_are_separate_for_each_client():
     node = await a_node()
     first = await node.issue(client_id="web", request_id="r-1")
     second = await node.issue(client_id="app", request_id="r-1")
@@ -470,7 +472,7 @@ async def test_a_request_whose_session_has_ended_is_not_answered_again(end: str)
 
 
 @virtual_time
-async def test_a_lost_answer_of_the_store_is_made_up_for_by_the_repeated_request():
+async def test_repeated_request_recovers_a_lost_answer_of_the_store():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -519,7 +521,7 @@ async def test_request_cannot_set_reserved_claims(name: str):
     assert error.value.metadata == {"claim": name}
 
 
-def test_every_claim_of_ours_is_reserved():
+def test_every_claim_of_the_token_service_is_reserved():
     assert (
         set(
             "iss sub aud exp nbf iat jti client_id scope sid auth_ctx cnf rev nonce at_hash auth_time acr amr azp".split()
@@ -530,7 +532,7 @@ def test_every_claim_of_ours_is_reserved():
 
 @virtual_time
 @pytest.mark.parametrize("size", [0, 7, 4096, 8192])
-async def test_custom_claims_have_a_size(size: int):
+async def test_custom_claims_are_limited_in_size(size: int):
     node = await a_node(policy=Policy(max_custom_claim_bytes=size))
     padding = len(json.dumps({"x": ""}, separators=(",", ":")))
     if size >= padding:
@@ -541,7 +543,7 @@ async def test_custom_claims_have_a_size(size: int):
 
 
 @virtual_time
-async def test_the_size_of_custom_claims_is_that_of_their_utf_8():
+async def test_size_of_custom_claims_is_counted_in_utf_8():
     node = await a_node(policy=Policy(max_custom_claim_bytes=28))
     await node.issue(custom_claims={"x": "é" * 10})
     with pytest.raises(CustomClaimsTooLargeError):
@@ -549,7 +551,7 @@ async def test_the_size_of_custom_claims_is_that_of_their_utf_8():
 
 
 @virtual_time
-async def test_custom_claims_have_a_number():
+async def test_custom_claims_are_limited_in_number():
     node = await a_node()
     claims = {f"claim-{number}": number for number in range(limits.MAX_CUSTOM_CLAIMS)}
     await node.issue(custom_claims=claims)
@@ -559,7 +561,7 @@ async def test_custom_claims_have_a_number():
 
 @virtual_time
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"x": inner}])
-async def test_custom_claims_have_a_depth(wrap: Any):
+async def test_custom_claims_are_limited_in_depth(wrap: Any):
     node = await a_node()
     value: Any = "leaf"
     for _ in range(limits.MAX_CUSTOM_CLAIM_DEPTH - 1):
@@ -690,7 +692,7 @@ async def test_each_limit_at_its_edge(field: str, good: dict[str, Any], bad: dic
 
 
 @virtual_time
-async def test_a_caller_hears_of_all_mistakes_at_once():
+async def test_all_mistakes_are_reported_in_one_error():
     node = await a_node()
     with pytest.raises(InvalidRequestError) as error:
         await node.issue(subject="", scopes=("a b",), access_token_ttl=0, nonce="\n")
@@ -698,7 +700,7 @@ async def test_a_caller_hears_of_all_mistakes_at_once():
 
 
 @virtual_time
-async def test_a_token_no_validator_would_take_is_not_issued():
+async def test_token_too_large_for_validators_is_not_issued():
     node = await a_node(policy=Policy(max_custom_claim_bytes=8192))
     everything: dict[str, Any] = {
         "subject": "s" * limits.MAX_SUBJECT,
@@ -736,3 +738,51 @@ async def test_a_policy_may_demand_that_tokens_are_bound(confirmation: Confirmat
     with pytest.raises(BindingRequiredError):
         await node.issue()
     assert (await node.issue(confirmation=confirmation)).access_token
+
+
+# --- Audiences with a classification ----------------------------------------------------------------------------------
+
+
+def a_classified_book() -> PolicyBook:
+    return parse_policy_book(
+        {
+            "classifications": {
+                "internal": {"access_token_ttl": 900, "idle_timeout": 300},
+                "strict": {"access_token_ttl": 60, "idle_timeout": 100, "refresh_token_ttl": 1000},
+                "bound": {"binding_required": True},
+            },
+            "audiences": {"billing": {"classification": "strict"}, "vault": {"classification": "bound"}},
+        }
+    )
+
+
+@virtual_time
+async def test_an_audience_shortens_the_lifetimes_of_issue_refresh_and_extension():
+    node = await a_node()
+    node.core.policies.book = a_classified_book()
+    lives = {}
+    for audience in ("orders", "billing"):
+        tokens = await node.issue(audience=(audience,))
+        row = await node.core.ports.stores.sessions.get(UUID(tokens.session_id))
+        assert row is not None
+        refreshed = await node.refresh(tokens.refresh_token)
+        assert refreshed.refresh_token_expire_time is not None
+        extended = await node.sessions.extend(Caller.system(), tokens.session_id, "web", None, START + 1)
+        lives[audience] = (
+            claims_of(tokens.access_token)["exp"] - int(START),
+            row.idle_expire_time - START,
+            row.absolute_expire_time - START,
+            claims_of(refreshed.access_token)["exp"] - claims_of(refreshed.access_token)["iat"],
+            refreshed.refresh_token_expire_time - START,
+            extended.idle_expire_time - START,
+        )
+    assert lives["billing"] == pytest.approx((60, 100, 1000, 60, 100, 101))
+    assert lives["orders"] == pytest.approx((900, 300, 14 * 86400, 900, 300, 301))
+
+
+async def test_an_audience_may_require_a_binding():
+    node = await a_node()
+    node.core.policies.book = a_classified_book()
+    with pytest.raises(BindingRequiredError):
+        await node.issue(audience=("orders", "vault"))
+    assert (await node.issue(audience=("orders",))).access_token

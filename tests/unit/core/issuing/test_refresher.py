@@ -1,6 +1,4 @@
-"""Single histories of refresh tokens, each with a reason of its own; `test_session_machine` has all the
-others.
-"""
+"""Single histories of refresh tokens. `test_session_machine` covers random histories."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ from token_service.tokens.secret import Secret
 ACCESS_AND_REFRESH = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
-async def a_node(**options: Any) -> Node:
+async def a_node(**options: Any) -> Node[ManualClock]:
     return await Node(ManualClock(), max_staleness=1e12, **options).start()
 
 
@@ -66,7 +64,7 @@ async def test_a_refresh_gives_a_new_refresh_token_and_keeps_the_access_token_in
 
 
 @virtual_time
-async def test_a_rotation_is_one_statement_and_no_row():
+async def test_rotation_is_one_statement_without_a_new_row():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -89,7 +87,7 @@ async def test_the_successor_is_the_same_on_every_node_that_shares_the_keys():
 
 
 @virtual_time
-async def test_an_answer_that_was_lost_is_given_again():
+async def test_lost_answer_is_repeated():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -103,7 +101,7 @@ async def test_an_answer_that_was_lost_is_given_again():
 
 
 @virtual_time
-async def test_a_caller_that_hangs_up_has_lost_nothing():
+async def test_disconnected_caller_loses_no_token():
     clock = LoopClock()
     stores = MemoryStores(clock)
     sessions = Intercepted(stores.sessions)
@@ -138,7 +136,7 @@ async def test_without_a_key_to_sign_with_the_token_is_not_used_up():
 
 
 class Module:
-    """A key that is not in this process: it signs with the node's own, but may be away or slow."""
+    """A key outside of this process: it signs with the key of the node, but may be unavailable or slow."""
 
     def __init__(self, node: Node) -> None:
         self._signer = node.keyring.signer()
@@ -146,7 +144,7 @@ class Module:
         self.away = False
         self.signed = 0
         self.before: Hook | None = None
-        node.keyring.signer = lambda: self  # type: ignore[method-assign,assign,return-value]
+        node.keyring.signer = lambda: self  # type: ignore[method-assign]
 
     async def sign(self, signing_input: bytes) -> bytes:
         if self.before is not None:
@@ -166,12 +164,14 @@ async def a_node_with_a_module(**options: Any) -> tuple[Node, Module, Intercepte
 
 @virtual_time
 @pytest.mark.parametrize("kinds", [ACCESS_AND_REFRESH, frozenset(TokenKind)])
-async def test_a_token_that_could_not_be_exchanged_for_want_of_a_signature_is_as_good_as_before(
+async def test_token_stays_valid_when_its_successor_could_not_be_signed(
     kinds: frozenset[TokenKind],
 ):
     node, module, _ = await a_node_with_a_module()
     tokens = await node.issue(kinds=kinds)
-    for signatures in range(2 if TokenKind.ID in kinds else 1):  # it may go between two of them
+    for signatures in range(
+        2 if TokenKind.ID in kinds else 1
+    ):  # the module may become unavailable between two signatures
         module.signed = 0
 
         async def goes(signatures: int = signatures) -> None:
@@ -249,7 +249,7 @@ async def test_nothing_is_signed_for_a_token_that_is_not_accepted():
 
 
 @virtual_time
-async def test_a_session_goes_on_from_refresh_to_refresh_until_its_absolute_end():
+async def test_session_is_refreshed_until_its_absolute_end():
     node = await a_node(policy=Policy(refresh_token_ttl=1000, idle_timeout=100))
     tokens = await node.issue()
     for _ in range(10):
@@ -264,7 +264,7 @@ async def test_a_session_goes_on_from_refresh_to_refresh_until_its_absolute_end(
 
 
 @virtual_time
-async def test_an_idle_session_is_over():
+async def test_idle_session_is_refused():
     node = await a_node(policy=Policy(idle_timeout=100))
     tokens = await node.issue()
     node.clock.elapsed = 100
@@ -274,10 +274,9 @@ async def test_an_idle_session_is_over():
 
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "grace"])
-async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: str):
-    # Stores keep whole microseconds and round what they are given. Decided on a finer time here, a moment
-    # just before the end would be
-    # after it for the one and before it for the other.
+async def test_expiry_is_decided_in_whole_microseconds(end: str):
+    # Stores round times to whole microseconds. With a finer time, the refresher would place a moment just before
+    # the end before it, and the store after it.
     node = await a_node(policy=Policy(idle_timeout=100, grace_period=10))
     tokens = await node.issue()
     if end == "grace":
@@ -292,7 +291,7 @@ async def test_a_moment_between_two_microseconds_is_decided_like_any_other(end: 
 
 
 @virtual_time
-async def test_reuse_kills_the_family_at_once_and_says_so():
+async def test_reuse_revokes_the_family_at_once_and_is_reported():
     node = await a_node()
     bystander = await node.issue()
     first = await node.issue()
@@ -320,8 +319,8 @@ async def test_reuse_kills_the_family_at_once_and_says_so():
 
 @virtual_time
 @pytest.mark.parametrize("excess", [{"scopes": ("admin",)}, {"audience": ("elsewhere",)}], ids=str)
-async def test_a_superseded_token_revokes_its_family_whatever_is_asked_for(
-    excess: dict[str, tuple[str, ...]],
+async def test_superseded_token_revokes_its_family_even_with_excessive_requests(
+    excess: dict[str, Any],
 ):
     node = await a_node()
     first = await node.issue(scopes=("read",))
@@ -335,7 +334,7 @@ async def test_a_superseded_token_revokes_its_family_whatever_is_asked_for(
 
 @virtual_time
 @pytest.mark.parametrize("back", [0, 1])
-async def test_asking_for_too_much_uses_up_nothing(back: int):
+async def test_excessive_request_uses_up_no_token(back: int):
     node = await a_node()
     tokens = [await node.issue(scopes=("read",))]
     tokens.append(await node.refresh(tokens[0].refresh_token))
@@ -363,7 +362,7 @@ async def test_reuse_may_end_all_sessions_of_the_subject():
 
 
 @virtual_time
-async def test_a_family_is_killed_once():
+async def test_family_is_revoked_once():
     node = await a_node()
     first = await node.issue()
     await node.refresh(first.refresh_token)
@@ -376,7 +375,7 @@ async def test_a_family_is_killed_once():
 
 
 @virtual_time
-async def test_a_kill_that_is_not_durable_is_not_claimed():
+async def test_family_revocation_is_reported_only_when_durable():
     stores = MemoryStores()
     log = Intercepted(stores.log)
     node = await a_node(stores=stores, log=log)
@@ -393,7 +392,7 @@ async def test_a_kill_that_is_not_durable_is_not_claimed():
 
 
 @virtual_time
-async def test_no_retry_saves_a_token_whose_successor_was_used():
+async def test_retry_after_use_of_the_successor_is_reuse():
     node = await a_node()
     first = await node.issue()
     second = await node.refresh(first.refresh_token)
@@ -403,17 +402,19 @@ async def test_no_retry_saves_a_token_whose_successor_was_used():
 
 
 @virtual_time
-async def test_retries_have_a_number_and_going_over_it_kills_nothing():
+async def test_retries_beyond_the_limit_are_refused_and_revoke_nothing():
     node = await a_node(policy=Policy(max_retries=2))
     first = await node.issue()
     second = await node.refresh(first.refresh_token)
     for _ in range(2):
         assert (await node.refresh(first.refresh_token)).refresh_token == second.refresh_token
+    waits = []
     for _ in range(3):
         with pytest.raises(TooManyRetriesError) as error:
             await node.refresh(first.refresh_token)
         assert error.value.retry_after
-    node.clock.elapsed += error.value.retry_after  # as it was told, by when the grace period is over
+        waits.append(error.value.retry_after)
+    node.clock.elapsed += waits[-1]  # the announced delay; by then the grace period is over
     with pytest.raises(TooManyRetriesError):
         await node.refresh(first.refresh_token)
     third = await node.refresh(second.refresh_token)
@@ -421,7 +422,7 @@ async def test_retries_have_a_number_and_going_over_it_kills_nothing():
 
 
 @virtual_time
-async def test_a_token_from_a_future_that_was_lost_is_invalid_and_revokes_nothing():
+async def test_token_of_a_lost_later_generation_is_invalid_and_revokes_nothing():
     node = await a_node()
     tokens = await node.issue()
     restored = node.stores.sessions._state.sessions.copy()
@@ -450,7 +451,7 @@ async def test_an_authentic_token_with_another_secret_is_invalid_and_revokes_not
 
 
 @virtual_time
-async def test_the_last_generation_is_the_last():
+async def test_last_generation_has_no_successor():
     node = await a_node()
     tokens = await node.issue()
     real = parse_opaque_token(tokens.refresh_token, node.keyring.mac_keys)
@@ -465,7 +466,7 @@ async def test_the_last_generation_is_the_last():
 
 
 class OneAfterTheOther:
-    """Two nodes whose statements take turns at random."""
+    """Two nodes whose statements interleave at random."""
 
     def __init__(self, seed: int, policy: Policy, *, signing_may_fail: bool = False) -> None:
         self.seed = seed
@@ -524,7 +525,7 @@ async def test_with_a_cap_on_retries_the_others_are_told_to_wait(seed: int):
 @virtual_time
 @pytest.mark.parametrize("signing_may_fail", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-async def test_without_grace_a_race_is_reuse_and_nothing_else(seed: int, signing_may_fail: bool):  # noqa: FBT001
+async def test_race_without_a_grace_period_is_reuse(seed: int, signing_may_fail: bool):  # noqa: FBT001
     race = OneAfterTheOther(seed, Policy(grace_period=0), signing_may_fail=signing_may_fail)
     _, _, results = await race.run(16)
     kinds = Counter(map(type, results))
@@ -549,7 +550,7 @@ async def test_refresh_gives_up_on_a_row_that_keeps_changing():
     session = await node.session(tokens.session_id)
 
     class Contrary:
-        """Says no to every statement and shows a row that nothing is wrong with."""
+        """A store that refuses every statement and shows a valid row."""
 
         async def rotate(self, command: Any) -> None:
             return None
@@ -566,7 +567,7 @@ async def test_refresh_gives_up_on_a_row_that_keeps_changing():
     assert sessions.calls.count("rotate") < 20
 
 
-# --- What is asked for --------------------------------------------------------------------------------------------------------
+# --- Requested scopes and audience --------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -633,7 +634,7 @@ async def test_the_access_token_has_the_head_of_the_log_at_its_own_time():
         ),
     ],
 )
-async def test_a_bad_request_names_its_field_and_uses_nothing_up(field: str, bad: dict[str, Any]):
+async def test_bad_request_names_its_field_and_uses_up_no_token(field: str, bad: dict[str, Any]):
     node = await a_node()
     tokens = await node.issue()
     with pytest.raises(InvalidRequestError) as error:
@@ -643,7 +644,7 @@ async def test_a_bad_request_names_its_field_and_uses_nothing_up(field: str, bad
 
 
 @virtual_time
-async def test_the_audit_log_hears_of_each_refresh():
+async def test_each_refresh_is_audited():
     node = await a_node()
     tokens = await node.issue()
     refreshed = await node.refresh(tokens.refresh_token, client_context=Origin("192.0.2.1", "Firefox"))

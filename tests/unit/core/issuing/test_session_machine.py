@@ -1,7 +1,7 @@
-"""Sessions in any order of events, held against a model that is told in a page what the service may do.
+"""Sessions in any order of events, compared with a model.
 
-The model knows nothing of stores, statements or caches. It has rows and a log, and says for each call which
-tokens come back or which error, and after each step which of all the tokens ever given out are good.
+The model has no stores, statements or caches. It has rows and a log. For each call it predicts the returned tokens
+or the error, and after each step which of all tokens ever issued are valid.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
@@ -70,6 +70,7 @@ def a_policy(luck: Random) -> Policy:
         reuse_response=luck.choice(list(ReuseResponse)),
         idle_timeout=luck.choice([60, 200]),
         access_token_ttl=luck.choice([20, 60]),
+        id_token_ttl=luck.choice([10, 60]),
         refresh_token_ttl=luck.choice([150, 1000]),
     )
 
@@ -146,7 +147,7 @@ MOVES: list[tuple[int, str, Callable[[Random], dict[str, Any]]]] = [
     (2, "use_a_session_token", any_row),
     (1, "extend_a_session", lambda luck: any_row(luck) | {"span": luck.choice([None, 5.0, 30.0, 10_000.0])}),
 ]
-MANY = [
+MANY: list[RevocationTarget] = [
     RevocationTarget.SUBJECT,
     RevocationTarget.CLIENT,
     RevocationTarget.EVERYTHING,
@@ -156,7 +157,7 @@ MANY = [
 
 @dataclass
 class Row:
-    """A session as the model has it."""
+    """A session of the model."""
 
     id: str
     subject: str
@@ -173,7 +174,7 @@ class Row:
     lifetime: float
     session_token: str
     chain: list[str | None]
-    """The refresh tokens by generation; None: the answer that held it was lost."""
+    """The refresh tokens by generation. None: the answer with the token was lost."""
     rotate: float
     last_use: float
     retries: int = 0
@@ -188,7 +189,7 @@ class Row:
 
 @dataclass
 class Jwt:
-    """A JWT as the model has it."""
+    """A JWT of the model."""
 
     text: str
     kind: TokenKind
@@ -203,7 +204,7 @@ class Jwt:
 
 @dataclass
 class Model:
-    """What has happened."""
+    """The predicted state: time, policy, sessions and log."""
 
     now: float
     policy: Policy
@@ -244,7 +245,7 @@ class Model:
     def verdict_of_refresh(
         self, row: Row, generation: int, client: str, device: str, scopes: tuple[str, ...]
     ) -> type[ServiceError] | str:
-        """What presenting the token of a generation comes to: an error, or "rotate", "keep" or "repeat"."""
+        """Return the outcome of presenting a token of a generation: an error, or "rotate", "keep" or "repeat"."""
         verdict = self.verdict_of_token(row, generation, client, device)
         if isinstance(verdict, str) and not set(scopes) <= set(row.scopes):
             return ScopeExceededError
@@ -283,7 +284,7 @@ class Model:
         return InvalidReason.REVOKED if self.floor(jwt.subject, jwt.client) > jwt.revision else None
 
     def verdict_of_opaque(self, row: Row, generation: int | None) -> InvalidReason | None:
-        """`generation`: of a refresh token; None: the session token."""
+        """Return the reason of a refusal. `generation` is that of a refresh token; None: the session token."""
         if row.purged:
             return InvalidReason.UNKNOWN_SESSION
         if self.is_revoked(row):
@@ -296,7 +297,7 @@ class Model:
 
 
 class Unsteady:
-    """A store of sessions that lets others go first, and that can take effect and lose its answer."""
+    """A session store that can yield to other tasks around each call, and can lose the answer of a completed call."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -345,14 +346,13 @@ class SessionMachine(RuleBasedStateMachine):
     @initialize(seed=seeds)
     def begin(self, seed: int) -> None:
         luck = Random(seed)
-        self.node.refresher._signing_may_fail = luck.random() < 0.4  # nothing comes out otherwise
+        self.node.refresher._signing_may_fail = luck.random() < 0.4  # the error would otherwise go unnoticed
         self.change_policy(a_policy(luck))
         for _ in range(3):
             self.issue(a_login(luck) | {"kinds": ACCESS_AND_REFRESH})
 
-    # One rule for all, with a seed: among rules of its own choice and with arguments drawn one by one the
-    # machine spends nearly
-    # all histories on the same few steps, most of them with sessions long dead.
+    # One rule with a seed. With one rule for each step and separately drawn arguments, hypothesis spends nearly
+    # all histories on the same few steps, most of them with ended sessions.
     @rule(seed=seeds)
     def step(self, seed: int) -> None:
         luck = Random(seed)
@@ -480,8 +480,12 @@ class SessionMachine(RuleBasedStateMachine):
         self, tokens: IssuedTokens, subject: str, client: str, revision: int, access_ttl: float | None
     ) -> None:
         ttl = self.model.policy.access_token_ttl
-        expire = int(self.model.now) + int(min(ttl, access_ttl if access_ttl is not None else ttl))
-        for kind, text in ((TokenKind.ACCESS, tokens.access_token), (TokenKind.ID, tokens.id_token)):
+        access_expire = int(self.model.now) + int(min(ttl, access_ttl if access_ttl is not None else ttl))
+        id_expire = int(self.model.now) + self.model.policy.id_token_ttl
+        for kind, text, expire in (
+            (TokenKind.ACCESS, tokens.access_token, access_expire),
+            (TokenKind.ID, tokens.id_token, id_expire),
+        ):
             if text:
                 claims = claims_of(text)
                 assert (claims["sub"], claims["exp"], claims["rev"]) == (subject, expire, revision)
@@ -495,8 +499,9 @@ class SessionMachine(RuleBasedStateMachine):
     # --- Refresh -----------------------------------------------------------------------------------------------------------
 
     def row(self, which: int, generation: int = -1) -> Row:
-        """Any session, but mostly one that lives, or nearly all steps would be about the dead; `generation`:
-        with as many rotations.
+        """Return a session with at least `generation` rotations, preferably an active one.
+
+        Without the preference, nearly all steps would act on ended sessions.
         """
         rows = [row for row in self.rows if row.generation >= generation] or self.rows
         live = [row for row in rows if self.model.is_live(row)]
@@ -512,7 +517,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.rows = rows
 
     def known(self, row: Row, generation: int) -> int:
-        """The generation, or the nearest older one whose token was not lost."""
+        """Return the generation, or the nearest older one whose token was not lost."""
         while row.chain[generation] is None:
             generation -= 1
         return generation
@@ -561,7 +566,11 @@ class SessionMachine(RuleBasedStateMachine):
                     if model.policy.reuse_response is ReuseResponse.SUBJECT:
                         model.raise_floor(RevocationTarget.SUBJECT, row.subject)
                 return
-            tokens = self.expect_error(call, StoreUnavailableError) if lose else self.do(call)
+            tokens: IssuedTokens | None = None
+            if lose:
+                self.expect_error(call, StoreUnavailableError)
+            else:
+                tokens = self.do(call)
         finally:
             self.unsteady.lose = False
             self.log.after.clear()
@@ -629,7 +638,7 @@ class SessionMachine(RuleBasedStateMachine):
         ):
             return
 
-        async def race() -> list[Any]:
+        async def race() -> Sequence[Any]:
             self.unsteady.racing = True
             try:
                 return await asyncio.gather(
@@ -697,7 +706,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.revoke(target=kind, value=key)
             self.model.dead_keys.add(key)
             self.model.head += 1
-            self.revoke(target=kind, value=key)  # once is enough
+            self.revoke(target=kind, value=key)  # a key is revoked once
             return
         names = {RevocationTarget.SUBJECT: SUBJECTS, RevocationTarget.CLIENT: CLIENTS}
         value = names[kind][which] if kind in names else ""
@@ -749,7 +758,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.runner.close()
 
     def a_node_that_joins_comes_to_the_same_verdicts(self) -> None:
-        """From the log alone."""
+        """Compare the verdicts of a new node, which has only the log, with those of the model."""
 
         async def verdicts() -> list[InvalidReason | None]:
             node = await Node(self.clock, stores=self.stores, node_id="node-2", seed=2).start()
@@ -792,7 +801,7 @@ class SessionMachine(RuleBasedStateMachine):
         said = repr(self.node.audit.events)
         assert not any(token in said for token in tokens)
 
-    # --- What always holds ---------------------------------------------------------------------------------------------------
+    # --- Invariants ---------------------------------------------------------------------------------------------------
 
     @invariant()
     def every_jwt_is_as_good_as_the_model_says(self) -> None:
@@ -830,7 +839,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert raised.type is error, raised.value
 
 
-pytestmark = pytest.mark.timeout(600)  # for finding the shortest history that fails; a good run takes seconds
+pytestmark = pytest.mark.timeout(600)  # time to shrink a failing history; a passing run takes seconds
 
 SessionMachine.TestCase.settings = settings(
     max_examples=60,

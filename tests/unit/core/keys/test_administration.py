@@ -1,4 +1,4 @@
-"""The signing keys listed page by page, and what a request for a new one may ask."""
+"""Signing keys are listed in pages, and requests for new ones are checked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Any sequence of looks, operators, restarts, stops and jumping clocks, on several nodes: what must always be
-true of the keys.
-"""
+"""Invariants of the keys under any sequence of checks, operator commands, restarts, stops and clock jumps."""
 
 from __future__ import annotations
 
@@ -82,11 +80,11 @@ class KeyMachine(RuleBasedStateMachine):
             self.published_since.setdefault(key.key_id, self.true.elapsed)
         self.active = {key.key_id for key in stored.signing_keys if key.state is SigningKeyState.ACTIVE}
 
-    # --- What happens ---------------------------------------------------------------------------------------------
+    # --- Events ---------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([1.0, ANNOUNCE / 2, ANNOUNCE, 4000.0, DAY, PERIOD]))
     def time_passes(self, seconds: float) -> None:
-        for number in (0, 1):  # every node looks at the keys as often as it does
+        for number in (0, 1):  # every node checks the keys at its usual interval
             self.schedule(number)
         self.true.elapsed += seconds
         for number, node in enumerate(self.nodes):
@@ -177,14 +175,14 @@ class KeyMachine(RuleBasedStateMachine):
 
         self.operate(number, which, revoke)
 
-    # --- What is always true ------------------------------------------------------------------------------------------
+    # --- Invariants ------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.nodes)
     @invariant()
     def something_can_sign(self) -> None:
         assert self.active
         for number in {0, 1} - self.stopped:
-            assert self.nodes[number].keyring.signer()
+            assert self.nodes[number].keyring.signer().key_id
             assert self.nodes[number].keyring.jwks
 
     @precondition(lambda self: self.nodes)
@@ -196,8 +194,8 @@ class KeyMachine(RuleBasedStateMachine):
         for number in {0, 1} - self.stopped:
             keyring = self.nodes[number].keyring
             if not all(keyring.key_set.get(kid) for kid in good):
-                # An operator's word counts by the wall clock, which may have jumped; a node that meets a key it does not
-                # know looks for newer ones.
+                # Revocation times of an operator follow the wall clock, which may have jumped. A node that meets an
+                # unknown key loads newer ones.
                 self.do(keyring.refresh())
             assert all(keyring.key_set.get(kid) for kid in good)
             assert not any(keyring.key_set.get(kid) for kid in self.revoked)

@@ -1,4 +1,4 @@
-"""The life of keys as decisions: one step after the other, and whatever the table looks like."""
+"""Decisions of the key lifecycle, step by step and for arbitrary tables."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LONG = 1e9
 
 
 def a_key(key_id: str, state: SigningKeyState, at: float = 0.0, **changes: object) -> StoredSigningKey:
-    """A key that came into its state at `at` seconds from the start."""
+    """Return a key that entered its state `at` seconds after the start."""
     moment = START + at
     key = StoredSigningKey(
         key_id=key_id,
@@ -67,7 +67,7 @@ def decide(*keys: StoredSigningKey, at: float, watched: float | dict[str, float]
 # --- One step after the other -----------------------------------------------------------------------------------------
 
 
-def test_a_spare_is_prepared_as_soon_as_there_is_none() -> None:
+def test_missing_spare_is_prepared_at_once() -> None:
     assert decide(a_key("a", ACTIVE), at=0) == Prepare(Algorithm.ES256, activate=False)
     assert decide(a_key("a", ACTIVE), a_key("b", PREPARED), at=0) is None
 
@@ -78,7 +78,7 @@ def test_after_the_period_the_spare_signs() -> None:
     assert decide(*keys, at=RULES.period, watched=LONG) == Activate("b")
 
 
-def test_a_spare_signs_only_after_it_was_watched_for_the_announcement_whatever_the_clock_says() -> None:
+def test_spare_signs_only_after_the_observed_announcement_at_any_clock() -> None:
     keys = [a_key("a", ACTIVE), a_key("b", PREPARED)]
     assert decide(*keys, at=RULES.period * 10, watched=RULES.announce - 1) is None
     assert decide(*keys, at=RULES.period * 10, watched=RULES.announce) == Activate("b")
@@ -99,17 +99,17 @@ def test_activating_retires_the_active_one_of_the_same_algorithm_in_the_same_cha
     assert (changed[0].activate_time, changed[1].retire_time) == (START + 5, START + 5)
 
 
-def test_if_nothing_can_sign_a_key_signs_at_once() -> None:
+def test_new_key_signs_at_once_if_no_other_can() -> None:
     assert decide(at=0) == Prepare(Algorithm.ES256, activate=True)
     assert decide(a_key("a", REVOKED), at=0) == Prepare(Algorithm.ES256, activate=True)
     assert decide(a_key("a", REVOKED), a_key("b", PREPARED), at=0) == Activate("b")
 
 
-def test_a_retired_key_goes_once_no_token_of_it_can_be_valid() -> None:
+def test_retired_key_is_removed_once_its_tokens_have_expired() -> None:
     assert PUBLISHED_AFTER_RETIREMENT >= MAX_ACCESS_TOKEN_TTL + MAX_LEEWAY
     keys = [a_key("a", ACTIVE), a_key("b", PREPARED), a_key("r", RETIRED)]
     watched = {"a": LONG, "b": LONG, "r": PUBLISHED_AFTER_RETIREMENT - 1.0}
-    # By the wall clock it is over for long, but that may have jumped.
+    # By the wall clock the key ended long ago, but that clock may have jumped.
     assert decide(*keys, at=80 * DAY, watched=watched) is None
     assert decide(*keys, at=0, watched={**watched, "r": PUBLISHED_AFTER_RETIREMENT}) == Forget("r")
 
@@ -120,7 +120,7 @@ def test_a_revoked_key_is_shown_for_a_period() -> None:
     assert decide(*keys, at=RULES.period, watched=LONG) == Forget("x")
 
 
-def test_a_change_of_algorithm_step_by_step() -> None:
+def test_algorithm_changes_step_by_step() -> None:
     old = a_key("old", ACTIVE, algorithm=Algorithm.RS256)
     spare = a_key("spare", PREPARED, algorithm=Algorithm.RS256)
     # The old key signs on while the new one is announced.
@@ -128,21 +128,21 @@ def test_a_change_of_algorithm_step_by_step() -> None:
     new = a_key("new", PREPARED)
     assert decide(old, spare, new, at=1, watched={"new": RULES.announce - 1}) is None
     assert decide(old, spare, new, at=1, watched={"new": RULES.announce}) == Activate("new")
-    # Both sign now, each for the nodes that are configured so.
+    # Both sign now, each for the nodes configured with its algorithm.
     new = a_key("new", ACTIVE, at=1)
     assert signing_key([old, new], Algorithm.ES256) == new
     assert signing_key([old, new], Algorithm.RS256) == old
     assert decide(old, spare, new, at=1) == Retire("old")
-    # Then nodes that are still configured for the old algorithm go over, too.
+    # Then nodes still configured with the old algorithm change over too.
     old = retired(old, START + 1)
     assert signing_key([old, new], Algorithm.RS256) == new
     another = a_key("another", PREPARED, at=2)
     assert decide(old, spare, new, another, at=2) is None
-    # What was left of the old algorithm goes, later.
+    # The remaining key of the old algorithm is removed later.
     assert decide(spare, new, another, at=RULES.period, watched=0.0) == Forget("spare")
 
 
-def test_there_is_no_end_of_keys_but_for_need() -> None:
+def test_full_key_table_gets_a_new_key_only_when_required() -> None:
     many = [a_key(f"r{number}", RETIRED) for number in range(MAX_KEYS - 1)]
     assert decide(a_key("a", ACTIVE), *many, at=0) is None
     assert decide(a_key("a", REVOKED), *many, at=0) == Prepare(Algorithm.ES256, activate=True)
@@ -153,22 +153,22 @@ def test_there_is_no_end_of_keys_but_for_need() -> None:
     ("since", "due"), [(0, False), (-99, False), (-100, True), (299, False), (301, True), (1e9, True)]
 )
 def test_a_period_that_begins_in_the_future_is_over(since: float, *, due: bool) -> None:
-    """Otherwise a clock that was ahead for a moment would stop the rotation for as long as it was ahead."""
+    """Otherwise a clock that was ahead once would stop the rotation for the time it was ahead."""
     assert is_due(START + since, START, 100) is due
 
 
-def test_how_long_an_operator_has_to_wait() -> None:
+def test_operator_waits_for_the_rest_of_the_announcement() -> None:
     key = a_key("a", PREPARED)
     assert announcement_left(key, START, RULES, {}) == 600
     assert announcement_left(key, START + 100, RULES, {}) == 500
     assert announcement_left(key, START + 100, RULES, {"a": 200}) == 400
     assert announcement_left(key, START + 600, RULES, {}) == 0
-    # A clock that was set back does not make it longer than it is.
+    # A clock that was set back does not lengthen the announcement.
     assert announcement_left(key, START - 9999, RULES, {}) == 600
     assert announcement_left(key, START - 9999, RULES, {"a": 600}) == 0
 
 
-# --- Whatever the table looks like ------------------------------------------------------------------------------------
+# --- Arbitrary tables ------------------------------------------------------------------------------------
 
 TIMES = st.floats(-200 * DAY, 200 * DAY)
 ALGORITHMS = st.sampled_from([Algorithm.ES256, Algorithm.RS256, Algorithm.EDDSA])
@@ -186,7 +186,7 @@ def tables(draw: st.DrawFn) -> tuple[list[StoredSigningKey], dict[str, float]]:
 
 
 def take(step: Step, keys: list[StoredSigningKey], now: float, number: int) -> list[StoredSigningKey]:
-    """The table after a step."""
+    """Return the table after a step."""
     if isinstance(step, Prepare):
         new = a_key(f"new{number}", PREPARED, at=now - START, algorithm=step.algorithm)
         return [*keys, activated([new], new.key_id, now)[0] if step.activate else new]
@@ -222,7 +222,7 @@ def test_from_any_table_a_few_steps_lead_to_one_that_needs_none(
         before = {key.key_id: key for key in keys}
         could_sign = can_sign(keys)
         keys = take(step, keys, now, number)
-        # What changed its state is seen in the new one from now on.
+        # Changed keys are observed in their new state from now on.
         watched = {
             key.key_id: watched.get(key.key_id, 0.0) if before.get(key.key_id) in keys else 0.0
             for key in keys
@@ -244,11 +244,11 @@ def test_from_any_table_a_few_steps_lead_to_one_that_needs_none(
     else:
         pytest.fail("no end of steps")
     assert can_sign(keys)
-    # Another moment later nothing is due either, but for what only waited.
+    # A moment later nothing is due, except steps that only waited.
     signing = signing_key(keys, algorithm)
     assert signing is not None
     if not any(key.state is PREPARED and key.algorithm is algorithm for key in keys):
         assert len(keys) >= MAX_KEYS or signing.algorithm is algorithm
-    # A node configured differently does not undo it before its own key was announced.
+    # A node with another configuration does not undo the step before its own key was announced.
     against = next_step(keys, now, RotationRules(other, period, announce), dict.fromkeys(watched, 0.0))
     assert not isinstance(against, Activate) or announce == 0

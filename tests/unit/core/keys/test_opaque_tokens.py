@@ -1,6 +1,4 @@
-"""Tokens made with a MAC key that a node does not know: another node is a step ahead, or somebody made the
-number up.
-"""
+"""Tokens of a MAC key version that a node does not know: another node is ahead, or the version is invented."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ POLICY = Policy(refresh_token_ttl=400 * DAY, idle_timeout=400 * DAY, grace_perio
 
 
 class Counted:
-    """Stores that count the calls of one node."""
+    """The stores of one node, with counted calls."""
 
     def __init__(self, stores: MemoryStores) -> None:
         self.sessions = Intercepted(stores.sessions)
@@ -51,7 +49,7 @@ class Counted:
 
 
 async def two_nodes() -> tuple[Node, Node, Counted]:
-    """One that changes the keys, and one whose calls are counted."""
+    """Return a node that changes the keys, a node with counted calls, and its stores."""
     clock = LoopClock()
     stores = MemoryStores(clock)
     counted = Counted(stores)
@@ -63,15 +61,15 @@ async def two_nodes() -> tuple[Node, Node, Counted]:
     return ahead, behind, counted
 
 
-async def encrypt_anew(node: Node) -> None:
-    """As an operator does who has given the new key-encryption key to this node alone."""
+async def rewrap(node: Node) -> None:
+    """Rewrap the keys with a key-encryption key that only this node has."""
     wrap = KeyRotatingWrap("kek-2", "kek-1")
     node.keyring._wrap = node.key_manager._maker._wrap = wrap
     assert await node.key_manager.rewrap(SYSTEM)
 
 
 async def replace_mac_keys(node: Node, times: int = 2) -> None:
-    """Until new tokens are made with a version that was not there before."""
+    """Rotate until new tokens use a new version."""
     for _ in range(times):
         await asyncio.sleep(90 * DAY)
         await node.key_rotation.advance()
@@ -83,9 +81,9 @@ def forged(version: int, kind: TokenKind = TokenKind.REFRESH) -> str:
 
 
 async def stuck() -> tuple[Node, Node, Counted, IssuedTokens]:
-    """A node that can't use the keys as they are stored, and tokens made with one of those."""
+    """Return a node that cannot use the stored keys, and tokens made with one of these keys."""
     ahead, behind, counted = await two_nodes()
-    await encrypt_anew(ahead)
+    await rewrap(ahead)
     await replace_mac_keys(ahead)
     await behind.tailer.start()
     assert behind.keyring.failure is not None
@@ -96,7 +94,7 @@ async def stuck() -> tuple[Node, Node, Counted, IssuedTokens]:
 
 
 @virtual_time
-async def test_a_node_that_cannot_use_the_new_keys_says_so_instead_of_ending_sessions():
+async def test_node_with_unusable_new_keys_refuses_instead_of_ending_sessions():
     ahead, behind, counted, made = await stuck()
     with pytest.raises(KeysStaleError) as error:
         await behind.refresh(made.refresh_token)
@@ -105,17 +103,17 @@ async def test_a_node_that_cannot_use_the_new_keys_says_so_instead_of_ending_ses
         with pytest.raises(KeysStaleError):
             await behind.validate(token)
     with pytest.raises(KeysStaleError):
-        await behind.revoke(token=made.refresh_token)  # must not seem to have succeeded
-    assert counted.calls() == []  # not knowing costs nothing
+        await behind.revoke(token=made.refresh_token)  # must not be reported as success
+    assert counted.calls() == []  # the refusals call no store
     assert (await ahead.refresh(made.refresh_token)).session_id == made.session_id
-    # What it knows goes on.
+    # Tokens of known versions stay valid.
     own = await behind.issue(kinds=KINDS)
     assert (await behind.refresh(own.refresh_token)).session_id == own.session_id
     assert (await behind.validate(own.session_token)).reason is None
 
 
 @virtual_time
-async def test_it_knows_again_with_the_key_encryption_key_it_lacked():
+async def test_node_recovers_with_the_missing_key_encryption_key():
     _, behind, _, made = await stuck()
     behind.keyring._wrap = KeyRotatingWrap("kek-2", "kek-1")
     await behind.tailer.start()
@@ -127,7 +125,7 @@ async def test_it_knows_again_with_the_key_encryption_key_it_lacked():
 
 
 @virtual_time
-async def test_rows_that_cannot_be_read_make_a_node_just_as_uncertain(caplog: pytest.LogCaptureFixture):
+async def test_node_with_unreadable_rows_refuses_to_judge(caplog: pytest.LogCaptureFixture):
     ahead, behind, counted = await two_nodes()
     counted.keys.before["load"] = raising(ConfigurationError("a row can't be read"))
     await replace_mac_keys(ahead)
@@ -147,14 +145,14 @@ async def test_node_recovers_when_the_rows_are_restored():
     with pytest.raises(ConfigurationError):
         await behind.keyring.refresh()
     del counted.keys.before["load"]
-    await behind.tailer.start()  # finds the revision it has
+    await behind.tailer.start()  # reads the revision that it already has
     assert behind.keyring.failure is None
     with pytest.raises(RefreshTokenInvalidError):
         await behind.refresh(forged(999))
 
 
 @virtual_time
-async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_look():
+async def test_invented_version_is_invalid_and_many_share_one_lookup():
     _, behind, counted = await two_nodes()
     tokens = [forged(version, kind) for version in range(100, 200) for kind in KINDS]
     await asyncio.sleep(1)
@@ -162,9 +160,9 @@ async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_l
     assert {type(result) for result in refreshes} == {RefreshTokenInvalidError}
     validated = await asyncio.gather(*(behind.validate(token) for token in tokens))
     assert {answer.reason for answer in validated} == {InvalidReason.BAD_SIGNATURE}
-    assert (counted.sessions.calls, counted.keys.calls) == ([], ["load"])  # that of the start
+    assert (counted.sessions.calls, counted.keys.calls) == ([], ["load"])  # the read at the start
     assert counted.log.calls.count("head") <= 4
-    # However long it lasts: so many looks a second and no more.
+    # The number of lookups per second stays limited.
     counted.forget()
 
     async def forger() -> None:
@@ -181,7 +179,7 @@ async def test_a_version_that_was_made_up_is_invalid_and_many_of_them_cost_one_l
 
 
 @virtual_time
-async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
+async def test_unknown_version_is_looked_up():
     ahead, behind, counted = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue(kinds=KINDS)
@@ -192,7 +190,7 @@ async def test_a_version_the_node_has_not_heard_of_yet_is_looked_for():
 
 
 @virtual_time
-async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
+async def test_token_of_a_version_unknown_to_the_node_can_be_revoked():
     ahead, behind, _ = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue(kinds=KINDS)
@@ -202,21 +200,23 @@ async def test_a_token_of_a_version_the_node_has_not_heard_of_yet_is_revoked():
 
 
 @virtual_time
-async def test_while_it_cannot_look_it_does_not_judge():
+async def test_node_without_the_store_does_not_judge_unknown_versions():
     ahead, behind, counted = await two_nodes()
     await replace_mac_keys(ahead)
     made = await ahead.issue()
     counted.log.before["head"] = raising(StoreUnavailableError())
     with pytest.raises(StoreUnavailableError):
         await behind.refresh(made.refresh_token)
-    # A version below those it has can't come any more.
-    behind.keyring._copy = replace(behind.keyring._copy, mac_keys=MacKeys({7: Secret(b"k" * 32)}, 7))
+    # A version below the known ones cannot appear later.
+    known = behind.keyring._copy
+    assert known is not None
+    behind.keyring._copy = replace(known, mac_keys=MacKeys({7: Secret(b"k" * 32)}, 7))
     with pytest.raises(RefreshTokenInvalidError):
         await behind.refresh(forged(6))
 
 
 @virtual_time
-async def test_a_retry_whose_successor_was_made_with_a_key_not_known_here_is_no_defect():
+async def test_retry_with_a_successor_of_an_unknown_key_raises_keys_stale():
     ahead, behind, _ = await two_nodes()
     first = await ahead.issue(request_id="once")
     await replace_mac_keys(ahead)
@@ -227,7 +227,7 @@ async def test_a_retry_whose_successor_was_made_with_a_key_not_known_here_is_no_
 
 
 @virtual_time
-async def test_a_repeated_issue_whose_tokens_were_made_with_a_key_not_known_here_is_no_defect():
+async def test_repeated_issue_with_tokens_of_an_unknown_key_raises_keys_stale():
     ahead, behind, _ = await two_nodes()
     await replace_mac_keys(ahead)
     first = await ahead.issue(request_id="once")

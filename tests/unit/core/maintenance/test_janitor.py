@@ -1,4 +1,4 @@
-"""The janitor removes what nobody can need any more, and only that; one node at a time, in small batches."""
+"""The janitor removes only rows that no token needs, on one node at once and in small batches."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class House:
 
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "absolute", "revoked"])
-async def test_a_session_is_kept_a_while_after_its_end(end: str):
+async def test_ended_session_is_kept_for_the_retention_time(end: str):
     policy = {
         "idle": Policy(idle_timeout=100, refresh_token_ttl=10_000),
         "absolute": Policy(idle_timeout=10_000, refresh_token_ttl=100),
@@ -102,7 +102,7 @@ async def test_a_session_in_use_is_never_purged():
 
 
 @virtual_time
-async def test_an_entry_is_kept_until_no_token_it_hits_is_taken_anywhere():
+async def test_entry_is_kept_until_the_tokens_it_hits_have_expired():
     house = House()
     await house.node.start()
     tokens = await house.node.issue(access_token_ttl=MAX_ACCESS_TOKEN_TTL)
@@ -126,7 +126,7 @@ async def test_the_log_is_purged_from_its_beginning_without_a_gap():
     short = await house.node.issue(access_token_ttl=10)
     await house.node.revoke(token=short.access_token)
     await house.later(10 + MAX_LEEWAY + 61)
-    assert await house.janitor().sweep() == 0  # the second has expired, but the first is before it
+    assert await house.janitor().sweep() == 0  # the second has expired, but the first precedes it
     assert sequences(await house.stores.log.read(0, 10)) == [1, 2]
     await house.later(REMEMBER)
     assert await house.janitor().sweep() == 3  # with the floor of the first
@@ -169,7 +169,7 @@ async def test_much_is_purged_in_batches_with_pauses():
 
 
 @virtual_time
-async def test_a_full_batch_may_have_been_the_last():
+async def test_full_last_batch_is_followed_by_an_empty_one():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     for _ in range(500):
@@ -180,7 +180,7 @@ async def test_a_full_batch_may_have_been_the_last():
 
 
 @virtual_time
-async def test_only_the_one_with_the_lease_purges():
+async def test_only_the_lease_holder_purges():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     await house.node.issue()
@@ -192,7 +192,7 @@ async def test_only_the_one_with_the_lease_purges():
 
 
 @virtual_time
-async def test_one_that_loses_its_lease_stops_between_two_batches():
+async def test_janitor_that_loses_its_lease_stops_between_two_batches():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     for _ in range(1200):
@@ -221,7 +221,7 @@ async def test_several_nodes_share_the_work_without_doubling_it():
     await house.later(1)
     assert house.count() <= 9
     holder, until = house.stores.leases._leases["janitor"]
-    # The leader leaves in order, and another takes over although the lease would not have run out.
+    # The leader returns the lease, so another node takes over before the lease expires.
     await cancelled(janitors.pop(int(holder[-1])))
     await house.later(6 * hours + 1)
     assert house.clock.monotonic() < until
@@ -248,7 +248,7 @@ async def test_purging_resumes_after_a_store_outage(caplog: pytest.LogCaptureFix
 
 
 @virtual_time
-async def test_it_ends_at_once_even_if_the_lease_can_t_be_given_back():
+async def test_janitor_ends_at_once_even_if_the_lease_cannot_be_returned():
     house = House()
     await house.node.start()
     running = asyncio.create_task(house.janitor().run())
@@ -305,7 +305,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
     for _ in range(35):
         assert await janitor.sweep() == 0
         wrong.tailer._sweep()
-        assert len(wrong.replica.revocations) == 1  # validators that begin there get it
+        assert len(wrong.replica.revocations) == 1  # subscribers that resume there get the entry
         await house.later(60)
     assert house.count() == 1
     await house.later(120)
@@ -313,7 +313,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
 
 
 class Life:
-    """The time between a start and a stop of a process on one machine, whose database has no other clock."""
+    """A process on one machine between start and stop. The database uses the clock of the machine."""
 
     def __init__(self, house: House, number: int = 1) -> None:
         self.node = Node(
@@ -338,7 +338,7 @@ class Life:
 @virtual_time
 @pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, 10 * MAX_SESSION_TTL])
 @pytest.mark.parametrize("minutes", [0, 30, 59])
-async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, minutes: int):
+async def test_start_with_a_clock_ahead_deletes_no_entry(ahead: float, minutes: int):
     house = House()
     first = await Life(house).start()
     tokens = await first.node.issue(access_token_ttl=MAX_ACCESS_TOKEN_TTL)
@@ -350,15 +350,15 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(ahead: float, 
         assert await wrong.janitor.sweep() == 0
         wrong.node.tailer._sweep()
     house.clock.skew = 0.0
-    assert await wrong.is_revoked(tokens.access_token)  # set right while it runs
+    assert await wrong.is_revoked(tokens.access_token)  # corrected while the process runs
     right = await Life(house, 3).start()
     assert await right.is_revoked(tokens.access_token)
     assert len(await house.stores.log.read(0, 10)) == 1
 
 
 @virtual_time
-async def test_of_two_starts_with_a_clock_that_is_ahead_the_second_forgets_nothing_either():
-    """The first one is up for long enough to believe its clock; what is revoked after it is not older for that."""
+async def test_second_start_with_a_clock_ahead_deletes_no_entry():
+    """The first process runs long enough to trust its clock. A revocation after it does not count as older."""
     house = House()
     house.clock.skew = 3 * HOUR
     first = await Life(house).start()
@@ -375,7 +375,7 @@ async def test_of_two_starts_with_a_clock_that_is_ahead_the_second_forgets_nothi
 
 
 @virtual_time
-async def test_a_session_revoked_by_its_subject_stays_so_after_years_by_a_wrong_clock():
+async def test_session_revoked_by_subject_stays_revoked_with_a_clock_years_ahead():
     house = House(policy=Policy(idle_timeout=30 * DAY, refresh_token_ttl=30 * DAY))
     first = await Life(house).start()
     await house.node.start()
@@ -393,7 +393,7 @@ async def test_a_session_revoked_by_its_subject_stays_so_after_years_by_a_wrong_
 
 
 @virtual_time
-async def test_after_a_standstill_purging_waits_until_nothing_revoked_before_it_is_valid():
+async def test_purging_after_a_standstill_waits_until_earlier_revoked_tokens_have_expired():
     house = House(policy=Policy(idle_timeout=1))
     await (await Life(house).start()).node.issue()
     await house.later(30 * DAY)
@@ -419,7 +419,7 @@ async def test_frequent_restarts_still_purge_expired_rows():
 
 
 @virtual_time
-async def test_a_restart_does_not_make_the_time_doubtful():
+async def test_time_stays_trusted_after_a_restart():
     house = House(policy=Policy(idle_timeout=1))
     await house.node.start()
     await house.node.issue()

@@ -1,4 +1,4 @@
-"""Policies and callers from a document: what is said, and every mistake in it at once."""
+"""Policies and callers are read from a document, and all its mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from token_service.core.access.permissions import Permission, parse_callers
+from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import (
     DAY,
     MAX_SESSION_TTL,
@@ -45,7 +45,7 @@ def test_without_a_document_there_are_four_classifications():
     assert book.policies["restricted"].reuse_response is ReuseResponse.SUBJECT
 
 
-def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it():
+def test_document_overrides_defaults_and_settings_override_the_document():
     book = parse(
         """
         default = "public"
@@ -88,7 +88,7 @@ def test_a_document_says_more_than_the_built_in_and_overrides_say_more_than_it()
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600), (1, 1), (3600, 3600)]
 )
-def test_spans(text: Any, seconds: int):
+def test_durations_become_seconds(text: Any, seconds: int):
     book = parse_policy_book({"classifications": {"internal": {"access_token_ttl": text}}})
     assert book.policies["internal"].access_token_ttl == seconds
 
@@ -144,7 +144,7 @@ def test_ranges_at_their_edges(setting: str):
     ],
     ids=repr,
 )
-def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
+def test_bad_value_is_refused_with_its_position(setting: str, value: Any):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book({"classifications": {"internal": {setting: value}}})
     (mistake,) = mistakes(error)
@@ -152,7 +152,7 @@ def test_a_bad_value_is_refused_with_its_place(setting: str, value: Any):
 
 
 def test_no_retries_within_a_grace_period_is_a_contradiction():
-    """The first retry would be told to come later, and when it does be taken for a thief."""
+    """The first retry would be told to come later, and then be treated as reuse."""
     for document, overrides in (
         ("[classifications.machines]\nmax_retries = 0", {}),
         ("", {"internal.max_retries": "0"}),
@@ -222,7 +222,7 @@ def test_all_mistakes_are_reported_at_once():
     ],
     ids=repr,
 )
-def test_a_value_of_the_wrong_kind_is_a_mistake_like_any_other(document: dict[str, Any], place: str):
+def test_value_of_the_wrong_type_is_reported(document: dict[str, Any], place: str):
     with pytest.raises(ConfigurationError) as error:
         parse_policy_book(document)
     assert [mistake.split(":")[0] for mistake in mistakes(error)] == [place]
@@ -254,44 +254,48 @@ def test_any_document_is_read_or_refused(document: dict[str, Any]):
             assert error.message  # noqa: PT017 - either outcome is fine, any other error is not
 
 
-def test_callers_have_the_permissions_they_are_given():
-    callers = parse_callers(
+def test_the_shortest_lifetime_of_client_and_audiences_counts() -> None:
+    book = parse_policy_book(
         tomllib.loads(
             """
-            [callers."spiffe://example.org/login"]
-            permissions = ["issue", "refresh"]
+            [classifications.internal]
+            access_token_ttl = "10m"
+            idle_timeout = "2h"
 
-            [callers."gateway.example.org"]
-            permissions = []
+            [clients.web]
+            classification = "public"
+
+            [audiences."https://billing.example.org"]
+            classification = "restricted"
+
+            [audiences."https://orders.example.org"]
+            classification = "internal"
             """
         )
     )
-    assert callers == {
-        "spiffe://example.org/login": frozenset({Permission.ISSUE, Permission.REFRESH}),
-        "gateway.example.org": frozenset(),
-    }
-    assert parse_callers({}) == {}
+    public, internal, restricted = (book.policies[name] for name in ("public", "internal", "restricted"))
+    assert book.policy("web", ["https://other.example.org"]) == public
+    orders = book.policy("web", ["https://orders.example.org"])
+    assert (orders.access_token_ttl, orders.idle_timeout) == (600, 7200)
+    assert (orders.refresh_token_ttl, orders.binding_required) == (internal.refresh_token_ttl, False)
+    assert orders.max_custom_claim_bytes == public.max_custom_claim_bytes
+    both = book.policy("web", ["https://billing.example.org", "https://orders.example.org"])
+    assert (both.access_token_ttl, both.idle_timeout) == (600, 7200)
+    assert both.refresh_token_ttl == restricted.refresh_token_ttl
+    assert both.binding_required
+    assert both.reuse_response is public.reuse_response
+    assert both == book.policy("web", ["https://orders.example.org", "https://billing.example.org"])
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        5,
-        {},
-        {"permissions": "issue"},
-        {"permissions": ["fly"]},
-        {"permissions": [["issue"]]},
-        {"permissions": [{}]},
-        {"permissions": ["issue"], "more": 1},
-    ],
-    ids=repr,
-)
-def test_a_caller_without_a_list_of_permissions_is_a_mistake(settings: Any):
+def test_an_audience_of_an_unknown_classification_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError) as error:
-        parse_callers({"callers": {"a": settings, "b": settings, "c": {"permissions": ["admin"]}}})
-    assert [mistake.split(":")[0] for mistake in mistakes(error)] == ["callers.a", "callers.b"]
+        parse_policy_book({"audiences": {"https://a": {"classification": "restrictd"}, "https://b": 5}})
+    assert [mistake.split(":")[0] for mistake in mistakes(error)] == ["audiences.https", "audiences.https"]
+    assert "did you mean restricted?" in error.value.message
 
 
-def test_callers_that_are_no_table_are_a_mistake():
-    with pytest.raises(ConfigurationError):
-        parse_callers({"callers": ["a"]})
+@pytest.mark.parametrize("name", ["password", "sub", "client_secret", "API-Key"])
+def test_a_forbidden_claim_can_not_be_allowed(name: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        parse_policy_book({"classifications": {"internal": {"allowed_custom_claims": ["team", name]}}})
+    assert f"has {name}, which no request may set" in error.value.message

@@ -1,4 +1,4 @@
-"""`Confirmations`: what subscribers confirmed counts only for the log that the node follows."""
+"""`Confirmations` of subscribers count only for the log that the node follows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 from tests.unit.core.virtual_time import LoopClock, virtual_time
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.replica import Replica
 from token_service.core.subscribers.registry import Subscribers
 from token_service.tokens.revocation import Cursor
 
-CALLER = Caller("gateway", frozenset(Permission))
+CALLER = Caller("gateway", Rights.everything())
 
 
 class Scene:
@@ -27,7 +27,7 @@ class Scene:
         self.subscribers.connect("a")
 
     async def head(self) -> SimpleNamespace:
-        """Read the head; the node may change over to another log before the caller goes on."""
+        """Read the head. The node may change over to another log before the caller continues."""
         head = SimpleNamespace(epoch="log1", sequence=5)
         if self.changes_over:
             self.replica.reset("log2", 7)

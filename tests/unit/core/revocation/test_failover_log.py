@@ -1,4 +1,4 @@
-"""A log is taken up again after a failover only where it has everything that this node knows of."""
+"""After a failover a log is accepted only if it has every entry that this node knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def head_at(sequence: int, epoch: str = "first-log") -> LogHead:
 
 
 class MovingLog:
-    """A log that may fail over to a standby that says it was synchronous."""
+    """A log that may fail over to a standby that claims to be synchronous."""
 
     def __init__(self) -> None:
         self.at = head_at(100)
@@ -73,7 +73,7 @@ async def test_standby_with_all_known_entries_is_accepted():
 
 
 @virtual_time
-async def test_a_log_that_others_have_renewed_since_is_taken_up():
+async def test_log_renewed_by_another_node_is_accepted():
     log = MovingLog()
     node = failover_log(log)
     await node.head()
@@ -83,7 +83,7 @@ async def test_a_log_that_others_have_renewed_since_is_taken_up():
 
 
 @virtual_time
-async def test_a_standby_without_a_renewal_that_is_known_here_is_refused():
+async def test_standby_without_a_known_renewal_is_refused():
     log = MovingLog()
     node = failover_log(log)
     before = await node.head()
@@ -97,7 +97,7 @@ async def test_a_standby_without_a_renewal_that_is_known_here_is_refused():
 
 
 @virtual_time
-async def test_a_read_that_ends_after_a_later_append_does_not_make_it_forgotten():
+async def test_read_that_ends_after_an_append_does_not_hide_it():
     log = MovingLog()
     node = failover_log(log)
     log.gate = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Calls with unknown keys share their looks at the log."""
+"""Calls with unknown keys share their lookups in the log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_unavailable_store_fails_all_key_lookups_together():
         tasks = [asyncio.create_task(nodes.key_lookups.look()) for _ in range(5)]
         async with asyncio.timeout(3.1):
             results = await asyncio.gather(*tasks, return_exceptions=True)
-        # All of them: a key that nobody could look for is not unknown.
+        # All of them fail: without a lookup a key does not count as unknown.
         assert [type(result) for result in results] == [StoreUnavailableError] * 5
 
 

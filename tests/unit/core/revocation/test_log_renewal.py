@@ -1,6 +1,4 @@
-"""A log that is renewed is beyond what any token has seen, whatever its database has forgotten, and however
-often.
-"""
+"""A renewed log begins beyond the seen sequence of every token, whatever entries the database has lost."""
 
 from __future__ import annotations
 
@@ -76,7 +74,7 @@ async def test_renewal_revokes_tokens_from_before_and_after_the_backup_and_no_la
     assert await site.is_good(after)
     site.restore(backup)
     assert await site.is_good(before)
-    assert await site.is_good(after)  # nothing in the log would ever hit it: its `rev` is ahead
+    assert await site.is_good(after)  # no entry would hit the token: its `rev` is ahead of the log
     renewal = await site.renew()
     assert renewal.before.sequence == 1
     for tokens in (before, after):
@@ -91,7 +89,7 @@ async def test_renewal_revokes_tokens_from_before_and_after_the_backup_and_no_la
 
 
 @virtual_time
-async def test_restored_twice_from_one_backup_the_first_renewal_is_forgotten_and_beaten():
+async def test_second_renewal_from_the_same_backup_exceeds_the_lost_first_one():
     site = Site()
     await site.node.start()
     backup = site.backup()
@@ -109,7 +107,7 @@ async def test_restored_twice_from_one_backup_the_first_renewal_is_forgotten_and
 
 
 @virtual_time
-async def test_renewed_twice_and_then_put_back_to_before_the_second_time():
+async def test_renewal_of_a_restored_log_exceeds_two_lost_renewals():
     site = Site()
     await site.node.start()
     backup = site.backup()
@@ -141,7 +139,7 @@ async def test_key_revoked_before_the_backup_stays_revoked_for_followers():
 
 
 @virtual_time
-async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
+async def test_log_renewed_concurrently_is_not_renewed_again():
     site = Site()
     await site.node.start()
     head = await site.stores.log.head()
@@ -154,7 +152,7 @@ async def test_a_log_that_was_renewed_meanwhile_is_not_renewed_again():
 
 @virtual_time
 @pytest.mark.parametrize("skew", [-400.0, 400.0, 1e9])
-async def test_by_a_clock_that_is_not_the_databases_nothing_is_renewed(skew: float):
+async def test_renewal_with_a_clock_off_the_database_clock_is_refused(skew: float):
     site = Site()
     await site.node.start()
     head = await site.stores.log.head()
@@ -169,14 +167,14 @@ def test_next_start_is_the_clock_or_a_jump():
     assert next_start(12, START) == START * 1_000_000
     renewed = round((START - 1) * 1_000_000)
     assert next_start(renewed + 999_999, START) == START * 1_000_000
-    # By a clock that is behind, or in a log that was renewed by one that was ahead.
+    # With a clock that is behind, or in a log that was renewed with a clock that was ahead.
     assert next_start(10**7, 5.0) == 10**7 + JUMP
     ahead = round((START + 1e9) * 1_000_000)
     assert next_start(ahead, START) == ahead + JUMP
 
 
 @pytest.mark.parametrize(("sequence", "now"), [(0, 1e12), (MAX_SEQUENCE - 1, START)])
-def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
+def test_renewal_start_beyond_the_allowed_range_is_refused(sequence: int, now: float):
     with pytest.raises(ConfigurationError, match="the clock"):
         next_start(sequence, now)
 
@@ -184,8 +182,8 @@ def test_a_place_without_room_behind_it_is_refused(sequence: int, now: float):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject):
-    """Backups, restores, revocations and renewals in any order: what was ever issued before the last renewal
-    stays refused.
+    """Backups, restores, revocations and renewals in any order: tokens issued before the last renewal stay
+    revoked.
     """
 
     async def scenario() -> None:
@@ -218,8 +216,8 @@ def test_renewal_revokes_earlier_tokens_for_any_lost_history(data: st.DataObject
 
 
 @virtual_time
-async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
-    """It read a head of the log before, and then entries of the one that took its place."""
+async def test_node_reading_during_a_renewal_skips_to_the_renewed_log():
+    """The node read a head of the previous log, and then entries of the renewed one."""
     site = Site()
     log = Intercepted(site.stores.log)
     node = await Node(site.clock, stores=site.stores, log=log, node_id="node-2").start()
@@ -241,7 +239,7 @@ async def test_a_node_that_reads_on_while_the_log_is_renewed_skips_to_it():
 
 
 @virtual_time
-async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
+async def test_renewal_of_a_complete_log_keeps_every_entry():
     site = Site()
     await site.node.start()
     revoked = await site.node.issue(subject="bob", kinds=BOTH)
@@ -263,8 +261,8 @@ async def test_a_log_that_lost_nothing_is_renewed_with_all_it_has():
 
 
 @virtual_time
-async def test_a_node_that_reads_on_while_a_log_that_lost_nothing_is_renewed_follows_over_the_gap():
-    """Entries of before and after the renewal are in one page."""
+async def test_node_reading_during_the_renewal_of_a_complete_log_crosses_the_gap():
+    """One page has entries from before and after the renewal."""
     site = Site()
     log = Intercepted(site.stores.log)
     node = await Node(site.clock, stores=site.stores, log=log, node_id="node-2").start()

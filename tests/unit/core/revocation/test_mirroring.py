@@ -1,6 +1,4 @@
-"""The mirror is kept in step with the log, made whole when it lost something, and is in nobody's way when it
-is gone.
-"""
+"""The mirror follows the log and is rebuilt after a loss. Without the mirror, revocations still succeed."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ def draft(value: str, *, lives: float = 9000) -> RevocationDraft:
 
 
 class FakeMirror:
-    """As a mirror in Redis is: it counts up to where nothing is missing, and forgets everything when it is
-    emptied.
-    """
+    """A mirror in memory that tracks its entries without a gap, like the one in Redis, and can be emptied."""
 
     def __init__(self) -> None:
         self.away = False
@@ -107,7 +103,7 @@ class FakeMirror:
 
 
 class Mirrored:
-    """A node with a mirror, and another that appends to the same log."""
+    """A node with a mirror, and another node that appends to the same log."""
 
     def __init__(self) -> None:
         self.clock = LoopClock()
@@ -163,7 +159,7 @@ async def test_own_entries_are_mirrored_at_once():
         await mirrored.revoke(3)
         await settle()
         assert mirrored.mirror.values() == mirrored.all()
-        assert mirrored.mirror.rebuilds == 1  # the new mirror, at the start
+        assert mirrored.mirror.rebuilds == 1  # the rebuild of the new mirror
 
 
 @virtual_time
@@ -188,7 +184,7 @@ async def test_hints_of_other_nodes_move_the_replica_without_a_poll():
 
 
 @virtual_time
-async def test_a_hint_that_comes_too_early_makes_the_gap_be_filled():
+async def test_early_hint_fills_the_gap():
     async with Mirrored() as mirrored:
         entries = await mirrored.elsewhere(3)
         await mirrored.mirror.publish(mirrored.node.replica.epoch, entries[2:])
@@ -197,7 +193,7 @@ async def test_a_hint_that_comes_too_early_makes_the_gap_be_filled():
 
 
 @virtual_time
-async def test_a_publication_that_takes_long_is_not_cut_off():
+async def test_slow_publication_is_not_cut_off():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.delay = 0.4
@@ -210,7 +206,7 @@ async def test_a_publication_that_takes_long_is_not_cut_off():
 
 
 @virtual_time
-async def test_a_busy_log_costs_no_rebuild():
+async def test_busy_log_causes_no_rebuild():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
 
@@ -226,7 +222,7 @@ async def test_a_busy_log_costs_no_rebuild():
         assert mirrored.mirror.rebuilds == 1
 
 
-# --- Losing -----------------------------------------------------------------------------------------------------------------
+# --- Losses -----------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -242,7 +238,7 @@ async def test_an_emptied_mirror_is_filled_again():
 
 
 @virtual_time
-async def test_an_entry_that_got_lost_is_made_up_for():
+async def test_lost_entry_is_published_again():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.lose = {2}
@@ -252,7 +248,7 @@ async def test_an_entry_that_got_lost_is_made_up_for():
 
 
 @virtual_time
-async def test_an_entry_of_a_node_that_died_before_it_published_is_made_up_for():
+async def test_unpublished_entry_of_a_dead_node_is_published():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         await mirrored.elsewhere(2)
@@ -283,7 +279,7 @@ async def test_rebuild_contains_only_live_entries():
 
 
 @virtual_time
-async def test_a_log_that_is_all_compacted_fills_nothing_and_is_complete():
+async def test_fully_compacted_log_gives_an_empty_complete_mirror():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(3, lives=10)
         await mirrored.stores.log.compact(START + 100, 100)
@@ -296,7 +292,7 @@ async def test_a_log_that_is_all_compacted_fills_nothing_and_is_complete():
 
 
 @virtual_time
-async def test_a_gap_that_was_compacted_is_passed_over():
+async def test_compacted_gap_is_skipped():
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
         await asyncio.sleep(2)
@@ -325,7 +321,7 @@ async def test_a_long_log_is_filled_in_page_by_page():
 
 
 @virtual_time
-async def test_more_than_the_queue_holds_is_made_up_for():
+async def test_entries_beyond_the_queue_are_published_from_the_log():
     async with Mirrored() as mirrored:
         await asyncio.sleep(2)
         mirrored.mirror.delay = 0.3
@@ -335,7 +331,7 @@ async def test_more_than_the_queue_holds_is_made_up_for():
         assert mirrored.mirror.values() == mirrored.all()
 
 
-# --- Away and back -------------------------------------------------------------------------------------------------------------
+# --- Outages -------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -355,7 +351,7 @@ async def test_mirror_is_complete_after_an_outage(caplog: pytest.LogCaptureFixtu
         assert mirrored.mirror.values() == mirrored.all()
         levels = [r.levelname for r in caplog.records if "away" in r.message or "back" in r.message]
         assert levels == ["WARNING", "INFO"]
-        # And its hints are taken again.
+        # Its hints move the replica again.
         entries = await mirrored.elsewhere()
         await mirrored.mirror.publish(mirrored.node.replica.epoch, entries)
         await settle()
@@ -363,7 +359,7 @@ async def test_mirror_is_complete_after_an_outage(caplog: pytest.LogCaptureFixtu
 
 
 @virtual_time
-async def test_without_the_mirror_at_the_start_nothing_fails():
+async def test_node_starts_without_the_mirror():
     mirrored = Mirrored()
     mirrored.mirror.go()
     async with mirrored:
@@ -376,7 +372,7 @@ async def test_without_the_mirror_at_the_start_nothing_fails():
 
 
 @virtual_time
-async def test_without_the_log_the_mirror_is_left_as_it_is():
+async def test_mirror_is_unchanged_while_the_log_is_unavailable():
     async with Mirrored() as mirrored:
         await mirrored.revoke(2)
         await asyncio.sleep(2)
@@ -393,7 +389,7 @@ async def test_without_the_log_the_mirror_is_left_as_it_is():
 
 
 @virtual_time
-async def test_a_mirror_that_goes_while_it_is_filled_is_filled_later():
+async def test_mirror_that_fails_during_a_rebuild_is_rebuilt_later():
     async with Mirrored() as mirrored:
         await mirrored.elsewhere(2500)
         mirrored.mirror.empty()
@@ -417,7 +413,7 @@ async def test_a_mirror_that_goes_while_it_is_filled_is_filled_later():
 
 @virtual_time
 @pytest.mark.parametrize("delay", [0.0, 5.0])
-async def test_it_ends_at_once_whatever_it_does(delay: float):
+async def test_mirroring_ends_at_once_in_every_state(delay: float):
     mirrored = Mirrored()
     async with mirrored:
         mirrored.mirror.delay = delay
@@ -427,7 +423,7 @@ async def test_it_ends_at_once_whatever_it_does(delay: float):
 
 
 @virtual_time
-async def test_entries_of_another_log_are_not_taken_for_ours():
+async def test_hints_of_another_log_are_ignored():
     async with Mirrored() as mirrored:
         following = mirrored.node.replica.applied + 1
         foreign = replace((await mirrored.elsewhere())[0], sequence=following, value="somebody else")

@@ -1,12 +1,11 @@
-"""A call gets a head that was read after it arrived, and shares that read with the calls it can be shared
-with.
-"""
+"""A call gets a head that was read after the call arrived. Calls share a read where this rule allows it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -18,9 +17,9 @@ from token_service.errors import StoreUnavailableError
 
 
 class SlowLog:
-    """A log whose reads take as long as the test says.
+    """A log whose reads end when the test ends them.
 
-    A read returns the number of the moment it began at.
+    A read returns the number of the moment at which the read began.
     """
 
     def __init__(self) -> None:
@@ -45,6 +44,11 @@ class SlowLog:
             done.set_exception(error)
 
 
+def index_of(log: Any) -> ReadIndex:
+    """Return an index over a log that can only read its head."""
+    return ReadIndex(log)
+
+
 def call(index: ReadIndex) -> asyncio.Task[LogHead]:
     return asyncio.create_task(index.head())
 
@@ -52,11 +56,11 @@ def call(index: ReadIndex) -> asyncio.Task[LogHead]:
 @virtual_time
 async def test_a_call_does_not_join_a_read_that_began_before_it():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     assert log.reads == 1
-    log.moment = 100  # something is acknowledged here, after the read began
+    log.moment = 100  # an acknowledgment, after the read began
     second = call(index)
     await settle()
     log.finish()
@@ -70,7 +74,7 @@ async def test_a_call_does_not_join_a_read_that_began_before_it():
 @virtual_time
 async def test_calls_that_wait_for_the_next_read_share_it():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     others = [call(index) for _ in range(50)]
@@ -85,9 +89,9 @@ async def test_calls_that_wait_for_the_next_read_share_it():
 
 
 @virtual_time
-async def test_after_all_is_done_the_next_call_reads_at_once():
+async def test_call_after_all_reads_ended_reads_at_once():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     for number in range(1, 4):
         task = call(index)
         await settle()
@@ -99,7 +103,7 @@ async def test_after_all_is_done_the_next_call_reads_at_once():
 @virtual_time
 async def test_failure_reaches_only_calls_that_joined_the_read():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     joined = [call(index), call(index)]
@@ -120,7 +124,7 @@ async def test_failure_reaches_only_calls_that_joined_the_read():
 @virtual_time
 async def test_failing_shared_read_fails_its_calls_and_the_next_read_succeeds():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     joined = [call(index), call(index)]
@@ -140,7 +144,7 @@ async def test_failing_shared_read_fails_its_calls_and_the_next_read_succeeds():
 @virtual_time
 async def test_cancelled_caller_does_not_cancel_the_shared_read():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     first = call(index)
     await settle()
     leaving, staying = call(index), call(index)
@@ -159,7 +163,7 @@ async def test_cancelled_caller_does_not_cancel_the_shared_read():
 @virtual_time
 async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
     log = SlowLog()
-    index = ReadIndex(log)
+    index = index_of(log)
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     task = call(index)
@@ -178,10 +182,10 @@ async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["call", "finish", "fail", "leave", "go on"]), max_size=40))
-def test_whatever_the_order_no_call_gets_a_read_older_than_itself(steps: list[str]):
+def test_no_call_gets_a_read_that_began_before_it_in_any_order(steps: list[str]):
     async def scenario() -> None:
         log = SlowLog()
-        index = ReadIndex(log)
+        index = index_of(log)
         calls: list[tuple[int, asyncio.Task[LogHead]]] = []
         for step in steps:
             if step == "call":

@@ -1,4 +1,4 @@
-"""A replica moves by single steps or by a reset, and everybody who watches sees every move."""
+"""A replica moves by single steps or by a reset, and listeners are told every move."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def entries(first: int, last: int) -> list[Revocation]:
 
 
 class Follower:
-    """Keeps what a listener is told."""
+    """A listener that keeps the reported moves."""
 
     def __init__(self) -> None:
         self.moves: list[object] = []

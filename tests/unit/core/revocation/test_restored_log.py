@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,7 @@ async def test_restored_log_that_ends_before_the_replica_is_reread(caplog: pytes
         resets: list[str] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 pass
 
             def was_reset(self) -> None:
@@ -49,7 +50,7 @@ async def test_restored_log_that_ends_before_the_replica_is_reread(caplog: pytes
         assert nodes.subjects() == {"other-1", "other-2", "other-3"}
         (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
         assert "run `token-service log renew`" in said.getMessage()
-        # A sequence that is used a second time is another entry.
+        # A reused sequence names a different entry.
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)
         assert nodes.subjects() == {"other-1", "other-2", "other-3", "subject-6", "subject-7"}
@@ -77,7 +78,7 @@ async def test_restored_log_that_has_grown_before_a_look_is_reread(
 
 @virtual_time
 @pytest.mark.parametrize("grown_to", [4, 5, 6])
-async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: int):
+async def test_own_entry_is_not_appended_after_a_lost_entry(grown_to: int):
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
         await nodes.tailer.catch_up()
@@ -94,7 +95,7 @@ async def test_an_own_entry_is_not_put_behind_one_that_was_forgotten(grown_to: i
 
 @virtual_time
 @pytest.mark.parametrize("grown_to", [5, 8])
-async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_again(grown_to: int):
+async def test_strong_read_sees_every_entry_of_a_restored_and_grown_log(grown_to: int):
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
         await nodes.tailer.catch_up()
@@ -105,7 +106,7 @@ async def test_a_strong_read_sees_all_of_a_log_that_was_restored_and_has_grown_a
 
 
 @virtual_time
-async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one():
+async def test_late_page_of_the_previous_log_is_dropped():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(3)
 
@@ -122,7 +123,7 @@ async def test_a_page_of_the_log_before_that_comes_late_is_none_of_the_new_one()
 
 
 @virtual_time
-async def test_while_another_log_is_read_the_one_before_stays_in_force():
+async def test_previous_log_stays_in_force_while_another_log_is_read():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(2)
         await asyncio.sleep(1.01)
@@ -141,7 +142,7 @@ async def test_while_another_log_is_read_the_one_before_stays_in_force():
         gate.set()
         await settle()
         assert nodes.subjects() == {"other-1", "other-2", "other-3"}
-        await asyncio.sleep(1.01)  # the look that ended just now began long ago and proves nothing of today
+        await asyncio.sleep(1.01)  # the read that ended now began long ago and does not prove freshness
         nodes.tailer.require_fresh()
 
 
@@ -151,7 +152,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
         resets: list[int] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 pass
 
             def was_reset(self) -> None:
@@ -160,7 +161,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
         nodes.replica.listen(Follower())
 
         async def hint_meanwhile() -> None:
-            # The head was read; before it gets here another node appends and its hint is faster.
+            # The head was read. Before it arrives, another node appends, and the hint is faster.
             if nodes.replica.applied < 3:
                 nodes.tailer.hint(nodes.replica.epoch, await nodes.elsewhere())
 
@@ -172,7 +173,7 @@ async def test_a_head_older_than_a_hint_is_no_restored_log():
 
 @virtual_time
 @pytest.mark.parametrize("epoch", [None, "epoch-two"])
-async def test_strong_reads_survive_that_the_log_is_replaced_while_they_wait(epoch: str | None):
+async def test_waiting_strong_reads_survive_a_replaced_log(epoch: str | None):
     async with TwoNodes() as nodes:
         await nodes.elsewhere(5)
         await asyncio.sleep(1.01)

@@ -1,6 +1,4 @@
-"""A revocation is durable before it is acknowledged, hits what it names and nothing else, and succeeds where
-there is nothing to hit.
-"""
+"""A revocation is durable before it is acknowledged, hits only its target, and succeeds without one."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ async def a_node(**options: Any) -> Node:
 
 
 async def good(node: Node, tokens: IssuedTokens) -> set[str]:
-    """Which of the tokens are good."""
+    """Return which of the tokens are valid."""
     texts = {
         "access": tokens.access_token,
         "id": tokens.id_token,
@@ -47,7 +45,7 @@ async def good(node: Node, tokens: IssuedTokens) -> set[str]:
 EVERY = {"access", "id", "refresh", "session"}
 
 
-# --- What is hit ---------------------------------------------------------------------------------------------------------------
+# --- Targets ---------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -60,7 +58,7 @@ EVERY = {"access", "id", "refresh", "session"}
         ("session_token", set()),
     ],
 )
-async def test_a_token_revokes_itself_and_an_opaque_one_its_session(by: str, left: set[str]):
+async def test_jwt_revokes_itself_and_opaque_token_revokes_its_session(by: str, left: set[str]):
     node = await a_node()
     tokens, bystander = await node.issue(kinds=ALL), await node.issue(kinds=ALL)
     outcome = await node.revoke(token=getattr(tokens, by), reason=RevocationReason.LOGOUT)
@@ -115,7 +113,7 @@ async def test_target_revokes_tokens_issued_before_it_and_none_after(target: Tar
 
 
 @virtual_time
-async def test_everything_is_everything_whatever_value_comes_with_it():
+async def test_target_everything_ignores_its_value():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.EVERYTHING, value="but alice")
@@ -123,7 +121,7 @@ async def test_everything_is_everything_whatever_value_comes_with_it():
 
 
 @virtual_time
-async def test_a_token_id_is_enough():
+async def test_token_id_alone_revokes_a_token():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.TOKEN_ID, value=tokens.token_id)
@@ -131,7 +129,7 @@ async def test_a_token_id_is_enough():
 
 
 @virtual_time
-async def test_a_key_takes_all_it_has_signed_with_it():
+async def test_revoked_key_revokes_every_token_it_signed():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     await node.revoke(target=Target.KEY, value=header_of(tokens.access_token)["kid"])
@@ -141,7 +139,7 @@ async def test_a_key_takes_all_it_has_signed_with_it():
 
 
 @virtual_time
-async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
+async def test_session_created_during_a_revocation_is_wholly_active_or_wholly_revoked():
     node = await a_node()
     created = asyncio.Event()
     go_on = asyncio.Event()
@@ -151,7 +149,7 @@ async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
         await go_on.wait()
 
     sessions = Intercepted(node.stores.sessions)
-    node.issuer._sessions = sessions  # type: ignore[assignment]
+    node.issuer._sessions = sessions
     for hook in ("before", "after"):
         created.clear()
         go_on.clear()
@@ -165,7 +163,7 @@ async def test_a_session_that_was_being_made_is_wholly_alive_or_wholly_dead():
         getattr(sessions, hook).clear()
 
 
-# --- What can't be hit ------------------------------------------------------------------------------------------------------------
+# --- Tokens without an effect ------------------------------------------------------------------------------------------------------------
 
 
 @virtual_time
@@ -229,7 +227,7 @@ async def test_a_token_of_a_revoked_key_needs_no_entry_of_its_own():
 
 
 @virtual_time
-async def test_a_token_is_revoked_though_another_node_has_only_just_made_its_key():
+async def test_token_of_a_key_just_made_on_another_node_is_revoked():
     node = await a_node()
     behind = await a_node(stores=node.stores, node_id="node-2", seed=2)
     tokens = await node.issue()
@@ -261,7 +259,7 @@ async def test_revoking_an_unknown_target_succeeds(target: Target, value: str, e
 
 
 @virtual_time
-async def test_a_session_is_revoked_once_by_whatever_name():
+async def test_session_is_revoked_once_by_any_of_its_names():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     cursors = [
@@ -282,7 +280,7 @@ async def test_a_session_is_revoked_once_by_whatever_name():
 
 
 @virtual_time
-async def test_no_answer_before_it_is_durable():
+async def test_revocation_is_acknowledged_only_when_durable():
     clock = LoopClock()
     stores = MemoryStores(clock)
     log = Intercepted(stores.log)
@@ -306,7 +304,7 @@ async def test_no_answer_before_it_is_durable():
 
 
 @virtual_time
-async def test_a_revocation_that_failed_is_not_claimed():
+async def test_failed_revocation_is_not_acknowledged():
     stores = MemoryStores()
     log = Intercepted(stores.log)
     node = await a_node(stores=stores, log=log)
@@ -359,7 +357,7 @@ async def test_failure_without_waiting_callers_is_not_reported_as_unretrieved():
 
 
 @virtual_time
-async def test_an_entry_that_others_have_overtaken_is_known_before_the_answer():
+async def test_overtaken_entry_is_applied_before_the_answer():
     clock = LoopClock()
     stores = MemoryStores(clock)
     node = await Node(clock, stores=stores, poll_interval=60).start()
@@ -378,7 +376,7 @@ async def test_an_entry_that_others_have_overtaken_is_known_before_the_answer():
 
 
 @virtual_time
-async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
+async def test_revoke_waits_for_subscribers_only_on_request():
     clock = LoopClock()
     node = await Node(clock).start()
     node.subscribers.connect("v-1")
@@ -397,7 +395,7 @@ async def test_a_revoke_waits_for_validators_only_if_it_is_asked_to():
 
 
 @virtual_time
-async def test_a_wait_that_is_over_says_how_far_it_got():
+async def test_timed_out_wait_reports_its_counts():
     clock = LoopClock()
     node = await Node(clock).start()
     node.subscribers.connect("v-1")
@@ -423,7 +421,7 @@ async def test_repeated_revocation_can_wait_again():
 
 
 @virtual_time
-async def test_an_entry_is_kept_as_long_as_a_token_it_hits_may_be_taken():
+async def test_entry_expires_after_every_token_it_hits():
     node = await a_node()
     tokens = await node.issue(access_token_ttl=60)
     await node.revoke(token=tokens.access_token)
@@ -441,7 +439,7 @@ async def test_an_entry_is_kept_as_long_as_a_token_it_hits_may_be_taken():
 
 @virtual_time
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
-async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float):
+async def test_entry_of_a_node_with_a_wrong_clock_has_the_same_lifetime(skew: float):
     node = await a_node()
     tokens = await node.issue()
     wrong = START + skew
@@ -459,7 +457,7 @@ async def test_an_entry_of_a_node_with_a_wrong_clock_is_kept_as_long(skew: float
 
 
 @virtual_time
-async def test_the_audit_log_says_what_and_why_but_shows_no_token():
+async def test_audit_entry_has_target_and_reason_but_no_token():
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     for text in (tokens.access_token, tokens.refresh_token):
@@ -519,7 +517,7 @@ async def test_each_limit_at_its_edge(field: str, good: dict[str, Any] | None, b
 
 
 @pytest.mark.parametrize("target", [Target.SUBJECT, Target.CLIENT, Target.TOKEN_ID])
-async def test_a_caller_revokes_so_many_names_a_minute(target: Target) -> None:
+async def test_caller_is_limited_in_names_revoked_per_minute(target: Target) -> None:
     node = await a_node(max_revocations=3)
 
     async def revoke(name: str, caller: str = "a") -> None:

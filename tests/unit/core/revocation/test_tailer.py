@@ -1,8 +1,9 @@
-"""The tailer brings every entry of the log, in order, whatever hints come, get lost or come twice."""
+"""The tailer applies every entry of the log in order, even with lost, repeated or invented hints."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,11 +21,11 @@ from tests.unit.core.virtual_time import (
 from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
-# --- What is known at the start -----------------------------------------------------------------------------------------
+# --- Start -----------------------------------------------------------------------------------------
 
 
 @virtual_time
-async def test_after_the_start_the_replica_has_everything_and_answers():
+async def test_started_replica_has_every_entry_and_answers():
     nodes = TwoNodes()
     await nodes.elsewhere(3)
     await nodes.node.start()
@@ -34,7 +35,7 @@ async def test_after_the_start_the_replica_has_everything_and_answers():
 
 
 @virtual_time
-async def test_before_the_start_nothing_is_answered():
+async def test_replica_answers_nothing_before_the_start():
     nodes = TwoNodes()
     with pytest.raises(ReplicaStaleError):
         nodes.tailer.require_fresh()
@@ -89,7 +90,7 @@ async def test_own_entries_behind_foreign_ones_need_no_poll():
 
 
 @virtual_time
-async def test_a_hint_is_a_reason_to_look_and_never_an_entry():
+async def test_hint_triggers_a_read_and_is_never_an_entry():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         (real,) = await nodes.elsewhere()
         forged = replace(real, value="nobody")
@@ -101,7 +102,7 @@ async def test_a_hint_is_a_reason_to_look_and_never_an_entry():
 
 @virtual_time
 @pytest.mark.parametrize("arriving", [(1,), (2,), (0, 2), (2, 1), (2, 0), (1, 0, 2), (2, 2)])
-async def test_a_hint_out_of_order_makes_the_gap_be_filled_from_sql(arriving: tuple[int, ...]):
+async def test_out_of_order_hint_fills_the_gap_from_sql(arriving: tuple[int, ...]):
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         entries = await nodes.elsewhere(3)
         nodes.tailer.hint(nodes.replica.epoch, [entries[number] for number in arriving])
@@ -134,13 +135,13 @@ async def test_a_hint_of_another_log_is_no_entry_of_this_one():
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_whatever_hints_come_the_replica_sees_each_entry_once_in_order(data: st.DataObject):
+def test_replica_applies_each_entry_once_in_order_for_any_hints(data: st.DataObject):
     async def scenario() -> None:
         async with TwoNodes(poll_interval=1) as nodes:
             moves: list[int] = []
 
             class Follower:
-                def applied(self, entries: list[Revocation]) -> None:
+                def applied(self, entries: Sequence[Revocation]) -> None:
                     moves.extend(sequences(entries))
 
                 def was_reset(self) -> None:
@@ -169,7 +170,7 @@ def test_whatever_hints_come_the_replica_sees_each_entry_once_in_order(data: st.
 
 
 @virtual_time
-async def test_a_replica_left_behind_by_compaction_goes_on_behind_it():
+async def test_replica_behind_the_compaction_resumes_after_it():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(4)
         await nodes.stores.log.compact(START + 10_000, 3)
@@ -178,7 +179,7 @@ async def test_a_replica_left_behind_by_compaction_goes_on_behind_it():
 
 
 @virtual_time
-async def test_a_log_compacted_to_its_very_end_is_followed():
+async def test_fully_compacted_log_is_followed():
     async with TwoNodes() as nodes:
         await nodes.elsewhere(4)
         await nodes.stores.log.compact(START + 10_000, 100)
@@ -230,7 +231,7 @@ async def test_strong_reads_of_different_heads_all_end_without_a_poll():
 
 
 @virtual_time
-async def test_a_head_that_comes_late_takes_nothing_from_a_higher_one(monkeypatch: pytest.MonkeyPatch):
+async def test_late_head_does_not_lower_a_higher_head(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("token_service.core.revocation.tailer._PAGE", 2)
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         await nodes.elsewhere(5)
@@ -251,7 +252,7 @@ async def test_a_strong_read_without_the_store_fails():
 
 
 @virtual_time
-async def test_a_strong_read_proves_freshness_as_much_as_a_poll():
+async def test_strong_read_proves_freshness():
     async with TwoNodes(poll_interval=60, max_staleness=2) as nodes:
         await asyncio.sleep(10)
         with pytest.raises(ReplicaStaleError):
@@ -317,7 +318,7 @@ async def test_the_head_alone_proves_nothing_if_the_entries_cant_be_read():
 
 
 @virtual_time
-async def test_keys_that_cant_be_read_are_a_reason_not_to_be_fresh():
+async def test_unreadable_keys_end_freshness():
     async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
         stored = await nodes.stores.keys.load()
         await nodes.stores.keys.save(stored.revision, stored.signing_keys, stored.mac_keys)
@@ -335,7 +336,7 @@ async def test_keys_that_cant_be_read_are_a_reason_not_to_be_fresh():
 
 
 @virtual_time
-async def test_a_log_that_ends_before_its_own_head_is_neither_fresh_nor_hammered():
+async def test_log_that_ends_before_its_head_is_not_fresh_and_is_read_rarely():
     async with TwoNodes(poll_interval=1, max_staleness=5) as nodes:
         nodes.stores.log._state.head = replace(nodes.stores.log._state.head, sequence=9)
         nodes.log.calls.clear()
@@ -350,7 +351,7 @@ async def test_a_node_that_is_always_busy_stays_fresh():
     async with TwoNodes(poll_interval=1, max_staleness=3) as nodes:
         for _ in range(500):
             await nodes.elsewhere()
-            # Its own entry never continues what is here, so each append asks the tailer for a head.
+            # The own entry never follows the applied ones, so each append asks the tailer for a head.
             await nodes.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
             await asyncio.sleep(0.02)
             nodes.tailer.require_fresh()
@@ -379,7 +380,7 @@ async def test_expired_entries_are_dropped_while_following():
 
 
 @virtual_time
-async def test_cancellation_ends_it_and_leaves_nothing():
+async def test_cancelled_tailer_leaves_no_task():
     nodes = TwoNodes()
     async with nodes:
         task = nodes.task
@@ -413,7 +414,7 @@ async def test_new_keys_arrive_within_a_poll():
 
 
 @virtual_time
-async def test_an_own_append_brings_keys_that_others_have_changed():
+async def test_own_append_loads_keys_changed_by_other_nodes():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         keys = nodes.stores.keys
         stored = await keys.load()
@@ -424,7 +425,7 @@ async def test_an_own_append_brings_keys_that_others_have_changed():
 
 
 @virtual_time
-async def test_a_key_revoked_here_signs_nothing_more_here():
+async def test_node_stops_signing_with_a_key_it_revoked():
     async with TwoNodes(poll_interval=60, max_staleness=300) as nodes:
         key_id = nodes.node.keyring.signer().key_id
         await nodes.node.revoke(target=RevocationTarget.KEY, value=key_id)
@@ -444,7 +445,7 @@ async def test_an_unchanged_key_revision_loads_nothing():
 
 
 @virtual_time
-async def test_two_looks_at_once_never_take_the_replica_back():
+async def test_concurrent_looks_never_move_the_replica_back():
     async with TwoNodes(poll_interval=1) as nodes:
         await nodes.elsewhere(5)
         await asyncio.sleep(5)
@@ -452,14 +453,14 @@ async def test_two_looks_at_once_never_take_the_replica_back():
         places: list[int] = []
 
         class Follower:
-            def applied(self, entries: list[Revocation]) -> None:
+            def applied(self, entries: Sequence[Revocation]) -> None:
                 places.append(nodes.replica.applied)
 
             def was_reset(self) -> None:
                 places.append(nodes.replica.applied)
 
         nodes.replica.listen(Follower())
-        # The first to read is the last to have read: what it knows is old by then.
+        # The first read ends last, so its result is old by then.
         delays = iter([0.8, 0.0])
 
         async def slowly() -> None:
@@ -479,7 +480,7 @@ async def test_two_looks_at_once_never_take_the_replica_back():
 
 @virtual_time
 @pytest.mark.parametrize("epoch", [None, "epoch-two"])
-async def test_the_keys_of_another_log_are_taken_however_old_they_are(epoch: str | None):
+async def test_keys_of_another_log_are_taken_at_any_revision(epoch: str | None):
     async with TwoNodes(poll_interval=1) as nodes:
         await nodes.elsewhere(3)
         await asyncio.sleep(1.01)
@@ -489,7 +490,7 @@ async def test_the_keys_of_another_log_are_taken_however_old_they_are(epoch: str
         await nodes.node.revoke(target=RevocationTarget.KEY, value=first)
         await asyncio.sleep(1.01)
         assert nodes.node.keyring.signer().key_id != first
-        # Restored from the backup: the key that signs now is not in the database any more.
+        # The backup does not have the key that signs now.
         await nodes.replace_log(1, epoch=epoch)
         state.signing_keys = backup
         state.head = replace(state.head, key_revision=revision)

@@ -1,4 +1,4 @@
-"""Sessions looked at, listed page by page, and kept alive."""
+"""Sessions are read, listed in pages and extended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from token_service.errors import InvalidRequestError, SessionNotActiveError, Ses
 from token_service.tokens.revocation import RevocationTarget
 
 
-async def a_node(**options: Any) -> Node:
+async def a_node(**options: Any) -> Node[ManualClock]:
     return await Node(ManualClock(), max_staleness=1e12, **options).start()
 
 
@@ -45,7 +45,7 @@ def ids(page: SessionPage) -> list[str]:
 
 
 @virtual_time
-async def test_a_session_is_found_dead_or_alive():
+async def test_session_is_found_active_or_ended():
     node = await a_node()
     tokens = await node.issue()
     assert (await node.session(tokens.session_id)).subject == "alice"
@@ -148,7 +148,7 @@ async def test_lists_are_by_subject_client_or_device():
 
 
 @virtual_time
-async def test_a_list_of_the_living_leaves_out_the_dead():
+async def test_list_of_active_sessions_omits_ended_ones():
     node = await a_node(policy=Policy(idle_timeout=100))
     old = await node.issue()
     node.clock.elapsed = 50
@@ -192,7 +192,7 @@ def position(data: bytes) -> str:
     ],
     ids=lambda token: token[:12],
 )
-async def test_a_page_token_that_was_never_given_is_a_bad_request(token: str):
+async def test_invented_page_token_is_a_bad_request(token: str):
     node = await a_node()
     with pytest.raises(InvalidRequestError) as error:
         await a_page(node, page_token=token)
@@ -228,7 +228,7 @@ async def test_no_session_is_extended_beyond_its_absolute_end():
 
 @virtual_time
 @pytest.mark.parametrize("end", ["idle", "session", "subject", "client", "everything"])
-async def test_a_session_that_has_ended_stays_so(end: str):
+async def test_ended_session_is_not_extended(end: str):
     node = await a_node(policy=Policy(idle_timeout=100))
     tokens = await node.issue()
     if end == "idle":

@@ -1,4 +1,4 @@
-"""Nodes reduced to what concerns subscribers: the registry, the reports and the waits."""
+"""Nodes reduced to the registry of subscribers, the reports and the waits."""
 
 from __future__ import annotations
 

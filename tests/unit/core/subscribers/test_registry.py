@@ -18,7 +18,7 @@ async def test_counts_connected_and_confirmed_subscribers():
         node.subscribers.confirm("b", 6)
         node.subscribers.confirm("c", 4)
         assert node.subscribers.counts(5) == (3, 2)
-        node.subscribers.confirm("a", 3)  # late, from before
+        node.subscribers.confirm("a", 3)  # late, for an earlier entry
         assert node.subscribers.counts(5) == (3, 2)
         node.subscribers.disconnect("b")
         assert node.subscribers.counts(5) == (2, 1)
@@ -29,15 +29,13 @@ async def test_subscriber_with_several_streams_counts_once():
     async with Cluster(1) as (node,):
         node.subscribers.connect("a")
         node.subscribers.confirm("a", 5)
-        node.subscribers.connect("a")  # the new stream, before the old one is known to be dead
+        node.subscribers.connect("a")  # the new stream, before the old one is known to have ended
         assert node.subscribers.counts(5) == (1, 1)
         node.subscribers.disconnect("a")
         assert node.subscribers.counts(5) == (1, 1)
         node.subscribers.disconnect("a")
         assert node.subscribers.counts(5) == (0, 0)
-        node.subscribers.connect(
-            "a"
-        )  # started anew: what it confirmed before its memory was lost counts no more
+        node.subscribers.connect("a")  # restarted: its confirmations from before the restart do not count
         assert node.subscribers.counts(5) == (1, 0)
 
 

@@ -1,4 +1,4 @@
-"""`Reports`: what nodes tell each other is never more than their subscribers have confirmed."""
+"""`Reports` of nodes never overstate the confirmations of their subscribers."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_confirmation_at_another_node_than_the_stream_counts():
         waiting = asyncio.create_task(three.waits.wait_applied(at(5), 60))
         await asyncio.sleep(1)
         two.subscribers.confirm("a", 5)
-        async with asyncio.timeout(5):  # what RevokeToken waits by default
+        async with asyncio.timeout(5):  # the default wait of RevokeToken
             assert await waiting == (1, 1)
         assert one.subscribers.counts(5) == (1, 1)
 
@@ -136,7 +136,7 @@ async def test_confirmation_of_an_unknown_subscriber_is_forgotten():
 
 
 @virtual_time
-async def test_invented_names_of_one_caller_do_not_push_out_those_of_others():
+async def test_invented_subscriber_ids_of_one_caller_evict_no_ids_of_others():
     clock = LoopClock()
     stores = MemoryStores(clock)
     here, there = (Member(name, stores.nodes, clock) for name in ("here", "there"))
@@ -148,7 +148,7 @@ async def test_invented_names_of_one_caller_do_not_push_out_those_of_others():
     assert await here.waits.wait_applied(at(5), 5) == (1, 1)
     (report,) = [report for report in await stores.nodes.reports(60) if report.node_id == "there"]
     assert len(report.foreign) == MAX_FOREIGN_PER_CALLER + 1
-    await asyncio.sleep(15)  # they are forgotten, and with them what was counted
+    await asyncio.sleep(15)  # both are forgotten, with their counts
     there.subscribers.confirm("evil:again", 6, caller="evil")
     await asyncio.sleep(3)
     (report,) = [report for report in await stores.nodes.reports(60) if report.node_id == "there"]
@@ -258,7 +258,7 @@ def test_no_node_overstates_in_any_order_of_events(data: st.DataObject):
             true: dict[tuple[str, str], int] = {}
             homes: dict[str, Member] = {}
             for _ in range(data.draw(st.integers(1, 15), "steps")):
-                name = data.draw(st.sampled_from(names), "validator")
+                name = data.draw(st.sampled_from(names), "subscriber")
                 step = data.draw(st.sampled_from(["connect", "confirm", "wait", "store", "change"]), "step")
                 if step == "connect" and name not in homes:
                     homes[name] = data.draw(st.sampled_from(nodes), "node")

@@ -1,4 +1,4 @@
-"""`Waits`: when a wait ends, and with which counts or error."""
+"""`Waits`: the end of a wait, with its counts or error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_cancelled_wait_leaves_the_others_waiting():
 
 
 @virtual_time
-async def test_listeners_hear_each_higher_requested_sequence():
+async def test_listeners_are_told_each_higher_requested_sequence():
     async with Cluster(1) as (node,):
         heard: list[int] = []
         node.subscribers.on_request(lambda: heard.append(node.subscribers.requested))
@@ -101,7 +101,7 @@ async def test_listeners_hear_each_higher_requested_sequence():
 
 @virtual_time
 async def test_read_that_began_before_a_wait_does_not_answer_it():
-    """It may not know of the validators that were connected when he came."""
+    """The read may miss subscribers that were connected when the wait began."""
     clock = LoopClock()
     stores = MemoryStores(clock)
     reports = Intercepted(stores.nodes)
@@ -145,7 +145,7 @@ async def test_waits_fail_with_the_store_and_later_ones_succeed(call: str):
 
 @virtual_time
 async def test_wait_shorter_than_a_read_returns_the_counts_of_all_nodes():
-    """Those of this node alone would say that everybody has confirmed."""
+    """The counts of this node alone would show every subscriber as confirmed."""
     clock = LoopClock()
     stores = MemoryStores(clock)
     reports = Intercepted(stores.nodes)
@@ -161,7 +161,7 @@ async def test_wait_shorter_than_a_read_returns_the_counts_of_all_nodes():
 
     reports.before["reports"] = slowly
     assert await one.waits.wait_applied(at(5), 0.1) == (3, 1)
-    # Nor is it enough that somebody else had a look, however short a time ago.
+    # A recent read for another wait is not enough either.
     two.subscribers.connect("d")
     await two.reports.write()
     assert await one.waits.wait_applied(at(5), 0.1) == (4, 1)
@@ -186,7 +186,7 @@ async def test_wait_shorter_than_a_read_fails_with_it():
 
 @virtual_time
 async def test_timer_that_fires_early_does_not_spin(monkeypatch: pytest.MonkeyPatch):
-    """A loop fires what is due within its resolution, and as long as something is to do no time passes here."""
+    """A loop runs timers that are due within its resolution, and no time passes here while a task can run."""
     clock = LoopClock()
     asked = 0
 
@@ -194,7 +194,7 @@ async def test_timer_that_fires_early_does_not_spin(monkeypatch: pytest.MonkeyPa
         nonlocal asked
         asked += 1
         if asked > 100:
-            waits._looked = float("-inf")  # enough of that
+            waits._looked = float("-inf")  # end of the early timers
         return 0.05
 
     monkeypatch.setattr(Waits, "_interval", paced)
@@ -234,7 +234,7 @@ async def test_timed_out_waits_are_forgotten_while_others_wait():
 
 
 @virtual_time
-async def test_wait_for_the_log_before_does_not_count_confirmations_for_the_next_one():
+async def test_wait_does_not_count_confirmations_of_the_next_log():
     async with Cluster(1) as (node,):
         node.subscribers.connect("a")
         waiting = asyncio.create_task(node.waits.wait_applied(at(5), 3))

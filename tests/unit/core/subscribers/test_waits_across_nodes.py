@@ -17,8 +17,8 @@ EVERYTHING = RevocationTarget.EVERYTHING
 
 
 class Fleet:
-    """Two nodes that run, and validators that confirm as soon as they are asked to, at the node they are
-    connected to or at another one.
+    """Two running nodes, and subscribers that confirm on request, at the node of their stream or at the other
+    one.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ async def test_subscribers_of_another_node_confirm_within_one_poll():
             await asyncio.sleep(0.777)
             outcome, took = await timed(revoke(one, f"s-{number}"))
             assert (outcome.connected, outcome.applied) == (8, 8)
-            # The other node's look at the log, the answer, its report, the look at the reports.
+            # The other node reads the log, the subscriber confirms, the node reports, and this node reads the reports.
             assert took <= POLL + 0.01 + 0.05 + 0.1 + 0.001
 
 
@@ -103,7 +103,7 @@ async def test_confirmations_at_another_node_take_one_report_longer():
 
 @virtual_time
 async def test_wait_for_an_earlier_revocation_asks_the_other_nodes():
-    """Nothing is appended that could say that somebody waits."""
+    """No new entry tells the other node about the wait."""
     fleet = Fleet()
     async with fleet.running() as (one, two):
         tokens = await one.issue()
@@ -142,14 +142,14 @@ async def test_two_hundred_waits_share_one_poll_and_return_the_right_counts():
         outcomes = await asyncio.gather(*waiting)
         assert {(outcome.connected, outcome.applied) for outcome in outcomes} == {(31, 31)}
         elapsed = loop.time() - began
-        # Per node: the looks of those who wait, and what the exchange of reports takes; not per call.
+        # The reads of the waits and of the exchange of reports depend on nodes, not on calls.
         assert fleet.calls("reports") <= 2 * (2 + elapsed / 0.05)
         assert fleet.calls("report") <= 2 * (2 + elapsed / 0.05)
-        assert fleet.calls("request") == 0  # the entries themselves say that somebody waits
+        assert fleet.calls("request") == 0  # the entries themselves announce the wait
         for reports in fleet.reports:
             reports.calls.clear()
         await asyncio.sleep(20)
-        assert fleet.calls("reports") <= 2 * 11  # nobody waits any more: back to normal
+        assert fleet.calls("reports") <= 2 * 11  # no wait is left: back to the normal interval
 
 
 @virtual_time
@@ -175,7 +175,7 @@ async def test_silent_subscriber_is_reported_apart_and_delays_no_wait():
         fleet.connect(one, 2)
         two.subscribers.connect("deaf")
         await asyncio.sleep(3)
-        for _ in range(3):  # as long as it may yet confirm, it is waited for
+        for _ in range(3):  # a subscriber that may still confirm is waited for
             outcome = await revoke(one, "early", wait=3)
             assert (outcome.connected, outcome.applied, outcome.silent) == (3, 2, 0)
         await asyncio.sleep(2)
@@ -204,7 +204,7 @@ async def test_each_wait_returns_the_counts_of_its_own_revocation():
         two.subscribers.confirm("b", first + 5)
         two.subscribers.confirm("c", first + 2)
         outcomes = sorted(await asyncio.gather(*waiting), key=lambda outcome: outcome.cursor.sequence)
-        # What was appended in one transaction has one cursor, so each is compared with its own.
+        # Entries of one transaction share a cursor, so each wait is compared with its own cursor.
         for outcome in outcomes:
             places = (first + 8, first + 5, first + 2)
             assert outcome.connected == 3

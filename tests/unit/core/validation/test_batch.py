@@ -1,4 +1,4 @@
-"""A batch of tokens: how many there may be."""
+"""The limit on tokens in a batch."""
 
 from __future__ import annotations
 

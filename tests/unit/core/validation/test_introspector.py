@@ -1,4 +1,4 @@
-"""Why a token is not good: the reason of the first step that fails, every time it is asked for."""
+"""An invalid token gets the reason of the first failing step, on each validation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from token_service.tokens.verifier import MAX_TOKEN_BYTES
 ALL = frozenset(TokenKind)
 
 
-async def a_node(**options: Any) -> Node:
+async def a_node(**options: Any) -> Node[ManualClock]:
     return await Node(ManualClock(), **{"max_staleness": 1e12, **options}).start()
 
 
@@ -38,7 +38,7 @@ def encode(value: object) -> str:
 
 
 async def signed(node: Node, header: dict[str, Any] | None = None, **claims: Any) -> str:
-    """A JWT signed with the node's own key that says what the test wants; None leaves a claim out."""
+    """Return a JWT with the given claims, signed with the key of the node. None omits a claim."""
     stored = (await node.stores.keys.load()).signing_keys[0]
     secret = stored.private_key[32:]
     head = {"alg": "HS256", "typ": "at+jwt", "kid": stored.key_id} | (header or {})
@@ -99,8 +99,7 @@ async def test_claims_equal_the_signed_claims():
 
 # --- The order of the reasons -----------------------------------------------------------------------------------------------------
 
-# Each step breaks one thing more, from the last that is looked at to the first; the first that fails is what
-# is said.
+# Each step breaks one more property, from the last checked to the first. The answer names the first failing check.
 STEPS: list[tuple[InvalidReason, str]] = [
     (InvalidReason.INSUFFICIENT_SCOPE, "scope"),
     (InvalidReason.REVOKED, "revocation"),
@@ -138,7 +137,7 @@ async def test_the_first_step_that_fails_names_the_reason(broken: int):
     answer = await node.validate(token, **query)
     assert answer.reason is STEPS[broken][0]
     assert (answer.claims, answer.entry) == (None, None)
-    again = await node.validate(token, **query)  # from the cache, where there is an entry
+    again = await node.validate(token, **query)  # from the cache, if it has an entry
     assert again.reason is STEPS[broken][0]
 
 
@@ -265,7 +264,7 @@ async def test_a_token_of_a_revoked_key_is_refused_at_once():
     token = (await node.issue()).access_token
     assert (await node.validate(token)).reason is None
     await node.revoke(target=RevocationTarget.KEY, value=header_of(token)["kid"])
-    # From the log at once, and from the key set as soon as that is loaded.
+    # By the log at once, and by the key set once it is loaded.
     assert (await node.validate(token)).reason in {InvalidReason.REVOKED, InvalidReason.UNKNOWN_KEY}
     await node.tailer._look()
     assert (await node.validate(token)).reason is InvalidReason.UNKNOWN_KEY
@@ -288,7 +287,7 @@ async def test_key_change_invalidates_cached_verifications():
 
 
 @virtual_time
-async def test_an_answer_kept_at_the_edge_holds_as_long_as_it_must_be_the_same():
+async def test_cached_answer_expires_when_the_result_may_change():
     node = await a_node()
     token = (await node.issue(access_token_ttl=60)).access_token
     entry = (await node.validate(token)).entry
@@ -326,7 +325,7 @@ async def test_the_cache_is_bounded():
 
 
 @virtual_time
-async def test_a_replica_too_far_behind_says_nothing_of_a_jwt():
+async def test_stale_replica_does_not_judge_a_jwt():
     node = await a_node(max_staleness=5)
     tokens = await node.issue(kinds=ALL)
     entry = (await node.validate(tokens.access_token)).entry
@@ -337,7 +336,7 @@ async def test_a_replica_too_far_behind_says_nothing_of_a_jwt():
             await node.validate(text)
     with pytest.raises(ReplicaStaleError):
         node.introspector.still_active(Caller.system(), entry, node.introspector.generation, node.clock.now())
-    # What is asked of the database itself needs no replica.
+    # Queries to the database need no replica.
     assert (await node.validate(tokens.refresh_token)).reason is None
     assert (await node.validate(tokens.access_token, strong=True)).reason is None
 
@@ -400,7 +399,7 @@ async def test_a_batch_with_one_strong_query_catches_up_once_for_all_of_it(monke
 
 @virtual_time
 @pytest.mark.parametrize("kind", [TokenKind.REFRESH, TokenKind.SESSION])
-async def test_an_opaque_token_is_as_good_as_its_session(kind: TokenKind):
+async def test_opaque_token_is_valid_while_its_session_is(kind: TokenKind):
     node = await a_node(policy=Policy(idle_timeout=100, refresh_token_ttl=1000))
 
     async def a_token() -> str:
@@ -425,7 +424,7 @@ async def test_an_opaque_token_is_as_good_as_its_session(kind: TokenKind):
 
 @virtual_time
 @pytest.mark.parametrize("kind", [TokenKind.REFRESH, TokenKind.SESSION])
-async def test_a_secret_that_is_not_the_sessions_is_a_bad_signature(kind: TokenKind):
+async def test_secret_of_another_session_is_a_bad_signature(kind: TokenKind):
     node = await a_node()
     tokens = await node.issue(kinds=ALL)
     keys = node.keyring.mac_keys
@@ -438,7 +437,7 @@ async def test_a_secret_that_is_not_the_sessions_is_a_bad_signature(kind: TokenK
 
 
 @virtual_time
-async def test_validating_a_refresh_token_uses_nothing():
+async def test_validating_a_refresh_token_does_not_use_it_up():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -497,7 +496,7 @@ async def test_a_session_that_ends_while_it_is_used_is_not_active():
 
 
 @virtual_time
-async def test_an_opaque_token_can_t_be_judged_without_the_store():
+async def test_opaque_token_cannot_be_judged_without_the_store():
     stores = MemoryStores()
     sessions = Intercepted(stores.sessions)
     node = await a_node(stores=stores, sessions=sessions)
@@ -508,5 +507,5 @@ async def test_an_opaque_token_can_t_be_judged_without_the_store():
     assert (await node.validate(tokens.access_token)).reason is None
 
 
-def test_a_query_does_not_show_its_token():
+def test_repr_of_a_query_shows_no_token():
     assert "rt_secret" not in repr(TokenQuery("rt_secret"))

@@ -61,7 +61,7 @@ def test_whole_numbers_become_integers_as_long_as_they_are_exact(number: float, 
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_a_number_that_json_does_not_have_is_a_violation(number: float) -> None:
+def test_number_that_json_cannot_express_is_a_violation(number: float) -> None:
     struct = Struct()
     struct.fields["list"].list_value.values.add().struct_value.fields["n"].number_value = number
     checks = Checks()
@@ -81,12 +81,12 @@ def test_a_number_too_large_for_a_double_is_shown_as_text() -> None:
     assert struct_of_json({"n": 10**400}).fields["n"].string_value == str(10**400)
 
 
-def test_what_is_not_json_is_refused() -> None:
+def test_value_that_is_not_json_is_refused() -> None:
     with pytest.raises(TypeError):
         struct_of_json({"n": object()})
 
 
-def test_empty_containers_stay_what_they_are() -> None:
+def test_empty_containers_keep_their_type() -> None:
     value: dict[str, Any] = {"object": {}, "list": [], "null": None}
     assert json_of_struct(struct_of_json(value), "claims", Checks()) == value
 
@@ -126,7 +126,7 @@ def test_a_time_out_of_range_is_a_violation(seconds: int, nanos: int) -> None:
     ("seconds", "nanos", "span"),
     [(0, 0, 0.0), (60, 500_000_000, 60.5), (-1, -500_000_000, -1.5), (315_576_000_000, 0, 315_576_000_000.0)],
 )
-def test_spans(seconds: int, nanos: int, span: float) -> None:
+def test_durations_become_seconds(seconds: int, nanos: int, span: float) -> None:
     assert seconds_of_duration(Duration(seconds=seconds, nanos=nanos), "d", Checks()) == span
 
 

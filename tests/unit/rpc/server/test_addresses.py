@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -27,7 +28,7 @@ def port() -> Iterator[int]:
 
 async def answers(target: str) -> bool:
     async with grpc.aio.insecure_channel(target) as channel:
-        stub: token_service_pb2_grpc.TokenServiceStub = token_service_pb2_grpc.TokenServiceStub(channel)
+        stub: Any = token_service_pb2_grpc.TokenServiceStub(channel)
         request = pb.ValidateTokenRequest(token="x")
         return bool((await stub.ValidateToken(request, timeout=TIMEOUT, wait_for_ready=True)).cursor)
 
@@ -92,10 +93,10 @@ async def test_the_socket_of_a_running_server_is_not_touched(tmp_path: Path) -> 
             client.connect(str(path))
 
 
-async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+async def test_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
-    with pytest.raises(ConfigurationError, match="something else than a socket"):
+    with pytest.raises(ConfigurationError, match="the file there is not a socket"):
         async with serving(address=f"unix:{path}"):
             pass
     assert path.read_text() == "precious"
@@ -104,7 +105,7 @@ async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
             pass
 
 
-async def test_calls_over_a_unix_socket_are_as_any_others(tmp_path: Path) -> None:
+async def test_calls_over_a_unix_socket_succeed(tmp_path: Path) -> None:
     async with serving(address=f"unix:{tmp_path}/socket") as served:
         issued = await served.issue()
         assert (await served.validate(issued.access_token)).active

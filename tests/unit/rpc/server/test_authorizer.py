@@ -8,18 +8,19 @@ from cryptography import x509
 
 from tests.support.certificates import Authority, subject_alt_names
 from token_service.core.access.caller import Caller, Proof
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
 from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer
 
-VALIDATE = frozenset({Permission.VALIDATE, Permission.SUBSCRIBE})
-ISSUE = frozenset({Permission.ISSUE})
+VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
+ISSUE = Rights.of(Permission.ISSUE)
 AUTHORITY = Authority()
 DNS, URI = 2, 6
 
 
 class Peer:
-    """A peer whose certificate has these names."""
+    """A peer with a certificate for the given names."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Peer:
         issued = authority.issue(names, raw_names=raw_names, lifetime=lifetime, begins=begins)
         self.properties: Mapping[str, list[bytes]] = {
             "x509_pem_cert": [issued.certificate],
-            # What gRPC makes of a certificate is not to be relied on.
+            # The authorizer does not rely on the names that gRPC reads from a certificate.
             "peer_uri": [b"spiffe://example.org/login"],
             "peer_dns": [b"gateway.internal"],
         }
@@ -45,7 +46,7 @@ class Peer:
 
 
 class Clock:
-    """The clocks of this machine, and how far ahead they are."""
+    """The clocks of this machine, set ahead by `ahead` seconds."""
 
     ahead = 0.0
 
@@ -57,7 +58,7 @@ class Clock:
 
 
 def authorizer_for(
-    callers: Mapping[str, frozenset[Permission]], *authorities: Authority, clock: Clock | None = None
+    callers: Mapping[str, Rights], *authorities: Authority, clock: Clock | None = None
 ) -> CertificateAuthorizer:
     return CertificateAuthorizer(
         callers, [each.x509 for each in authorities or (AUTHORITY,)], clock or Clock()
@@ -78,11 +79,11 @@ def refusal(authorizer: CertificateAuthorizer, peer: Peer) -> str:
 
 
 def test_in_development_every_caller_may_do_everything() -> None:
-    assert TrustingAuthorizer().identify(Peer()).permissions == frozenset(Permission)
+    assert TrustingAuthorizer().identify(Peer()).rights == Rights.everything()
 
 
 @pytest.mark.parametrize(
-    ("peer", "permissions"),
+    ("peer", "rights"),
     [
         (Peer(uri=["spiffe://example.org/login"]), ISSUE),
         (Peer(dns=["gateway.internal"]), VALIDATE),
@@ -92,13 +93,11 @@ def test_in_development_every_caller_may_do_everything() -> None:
         (Peer(uri=["https://example.org"], dns=["gateway.internal", "*.internal"]), VALIDATE),
     ],
 )
-def test_a_certificate_has_the_permissions_of_its_names(
-    peer: Peer, permissions: frozenset[Permission]
-) -> None:
+def test_a_certificate_has_the_rights_of_its_names(peer: Peer, rights: Rights) -> None:
     authorizer = authorizer_for(KNOWN)
     for _ in range(2):
         caller = authorizer.identify(peer)
-        assert (caller.permissions, caller.proof) == (permissions, Proof.CERTIFICATE)
+        assert (caller.rights, caller.proof) == (rights, Proof.CERTIFICATE)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +158,10 @@ def test_a_certificate_counts_until_its_end_at_every_call() -> None:
     caller = authorizer.identify(peer)
     assert 0 < caller.expire_time - time.time() <= 600
     clock.ahead = 599
-    assert authorizer.permissions(caller) == authorizer.identify(peer).permissions == VALIDATE
+    assert authorizer.rights(caller) == authorizer.identify(peer).rights == VALIDATE
     clock.ahead = 601
     assert "has expired" in refusal(authorizer, peer)
-    assert authorizer.permissions(caller) == frozenset()
+    assert authorizer.rights(caller) == Rights()
 
 
 def test_an_authority_that_ends_first_ends_its_certificates() -> None:
@@ -175,7 +174,7 @@ def test_an_authority_that_ends_first_ends_its_certificates() -> None:
     assert "has expired" in refusal(authorizer, peer)
 
 
-def test_the_authorities_of_now_count() -> None:
+def test_current_authorities_are_used() -> None:
     middle = Authority("middle", parent=AUTHORITY)
     authorizer = authorizer_for(KNOWN)
     peer, below = Peer(dns=["gateway.internal"]), Peer(dns=["gateway.internal"], authority=middle)
@@ -184,24 +183,24 @@ def test_the_authorities_of_now_count() -> None:
     authorizer.on_change(lambda: heard.append(True))
     authorizer.authorities = [middle.x509]
     assert heard == [True]
-    assert [authorizer.permissions(caller) for caller in callers] == [frozenset(), VALIDATE]
+    assert [authorizer.rights(caller) for caller in callers] == [Rights(), VALIDATE]
     assert "not accepted any more" in refusal(authorizer, peer)
     authorizer.authorities = [middle.x509, AUTHORITY.x509]
-    assert [authorizer.permissions(caller) for caller in callers] == [VALIDATE, VALIDATE]
+    assert [authorizer.rights(caller) for caller in callers] == [VALIDATE, VALIDATE]
 
 
 def test_changed_callers_count_at_once() -> None:
     authorizer = authorizer_for({"a": ISSUE})
     peer = Peer(dns=["a"])
-    assert authorizer.identify(peer).permissions == ISSUE
+    assert authorizer.identify(peer).rights == ISSUE
     authorizer.callers = {"a": VALIDATE}
-    assert authorizer.identify(peer).permissions == VALIDATE
+    assert authorizer.identify(peer).rights == VALIDATE
     authorizer.callers = {}
     with pytest.raises(CallerUnauthenticatedError):
         authorizer.identify(peer)
 
 
-def test_what_is_remembered_of_callers_is_bounded() -> None:
+def test_cache_of_callers_is_bounded() -> None:
     authorizer = authorizer_for({"spiffe://x/*": VALIDATE})
     peer = Peer(uri=["spiffe://x/1"])
     (pem,) = peer.properties["x509_pem_cert"]
@@ -221,11 +220,11 @@ def test_a_chain_too_large_to_be_remembered_is_refused() -> None:
 
 def test_a_missing_permission_is_named() -> None:
     with pytest.raises(PermissionDeniedError) as caught:
-        Caller("a", VALIDATE).require(Permission.ADMIN)
-    assert caught.value.metadata == {"permission": "admin"}
+        Caller("a", VALIDATE).require(Permission.ADMIN_READ)
+    assert caught.value.metadata == {"permission": "admin.read"}
 
 
-def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
+def test_caller_identity_depends_only_on_its_names() -> None:
     authorizer = authorizer_for({"a": VALIDATE, "b": VALIDATE, "spiffe://x/*": VALIDATE})
     peer = Peer(uri=["spiffe://x/1"], dns=["a", "b"])
     one = authorizer.identify(peer)
@@ -242,20 +241,22 @@ def test_who_a_caller_is_depends_on_nothing_but_its_names() -> None:
     assert authorizer.identify(peer).subscriber("v") == one.subscriber("v")
 
 
-def test_in_development_all_speak_for_all() -> None:
+def test_development_lets_every_caller_act_for_every_subscriber() -> None:
     assert TrustingAuthorizer().identify(Peer()).subscriber("v") == "v"
 
 
-def test_an_open_stream_goes_by_what_its_caller_may_do_now() -> None:
+def test_open_stream_follows_current_permissions_of_its_caller() -> None:
     authorizer = authorizer_for({"a": VALIDATE, "spiffe://x/*": VALIDATE})
     heard: list[bool] = []
     a, b = authorizer.identify(Peer(dns=["a"])), authorizer.identify(Peer(uri=["spiffe://x/b"]))
     authorizer.on_change(
-        lambda: heard.append(Permission.SUBSCRIBE in authorizer.permissions(a) & authorizer.permissions(b))
+        lambda: heard.append(
+            Permission.SUBSCRIBE in authorizer.rights(a).permissions & authorizer.rights(b).permissions
+        )
     )
     authorizer.callers = {"a": VALIDATE, "spiffe://x/b": VALIDATE}
     authorizer.callers = {"a": ISSUE, "spiffe://x/*": VALIDATE}
-    assert (authorizer.permissions(a), authorizer.permissions(b)) == (ISSUE, VALIDATE)
+    assert (authorizer.rights(a), authorizer.rights(b)) == (ISSUE, VALIDATE)
     authorizer.callers = {}
-    assert (authorizer.permissions(a), authorizer.permissions(b)) == (frozenset(), frozenset())
+    assert (authorizer.rights(a), authorizer.rights(b)) == (Rights(), Rights())
     assert heard == [True, False, False]

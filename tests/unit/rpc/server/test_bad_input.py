@@ -1,6 +1,4 @@
-"""Bytes that are no request, at every method there is, those of gRPC's own services included: a typed error,
-and nothing in the log.
-"""
+"""Bytes that are no request get a typed error and no log line, at every method, gRPC's own services included."""
 
 from __future__ import annotations
 
@@ -54,15 +52,16 @@ async def served(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Served]:
 
 
 async def send(served: Served, path: str, data: bytes) -> bytes | Failure:
-    """The first answer, or the failure."""
+    """Return the first answer, or the failure."""
     method = ALL[path]
+    channel: Any = served.channel  # without serializers, requests and answers are bytes
     try:
         if method.client_streaming:
-            call = served.channel.stream_stream(path)(iter([data]))
+            call = channel.stream_stream(path)(iter([data]))
         elif method.server_streaming:
-            call = served.channel.unary_stream(path)(data)
+            call = channel.unary_stream(path)(data)
         else:
-            return bytes(await served.channel.unary_unary(path)(data, timeout=TIMEOUT))
+            return bytes(await channel.unary_unary(path)(data, timeout=TIMEOUT))
         answer = await asyncio.wait_for(call.read(), TIMEOUT)
         call.cancel()
     except grpc.aio.AioRpcError as error:
@@ -83,7 +82,7 @@ def tagged(number: int, wire_type: int, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ALL)
-async def test_what_is_no_message_at_all(served: Served, path: str) -> None:
+async def test_bytes_that_are_no_message_are_refused(served: Served, path: str) -> None:
     for data in (
         b"\xff" * 64,
         b"\x0a",  # a length without a value
@@ -120,7 +119,7 @@ async def test_fields_of_the_wrong_type_and_text_that_is_not_utf_8(served: Serve
 
 
 @pytest.mark.parametrize("path", OURS)
-async def test_huge_texts(served: Served, path: str) -> None:
+async def test_huge_texts_are_refused(served: Served, path: str) -> None:
     for field in OURS[path].input_type.fields:
         if field.type == FieldDescriptor.TYPE_STRING:
             for text in (b"x" * 1_000_000, "\U0001f511".encode() * 100_000, b"\x00" * 100_000):
@@ -139,7 +138,7 @@ async def test_a_request_beyond_the_limit_is_refused_by_grpc(served: Served, pat
 
 
 @pytest.mark.parametrize("depth", [9, 30, 60, 10_000])
-async def test_custom_claims_that_are_too_deep(served: Served, depth: int) -> None:
+async def test_too_deep_custom_claims_are_refused(served: Served, depth: int) -> None:
     data = b""  # a Value; in it: field 5 struct_value, its field 1 fields, an entry with field 2 value
     for _ in range(depth):
         entry = tagged(1, 2, varint(1) + b"a") + tagged(2, 2, varint(len(data)) + data)
@@ -156,7 +155,7 @@ async def test_custom_claims_that_are_too_deep(served: Served, depth: int) -> No
     assert outcome.reason in {"INVALID_REQUEST", "CUSTOM_CLAIMS_TOO_LARGE"}
 
 
-async def test_a_method_that_does_not_exist(served: Served) -> None:
+async def test_unknown_method_is_unimplemented(served: Served) -> None:
     call: Any = served.channel.unary_unary("/token_service.v1.TokenService/Nothing")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"")

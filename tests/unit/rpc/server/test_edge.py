@@ -14,7 +14,8 @@ import pytest
 from tests.support.deadline import eventually
 from tests.unit.rpc.serving import complaints, refused
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     CallerUnauthenticatedError,
     ConfigurationError,
@@ -32,16 +33,30 @@ from token_service.v1 import session_service_pb2 as pb
 REQUEST = pb.GetSessionRequest(session_id="s").SerializeToString()
 
 
-class Fixed:
-    """An authorizer that knows one caller, or none."""
+class Fixed(TrustingAuthorizer):
+    """An authorizer with one caller, or none without permissions."""
 
     def __init__(self, *permissions: Permission) -> None:
-        self.permissions = permissions
+        self.granted = frozenset(permissions)
 
     def identify(self, peer: Any) -> Caller:
-        if not self.permissions:
+        if not self.granted:
             raise CallerUnauthenticatedError
-        return Caller("me", frozenset(self.permissions))
+        return Caller("me", Rights.of(*self.granted))
+
+
+class Calls:
+    """Calls the handler under test, as a unary method or as a stream."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._unary: Any = channel.unary_unary("/test.Test/Unary")
+        self._stream: Any = channel.unary_stream("/test.Test/Stream")
+
+    def __call__(self, data: bytes = REQUEST, **options: Any) -> Any:
+        return self._unary(data, **options)
+
+    def stream(self, data: bytes = REQUEST) -> Any:
+        return self._stream(data)
 
 
 @asynccontextmanager
@@ -49,7 +64,7 @@ async def served(
     handle: Callable[..., Awaitable[Any]],
     *,
     authorizer: Authorizer | None = None,
-    permission: Permission | None = Permission.ADMIN,
+    permission: Permission | None = Permission.ADMIN_WRITE,
     max_calls: int = 10,
     calls_per_caller: int = 10,
     max_waits: int = 10,
@@ -59,8 +74,8 @@ async def served(
     default_deadline: float = 100.0,
     max_deadline: float = 200.0,
     **options: Any,
-) -> AsyncIterator[tuple[Callable[..., Any], Edge]]:
-    """`handle` behind an edge, and a callable that calls it."""
+) -> AsyncIterator[tuple[Calls, Edge]]:
+    """Serve `handle` behind an edge and yield its calls and the edge."""
     deadlines = Deadlines()
     edge = Edge(
         authorizer or TrustingAuthorizer(),
@@ -79,7 +94,7 @@ async def served(
     methods = {
         "Unary": edge.unary("/test.Test/Unary", permission, pb.GetSessionRequest, handle, **options),
         "Stream": edge.stream(
-            "/test.Test/Stream", permission or Permission.ADMIN, pb.GetSessionRequest, handle
+            "/test.Test/Stream", permission or Permission.ADMIN_WRITE, pb.GetSessionRequest, handle
         ),
     }
     server = grpc.aio.server()
@@ -94,11 +109,7 @@ async def served(
 
     sweeping = asyncio.create_task(watch())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        unary = channel.unary_unary("/test.Test/Unary")
-        stream = channel.unary_stream("/test.Test/Stream")
-        call: Any = lambda data=REQUEST, **kwargs: unary(data, **kwargs)  # noqa: E731
-        call.stream = lambda data=REQUEST, **kwargs: stream(data, **kwargs)
-        yield call, edge
+        yield Calls(channel), edge
     sweeping.cancel()
     await asyncio.wait([sweeping])
     await server.stop(None)
@@ -112,7 +123,7 @@ async def test_a_handler_gets_the_request_and_the_caller() -> None:
     async def handle(request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         return answer(f"{request.session_id} {caller.name}")
 
-    async with served(handle, authorizer=Fixed(Permission.ADMIN)) as (call, _):
+    async with served(handle, authorizer=Fixed(Permission.ADMIN_WRITE)) as (call, _):
         assert pb.GetSessionResponse.FromString(await call()).session.session_id == "s me"
 
 
@@ -124,7 +135,7 @@ async def test_a_handler_may_answer_with_bytes() -> None:
         assert await call() == b"raw"
 
 
-async def test_what_is_answered_at_once_needs_no_handler() -> None:
+async def test_immediate_answer_bypasses_the_handler() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         return b"slowly"
 
@@ -140,7 +151,7 @@ async def test_what_is_answered_at_once_needs_no_handler() -> None:
         (Fixed(Permission.VALIDATE), "PERMISSION_DENIED", "PERMISSION_DENIED"),
     ],
 )
-async def test_who_may_not_is_refused_before_the_request_is_read(
+async def test_unauthorized_caller_is_refused_before_the_request_is_read(
     authorizer: Any, code: str, reason: str
 ) -> None:
     async def handle(request: Any, caller: Any) -> bytes:
@@ -153,7 +164,7 @@ async def test_who_may_not_is_refused_before_the_request_is_read(
         assert edge.running == 0
 
 
-async def test_a_method_open_to_all_asks_nobody() -> None:
+async def test_public_method_identifies_no_caller() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         assert caller is Caller.anonymous()
         return b"public"
@@ -162,7 +173,7 @@ async def test_a_method_open_to_all_asks_nobody() -> None:
         assert await call() == b"public"
 
 
-async def test_an_error_is_its_status() -> None:
+async def test_error_becomes_its_status() -> None:
     async def handle(request: Any, caller: Any) -> bytes:
         raise SessionNotFoundError(metadata={"a": "b"}, retry_after=2)
 
@@ -185,7 +196,7 @@ async def test_an_error_is_its_status() -> None:
     ],
     ids=repr,
 )
-async def test_what_nobody_expected_is_internal_and_one_log_line(
+async def test_unexpected_error_is_internal_and_one_log_line(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handle(request: Any, caller: Any) -> bytes:
@@ -204,7 +215,7 @@ async def test_what_nobody_expected_is_internal_and_one_log_line(
         assert edge.running == 0
 
 
-async def test_a_defect_in_a_stream_is_internal_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unexpected_error_in_a_stream_is_internal(caplog: pytest.LogCaptureFixture) -> None:
     async def handle(request: Any, context: Any, caller: Any) -> None:
         await context.write(b"first")
         raise RuntimeError("secret text")
@@ -242,7 +253,7 @@ async def test_bytes_that_are_no_request_are_the_callers_fault(
     assert complaints(caplog) == []
 
 
-async def test_more_calls_than_allowed_are_refused_and_taken_again_later() -> None:
+async def test_calls_beyond_the_limit_are_refused_and_accepted_later() -> None:
     release = asyncio.Event()
 
     async def handle(request: Any, caller: Any) -> bytes:
@@ -304,7 +315,7 @@ async def test_the_callers_own_deadline_ends_the_work() -> None:
             failure = await refused(call(timeout=timeout))
             assert failure.code == "DEADLINE_EXCEEDED"
             if began.is_set():
-                break  # not all of it went by on the way
+                break  # part of the deadline was left when the call arrived
         await asyncio.wait_for(cancelled.wait(), 60)
         await eventually(lambda: edge.running == 0)
 

@@ -1,4 +1,4 @@
-"""Peers without the manners of a gRPC client: what they may take, and what honest callers notice of it."""
+"""Hostile peers: limits on their use of the server, and the effect on honest callers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.core.node import Intercepted, Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -29,19 +29,19 @@ DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAUTHENTICATED = 4, 3,
 
 
 async def connected(connection: RawConnection, streams: int) -> None:
-    """Wait until the server's settings have come."""
+    """Wait for the settings of the server."""
     await eventually(lambda: connection.max_streams == streams)
 
 
 class ByHeader(TrustingAuthorizer):
-    """Takes callers at their word, given in the metadata."""
+    """An authorizer that takes the name of the caller from the metadata."""
 
     def identify(self, peer: Any) -> Caller:
         metadata = {key: str(value) for key, value in peer.invocation_metadata()}
         name = metadata.get("caller", "")
         if not name:
             raise CallerUnauthenticatedError
-        return Caller(name, frozenset(Permission), identity=name)
+        return Caller(name, Rights.everything(), identity=name)
 
 
 def as_caller(name: str) -> tuple[tuple[str, str], ...]:
@@ -89,7 +89,7 @@ async def test_streams_beyond_the_limit_of_a_connection_are_reset_and_others_unt
         hostile.flush()
         await eventually(lambda: hostile.open_streams <= 20)
         resets = Counter(hostile.answers[stream].reset for stream in streams)
-        assert resets[7] == 180  # REFUSED_STREAM: it was not begun
+        assert resets[7] == 180  # REFUSED_STREAM: the call was not started
         assert (await served.issue()).access_token
 
 
@@ -110,7 +110,7 @@ async def test_unknown_caller_is_refused_before_its_message_is_read() -> None:
 
 
 async def test_messages_without_their_last_byte_are_read_few_at_a_time() -> None:
-    """The others stay in the windows of their sender: the server takes 64 KiB of each."""
+    """The rest stays at the sender: the server accepts 64 KiB of each message."""
     limits = GrpcLimits(reads_per_caller=2, request_timeout=300)
     async with serving(limits=limits) as served, RawConnection(served.address) as hostile:
         streams = [hostile.begin(ISSUE) for _ in range(6)]
@@ -181,7 +181,7 @@ async def test_burst_on_one_channel_is_answered_and_others_are_not_cancelled() -
 
 
 async def _keep_calling(served: Served, times: int) -> Counter[str]:
-    """Calls over a connection of its own, one after the other."""
+    """Make sequential calls over a new connection."""
     async with grpc.aio.insecure_channel(
         served.address, options=[("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
@@ -243,7 +243,11 @@ async def test_calls_that_wait_take_no_place_of_running_calls() -> None:
         calls = []
         for number in range(3):
             calls.append(asyncio.ensure_future(_done(revoke(waiting, metadata=as_caller("evil")))))
-            await eventually(lambda number=number: served.server._edge.waiting == number + 1)
+
+            def waits(count: int = number + 1) -> bool:
+                return served.server._edge.waiting == count
+
+            await eventually(waits)
         assert served.server._edge.running == 0
         failure = await refused(revoke(waiting, metadata=as_caller("evil")))
         assert (failure.reason, failure.metadata["quota"]) == ("OVERLOADED", "waiting calls")
@@ -299,7 +303,10 @@ async def test_large_answers_that_are_never_read_are_limited() -> None:
         request = pb.BatchValidateTokensRequest(
             requests=[pb.ValidateTokenRequest(token=issued.access_token)] * 60
         ).SerializeToString()
-        size = len(await served.channel.unary_unary(TOKENS + "BatchValidateTokens")(request))  # type: ignore[misc]
+        validate: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = served.channel.unary_unary(
+            TOKENS + "BatchValidateTokens"
+        )
+        size = len(await validate(request))
         assert 200_000 < size < 300_000
         fit = 1_000_000 // size
         async with RawConnection(served.address, window=0) as hostile:
@@ -334,7 +341,7 @@ async def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on() -> 
                 await eventually(lambda: later.max_streams == 100 or later.closed.is_set())
                 return not later.closed.is_set()
 
-        await eventually(admitted)  # once the server has noticed that the others are gone
+        await eventually(admitted)  # once the server has noticed that the other connections are closed
 
 
 async def test_connection_that_never_begins_http2_is_closed() -> None:
@@ -358,7 +365,7 @@ async def test_connection_without_calls_is_closed() -> None:
 
 
 class Watching(TrustingAuthorizer):
-    """Notes the connections calls come over."""
+    """An authorizer that records the connection of each call."""
 
     def __init__(self) -> None:
         self.peers: set[str] = set()
@@ -398,6 +405,10 @@ async def test_pings_every_ten_seconds_of_a_quiet_validator_are_no_abuse() -> No
         await connected(quiet, 100)
         for number in range(3):
             quiet.ping()
-            await eventually(lambda number=number: quiet.pings_answered > number)
+
+            def answered(before: int = number) -> bool:
+                return quiet.pings_answered > before
+
+            await eventually(answered)
         await quiet.over(await quiet.call(ISSUE, REQUEST))
         assert quiet.goaway is None or quiet.goaway == 11

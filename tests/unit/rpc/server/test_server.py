@@ -1,4 +1,4 @@
-"""The server as a whole: health, reflection, binding, its end."""
+"""The server as a whole: health, reflection, binding and shutdown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _is(served: Served, service: str, expected: int) -> bool:
 
 
 async def reads(watch: Any, expected: int) -> None:
-    """Read a watched status until it is that: a node may be behind for a moment on a busy machine."""
+    """Read a watched status until it has the wanted value, because a busy node may be behind for a moment."""
     while (await asyncio.wait_for(watch.read(), TIMEOUT)).status != expected:
         pass
 
@@ -82,7 +82,7 @@ async def test_a_node_that_is_behind_says_so() -> None:
         watch.cancel()
 
 
-async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
+async def test_watcher_that_reads_nothing_does_not_delay_others() -> None:
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, max_staleness=0.3, poll_interval=0.05)
@@ -116,12 +116,19 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
-async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def reflection(served: Served) -> Any:
+    channel: Any = served.channel  # the types of the stub know no asyncio
+    return reflection_pb2_grpc.ServerReflectionStub(channel)
+
+
+async def test_streams_without_authorization_are_limited(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plain, "_MAX_STREAMS", 2)
     watches = [health(served).Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for watch in watches:
         assert (await asyncio.wait_for(watch.read(), TIMEOUT)).status == SERVING
-    reflect = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo
+    reflect = reflection(served).ServerReflectionInfo
     for refused_call in (health(served).Watch(health_pb2.HealthCheckRequest()), reflect()):
         failure = await refused(refused_call.read())
         assert (failure.code, failure.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -135,9 +142,9 @@ async def test_a_limit_on_streams_anybody_may_open(served: Served, monkeypatch: 
 
 
 async def test_reflection_describes_every_service(served: Served) -> None:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+    stub = reflection(served)
 
-    async def ask(**question: str) -> Any:
+    async def ask(**question: Any) -> Any:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**question)]))
         return await asyncio.wait_for(call.read(), TIMEOUT)
 
@@ -151,7 +158,7 @@ async def test_reflection_describes_every_service(served: Served) -> None:
     assert (await ask(file_containing_symbol="no.such")).error_response.error_code == 5
 
 
-async def test_the_address_that_was_bound_is_told(tmp_path: Path, served: Served) -> None:
+async def test_start_returns_the_bound_address(tmp_path: Path, served: Served) -> None:
     assert served.address.startswith("127.0.0.1:")
     assert not served.address.endswith(":0")
     async with serving(address=f"unix:{tmp_path}/socket") as over_unix:
@@ -164,7 +171,7 @@ async def test_an_address_in_use_is_refused(served: Served) -> None:
             pass
 
 
-async def test_a_limit_on_messages(served: Served) -> None:
+async def test_message_beyond_the_limit_is_refused(served: Served) -> None:
     async with serving(limits=GrpcLimits(max_message_bytes=65_536)) as small:
         failure = await refused(small.validate("x" * 70_000))
         assert failure.code == "RESOURCE_EXHAUSTED"
@@ -214,13 +221,13 @@ async def test_a_call_that_does_not_end_is_cut_off_after_the_grace() -> None:
 
 async def test_an_open_reflection_stream_does_not_hold_up_the_end() -> None:
     async with serving() as served:
-        call = reflection_pb2_grpc.ServerReflectionStub(served.channel).ServerReflectionInfo()
+        call = reflection(served).ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await call.read()).HasField("list_services_response")
         await asyncio.wait_for(served.server.stop(300), TIMEOUT)
 
 
-async def test_more_calls_than_allowed_are_refused() -> None:
+async def test_calls_beyond_the_limit_are_refused() -> None:
     clock = SystemClock()
     sessions = Intercepted((stores := MemoryStores(clock)).sessions)
     going_on = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Real handshakes: who is let in, as whom, and what happens when the files change."""
+"""Real handshakes: accepted peers, their identities, and changes of the files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from tests.unit.core.node import Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.rpc.server.authorizer import CertificateAuthorizer, Peer
 from token_service.rpc.server.server import TlsFiles
@@ -49,7 +50,7 @@ Name = x509.GeneralName
 
 
 class Pair:
-    """A certificate with its key."""
+    """A certificate and its key."""
 
     def __init__(
         self, names: Sequence[Name] = (), issuer: Pair | None = None, common_name: str = "test"
@@ -69,7 +70,7 @@ class Pair:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        self.certificate = builder.sign(issuer.key if issuer else self.key, SHA256())
+        self.certificate: x509.Certificate = builder.sign(issuer.key if issuer else self.key, SHA256())
 
     @property
     def chain(self) -> bytes:
@@ -107,7 +108,7 @@ def channel(served: Served, client: Pair | None = None, authority: Pair = AUTHOR
 
 
 async def validate(served: Served, client: Pair | None = None, authority: Pair = AUTHORITY) -> Any:
-    """The answer to a call over a new connection, or its failure."""
+    """Return the answer to a call over a new connection, or its failure."""
     async with channel(served, client, authority) as connection:
         stub: Any = token_service_pb2_grpc.TokenServiceStub(connection)
         try:
@@ -140,9 +141,9 @@ async def test_callers_are_told_apart_by_their_certificates(
 ) -> None:
     authorizer = CertificateAuthorizer(
         {
-            "spiffe://example.org/gateway": frozenset({Permission.VALIDATE}),
-            "gateway.internal": frozenset({Permission.VALIDATE}),
-            "spiffe://example.org/login": frozenset({Permission.ISSUE}),
+            "spiffe://example.org/gateway": Rights.of(Permission.VALIDATE),
+            "gateway.internal": Rights.of(Permission.VALIDATE),
+            "spiffe://example.org/login": Rights.of(Permission.ISSUE),
         },
         [AUTHORITY.certificate],
         SystemClock(),
@@ -151,13 +152,13 @@ async def test_callers_are_told_apart_by_their_certificates(
         client = Pair(names, AUTHORITY, common_name="gateway.internal")
         answer = await validate(served, client)
         assert answer.cursor if outcome is None else answer.reason == outcome
-        async with channel(served, client) as connection:  # the keys are for everybody who got this far
+        async with channel(served, client) as connection:  # every authenticated caller may read the keys
             keys: Any = key_service_pb2_grpc.KeyServiceStub(connection)
             assert (await keys.GetKeySet(key_service_pb2.GetKeySetRequest())).key_set.keys
 
 
-async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Path) -> None:
-    subscribe = frozenset({Permission.SUBSCRIBE})
+async def test_only_its_own_caller_confirms_for_a_subscriber(tmp_path: Path) -> None:
+    subscribe = Rights.of(Permission.SUBSCRIBE)
     authorizer = CertificateAuthorizer(
         {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
     )
@@ -193,7 +194,7 @@ async def test_a_validator_is_confirmed_for_by_its_own_caller_alone(tmp_path: Pa
             await confirm(renewed, str(cursor))
             assert subscribers.counts(cursor.sequence) == (1, 1)
             assert subscribers.key_revision == 7
-            # Two callers may give the same name: they are two subscribers.
+            # Two callers with the same subscriber id are two subscribers.
             async with (
                 channel(served, two) as other,
                 served.follow(subscriber_id="v-1", channel=other) as second,
@@ -220,7 +221,7 @@ async def test_changed_files_are_taken_up_while_the_server_runs(
             write(tmp_path, server_pair(other))
             assert (await validate(served, authority=other)).cursor
             assert (await validate(served)).code == "UNAVAILABLE"
-            (tmp_path / "chain.pem").write_bytes(server_pair(AUTHORITY).chain)  # the key is not its
+            (tmp_path / "chain.pem").write_bytes(server_pair(AUTHORITY).chain)  # of another key
             assert (await validate(served, authority=other)).cursor
             assert (await validate(served, authority=other)).cursor
             (tmp_path / "chain.pem").unlink()
@@ -287,7 +288,7 @@ def test_a_certificate_out_of_its_time_is_warned_of(
 
 @pytest.mark.parametrize("which", ["certificate_chain", "private_key", "client_ca"])
 @pytest.mark.parametrize("what", ["pipe", "directory", "missing", "large"])
-def test_tls_files_that_are_none_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
+def test_invalid_tls_files_are_refused_at_once(tmp_path: Path, which: str, what: str) -> None:
     files = write(tmp_path, server_pair(), AUTHORITY)
     path = getattr(files, which)
     path.unlink()
@@ -308,13 +309,13 @@ def test_tls_files_that_are_none_are_refused_at_once(tmp_path: Path, which: str,
     assert caught.value.message == f"the TLS files can't be used: {path}: {says[what]}"
 
 
-# --- Proofs that count no more ----------------------------------------------------------------------------------------
+# --- Expired and withdrawn certificates ----------------------------------------------------------------------------------------
 
 GATEWAY = [x509.DNSName("gateway.internal")]
 
 
 class AheadClock:
-    """The clocks of this machine, the wall clock set ahead by some seconds."""
+    """The clocks of this machine, with the wall clock set ahead."""
 
     ahead = 0.0
 
@@ -326,10 +327,10 @@ class AheadClock:
 
 
 class RecordingAuthorizer(CertificateAuthorizer):
-    """Notes of each call whether its TLS session was resumed, and what it was taken for."""
+    """An authorizer that records for each call whether its TLS session was resumed, and the caller."""
 
     def __init__(self, clock: AheadClock) -> None:
-        permissions = frozenset({Permission.VALIDATE, Permission.SUBSCRIBE})
+        permissions = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
         super().__init__({"gateway.internal": permissions}, [AUTHORITY.certificate], clock)
         self.seen: list[tuple[bool, str]] = []
 
@@ -345,7 +346,7 @@ class RecordingAuthorizer(CertificateAuthorizer):
 
 
 class RawClient:
-    """Calls ValidateToken over TLS sessions that are kept and resumed, which no client of gRPC does on demand."""
+    """Calls ValidateToken over resumed TLS sessions, which gRPC clients do not do on demand."""
 
     def __init__(self, address: str, directory: Path, version: ssl.TLSVersion) -> None:
         host, _, port = address.rpartition(":")
@@ -359,7 +360,7 @@ class RawClient:
         self._context.minimum_version = self._context.maximum_version = version
 
     def call(self, session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
-        """Make one call on a new connection; its TLS session."""
+        """Make one call on a new connection and return its TLS session."""
         with (
             socket.create_connection(self._address, TIMEOUT) as plain,
             self._context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
@@ -393,7 +394,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _has_ended(data: bytes) -> bool:
-    """Whether HTTP/2 frames end stream 1: END_STREAM, or RST_STREAM."""
+    """Return whether HTTP/2 frames end stream 1 with END_STREAM or RST_STREAM."""
     at = 0
     while len(data) - at >= 9:
         kind, flags, stream = data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9])
@@ -404,7 +405,7 @@ def _has_ended(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=lambda v: v.name)
-async def test_a_resumed_tls_session_gives_no_more_than_its_certificate(
+async def test_resumed_tls_session_has_the_permissions_of_its_certificate(
     tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     clock = AheadClock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,11 +20,11 @@ async def served() -> AsyncIterator[Served]:
         yield served
 
 
-def audit(served: Served) -> AuditServiceStub:
+def audit(served: Served) -> Any:
     return AuditServiceStub(served.channel)
 
 
-async def revoke(served: Served, **fields: object) -> None:
+async def revoke(served: Served, **fields: Any) -> None:
     await served.tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(**fields))
 
 
@@ -93,9 +94,10 @@ async def test_explanation_of_each_other_target(served: Served) -> None:
         ("key_id", spare.key_id),
         ("everything", True),
     ):
-        request = pb.ExplainRevocationRequest(**{field: value})
+        target: dict[str, Any] = {field: value}
+        request = pb.ExplainRevocationRequest(**target)
         before = len((await audit(served).ExplainRevocation(request)).events)
-        await revoke(served, **{field: value})
+        await revoke(served, **target)
         events = (await audit(served).ExplainRevocation(request)).events
         assert len(events) == before + 1, field
         assert {each.action for each in events} == {"revoked"}
@@ -118,6 +120,6 @@ async def test_reuse_of_a_refresh_token_explains_the_end_of_its_session(served: 
 
 
 @pytest.mark.parametrize("fields", [{}, {"everything": False}, {"session_id": "x"}, {"subject": ""}], ids=str)
-async def test_missing_or_malformed_target_is_refused(served: Served, fields: dict[str, object]) -> None:
+async def test_missing_or_malformed_target_is_refused(served: Served, fields: dict[str, Any]) -> None:
     failure = await refused(audit(served).ExplainRevocation(pb.ExplainRevocationRequest(**fields)))
     assert failure.code == "INVALID_ARGUMENT"

@@ -1,4 +1,4 @@
-"""The life of a key over gRPC: every method as it should be used, and every way it says no."""
+"""The key lifecycle over gRPC: each method once with success, and each refusal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PREPARED, ACTIVE, RETIRED, REVOKED = (
 
 
 class Clock(SystemClock):
-    """The clocks of this machine, with the wall clock set off."""
+    """The clocks of this machine, with an offset of the wall clock."""
 
     offset = 0.0
 
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return SystemClock.now() + self.offset
 
 
@@ -51,7 +51,7 @@ async def published(served: Served) -> set[str]:
     return {key.kid for key in answer.key_set.keys}
 
 
-async def test_a_key_from_the_beginning_to_the_end(served: Served) -> None:
+async def test_key_is_prepared_activated_retired_and_revoked(served: Served) -> None:
     first = served.node.keyring.signer().key_id
     old_token = (await served.issue()).access_token
     key = await prepare(served)
@@ -62,6 +62,7 @@ async def test_a_key_from_the_beginning_to_the_end(served: Served) -> None:
     request = pb.ActivateSigningKeyRequest(key_id=key.key_id)
     failure = await refused(served.keys.ActivateSigningKey(request))
     assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_NOT_ANNOUNCED")
+    assert failure.retry_after is not None
     assert 590 < failure.retry_after <= 600
     served.node.clock.offset = 601
     activated = (await served.keys.ActivateSigningKey(request)).signing_key
@@ -94,13 +95,13 @@ async def test_a_key_from_the_beginning_to_the_end(served: Served) -> None:
     assert (again.signing_key, again.cursor) == (answer.signing_key, answer.cursor)
 
 
-async def test_force_activates_what_was_not_announced(served: Served) -> None:
+async def test_force_activates_an_unannounced_key(served: Served) -> None:
     key = await prepare(served)
     request = pb.ActivateSigningKeyRequest(key_id=key.key_id, force=True)
     assert (await served.keys.ActivateSigningKey(request)).signing_key.state == ACTIVE
 
 
-async def test_a_key_that_all_connected_validators_have_confirmed_may_sign(served: Served) -> None:
+async def test_key_confirmed_by_all_connected_subscribers_may_sign(served: Served) -> None:
     async with served.follow(subscriber_id="gateway") as reader:
         cursor = (await reader.caught_up()).cursor
         key = await prepare(served)
@@ -122,7 +123,7 @@ async def confirm(served: Served, cursor: str, revision: int) -> None:
     await served.tokens.ConfirmRevocations(request)
 
 
-async def test_a_kill_reaches_readers_with_the_keys_that_are_left(served: Served) -> None:
+async def test_key_revocation_reaches_readers_with_the_remaining_keys(served: Served) -> None:
     token = (await served.issue()).access_token
     first = served.node.keyring.signer().key_id
     async with served.follow() as reader:
@@ -141,7 +142,7 @@ async def test_a_kill_reaches_readers_with_the_keys_that_are_left(served: Served
     assert [fields["comment"] for fields in served.node.audit.named("revoked")] == [""]
 
 
-async def test_a_key_of_another_algorithm_and_size(served: Served) -> None:
+async def test_prepared_key_has_the_requested_algorithm_and_size(served: Served) -> None:
     key = await prepare(served, algorithm="RS256", rsa_bits=3072)
     assert (key.algorithm, key.public_key.kty) == ("RS256", "RSA")
     assert len(key.public_key.n) == 512
@@ -162,7 +163,7 @@ async def test_a_key_of_another_algorithm_and_size(served: Served) -> None:
         ({"rsa_bits": 8192}, "rsa_bits"),
     ],
 )
-async def test_a_key_that_can_not_be_made(served: Served, fields: Any, field: str) -> None:
+async def test_invalid_key_request_is_refused(served: Served, fields: Any, field: str) -> None:
     failure = await refused(prepare(served, **fields))
     assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [field])
 
@@ -175,7 +176,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("method", "request_type"), METHODS)
-async def test_a_key_nobody_has(served: Served, method: str, request_type: Any) -> None:
+async def test_unknown_key_is_not_found(served: Served, method: str, request_type: Any) -> None:
     call = getattr(served.keys, method)
     failure = await refused(call(request_type(key_id="unknown")))
     assert (failure.code, failure.reason) == ("NOT_FOUND", "KEY_NOT_FOUND")
@@ -184,7 +185,7 @@ async def test_a_key_nobody_has(served: Served, method: str, request_type: Any) 
         assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", ["key_id"])
 
 
-async def test_states_that_do_not_allow_it(served: Served) -> None:
+async def test_wrong_key_state_is_a_failed_precondition(served: Served) -> None:
     only = served.node.keyring.signer().key_id
     failure = await refused(served.keys.RetireSigningKey(pb.RetireSigningKeyRequest(key_id=only)))
     assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_STATE")
@@ -194,7 +195,7 @@ async def test_states_that_do_not_allow_it(served: Served) -> None:
         assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "KEY_STATE")
 
 
-async def test_a_key_that_another_node_just_made_can_be_killed(served: Served) -> None:
+async def test_key_just_made_on_another_node_can_be_revoked(served: Served) -> None:
     other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
     await other.key_rotation.ensure()
     key = await other.key_manager.prepare(SYSTEM, None)
@@ -211,7 +212,7 @@ async def test_a_token_of_a_key_that_another_node_just_made_is_good_here(served:
     assert (await served.validate(token)).active
 
 
-async def test_a_kill_succeeds_although_the_table_is_damaged(served: Served) -> None:
+async def test_key_revocation_succeeds_with_a_damaged_table(served: Served) -> None:
     token = (await served.issue()).access_token
     only = served.node.keyring.signer().key_id
     spare = await prepare(served)

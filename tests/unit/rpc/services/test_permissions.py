@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,7 +16,8 @@ from tests.unit.core.node import SYSTEM
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
@@ -42,11 +44,11 @@ class Lacking(TrustingAuthorizer):
     def identify(self, peer: Any) -> Caller:
         if self.lacking is None:
             raise CallerUnauthenticatedError
-        return Caller("lacking", frozenset(Permission) - {self.lacking})
+        return Caller("lacking", Rights.of(*frozenset(Permission) - {self.lacking}))
 
 
 async def requests(served: Served) -> dict[str, Message]:
-    """A request of each RPC that succeeds with the permission."""
+    """Return a request of each RPC that succeeds with the permission."""
     node = served.node
     active = node.keyring.signer().key_id
     prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
@@ -63,6 +65,9 @@ async def requests(served: Served) -> dict[str, Message]:
         "GetSession": sessions_pb.GetSessionRequest(session_id=tokens.session_id),
         "ListSessions": sessions_pb.ListSessionsRequest(subject="alice"),
         "ExtendSession": sessions_pb.ExtendSessionRequest(session_id=tokens.session_id, client_id="web"),
+        "UpdateSession": sessions_pb.UpdateSessionRequest(
+            session_id=tokens.session_id, client_id="web", update_mask=FieldMask(paths=["custom_claims"])
+        ),
         "GetKeySet": keys_pb.GetKeySetRequest(),
         "ListSigningKeys": keys_pb.ListSigningKeysRequest(),
         "PrepareSigningKey": keys_pb.PrepareSigningKeyRequest(),
@@ -76,7 +81,7 @@ async def requests(served: Served) -> dict[str, Message]:
 
 
 async def first_answer(served: Served, name: str, request: Message) -> Message:
-    """Call an RPC; return its answer, or the first one of a stream."""
+    """Call an RPC and return its answer, or the first one of a stream."""
     method = METHODS[name]
     path = f"/{method.containing_service.full_name}/{name}"
     answer_type = GetMessageClass(method.output_type)
@@ -92,7 +97,7 @@ async def first_answer(served: Served, name: str, request: Message) -> Message:
 
 
 def state(served: Served) -> tuple[Any, ...]:
-    """Copy what is stored and what was recorded."""
+    """Return a copy of the stored state and the audit events."""
     node = served.node
     return deepcopy({**vars(node.log._state), "clock": None, "audit": None}), list(node.audit.events)
 
@@ -113,7 +118,7 @@ async def test_an_rpc_refuses_a_caller_without_the_permission_of_its_use_case(na
             assert state(served) == before
             others = [each for each in Permission if each is not permission]
             authorizer.lacking = others[0]
-        assert await first_answer(served, name, request)
+        assert isinstance(await first_answer(served, name, request), Message)
 
 
 async def test_health_needs_no_identified_caller() -> None:

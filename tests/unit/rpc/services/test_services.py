@@ -1,4 +1,4 @@
-"""Every method once as it should be used, and every way it says no."""
+"""Each method once with success, and each refusal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.errors import (
     SigningUnavailableError,
     StoreUnavailableError,
 )
 from token_service.rpc.server.authorizer import TrustingAuthorizer
+from token_service.rpc.services.token_service import TokenService
 from token_service.tokens import base64url
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import key_service_pb2, session_service_pb2, token_pb2, token_service_pb2 as pb
@@ -48,7 +50,7 @@ def struct(**values: Any) -> Struct:
 # --- IssueToken and ValidateToken -------------------------------------------------------------------------------------
 
 
-async def test_everything_that_is_issued_says_what_was_asked_for(served: Served) -> None:
+async def test_issued_tokens_have_the_requested_content(served: Served) -> None:
     issued = await served.issue(
         audience=["https://api", "https://other"],
         scopes=["write", "read"],
@@ -165,7 +167,7 @@ async def test_a_field_that_breaks_its_rules_is_named(served: Served, fields: An
     assert list(failure.fields) == [field]
 
 
-async def test_all_that_is_wrong_is_said_at_once(served: Served) -> None:
+async def test_all_violations_are_reported_in_one_error(served: Served) -> None:
     failure = await refused(served.issue(token_types=[77], access_token_ttl=Duration(nanos=-(10**9))))
     assert set(failure.fields) == {"token_types[0]", "access_token_ttl"}
     failure = await refused(served.issue(subject="", client_id="x" * 300))
@@ -181,7 +183,7 @@ async def test_all_that_is_wrong_is_said_at_once(served: Served) -> None:
         ({"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {}}}}}}}}}, "CUSTOM_CLAIMS_TOO_LARGE"),
     ],
 )
-async def test_custom_claims_that_must_not_be(served: Served, claims: Any, reason: str) -> None:
+async def test_forbidden_custom_claims_are_refused(served: Served, claims: Any, reason: str) -> None:
     failure = await refused(served.issue(custom_claims=struct(**claims)))
     assert (failure.code, failure.reason) == ("INVALID_ARGUMENT", reason)
 
@@ -194,7 +196,7 @@ async def test_the_longest_lifetimes_are_cut_to_the_policys(served: Served) -> N
     assert claims.expire_time.seconds - claims.issue_time.seconds == policy.access_token_ttl
 
 
-async def test_what_the_policy_demands(served: Served) -> None:
+async def test_policy_may_require_binding(served: Served) -> None:
     served.node.policy = replace(served.node.policy, binding_required=True)
     failure = await refused(served.issue())
     assert (failure.code, failure.reason) == ("FAILED_PRECONDITION", "BINDING_REQUIRED")
@@ -209,7 +211,9 @@ async def test_what_the_policy_demands(served: Served) -> None:
         ({"audience": ISSUER, "required_scopes": ["read"], "token_type_hint": ACCESS}, None),
     ],
 )
-async def test_what_is_asked_of_a_token(served: Served, query: Any, reason: Any) -> None:
+async def test_validation_checks_the_requirements_of_the_query(
+    served: Served, query: Any, reason: Any
+) -> None:
     token = (await served.issue(scopes=["read"])).access_token
     for _ in range(2):  # the second time from memory
         answer = await served.validate(token, **query)
@@ -230,7 +234,7 @@ async def test_what_is_asked_of_a_token(served: Served, query: Any, reason: Any)
         ("é", "MALFORMED"),
     ],
 )
-async def test_a_bad_token_is_an_answer(served: Served, token: str, reason: str) -> None:
+async def test_bad_token_is_an_answer_and_no_error(served: Served, token: str, reason: str) -> None:
     for consistency in (pb.CONSISTENCY_LOCAL, pb.CONSISTENCY_STRONG):
         answer = await served.validate(token, consistency=consistency)
         assert not answer.active
@@ -250,7 +254,7 @@ async def test_a_bad_token_is_an_answer(served: Served, token: str, reason: str)
         ({"token": "rt_x", "token_type_hint": -1}, "token_type_hint"),
     ],
 )
-async def test_a_query_that_breaks_its_rules(served: Served, query: Any, field: str) -> None:
+async def test_invalid_query_is_refused(served: Served, query: Any, field: str) -> None:
     failure = await refused(served.tokens.ValidateToken(pb.ValidateTokenRequest(**query)))
     assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [field])
     batch = pb.BatchValidateTokensRequest(
@@ -260,7 +264,7 @@ async def test_a_query_that_breaks_its_rules(served: Served, query: Any, field: 
     assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [f"requests[1].{field}"])
 
 
-async def test_an_answer_from_memory_knows_of_what_happened_since(served: Served) -> None:
+async def test_cached_answer_reflects_later_revocations(served: Served) -> None:
     issued = await served.issue()
     first = await served.validate(issued.access_token)
     await served.revoke(subject="somebody-else")
@@ -273,7 +277,7 @@ async def test_an_answer_from_memory_knows_of_what_happened_since(served: Served
     assert (third.active, third.reason) == (False, pb.INVALID_REASON_REVOKED)
 
 
-async def test_an_answer_from_memory_ends_with_the_token() -> None:
+async def test_cached_answer_ends_with_the_token() -> None:
     clock = SettableClock()
     async with serving(node=Node(clock, algorithm=Algorithm.ES256)) as served:
         issued = await served.issue(access_token_ttl=Duration(seconds=100))
@@ -288,21 +292,21 @@ async def test_an_answer_from_memory_ends_with_the_token() -> None:
         assert (await served.validate(issued.access_token)).active
 
 
-async def test_an_answer_from_memory_does_not_outlive_its_key(served: Served) -> None:
+async def test_cached_answer_does_not_outlive_its_key(served: Served) -> None:
     issued = await served.issue()
     assert (await served.validate(issued.access_token)).active
     await served.revoke(key_id=served.node.keyring.signer().key_id)
     assert not (await served.validate(issued.access_token)).active
 
 
-async def test_what_is_remembered_of_answers_is_bounded(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("token_service.rpc.services.token_service._ANSWERED_CAPACITY", 3)
+async def test_cache_of_answers_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("token_service.rpc.services.validation._ANSWERED_CAPACITY", 3)
     token = (await served.issue(scopes=["a"])).access_token
     for number in range(10):
         assert (await served.validate(token, required_scopes=["a"] * number)).active
-    assert len(served.services["token_service.v1.TokenService"]._answered) <= 3
+    service = served.services["token_service.v1.TokenService"]
+    assert isinstance(service, TokenService)
+    assert len(service._validation._answered) <= 3
 
 
 async def test_a_batch_answers_in_order(served: Served) -> None:
@@ -398,12 +402,17 @@ async def test_a_refresh_token_is_exchanged(served: Served) -> None:
     ],
     ids=str,
 )
-async def test_a_refresh_that_must_fail(served: Served, fields: Any, code: str, reason: str) -> None:
+async def test_invalid_refresh_is_refused(served: Served, fields: Any, code: str, reason: str) -> None:
     issued = await served.issue(scopes=["a"], device_id="d")
-    request = {"refresh_token": issued.refresh_token, "client_id": "web", "device_id": "d", **fields}
+    request: dict[str, Any] = {
+        "refresh_token": issued.refresh_token,
+        "client_id": "web",
+        "device_id": "d",
+        **fields,
+    }
     failure = await refused(served.tokens.RefreshToken(pb.RefreshTokenRequest(**request)))
     assert (failure.code, failure.reason) == (code, reason)
-    fine = {"refresh_token": issued.refresh_token, "client_id": "web", "device_id": "d"}
+    fine: dict[str, Any] = {"refresh_token": issued.refresh_token, "client_id": "web", "device_id": "d"}
     assert (await served.tokens.RefreshToken(pb.RefreshTokenRequest(**fine))).refresh_token
 
 
@@ -476,7 +485,7 @@ async def test_revoking_a_refresh_or_session_token_revokes_its_session(served: S
     [{"token": "nonsense"}, {"token": "rt_nonsense"}, {"session_id": UNKNOWN_SESSION}, {"key_id": "unknown"}],
     ids=str,
 )
-async def test_revoking_what_is_unknown_succeeds(served: Served, target: Any) -> None:
+async def test_revoking_an_unknown_token_succeeds(served: Served, target: Any) -> None:
     for _ in range(2):
         assert (await served.revoke(**target)).cursor == str(served.node.replica.cursor)
 
@@ -516,7 +525,7 @@ async def test_revoking_what_is_unknown_succeeds(served: Served, target: Any) ->
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_a_revocation_that_breaks_its_rules(served: Served, fields: Any, field: str) -> None:
+async def test_invalid_revocation_is_refused(served: Served, fields: Any, field: str) -> None:
     failure = await refused(served.revoke(**fields))
     assert (failure.code, failure.reason, list(failure.fields)) == (
         "INVALID_ARGUMENT",
@@ -526,7 +535,7 @@ async def test_a_revocation_that_breaks_its_rules(served: Served, fields: Any, f
     assert served.node.replica.applied == 0
 
 
-async def test_waiting_for_validators(served: Served) -> None:
+async def test_revoke_waits_for_subscribers(served: Served) -> None:
     wait = pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout=Duration(nanos=50_000_000))
     async with served.follow(subscriber_id="v-1") as reader:
         await reader.caught_up()
@@ -543,19 +552,19 @@ async def test_waiting_for_validators(served: Served) -> None:
 async def test_a_key_and_everything_are_for_administrators() -> None:
     class Operator(TrustingAuthorizer):
         def identify(self, peer: Any) -> Caller:
-            return Caller("operator", frozenset({Permission.REVOKE}))
+            return Caller("operator", Rights.of(Permission.REVOKE))
 
     async with serving(authorizer=Operator()) as served:
         for target in ({"everything": True}, {"key_id": "k"}):
             failure = await refused(served.revoke(**target))
-            assert (failure.code, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin"})
+            assert (failure.code, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin.write"})
         assert (await served.revoke(subject="a")).cursor
 
 
 # --- ConfirmRevocations -----------------------------------------------------------------------------------------------
 
 
-async def test_the_head_is_told_to_anybody_who_subscribes(served: Served) -> None:
+async def test_every_subscriber_may_read_the_head(served: Served) -> None:
     head = await served.tokens.ConfirmRevocations(pb.ConfirmRevocationsRequest())
     assert head.head_cursor == str(served.node.replica.cursor)
 
@@ -568,7 +577,7 @@ async def test_the_head_is_told_to_anybody_who_subscribes(served: Served) -> Non
         ({"subscriber_id": "x" * 129}, "subscriber_id"),
     ],
 )
-async def test_a_confirmation_that_breaks_its_rules(served: Served, fields: Any, field: str) -> None:
+async def test_invalid_confirmation_is_refused(served: Served, fields: Any, field: str) -> None:
     failure = await refused(served.tokens.ConfirmRevocations(pb.ConfirmRevocationsRequest(**fields)))
     assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [field])
 
@@ -593,7 +602,7 @@ async def test_only_cursors_of_this_log_confirm_and_never_beyond_its_head(served
 # --- SessionService ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_shows_what_it_is(served: Served) -> None:
+async def test_session_has_its_fields(served: Served) -> None:
     issued = await served.issue(
         scopes=["a"],
         device_id="phone",
@@ -620,7 +629,8 @@ async def test_a_session_shows_what_it_is(served: Served) -> None:
 async def test_sessions_are_listed_in_pages(served: Served) -> None:
     made = [(await served.issue(device_id="d")).session_id for _ in range(5)]
     await served.revoke(session_id=made[0])
-    for filtered in ({"subject": "alice"}, {"client_id": "web"}, {"device_id": "d"}):
+    filters: list[dict[str, Any]] = [{"subject": "alice"}, {"client_id": "web"}, {"device_id": "d"}]
+    for filtered in filters:
         listed: list[str] = []
         token = ""
         while True:
@@ -690,7 +700,7 @@ async def test_a_session_is_extended_up_to_the_policy(served: Served) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_what_can_be_wrong_with_sessions(
+async def test_invalid_session_requests_are_refused(
     served: Served, method: str, fields: Any, code: str, what: str
 ) -> None:
     request = getattr(session_service_pb2, f"{method}Request")(**fields)
@@ -735,7 +745,7 @@ async def test_a_session_that_has_ended_is_not_extended(served: Served) -> None:
 # --- KeyService -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_public_keys(served: Served) -> None:
+async def test_public_key_set_is_returned(served: Served) -> None:
     answer = await served.keys.GetKeySet(key_service_pb2.GetKeySetRequest())
     (key,) = answer.key_set.keys
     assert (key.kty, key.crv, key.alg, key.use) == ("EC", "P-256", "ES256", "sig")
@@ -743,7 +753,7 @@ async def test_the_public_keys(served: Served) -> None:
     assert (answer.key_set.issuer, answer.key_set.revision) == (ISSUER, served.node.keyring.revision)
 
 
-async def test_signing_keys_without_their_secrets(served: Served) -> None:
+async def test_listed_signing_keys_contain_no_secret(served: Served) -> None:
     page = await served.keys.ListSigningKeys(key_service_pb2.ListSigningKeysRequest())
     (key,) = page.signing_keys
     assert key.state == key_service_pb2.SIGNING_KEY_STATE_ACTIVE
@@ -778,15 +788,15 @@ async def test_signing_keys_come_in_pages(served: Served) -> None:
     [({"page_size": -1}, "page_size"), ({"page_size": 201}, "page_size"), ({"page_token": "!"}, "page_token"),
      ({"page_token": "AAAA"}, "page_token"), ({"page_token": "é"}, "page_token"), ({"page_token": "_" * 20}, "page_token")],
 )  # fmt: skip
-async def test_a_page_of_keys_that_can_not_be(served: Served, fields: Any, field: str) -> None:
+async def test_invalid_page_of_keys_is_refused(served: Served, fields: Any, field: str) -> None:
     failure = await refused(served.keys.ListSigningKeys(key_service_pb2.ListSigningKeysRequest(**fields)))
     assert (failure.code, list(failure.fields)) == ("INVALID_ARGUMENT", [field])
 
 
 class SettableClock(SystemClock):
-    """The clocks of this machine, with the wall clock set off."""
+    """The clocks of this machine, with an offset of the wall clock."""
 
     offset = 0.0
 
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return SystemClock.now() + self.offset

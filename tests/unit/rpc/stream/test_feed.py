@@ -1,4 +1,4 @@
-"""StreamRevocations: where a stream starts, what it sends, when it ends, and what it costs."""
+"""StreamRevocations: start, messages, end and cost of a stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.unit.core.node import Intercepted, Node, raising
 from tests.unit.rpc.serving import Served, complaints, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
-from token_service.core.access.permissions import Permission
+from token_service.core.access.rights import Rights
+from token_service.core.policies.rights import Permission
 from token_service.core.revocation.log import RevocationDraft
 from token_service.errors import StoreUnavailableError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
@@ -48,7 +49,7 @@ def draft(number: int, target: RevocationTarget = RevocationTarget.TOKEN_ID) -> 
 
 
 async def revoke_many(served: Served, first: int, last: int, target: Any = RevocationTarget.TOKEN_ID) -> None:
-    """Entries as another node appends them, and this node's tailer finds them."""
+    """Append entries as another node does, for the tailer of this node to find."""
     await served.node.log.append([draft(number, target) for number in range(first, last + 1)])
     await served.node.tailer.catch_up()
 
@@ -57,7 +58,7 @@ def ids_in(message: pb.StreamRevocationsResponse) -> set[str]:
     return {entry.subject or entry.token_id for entry in message.revocations}
 
 
-# --- Where it starts --------------------------------------------------------------------------------------------------
+# --- Start --------------------------------------------------------------------------------------------------
 
 
 async def test_a_fresh_reader_of_an_empty_log_is_caught_up() -> None:
@@ -98,13 +99,13 @@ async def test_a_fresh_reader_gets_the_whole_live_set() -> None:
 
 
 def _near(loaded: RevocationSet, number: int) -> int:
-    """The expiry with which an id is found: it was made within the last seconds."""
+    """Return the expiry with which an id is found. The id was made within the last seconds."""
     now = int(SystemClock.now()) + number % 3600
     return next((at for at in range(now - 100, now + 1) if loaded.has_token_id(f"id-{number}", at)), 0)
 
 
 def as_set(messages: list[pb.StreamRevocationsResponse]) -> RevocationSet:
-    """What a reader of these messages knows."""
+    """Return the revocation set of a reader of these messages."""
     known = RevocationSet()
     targets = {
         "token_id": RevocationTarget.TOKEN_ID,
@@ -138,7 +139,7 @@ def as_set(messages: list[pb.StreamRevocationsResponse]) -> RevocationSet:
     return known
 
 
-async def test_a_cursor_resumes_with_exactly_what_is_missing() -> None:
+async def test_cursor_resumes_with_exactly_the_missing_entries() -> None:
     async with serving() as served:
         await revoke(served, "a", "b")
         async with served.follow() as reader:
@@ -155,7 +156,7 @@ async def test_a_cursor_resumes_with_exactly_what_is_missing() -> None:
             assert (ids_in(message), message.caught_up, message.HasField("key_set")) == ({"e"}, True, False)
 
 
-async def test_a_reader_that_missed_nothing_is_told_so() -> None:
+async def test_reader_without_missing_entries_is_caught_up() -> None:
     async with serving() as served:
         await revoke(served, "a")
         async with served.follow(str(served.node.replica.cursor)) as reader:
@@ -165,7 +166,7 @@ async def test_a_reader_that_missed_nothing_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["anotherlog:1", "{epoch}:1000", "{epoch}:2"])
-async def test_a_cursor_that_means_nothing_here_starts_anew(cursor: str) -> None:
+async def test_unusable_cursor_gets_a_snapshot(cursor: str) -> None:
     async with serving(limits=GrpcLimits(ring_capacity=4)) as served:
         await revoke_many(served, 1, 30)
         await served.node.log.compact(SystemClock.now() + 1e6, 10)
@@ -200,7 +201,7 @@ async def test_a_cursor_of_another_node_that_is_ahead_is_waited_for() -> None:
         assert served.node.replica.applied == len(entries)
 
 
-async def test_what_the_ring_has_forgotten_comes_from_sql(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_older_than_the_ring_are_read_from_sql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gap_pages, "PAGE", 7)
     async with serving(limits=GrpcLimits(ring_capacity=8)) as served:
         await revoke_many(served, 1, 100)
@@ -233,7 +234,7 @@ async def test_readers_that_come_together_read_sql_once(monkeypatch: pytest.Monk
 
 
 async def test_200_readers_with_as_many_cursors_read_each_page_of_the_gap_once() -> None:
-    """After an outage of a node, say: its ring is empty, and every validator comes back with where it was."""
+    """For example after an outage of a node: its ring is empty, and every subscriber resumes at its cursor."""
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
@@ -270,7 +271,7 @@ async def test_a_gap_that_is_compacted_meanwhile_becomes_a_snapshot(monkeypatch:
             assert len(as_set(reader.messages)) == 60
 
 
-async def test_without_the_database_a_stream_that_needs_it_says_so() -> None:
+async def test_stream_that_needs_an_unavailable_database_is_refused() -> None:
     clock = SystemClock()
     log = Intercepted((stores := MemoryStores(clock)).log)
     node = Node(clock, stores=stores, log=log, poll_interval=60.0)
@@ -321,7 +322,7 @@ async def test_readers_share_a_snapshot_and_get_the_tail() -> None:
                 assert len(as_set(two.messages)) == 510
 
 
-async def test_a_snapshot_too_old_for_the_ring_is_made_anew() -> None:
+async def test_snapshot_older_than_the_ring_is_rebuilt() -> None:
     async with serving(limits=GrpcLimits(ring_capacity=8)) as served:
         async with served.follow() as one:
             await one.caught_up()
@@ -332,7 +333,7 @@ async def test_a_snapshot_too_old_for_the_ring_is_made_anew() -> None:
             assert len(as_set(two.messages)) == 40
 
 
-async def test_a_snapshot_that_too_much_follows_is_made_anew() -> None:
+async def test_snapshot_with_too_many_later_entries_is_rebuilt() -> None:
     async with serving() as served:
         async with served.follow() as one:
             await one.caught_up()
@@ -347,7 +348,7 @@ async def test_a_snapshot_that_too_much_follows_is_made_anew() -> None:
             assert len(as_set(three.messages)) == feed_module._MAX_TAIL + 10
 
 
-async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
+async def test_entries_appended_during_a_snapshot_are_not_lost() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 30_000)
         node = served.node
@@ -376,7 +377,7 @@ async def test_what_happens_while_a_snapshot_is_made_is_not_lost() -> None:
             assert reader.sequences == list(range(snapshots._latest.sequence + 1, 30_201))
 
 
-async def test_when_the_log_is_another_everyone_starts_anew() -> None:
+async def test_replaced_log_gives_every_reader_a_snapshot() -> None:
     async with serving() as served:
         await revoke_many(served, 1, 5)
         async with served.follow(subscriber_id="v") as reader:
@@ -391,7 +392,7 @@ async def test_when_the_log_is_another_everyone_starts_anew() -> None:
             assert old != message.cursor
 
 
-# --- What it sends ----------------------------------------------------------------------------------------------------
+# --- Messages ----------------------------------------------------------------------------------------------------
 
 
 async def test_many_entries_come_in_one_message() -> None:
@@ -440,7 +441,7 @@ async def test_readers_are_sent_the_very_same_bytes() -> None:
         assert len({id(message) for message in made}) == 1
 
 
-async def test_everything_an_entry_says() -> None:
+async def test_entry_is_sent_with_all_its_fields() -> None:
     async with serving() as served:
         issued = await served.issue()
         async with served.follow() as reader:
@@ -467,8 +468,8 @@ async def test_a_changed_key_set_is_sent_at_once(monkeypatch: pytest.MonkeyPatch
         assert (message.caught_up, message.cursor) == (True, first.cursor)
 
 
-async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore() -> None:
-    """A log put back to a backup gives the same sequences to other entries."""
+async def test_subscribers_are_asked_to_confirm_reused_sequences_after_a_restore() -> None:
+    """A log restored from a backup gives the same sequences to other entries."""
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
         node = served.node
@@ -484,7 +485,7 @@ async def test_validators_are_asked_to_confirm_what_comes_again_after_a_restore(
         assert message.cursor.endswith(":2")
 
 
-async def test_validators_are_asked_to_confirm_when_somebody_waits() -> None:
+async def test_subscribers_are_asked_to_confirm_for_a_wait() -> None:
     wait = pb.RevokeTokenRequest.Wait(applied_by_all=True, timeout=Duration(seconds=20))
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
@@ -504,7 +505,7 @@ async def test_validators_are_asked_to_confirm_when_somebody_waits() -> None:
         assert not (await reader.next()).confirmation_requested
 
 
-async def test_a_wait_for_what_was_sent_before_asks_once_more() -> None:
+async def test_wait_for_an_earlier_entry_asks_subscribers_once_more() -> None:
     async with serving() as served, served.follow(subscriber_id="v") as reader:
         await reader.caught_up()
         await served.revoke(subject="a")
@@ -536,7 +537,7 @@ async def test_named_readers_are_counted_for_as_long_as_they_read() -> None:
         await eventually(lambda: served.node.subscribers.counts(0)[0] == 0 and len(served.feed) == 0)
 
 
-# --- When it ends -----------------------------------------------------------------------------------------------------
+# --- End -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_stream_ends_at_its_greatest_age_and_is_resumed() -> None:
@@ -573,7 +574,7 @@ async def test_when_the_server_stops_its_streams_can_be_resumed_elsewhere() -> N
         failure = await reader.ended()
         assert (failure.code, failure.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
         assert failure.retry_after is not None
-        await asyncio.wait_for(stopping, 60)  # it does not wait for its grace to end
+        await asyncio.wait_for(stopping, 60)  # the stop does not wait for the whole grace
 
 
 async def test_no_stream_begins_once_the_server_stops() -> None:
@@ -599,7 +600,7 @@ async def test_more_streams_than_allowed_are_refused() -> None:
 
 
 class Stalled:
-    """A reader of its own connection that does not read, over windows that are soon full."""
+    """A reader with its own connection and small windows, which does not read."""
 
     def __init__(self, served: Served, cursor: str = "") -> None:
         options = [
@@ -612,7 +613,7 @@ class Stalled:
 
 
 async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
-    """Revoke, `step` at a time, until the reader's windows are full; its stream on the server."""
+    """Revoke in steps until the windows of the reader are full. Return its stream on the server."""
     await stalled.reader.caught_up()
     (stream,) = served.feed._streams
     for number in range(1, 400_000, step):
@@ -620,7 +621,7 @@ async def stall(served: Served, stalled: Stalled, step: int = 2000) -> Any:
         await asyncio.sleep(0)
         since = stream.sending_since
         if since is not None:
-            await asyncio.sleep(0.5)  # for as long a machine is seldom too busy to send
+            await asyncio.sleep(0.5)  # even a busy machine rarely takes this long to send
             if stream.end is not None or stream.sending_since == since:
                 return stream
     raise AssertionError("the reader's windows never were full")
@@ -643,14 +644,14 @@ async def test_a_reader_that_does_not_read_is_ended_and_others_are_not() -> None
 
 
 class Changeable(TrustingAuthorizer):
-    """One caller, whose permissions may be taken away."""
+    """An authorizer with one caller, whose permissions a test may revoke."""
 
     def __init__(self) -> None:
-        self.now = frozenset(Permission)
+        self.now = Rights.everything()
         self.listeners: list[Callable[[], None]] = []
         self.asked = 0
 
-    def permissions(self, caller: Caller) -> frozenset[Permission]:
+    def rights(self, caller: Caller) -> Rights:
         self.asked += 1
         return self.now
 
@@ -658,12 +659,12 @@ class Changeable(TrustingAuthorizer):
         self.listeners.append(listener)
 
     def change(self, *permissions: Permission) -> None:
-        self.now = frozenset(permissions)
+        self.now = Rights.of(*permissions)
         for listener in self.listeners:
             listener()
 
 
-async def test_without_the_permission_streams_end_however_quiet_they_are() -> None:
+async def test_streams_end_without_the_permission_even_when_quiet() -> None:
     authorizer = Changeable()
     async with serving(authorizer=authorizer) as served:
         readers = [served.follow(subscriber_id=f"v-{number}") for number in range(20)]
@@ -674,7 +675,7 @@ async def test_without_the_permission_streams_end_however_quiet_they_are() -> No
         await revoke(served, "a")
         for reader in readers:
             assert ids_in(await reader.next()) == {"a"}
-        assert authorizer.asked == 20  # nobody is asked about again until something changes
+        assert authorizer.asked == 20  # no caller is checked again until permissions change
         authorizer.change(Permission.VALIDATE)
         for reader in readers:
             failure = await reader.ended()
@@ -684,7 +685,7 @@ async def test_without_the_permission_streams_end_however_quiet_they_are() -> No
         assert served.node.subscribers.counts(0) == (0, 0)
 
 
-async def test_who_loses_the_permission_while_something_is_looked_up_is_sent_nothing_more() -> None:
+async def test_caller_that_loses_its_permission_during_a_read_is_sent_nothing_more() -> None:
     authorizer = Changeable()
     async with serving(authorizer=authorizer) as served:
         began, go_on = asyncio.Event(), asyncio.Event()
@@ -737,7 +738,7 @@ async def test_a_reader_that_fell_out_of_the_ring_is_ended_and_resumes() -> None
         await stalled.channel.close()
 
 
-async def test_what_a_stalled_reader_got_is_without_gaps_and_it_goes_on_from_there() -> None:
+async def test_stalled_reader_has_no_gaps_and_resumes() -> None:
     async with serving(limits=GrpcLimits(ring_capacity=100)) as served:
         stalled = Stalled(served)
         await stall(served, stalled, step=50)
@@ -809,5 +810,5 @@ async def test_idle_streams_are_not_woken(monkeypatch: pytest.MonkeyPatch) -> No
             reader.call.cancel()
 
 
-def test_fingerprints_are_what_the_contract_says() -> None:
+def test_fingerprints_follow_the_contract() -> None:
     assert fingerprint("abc").hex() == "ba7816bf8f01cfea"

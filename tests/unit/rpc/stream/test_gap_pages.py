@@ -1,4 +1,4 @@
-"""Pages of the log from SQL: what is in them, and how often they are read."""
+"""Pages of the log from SQL: their entries, and the number of reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pages_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Log:
-    """Entries from `compacted` to `head`. A read takes a moment, and finds what there was when it began."""
+    """A log with entries from `compacted` to `head`. A read takes a moment and returns the entries at its start."""
 
     def __init__(self, head: int) -> None:
         self.head = head
@@ -48,7 +48,7 @@ def a_reader(log: Log) -> GapPages:
 
 
 async def read_all(pages: GapPages, after: int, to: int, pause: float = 0.0) -> list[int]:
-    """What a reader gets that begins somewhere, and takes its time with each message."""
+    """Return the entries of a reader that begins at a cursor and pauses after each page."""
     got: list[int] = []
     while after < to:
         page = await pages.get(after)
@@ -73,16 +73,16 @@ async def test_200_readers_with_as_many_cursors_read_each_page_once():
 
 
 @virtual_time
-async def test_readers_of_any_speed_do_not_read_for_each_other():
+async def test_readers_of_any_speed_share_pages():
     log = Log(1000)
     pages = a_reader(log)
     readers = [read_all(pages, number * 5, 1000, pause=number % 7 * 0.02) for number in range(200)]
     await asyncio.gather(*readers)
-    assert len(log.reads) <= 1000  # each for itself: 10,000
+    assert len(log.reads) <= 1000  # separate reads would be 10,000
 
 
 @virtual_time
-async def test_those_with_the_same_cursor_get_the_very_same_bytes():
+async def test_readers_with_the_same_cursor_share_the_same_bytes():
     pages = a_reader(Log(100))
     messages = [page.message(7) for page in await asyncio.gather(*(pages.get(7) for _ in range(5))) if page]
     assert len(messages) == 5
@@ -94,7 +94,7 @@ async def test_those_with_the_same_cursor_get_the_very_same_bytes():
 
 
 @virtual_time
-async def test_what_was_appended_after_a_read_began_is_read_for_who_needs_it():
+async def test_entries_appended_during_a_read_are_read_when_requested():
     log = Log(5)
     pages = a_reader(log)
     first = asyncio.create_task(pages.get(0))
@@ -112,7 +112,7 @@ async def test_what_was_appended_after_a_read_began_is_read_for_who_needs_it():
 
 
 @virtual_time
-async def test_what_is_compacted_is_not_there():
+async def test_compacted_entries_are_not_found():
     log = Log(100)
     log.compacted = 25
     pages = a_reader(log)
@@ -124,7 +124,7 @@ async def test_what_is_compacted_is_not_there():
 
 
 @virtual_time
-async def test_nothing_of_another_log_is_handed_out():
+async def test_pages_of_another_log_are_not_returned():
     log = Log(100)
     pages = a_reader(log)
     waiting = asyncio.create_task(pages.get(3))
@@ -137,7 +137,7 @@ async def test_nothing_of_another_log_is_handed_out():
 
 
 @virtual_time
-async def test_a_failure_ends_the_wait_of_all_and_of_nobody_who_comes_later():
+async def test_failure_ends_current_waits_and_no_later_ones():
     log = Log(100)
     pages = a_reader(log)
     log.failure = StoreUnavailableError()
@@ -165,7 +165,7 @@ async def test_readers_that_go_away_leave_the_others_their_page():
 
 
 @virtual_time
-async def test_it_keeps_so_many_pages_and_stops_when_it_is_closed():
+async def test_number_of_pages_is_limited_and_close_ends_reads():
     log = Log(1000)
     pages = a_reader(log)
     await read_all(pages, 0, 1000)

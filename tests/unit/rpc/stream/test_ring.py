@@ -9,7 +9,7 @@ def entries(first: int, last: int) -> list[bytes]:
     return [b"<%d>" % number for number in range(first, last + 1)]
 
 
-def test_what_follows_a_place_comes_as_one_batch() -> None:
+def test_entries_after_a_cursor_come_as_one_batch() -> None:
     ring = Ring(100, 7)
     assert (ring.floor, ring.head) == (7, 7)
     ring.append(entries(8, 10))
@@ -19,7 +19,7 @@ def test_what_follows_a_place_comes_as_one_batch() -> None:
     assert ring.batch(10) == (10, b"")
 
 
-def test_everyone_at_the_same_place_gets_the_same_bytes() -> None:
+def test_readers_at_the_same_cursor_get_the_same_bytes() -> None:
     ring = Ring(100, 0)
     ring.append(entries(1, 3))
     assert ring.batch(1)[1] is ring.batch(1)[1]
@@ -36,7 +36,7 @@ def test_a_batch_has_about_the_size_of_a_message() -> None:
     assert ring.batch(990) == (1000, bytes(10_000))
 
 
-def test_the_oldest_go_when_there_are_too_many() -> None:
+def test_oldest_entries_are_dropped_beyond_the_capacity() -> None:
     ring = Ring(16, 0)
     for number in range(1, 1000):
         ring.append(entries(number, number))
@@ -47,7 +47,7 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
     assert ring.batch(1998) == (2000, b"<1999><2000>")
 
 
-def test_after_a_reset_there_is_nothing() -> None:
+def test_ring_is_empty_after_a_reset() -> None:
     ring = Ring(16, 0)
     ring.append(entries(1, 5))
     ring.batch(3)
@@ -57,7 +57,7 @@ def test_after_a_reset_there_is_nothing() -> None:
 
 
 @given(st.lists(st.integers(1, 30), max_size=30), st.integers(1, 40), st.integers(0, 5))
-def test_batches_leave_nothing_out(sizes: list[int], capacity: int, start: int) -> None:
+def test_batches_have_every_entry(sizes: list[int], capacity: int, start: int) -> None:
     ring = Ring(capacity, start)
     for size in sizes:
         ring.append(entries(ring.head + 1, ring.head + size))

@@ -113,6 +113,7 @@ async def test_migration_starts_from_every_earlier_revision(url):
     async with SqlStores(url.text) as stores:
         assert (await stores.log.head()).sequence == 7
         session = await stores.sessions.get(UUID(int=5))
+        assert session is not None
         assert (session.subject, session.generation) == ("alice", 3)
         (key,) = (await stores.keys.load()).signing_keys
         assert key.key_id == "k"
@@ -180,7 +181,8 @@ def test_concurrent_connections_create_a_new_file(tmp_path):
 async def test_migration_waits_longer_than_busy_timeout_for_another_node(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/x.db")
-    other = connect(url.path, 1)
+    assert url.path is not None
+    other = connect(str(url.path), 1)
     other.execute("BEGIN IMMEDIATE")
     migrating = asyncio.create_task(migrations.migrate(url))
     done, _ = await asyncio.wait([migrating], timeout=0.5)
@@ -216,6 +218,7 @@ async def test_each_database_gets_its_own_epoch(tmp_path):
     for n in range(3):
         url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/{n}.db")
         await migrations.migrate(url)
+        assert url.path is not None
         with sqlite3.connect(url.path) as connection:
             epochs.add(connection.execute("SELECT epoch FROM log_head").fetchone()[0])
         connection.close()
@@ -279,4 +282,5 @@ print([name for name in ("alembic", "asyncpg") if name in sys.modules])
 async def test_database_file_is_readable_by_owner_only(tmp_path):
     url = DatabaseUrl.parse(f"sqlite:///{tmp_path}/x.db")
     await migrations.migrate(url)
+    assert url.path is not None
     assert url.path.stat().st_mode & 0o777 == 0o600

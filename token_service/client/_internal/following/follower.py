@@ -24,7 +24,7 @@ from token_service.v1.token_service_pb2 import (
 from token_service.wire import error_from_rpc
 
 PROBES_PER_BOUND: Final = 3
-"""Probes within S, so that one may be lost."""
+"""Probes within S seconds, so that one may be lost."""
 SWEEP_INTERVAL: Final = 5.0
 SHORTEST_GAP: Final = 0.02
 """Shortest time between two probes, in seconds."""
@@ -69,7 +69,7 @@ class Follower:
         ]
 
     async def close(self) -> None:
-        """Stop; returns when everything has stopped."""
+        """Stop the follower, and wait until its tasks have ended."""
         if self._call is not None:
             self._call.cancel()
         for task in self._tasks:
@@ -136,7 +136,7 @@ class Follower:
             if not renewed:
                 self._contact.failed("StreamRevocations", failure)
         except asyncio.CancelledError:
-            # gRPC raises this for a call that was cancelled, by itself or with its channel, as well.
+            # gRPC also raises this error for a call that was cancelled, alone or with its channel.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
@@ -157,7 +157,7 @@ class Follower:
             try:
                 answered = await self._probe_once()
                 if answered and failures:
-                    self._came_back.set()  # no need to wait for the rest of a long delay
+                    self._came_back.set()  # ends the rest of a long delay
                 failures = 0 if answered else failures + 1
                 if self._state.needs_new_stream(self._issuer.stall_timeout):
                     self._give_up()

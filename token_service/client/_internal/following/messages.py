@@ -1,4 +1,4 @@
-"""From messages of the stream to what `tokens` knows."""
+"""Conversion of stream messages to the types of `tokens`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REASONS = {int(reason): reason for reason in RevocationReason}
 
 
 def revocation_of(message: token_service_pb2.Revocation) -> Revocation:
-    """The entry. Raises `ValueError` for a target not known here: it might revoke anything."""
+    """Convert an entry. Raises `ValueError` for an unknown target, because the entry might revoke anything."""
     name = message.WhichOneof("target")
     if name == "everything":
         target, value = RevocationTarget.EVERYTHING, ""
@@ -43,7 +43,7 @@ def revocation_of(message: token_service_pb2.Revocation) -> Revocation:
 
 
 def block_of(message: token_service_pb2.SnapshotBlock) -> Block:
-    """The block. Raises `ValueError` for a target not known here."""
+    """Convert a block. Raises `ValueError` for an unknown target."""
     target = _BLOCK_TARGETS.get(message.target)
     if target is None:
         raise ValueError("a snapshot block without a known target")
@@ -51,7 +51,7 @@ def block_of(message: token_service_pb2.SnapshotBlock) -> Block:
 
 
 def jwks_of(message: key_service_pb2.KeySet) -> list[dict[str, str]]:
-    """The keys as JSON Web Keys; fields not set are left out."""
+    """Convert the keys to JSON Web Keys, without unset fields."""
     return [
         {field.name: value for field, value in key.ListFields() if field.name != "x5c"}
         for key in message.keys

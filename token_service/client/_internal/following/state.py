@@ -1,15 +1,14 @@
-"""What a validator knows of the revocations, and since when that is proven. No I/O.
+"""The validator's replica of the revocations, and the proofs of its freshness. No I/O.
 
 Invariants:
-- `feed.revocations` holds every entry up to `cursor`, and nothing that was once in it is lost while a token
-  it hits is valid. A snapshot is built aside and takes its place in one assignment, never with less than was
-  there: one from a node that is behind waits until it has caught up.
-- `feed` is fresh only for S seconds from the *start* of a probe whose answer, the head of the log, has been
-  applied. An answer that lay in a buffer while the process was stopped proves as much as it did when it was
-  sent.
-- the wall clock may jump. Entries expire by a clock that does not; freshness ends where the two disagree,
-  until a new snapshot.
-- keys never become fewer than one, nor older than they were.
+- `feed.revocations` contains every entry up to `cursor`, and loses no entry while a token that it revokes is valid.
+  A snapshot is built separately and replaces the set in one assignment. It never lacks an entry of the replaced
+  set: a snapshot from a node that is behind waits until it has caught up.
+- `feed` is fresh only for S seconds from the *start* of a probe whose response, the head of the log, has been
+  applied. A response that waited in a buffer while the process was stopped gives no longer freshness.
+- The wall clock may jump. Entries expire by a clock that does not jump. If the two clocks disagree, freshness ends
+  until the next snapshot.
+- The key set never becomes empty, and never returns to an older revision.
 """
 
 from __future__ import annotations
@@ -27,42 +26,44 @@ from token_service.tokens.revocation_set import Block, RevocationSet
 from token_service.v1 import key_service_pb2, token_service_pb2
 
 _MAX_CLOCK_STEP: Final = 60.0
-"""Seconds wall clock and elapsed time may drift apart, and how much longer than necessary entries are kept
-for that.
-"""
+"""Seconds by which wall clock and elapsed time may drift apart. Entries are kept this much longer than necessary."""
 _CHUNK: Final = 4096 * 8
 _MAX_PENDING: Final = 8
 
 TakeKeys: TypeAlias = Callable[[list[dict[str, str]], int], bool]
-"""`take(jwks, revision)`: use these keys; False if there is no usable one among them."""
+"""`take(jwks, revision)` uses these keys. It returns False if none of them is usable."""
 
 
 class StreamProtocolError(Exception):
-    """The stream said something that must not be taken for granted; what is known stays as it is."""
+    """A message that breaks the protocol of the stream. The replica stays unchanged."""
 
 
 class Feed:
-    """What validations read: three times and one pointer, each replaced in one assignment."""
+    """The state that validations read: a set of revocations and four times, each replaced in one assignment."""
 
     __slots__ = ("fresh_from", "fresh_to", "fresh_until", "proven_at", "revocations")
 
     def __init__(self) -> None:
         self.revocations = RevocationSet()
         self.fresh_until = float("-inf")
-        """Elapsed time until which `revocations` is proven complete enough."""
+        """The elapsed time until which `revocations` is proven to be fresh."""
         self.fresh_from = float("inf")
         self.fresh_to = float("-inf")
-        """The same by the wall clock, which the machine may set; both must agree."""
+        """The same period by the wall clock, which the machine may set. Freshness requires both clocks."""
         self.proven_at = float("-inf")
-        """Elapsed time at which the last proof began."""
+        """The elapsed time at which the last proof began."""
 
     def is_fresh(self, now: float, elapsed: float) -> bool:
-        """Whether what is known is proven to be at most S old."""
+        """Tell whether the known revocations are proven to be at most S seconds old.
+
+        Used for setup, status and explanations. Validations compare the same bounds in `local`, inline for speed:
+        change both.
+        """
         return elapsed < self.fresh_until and self.fresh_from <= now < self.fresh_to
 
 
 class AlwaysFresh(Feed):
-    """What validations read of an issuer whose revocations nobody reports."""
+    """The feed of an issuer that does not publish revocations."""
 
     __slots__ = ()
 
@@ -74,7 +75,7 @@ class AlwaysFresh(Feed):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A freshness probe under way: when it began, by both clocks, and what was known then."""
+    """A running freshness probe: its start on both clocks, and the cursor at that time."""
 
     elapsed: float
     now: float
@@ -82,9 +83,9 @@ class Probe:
 
 
 class FollowerState:
-    """The validator's copy of the revocations and the proofs of its freshness, as a state machine.
+    """The validator's replica of the revocations and the proofs of its freshness, as a state machine.
 
-    One thread or task drives it; any thread reads `feed`.
+    One thread or task drives it. Any thread reads `feed`.
     """
 
     def __init__(
@@ -92,18 +93,18 @@ class FollowerState:
     ) -> None:
         self.feed = Feed()
         self.cursor: Cursor | None = None
-        """Everything up to here is in `feed.revocations`."""
+        """The place in the log up to which `feed.revocations` is complete."""
         self.key_revision = -1
         self.jwks: list[dict[str, str]] = []
         """The key set in use, with its revision."""
         self.issuer_seen: str | None = None
-        """The issuer of the last key set that came, whether it was used or not."""
+        """The issuer of the last received key set, even if the key set was refused."""
         self._issuer = issuer
         self._bound = bound
         self._now, self._elapsed = clock.now, clock.elapsed
         self._take_keys = take_keys
         self._counters = counters
-        self._offset: float | None = None  # wall clock minus elapsed time, when the set was begun
+        self._offset: float | None = None  # wall clock minus elapsed time, at the start of the set
         self._building: _Building | None = None
         self._pending: deque[tuple[Probe, Cursor]] = deque(maxlen=_MAX_PENDING)
         self._behind_since: float | None = None
@@ -114,28 +115,28 @@ class FollowerState:
     # --- the stream ---
 
     def connect(self) -> str:
-        """A stream begins: the cursor to give to it, empty for a snapshot."""
+        """Begin a stream; return the cursor for its request, empty to request a snapshot."""
         self._building = None
         self._behind_since = None
         return str(self.cursor) if self.cursor is not None and not self._start_over else ""
 
     def open(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
-        """First step of taking in a message: does it begin a snapshot?"""
+        """Do the first step of a message: begin a snapshot if the message requires one."""
         if message.reset:
             self._building = _Building(self._now() - self._elapsed())
         elif self._building is None and (self.cursor is None or self._start_over):
             raise StreamProtocolError("the stream did not begin with a snapshot")
         if message.snapshot_blocks and self._building is None:
-            raise StreamProtocolError("a part of a snapshot without its beginning")
+            raise StreamProtocolError("the stream sent a part of a snapshot without its beginning")
 
     def load(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
-        """Second step: packed ids. Touches nothing but the set built aside, so another thread may do it."""
+        """Do the second step: load packed ids. Any thread may call it: it changes only the unfinished snapshot."""
         if self._building is None:
             return
         try:
             for part in message.snapshot_blocks:
                 block = block_of(part)
-                # In pieces: one call holds the interpreter for all of a piece.
+                # Load small pieces, because one call holds the interpreter lock for its whole piece.
                 for at in range(0, len(block.fingerprints), _CHUNK):
                     piece = block.fingerprints[at : at + _CHUNK]
                     self._building.revocations.load(
@@ -145,7 +146,7 @@ class FollowerState:
             raise StreamProtocolError(str(error)) from None
 
     def apply(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
-        """Third step: entries, keys, cursor."""
+        """Do the third step: apply entries, keys and cursor."""
         try:
             entries = [revocation_of(entry) for entry in message.revocations]
             cursor = Cursor.parse(message.cursor) if message.cursor else None
@@ -168,42 +169,42 @@ class FollowerState:
         if building is not None and building.cursor is not None:
             self._replace_by(building, building.cursor)
         if entries or message.snapshot_blocks:
-            self._behind_since = None  # it gets on, if slowly; a new stream would be no faster
+            self._behind_since = None  # the stream makes progress; a new stream would be no faster
         self._settle()
 
     def receive(self, message: token_service_pb2.StreamRevocationsResponse) -> None:
-        """All three steps. Raises `StreamProtocolError`; the stream must be given up then."""
+        """Do all three steps of a message. Raises `StreamProtocolError`; the caller must then end the stream."""
         self.open(message)
         self.load(message)
         self.apply(message)
 
     def distrust(self) -> None:
-        """What came last was no continuation: begin the next stream with a snapshot."""
+        """Begin the next stream with a snapshot, because the last message did not continue the log."""
         self._building = None
         self._start_over = True
 
     # --- freshness ---
 
     def begin_probe(self) -> Probe:
-        """Call this before the probe is sent."""
+        """Begin a probe. Call this before the probe is sent."""
         elapsed, now = self._elapsed(), self._now()
         if self._offset is not None and abs(now - elapsed - self._offset) > _MAX_CLOCK_STEP:
-            # The wall clock was set. By the old one too much may have been forgotten, so nothing is fresh
-            # until the service has sent everything again.
+            # The wall clock was set. By the old time, entries that are still needed may have expired. So the replica
+            # is not fresh until the service has sent a new snapshot.
             self._start_over = True
         self._probed_at = elapsed
         return Probe(elapsed, now, self.cursor)
 
     def answer(self, probe: Probe, head: str) -> None:
-        """The head of the log, as answered to a probe. Raises `StreamProtocolError` for something else."""
+        """Use the response to a probe, the head of the log. Raises `StreamProtocolError` if `head` is no cursor."""
         try:
             cursor = Cursor.parse(head)
         except ValueError as error:
             raise StreamProtocolError(str(error)) from None
         known = probe.cursor
         if known is not None and known.epoch == cursor.epoch and known.sequence > cursor.sequence:
-            # The log ends before what was read from it: it was put back to an earlier state. Its sequences
-            # will come again for other entries, so nothing proves anything until everything was sent again.
+            # The head is before the known cursor, so the log returned to an earlier state. It will use its sequences
+            # again for other entries. So no probe proves freshness until the service has sent a new snapshot.
             self._rewound = self._start_over = True
             self._end_freshness()
             return
@@ -211,31 +212,33 @@ class FollowerState:
         self._settle()
 
     def may_probe(self) -> bool:
-        """Whether the last probe began long enough ago for another one out of turn."""
+        """Tell whether the last probe began long enough ago for an additional one."""
         return self._elapsed() - self._probed_at > self._bound / 10
 
     def needs_new_stream(self, stall_timeout: float) -> bool:
-        """Whether the current stream should be given up: everything is needed anew, or it stays behind a head
-        known from a probe and brings nothing.
+        """Tell whether to end the current stream.
+
+        This is so if the replica needs a new snapshot, or if the stream stays behind the head from a probe without
+        progress.
         """
         building = self._building
-        # A snapshot that waits to catch up with what is known here would wait for what that log has lost.
+        # If the log lost entries, a snapshot that waits to catch up with the replica would wait for these entries.
         if self._start_over and (building is None or (self._rewound and building.cursor is not None)):
             return True
         return self._behind_since is not None and self._elapsed() - self._behind_since > stall_timeout
 
     def sweep(self) -> None:
-        """Forget what has expired, by the clock that does not jump. Call this every few seconds."""
+        """Forget expired entries, by the clock that does not jump. Call this every few seconds."""
         if self._offset is not None:
-            # Twice: the wall clock may have gone back by that much before the last probe, and again since.
+            # Allow the step twice: the wall clock may have gone back once before the last probe, and again after it.
             self.feed.revocations.drop_expired(self._elapsed() + self._offset - 2 * _MAX_CLOCK_STEP)
 
     # --- keys and warm start ---
 
     def take_key_set(self, key_set: key_service_pb2.KeySet) -> bool:
-        """Use a key set that was asked for, if it is newer than the current one.
+        """Use a requested key set if it is newer than the current one.
 
-        Whether the keys are as new as it now.
+        Returns whether the current keys are now at least as new as `key_set`.
         """
         self.issuer_seen = key_set.issuer
         if key_set.issuer != self._issuer or key_set.revision < self.key_revision:
@@ -246,7 +249,7 @@ class FollowerState:
         return self.restore_keys(jwks_of(key_set), key_set.revision)
 
     def restore_keys(self, jwks: list[dict[str, str]], revision: int) -> bool:
-        """Use these keys; False, and nothing changes, if there is no usable one among them."""
+        """Use these keys. Returns False, and changes nothing, if none of them is usable."""
         if not self._take_keys(jwks, revision):
             self._counters.key_sets_refused += 1
             return False
@@ -256,7 +259,10 @@ class FollowerState:
         return True
 
     def restore(self, revocations: RevocationSet, cursor: Cursor, proven_at: float) -> None:
-        """Begin with a saved set: not fresh, but resumable. `proven_at`: elapsed time of its last proof."""
+        """Begin with a saved set, which is not fresh. The next stream resumes at its `cursor`.
+
+        `proven_at` is the elapsed time of the last proof of the set.
+        """
         self.feed.revocations = revocations
         self.feed.proven_at = proven_at
         self.cursor = cursor
@@ -273,13 +279,13 @@ class FollowerState:
                 expected += 1
         if cursor is None:
             if sequences:
-                raise StreamProtocolError("entries without a cursor")
+                raise StreamProtocolError("the stream sent entries without a cursor")
         elif cursor.epoch != known.epoch or cursor.sequence != expected - 1:
             raise StreamProtocolError("the cursor does not fit the entries")
 
     def _take(self, key_set: key_service_pb2.KeySet, building: _Building | None) -> None:
         if building is not None and self.key_revision >= 0:
-            building.key_set = key_set  # of another log perhaps, where revisions began again
+            building.key_set = key_set  # it may belong to another log, whose revisions started again
         else:
             self.take_key_set(key_set)
 
@@ -291,15 +297,17 @@ class FollowerState:
             and cursor.sequence < self.cursor.sequence
             and not self._rewound
         ):
-            return  # that node is behind: go on building until nothing known here is missing there
+            return  # the node is behind: build the snapshot until it lacks no entry of the replica
         if not same_log or self._start_over:
             self._pending.clear()
             self._end_freshness()
         if not same_log or self._rewound:
-            self.feed.proven_at = float("-inf")  # before the set: the proof was not of what is in the new one
+            self.feed.proven_at = float(
+                "-inf"
+            )  # set before the new set, because the proof does not hold for it
         if building.key_set is not None:
             if self.cursor is not None and (not same_log or self._rewound):
-                self.key_revision = -1  # revisions began again, or go on from an earlier one
+                self.key_revision = -1  # the revisions started again, or continue from an earlier one
             self.take_key_set(building.key_set)
         self.feed.revocations = building.revocations
         self.cursor = cursor
@@ -314,7 +322,7 @@ class FollowerState:
         feed.fresh_until = feed.fresh_to = float("-inf")
 
     def _settle(self) -> None:
-        """Turn answered probes whose head is applied into freshness."""
+        """Prove freshness by each answered probe whose head has been applied."""
         cursor = self.cursor
         behind = False
         for probe, head in tuple(self._pending):
@@ -335,14 +343,14 @@ class FollowerState:
         if abs(probe.now - probe.elapsed - self._offset) > _MAX_CLOCK_STEP:
             return
         feed.proven_at = probe.elapsed
-        # The later bounds first: a reader between two assignments sees a time too short, never one too long.
+        # In this order, a reader between two assignments sees a period that is too short, never one that is too long.
         feed.fresh_from = probe.now - _MAX_CLOCK_STEP
         feed.fresh_to = probe.now + self._bound
         feed.fresh_until = probe.elapsed + self._bound
 
 
 class _Building:
-    """A snapshot being received."""
+    """An unfinished snapshot."""
 
     __slots__ = ("cursor", "key_set", "offset", "revocations")
 

@@ -62,7 +62,7 @@ class ThreadFollower:
             thread.start()
 
     def close(self) -> None:
-        """Stop; returns when both threads have ended."""
+        """Stop the follower, and wait until both threads have ended."""
         self._stopping.set()
         self._nudged.set()
         self._came_back.set()
@@ -148,7 +148,7 @@ class ThreadFollower:
             try:
                 answered = self._probe_once()
                 if answered and failures:
-                    self._came_back.set()  # no need to wait for the rest of a long delay
+                    self._came_back.set()  # ends the rest of a long delay
                 failures = 0 if answered else failures + 1
                 with self.writing:
                     if self._state.needs_new_stream(self._issuer.stall_timeout):

@@ -136,7 +136,7 @@ def upgrade() -> None:
         sa.Column("foreign_confirmations", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("node_id", name="nodes_pkey"),
     )
-    # 96 random bits name this log for good: a cursor of another database is then never taken for one of this.
+    # 96 random bits name this log permanently, so a cursor of another database is never treated as one of this log.
     epoch = secrets.token_urlsafe(12)
     op.bulk_insert(
         log_head, [{"id": 1, "epoch": epoch, "sequence": 0, "compacted_sequence": 0, "key_revision": 0}]

@@ -1,4 +1,4 @@
-"""Where a private key lives, its certificates, and which key set validators have.
+"""The place of a private key, its certificates, and the revision of the key set that validators have.
 
 Revision ID: 0002
 """

@@ -1,7 +1,7 @@
-"""The head of the log says what its newest entry is, and up to where validators are waited for.
+"""The time of the newest entry, and the highest sequence that a wait needs confirmed, in the head of the log.
 
-By its newest entry a log is told from one that was put back to a backup and has grown since. Of which entry
-the time is, is kept with it: a node of an earlier version leaves both as they were when it appends another.
+The time distinguishes a log from one that was restored from a backup and has grown since then. The head also names the
+sequence that the time belongs to, because a node of an earlier version changes neither when it appends an entry.
 
 Revision ID: 0003
 """

@@ -1,7 +1,7 @@
-"""The head of the log says which server it was written on, and whether a standby has its last entry.
+"""The server (cluster and timeline) that wrote the head of the log, and the last entry that a standby has.
 
-A promoted standby may lack entries, and would give their sequences to other ones. Nodes of an earlier version
-leave both columns as they are, so the second one counts only while it is the sequence of the last entry.
+A promoted standby may lack entries, and would give their sequences to other entries. Nodes of an earlier version change
+neither column, so the second column counts only while it is the sequence of the last entry.
 
 Revision ID: 0004
 """

@@ -1,4 +1,4 @@
-"""What a request has is counted before it is looked at: the work of refusing one does not grow with it."""
+"""The fields of a request are counted before it is parsed, so refusal costs the same for any size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from token_service.core import limits
 from token_service.core.limits import MAX_ENCODED_CUSTOM_CLAIMS, MAX_FIELDS, MAX_VIOLATIONS, Checks
 from token_service.errors import CustomClaimsTooLargeError, InvalidRequestError
 from token_service.rpc.convert.requests import issue_command, refresh_command
-from token_service.rpc.server import request_size
-from token_service.rpc.server.request_size import require_few_fields, shape_of
+from token_service.rpc.server import request_fields
+from token_service.rpc.server.request_fields import require_few_fields, shape_of
 from token_service.v1 import token_service_pb2 as pb
 
 ISSUE: Descriptor = pb.IssueTokenRequest.DESCRIPTOR  # type: ignore[assignment]  # one of two equal types
@@ -50,7 +50,7 @@ def test_request_with_very_many_fields_is_refused_by_a_count_that_stops(kind: st
     assert [v.field for v in refused.value.violations] == ["request"]
     assert (
         MAX_FIELDS
-        < request_size._count(HEAVY[kind], shape)
+        < request_fields._count(HEAVY[kind], shape)
         <= MAX_FIELDS + MANY * (kind == "packed enums") + 1
     )
 
@@ -72,16 +72,20 @@ def test_large_text_is_one_field_and_malformed_data_is_left_to_the_parser() -> N
         require_few_fields(data, shape)
 
 
+UNKNOWN: Any = 99
+"""A token type that does not exist."""
+
+
 def refused_by(request: Any, convert: Any) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as refused:
         convert(request)
     return refused.value
 
 
-def test_no_more_violations_are_made_than_are_told() -> None:
-    error = refused_by(pb.IssueTokenRequest(token_types=[99] * 16), issue_command)
+def test_number_of_violations_is_limited() -> None:
+    error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 16), issue_command)
     assert len(error.violations) == MAX_VIOLATIONS
-    error = refused_by(pb.IssueTokenRequest(token_types=[99] * 17), issue_command)
+    error = refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 17), issue_command)
     assert [(v.field, v.description) for v in error.violations] == [("token_types", "has more than 16 items")]
     request = pb.IssueTokenRequest()
     values = request.custom_claims.fields["a"].list_value.values
@@ -115,12 +119,12 @@ def test_refused_lists_are_not_kept() -> None:
         with pytest.raises(InvalidRequestError):
             checks.done()
         refresh_command(pb.RefreshTokenRequest(scopes=values))
-        refused_by(pb.IssueTokenRequest(token_types=[99] * 17), issue_command)
+        refused_by(pb.IssueTokenRequest(token_types=[UNKNOWN] * 17), issue_command)
     assert limits._are_plain.cache_info().currsize == 0
     assert limits._are_scopes.cache_info().currsize == 0
 
 
-def test_what_is_plain_and_what_is_not_is_judged_as_before() -> None:
+def test_scopes_are_checked_by_their_rules() -> None:
     for values, fields in (
         (["a", "b"], set()),
         (["a", "a"], {"scopes"}),

@@ -1,0 +1,93 @@
+"""Checks between settings: contradictions, and values that are unsafe in a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from token_service.config.setting import PREFIX
+from token_service.config.settings import Settings
+from token_service.config.values import Address, UnixSocket
+from token_service.tokens.algorithms import Algorithm
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Yield a problem for each combination of settings that excludes itself, in any profile."""
+    if settings.key_encryption_key and settings.sources["key_encryption_key_file"] != "default":
+        yield (
+            f"{PREFIX}KEY_ENCRYPTION_KEY and {PREFIX}KEY_ENCRYPTION_KEY_FILE are both set; allowed: one of the two. "
+            "To change the key, put both keys into the same setting, the new key first"
+        )
+    if settings.audit_key and settings.sources["audit_key_file"] != "default":
+        yield (
+            f"{PREFIX}AUDIT_KEY and {PREFIX}AUDIT_KEY_FILE are both set; allowed: one of the two. "
+            "To change the key, put both keys into the same setting, the new key first"
+        )
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        yield f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE are not both set; allowed: both or neither"
+    if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
+        yield f"{PREFIX}TLS_CLIENT_CA_FILE is set without a server certificate; set {PREFIX}TLS_CERT_FILE, too"
+    if settings.signing_algorithm is Algorithm.HS256 and not settings.allow_hs256:
+        yield (
+            f"{PREFIX}SIGNING_ALGORITHM is HS256, which would let every validator make tokens; allowed: RS256, ES256, "
+            f"EdDSA. For a closed deployment set {PREFIX}ALLOW_HS256=true, too"
+        )
+    if settings.pkcs11_module is not None and settings.pkcs11_pin is None:
+        yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
+    if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
+        yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: RS256, ES256, EdDSA"
+    if isinstance(settings.grpc_address, UnixSocket):
+        if settings.workers > 1:
+            yield (
+                f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "
+                f"set {PREFIX}WORKERS=1, or {PREFIX}GRPC_ADDRESS to `host:port`"
+            )
+    elif settings.grpc_address == settings.http_address and settings.grpc_address.port:
+        yield f"{PREFIX}GRPC_ADDRESS and {PREFIX}HTTP_ADDRESS are both {settings.grpc_address}; allowed: two ports"
+
+
+def unsafe(settings: Settings) -> Iterator[str]:
+    """Yield a problem for each setting that is unsafe in the profile."""
+    if not settings.is_production:
+        for name, address in (
+            ("GRPC_ADDRESS", settings.grpc_address),
+            ("HTTP_ADDRESS", settings.http_address),
+        ):
+            if isinstance(address, Address) and not address.is_loopback:
+                yield (
+                    f"{PREFIX}{name} is {address}, but the development profile trusts every caller and listens on loopback "
+                    f"only; set {PREFIX}{name}=127.0.0.1:{address.port}, or {PREFIX}PROFILE=production"
+                )
+        return
+    missing = [
+        f"{PREFIX}{name}"
+        for name, value in (
+            ("TLS_CERT_FILE", settings.tls_cert_file),
+            ("TLS_KEY_FILE", settings.tls_key_file),
+            ("TLS_CLIENT_CA_FILE", settings.tls_client_ca_file),
+        )
+        if value is None
+    ]
+    if missing:
+        yield f"{PREFIX}PROFILE is production, where callers identify themselves by a certificate; set {', '.join(missing)}"
+    if not settings.key_encryption_key and settings.sources["key_encryption_key_file"] == "default":
+        yield (
+            f"{PREFIX}PROFILE is production, where the key-encryption key is not generated; set "
+            f"{PREFIX}KEY_ENCRYPTION_KEY_FILE or {PREFIX}KEY_ENCRYPTION_KEY (`openssl rand -base64 32`)"
+        )
+    if not settings.audit_key and settings.sources["audit_key_file"] == "default":
+        yield (
+            f"{PREFIX}PROFILE is production, where the key of the audit trail is not generated; make one with "
+            f"`openssl rand -base64 32 > audit.key && chmod 600 audit.key`, give it to all nodes, and set "
+            f"{PREFIX}AUDIT_KEY_FILE or {PREFIX}AUDIT_KEY"
+        )
+    if settings.sources["database_url"] == "default":
+        yield f"{PREFIX}PROFILE is production, where the database is not a file in the data directory; set {PREFIX}DATABASE_URL"
+    elif settings.uses_sqlite and settings.redis_url is not None:
+        yield (
+            f"{PREFIX}DATABASE_URL is SQLite, which nodes can't share, but {PREFIX}REDIS_URL is useful only for several "
+            f"nodes; set {PREFIX}DATABASE_URL=postgresql://…, or unset {PREFIX}REDIS_URL"
+        )
+    if settings.sources["issuer"] == "default":
+        yield f"{PREFIX}PROFILE is production; set {PREFIX}ISSUER to the https URL that tokens must contain as `iss`"
+    elif not settings.issuer.startswith("https://"):
+        yield f"{PREFIX}ISSUER is {settings.issuer}; allowed in production: an https URL"
