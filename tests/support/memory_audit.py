@@ -13,6 +13,7 @@ from token_service.core.events.chain import PERSONAL, SALT_BYTES, AuditKeys, Aud
 from token_service.core.events.checkpoint import Checkpoint, Place
 from token_service.core.events.event import Action, Actor, AuditEvent, Category, Target
 from token_service.core.events.store import AuditFilter, AuditPosition
+from token_service.core.subscribers.samples import CursorSample
 from token_service.tokens.secret import Secret
 
 AUDIT_KEYS: Final = AuditKeys([Secret(b"a" * 32)])
@@ -176,3 +177,31 @@ class MemoryAuditStore:
 
 def _place(row: AuditRow) -> tuple[int, str, int]:
     return row.time, row.chain_id, row.position
+
+
+class MemorySampleStore:
+    """Implements `core.subscribers.samples.SampleStore`."""
+
+    def __init__(self) -> None:
+        self.samples: list[CursorSample] = []
+
+    async def add(self, samples: Sequence[CursorSample]) -> None:
+        """See `SampleStore.add`."""
+        known = {(each.time, each.subscriber) for each in self.samples}
+        self.samples += [each for each in samples if (each.time, each.subscriber) not in known]
+
+    async def first(self, epoch: str, sequence: int, since: float, until: float) -> Sequence[CursorSample]:
+        """See `SampleStore.first`."""
+        found: dict[str, CursorSample] = {}
+        for each in sorted(self.samples, key=lambda sample: sample.time):
+            if each.epoch == epoch and each.sequence >= sequence and since <= each.time < until:
+                found.setdefault(each.subscriber, each)
+        return [found[name] for name in sorted(found)]
+
+    async def purge(self, before: float, limit: int) -> int:
+        """See `SampleStore.purge`."""
+        gone = sorted((each for each in self.samples if each.time < before), key=lambda each: each.time)[
+            :limit
+        ]
+        self.samples = [each for each in self.samples if each not in gone]
+        return len(gone)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tests.support.memory_audit import MemoryAuditStore
+from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from token_service.clock import Clock, SystemClock
 from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
@@ -35,6 +35,7 @@ class MemoryStores:
         """`clock`: the clock of the database."""
         clock = clock or SystemClock()
         self.audit: Final = MemoryAuditStore(clock)
+        self.samples: Final = MemorySampleStore()
         state = _State(clock, self.audit)
         self.sessions: Final = MemorySessionStore(state)
         self.log: Final = MemoryRevocationLog(state)

@@ -28,4 +28,6 @@ async def open_trail(settings: Settings) -> AsyncIterator[AuditTrail]:
     """Open the trail of the configured database. Raises `ConfigurationError`, `StoreUnavailableError`."""
     async with open_stores(settings, await audit_keys_of(settings)) as stores:
         await stores.require_current()
-        yield AuditTrail(stores.audit, AuditReports(stores.audit, stores.sessions), operator())
+        yield AuditTrail(
+            stores.audit, AuditReports(stores.audit, stores.sessions, stores.samples), operator()
+        )

@@ -52,6 +52,7 @@ from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
 from token_service.core.subscribers.registry import Subscribers
 from token_service.core.subscribers.reports import Reports
+from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
@@ -84,6 +85,10 @@ class Stores(Protocol):
     @property
     def nodes(self) -> NodeStore:
         """Reports of nodes about their subscribers."""
+
+    @property
+    def samples(self) -> SampleStore:
+        """Samples of the cursors of subscribers."""
 
     @property
     def audit(self) -> AuditStore:
@@ -174,6 +179,7 @@ class Core:
     refusals: Refusals
     audit_keeper: AuditKeeper
     audit_reports: AuditReports
+    sampler: CursorSampler
 
     async def start(self) -> None:
         """Load the keys and the replica; the first node of a database makes its first keys.
@@ -192,6 +198,7 @@ class Core:
             "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
             "audit-keeper": self.audit_keeper.run,
+            "cursor-samples": self.sampler.run,
         }
         return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
 
@@ -313,5 +320,6 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit_keeper=AuditKeeper(
             stores.audit, Lease(stores.leases, "audit", options.node_id), clock, options.audit
         ),
-        audit_reports=AuditReports(stores.audit, stores.sessions),
+        audit_reports=AuditReports(stores.audit, stores.sessions, stores.samples),
+        sampler=CursorSampler(stores.samples, subscribers, clock),
     )

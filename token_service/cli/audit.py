@@ -122,7 +122,7 @@ def verify(settings: Settings, file: BinaryIO | None) -> None:
     """Verify that no event and no checkpoint was changed, removed, moved or inserted. Exit code 1 if one was.
 
     The last events of a chain can be removed together with the checkpoints that name them. That is found only with an
-    exported checkpoint: keep exports where nobody who can write to the database can write.
+    exported checkpoint: keep exports in a place that the users of the database can't write to.
 
     \b
     Examples:
@@ -221,7 +221,7 @@ def show_rows(rows: Sequence[AuditRow], output: str) -> None:
     table = [("TIME", "ACTION", "ACTOR", "TARGET", "SUBJECT", "CLIENT", "OUTCOME", "REASON")]
     table += [
         (
-            f"{datetime.fromtimestamp(row.time / 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}",
+            time_text(row.time / 1_000_000),
             row.action,
             f"{row.actor_kind}:{row.actor_name}",
             ":".join(filter(None, (row.target_kind, row.target or row.session_id))),
@@ -235,11 +235,16 @@ def show_rows(rows: Sequence[AuditRow], output: str) -> None:
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         click.echo(
-            "  ".join(f"{_visible(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            "  ".join(f"{visible(cell):<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         )
 
 
-def _visible(text: str) -> str:
+def time_text(seconds: float) -> str:
+    """Return a time as text in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def visible(text: str) -> str:
     """Return a text without characters that a terminal would interpret."""
     from token_service.telemetry.fields import escape
 

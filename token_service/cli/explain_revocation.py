@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from token_service.cli.audit import on_trail, output_option, show_rows
+from token_service.cli.audit import on_trail, output_option, show_rows, time_text, visible
 from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
 from token_service.tokens.revocation import RevocationTarget
 
 if TYPE_CHECKING:
     from token_service.app.audit import AuditTrail
-    from token_service.core.events.chain import AuditRow
+    from token_service.core.reports.audit import Explanation
 
 
 @click.command("explain-revocation", cls=SettingsCommand)
@@ -37,7 +38,7 @@ def command(
     key: str | None,
     everything: bool,
 ) -> None:
-    """Show who revoked a target, when, why and from where, newest first. Exit code 1 if no event is stored.
+    """Show who revoked a target, when, why and from where, newest first, and by when each subscriber had it. Exit code 1 if no event is stored.
 
     \b
     Examples:
@@ -62,10 +63,28 @@ def command(
         )
     ((target, value),) = given
 
-    async def read(trail: AuditTrail) -> Sequence[AuditRow]:
+    async def read(trail: AuditTrail) -> Sequence[Explanation]:
         return await trail.reports.explain(trail.operator, target, value)
 
-    rows = on_trail(settings, read)
-    if not rows:
+    found = on_trail(settings, read)
+    if not found:
         raise click.ClickException("the audit trail has no event that revoked this")
-    show_rows(rows, output)
+    if output == "json":
+        from token_service.core.events.export import members_of
+
+        events = [
+            {
+                **members_of(each.row),
+                "arrivals": {arrival.subscriber: arrival.time for arrival in each.arrivals},
+            }
+            for each in found
+        ]
+        click.echo(json.dumps(events, indent=2))
+        return
+    show_rows([each.row for each in found], output)
+    for each in found:
+        for arrival in each.arrivals:
+            click.echo(
+                f"the event of {time_text(each.row.time / 1_000_000)} had reached {visible(arrival.subscriber)} "
+                f"by {time_text(arrival.time)}"
+            )

@@ -144,8 +144,24 @@ class ExplainRevocationRequest(_message.Message):
     everything: bool
     def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., token_id: _Optional[str] = ..., key_id: _Optional[str] = ..., everything: _Optional[bool] = ...) -> None: ...
 
+class RevocationArrival(_message.Message):
+    __slots__ = ("subscriber", "time")
+    SUBSCRIBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    subscriber: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, subscriber: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class RevocationExplanation(_message.Message):
+    __slots__ = ("event", "arrivals")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_FIELD_NUMBER: _ClassVar[int]
+    event: AuditEvent
+    arrivals: _containers.RepeatedCompositeFieldContainer[RevocationArrival]
+    def __init__(self, event: _Optional[_Union[AuditEvent, _Mapping[str, _Any]]] = ..., arrivals: _Optional[_Iterable[_Union[RevocationArrival, _Mapping[str, _Any]]]] = ...) -> None: ...
+
 class ExplainRevocationResponse(_message.Message):
-    __slots__ = ("events",)
-    EVENTS_FIELD_NUMBER: _ClassVar[int]
-    events: _containers.RepeatedCompositeFieldContainer[AuditEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping[str, _Any]]]] = ...) -> None: ...
+    __slots__ = ("explanations",)
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    explanations: _containers.RepeatedCompositeFieldContainer[RevocationExplanation]
+    def __init__(self, explanations: _Optional[_Iterable[_Union[RevocationExplanation, _Mapping[str, _Any]]]] = ...) -> None: ...

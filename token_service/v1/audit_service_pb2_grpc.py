@@ -76,7 +76,7 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainRevocation(self, request, context):
-        """Tells who revoked a target, when, why and from where. The response is empty if the trail has no such event.
+        """Tells who revoked a target, when, why and from where, and by when each subscriber had the revocation. The response is empty if the trail has no such event.
         Permission: `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

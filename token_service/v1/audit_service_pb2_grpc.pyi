@@ -45,7 +45,7 @@ class AuditServiceStub:
     Permission: `admin`.
     """
     ExplainRevocation: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ExplainRevocationRequest, _audit_service_pb2.ExplainRevocationResponse]
-    """Tells who revoked a target, when, why and from where. The response is empty if the trail has no such event.
+    """Tells who revoked a target, when, why and from where, and by when each subscriber had the revocation. The response is empty if the trail has no such event.
     Permission: `admin`.
     """
 
@@ -66,7 +66,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     Permission: `admin`.
     """
     ExplainRevocation: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ExplainRevocationRequest, _audit_service_pb2.ExplainRevocationResponse]  # type: ignore[assignment]
-    """Tells who revoked a target, when, why and from where. The response is empty if the trail has no such event.
+    """Tells who revoked a target, when, why and from where, and by when each subscriber had the revocation. The response is empty if the trail has no such event.
     Permission: `admin`.
     """
 
@@ -102,7 +102,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ExplainRevocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ExplainRevocationResponse, _abc.Awaitable[_audit_service_pb2.ExplainRevocationResponse]]:
-        """Tells who revoked a target, when, why and from where. The response is empty if the trail has no such event.
+        """Tells who revoked a target, when, why and from where, and by when each subscriber had the revocation. The response is empty if the trail has no such event.
         Permission: `admin`.
         """
 

@@ -143,6 +143,7 @@ class SomeStores:
     leases: Any
     nodes: Any
     audit: Any
+    samples: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:

@@ -163,7 +163,7 @@ class _Run:
                 place = f"{chain_id}:{row.position}"
                 self._result.events += 1
                 if row.position <= cut.position:
-                    self._result.add(place, "was deleted by the retention, and is there again")
+                    self._result.add(place, "was deleted by the retention, and exists again")
                     continue
                 if row.position != position + 1:
                     self._result.add(place, f"the events {position + 1} to {row.position - 1} are missing")

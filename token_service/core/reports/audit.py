@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
@@ -16,12 +18,16 @@ from token_service.core.events.verification import Verification, verify
 from token_service.core.limits import DEFAULT_PAGE, MAX_SUBJECT, Checks
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.sessions.store import SessionStore
+from token_service.core.subscribers.samples import CursorSample, SampleStore
 from token_service.tokens import base64url
-from token_service.tokens.revocation import RevocationTarget
+from token_service.tokens.revocation import MAX_LEEWAY, Cursor, RevocationTarget
 
 MAX_ACTOR: Final = 1024
 _ENDS: Final = (Action.REVOKED.value, Action.REFRESH_TOKEN_REUSED.value)
 _MAX_EXPLANATIONS: Final = 50
+_ARRIVALS_WITHIN: Final = 3600.0
+"""Seconds after an event in which samples are looked for."""
+_fields: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _EVERYTHING: Final = AuditFilter(target_kind="everything", actions=_ENDS)
 _KINDS: Final = {
     RevocationTarget.TOKEN_ID: "token_id",
@@ -38,12 +44,21 @@ class AuditPage:
     next_page_token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An event that revoked a target, and the first sample of each subscriber that had applied it."""
+
+    row: AuditRow
+    arrivals: Sequence[CursorSample]
+
+
 class AuditReports:
     """Reads the audit trail. Each method raises `PermissionDeniedError` and `StoreUnavailableError`."""
 
-    def __init__(self, store: AuditStore, sessions: SessionStore) -> None:
+    def __init__(self, store: AuditStore, sessions: SessionStore, samples: SampleStore) -> None:
         self._store = store
         self._sessions = sessions
+        self._samples = samples
 
     async def list(self, caller: Caller, where: AuditFilter, page_size: int, page_token: str) -> AuditPage:
         """List a page of the events that match; a size of 0 is the default. Raises `InvalidRequestError`."""
@@ -71,8 +86,10 @@ class AuditReports:
         admit(caller, UseCase.VERIFY_AUDIT_TRAIL)
         return await verify(self._store)
 
-    async def explain(self, caller: Caller, target: RevocationTarget, value: str) -> Sequence[AuditRow]:
-        """Return the events that revoked a target, newest first; empty if none is stored.
+    async def explain(self, caller: Caller, target: RevocationTarget, value: str) -> Sequence[Explanation]:
+        """Return the events that revoked a target, newest first, and the subscribers that had each within an hour.
+
+        The result is empty if no event is stored.
 
         A session may also have ended through its subject, its client or everything, and a subject or a client through
         everything. Raises `InvalidRequestError`.
@@ -98,7 +115,19 @@ class AuditReports:
             for where in filters
             for row in await self._store.list(where, limit=_MAX_EXPLANATIONS, after=None)
         ]
-        return sorted(found, key=lambda row: row.time, reverse=True)[:_MAX_EXPLANATIONS]
+        newest = sorted(found, key=lambda row: row.time, reverse=True)[:_MAX_EXPLANATIONS]
+        return [Explanation(row, await self._arrivals(row)) for row in newest]
+
+    async def _arrivals(self, row: AuditRow) -> Sequence[CursorSample]:
+        """Return the first sample of each subscriber that has the entry of an event."""
+        cursor = _cursor_of(row)
+        if cursor is None:
+            return ()
+        time = row.time / 1_000_000
+        # The clocks of the two nodes may differ.
+        return await self._samples.first(
+            cursor.epoch, cursor.sequence, time - MAX_LEEWAY, time + _ARRIVALS_WITHIN
+        )
 
 
 def _filter_of(target: RevocationTarget, value: str) -> AuditFilter:
@@ -109,6 +138,13 @@ def _filter_of(target: RevocationTarget, value: str) -> AuditFilter:
     if target is RevocationTarget.EVERYTHING:
         return _EVERYTHING
     return AuditFilter(target_kind=_KINDS[target], target_id=value, actions=_ENDS)
+
+
+def _cursor_of(row: AuditRow) -> Cursor | None:
+    try:
+        return Cursor.parse(_fields(row.fields)["cursor"])
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError):
+        return None  # not the event of an entry, or changed by hand
 
 
 def _format_position(row: AuditRow) -> str:

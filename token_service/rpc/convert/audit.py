@@ -10,6 +10,7 @@ from token_service.core.events.chain import AuditRow
 from token_service.core.events.store import AuditFilter
 from token_service.core.events.verification import Verification
 from token_service.core.limits import Checks
+from token_service.core.reports.audit import Explanation
 from token_service.errors import InvalidRequestError
 from token_service.rpc.convert.values import seconds_of_timestamp, struct_of_json, timestamp
 from token_service.tokens.revocation import RevocationTarget
@@ -86,6 +87,17 @@ def audit_event(row: AuditRow) -> pb.AuditEvent:
         user_agent=row.user_agent,
         fields=struct_of_json(_decode(row.fields)),
         erased=row.is_erased,
+    )
+
+
+def explanation(found: Explanation) -> pb.RevocationExplanation:
+    """Build the message of an explanation."""
+    return pb.RevocationExplanation(
+        event=audit_event(found.row),
+        arrivals=[
+            pb.RevocationArrival(subscriber=each.subscriber, time=timestamp(each.time))
+            for each in found.arrivals
+        ],
     )
 
 

@@ -7,7 +7,13 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.reports.audit import AuditReports
-from token_service.rpc.convert.audit import audit_event, audit_filter, revocation_target, verification
+from token_service.rpc.convert.audit import (
+    audit_event,
+    audit_filter,
+    explanation,
+    revocation_target,
+    verification,
+)
 from token_service.rpc.server.service import UnaryMethod
 from token_service.v1 import audit_service_pb2 as pb
 
@@ -49,5 +55,5 @@ class AuditService:
     ) -> pb.ExplainRevocationResponse:
         """Return the events that revoked a target."""
         target, value = revocation_target(request)
-        rows = await self._reports.explain(caller, target, value)
-        return pb.ExplainRevocationResponse(events=map(audit_event, rows))
+        found = await self._reports.explain(caller, target, value)
+        return pb.ExplainRevocationResponse(explanations=map(explanation, found))

@@ -63,7 +63,7 @@ class AuditChain:
         return self._keys
 
     async def append(self, connection: AsyncConnection, events: Sequence[AuditEvent]) -> None:
-        """Write the rows of events, and the outbox rows of those that are not routine. See `AppendEvents`."""
+        """Write the rows of events, and the outbox rows of events that are not routine. See `AppendEvents`."""
         if not events:
             return
         now = to_micros(time.time())

@@ -255,3 +255,12 @@ outbox: Final = Table(
     Column("create_time", BigInteger, nullable=False),
     Index("outbox_by_create_time", "create_time"),
 )
+
+cursor_samples: Final = Table(
+    "cursor_samples",
+    metadata,
+    Column("time", BigInteger, primary_key=True, autoincrement=False),
+    Column("subscriber", Text, primary_key=True),
+    Column("epoch", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)

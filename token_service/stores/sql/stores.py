@@ -14,6 +14,7 @@ from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
 from token_service.stores.sql.nodes import SqlNodeStore
 from token_service.stores.sql.revocation_log import SqlRevocationLog
+from token_service.stores.sql.samples import SqlSampleStore
 from token_service.stores.sql.sessions import SqlSessionStore
 
 
@@ -45,6 +46,7 @@ class SqlStores:
         self.audit: Final = SqlAuditStore(self._database, chain)
         self.leases: Final = SqlLeaseStore(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
+        self.samples: Final = SqlSampleStore(self._database)
 
     @property
     def trouble(self) -> str | None:

@@ -39,6 +39,7 @@ class Counted:
         self.log = Intercepted(stores.log)
         self.keys = Intercepted(stores.keys)
         self.leases, self.nodes, self.audit = stores.leases, stores.nodes, stores.audit
+        self.samples = stores.samples
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]

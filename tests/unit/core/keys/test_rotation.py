@@ -42,7 +42,13 @@ async def test_the_first_start_makes_a_key_that_signs_and_two_versions_of_the_ma
     assert sorted(node.keyring.mac_keys.keys) == [1, 2]
     assert node.keyring.mac_keys.active == 1
     assert node.audit.named("signing_key.activated") == [
-        {"key_id": key.key_id, "algorithm": "ES256", "state": "active"}
+        {
+            "key_id": key.key_id,
+            "algorithm": "ES256",
+            "state": "active",
+            "actor": "system:key-rotation",
+            "outcome": "success",
+        }
     ]
     again = await new_node(node.stores).start()
     assert (await again.stored()) == stored

@@ -24,6 +24,10 @@ def audit(served: Served) -> Any:
     return AuditServiceStub(served.channel)
 
 
+def events_of(answer: pb.ExplainRevocationResponse) -> list[pb.AuditEvent]:
+    return [each.event for each in answer.explanations]
+
+
 async def revoke(served: Served, **fields: Any) -> None:
     await served.tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(**fields))
 
@@ -54,7 +58,7 @@ async def test_wrong_conditions_are_named(served: Served) -> None:
     assert set(failure.fields) == {"actions[0]", "page_size", "page_token", "subject"}
 
 
-async def test_verification_tells_what_was_verified_and_what_was_found(served: Served) -> None:
+async def test_verification_counts_events_and_lists_findings(served: Served) -> None:
     await revoke(served, subject="alice")
     store = served.node.stores.audit
     answer = await audit(served).VerifyAuditTrail(pb.VerifyAuditTrailRequest())
@@ -76,7 +80,7 @@ async def test_explanation_of_a_session_includes_its_subject_client_and_everythi
     await revoke(served, everything=True)
     request = pb.ExplainRevocationRequest(session_id=issued.session_id)
     answer = await audit(served).ExplainRevocation(request)
-    assert {(each.target.kind, each.target.id, each.comment) for each in answer.events} == {
+    assert {(each.target.kind, each.target.id, each.comment) for each in events_of(answer)} == {
         ("everything", "", ""),
         ("client", "web", ""),
         ("subject", "alice", "left"),
@@ -96,11 +100,31 @@ async def test_explanation_of_each_other_target(served: Served) -> None:
     ):
         target: dict[str, Any] = {field: value}
         request = pb.ExplainRevocationRequest(**target)
-        before = len((await audit(served).ExplainRevocation(request)).events)
+        before = len((await audit(served).ExplainRevocation(request)).explanations)
         await revoke(served, **target)
-        events = (await audit(served).ExplainRevocation(request)).events
+        events = events_of(await audit(served).ExplainRevocation(request))
         assert len(events) == before + 1, field
         assert {each.action for each in events} == {"revoked"}
+
+
+async def test_explanation_tells_by_when_each_subscriber_had_the_revocation(served: Served) -> None:
+    node = served.node
+    for name in ("early", "late"):
+        node.subscribers.connect(name)
+    await revoke(served, subject="alice")
+    node.subscribers.confirm("early", 1)
+    await node.core.sampler.sample()
+    request = pb.ExplainRevocationRequest(subject="alice")
+    (explanation,) = (await audit(served).ExplainRevocation(request)).explanations
+    assert [each.subscriber for each in explanation.arrivals] == ["early"]
+    seen = explanation.arrivals[0].time
+    assert seen.ToNanoseconds() > 0
+    node.subscribers.confirm("early", 2)
+    node.subscribers.confirm("late", 2)
+    await node.core.sampler.sample()
+    (explanation,) = (await audit(served).ExplainRevocation(request)).explanations
+    assert [each.subscriber for each in explanation.arrivals] == ["early", "late"]
+    assert explanation.arrivals[0].time == seen
 
 
 async def test_reuse_of_a_refresh_token_explains_the_end_of_its_session(served: Served) -> None:
@@ -115,7 +139,7 @@ async def test_reuse_of_a_refresh_token_explains_the_end_of_its_session(served: 
     )
     assert failure.reason == "REFRESH_TOKEN_REUSED"
     answer = await audit(served).ExplainRevocation(pb.ExplainRevocationRequest(session_id=issued.session_id))
-    (event,) = answer.events
+    (event,) = events_of(answer)
     assert (event.action, event.target.subject) == ("refresh_token.reused", "alice")
 
 

@@ -1,4 +1,4 @@
-"""The audit trail: chains of events, checkpoints of the chains, and the outbox of events for other systems.
+"""The audit trail: chains of events, checkpoints of the chains, the outbox of events, and samples of cursors.
 
 Revision ID: 0006
 """
@@ -81,3 +81,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="outbox_pkey"),
     )
     op.create_index("outbox_by_create_time", "outbox", ["create_time"])
+    op.create_table(
+        "cursor_samples",
+        sa.Column("time", sa.BigInteger(), autoincrement=False, nullable=False),
+        _text("subscriber"),
+        _text("epoch"),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("time", "subscriber", name="cursor_samples_pkey"),
+    )
