@@ -67,6 +67,18 @@ async def test_texts_that_a_database_refuses_are_stored_with_a_replacement(store
     assert (await verify(stores.audit)).is_intact
 
 
+async def test_token_in_the_wrong_field_is_stored_as_its_hash(stores):
+    token = "rt_" + "A" * 60
+    await stores.audit.append([
+        an_event(target=Target("subject", token, token), comment=f"see {token}", fields={"scopes": [token]})
+    ])  # fmt: skip
+    (row,) = await stores.audit.list(AuditFilter(), limit=2, after=None)
+    assert "AAAA" not in repr(row)
+    assert row.comment.startswith("see [token sha256:")
+    assert json.loads(row.fields)["scopes"] == [row.subject]
+    assert (await verify(stores.audit)).is_intact
+
+
 async def test_list_filters_and_pages_newest_first(stores):
     events = [an_event(number) for number in range(3)]
     events.append(an_event(3, actor=OPERATOR, action=Action.LOG_RENEWED, target=Target("log")))

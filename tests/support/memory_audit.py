@@ -14,6 +14,7 @@ from token_service.core.events.checkpoint import Checkpoint, Place
 from token_service.core.events.event import Action, Actor, AuditEvent, Category, Target
 from token_service.core.events.store import AuditFilter, AuditPosition
 from token_service.core.subscribers.samples import CursorSample
+from token_service.telemetry.fields import without_tokens
 from token_service.tokens.secret import Secret
 
 AUDIT_KEYS: Final = AuditKeys([Secret(b"a" * 32)])
@@ -39,7 +40,9 @@ class MemoryAuditStore:
             last = self.ends.get(self.chain_id, Place(0, ""))
             now = round(self._clock.now() * 1_000_000)
             salt = secrets.token_bytes(SALT_BYTES)
-            row = row_of(event, self.chain_id, last.position + 1, now, salt, self.keys.version)
+            row = row_of(
+                event, self.chain_id, last.position + 1, now, salt, self.keys.version, clean=without_tokens
+            )
             mac = mac_of(row, bytes.fromhex(last.mac), self.keys)
             assert mac is not None
             self.by_place[row.chain_id, row.position] = structs.replace(row, mac=mac)

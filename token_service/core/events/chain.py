@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -99,12 +99,28 @@ _CHAINED: Final = tuple(
 )
 
 
-def row_of(event: AuditEvent, chain_id: str, position: int, time: int, salt: bytes, version: str) -> AuditRow:
-    """Return the row of an event, without its MAC. `time` counts if the event has none."""
+def row_of(
+    event: AuditEvent,
+    chain_id: str,
+    position: int,
+    time: int,
+    salt: bytes,
+    version: str,
+    *,
+    clean: Callable[[str], str],
+) -> AuditRow:
+    """Return the row of an event, without its MAC. `time` counts if the event has none.
+
+    `clean` removes tokens that a caller passed in the wrong field.
+    """
+
+    def text(value: str) -> str:
+        return clean(_text(value))
+
     actor, target = event.actor, event.target
     personal = tuple(
         map(
-            _text,
+            text,
             (
                 actor.on_behalf_of,
                 target.subject,
@@ -121,16 +137,16 @@ def row_of(event: AuditEvent, chain_id: str, position: int, time: int, salt: byt
         action=event.action.value,
         category=event.action.category.value,
         actor_kind=actor.kind,
-        actor_name=_text(actor.name),
-        actor_client_id=_text(actor.client_id),
+        actor_name=text(actor.name),
+        actor_client_id=text(actor.client_id),
         actor_proof=actor.proof,
-        session_id=_text(target.session_id),
-        client_id=_text(target.client_id),
+        session_id=text(target.session_id),
+        client_id=text(target.client_id),
         target_kind=target.kind,
-        target_id="" if target.kind == "subject" else _text(target.id),
+        target_id="" if target.kind == "subject" else text(target.id),
         outcome=event.outcome.value,
         reason=event.reason,
-        fields=_encode(event.fields).decode(),
+        fields=clean(_encode(event.fields).decode()),
         on_behalf_of=personal[0],
         subject=personal[1],
         comment=personal[2],

@@ -17,6 +17,7 @@ from token_service.errors import ConfigurationError
 from token_service.stores.sql.expressions import insert
 from token_service.stores.sql.micros import to_micros
 from token_service.stores.sql.schema import audit_chains, audit_events, outbox
+from token_service.telemetry.fields import without_tokens
 
 AppendEvents: TypeAlias = Callable[[AsyncConnection, Sequence[AuditEvent]], Awaitable[None]]
 """Writes the rows of events in the transaction of a connection. Must be the last statements of the transaction."""
@@ -100,7 +101,15 @@ class AuditChain:
         rows: list[AuditRow] = []
         for event in events:
             position += 1
-            row = row_of(event, self._chain_id, position, now, secrets.token_bytes(SALT_BYTES), keys.version)
+            row = row_of(
+                event,
+                self._chain_id,
+                position,
+                now,
+                secrets.token_bytes(SALT_BYTES),
+                keys.version,
+                clean=without_tokens,
+            )
             chained = mac_of(row, mac, keys)
             assert chained is not None  # of the first key
             mac = chained
