@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,9 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # an extension without types
 
 from tests.support.deadline import eventually
+from token_service.clock import SystemClock
 from token_service.core.events.event import Action, Actor, AuditEvent
+from token_service.core.events.queue import RowQueue
 from token_service.errors import ConfigurationError
 from token_service.telemetry import Audit, Metrics, configure_logging
 from token_service.telemetry.redaction import redact
@@ -282,6 +284,24 @@ async def test_rare_event_is_written_at_once_after_the_waiting_events() -> None:
     assert lines(log) == []
     audit.record(an_event(Action.REFRESH_TOKEN_REUSED, session_id="two"))
     assert [line.split()[3] for line in lines(log)] == ["token.issued", "refresh_token.reused"]
+
+
+async def test_routine_events_have_rows_instead_of_lines_on_request() -> None:
+    log = configured()
+    rows: list[AuditEvent] = []
+
+    async def append(events: Sequence[AuditEvent]) -> None:
+        rows.extend(events)
+
+    queue = RowQueue(append, SystemClock())
+    audit = Audit(rows=queue, routine_rows=True)
+    audit.record(an_event(Action.TOKEN_ISSUED))
+    audit.record(an_event(Action.LOG_RENEWED))  # its row was written with the renewal
+    audit.record_alone(an_event(Action.PERMISSION_DENIED))
+    audit.flush()
+    await queue.flush()
+    assert [event.action.value for event in rows] == ["token.issued", "permission.denied"]
+    assert [line.split()[3] for line in lines(log)] == ["log.renewed", "permission.denied"]
 
 
 async def test_at_most_256_events_wait() -> None:

@@ -117,7 +117,7 @@ class Edge:
                 return await admitted(context, caller)
             except (PermissionDeniedError, OverloadedError) as error:
                 if self._refusals is not None:
-                    self._refusals.note(caller, method, error)
+                    self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise
 
         async def admitted(context: Context, caller: Caller) -> bytes:
@@ -247,7 +247,7 @@ class Edge:
                 await handle(parse(data), context, caller)
             except (PermissionDeniedError, OverloadedError) as error:
                 if self._refusals is not None:
-                    self._refusals.note(caller, method, error)
+                    self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise
 
         async def call(_: object, context: Context) -> None:

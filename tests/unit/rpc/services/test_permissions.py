@@ -115,7 +115,14 @@ async def test_an_rpc_refuses_a_caller_without_the_permission_of_its_use_case(na
             failure = Failure(refused.value)
             assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
             assert failure.metadata == {"permission": permission.value}
-            assert state(served) == before
+            stored, events = state(served)
+            (action, fields) = events.pop()
+            assert (action, fields["reason"], fields["call_id"]) == (
+                "permission.denied",
+                permission.value,
+                name,
+            )
+            assert (stored, events) == before
             others = [each for each in Permission if each is not permission]
             authorizer.lacking = others[0]
         assert isinstance(await first_answer(served, name, request), Message)
