@@ -68,6 +68,14 @@ def rows(other: Path, effort: Effort, postgres: PostgresDatabases) -> Iterator[R
         _refresh,
         replies="refresh",
     )
+    yield _served(
+        python,
+        effort,
+        "RevokeToken of a client, PostgreSQL",
+        "RevokeToken",
+        lambda: {**_ecdsa(postgres)(), "TOKEN_SERVICE_MAX_REVOCATIONS_PER_CALLER": "10000000"},
+        _revoke,
+    )
     yield from _client(python, effort)
     yield _import(python, effort)
 
@@ -105,6 +113,12 @@ def _access(target: Target) -> list[bytes]:
 
 def _session(target: Target) -> list[bytes]:
     return [session_request().SerializeToString()]
+
+
+def _revoke(target: Target) -> list[bytes]:
+    return [
+        pb.RevokeTokenRequest(client_id=f"client-{number}").SerializeToString() for number in range(CHAINS)
+    ]
 
 
 def _refresh(target: Target) -> list[bytes]:

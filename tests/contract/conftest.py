@@ -9,9 +9,11 @@ import asyncio
 import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
+from tests.support.memory_audit import AUDIT_KEYS
 from tests.support.memory_stores import MemoryStores
 from tests.support.postgres import database_name
 from token_service.stores.sql import SqlStores
@@ -85,6 +87,7 @@ class Backend:
         if self.name == "memory":
             yield self._memory
         else:
+            options = {"audit_keys": AUDIT_KEYS, "node_id": f"node-{uuid4()}", **options}
             async with SqlStores(self.url, **options) as stores:
                 yield stores
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from functools import partial
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -13,9 +14,10 @@ from tests.contract.builders import a_draft, a_session
 from tests.contract.test_sql_faults import all_fail, connection_to, created, every_operation
 from tests.faults.proxy import Proxy
 from tests.support.deadline import eventually
+from tests.support.memory_audit import AUDIT_KEYS
 from tests.support.postgres import PostgresServer
 from tests.support.standby import StandbyServer
-from tests.unit.core.node import RecordingAudit
+from tests.unit.core.node import SYSTEM, RecordingAudit
 from token_service.clock import SystemClock
 from token_service.core.revocation.failover_log import FailoverLog
 from token_service.core.revocation.log import LogMovedError
@@ -26,6 +28,11 @@ from token_service.stores.sql import SqlStores
 from token_service.tokens.revocation import RevocationTarget
 
 TOKEN, SUBJECT = RevocationTarget.TOKEN_ID, RevocationTarget.SUBJECT
+
+
+def opened(url: str) -> SqlStores:
+    """The stores of a node of its own."""
+    return SqlStores(url, audit_keys=AUDIT_KEYS, node_id=str(uuid4()))
 
 
 def address(server):
@@ -48,7 +55,7 @@ def on(server, url):
 async def cluster():
     with PostgresServer(fsync=False) as primary, StandbyServer(primary) as standby:
         url = primary.create_database()
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.migrate()
         await asyncio.to_thread(standby.start)
         yield primary, standby, url
@@ -72,7 +79,7 @@ async def fail_over(primary, standby):
 class TestStandby:
     async def test_fails_every_operation_until_the_primary_is_reachable(self, cluster):
         primary, standby, url = cluster
-        async with Proxy(address(standby)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(standby)) as proxy, opened(through(proxy, url)) as stores:
             await asyncio.to_thread(standby.catch_up)
             await all_fail(every_operation(stores, a_session()))
             proxy.lead_to(address(primary))
@@ -83,7 +90,7 @@ class TestStandby:
 
     async def test_loses_its_connections_once_the_primary_is_reachable_again(self, cluster):
         primary, standby, url = cluster
-        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
             session = await created(stores)
             await asyncio.to_thread(standby.catch_up)
             proxy.lead_to(address(standby))
@@ -101,7 +108,7 @@ class TestStandby:
     async def test_is_named_by_migrate_and_by_the_check_of_the_schema(self, cluster):
         _, standby, url = cluster
         await asyncio.to_thread(standby.catch_up)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             for look in (stores.migrate, stores.require_current):
                 with pytest.raises(StoreUnavailableError, match="is a standby or read-only"):
                     await look()
@@ -111,7 +118,7 @@ class TestStandby:
         parts = urlsplit(url)
         both = f"{parts.netloc.rpartition('@')[0]}@{address(standby)},{address(primary)}"
         await asyncio.to_thread(standby.catch_up)
-        async with SqlStores(parts._replace(netloc=both).geturl()) as stores:
+        async with opened(parts._replace(netloc=both).geturl()) as stores:
             await stores.require_current()
             await stores.log.append([a_draft(TOKEN, "t")])
             assert (await stores.log.head()).sequence == 1
@@ -122,7 +129,7 @@ class TestSynchronousStandby:
     async def test_a_commit_that_no_longer_waits_for_the_standby_is_not_acknowledged(self, cluster, end):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await created(stores)
             await stores.log.append([a_draft(TOKEN, "t")])
             await asyncio.to_thread(standby.stop_following)
@@ -140,7 +147,7 @@ class TestSynchronousStandby:
     async def test_a_primary_whose_standby_was_promoted_behind_its_back_proves_nothing(self, cluster):
         _, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as old, SqlStores(on(standby, url)) as new:
+        async with opened(url) as old, opened(on(standby, url)) as new:
             await old.log.append([a_draft(TOKEN, "t")])
             before = await old.log.head()
             await asyncio.to_thread(standby.catch_up)
@@ -157,7 +164,7 @@ class TestSynchronousStandby:
 class TestReadOnly:
     async def test_server_gives_no_head_and_loses_its_connections(self, cluster):
         primary, standby, url = cluster
-        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
             session = await created(stores)
             operations = every_operation(stores, session)
             for call in operations.values():
@@ -178,7 +185,7 @@ class TestReadOnly:
 
     async def test_server_is_used_once_it_accepts_writes_again(self, cluster_server):
         url = cluster_server.create_database()
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.migrate()
             session = await created(stores)
             await asyncio.to_thread(cluster_server.configure, default_transaction_read_only="on")
@@ -191,7 +198,7 @@ class TestReadOnly:
     async def test_refused_write_drops_the_connections_of_the_pool(self, cluster):
         """Writes through the engine only, before which no head is read."""
         primary, standby, url = cluster
-        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
             assert await stores.leases.acquire("lease", "node", 60)
             await asyncio.to_thread(standby.catch_up)
             await asyncio.to_thread(standby.promote)
@@ -206,7 +213,7 @@ class TestPromoted:
     async def test_synchronous_standby_keeps_the_whole_log_under_a_new_epoch(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
             log = a_failover_log(stores)
             session = await created(stores)
             before, entries = await log.append([a_draft(TOKEN, "t"), a_draft(SUBJECT, "bob")])
@@ -226,10 +233,10 @@ class TestPromoted:
     async def test_of_several_nodes_one_renews_the_log(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.log.append([a_draft(TOKEN, "t")])
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as one, SqlStores(on(standby, url)) as other:
+        async with opened(on(standby, url)) as one, opened(on(standby, url)) as other:
             logs = [a_failover_log(stores) for stores in (one, other)] * 4
             heads = await asyncio.gather(*(log.head() for log in logs))
             assert {head.epoch for head in heads} == {(await one.log.head()).epoch}
@@ -238,23 +245,23 @@ class TestPromoted:
     async def test_append_renews_the_log_as_well(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             before, _ = await stores.log.append([a_draft(TOKEN, "t")])
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             head, (entry,) = await a_failover_log(stores).append([a_draft(SUBJECT, "bob")])
             assert head.epoch != before.epoch
             assert entry.sequence == head.sequence > 2**40
 
     async def test_standby_that_lacks_entries_is_refused_by_nodes_that_never_saw_them(self, cluster):
         primary, standby, url = cluster
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.log.append([a_draft(TOKEN, "known")])
             await asyncio.to_thread(standby.catch_up)
             await asyncio.to_thread(standby.stop_following)
             await stores.log.append([a_draft(TOKEN, "lost")])
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             log = a_failover_log(stores)
             for call in (log.head, lambda: log.append([a_draft(TOKEN, "another")])):
                 with pytest.raises(LogMovedError, match="token-service log renew") as moved:
@@ -267,12 +274,12 @@ class TestPromoted:
     @pytest.mark.parametrize("nothing_lost", [True, False])
     async def test_an_operator_renews_the_log(self, cluster, nothing_lost):
         primary, standby, url = cluster
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             session = await created(stores)
             await stores.log.append([a_draft(TOKEN, "t")])
             await asyncio.to_thread(standby.catch_up)
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             with pytest.raises(LogMovedError) as moved:
                 await stores.log.head()
             clock = SystemClock()
@@ -282,6 +289,7 @@ class TestPromoted:
                 clock.now(),
                 secrets.token_bytes,
                 RecordingAudit(),
+                SYSTEM,
                 nothing_lost=nothing_lost,
             )
             head = await stores.log.head()
@@ -295,7 +303,7 @@ class TestPromoted:
         """Holds also when the standby was synchronous before it fell behind."""
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with Proxy(address(primary)) as proxy, SqlStores(through(proxy, url)) as stores:
+        async with Proxy(address(primary)) as proxy, opened(through(proxy, url)) as stores:
             log = a_failover_log(stores)
             await log.append([a_draft(TOKEN, "known")])
             await asyncio.to_thread(primary.configure, synchronous_standby_names=None)
@@ -309,25 +317,25 @@ class TestPromoted:
     async def test_commit_without_a_standby_does_not_prove_that_nothing_was_lost(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.log.append([a_draft(TOKEN, 1)])
             await asyncio.to_thread(primary.configure, synchronous_standby_names=None)
             await stores.log.append([a_draft(TOKEN, 2)])
             await asyncio.to_thread(standby.catch_up)
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             with pytest.raises(LogMovedError) as moved:
                 await stores.log.head()
             assert not moved.value.nothing_lost
 
     async def test_compaction_records_a_standby_that_was_added(self, cluster):
         primary, standby, url = cluster
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.log.append([a_draft(TOKEN, 1)])
             await asyncio.to_thread(standby.make_synchronous)
             await stores.log.compact(0, 10)
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             with pytest.raises(LogMovedError) as moved:
                 await stores.log.head()
             assert moved.value.nothing_lost
@@ -335,12 +343,12 @@ class TestPromoted:
     async def test_entry_of_an_older_node_does_not_prove_that_nothing_was_lost(self, cluster):
         primary, standby, url = cluster
         await asyncio.to_thread(standby.make_synchronous)
-        async with SqlStores(url) as stores:
+        async with opened(url) as stores:
             await stores.log.append([a_draft(TOKEN, 1)])
             async with stores._database.engine.begin() as connection:
                 await connection.exec_driver_sql("UPDATE log_head SET sequence = 2")
         await fail_over(primary, standby)
-        async with SqlStores(on(standby, url)) as stores:
+        async with opened(on(standby, url)) as stores:
             with pytest.raises(LogMovedError) as moved:
                 await stores.log.head()
             assert not moved.value.nothing_lost
@@ -348,14 +356,14 @@ class TestPromoted:
 
 async def test_a_role_without_privileges_can_identify_its_server(cluster_server):
     url = cluster_server.create_database()
-    async with SqlStores(url) as stores:
+    async with opened(url) as stores:
         await stores.migrate()
     async with connection_to(url) as admin:
         await admin.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
         await admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
     parts = urlsplit(url)
     plain = parts._replace(netloc=f"plain:plain@{parts.netloc.rpartition('@')[2]}").geturl()
-    async with SqlStores(plain) as stores:
+    async with opened(plain) as stores:
         await stores.log.append([a_draft(TOKEN, "t")])
     async with connection_to(url) as admin:
         system = await admin.fetchval("SELECT system_identifier FROM pg_control_system()")

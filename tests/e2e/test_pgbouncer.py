@@ -23,6 +23,7 @@ def settings(url: str) -> dict[str, str]:
     return {
         "TOKEN_SERVICE_DATABASE_URL": url,
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
     }
 

@@ -73,6 +73,7 @@ def nodes(
     """Yield `count` nodes on one database. They start concurrently, so no order of the first start is assumed."""
     env = {
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",  # a twelfth of the time of RS256
         **env,
     }

@@ -168,6 +168,7 @@ def exposed(own_postgres: PostgresServer) -> Iterator[Node]:
     env = {
         "TOKEN_SERVICE_DATABASE_URL": own_postgres.create_database(),
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "TOKEN_SERVICE_REPLICA_MAX_AGE": "2s",
         **SETTINGS,

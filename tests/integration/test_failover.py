@@ -34,6 +34,7 @@ class Site:
         self.env = {
             "TOKEN_SERVICE_DATABASE_URL": self.url,
             "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+            "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
             "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
             "TOKEN_SERVICE_REPLICA_MAX_AGE": "2s",
         }

@@ -17,9 +17,7 @@ from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.processes import http_status
 
-SERVICES = [
-    f"token_service.v1.{name}" for name in ("TokenService", "SessionService", "KeyService", "ClientService")
-]
+SERVICES = [f"token_service.v1.{name}Service" for name in ("Token", "Session", "Key", "Client", "Audit")]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +31,7 @@ def node(own_postgres: PostgresServer) -> Iterator[Node]:
     env = {
         "TOKEN_SERVICE_DATABASE_URL": own_postgres.create_database(),
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "TOKEN_SERVICE_REPLICA_MAX_AGE": "4s",
     }

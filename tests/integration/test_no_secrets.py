@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from google.protobuf import struct_pb2
 
@@ -35,6 +38,13 @@ def test_the_pattern_finds_secrets_and_no_identifiers(line: str, *, is_secret: b
     assert bool(SECRETS.search(line)) == is_secret
 
 
+def dump_of_audit_trail(node: Node) -> str:
+    """The rows of the tables of the audit trail, as text."""
+    with closing(sqlite3.connect(f"file:{node.data_dir / 'token_service.db'}?mode=ro", uri=True)) as database:
+        tables = ("audit_events", "audit_chains", "audit_checkpoints", "outbox")
+        return "".join(repr(database.execute(f"SELECT * FROM {table}").fetchall()) for table in tables)
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_the_log_has_the_audit_trail_without_tokens(log_format: str) -> None:
     env = {
@@ -45,7 +55,7 @@ async def test_the_log_has_the_audit_trail_without_tokens(log_format: str) -> No
     async with Node(env=env) as node:
         async with Api(node.grpc_address) as api:
             claims = struct_pb2.Struct()
-            claims.update({"secret": "claim-nobody-needs-in-a-log"})
+            claims.update({"note": "claim-nobody-needs-in-a-log"})
             issued = await api.issue(
                 "logged", token_types=[ACCESS, REFRESH, ID, SESSION], nonce="n" * 20, custom_claims=claims,
                 request_id="r" * 20, client_context={"ip_address": "192.0.2.1", "user_agent": "agent forged=line"},
@@ -76,6 +86,12 @@ async def test_the_log_has_the_audit_trail_without_tokens(log_format: str) -> No
         assert node.terminate() == 0
         log = node.log_text()
         assert_clean(log)
+        stored = dump_of_audit_trail(node)
+        assert "refresh_token.reused" in stored
+        assert "revoked" in stored
+        for token in tokens:
+            assert token[-40:] not in stored
+            assert token[3:43] not in stored
         assert "logged" in log, "the audit trail is missing"
         assert "claim-nobody-needs-in-a-log" not in log
         for token in tokens:

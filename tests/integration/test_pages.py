@@ -29,6 +29,7 @@ RUN_BY = {
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
+    "docs/audit.md": "tests/integration/test_audit_page.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",

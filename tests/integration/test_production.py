@@ -85,6 +85,7 @@ def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: st
         "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
         "TOKEN_SERVICE_ISSUER": "https://tokens.example.org",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
+        "TOKEN_SERVICE_AUDIT_KEY_FILE": str(key_file),
         "TOKEN_SERVICE_TLS_CERT_FILE": str(directory / "cert.pem"),
         "TOKEN_SERVICE_TLS_KEY_FILE": str(directory / "key.pem"),
         "TOKEN_SERVICE_TLS_CLIENT_CA_FILE": str(directory / "client-ca.pem"),

@@ -39,6 +39,7 @@ async def test_the_page(tmp_path: Path) -> None:
     data, backup = tmp_path / "data", tmp_path / "backup"
     env = {
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
     }
     async with Node(env=env, data_dir=data) as node:

@@ -38,6 +38,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     env = {
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+        "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
     }
     if request.param == "postgresql":
         env["TOKEN_SERVICE_DATABASE_URL"] = request.getfixturevalue("shared_postgres_url")

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from token_service.core.clients.client import Client, ClientSecret, ClientState
 from token_service.core.clients.store import ClientPosition, StoredClients
+from token_service.core.events.event import AuditEvent
 
 if TYPE_CHECKING:
     from tests.support.memory_stores import State
@@ -27,17 +28,19 @@ class MemoryClientStore:
     def __init__(self, state: State) -> None:
         self._state: Final = state
 
-    async def create(self, client: Client) -> Client | None:
+    async def create(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """See `ClientStore.create`."""
         if client.client_id in self._state.clients:
             return None
+        self._state.audit.add(events)
         return self._put(client, {})
 
-    async def save(self, client: Client) -> Client | None:
+    async def save(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """See `ClientStore.save`."""
         known = self._state.clients.get(client.client_id)
         if known is None or known.revision != client.revision or known.state is ClientState.DELETED:
             return None
+        self._state.audit.add(events)
         return self._put(client, {secret.secret_id: secret for secret in known.secrets})
 
     async def note_use(self, client_id: str, secret_id: str, time: float) -> None:

@@ -13,16 +13,20 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
+from msgspec import structs
+
+from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
+from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.core.subscribers.node_store import NodeReport
 from token_service.errors import ClientDisabledError
-from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
 
@@ -33,7 +37,9 @@ class MemoryStores:
     def __init__(self, clock: Clock | None = None) -> None:
         """`clock`: the clock of the database."""
         clock = clock or SystemClock()
-        state = State(clock)
+        self.audit: Final = MemoryAuditStore(clock)
+        self.samples: Final = MemorySampleStore()
+        state = State(clock, self.audit)
         self.sessions: Final = MemorySessionStore(state)
         self.log: Final = MemoryRevocationLog(state)
         self.keys: Final = MemoryKeyStore(state)
@@ -54,8 +60,9 @@ class MemoryStores:
 class State:
     """What the stores share."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, audit: MemoryAuditStore) -> None:
         self.clock = clock
+        self.audit = audit
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
         self.entries: list[Revocation] = []
         self.floors: dict[tuple[RevocationTarget, str], tuple[int, float]] = {}
@@ -182,7 +189,7 @@ class MemorySessionStore:
             )
         )
 
-    async def amend(self, command: Amendment) -> Session | None:
+    async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
         """See `SessionStore.amend`."""
         row = self._state.sessions.get(command.session_id)
         if (
@@ -191,6 +198,7 @@ class MemorySessionStore:
             or not self._state.is_live(row, micro(command.now))
         ):
             return None
+        self._state.audit.add(events)
         return self._put(
             replace(
                 row,
@@ -286,6 +294,10 @@ class MemoryRevocationLog:
             state.entries.append(entry)
             if draft.target in _FLOORS:
                 state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
+            if draft.event is not None:
+                cursor = str(Cursor(state.head.epoch, entry.sequence))
+                fields = {**draft.event.fields, "cursor": cursor}
+                state.audit.add([structs.replace(draft.event, fields=fields)])
             entries.append(entry)
         return replace(state.head, follows=follows), entries
 
@@ -398,6 +410,7 @@ class MemoryKeyStore:
         mac_keys: Sequence[StoredMacKey],
         *,
         deleted_key_ids: Sequence[str] = (),
+        events: Sequence[AuditEvent] = (),
     ) -> bool:
         """See `KeyStore.save`."""
         state = self._state
@@ -416,6 +429,7 @@ class MemoryKeyStore:
             state.mac_keys[mac_key.version] = replace(mac_key, create_time=micro(mac_key.create_time))
         for key_id in deleted_key_ids:
             state.signing_keys.pop(key_id, None)
+        state.audit.add(events)
         return True
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from token_service.app.core import Core, CoreOptions, Ports, build_core
 from token_service.clock import SystemClock
-from token_service.config import Settings, load_key_encryption_keys
+from token_service.config import Settings, load_audit_keys, load_key_encryption_keys
 from token_service.core.events.audit import Audit
+from token_service.core.events.chain import AuditKeys
+from token_service.core.events.keeper import KeeperRules
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.policies.policy import Policies
 from token_service.core.revocation.mirror import RevocationMirror
@@ -38,9 +40,24 @@ def new_node_id() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def open_stores(settings: Settings) -> SqlStores:
-    """Return the stores of the configured database, without I/O. Raises `ConfigurationError`."""
-    return SqlStores(settings.database_url.text, pool_size=settings.database_pool_size)
+def open_stores(
+    settings: Settings, audit_keys: AuditKeys | None = None, node_id: str | None = None
+) -> SqlStores:
+    """Return the stores of the configured database, without I/O. Raises `ConfigurationError`.
+
+    Without `audit_keys` they make no change that is an audit event.
+    """
+    return SqlStores(
+        settings.database_url.text,
+        pool_size=settings.database_pool_size,
+        audit_keys=audit_keys,
+        node_id=node_id or new_node_id(),
+    )
+
+
+async def audit_keys_of(settings: Settings) -> AuditKeys:
+    """Read the keys of the audit trail. Raises `ConfigurationError`."""
+    return AuditKeys(await asyncio.to_thread(load_audit_keys, settings))
 
 
 @asynccontextmanager
@@ -98,6 +115,7 @@ def core_options(settings: Settings, node_id: str) -> CoreOptions:
         require_registered_clients=settings.require_registered_clients,
         janitor_interval=settings.janitor_interval,
         signing_may_fail=settings.pkcs11_module is not None,
+        audit=KeeperRules(settings.audit_checkpoint_interval, settings.audit_retention),
     )
 
 

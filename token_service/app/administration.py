@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from token_service.app.adapters import new_node_id, open_core, open_stores
+from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores
 from token_service.config import Settings, prepare_data_dir
 from token_service.config.policy_file import PolicyFile
 from token_service.core.access.caller import Caller
@@ -24,6 +27,15 @@ from token_service.core.subscribers.registry import Subscribers
 from token_service.core.subscribers.waits import Waits
 from token_service.telemetry import Audit as AuditTrail
 from token_service.tokens.revocation import Cursor
+
+
+def operator() -> Caller:
+    """Return the user of the operating system who runs a command, and the host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for its user
+        user = f"uid-{os.getuid()}"
+    return Caller.operator(f"{user}@{socket.gethostname()}")
 
 
 async def migrate(settings: Settings) -> str:
@@ -43,6 +55,7 @@ class Keys:
     waits: Waits
     log: RevocationLog
     audit: Audit
+    operator: Caller
 
     async def revoke(self, key_id: str, now: float, comment: str) -> Cursor:
         """Revoke a key without a node; return a place in the log that includes the revocation.
@@ -55,9 +68,9 @@ class Keys:
             return Cursor(head.epoch, head.sequence)
 
         revocation = KeyRevocation(
-            self.keyring, lambda draft: carry_out(draft, append, self.manager, self.audit)
+            self.keyring, lambda draft, actor: carry_out(draft, actor, append, self.manager, self.audit)
         )
-        return (await revocation.revoke(Caller.system(), key_id, comment, now)).cursor
+        return (await revocation.revoke(self.operator, key_id, comment, now)).cursor
 
     async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
         """Wait for the confirmations of the subscribers of all nodes. See `Waits.wait_applied`."""
@@ -73,14 +86,15 @@ async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
     """
     audit = AuditTrail()
     policies = Policies(PolicyBook())  # no command here uses a policy
-    async with open_stores(settings) as stores:
+    node_id = new_node_id()
+    async with open_stores(settings, await audit_keys_of(settings), node_id) as stores:
         await stores.require_current()
-        async with open_core(
-            settings, stores, audit, new_node_id(), policies=policies, needs_module=False
-        ) as core:
+        async with open_core(settings, stores, audit, node_id, policies=policies, needs_module=False) as core:
             await core.keyring.refresh()
             # Use the database's log without `FailoverLog`: these commands must not renew it after a failover.
-            yield Keys(core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit)
+            yield Keys(
+                core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit, operator()
+            )
 
 
 @asynccontextmanager
@@ -88,8 +102,8 @@ async def administer_clients(
     settings: Settings, environ: Mapping[str, str]
 ) -> AsyncIterator[ClientAdministration]:
     """Administer the clients of the database. Running nodes detect a change themselves."""
-    policies = Policies(PolicyFile(settings.policy_file, environ).load().book)
-    async with open_stores(settings) as stores:
+    policies = Policies(PolicyFile.of(settings, environ).load().book)
+    async with open_stores(settings, await audit_keys_of(settings), new_node_id()) as stores:
         await stores.require_current()
 
         async def append(drafts: Sequence[RevocationDraft]) -> Cursor:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_mirror
 from token_service.app.edges import tls_files
-from token_service.config import Settings, UnixSocket, load_key_encryption_keys, prepare_data_dir, refusal
+from token_service.config import (
+    Settings,
+    UnixSocket,
+    load_audit_keys,
+    load_key_encryption_keys,
+    prepare_data_dir,
+    refusal,
+)
 from token_service.config.policy_file import PolicyFile
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.listening import bind_all
@@ -41,6 +48,9 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         # In development `serve` creates a missing file.
         if settings.is_production or settings.key_encryption_key_file.exists():
             load_key_encryption_keys(settings)
+    with noting():
+        if settings.is_production or settings.audit_key_file.exists():
+            load_audit_keys(settings)
     with noting():
         open_stores(settings)
     with noting():

@@ -6,11 +6,12 @@ The running node, the command-line commands and the tests call `build_core` with
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.refusals import Refusals
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
@@ -18,6 +19,8 @@ from token_service.core.clients.registry import ClientRegistry
 from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.keeper import AuditKeeper, KeeperRules
+from token_service.core.events.store import AuditStore
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
@@ -36,6 +39,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.reports.audit import AuditReports
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.failover_log import FailoverLog
@@ -54,6 +58,7 @@ from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
 from token_service.core.subscribers.registry import Subscribers
 from token_service.core.subscribers.reports import Reports
+from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
@@ -94,6 +99,14 @@ class Stores(Protocol):
     @property
     def nodes(self) -> NodeStore:
         """Reports of nodes about their subscribers."""
+
+    @property
+    def samples(self) -> SampleStore:
+        """Samples of the cursors of subscribers."""
+
+    @property
+    def audit(self) -> AuditStore:
+        """The stored audit trail."""
 
 
 class KeyProvider(Protocol):
@@ -146,6 +159,7 @@ class CoreOptions:
     """Whether only clients of the registry get tokens."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
+    audit: KeeperRules = field(default_factory=KeeperRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +194,10 @@ class Core:
     client_administration: ClientAdministration
     session_updates: SessionUpdates
     janitor: Janitor
+    refusals: Refusals
+    audit_keeper: AuditKeeper
+    audit_reports: AuditReports
+    sampler: CursorSampler
 
     async def start(self) -> None:
         """Load the keys and the replica; the first node of a database makes its first keys.
@@ -197,6 +215,8 @@ class Core:
             "subscriber-reports": self.reports.run,
             "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
+            "audit-keeper": self.audit_keeper.run,
+            "cursor-samples": self.sampler.run,
         }
         return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
 
@@ -222,11 +242,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         announcement,
         Lease(stores.leases, "keys", options.node_id),
         clock,
-        audit,
         options.rotation,
         interval=options.key_check_interval,
     )
-    key_manager = KeyManager(table, key_rotation, maker, announcement, clock, audit, options.rotation)
+    key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
     verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
@@ -327,4 +346,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             interval=options.janitor_interval,
             retention=options.session_retention,
         ),
+        refusals=Refusals(audit, clock.monotonic),
+        audit_keeper=AuditKeeper(
+            stores.audit, Lease(stores.leases, "audit", options.node_id), clock, options.audit
+        ),
+        audit_reports=AuditReports(stores.audit, stores.sessions, stores.samples),
+        sampler=CursorSampler(stores.samples, subscribers, clock),
     )

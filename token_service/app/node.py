@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from token_service.app.access import Access
-from token_service.app.adapters import new_node_id, open_core, open_stores, redis_mirror
+from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, redis_mirror
 from token_service.app.core import Core
 from token_service.app.edges import grpc_limits, http_edge, make_feed, make_services, tls_files
 from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
+from token_service.core.events.queue import RowQueue
 from token_service.listening import NodeAddresses
 from token_service.rpc.server.server import GrpcServer
 from token_service.rpc.stream.feed import Feed
@@ -57,9 +58,16 @@ async def _node(
     async with AsyncExitStack() as stack:
         metrics = Metrics(environ, node_id)
         stack.callback(metrics.close)
-        audit = Audit(metrics.counter("token_service.events", "Events of the audit trail, by name."))
+        stores = await stack.enter_async_context(
+            open_stores(settings, await audit_keys_of(settings), node_id)
+        )
+        rows = RowQueue(stores.audit.append, SystemClock())
+        audit = Audit(
+            metrics.counter("token_service.events", "Events of the audit trail, by name."),
+            rows,
+            routine_rows=settings.audit_routine == "sql",
+        )
         stack.callback(audit.flush)
-        stores = await stack.enter_async_context(open_stores(settings))
         if settings.is_production:
             await stores.require_current()
         else:
@@ -83,6 +91,7 @@ async def _node(
             tls=tls_files(settings),
             metrics=metrics,
             token_address=None if settings.grpc_token_address is None else str(settings.grpc_token_address),
+            refusals=core.refusals,
         )
         _add_gauges(metrics, core, access, feed)
         listening = False
@@ -108,7 +117,12 @@ async def _node(
             connections=ConnectionLimits(most=connections.http),
             bound=http_listeners,
         )
-        background = {"space": stores.watch, **core.background(), **access.background()}
+        background = {
+            "space": stores.watch,
+            "audit-rows": rows.run,
+            **core.background(),
+            **access.background(),
+        }
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(), name=name) for name, run in background.items()]
             async with http_server:

@@ -23,9 +23,11 @@ _COMMANDS: Final = {
     "keys": "Administer the signing keys.",
     "clients": "Administer the registered clients.",
     "log": "Administer the revocation log.",
+    "audit": "Read, verify and export the audit trail.",
+    "explain-revocation": "Show who revoked a target, when and why.",
     "version": "Show the version.",
 }
-_MODULES: Final = {"log": "revocation_log"}
+_MODULES: Final = {"log": "revocation_log", "explain-revocation": "explain_revocation"}
 """Modules whose name differs from the command."""
 
 

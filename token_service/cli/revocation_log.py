@@ -123,6 +123,7 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: boo
       token-service log renew --yes --epoch 4lu395P5jKpAjfte
       token-service log renew --nothing-lost
     """
+    from token_service.app.administration import operator
     from token_service.core.revocation.log_renewal import LogChangedError, renew_log
     from token_service.telemetry import Audit
 
@@ -138,11 +139,17 @@ def renew(settings: Settings, *, yes: bool, epoch: str | None, nothing_lost: boo
 
     async def change(log: RevocationLog) -> Renewal:
         return await renew_log(
-            log, head, time.time(), secrets.token_bytes, Audit(), nothing_lost=nothing_lost
+            log,
+            head,
+            time.time(),
+            secrets.token_bytes,
+            Audit(),
+            operator().actor(),
+            nothing_lost=nothing_lost,
         )
 
     try:
-        renewal = _on_log(settings, change)
+        renewal = _on_log(settings, change, changes=True)
     except LogChangedError:
         raise _changed(head.epoch, "another one") from None
     text = _KEPT if nothing_lost else _NEXT
@@ -168,11 +175,12 @@ def _head(settings: Settings) -> LogHead:
     return _on_log(settings, look)
 
 
-def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]]) -> T:
-    from token_service.stores.sql.stores import SqlStores
+def _on_log(settings: Settings, work: Callable[[RevocationLog], Awaitable[T]], *, changes: bool = False) -> T:
+    from token_service.app.adapters import audit_keys_of, open_stores
 
     async def run() -> T:
-        async with SqlStores(settings.database_url.text) as stores:
+        keys = await audit_keys_of(settings) if changes else None
+        async with open_stores(settings, keys) as stores:
             await stores.require_current()
             return await work(stores.log)
 

@@ -1,6 +1,6 @@
 """Configuration: the settings, their sources, and the checks that refuse them."""
 
-from token_service.config.key_encryption import load_key_encryption_keys, prepare_data_dir
+from token_service.config.key_encryption import load_audit_keys, load_key_encryption_keys, prepare_data_dir
 from token_service.config.loading import load_settings, refusal
 from token_service.config.setting import Setting
 from token_service.config.settings import SETTINGS, Settings
@@ -14,6 +14,7 @@ __all__ = [
     "Setting",
     "Settings",
     "UnixSocket",
+    "load_audit_keys",
     "load_key_encryption_keys",
     "load_settings",
     "prepare_data_dir",

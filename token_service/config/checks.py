@@ -18,6 +18,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}KEY_ENCRYPTION_KEY and {PREFIX}KEY_ENCRYPTION_KEY_FILE are both set; allowed: one of the two. "
             "To change the key, put both keys into the same setting, the new key first"
         )
+    if settings.audit_key and settings.sources["audit_key_file"] != "default":
+        yield (
+            f"{PREFIX}AUDIT_KEY and {PREFIX}AUDIT_KEY_FILE are both set; allowed: one of the two. "
+            "To change the key, put both keys into the same setting, the new key first"
+        )
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         yield f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE are not both set; allowed: both or neither"
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
@@ -66,6 +71,12 @@ def unsafe(settings: Settings) -> Iterator[str]:
         yield (
             f"{PREFIX}PROFILE is production, where the key-encryption key is not generated; set "
             f"{PREFIX}KEY_ENCRYPTION_KEY_FILE or {PREFIX}KEY_ENCRYPTION_KEY (`openssl rand -base64 32`)"
+        )
+    if not settings.audit_key and settings.sources["audit_key_file"] == "default":
+        yield (
+            f"{PREFIX}PROFILE is production, where the key of the audit trail is not generated; make one with "
+            f"`openssl rand -base64 32 > audit.key && chmod 600 audit.key`, give it to all nodes, and set "
+            f"{PREFIX}AUDIT_KEY_FILE or {PREFIX}AUDIT_KEY"
         )
     if settings.sources["database_url"] == "default":
         yield f"{PREFIX}PROFILE is production, where the database is not a file in the data directory; set {PREFIX}DATABASE_URL"

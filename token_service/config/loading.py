@@ -16,6 +16,7 @@ from typing import Any, Final
 from token_service.config.checks import contradictions, unsafe
 from token_service.config.setting import PREFIX
 from token_service.config.settings import (
+    AUDIT_KEY_FILE,
     DATABASE_FILE,
     KEY_ENCRYPTION_KEY_FILE,
     SETTINGS,
@@ -77,12 +78,15 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
 
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
+    values["audit_key"] = values["audit_key"] or ()
     if values["database_url"] is None:
         values["database_url"] = DatabaseUrl.of_file(data_dir / DATABASE_FILE)
     if values["issuer"] is None:
         values["issuer"] = default_issuer(values["http_address"])
     if values["key_encryption_key_file"] is None:
         values["key_encryption_key_file"] = data_dir / KEY_ENCRYPTION_KEY_FILE
+    if values["audit_key_file"] is None:
+        values["audit_key_file"] = data_dir / AUDIT_KEY_FILE
     settings = Settings(**values, sources=sources, warnings=tuple(_unknown_variables(environ)))
     problems = [*contradictions(settings), *unsafe(settings)]
     if problems:

@@ -38,6 +38,7 @@ from token_service.urls import DatabaseUrl, Url
 
 DATABASE_FILE: Final = "token_service.db"
 KEY_ENCRYPTION_KEY_FILE: Final = "key-encryption.key"
+AUDIT_KEY_FILE: Final = "audit.key"
 _FLAG_VALUES: Final = "true or false"
 
 
@@ -165,6 +166,35 @@ class Settings:
         "A file with the key-encryption keys, one per line. In development a missing file is created.",
         allowed="a file that only its owner can read",
         default_help=f"`DATA_DIR/{KEY_ENCRYPTION_KEY_FILE}`",
+    )
+    audit_key: tuple[Secret, ...] = setting(
+        parse_key_encryption_keys,
+        None,
+        "The keys that chain the events of the audit trail. The first one chains new events, all of them verify.",
+        allowed="32 bytes in base64 (`openssl rand -base64 32`); several separated by commas",
+        default_help="see `AUDIT_KEY_FILE`",
+        secret=True,
+    )
+    audit_key_file: Path = setting(
+        parse_path,
+        None,
+        "A file with the keys of the audit trail, one per line. In development a missing file is created.",
+        allowed="a file that only its owner can read",
+        default_help=f"`DATA_DIR/{AUDIT_KEY_FILE}`",
+    )
+    audit_routine: str = setting(
+        choice("log", "sql"),
+        "log",
+        "The place of records of issued and refreshed tokens: log lines, or chained rows in the database.",
+        allowed="`log` or `sql`",
+    )
+    audit_retention: float = setting(
+        default="400d",
+        help="Age at which audit events in the database are deleted.",
+        **seconds("1d", "3650d"),
+    )
+    audit_checkpoint_interval: float = setting(
+        default="1m", help="Time between two checkpoints of the audit trail.", **seconds("1s", "1d")
     )
     tls_cert_file: Path | None = setting(
         parse_file,

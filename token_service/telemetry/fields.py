@@ -68,13 +68,17 @@ def escape(text: str) -> str:
     )
 
 
+def without_tokens(text: str) -> str:
+    """Return a text with each token in it replaced by its SHA-256."""
+    return _TOKEN.sub(_replacement, text) if _may_hold_token(text) else text
+
+
 def _may_hold_token(text: str) -> bool:
     return "eyJ" in text or "rt_" in text or "st_" in text
 
 
 def _shown(text: str, *, quoted: bool) -> str:
-    if _may_hold_token(text):
-        text = _TOKEN.sub(_replacement, text)
+    text = without_tokens(text)
     omitted = len(text) - MAX_LENGTH
     text = text[:MAX_LENGTH]
     if quoted:

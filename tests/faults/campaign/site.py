@@ -284,6 +284,7 @@ class Site:
         return {
             "TOKEN_SERVICE_ISSUER": ISSUER,
             "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": self._key,
+            "TOKEN_SERVICE_AUDIT_KEY": self._key,
             "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
             "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "1s",
             "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "2s",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.memory_audit import AUDIT_KEYS
 from tests.unit.core.key_nodes import ANNOUNCE, PERIOD, KeyFactory, KeyNode, NodeClock, TrueTime, published
 from token_service.core.keys.lifecycle import PUBLISHED_AFTER_RETIREMENT
 from token_service.stores.sql import SqlStores
@@ -26,7 +27,10 @@ async def test_clock_jumps_invalidate_no_token_and_stop_no_rotation(
     url: str, skews: tuple[float, float]
 ) -> None:
     true, factory = TrueTime(), KeyFactory()
-    async with SqlStores(url) as stores, SqlStores(url) as others:
+    async with (
+        SqlStores(url, audit_keys=AUDIT_KEYS, node_id="one") as stores,
+        SqlStores(url, audit_keys=AUDIT_KEYS, node_id="other") as others,
+    ):
         await stores.migrate()
         nodes = [
             KeyNode(each, NodeClock(true), factory=factory, node_id=f"node-{number}")

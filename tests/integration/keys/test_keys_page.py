@@ -86,6 +86,7 @@ def test_commands_of_the_page_print_what_it_shows() -> None:
     with SoftHsmToken("another") as softhsm:
         env = {
             "TOKEN_SERVICE_KEY_ENCRYPTION_KEY": key_encryption_key(),
+            "TOKEN_SERVICE_AUDIT_KEY": key_encryption_key(),
             "TOKEN_SERVICE_KEY_ANNOUNCE_TIME": "300ms",
             "TOKEN_SERVICE_KEY_CHECK_INTERVAL": "100ms",
             **softhsm.environment,

@@ -42,6 +42,12 @@ COMMANDS = [
     ["log"],
     ["log", "show"],
     ["log", "renew"],
+    ["audit"],
+    ["audit", "list"],
+    ["audit", "verify"],
+    ["audit", "export"],
+    ["audit", "erase"],
+    ["explain-revocation"],
     ["version"],
 ]
 
@@ -85,7 +91,7 @@ def test_help_begins_with_the_options_of_the_command_itself() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "clients", "log"):
+    for group in ("keys", "clients", "log", "audit"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 

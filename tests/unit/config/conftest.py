@@ -19,4 +19,5 @@ def production(tmp_path: Path) -> dict[str, object]:
         "TLS_KEY_FILE": tmp_path / "key",
         "TLS_CLIENT_CA_FILE": tmp_path / "ca",
         "KEY_ENCRYPTION_KEY_FILE": tmp_path / "kek",
+        "AUDIT_KEY_FILE": tmp_path / "audit",
     }

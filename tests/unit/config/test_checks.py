@@ -29,6 +29,7 @@ def test_a_complete_production_configuration_is_accepted(production: dict[str, o
         ),
         ({"TLS_CLIENT_CA_FILE": ""}, "set TOKEN_SERVICE_TLS_CLIENT_CA_FILE"),
         ({"KEY_ENCRYPTION_KEY_FILE": ""}, "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE"),
+        ({"AUDIT_KEY_FILE": ""}, "openssl rand -base64 32 > audit.key"),
         ({"DATABASE_URL": ""}, "set TOKEN_SERVICE_DATABASE_URL"),
         ({"DATABASE_URL": "sqlite:////var/t.db", "REDIS_URL": "redis://cache"}, "which nodes can't share"),
         ({"ISSUER": ""}, "set TOKEN_SERVICE_ISSUER"),

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from token_service.config import Settings, load_key_encryption_keys, load_settings, prepare_data_dir
+from token_service.config import (
+    Settings,
+    load_audit_keys,
+    load_key_encryption_keys,
+    load_settings,
+    prepare_data_dir,
+)
 from token_service.errors import ConfigurationError
 
 ONE = b"1" * 32
@@ -29,8 +35,13 @@ def production(tmp_path: Path, key_file: Path) -> Settings:
         "TOKEN_SERVICE_DATABASE_URL": "postgresql://db/tokens",
         "TOKEN_SERVICE_ISSUER": "https://tokens.example",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
+        "TOKEN_SERVICE_AUDIT_KEY_FILE": str(key_file),
     }
     return load_settings({}, environ)
+
+
+def reveal_audit(settings: Settings) -> list[bytes]:
+    return [key.reveal() for key in load_audit_keys(settings)]
 
 
 def reveal(settings: Settings) -> list[bytes]:
@@ -81,6 +92,21 @@ def test_key_in_the_environment_creates_no_file(tmp_path: Path) -> None:
     settings = development(tmp_path / "data", KEY_ENCRYPTION_KEY=text)
     assert reveal(settings) == [ONE, TWO]
     assert not (tmp_path / "data").exists()
+
+
+def test_development_makes_an_audit_key_of_its_own(tmp_path: Path) -> None:
+    settings = development(tmp_path / "data")
+    keys = reveal_audit(settings)
+    assert reveal_audit(settings) == keys != reveal(settings)
+    assert stat.S_IMODE((tmp_path / "data" / "audit.key").stat().st_mode) == 0o600
+
+
+def test_audit_keys_of_production_come_from_their_file(tmp_path: Path) -> None:
+    path = key_file(tmp_path / "keys", b64encode(ONE) + b"\n" + b64encode(TWO) + b"\n")
+    assert reveal_audit(production(tmp_path, path)) == [ONE, TWO]
+    path.unlink()
+    with pytest.raises(ConfigurationError, match=r"TOKEN_SERVICE_AUDIT_KEY_FILE: .*openssl rand -base64 32"):
+        reveal_audit(production(tmp_path, path))
 
 
 def test_a_file_may_hold_several_keys(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from tests.support.memory_stores import MemoryStores
-from tests.unit.core.node import ISSUER, PlainWrap, RecordingAudit, SomeStores, open_signer
+from tests.unit.core.node import ISSUER, SYSTEM, PlainWrap, RecordingAudit, SomeStores, open_signer
 from tests.unit.core.virtual_time import START
 from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.core.keys.key_wrap import KeyWrap
@@ -212,5 +212,5 @@ def draft(key_id: str) -> RevocationDraft:
 
 async def revoke(node: KeyNode, key_id: str) -> None:
     """Revoke a key as the revoker does."""
-    async with node.manager.revoking(key_id):
+    async with node.manager.revoking(SYSTEM, key_id):
         await node.stores.log.append([draft(key_id)])

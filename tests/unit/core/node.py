@@ -13,6 +13,7 @@ from tests.support.memory_stores import MemoryStores
 from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.events.event import Actor, AuditEvent
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
@@ -37,6 +38,9 @@ from token_service.tokens.secret import Secret
 ISSUER = "https://issuer.example"
 
 ClockT = TypeVar("ClockT", bound=Clock)
+SYSTEM = Actor.system("test")
+"""The actor of changes that a test makes itself."""
+
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -79,8 +83,11 @@ class RecordingAudit:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
+    def record(self, event: AuditEvent) -> None:
+        self.events.append((event.action.value, event.line()))
+
+    def record_alone(self, event: AuditEvent) -> None:
+        self.record(event)
 
     def named(self, event: str) -> list[dict[str, object]]:
         return [fields for name, fields in self.events if name == event]
@@ -137,6 +144,8 @@ class SomeStores:
     leases: Any
     nodes: Any
     used_ids: Any
+    audit: Any
+    samples: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:

@@ -191,6 +191,7 @@ async def serving(
         reuse_port=False,
         tls=tls,
         metrics=Metrics({}, "test"),
+        refusals=node.core.refusals,
     )
     async with AsyncExitStack() as stack:
         background = node.core.background()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from token_service.core.events.event import Action, Actor, AuditEvent
 from token_service.telemetry import Audit, configure_logging
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import MacKeys, OpaqueToken
@@ -63,20 +64,20 @@ def _restore_logging() -> Iterator[None]:
 def logged(*, as_json: bool, **fields: object) -> str:
     log = io.StringIO()
     configure_logging("info", as_json=as_json, stream=log)
-    Audit().record("event", **fields)
+    Audit().record(AuditEvent(action=Action.LOG_RENEWED, actor=Actor.system("test"), fields=fields))
     (line,) = log.getvalue().split("\n")[:-1]
     return line
 
 
 def field_of(line: str, name: str) -> object:
     """Return the value of a field in a line of text: a bare word or JSON."""
-    rest = line[line.index(f" event {name}=") + len(f" event {name}=") :]
+    rest = line[line.index(f" log.renewed {name}=") + len(f" log.renewed {name}=") :]
     if rest.startswith('"'):
         value, end = json.JSONDecoder(strict=True).raw_decode(rest)
-        assert rest[end:] == " last=1"
+        assert rest[end:] == " last=1 actor=system:test outcome=success"
         return value
     word, _, after = rest.partition(" ")
-    assert after == "last=1"
+    assert after == "last=1 actor=system:test outcome=success"
     return word
 
 
@@ -108,7 +109,7 @@ def test_invisible_characters_are_not_written(name: str) -> None:
 
 def test_commas_in_list_items_are_quoted() -> None:
     line = logged(as_json=False, a=["x", "y"], b=["x,y"], c=[])
-    assert line.endswith(' event a=x,y b="x,y" c=""')
+    assert line.endswith(' log.renewed a=x,y b="x,y" c="" actor=system:test outcome=success')
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -132,7 +133,8 @@ def test_long_value_is_cut_with_the_omitted_length(*, as_json: bool) -> None:
     if as_json:
         assert json.loads(line)["comment"] == "ab" * 512 + "[300 more]"
     else:
-        assert line.endswith(f' event comment="{"ab" * 512}"[300 more] last=1')
+        end = f' log.renewed comment="{"ab" * 512}"[300 more] last=1 actor=system:test outcome=success'
+        assert line.endswith(end)
 
 
 def test_redaction_of_message_does_not_reach_into_fields() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,9 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # an extension without types
 
 from tests.support.deadline import eventually
+from token_service.clock import SystemClock
+from token_service.core.events.event import Action, Actor, AuditEvent
+from token_service.core.events.queue import RowQueue
 from token_service.errors import ConfigurationError
 from token_service.telemetry import Audit, Metrics, configure_logging
 from token_service.telemetry.redaction import redact
@@ -98,7 +101,7 @@ def test_token_in_message_field_or_traceback_is_not_logged(*, as_json: bool) -> 
             raise ValueError(f"bad {token}")
         except ValueError:
             logger.exception("failed with %s", token)
-        Audit().record(f"event {token}", a=token)
+        Audit().record(an_event(Action.LOG_RENEWED, a=token))
         assert token not in log.getvalue()
         assert token[10:30] not in log.getvalue()
 
@@ -148,18 +151,28 @@ def test_json_event_is_one_object() -> None:
 
 def test_audit_event_has_its_own_logger_and_fields() -> None:
     log = configured(as_json=True)
-    Audit().record("session.revoked", session_id=UUID(int=7), reason="LOGOUT", count=3, comment=None)
+    Audit().record(an_event(Action.LOG_RENEWED, id=UUID(int=7), reason="LOGOUT", count=3, comment=None))
     event = json.loads(log.getvalue())
     assert event.pop("time")
     assert event == {
         "logger": "token_service.audit",
         "level": "info",
-        "message": "session.revoked",
-        "session_id": "00000000-0000-0000-0000-000000000007",
+        "message": "log.renewed",
+        "id": "00000000-0000-0000-0000-000000000007",
         "reason": "LOGOUT",
         "count": 3,
         "comment": None,
+        "actor": "system:test",
+        "outcome": "success",
     }
+
+
+def number_in(line: str) -> str:
+    return line.partition(" number=")[2].partition(" ")[0]
+
+
+def an_event(action: Action, **fields: object) -> AuditEvent:
+    return AuditEvent(action=action, actor=Actor.system("test"), fields=fields)
 
 
 class Writes(io.StringIO):
@@ -248,8 +261,8 @@ async def test_routine_events_are_written_together_within_the_hold_time(
     audit = Audit()
     clock = SimpleNamespace(time=iter([1e9, 1e9 + 0.25]).__next__)  # other threads use the real clock
     monkeypatch.setattr("token_service.telemetry.audit.time", clock)
-    audit.record("token.issued", token_id="one")
-    audit.record("token.refreshed", token_id="two")
+    audit.record(an_event(Action.TOKEN_ISSUED, token_id="one"))
+    audit.record(an_event(Action.TOKEN_REFRESHED, token_id="two"))
     monkeypatch.undo()
     assert log.pieces == []
     await eventually(lambda: bool(log.pieces))
@@ -259,7 +272,7 @@ async def test_routine_events_are_written_together_within_the_hold_time(
         ("2001-09-09T01:46:40.000Z", "one"),
         ("2001-09-09T01:46:40.250Z", "two"),
     ]
-    audit.record("token.issued", token_id="three")
+    audit.record(an_event(Action.TOKEN_ISSUED, token_id="three"))
     assert len(log.pieces) == 1
     await eventually(lambda: len(log.pieces) == 2)
 
@@ -267,28 +280,46 @@ async def test_routine_events_are_written_together_within_the_hold_time(
 async def test_rare_event_is_written_at_once_after_the_waiting_events() -> None:
     log = configured()
     audit = Audit()
-    audit.record("token.issued", token_id="one")
+    audit.record(an_event(Action.TOKEN_ISSUED, token_id="one"))
     assert lines(log) == []
-    audit.record("refresh_token.reused", session_id="two")
+    audit.record(an_event(Action.REFRESH_TOKEN_REUSED, session_id="two"))
     assert [line.split()[3] for line in lines(log)] == ["token.issued", "refresh_token.reused"]
+
+
+async def test_routine_events_have_rows_instead_of_lines_on_request() -> None:
+    log = configured()
+    rows: list[AuditEvent] = []
+
+    async def append(events: Sequence[AuditEvent]) -> None:
+        rows.extend(events)
+
+    queue = RowQueue(append, SystemClock())
+    audit = Audit(rows=queue, routine_rows=True)
+    audit.record(an_event(Action.TOKEN_ISSUED))
+    audit.record(an_event(Action.LOG_RENEWED))  # its row was written with the renewal
+    audit.record_alone(an_event(Action.PERMISSION_DENIED))
+    audit.flush()
+    await queue.flush()
+    assert [event.action.value for event in rows] == ["token.issued", "permission.denied"]
+    assert [line.split()[3] for line in lines(log)] == ["log.renewed", "permission.denied"]
 
 
 async def test_at_most_256_events_wait() -> None:
     log = configured()
     audit = Audit()
     for number in range(255):
-        audit.record("token.issued", number=number)
+        audit.record(an_event(Action.TOKEN_ISSUED, number=number))
     assert lines(log) == []
-    audit.record("token.issued", number=255)
-    assert [line.rpartition("=")[2] for line in lines(log)] == [str(number) for number in range(256)]
-    audit.record("token.issued", number=256)
+    audit.record(an_event(Action.TOKEN_ISSUED, number=255))
+    assert [number_in(line) for line in lines(log)] == [str(number) for number in range(256)]
+    audit.record(an_event(Action.TOKEN_ISSUED, number=256))
     audit.flush()
     assert len(lines(log)) == 257
 
 
 def test_event_without_event_loop_is_written_at_once() -> None:
     log = configured()
-    Audit().record("token.issued", token_id="one")
+    Audit().record(an_event(Action.TOKEN_ISSUED, token_id="one"))
     assert len(lines(log)) == 1
 
 
@@ -297,11 +328,13 @@ async def test_pieces_of_several_lines_fit_the_atomic_pipe_write() -> None:
     configure_logging("info", as_json=False, stream=log)
     audit = Audit()
     for number in range(100):
-        audit.record("token.issued", subject="\u00e9" * (number * 7 % 150), number=number)
-    audit.record("token.issued", **{f"field_{each}": "x" * 1000 for each in range(5)}, number=100)
-    audit.record("token.issued", number=101)
+        audit.record(an_event(Action.TOKEN_ISSUED, subject="\u00e9" * (number * 7 % 150), number=number))
+    audit.record(
+        an_event(Action.TOKEN_ISSUED, **{f"field_{each}": "x" * 1000 for each in range(5)}, number=100)
+    )
+    audit.record(an_event(Action.TOKEN_ISSUED, number=101))
     audit.flush()
-    assert [int(line.rpartition("=")[2]) for line in lines(log)] == list(range(102))
+    assert [int(number_in(line)) for line in lines(log)] == list(range(102))
     assert all(piece.endswith("\n") for piece in log.pieces)
     *rest, longest = sorted(len(piece.encode()) for piece in log.pieces)
     assert 5000 < longest < 5200
@@ -327,7 +360,7 @@ def test_unwritable_log_raises_no_error() -> None:
 
     configure_logging("info", as_json=False, stream=Full())
     logging.getLogger("x").error("lost")
-    Audit().record("token.issued", token_id="lost")
+    Audit().record(an_event(Action.TOKEN_ISSUED, token_id="lost"))
 
 
 def test_line_that_fails_to_format_loses_no_other_line() -> None:

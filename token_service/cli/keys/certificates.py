@@ -78,7 +78,9 @@ def import_certificate(settings: Settings, format_: str, key_id: str, file: Bina
 
     async def publish(keys: Keys) -> StoredSigningKey:
         key = keys.keyring.get(key_id)
-        return await keys.manager.set_certificates(key_id, check_chain(chain, key.public_key, time.time()))
+        return await keys.manager.set_certificates(
+            keys.operator.actor(), key_id, check_chain(chain, key.public_key, time.time())
+        )
 
     try:
         show_one(administer(settings, publish), format_)

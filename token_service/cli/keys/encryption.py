@@ -33,7 +33,7 @@ def rewrap(settings: Settings) -> None:
     """
 
     async def change(keys: Keys) -> int:
-        return await keys.manager.rewrap()
+        return await keys.manager.rewrap(keys.operator.actor())
 
     count = administer(settings, change)
     click.echo(

@@ -19,7 +19,6 @@ from token_service.cli.keys.administration import (
 )
 from token_service.cli.settings_options import SettingsCommand, settings_options
 from token_service.config import Settings
-from token_service.core.access.caller import Caller
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.tokens.algorithms import RSA_SIZES, Algorithm
 
@@ -88,7 +87,7 @@ def prepare(settings: Settings, format_: str, algorithm: str | None, rsa_bits: s
     """
 
     async def make(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).prepare(Caller.system(), algorithm or "", int(rsa_bits or 0))
+        return await _signing_keys(keys).prepare(keys.operator, algorithm or "", int(rsa_bits or 0))
 
     show_one(administer(settings, make), format_)
 
@@ -115,7 +114,7 @@ def activate(settings: Settings, format_: str, key_id: str, *, force: bool) -> N
     """
 
     async def change(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).activate(Caller.system(), key_id, force=force)
+        return await _signing_keys(keys).activate(keys.operator, key_id, force=force)
 
     show_one(administer(settings, change), format_)
 
@@ -135,7 +134,7 @@ def retire(settings: Settings, format_: str, key_id: str) -> None:
     """
 
     async def change(keys: Keys) -> StoredSigningKey:
-        return await _signing_keys(keys).retire(Caller.system(), key_id)
+        return await _signing_keys(keys).retire(keys.operator, key_id)
 
     show_one(administer(settings, change), format_)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from token_service.core.access.rights import Rights
+from token_service.core.events.event import Actor
 from token_service.core.policies.rights import Permission
 from token_service.errors import PermissionDeniedError
 
@@ -46,6 +47,8 @@ class Caller:
     """The registered client that the caller is; empty: it is none."""
     expire_time: float = field(default=float("inf"), compare=False)
     """Seconds since the Unix epoch at which the proof expires, even on an open connection."""
+    kind: str = "caller"
+    """The kind of its `Actor`."""
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -54,13 +57,23 @@ class Caller:
 
     @classmethod
     def system(cls) -> Caller:
-        """Return the token service itself, for command-line commands and background jobs. It has all permissions."""
+        """Return the token service itself, for background jobs. It has all permissions."""
         return _SYSTEM
+
+    @classmethod
+    def operator(cls, name: str) -> Caller:
+        """Return the operator `user@host` of a command on the database. It has all permissions."""
+        return cls(name, Rights.everything(), kind="operator")
 
     @classmethod
     def anonymous(cls) -> Caller:
         """Return the unidentified caller, for calls open to every caller. It has no permissions."""
         return _ANONYMOUS
+
+    def actor(self) -> Actor:
+        """Return the actor of the audit events of this caller."""
+        proof = self.proof.value if self.kind == "caller" else ""
+        return Actor(self.kind, self.name, self.client_id, proof=proof)
 
     def subscriber(self, subscriber_id: str) -> str:
         """Return the registered name of a subscriber of this caller: no other caller can confirm for it."""
@@ -75,5 +88,5 @@ class Caller:
             )
 
 
-_SYSTEM: Final = Caller("system", Rights.everything())
+_SYSTEM: Final = Caller("system", Rights.everything(), kind="system")
 _ANONYMOUS: Final = Caller("anonymous", Rights())

@@ -17,6 +17,7 @@ from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
 from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
@@ -79,7 +80,7 @@ class ClientAuthenticator:
         client = self._active(proof.client_id, AuthMethod.CLIENT_SECRET_BASIC)
         secret = matching_secret(client or _DUMMY, proof.secret, self._clock.now())
         if client is None or secret is None:
-            raise self._refuse(proof.client_id, address, "secret")
+            raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
 
     async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
@@ -140,8 +141,15 @@ class ClientAuthenticator:
 
     def _refuse(self, client_id: str, address: str, problem: str) -> Exception:
         """Count and record a failure; return the error, which does not tell why."""
-        self._audit.record(
-            "client.authentication_failed", client_id=client_id, address=address, problem=problem
+        self._audit.record_alone(
+            AuditEvent(
+                action=Action.CLIENT_AUTHENTICATION_FAILED,
+                actor=Actor("caller", client_id),
+                target=Target("client", client_id, client_id=client_id),
+                outcome=Outcome.DENIED,
+                reason=problem,
+                origin=Origin(address),
+            )
         )
         self._failures.spend((client_id, address))
         return CallerUnauthenticatedError(_REFUSED)

@@ -43,6 +43,9 @@ class UseCase(StrEnum):
     DISABLE_CLIENT = "DisableClient"
     ENABLE_CLIENT = "EnableClient"
     DELETE_CLIENT = "DeleteClient"
+    LIST_AUDIT_EVENTS = "ListAuditEvents"
+    VERIFY_AUDIT_TRAIL = "VerifyAuditTrail"
+    EXPLAIN_REVOCATION = "ExplainRevocation"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -74,6 +77,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.DISABLE_CLIENT: Permission.ADMIN_WRITE,
         UseCase.ENABLE_CLIENT: Permission.ADMIN_WRITE,
         UseCase.DELETE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN_READ,
+        UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN_READ,
+        UseCase.EXPLAIN_REVOCATION: Permission.ADMIN_READ,
     }
 )
 """The needed permission; None: open to unidentified callers."""

@@ -25,6 +25,7 @@ from token_service.core.clients.store import ClientEnd, ClientPosition, ClientSt
 from token_service.core.clients.validation import check_client_id, check_metadata
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_COMMENT, Checks
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.revocation.drafts import draft_of
@@ -130,10 +131,11 @@ class ClientAdministration:
             create_time=now,
             update_time=now,
         )
-        created = await self._store.create(client)
+        event = _event(caller, Action.CLIENT_CREATED, client.client_id)
+        created = await self._store.create(client, [event])
         if created is None:
             raise ClientExistsError(metadata={"client_id": client.client_id})
-        await self._adopt(caller, "client.created", created)
+        await self._adopt(event, created)
         return ClientWithSecret(created, secret)
 
     async def get(self, caller: Caller, client_id: str) -> Client:
@@ -178,8 +180,9 @@ class ClientAdministration:
                 changed = structs.replace(changed, secrets=())
             return changed
 
-        saved = await self._save(client_id, etag, change)
-        await self._adopt(caller, "client.updated", saved, fields=",".join(changes))
+        event = _event(caller, Action.CLIENT_UPDATED, client_id, fields=sorted(changes))
+        saved = await self._save(client_id, etag, change, event)
+        await self._adopt(event, saved)
         return saved
 
     async def rotate_secret(
@@ -219,8 +222,9 @@ class ClientAdministration:
             )
             return structs.replace(client, secrets=(*ending, at_rest), update_time=now)
 
-        saved = await self._save(client_id, etag, change)
-        await self._adopt(caller, "client.secret_rotated", saved, secret_id=at_rest.secret_id)
+        event = _event(caller, Action.CLIENT_SECRET_ROTATED, client_id, secret_id=at_rest.secret_id)
+        saved = await self._save(client_id, etag, change, event)
+        await self._adopt(event, saved)
         return ClientWithSecret(saved, secret)
 
     async def disable(
@@ -231,9 +235,10 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.DISABLE_CLIENT)
-        cursor = await self._end(client_id, ClientState.DISABLED, now, etag, comment)
+        event = _event(caller, Action.CLIENT_DISABLED, client_id, comment=comment)
+        cursor = await self._end(client_id, ClientState.DISABLED, now, etag, event)
         client = await self._existing(client_id)
-        await self._adopt(caller, "client.disabled", client, comment=comment, cursor=str(cursor))
+        await self._adopt(event, client)
         return EndedClient(client, cursor)
 
     async def enable(self, caller: Caller, client_id: str, now: float, *, etag: str = "") -> Client:
@@ -242,6 +247,7 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.ENABLE_CLIENT)
+        event = _event(caller, Action.CLIENT_ENABLED, client_id)
         saved = await self._save(
             client_id,
             etag,
@@ -250,8 +256,9 @@ class ClientAdministration:
                 if client.state is ClientState.ACTIVE
                 else structs.replace(client, state=ClientState.ACTIVE, update_time=now)
             ),
+            event,
         )
-        await self._adopt(caller, "client.enabled", saved)
+        await self._adopt(event, saved)
         return saved
 
     async def delete(
@@ -262,29 +269,35 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.DELETE_CLIENT)
-        cursor = await self._end(client_id, ClientState.DELETED, now, etag, comment)
+        event = _event(caller, Action.CLIENT_DELETED, client_id, comment=comment)
+        cursor = await self._end(client_id, ClientState.DELETED, now, etag, event)
         deleted = await self._store.get(client_id)
         if deleted is not None:
-            await self._adopt(caller, "client.deleted", deleted, comment=comment, cursor=str(cursor))
+            await self._adopt(event, deleted)
         return cursor
 
-    async def _end(self, client_id: str, state: ClientState, now: float, etag: str, comment: str) -> Cursor:
+    async def _end(
+        self, client_id: str, state: ClientState, now: float, etag: str, event: AuditEvent
+    ) -> Cursor:
         checks = Checks()
-        checks.text("comment", comment, MAX_COMMENT)
+        checks.text("comment", event.comment, MAX_COMMENT)
         checks.done()
         for _ in range(_MAX_ATTEMPTS):
             client = await self._existing(client_id)
             _require_etag(client, etag)
             if client.state is state:
                 return await self._append([])
-            draft = draft_of(RevocationTarget.CLIENT, client_id, now, comment=comment)
-            cursor = await self._append([replace(draft, client_end=ClientEnd(state, client.revision))])
+            draft = draft_of(RevocationTarget.CLIENT, client_id, now, comment=event.comment)
+            end = ClientEnd(state, client.revision)
+            cursor = await self._append([replace(draft, client_end=end, event=event)])
             ended = await self._store.get(client_id)
             if ended is not None and ended.state in {state, ClientState.DELETED}:
                 return cursor
         raise _too_many_changes()
 
-    async def _save(self, client_id: str, etag: str, change: Callable[[Client], Client]) -> Client:
+    async def _save(
+        self, client_id: str, etag: str, change: Callable[[Client], Client], event: AuditEvent
+    ) -> Client:
         """Save what `change` returns for the current client; again if another caller has changed it meanwhile."""
         for _ in range(_MAX_ATTEMPTS):
             client = await self._existing(client_id)
@@ -292,7 +305,7 @@ class ClientAdministration:
             changed = change(client)
             if changed is client:
                 return client
-            saved = await self._store.save(changed)
+            saved = await self._store.save(changed, [event])
             if saved is not None:
                 return saved
         raise _too_many_changes()
@@ -306,12 +319,20 @@ class ClientAdministration:
             raise ClientNotFoundError(metadata={"client_id": client_id})
         return client
 
-    async def _adopt(self, caller: Caller, event: str, client: Client, **fields: str) -> None:
-        self._audit.record(
-            event, client_id=client.client_id, caller=caller.name, revision=client.revision, **fields
-        )
+    async def _adopt(self, event: AuditEvent, client: Client) -> None:
+        self._audit.record(event)
         with suppress(StoreUnavailableError):  # the change is durable, and the node follows it anyway
             await self._changed(client.revision)
+
+
+def _event(caller: Caller, action: Action, client_id: str, *, comment: str = "", **fields: Any) -> AuditEvent:
+    return AuditEvent(
+        action=action,
+        actor=caller.actor(),
+        target=Target("client", client_id, client_id=client_id),
+        comment=comment,
+        fields=fields,
+    )
 
 
 def _require_etag(client: Client, etag: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from token_service.core.clients.client import Client, ClientState
+from token_service.core.events.event import AuditEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,18 @@ class ClientStore(Protocol):
 
     Every change raises the revision of the registry, which `LogHead.client_revision` shows, by one in the same
     transaction, and gives it to the changed client. Changes commit in the order of their revisions. Clients are
-    disabled and deleted through `RevocationLog.append`, with a `ClientEnd`.
+    disabled and deleted through `RevocationLog.append`, with a `ClientEnd`. The rows of `events` are written in the
+    transaction of the change; none if nothing changes.
     """
 
-    async def create(self, client: Client) -> Client | None:
+    async def create(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """Add a client; return it with its revision.
 
         Changes nothing and returns None if the id is that of another client, even of a deleted one.
         """
         ...
 
-    async def save(self, client: Client) -> Client | None:
+    async def save(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """Replace a client whose revision is `client.revision`; return it with its new revision.
 
         The state becomes ACTIVE or DISABLED. The last use of a secret is never changed. Changes nothing and returns

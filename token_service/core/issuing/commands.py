@@ -10,20 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 
 DEFAULT_KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
-class ClientContext(msgspec.Struct, frozen=True):
-    """Origin of the end user's request, for the audit log."""
-
-    ip_address: str = ""
-    user_agent: str = ""
-
-
 _BEARER: Final = Confirmation()
-_NOWHERE: Final = ClientContext()
 
 
 class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +35,7 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     confirmation: Confirmation = _BEARER
     nonce: str = ""
     request_id: str = ""
-    client_context: ClientContext = _NOWHERE
+    client_context: Origin = NO_ORIGIN
 
 
 class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +46,7 @@ class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str = ""
     scopes: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
-    client_context: ClientContext = _NOWHERE
+    client_context: Origin = NO_ORIGIN
 
     def __repr__(self) -> str:
         return f"<RefreshCommand client_id={self.client_id!r}>"

@@ -13,6 +13,7 @@ from token_service.core.access.gate import UseCase, admit, admit_issue
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
 from token_service.core.keys.keyring import Keyring
@@ -150,15 +151,15 @@ class Issuer:
                 access_token=access.token if access is not None else "",
             )
             id_token = minted.token
+        token_id = access.token_id if access is not None else ""
         self._audit.record(
-            "token.issued",
-            subject=command.subject,
-            client_id=command.client_id,
-            session_id=grant.session_id,
-            token_id=access.token_id if access is not None else "",
-            token_types=_names(command.kinds),
-            ip_address=command.client_context.ip_address,
-            user_agent=command.client_context.user_agent,
+            AuditEvent(
+                action=Action.TOKEN_ISSUED,
+                actor=caller.actor(),
+                target=Target("token", token_id, command.subject, grant.session_id, command.client_id),
+                origin=command.client_context,
+                fields={"token_types": _names(command.kinds)},
+            )
         )
         return IssuedTokens(
             access_token=access.token if access is not None else "",
@@ -171,7 +172,7 @@ class Issuer:
             id_token=id_token,
             session_token=session_token,
             session_id=grant.session_id,
-            token_id=access.token_id if access is not None else "",
+            token_id=token_id,
             scopes=command.scopes,
         )
 

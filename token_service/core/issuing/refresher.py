@@ -17,12 +17,14 @@ its sequence is above both.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
@@ -38,8 +40,7 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.policy import Policy, ReuseResponse
-from token_service.core.revocation.drafts import draft_of
-from token_service.core.revocation.log import RevocationDraft
+from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
@@ -121,6 +122,7 @@ class Refresher:
             raise RefreshTokenInvalidError
         self._clients.require(command.client_id)
         policy = self._policies.of(command.client_id)
+        actor = caller.actor()
         signed: tuple[MintedToken, str] | None = None
         if (
             command.scopes
@@ -132,17 +134,17 @@ class Refresher:
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
-            before = await self._require_acceptable(command, presented, before, policy, now)
+            before = await self._require_acceptable(actor, command, presented, before, policy, now)
             _narrow(command, before)
             policy = self._clients.policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
-        session, current = await self._exchange(command, presented, policy, now)
+        session, current = await self._exchange(actor, command, presented, policy, now)
         access, id_token = signed or await self._sign(command, session, policy, now)
-        return self._issued(command, session, current, access, id_token)
+        return self._issued(actor, command, session, current, access, id_token)
 
     async def _exchange(
-        self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
+        self, actor: Actor, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
     ) -> tuple[Session, OpaqueToken]:
         """Accept the presented token; return the session's row and its current refresh token."""
         for _ in range(_MAX_ATTEMPTS):
@@ -155,11 +157,12 @@ class Refresher:
             if accepted is not None:
                 return accepted
             session = await self._sessions.get(presented.session_id)
-            await self._require_acceptable(command, presented, session, policy, now)
+            await self._require_acceptable(actor, command, presented, session, policy, now)
         raise OverloadedError("the session kept changing", retry_after=0.1)
 
     async def _require_acceptable(
         self,
+        actor: Actor,
         command: RefreshCommand,
         presented: OpaqueToken,
         session: Session | None,
@@ -169,7 +172,7 @@ class Refresher:
         """Return the row if the token is acceptable; otherwise raise why not. A reused token revokes its family."""
         failure = self._diagnose(command, presented, session, policy, now)
         if isinstance(failure, RefreshTokenReusedError) and session is not None:
-            await self._punish(command, presented, session, policy, now)
+            await self._punish(actor, command, presented, session, policy, now)
         if failure is not None or session is None:
             raise failure or RefreshTokenInvalidError
         return session
@@ -274,28 +277,35 @@ class Refresher:
         return RefreshTokenReusedError()
 
     async def _punish(
-        self, command: RefreshCommand, presented: OpaqueToken, session: Session, policy: Policy, now: float
+        self,
+        actor: Actor,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        session: Session,
+        policy: Policy,
+        now: float,
     ) -> None:
-        """Revoke the family and append its log entry in one transaction."""
-        drafts = [self._draft(RevocationTarget.SESSION, str(session.id), now)]
-        if policy.reuse_response is ReuseResponse.SUBJECT:
-            drafts.append(self._draft(RevocationTarget.SUBJECT, session.subject, now))
-        await self._revoker.append(drafts)
-        self._audit.record(
-            "refresh_token.reused",
-            subject=session.subject,
-            client_id=session.client_id,
-            session_id=str(session.id),
-            presented_generation=presented.generation,
-            current_generation=session.generation,
-            response=policy.reuse_response.value,
-            ip_address=command.client_context.ip_address,
-            user_agent=command.client_context.user_agent,
+        """Revoke the family, append its log entry and write the audit events in one transaction."""
+        event = AuditEvent(
+            action=Action.REFRESH_TOKEN_REUSED,
+            actor=actor,
+            target=Target("refresh_token", "", session.subject, str(session.id), session.client_id),
+            origin=command.client_context,
+            fields={
+                "presented_generation": presented.generation,
+                "current_generation": session.generation,
+                "response": policy.reuse_response.value,
+            },
         )
-
-    @staticmethod
-    def _draft(target: RevocationTarget, value: str, now: float) -> RevocationDraft:
-        return draft_of(target, value, now, reason=RevocationReason.REFRESH_TOKEN_REUSED)
+        reason = RevocationReason.REFRESH_TOKEN_REUSED
+        drafts = [
+            replace(draft_of(RevocationTarget.SESSION, str(session.id), now, reason=reason), event=event)
+        ]
+        if policy.reuse_response is ReuseResponse.SUBJECT:
+            draft = draft_of(RevocationTarget.SUBJECT, session.subject, now, reason=reason)
+            drafts.append(replace(draft, event=event_of(draft, actor, command.client_context)))
+        await self._revoker.append(drafts)
+        self._audit.record(event)
 
     async def _sign(
         self, command: RefreshCommand, session: Session, policy: Policy, now: float
@@ -324,21 +334,22 @@ class Refresher:
 
     def _issued(
         self,
+        actor: Actor,
         command: RefreshCommand,
         session: Session,
         current: OpaqueToken,
         access: MintedToken,
         id_token: str,
     ) -> IssuedTokens:
+        session_id = str(session.id)
         self._audit.record(
-            "token.refreshed",
-            subject=session.subject,
-            client_id=session.client_id,
-            session_id=str(session.id),
-            token_id=access.token_id,
-            generation=session.generation,
-            ip_address=command.client_context.ip_address,
-            user_agent=command.client_context.user_agent,
+            AuditEvent(
+                action=Action.TOKEN_REFRESHED,
+                actor=actor,
+                target=Target("token", access.token_id, session.subject, session_id, session.client_id),
+                origin=command.client_context,
+                fields={"generation": session.generation},
+            )
         )
         return IssuedTokens(
             access_token=access.token,
@@ -347,7 +358,7 @@ class Refresher:
             refresh_token=current.format(self._keyring.mac_keys),
             refresh_token_expire_time=session.idle_expire_time,
             id_token=id_token,
-            session_id=str(session.id),
+            session_id=session_id,
             token_id=access.token_id,
             scopes=command.scopes or session.scopes,
         )

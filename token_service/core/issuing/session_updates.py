@@ -8,6 +8,7 @@ from typing import Any, Final
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.issuing.minter import Grant, Minter
 from token_service.core.limits import MAX_CLIENT_ID, Checks
@@ -76,16 +77,16 @@ class SessionUpdates:
                 raise SessionNotFoundError
             if session.state(now) is not SessionState.ACTIVE:
                 raise SessionNotActiveError
-            amended = await self._sessions.amend(self._amendment(caller, command, session, now))
+            amendment = self._amendment(caller, command, session, now)
+            event = AuditEvent(
+                action=Action.SESSION_UPDATED,
+                actor=caller.actor(),
+                target=Target("session_update", "", session.subject, str(session.id), session.client_id),
+                fields={"fields": tuple(sorted(command.fields)), "scopes": amendment.scopes},
+            )
+            amended = await self._sessions.amend(amendment, [event])
             if amended is not None:
-                self._audit.record(
-                    "session.updated",
-                    subject=session.subject,
-                    client_id=session.client_id,
-                    session_id=str(session.id),
-                    fields=tuple(sorted(command.fields)),
-                    scopes=amended.scopes,
-                )
+                self._audit.record(event)
                 return amended
         raise OverloadedError("the session kept changing", retry_after=0.1)
 

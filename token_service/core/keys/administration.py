@@ -56,17 +56,19 @@ class SigningKeys:
         if rsa_bits not in (0, *RSA_SIZES):
             checks.add("rsa_bits", f"is none of {', '.join(map(str, RSA_SIZES))}")
         checks.done()
-        return await self._key_manager.prepare(Algorithm(algorithm) if algorithm else None, rsa_bits or None)
+        return await self._key_manager.prepare(
+            caller.actor(), Algorithm(algorithm) if algorithm else None, rsa_bits or None
+        )
 
     async def activate(self, caller: Caller, key_id: str, *, force: bool) -> StoredSigningKey:
         """Let a prepared key sign. Raises `InvalidRequestError` and the errors of `KeyManager.activate`."""
         admit(caller, UseCase.ACTIVATE_SIGNING_KEY)
-        return await self._key_manager.activate(_checked(key_id), force=force)
+        return await self._key_manager.activate(caller.actor(), _checked(key_id), force=force)
 
     async def retire(self, caller: Caller, key_id: str) -> StoredSigningKey:
         """Stop a key from signing. Raises `InvalidRequestError` and the errors of `KeyManager.retire`."""
         admit(caller, UseCase.RETIRE_SIGNING_KEY)
-        return await self._key_manager.retire(_checked(key_id))
+        return await self._key_manager.retire(caller.actor(), _checked(key_id))
 
 
 def _checked(key_id: str) -> str:

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from token_service.clock import Clock
-from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.lifecycle import MAX_KEYS, RotationRules, activated, can_sign, retired, successor
 from token_service.core.keys.making import KeyMaker
 from token_service.core.keys.rotation import KeyRotation
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
-from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, too_many_changes
+from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, key_event, too_many_changes
 from token_service.errors import ConfigurationError, KeyStateError, OverloadedError, SigningUnavailableError
 from token_service.tokens.algorithms import Algorithm
 
@@ -35,7 +35,6 @@ class KeyManager:
         maker: KeyMaker,
         announcement: Announcement,
         clock: Clock,
-        audit: Audit,
         rules: RotationRules,
     ) -> None:
         self._table = table
@@ -43,10 +42,11 @@ class KeyManager:
         self._maker = maker
         self._announcement = announcement
         self._clock = clock
-        self._audit = audit
         self._rules = rules
 
-    async def prepare(self, algorithm: Algorithm | None, rsa_bits: int | None = None) -> StoredSigningKey:
+    async def prepare(
+        self, actor: Actor, algorithm: Algorithm | None, rsa_bits: int | None = None
+    ) -> StoredSigningKey:
         """Make a key and publish it; it does not sign yet. None: the configured algorithm and size.
 
         Raises `KeyStateError` if `MAX_KEYS` keys exist.
@@ -63,14 +63,13 @@ class KeyManager:
         change(await self._table.load())
         key = await self._maker.signing_key(algorithm or self._rules.algorithm, self._clock.now(), rsa_bits)
         try:
-            await self._table.change(change)
+            await self._table.change(change, actor, Action.SIGNING_KEY_PREPARED)
         except (KeyStateError, OverloadedError):  # not saved; after any other error the row may be saved
             await self._maker.discard(key)
             raise
-        self._table.record("signing_key.prepared", key)
         return key
 
-    async def activate(self, key_id: str, *, force: bool) -> StoredSigningKey:
+    async def activate(self, actor: Actor, key_id: str, *, force: bool) -> StoredSigningKey:
         """Let a prepared key sign; the active key of its algorithm retires. An active key is a success.
 
         Raises `KeyNotFoundError`, `KeyStateError`, and `KeyNotAnnouncedError` unless `force`.
@@ -91,9 +90,9 @@ class KeyManager:
             return activated(stored.signing_keys, key_id, self._clock.now())
 
         known = await self._announcement.revision_known_to_all()
-        return await self._changed(change, key_id, "signing_key.activated")
+        return await self._changed(change, key_id, actor, Action.SIGNING_KEY_ACTIVATED)
 
-    async def retire(self, key_id: str) -> StoredSigningKey:
+    async def retire(self, actor: Actor, key_id: str) -> StoredSigningKey:
         """Stop a key from signing; it stays published until its last token has expired.
 
         A retired key is a success. The oldest prepared key replaces the key that signs. Raises
@@ -115,10 +114,10 @@ class KeyManager:
             return [retired(key, self._clock.now()), *heir]
 
         known = await self._announcement.revision_known_to_all()
-        return await self._changed(change, key_id, "signing_key.retired")
+        return await self._changed(change, key_id, actor, Action.SIGNING_KEY_RETIRED)
 
     @asynccontextmanager
-    async def revoking(self, key_id: str) -> AsyncIterator[None]:
+    async def revoking(self, actor: Actor, key_id: str) -> AsyncIterator[None]:
         """Wrap the append of a key's revocation to the log.
 
         Before the append, another key replaces the revoked one. After it, a third key replaces that key if it
@@ -128,7 +127,7 @@ class KeyManager:
         until that is repaired. An unknown key has no effect.
         """
         try:
-            await self._replace(key_id)
+            await self._replace(actor, key_id)
         except (SigningUnavailableError, ConfigurationError) as error:
             logger.warning("no key replaces the revoked key %s: %s", key_id, error.message)
         yield
@@ -142,23 +141,27 @@ class KeyManager:
                 "key %s is revoked, but the other keys can't be maintained: %s", key_id, error.message
             )
 
-    async def rewrap(self) -> int:
+    async def rewrap(self, actor: Actor) -> int:
         """Encrypt all keys with the first configured key-encryption key; return how many used another one."""
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.adopt()
             signing, macs = self._maker.rewrapped(stored)
             if not signing and not macs:
                 return 0
-            if await self._table.save(stored, signing, macs):
-                self._audit.record(
-                    "keys.rewrapped",
-                    wrapping_key_id=self._maker.wrapping_key_id,
-                    count=len(signing) + len(macs),
-                )
+            event = AuditEvent(
+                action=Action.KEYS_REWRAPPED,
+                actor=actor,
+                target=Target("keys"),
+                fields={
+                    "wrapping_key_id": self._maker.wrapping_key_id,
+                    "count": len(signing) + len(macs),
+                },
+            )
+            if await self._table.save(stored, signing, macs, events=[event]):
                 return len(signing) + len(macs)
         raise too_many_changes()
 
-    async def set_certificates(self, key_id: str, chain: Sequence[bytes]) -> StoredSigningKey:
+    async def set_certificates(self, actor: Actor, key_id: str, chain: Sequence[bytes]) -> StoredSigningKey:
         """Publish a certificate chain (DER, the key's own first) with a key. The caller has checked the chain.
 
         A repeated call has no effect. Raises `KeyNotFoundError`, and `KeyStateError` for a revoked key.
@@ -170,9 +173,9 @@ class KeyManager:
                 raise KeyStateError("the key is revoked")
             return [] if key.certificates == tuple(chain) else [replace(key, certificates=tuple(chain))]
 
-        return await self._changed(change, key_id, "signing_key.certified")
+        return await self._changed(change, key_id, actor, Action.SIGNING_KEY_CERTIFIED)
 
-    async def _replace(self, key_id: str) -> None:
+    async def _replace(self, actor: Actor, key_id: str) -> None:
         """Retire a key that is about to be revoked and let another key sign."""
         for _ in range(MAX_ATTEMPTS):
             stored = await self._table.load()
@@ -185,19 +188,21 @@ class KeyManager:
             if heir is not None and not heir:
                 made = await self._maker.signing_key(self._rules.algorithm, now)
                 heir = [replace(made, state=SigningKeyState.ACTIVE, activate_time=now)]
-            if await self._table.save(stored, [retired(key, now), *(heir or ())]):
-                for each in heir or ():
-                    self._table.record("signing_key.activated", each)
+            events = [key_event(actor, Action.SIGNING_KEY_ACTIVATED, each) for each in heir or ()]
+            if await self._table.save(stored, [retired(key, now), *(heir or ())], events=events):
                 return
             if made is not None:
                 await self._maker.discard(made)
         raise too_many_changes()
 
     async def _changed(
-        self, change: Callable[[StoredKeys], Sequence[StoredSigningKey]], key_id: str, event: str
+        self,
+        change: Callable[[StoredKeys], Sequence[StoredSigningKey]],
+        key_id: str,
+        actor: Actor,
+        action: Action,
     ) -> StoredSigningKey:
-        if await self._table.change(change):
-            self._table.record(event, self._table.keyring.get(key_id))
+        await self._table.change(change, actor, action)
         return self._table.keyring.get(key_id)
 
 

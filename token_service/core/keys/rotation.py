@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.keyring import require_keys
 from token_service.core.keys.lifecycle import (
@@ -33,7 +33,7 @@ from token_service.core.keys.lifecycle import (
 )
 from token_service.core.keys.making import KeyMaker
 from token_service.core.keys.store import SigningKeyState, StoredKeys
-from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, too_many_changes
+from token_service.core.keys.table import MAX_ATTEMPTS, KeyTable, find, key_event, too_many_changes
 from token_service.core.leases import Lease
 from token_service.errors import ConfigurationError, TokenServiceError
 
@@ -42,6 +42,8 @@ _LEASE_INTERVALS: Final = 3
 _SHORTEST_LEASE: Final = 1.0
 _SHORTEST_MAC_PERIOD: Final = 24 * 3600.0
 """Seconds. Old MAC keys are kept as long as a session may live, and a version has 16 bits."""
+
+_ACTOR: Final = Actor.system("key-rotation")
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,6 @@ class KeyRotation:
         announcement: Announcement,
         lease: Lease,
         clock: Clock,
-        audit: Audit,
         rules: RotationRules,
         *,
         interval: float,
@@ -67,7 +68,6 @@ class KeyRotation:
         self._announcement = announcement
         self._lease = lease
         self._clock = clock
-        self._audit = audit
         self._rules = rules
         self._interval = interval
 
@@ -94,8 +94,8 @@ class KeyRotation:
                 activate_time=now,
             )
             mac_keys = [self._maker.mac_key(version, now) for version in (1, 2)]
-            if await self._table.save(stored, [first], mac_keys):
-                self._table.record("signing_key.activated", first)
+            event = key_event(_ACTOR, Action.SIGNING_KEY_ACTIVATED, first)
+            if await self._table.save(stored, [first], mac_keys, events=[event]):
                 return
             await self._maker.discard(first)
         raise too_many_changes()
@@ -134,8 +134,13 @@ class KeyRotation:
             now = self._clock.now()
             if self._rotation_of_mac_keys_is_due(stored, now):
                 version = max(key.version for key in stored.mac_keys) + 1
-                if await self._table.save(stored, mac_keys=[self._maker.mac_key(version, now)]):
-                    self._audit.record("mac_key.prepared", version=version)
+                event = AuditEvent(
+                    action=Action.MAC_KEY_PREPARED,
+                    actor=_ACTOR,
+                    target=Target("mac_key"),
+                    fields={"version": version},
+                )
+                await self._table.save(stored, mac_keys=[self._maker.mac_key(version, now)], events=[event])
                 continue
             step = next_step(stored.signing_keys, now, self._rules, self._table.watch(stored))
             if step is None or not await self._may(step, stored):
@@ -164,22 +169,21 @@ class KeyRotation:
             key = await self._maker.signing_key(step.algorithm, now)
             if step.activate:
                 key = replace(key, state=SigningKeyState.ACTIVE, activate_time=now)
-            if await self._table.save(stored, [key]):
-                self._table.record("signing_key.activated" if step.activate else "signing_key.prepared", key)
-            else:
+            action = Action.SIGNING_KEY_ACTIVATED if step.activate else Action.SIGNING_KEY_PREPARED
+            if not await self._table.save(stored, [key], events=[key_event(_ACTOR, action, key)]):
                 await self._maker.discard(key)
         elif isinstance(step, Activate):
             changed = activated(stored.signing_keys, step.key_id, now)
-            if await self._table.save(stored, changed):
-                self._table.record("signing_key.activated", changed[0])
+            event = key_event(_ACTOR, Action.SIGNING_KEY_ACTIVATED, changed[0])
+            await self._table.save(stored, changed, events=[event])
         elif isinstance(step, Retire):
             key = retired(find(stored, step.key_id), now)
-            if await self._table.save(stored, [key]):
-                self._table.record("signing_key.retired", key)
-        elif await self._table.save(stored, deleted=[step.key_id]):
+            await self._table.save(stored, [key], events=[key_event(_ACTOR, Action.SIGNING_KEY_RETIRED, key)])
+        else:
             key = find(stored, step.key_id)
-            self._table.record("signing_key.forgotten", key)
-            await self._maker.discard(key)
+            event = key_event(_ACTOR, Action.SIGNING_KEY_FORGOTTEN, key)
+            if await self._table.save(stored, deleted=[step.key_id], events=[event]):
+                await self._maker.discard(key)
 
     def _rotation_of_mac_keys_is_due(self, stored: StoredKeys, now: float) -> bool:
         spare = max(stored.mac_keys, key=lambda key: key.version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from token_service.core.events.event import AuditEvent
 from token_service.tokens.algorithms import Algorithm
 
 
@@ -81,8 +82,9 @@ class KeyStore(Protocol):
         mac_keys: Sequence[StoredMacKey],
         *,
         deleted_key_ids: Sequence[str] = (),
+        events: Sequence[AuditEvent] = (),
     ) -> bool:
-        """Insert, update and delete keys in one transaction, and raise the revision by one.
+        """Insert, update and delete keys in one transaction, raise the revision by one, and write the audit events.
 
         Changes nothing and returns False if the revision is not `expected_revision`.
         """

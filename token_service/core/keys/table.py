@@ -9,6 +9,7 @@ from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.store import (
     KeyStore,
@@ -21,6 +22,8 @@ from token_service.errors import KeyNotFoundError, OverloadedError
 
 MAX_ATTEMPTS: Final = 20
 """Attempts of a change while other nodes change the table."""
+
+_KEY: Final = "key"
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +64,12 @@ class KeyTable:
         }
         return {key_id: now - since for key_id, (_, since) in self._seen.items()}
 
-    async def change(self, decide: Callable[[StoredKeys], Sequence[StoredSigningKey]]) -> bool:
+    async def change(
+        self, decide: Callable[[StoredKeys], Sequence[StoredSigningKey]], actor: Actor, action: Action
+    ) -> bool:
         """Save the rows that `decide` returns for the table; decide again if another node has changed the table.
+
+        The first row is the key that `action` of `actor` is about.
 
         Returns whether `decide` returned any rows. Raises `OverloadedError` after `MAX_ATTEMPTS`.
         """
@@ -71,7 +78,7 @@ class KeyTable:
             changed = decide(stored)
             if not changed:
                 return False
-            if await self.save(stored, changed):
+            if await self.save(stored, changed, events=[key_event(actor, action, changed[0])]):
                 return True
         raise too_many_changes()
 
@@ -82,20 +89,19 @@ class KeyTable:
         mac_keys: Sequence[StoredMacKey] = (),
         *,
         deleted: Sequence[str] = (),
+        events: Sequence[AuditEvent],
     ) -> bool:
-        """Save rows, if the table is still `stored`, and load the table. Returns whether they were saved."""
+        """Save rows, if the table is still `stored`, and load the table. Returns whether they were saved.
+
+        The rows of the audit events are written in the same transaction, their lines after it.
+        """
         # The task continues if its caller is cancelled, so that this node's copy is never behind its own changes.
         task = asyncio.create_task(
-            self._save_and_load(stored, signing_keys, mac_keys, deleted), name="save-keys"
+            self._save_and_load(stored, signing_keys, mac_keys, deleted, events), name="save-keys"
         )
         self._saving.add(task)
         task.add_done_callback(self._saved)
         return await asyncio.shield(task)
-
-    def record(self, event: str, key: StoredSigningKey) -> None:
-        """Write an event about a key to the log and to the audit trail."""
-        logger.info("%s: %s (%s)", event, key.key_id, key.algorithm)
-        self._audit.record(event, key_id=key.key_id, algorithm=key.algorithm.value, state=key.state.value)
 
     def _saved(self, task: asyncio.Task[bool]) -> None:
         self._saving.discard(task)
@@ -108,11 +114,28 @@ class KeyTable:
         signing_keys: Sequence[StoredSigningKey],
         mac_keys: Sequence[StoredMacKey],
         deleted: Sequence[str],
+        events: Sequence[AuditEvent],
     ) -> bool:
-        saved = await self._store.save(stored.revision, signing_keys, mac_keys, deleted_key_ids=deleted)
+        saved = await self._store.save(
+            stored.revision, signing_keys, mac_keys, deleted_key_ids=deleted, events=events
+        )
         if saved:
+            for event in events:
+                if event.target.kind == _KEY:
+                    logger.info("%s: %s (%s)", event.action, event.target.id, event.fields["algorithm"])
+                self._audit.record(event)
             await self.keyring.refresh()
         return saved
+
+
+def key_event(actor: Actor, action: Action, key: StoredSigningKey) -> AuditEvent:
+    """Return the audit event of a changed key."""
+    return AuditEvent(
+        action=action,
+        actor=actor,
+        target=Target(_KEY, key.key_id),
+        fields={"algorithm": key.algorithm.value, "state": key.state.value},
+    )
 
 
 def find(stored: StoredKeys, key_id: str) -> StoredSigningKey:

@@ -8,6 +8,7 @@ from uuid import UUID
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit_client, deny_outside_clients
 from token_service.core.access.quotas import RateQuota
+from token_service.core.events.event import NO_ORIGIN, Action, Actor, AuditEvent, Origin, Target
 from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
 from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand, check_command
@@ -43,6 +44,25 @@ def draft_of(
         reason=reason,
         comment=comment,
         token_expire_time=token_expire_time,
+    )
+
+
+def event_of(draft: RevocationDraft, actor: Actor, origin: Origin = NO_ORIGIN) -> AuditEvent:
+    """Return the audit event of a revocation by `actor`."""
+    value, target = draft.value, draft.target
+    return AuditEvent(
+        action=Action.REVOKED,
+        actor=actor,
+        target=Target(
+            target.name.lower(),
+            value,
+            subject=value if target is RevocationTarget.SUBJECT else "",
+            session_id=value if target is RevocationTarget.SESSION else "",
+            client_id=value if target is RevocationTarget.CLIENT else "",
+        ),
+        reason=draft.reason.name,
+        comment=draft.comment,
+        origin=origin,
     )
 
 

@@ -14,12 +14,15 @@ from typing import Final, TypeVar
 from token_service.clock import Clock
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Actor
 from token_service.core.revocation.log import LogHead, LogMovedError, RevocationDraft, RevocationLog
 from token_service.core.revocation.log_renewal import LogChangedError, renew_log
 from token_service.errors import ConfigurationError, StoreUnavailableError
 from token_service.tokens.revocation import Revocation
 
 T = TypeVar("T")
+
+_ACTOR: Final = Actor.system("failover")
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ class FailoverLog:
     async def _renew(self, head: LogHead) -> None:
         try:
             renewal = await renew_log(
-                self._log, head, self._clock.now(), self._entropy, self._audit, nothing_lost=True
+                self._log, head, self._clock.now(), self._entropy, self._audit, _ACTOR, nothing_lost=True
             )
         except LogChangedError:
             return  # another node has renewed it

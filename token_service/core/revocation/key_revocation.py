@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
+from token_service.core.events.event import Actor
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.core.revocation.commands import RevokeCommand, check_command
@@ -28,7 +29,9 @@ class RevokedKey:
 class KeyRevocation:
     """Revokes signing keys, inside a running node or from the command line."""
 
-    def __init__(self, keyring: Keyring, carry_out: Callable[[RevocationDraft], Awaitable[Cursor]]) -> None:
+    def __init__(
+        self, keyring: Keyring, carry_out: Callable[[RevocationDraft, Actor], Awaitable[Cursor]]
+    ) -> None:
         """`carry_out` makes a revocation durable and puts it into effect; see `Revoker.carry_out`."""
         self._keyring = keyring
         self._carry_out = carry_out
@@ -45,7 +48,8 @@ class KeyRevocation:
         with suppress(ConfigurationError):
             await self._keyring.refresh()
         self._keyring.get(key_id)
-        cursor = await self._carry_out(draft_of(RevocationTarget.KEY, key_id, now, comment=comment))
+        draft = draft_of(RevocationTarget.KEY, key_id, now, comment=comment)
+        cursor = await self._carry_out(draft, caller.actor())
         key = self._keyring.get(key_id)
         if key.state is not SigningKeyState.REVOKED:
             key = replace(key, state=SigningKeyState.REVOKED, revoke_time=now)

@@ -8,6 +8,7 @@ from math import inf
 from typing import Protocol, TypeAlias
 
 from token_service.core.clients.store import ClientEnd
+from token_service.core.events.event import AuditEvent
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
@@ -77,6 +78,8 @@ class RevocationDraft:
     """Whether a call waits until subscribers have confirmed the entry: the append sets the head's `awaited`."""
     client_end: ClientEnd | None = None
     """For a CLIENT that is to be disabled or deleted as well."""
+    event: AuditEvent | None = None
+    """The audit event of the entry. Its row is written in the transaction of the append; none if the draft is left out."""
 
     def expires(self, read_time: float) -> float:
         """Return the expiry of the entry if it is appended at `read_time` by the database's clock."""

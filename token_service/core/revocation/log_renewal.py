@@ -16,12 +16,15 @@ reader saw before its commit was acknowledged may still be lost; its sequence mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
+from msgspec import structs
+
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import LogHead, RevocationLog
 from token_service.errors import ConfigurationError
@@ -55,10 +58,11 @@ async def renew_log(
     now: float,
     entropy: Entropy,
     audit: Audit,
+    actor: Actor,
     *,
     nothing_lost: bool = False,
 ) -> Renewal:
-    """Renew the log that `head` was read from.
+    """Renew the log that `head` was read from, on behalf of `actor`.
 
     The renewal revokes all earlier tokens and sessions. With `nothing_lost` it revokes nothing: the entries of
     the log stay in force under its new name.
@@ -79,8 +83,14 @@ async def renew_log(
         reason=RevocationReason.ADMINISTRATIVE,
         comment=f"the log was renewed; it was {before}",
     )
+    event = AuditEvent(
+        action=Action.LOG_RENEWED,
+        actor=actor,
+        target=Target("log"),
+        fields={"before": str(before), "nothing_lost": nothing_lost},
+    )
     after = await log.renew(
-        draft,
+        replace(draft, event=event),
         replaces=head.epoch,
         epoch=encode(entropy(_EPOCH_BYTES)),
         sequence=next_start(head.sequence, now),
@@ -89,9 +99,7 @@ async def renew_log(
     if after is None:
         raise LogChangedError
     renewal = Renewal(before, Cursor(after.epoch, after.sequence))
-    audit.record(
-        "log.renewed", before=str(renewal.before), after=str(renewal.after), nothing_lost=nothing_lost
-    )
+    audit.record(structs.replace(event, fields={**event.fields, "after": str(renewal.after)}))
     return renewal
 
 

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.events.audit import Audit
+from token_service.core.events.event import Actor
 from token_service.core.keys.manager import KeyManager
 from token_service.core.revocation.commands import RevokeCommand, RevokeOutcome
-from token_service.core.revocation.drafts import Drafts
+from token_service.core.revocation.drafts import Drafts, event_of
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.tailer import Tailer
@@ -68,15 +71,15 @@ class Revoker:
             cursor = Cursor(head.epoch, head.sequence)
         else:
             draft = replace(draft, awaited=command.wait is not None)
-            cursor = await self.carry_out(draft)
+            cursor = await self.carry_out(draft, caller.actor())
         if command.wait is None:
             return RevokeOutcome(cursor)
         connected, applied = await self._waits.wait_applied(cursor, command.wait)
         return RevokeOutcome(cursor, connected, applied, self._waits.silent)
 
-    async def carry_out(self, draft: RevocationDraft) -> Cursor:
+    async def carry_out(self, draft: RevocationDraft, actor: Actor) -> Cursor:
         """Append a draft and perform its side effects; return a place in the log that includes it."""
-        return await carry_out(draft, self.append, self._key_manager, self._audit)
+        return await carry_out(draft, actor, self.append, self._key_manager, self._audit)
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
         """Append drafts in one transaction; return a place in the log that includes them.
@@ -105,25 +108,21 @@ class Revoker:
 
 async def carry_out(
     draft: RevocationDraft,
+    actor: Actor,
     append: Callable[[Sequence[RevocationDraft]], Awaitable[Cursor]],
     key_manager: KeyManager,
     audit: Audit,
 ) -> Cursor:
-    """Append a revocation; return a place in the log that includes it.
+    """Append a revocation by `actor`; return a place in the log that includes it.
 
     For a key, the key manager does its work before and after the append.
     """
+    event = event_of(draft, actor)
+    draft = replace(draft, event=event)
     if draft.target is RevocationTarget.KEY:
-        async with key_manager.revoking(draft.value):
+        async with key_manager.revoking(actor, draft.value):
             cursor = await append([draft])
     else:
         cursor = await append([draft])
-    audit.record(
-        "revoked",
-        target=draft.target.name,
-        value=draft.value,
-        reason=draft.reason.name,
-        comment=draft.comment,
-        cursor=str(cursor),
-    )
+    audit.record(structs.replace(event, fields={"cursor": str(cursor)}))
     return cursor

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Protocol
 from uuid import UUID
 
+from token_service.core.events.event import AuditEvent
 from token_service.core.sessions.session import Session
 from token_service.tokens.claims import AuthContext
 
@@ -128,8 +129,11 @@ class SessionStore(Protocol):
         """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches."""
         ...
 
-    async def amend(self, command: Amendment) -> Session | None:
-        """Set scopes, custom claims and auth_context of a live row in one UPDATE; return None if no row matches."""
+    async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
+        """Set scopes, custom claims and auth_context of a live row in one UPDATE; return None if no row matches.
+
+        The rows of the audit events are written in the same transaction, if the row matches.
+        """
         ...
 
     async def get(self, session_id: UUID) -> Session | None:

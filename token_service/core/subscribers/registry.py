@@ -173,6 +173,11 @@ class Subscribers:
         return len(self._applied)
 
     @property
+    def applied(self) -> Mapping[str, int]:
+        """The confirmed sequence of each connected subscriber, silent ones included."""
+        return self._applied
+
+    @property
     def silent(self) -> int:
         """The number of connected subscribers that are silent."""
         return len(self._silent)

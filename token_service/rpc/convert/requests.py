@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import Struct
 
-from token_service.core.issuing.commands import DEFAULT_KINDS, ClientContext, IssueCommand, RefreshCommand
+from token_service.core.events.event import NO_ORIGIN, Origin
+from token_service.core.issuing.commands import DEFAULT_KINDS, IssueCommand, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
     DEFAULT_WAIT,
@@ -278,12 +279,11 @@ def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:
 
 def _client_context(
     request: token_service_pb2.IssueTokenRequest | token_service_pb2.RefreshTokenRequest,
-) -> ClientContext:
+) -> Origin:
     if not request.HasField("client_context"):
-        return _NOWHERE
-    return ClientContext(request.client_context.ip_address, request.client_context.user_agent)
+        return NO_ORIGIN
+    return Origin(request.client_context.ip_address, request.client_context.user_agent)
 
 
 _UPDATABLE: Final = ("scopes", "custom_claims", "auth_context")
 _BEARER: Final = Confirmation()
-_NOWHERE: Final = ClientContext()

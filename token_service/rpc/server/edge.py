@@ -19,10 +19,12 @@ from google.protobuf.message import DecodeError, Message
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import Quota
+from token_service.core.access.refusals import Refusals
 from token_service.core.policies.rights import Permission
 from token_service.errors import (
     InvalidRequestError,
     OverloadedError,
+    PermissionDeniedError,
     ServiceError,
 )
 from token_service.rpc.server.authorizer import Authorizer
@@ -67,8 +69,15 @@ class Edge:
     """
 
     def __init__(
-        self, authorizer: Authorizer, reception: Reception, deadlines: Deadlines, limits: CallLimits
+        self,
+        authorizer: Authorizer,
+        reception: Reception,
+        deadlines: Deadlines,
+        limits: CallLimits,
+        refusals: Refusals | None = None,
     ) -> None:
+        """`refusals` records the calls that are refused."""
+        self._refusals = refusals
         self._authorizer = authorizer
         self._reception = reception
         self._deadlines = deadlines
@@ -107,6 +116,15 @@ class Edge:
             if permission is not None:
                 identified = identify(context)
                 caller = identified if isinstance(identified, Caller) else await identified
+            try:
+                return await admitted(context, caller)
+            except (PermissionDeniedError, OverloadedError) as error:
+                if self._refusals is not None:
+                    self._refusals.note(caller, method.rpartition("/")[2], error)
+                raise
+
+        async def admitted(context: Context, caller: Caller) -> bytes:
+            if permission is not None:
                 caller.require(permission)
             key = key_of(caller, context)
             data = await self._receive(context, key)
@@ -225,11 +243,16 @@ class Edge:
         async def work(context: Context) -> None:
             identified = identify(context)
             caller = identified if isinstance(identified, Caller) else await identified
-            caller.require(permission)
-            key = key_of(caller, context)
-            data = await self._receive(context, key)
-            require_few_fields(data, shape)
-            await handle(parse(data), context, caller)
+            try:
+                caller.require(permission)
+                key = key_of(caller, context)
+                data = await self._receive(context, key)
+                require_few_fields(data, shape)
+                await handle(parse(data), context, caller)
+            except (PermissionDeniedError, OverloadedError) as error:
+                if self._refusals is not None:
+                    self._refusals.note(caller, method.rpartition("/")[2], error)
+                raise
 
         async def call(_: object, context: Context) -> None:
             try:

@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from token_service.core.access.gate import NEEDED, UseCase
+from token_service.core.access.refusals import Refusals
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 from token_service.rpc.server.authorizer import Authorizer
@@ -62,6 +63,7 @@ class GrpcServer:
         tls: TlsFiles | None,
         metrics: Metrics,
         token_address: str | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         """Configure the server; `address` is `host:port` (port 0: any free port) or `unix:path`.
 
@@ -102,6 +104,7 @@ class GrpcServer:
                 default_deadline=limits.default_deadline,
                 max_deadline=limits.max_deadline,
             ),
+            refusals,
         )
         self._plain = PlainServices((*(service.name for service in services), _HEALTH), reception)
         self._server: grpc.aio.Server | None = None

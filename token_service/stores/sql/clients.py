@@ -21,7 +21,9 @@ from token_service.core.clients.client import (
     metadata_of,
 )
 from token_service.core.clients.store import ClientPosition, StoredClients
+from token_service.core.events.event import AuditEvent
 from token_service.core.revocation.log import RevocationDraft
+from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import insert, number
 from token_service.stores.sql.micros import to_micros, to_seconds
@@ -50,10 +52,11 @@ class SqlClientStore:
     revisions, and two transactions never wait for each other.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents) -> None:
         self._database: Final = database
+        self._append_events: Final = append_events
 
-    async def create(self, client: Client) -> Client | None:
+    async def create(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """See `ClientStore.create`."""
 
         async def work(connection: AsyncConnection) -> Client | None:
@@ -63,11 +66,12 @@ class SqlClientStore:
                 return None
             await self._keep_secrets(connection, saved)
             await _raise_revision(connection, saved.revision)
+            await self._append_events(connection, events)
             return saved
 
         return await self._database.write(work)
 
-    async def save(self, client: Client) -> Client | None:
+    async def save(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
         """See `ClientStore.save`."""
 
         async def work(connection: AsyncConnection) -> Client | None:
@@ -85,6 +89,7 @@ class SqlClientStore:
                 return None
             await self._keep_secrets(connection, saved)
             await _raise_revision(connection, saved.revision)
+            await self._append_events(connection, events)
             return await _get(connection, client.client_id)
 
         return await self._database.write(work)

@@ -9,9 +9,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.errors import ConfigurationError
 from token_service.stores.sql import schema
+from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.expressions import insert, number
 from token_service.stores.sql.micros import to_seconds
@@ -25,8 +27,9 @@ _certificates: Final = msgspec.json.Decoder(tuple[bytes, ...]).decode  # base64
 class SqlKeyStore:
     """The signing keys and MAC keys. See `core.keys.store.KeyStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents) -> None:
         self._database: Final = database
+        self._append_events: Final = append_events
 
     async def load(self) -> StoredKeys:
         """See `KeyStore.load`."""
@@ -39,6 +42,7 @@ class SqlKeyStore:
         mac_keys: Sequence[StoredMacKey],
         *,
         deleted_key_ids: Sequence[str] = (),
+        events: Sequence[AuditEvent] = (),
     ) -> bool:
         """See `KeyStore.save`."""
 
@@ -58,6 +62,7 @@ class SqlKeyStore:
                 await connection.execute(
                     sa.delete(schema.signing_keys).where(schema.signing_keys.c.key_id.in_(deleted_key_ids))
                 )
+            await self._append_events(connection, events)
             return True
 
         return await self._database.write(work)

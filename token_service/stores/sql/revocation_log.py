@@ -9,11 +9,14 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from msgspec import structs
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from token_service.core.events.event import AuditEvent
 from token_service.core.keys.store import SigningKeyState
 from token_service.core.revocation.log import FloorPosition, LogHead, LogMovedError, RevocationDraft
 from token_service.errors import TokenServiceError
+from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.clients import end_clients
 from token_service.stores.sql.engine.database import MAX_QUEUE, Database
 from token_service.stores.sql.engine.errors import StatementRefusedError, unavailable
@@ -32,7 +35,7 @@ from token_service.stores.sql.expressions import (
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.stores.sql.rows import REVOCATION_COLUMNS, head_of, revocation_of, values_of_draft
 from token_service.stores.sql.schema import log_head, revocation_floors, revocations, sessions, signing_keys
-from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 
 _MAX_BATCH: Final = 64
 _CLOCKS_APART: Final = 3600_000_000
@@ -70,8 +73,9 @@ class SqlRevocationLog:
     the numbers are assigned.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents) -> None:
         self._database: Final = database
+        self._append_events: Final = append_events
         self._head: Final = Statement(_HEAD.add_columns(authoritative().label(EVIDENCE)), database.dialect)
         self._raise_floor: Final = _raise_floor(database.dialect)
         self._appends: Final[GroupCommitter[Sequence[RevocationDraft], _Appended]] = GroupCommitter(
@@ -170,6 +174,8 @@ class SqlRevocationLog:
             )
             if draft.target in _FLOORS:
                 await connection.execute(self._raise_floor, [_floor_of(entries[0])])
+            if draft.event is not None:
+                await self._append_events(connection, [_at(draft.event, epoch, sequence)])
             return after
 
         renewed = await self._database.write(work)
@@ -261,6 +267,7 @@ class SqlRevocationLog:
         sequence, newest, awaited = head.sequence, head.newest, head.awaited
         entries: list[dict[str, Any]] = []
         floors: list[dict[str, Any]] = []
+        events: list[AuditEvent] = []
         appended: list[tuple[float | None, list[Revocation]]] = []
         position = itertools.count()
         for item in batch:
@@ -277,6 +284,8 @@ class SqlRevocationLog:
                 mine.append(revocation_of([values[column.name] for column in REVOCATION_COLUMNS]))
                 if draft.target in _FLOORS:
                     floors.append(_floor_of(values))
+                if draft.event is not None:
+                    events.append(_at(draft.event, head.epoch, sequence))
             if mine:
                 newest = mine[-1].revoke_time
             appended.append((follows, mine))
@@ -298,6 +307,7 @@ class SqlRevocationLog:
             )
         if floors:
             await connection.execute(self._raise_floor, floors)
+        await self._append_events(connection, events)
         after = LogHead(
             head.epoch,
             sequence,
@@ -326,6 +336,11 @@ def _require_same_server(row: Row, head: LogHead) -> None:
     written_on, server, replicated_there = row[_SERVER]
     if written_on is not None and server is not None and written_on != server:
         raise LogMovedError(head, nothing_lost=bool(replicated_there))
+
+
+def _at(event: AuditEvent, epoch: str, sequence: int) -> AuditEvent:
+    """Return the event of an entry with the cursor of the entry."""
+    return structs.replace(event, fields={**event.fields, "cursor": str(Cursor(epoch, sequence))})
 
 
 def _written_here(sequence: int) -> dict[str, Any]:

@@ -210,3 +210,93 @@ nodes: Final = Table(
     Column("foreign_confirmations", Text, nullable=False),
     Column("key_revision", BigInteger, nullable=False, server_default="0"),
 )
+
+audit_events: Final = Table(
+    "audit_events",
+    metadata,
+    Column("chain_id", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("actor_client_id", Text, nullable=False),
+    Column("actor_proof", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("target_kind", Text, nullable=False),
+    Column("target_id", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("fields", Text, nullable=False),
+    # The personal fields. An erasure empties them and the salt; `personal_hash` stays for the MAC.
+    Column("on_behalf_of", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("ip_address", Text, nullable=False),
+    Column("user_agent", Text, nullable=False),
+    Column("salt", LargeBinary),
+    Column("personal_hash", LargeBinary, nullable=False),
+    Column("key_version", Text, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index("audit_events_by_time", "time", "chain_id", "position"),
+    *(
+        Index(
+            f"audit_events_by_{column}",
+            column,
+            "time",
+            postgresql_where=sa.text(f"{column} <> ''"),
+            sqlite_where=sa.text(f"{column} <> ''"),
+        )
+        for column in ("subject", "session_id", "target_id")
+    ),
+)
+
+audit_chains: Final = Table(
+    "audit_chains",
+    metadata,
+    # The id of the node, which differs at every start.
+    Column("chain_id", Text, primary_key=True),
+    Column("last_position", BigInteger, nullable=False),
+    Column("last_mac", LargeBinary, nullable=False),
+    Column("last_time", BigInteger, nullable=False),
+    # The position that the newest checkpoint names.
+    Column("checkpoint_position", BigInteger, nullable=False),
+)
+
+audit_checkpoints: Final = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("full", Boolean, nullable=False),
+    # JSON: the place of each chain.
+    Column("heads", Text, nullable=False),
+    Column("cuts", Text, nullable=False),
+    Column("key_version", Text, nullable=False),
+    Column("previous_mac", Text, nullable=False),
+    Column("mac", Text, nullable=False),
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    # Assigned when a row is written, not when it is committed: a reader may see a higher id before a lower one. The
+    # positions of one chain are committed in order.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("type", Text, nullable=False),
+    # JSON: the chain and the position of the audit event. It holds no personal data, so an erasure need not change it.
+    Column("payload", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index("outbox_by_create_time", "create_time"),
+)
+
+cursor_samples: Final = Table(
+    "cursor_samples",
+    metadata,
+    Column("time", BigInteger, primary_key=True, autoincrement=False),
+    Column("subscriber", Text, primary_key=True),
+    Column("epoch", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)

@@ -9,13 +9,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from token_service.core.events.event import AuditEvent
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.errors import ClientDisabledError
 from token_service.stores.sql import session_statements
+from token_service.stores.sql.audit_chain import AppendEvents
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.engine.errors import unavailable
-from token_service.stores.sql.engine.lane import Call, Row, Statement
+from token_service.stores.sql.engine.lane import ITEM, Call, Row, Statement
 from token_service.stores.sql.expressions import least
 from token_service.stores.sql.micros import to_micros
 from token_service.stores.sql.rows import session_of, values_of, values_of_amendment
@@ -23,6 +25,7 @@ from token_service.stores.sql.schema import sessions
 
 _S: Final = sessions.c
 _CREATE_ATTEMPTS: Final = 3
+_AMEND: Final = session_statements.amend()
 
 
 class SqlSessionStore:
@@ -31,16 +34,16 @@ class SqlSessionStore:
     `session_statements` explains why the statements decide every race correctly.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, append_events: AppendEvents) -> None:
         dialect = database.dialect
         self._database: Final = database
+        self._append_events: Final = append_events
         self._insert: Final = Statement(session_statements.insert_session(dialect), dialect)
         self._by_request: Final = Statement(session_statements.select_by_request(), dialect)
         self._ended_client: Final = Statement(session_statements.select_ended_client(), dialect)
         self._by_id: Final = Statement(session_statements.select_by_id(), dialect)
         self._rotate: Final = Statement(session_statements.rotate(), dialect)
         self._retry: Final = Statement(session_statements.retry(), dialect)
-        self._amend: Final = Statement(session_statements.amend(), dialect)
         self._use: Final = Statement(session_statements.use(with_hash=False), dialect)
         self._use_with_hash: Final = Statement(session_statements.use(with_hash=True), dialect)
 
@@ -105,9 +108,17 @@ class SqlSessionStore:
             return await self._update(self._use, parameters)
         return await self._update(self._use_with_hash, {**parameters, "p_refresh_hash": command.refresh_hash})
 
-    async def amend(self, command: Amendment) -> Session | None:
+    async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
         """See `SessionStore.amend`."""
-        return await self._update(self._amend, values_of_amendment(command))
+        parameters = {**values_of_amendment(command), ITEM: 0}
+
+        async def work(connection: AsyncConnection) -> Session | None:
+            row = (await connection.execute(_AMEND, parameters)).first()
+            if row is not None:
+                await self._append_events(connection, events)
+            return _session(row)
+
+        return await self._database.write(work)
 
     async def get(self, session_id: UUID) -> Session | None:
         """See `SessionStore.get`."""

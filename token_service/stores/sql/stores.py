@@ -5,13 +5,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
+from token_service.core.events.chain import AuditKeys
 from token_service.stores.sql import migrations
+from token_service.stores.sql.audit import SqlAuditStore
+from token_service.stores.sql.audit_chain import AuditChain
 from token_service.stores.sql.clients import SqlClientStore
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
 from token_service.stores.sql.nodes import SqlNodeStore
 from token_service.stores.sql.revocation_log import SqlRevocationLog
+from token_service.stores.sql.samples import SqlSampleStore
 from token_service.stores.sql.sessions import SqlSessionStore
 from token_service.stores.sql.used_ids import SqlUsedIds
 
@@ -26,19 +30,27 @@ class SqlStores:
     The constructor and `__aenter__` do no I/O. `__aexit__` finishes the queued calls and closes every connection.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, audit_keys: AuditKeys | None = None, node_id: str = ""
+    ) -> None:
         """Create the stores with at most `pool_size` connections to PostgreSQL, but at least 3.
+
+        `node_id` must be unique to the process: it names the chain of its audit events. Without `audit_keys` no change
+        with an audit event succeeds.
 
         Raises `ConfigurationError` for an unreadable URL.
         """
         self._database: Final = Database(url, pool_size=pool_size)
-        self.sessions: Final = SqlSessionStore(self._database)
-        self.log: Final = SqlRevocationLog(self._database)
-        self.keys: Final = SqlKeyStore(self._database)
-        self.clients: Final = SqlClientStore(self._database)
+        chain = AuditChain(audit_keys, node_id)
+        self.sessions: Final = SqlSessionStore(self._database, chain.append)
+        self.log: Final = SqlRevocationLog(self._database, chain.append)
+        self.keys: Final = SqlKeyStore(self._database, chain.append)
+        self.clients: Final = SqlClientStore(self._database, chain.append)
+        self.audit: Final = SqlAuditStore(self._database, chain)
         self.leases: Final = SqlLeaseStore(self._database)
         self.used_ids: Final = SqlUsedIds(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
+        self.samples: Final = SqlSampleStore(self._database)
 
     @property
     def trouble(self) -> str | None:

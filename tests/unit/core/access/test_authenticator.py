@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
+from tests.unit.core.node import RecordingAudit
 from tests.unit.core.virtual_time import START, ManualClock
 from token_service.core.access.authenticator import Authenticator, identity_of
 from token_service.core.access.caller import Caller, Proof
@@ -89,7 +90,7 @@ class Scene:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.clients: dict[str, Client] = {}
-        self.events: list[tuple[str, dict[str, object]]] = []
+        self.audit = RecordingAudit()
         self.used: list[tuple[str, str]] = []
         self.tokens = Tokens()
         self.workload_keys = Keys()
@@ -102,7 +103,7 @@ class Scene:
             }
         )
         authentication = ClientAuthenticator(
-            self.clients, lambda _client: Keys(), Ids(), self.clock, self, issuer=ISSUER,
+            self.clients, lambda _client: Keys(), Ids(), self.clock, self.audit, issuer=ISSUER,
             endpoints=frozenset({ENDPOINT}),
         )  # fmt: skip
         self.authenticator = Authenticator(
@@ -118,9 +119,6 @@ class Scene:
             note_use=lambda *use: self.used.append(use),
         )
 
-    def record(self, event: str, **fields: object) -> None:
-        self.events.append((event, fields))
-
     async def identify(self, proof: CallerProof, address: str = ADDRESS) -> Caller:
         return await self.authenticator.identify(proof, address)
 
@@ -131,9 +129,9 @@ class Scene:
 
     def problem(self) -> object:
         """Return the problem in the last event."""
-        event, fields = self.events[-1]
+        event, fields = self.audit.events[-1]
         assert event == "client.authentication_failed"
-        return fields["problem"]
+        return fields["reason"]
 
 
 @pytest.fixture
@@ -200,8 +198,8 @@ async def test_every_failure_has_the_same_answer(scene: Scene, changes: dict[str
     if changes is not None:
         scene.clients["app"] = a_client(**changes)
     assert await scene.refused(secret()) == expected
-    assert [event for event, _ in scene.events] == ["client.authentication_failed"] * 2
-    assert "tscs_" not in repr(scene.events)
+    assert [event for event, _ in scene.audit.events] == ["client.authentication_failed"] * 2
+    assert "tscs_" not in repr(scene.audit.events)
     assert scene.used == []
 
 
@@ -212,7 +210,7 @@ async def test_failures_are_slowed_down_for_each_client_and_address(scene: Scene
     with pytest.raises(OverloadedError) as refused:
         await scene.identify(secret())
     assert refused.value.retry_after is not None
-    assert len(scene.events) == MAX_FAILURES  # the refused attempt was not tried
+    assert len(scene.audit.events) == MAX_FAILURES  # the refused attempt was not tried
     await scene.identify(secret("other"))
     await scene.identify(secret(), address="192.0.2.2")
     scene.clock.elapsed += refused.value.retry_after

@@ -50,7 +50,9 @@ class Scene:
         return self.node.clock.now()
 
     def state(self) -> tuple[Any, ...]:
-        return deepcopy({**vars(self.node.log._state), "clock": None}), list(self.node.audit.events)
+        return deepcopy({**vars(self.node.log._state), "clock": None, "audit": None}), list(
+            self.node.audit.events
+        )
 
     async def revoke(self, **command: Any) -> None:
         await self.node.revoker.revoke(WEB, RevokeCommand(**command), self.now)

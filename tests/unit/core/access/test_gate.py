@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.node import Node
+from tests.unit.core.node import SYSTEM, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.app.edges import make_feed
 from token_service.clock import SystemClock
@@ -17,6 +17,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.rights import Rights
 from token_service.core.clients.client import AuthMethod, ClientMetadata
+from token_service.core.events.store import AuditFilter
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
@@ -30,11 +31,23 @@ from token_service.errors import PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationTarget
-from token_service.v1 import client_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2
+from token_service.v1 import (
+    audit_service_pb2,
+    client_service_pb2,
+    key_service_pb2,
+    session_service_pb2,
+    token_service_pb2,
+)
 
 RPCS = [
     method.name
-    for module in (token_service_pb2, session_service_pb2, key_service_pb2, client_service_pb2)
+    for module in (
+        token_service_pb2,
+        session_service_pb2,
+        key_service_pb2,
+        client_service_pb2,
+        audit_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -60,7 +73,9 @@ class Scene:
 
     def state(self) -> tuple[Any, ...]:
         """Return a copy of the stored state and the audit events."""
-        return deepcopy({**vars(self.node.log._state), "clock": None}), list(self.node.audit.events)
+        return deepcopy({**vars(self.node.log._state), "clock": None, "audit": None}), list(
+            self.node.audit.events
+        )
 
 
 @pytest.fixture
@@ -68,7 +83,7 @@ async def scene() -> Scene:
     clock = ManualClock()
     node = await Node(clock, max_staleness=1e12).start()
     active = node.keyring.signer().key_id
-    prepared = (await node.key_manager.prepare(None)).key_id
+    prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     clock.elapsed = 601.0
     app = ClientMetadata(token_endpoint_auth_method=AuthMethod.CLIENT_SECRET_BASIC)
     await node.core.client_administration.create(Caller.system(), "app", app, 0.0)
@@ -206,6 +221,18 @@ def administer_client(method: str, *args: Any) -> Callable[[Scene, Caller], Awai
     return administer
 
 
+async def list_events(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.audit_reports.list(caller, AuditFilter(), 0, "")
+
+
+async def verify_trail(scene: Scene, caller: Caller) -> None:
+    assert (await scene.node.core.audit_reports.verify(caller)).is_intact
+
+
+async def explain_revocation(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.audit_reports.explain(caller, RevocationTarget.SUBJECT, "alice")
+
+
 CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ISSUE_TOKEN, issue),
     (UseCase.REFRESH_TOKEN, refresh),
@@ -235,6 +262,9 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.DISABLE_CLIENT, administer_client("disable", "app", 0.0)),
     (UseCase.ENABLE_CLIENT, administer_client("enable", "app", 0.0)),
     (UseCase.DELETE_CLIENT, administer_client("delete", "app", 0.0)),
+    (UseCase.LIST_AUDIT_EVENTS, list_events),
+    (UseCase.VERIFY_AUDIT_TRAIL, verify_trail),
+    (UseCase.EXPLAIN_REVOCATION, explain_revocation),
 ]
 CHANGING = {
     UseCase.ISSUE_TOKEN,

@@ -23,7 +23,7 @@ from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, virtual_time
 from token_service.core import limits
 from token_service.core.access.caller import Caller
-from token_service.core.issuing.commands import ClientContext
+from token_service.core.events.event import Origin
 from token_service.core.policies.policy import Policy, PolicyBook, parse_policy_book
 from token_service.errors import (
     BindingRequiredError,
@@ -305,9 +305,7 @@ async def test_without_a_key_to_sign_with_no_session_is_left_behind(kinds: set[T
 @virtual_time
 async def test_issue_is_audited_without_a_token():
     node = await a_node()
-    tokens = await node.issue(
-        kinds=frozenset(TokenKind), client_context=ClientContext("192.0.2.1", "Firefox")
-    )
+    tokens = await node.issue(kinds=frozenset(TokenKind), client_context=Origin("192.0.2.1", "Firefox"))
     (event,) = node.audit.named("token.issued")
     assert event == {
         "subject": "alice",
@@ -317,6 +315,8 @@ async def test_issue_is_audited_without_a_token():
         "token_types": ("ACCESS", "ID", "REFRESH", "SESSION"),
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
+        "actor": "system:system",
+        "outcome": "success",
     }
 
 
@@ -665,13 +665,13 @@ LIMITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "client_context.ip_address",
-        {"client_context": ClientContext(ip_address="1" * limits.MAX_IP_ADDRESS)},
-        {"client_context": ClientContext(ip_address="1" * (limits.MAX_IP_ADDRESS + 1))},
+        {"client_context": Origin(ip_address="1" * limits.MAX_IP_ADDRESS)},
+        {"client_context": Origin(ip_address="1" * (limits.MAX_IP_ADDRESS + 1))},
     ),
     (
         "client_context.user_agent",
-        {"client_context": ClientContext(user_agent="u" * limits.MAX_USER_AGENT)},
-        {"client_context": ClientContext(user_agent="u" * (limits.MAX_USER_AGENT + 1))},
+        {"client_context": Origin(user_agent="u" * limits.MAX_USER_AGENT)},
+        {"client_context": Origin(user_agent="u" * (limits.MAX_USER_AGENT + 1))},
     ),
 ]
 

@@ -14,7 +14,8 @@ from tests.unit.core.jwts import claims_of, unpad
 from tests.unit.core.node import Hook, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core import limits
-from token_service.core.issuing.commands import ClientContext, IssuedTokens
+from token_service.core.events.event import Origin
+from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.errors import (
     InvalidReason,
@@ -297,7 +298,7 @@ async def test_reuse_revokes_the_family_at_once_and_is_reported():
     second = await node.refresh(first.refresh_token)
     node.clock.elapsed += 10
     with pytest.raises(RefreshTokenReusedError):
-        await node.refresh(first.refresh_token, client_context=ClientContext("192.0.2.66", "curl"))
+        await node.refresh(first.refresh_token, client_context=Origin("192.0.2.66", "curl"))
     for token in (first.access_token, second.access_token, second.refresh_token):
         assert (await node.validate(token)).reason is InvalidReason.REVOKED
     with pytest.raises(SessionRevokedError):
@@ -626,10 +627,10 @@ async def test_the_access_token_has_the_head_of_the_log_at_its_own_time():
         ("scopes[0]", {"scopes": ("a b",)}),
         ("scopes", {"scopes": tuple(f"s{n}" for n in range(limits.MAX_SCOPES + 1))}),
         ("audience", {"audience": tuple(f"a{n}" for n in range(limits.MAX_AUDIENCES + 1))}),
-        ("client_context.ip_address", {"client_context": ClientContext("1" * (limits.MAX_IP_ADDRESS + 1))}),
+        ("client_context.ip_address", {"client_context": Origin("1" * (limits.MAX_IP_ADDRESS + 1))}),
         (
             "client_context.user_agent",
-            {"client_context": ClientContext("", "1" * (limits.MAX_USER_AGENT + 1))},
+            {"client_context": Origin("", "1" * (limits.MAX_USER_AGENT + 1))},
         ),
     ],
 )
@@ -646,7 +647,7 @@ async def test_bad_request_names_its_field_and_uses_up_no_token(field: str, bad:
 async def test_each_refresh_is_audited():
     node = await a_node()
     tokens = await node.issue()
-    refreshed = await node.refresh(tokens.refresh_token, client_context=ClientContext("192.0.2.1", "Firefox"))
+    refreshed = await node.refresh(tokens.refresh_token, client_context=Origin("192.0.2.1", "Firefox"))
     (event,) = node.audit.named("token.refreshed")
     assert event == {
         "subject": "alice",
@@ -656,4 +657,6 @@ async def test_each_refresh_is_audited():
         "generation": 1,
         "ip_address": "192.0.2.1",
         "user_agent": "Firefox",
+        "actor": "system:system",
+        "outcome": "success",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.core.key_nodes import ANNOUNCE, new_node, pair
+from tests.unit.core.node import SYSTEM
 from token_service.core.keys.store import SigningKeyState
 from token_service.core.policies.policy import DAY
 from token_service.errors import KeyNotAnnouncedError
@@ -49,25 +50,25 @@ async def test_clock_set_back_does_not_delay_an_announced_key() -> None:
     await node.pass_time(ANNOUNCE)
     node.clock.skew = -500 * DAY
     spare = await node.only("prepared")
-    assert (await node.manager.activate(spare.key_id, force=False)).state is SigningKeyState.ACTIVE
+    assert (await node.manager.activate(SYSTEM, spare.key_id, force=False)).state is SigningKeyState.ACTIVE
 
 
 async def test_activate_is_refused_until_the_key_was_announced() -> None:
     node = await new_node().start()
-    key = await node.manager.prepare(None)
+    key = await node.manager.prepare(SYSTEM, None)
     node.clock.true.elapsed += 100
     with pytest.raises(
         KeyNotAnnouncedError, match=f"{key.key_id} is published for 600 s .* 500 s are left"
     ) as caught:
-        await node.manager.activate(key.key_id, force=False)
+        await node.manager.activate(SYSTEM, key.key_id, force=False)
     assert caught.value.retry_after == 500
     node.clock.true.elapsed += 500
-    active = await node.manager.activate(key.key_id, force=False)
+    active = await node.manager.activate(SYSTEM, key.key_id, force=False)
     assert active.state is SigningKeyState.ACTIVE
     assert node.keyring.signer().key_id == key.key_id
     assert len(await node.all("retired")) == 1
     revision = (await node.stored()).revision
-    assert await node.manager.activate(key.key_id, force=False) == active
+    assert await node.manager.activate(SYSTEM, key.key_id, force=False) == active
     assert (await node.stored()).revision == revision
 
 
@@ -77,13 +78,13 @@ async def test_activate_does_not_wait_when_all_connected_subscribers_have_confir
     await second.start()
     first.subscribers.connect("here")
     second.subscribers.connect("there")
-    key = await first.manager.prepare(None)
+    key = await first.manager.prepare(SYSTEM, None)
     await second.keyring.refresh()
     await second.reports.write()
 
     async def is_refused() -> bool:
         try:
-            await first.manager.activate(key.key_id, force=False)
+            await first.manager.activate(SYSTEM, key.key_id, force=False)
         except KeyNotAnnouncedError:
             return True
         return False
@@ -98,9 +99,9 @@ async def test_activate_does_not_wait_when_all_connected_subscribers_have_confir
     await second.reports.write()
     assert not await is_refused()
     # Also if only other nodes have subscribers: the command line has none of its own.
-    another = await second.manager.prepare(None)
+    another = await second.manager.prepare(SYSTEM, None)
     await second.reports.write()
     first.subscribers.disconnect("here")
     second.subscribers.confirm("there", 0, second.keyring.revision)
     await second.reports.write()
-    await first.manager.activate(another.key_id, force=False)
+    await first.manager.activate(SYSTEM, another.key_id, force=False)

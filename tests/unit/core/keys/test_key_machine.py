@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.key_nodes import ANNOUNCE, PERIOD, KeyFactory, KeyNode, NodeClock, TrueTime, published
+from tests.unit.core.node import SYSTEM
 from tests.unit.core.virtual_time import START
 from token_service.core.keys.lifecycle import MAX_KEYS
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredSigningKey
@@ -151,20 +152,22 @@ class KeyMachine(RuleBasedStateMachine):
 
     @rule(number=NODES, which=WHICH, algorithm=ALGORITHMS)
     def an_operator_prepares(self, number: int, which: int, algorithm: Algorithm) -> None:
-        self.operate(number, which, lambda node, _: node.manager.prepare(algorithm))
+        self.operate(number, which, lambda node, _: node.manager.prepare(SYSTEM, algorithm))
 
     @rule(number=NODES, which=WHICH)
     def an_operator_activates(self, number: int, which: int) -> None:
-        self.operate(number, which, lambda node, key: node.manager.activate(key.key_id, force=which == 0))
+        self.operate(
+            number, which, lambda node, key: node.manager.activate(SYSTEM, key.key_id, force=which == 0)
+        )
 
     @rule(number=NODES, which=WHICH)
     def an_operator_retires(self, number: int, which: int) -> None:
-        self.operate(number, which, lambda node, key: node.manager.retire(key.key_id))
+        self.operate(number, which, lambda node, key: node.manager.retire(SYSTEM, key.key_id))
 
     @rule(number=NODES, which=WHICH)
     def an_operator_revokes(self, number: int, which: int) -> None:
         async def revoke(node: KeyNode, key: StoredSigningKey) -> None:
-            async with node.manager.revoking(key.key_id):
+            async with node.manager.revoking(SYSTEM, key.key_id):
                 await self.stores.log.append([draft_of(RevocationTarget.KEY, key.key_id, START)])
             self.revoked.add(key.key_id)
             for each in {0, 1} - self.stopped:

@@ -17,7 +17,7 @@ from tests.unit.core.key_nodes import (
     published,
     revoke,
 )
-from tests.unit.core.node import Intercepted
+from tests.unit.core.node import SYSTEM, Intercepted
 from token_service.core.keys.lifecycle import MAX_KEYS
 from token_service.core.keys.store import SigningKeyState, StoredMacKey, StoredSigningKey
 from token_service.errors import (
@@ -36,7 +36,7 @@ ES256, RS256, EDDSA = Algorithm.ES256, Algorithm.RS256, Algorithm.EDDSA
 async def test_prepare_publishes_a_key_that_does_not_sign() -> None:
     node = await new_node().start()
     signing = node.keyring.signer().key_id
-    key = await node.manager.prepare(RS256, 3072)
+    key = await node.manager.prepare(SYSTEM, RS256, 3072)
     assert (key.algorithm, key.state) == (RS256, SigningKeyState.PREPARED)
     assert node.factory.sizes[-1] == 3072
     assert key.key_id in {jwk["kid"] for jwk in node.keyring.jwks}
@@ -46,10 +46,10 @@ async def test_prepare_publishes_a_key_that_does_not_sign() -> None:
 async def test_prepare_beyond_the_limit_is_refused_and_leaves_no_key() -> None:
     node = await new_node().start()
     for _ in range(MAX_KEYS - 1):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     made = node.factory.made[ES256]
     with pytest.raises(KeyStateError, match="64 keys already"):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     assert node.factory.made[ES256] == made
     assert len((await node.stored()).signing_keys) == MAX_KEYS
 
@@ -65,7 +65,7 @@ async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made()
 
     keys.after["save"] = lost  # committed, but the answer is lost
     with pytest.raises(StoreUnavailableError):
-        await node.manager.prepare(None)
+        await node.manager.prepare(SYSTEM, None)
     for call in (node.rotation.advance(), node.rotation.advance()):
         with contextlib.suppress(StoreUnavailableError):
             await call
@@ -77,30 +77,34 @@ async def test_a_key_that_may_have_been_saved_is_not_deleted_where_it_was_made()
 
 async def test_forced_activation_waits_for_no_subscriber() -> None:
     node = await new_node().start()
-    key = await node.manager.prepare(None)
-    assert (await node.manager.activate(key.key_id, force=True)).state is SigningKeyState.ACTIVE
+    key = await node.manager.prepare(SYSTEM, None)
+    assert (await node.manager.activate(SYSTEM, key.key_id, force=True)).state is SigningKeyState.ACTIVE
 
 
 async def test_unknown_key_or_wrong_state_is_refused() -> None:
     node = await new_node().start()
     manager = node.manager
-    for call in (manager.activate("x", force=True), manager.retire("x"), manager.set_certificates("x", [])):
+    for call in (
+        manager.activate(SYSTEM, "x", force=True),
+        manager.retire(SYSTEM, "x"),
+        manager.set_certificates(SYSTEM, "x", []),
+    ):
         with pytest.raises(KeyNotFoundError):
             await call
-    other = await manager.prepare(EDDSA)
+    other = await manager.prepare(SYSTEM, EDDSA)
     with pytest.raises(
         KeyStateError, match=r"for EdDSA, but new tokens are signed with ES256; change .*SIGNING_ALG"
     ):
-        await manager.activate(other.key_id, force=True)
-    key = await manager.prepare(None)
-    await manager.retire(key.key_id)
+        await manager.activate(SYSTEM, other.key_id, force=True)
+    key = await manager.prepare(SYSTEM, None)
+    await manager.retire(SYSTEM, key.key_id)
     with pytest.raises(KeyStateError, match="retired, not prepared"):
-        await manager.activate(key.key_id, force=True)
+        await manager.activate(SYSTEM, key.key_id, force=True)
     await revoke(node, key.key_id)
     for call in (
-        manager.activate(key.key_id, force=True),
-        manager.retire(key.key_id),
-        manager.set_certificates(key.key_id, [b"x"]),
+        manager.activate(SYSTEM, key.key_id, force=True),
+        manager.retire(SYSTEM, key.key_id),
+        manager.set_certificates(SYSTEM, key.key_id, [b"x"]),
     ):
         with pytest.raises(KeyStateError, match="revoked"):
             await call
@@ -110,28 +114,28 @@ async def test_retiring_the_key_that_signs_hands_over_to_a_spare_that_is_announc
     node = await new_node().start()
     first = await node.only("active")
     with pytest.raises(KeyStateError, match="only key that can sign"):
-        await node.manager.retire(first.key_id)
-    spare = await node.manager.prepare(None)
+        await node.manager.retire(SYSTEM, first.key_id)
+    spare = await node.manager.prepare(SYSTEM, None)
     with pytest.raises(KeyNotAnnouncedError):
-        await node.manager.retire(first.key_id)
+        await node.manager.retire(SYSTEM, first.key_id)
     assert node.keyring.signer().key_id == first.key_id
     node.clock.true.elapsed += ANNOUNCE
-    retired = await node.manager.retire(first.key_id)
+    retired = await node.manager.retire(SYSTEM, first.key_id)
     assert retired.state is SigningKeyState.RETIRED
     assert node.keyring.signer().key_id == spare.key_id
     assert first.key_id in published(await node.stored())
-    assert await node.manager.retire(first.key_id) == retired
+    assert await node.manager.retire(SYSTEM, first.key_id) == retired
 
 
 async def test_certificates_are_published_with_their_key_once() -> None:
     node = await new_node().start()
     key = await node.only("active")
     revision = node.keyring.revision
-    certified = await node.manager.set_certificates(key.key_id, [b"leaf", b"root"])
+    certified = await node.manager.set_certificates(SYSTEM, key.key_id, [b"leaf", b"root"])
     assert certified.certificates == (b"leaf", b"root")
     assert node.keyring.jwks[0]["x5c"] == ["bGVhZg==", "cm9vdA=="]
     assert node.keyring.revision == revision + 1
-    await node.manager.set_certificates(key.key_id, [b"leaf", b"root"])
+    await node.manager.set_certificates(SYSTEM, key.key_id, [b"leaf", b"root"])
     assert node.keyring.revision == revision + 1
 
 
@@ -142,11 +146,11 @@ async def test_revocation_changes_nothing_else_in_an_unusable_table() -> None:
     await node.put(await node.only("prepared"), public_key=b"")
     before = await node.stored()
     for call in (
-        node.manager.prepare(None),
-        node.manager.activate(first.key_id, force=True),
-        node.manager.retire(first.key_id),
-        node.manager.set_certificates(first.key_id, [b"x"]),
-        node.manager.rewrap(),
+        node.manager.prepare(SYSTEM, None),
+        node.manager.activate(SYSTEM, first.key_id, force=True),
+        node.manager.retire(SYSTEM, first.key_id),
+        node.manager.set_certificates(SYSTEM, first.key_id, [b"x"]),
+        node.manager.rewrap(SYSTEM),
     ):
         with pytest.raises(ConfigurationError):
             await call
@@ -157,7 +161,7 @@ async def test_revoked_key_is_replaced_before_its_removal() -> None:
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
-    async with node.manager.revoking(first.key_id):
+    async with node.manager.revoking(SYSTEM, first.key_id):
         assert node.keyring.signer().key_id == spare.key_id  # not announced, but no other key can sign
         await node.stores.log.append([draft(first.key_id)])
     assert await node.states() == {first.key_id: "revoked", spare.key_id: "active"}
@@ -203,7 +207,7 @@ async def test_concurrent_revocation_of_key_and_successor_leaves_a_signing_key()
     node = await new_node().start()
     await node.rotation.advance()
     first, spare = await node.only("active"), await node.only("prepared")
-    async with node.manager.revoking(spare.key_id):  # it does not sign yet
+    async with node.manager.revoking(SYSTEM, spare.key_id):  # it does not sign yet
         await revoke(node, first.key_id)  # now it does
         await node.stores.log.append([draft(spare.key_id)])
     assert node.keyring.signer().key_id == (await node.only("active")).key_id
@@ -222,8 +226,8 @@ async def test_rewrapping_replaces_the_old_key_encryption_key() -> None:
     both = await new_node(node.stores, wrap=KeyRotatingWrap("new", "old")).start()
     stored = await both.stored()
     count = len(stored.signing_keys) + len(stored.mac_keys)
-    assert await both.manager.rewrap() == count
-    assert await both.manager.rewrap() == 0
+    assert await both.manager.rewrap(SYSTEM) == count
+    assert await both.manager.rewrap(SYSTEM) == 0
     only_new = await new_node(node.stores, wrap=KeyRotatingWrap("new")).start()
     assert only_new.keyring.signer().key_id == node.keyring.signer().key_id
     assert mac_secrets(only_new) == mac_secrets(node)
@@ -238,7 +242,7 @@ async def test_keys_of_an_hsm_are_not_rewrapped() -> None:
     node = await new_node(wrap=KeyRotatingWrap("old")).start()
     await node.put(await node.only("active"), private_key=b"", wrapping_key_id="", provider="pkcs11")
     both = KeyNode(node.stores, node.clock, wrap=KeyRotatingWrap("new", "old"))
-    assert await both.manager.rewrap() == 2
+    assert await both.manager.rewrap(SYSTEM) == 2
 
 
 async def test_rewrap_overtaken_by_another_node_is_repeated() -> None:
@@ -250,8 +254,8 @@ async def test_rewrap_overtaken_by_another_node_is_repeated() -> None:
 
     async def meanwhile() -> None:
         del keys.before["save"]
-        await old.manager.prepare(None)
+        await old.manager.prepare(SYSTEM, None)
 
     keys.before["save"] = meanwhile
-    assert await slow.manager.rewrap() == 4
+    assert await slow.manager.rewrap(SYSTEM) == 4
     assert {key.wrapping_key_id for key in (await slow.stored()).signing_keys} == {"new"}

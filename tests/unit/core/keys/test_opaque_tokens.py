@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.key_nodes import KeyRotatingWrap
-from tests.unit.core.node import Intercepted, Node, raising
+from tests.unit.core.node import SYSTEM, Intercepted, Node, raising
 from tests.unit.core.virtual_time import LoopClock, virtual_time
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.policies.policy import DAY, Policy
@@ -39,6 +39,7 @@ class Counted:
         self.log = Intercepted(stores.log)
         self.keys = Intercepted(stores.keys)
         self.clients, self.leases, self.nodes = stores.clients, stores.leases, stores.nodes
+        self.audit, self.samples, self.used_ids = stores.audit, stores.samples, stores.used_ids
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]
@@ -65,7 +66,7 @@ async def rewrap(node: Node) -> None:
     """Rewrap the keys with a key-encryption key that only this node has."""
     wrap = KeyRotatingWrap("kek-2", "kek-1")
     node.keyring._wrap = node.key_manager._maker._wrap = wrap
-    assert await node.key_manager.rewrap()
+    assert await node.key_manager.rewrap(SYSTEM)
 
 
 async def replace_mac_keys(node: Node, times: int = 2) -> None:

@@ -19,7 +19,7 @@ from tests.unit.core.key_nodes import (
     new_node,
     published,
 )
-from tests.unit.core.node import Intercepted, Node
+from tests.unit.core.node import SYSTEM, Intercepted, Node
 from tests.unit.core.virtual_time import LoopClock, ManualClock, cancelled, virtual_time
 from token_service.core.keys.lifecycle import MAX_KEYS, PUBLISHED_AFTER_RETIREMENT
 from token_service.core.keys.store import SigningKeyState
@@ -42,7 +42,13 @@ async def test_the_first_start_makes_a_key_that_signs_and_two_versions_of_the_ma
     assert sorted(node.keyring.mac_keys.keys) == [1, 2]
     assert node.keyring.mac_keys.active == 1
     assert node.audit.named("signing_key.activated") == [
-        {"key_id": key.key_id, "algorithm": "ES256", "state": "active"}
+        {
+            "key_id": key.key_id,
+            "algorithm": "ES256",
+            "state": "active",
+            "actor": "system:key-rotation",
+            "outcome": "success",
+        }
     ]
     again = await new_node(node.stores).start()
     assert (await again.stored()) == stored
@@ -81,7 +87,7 @@ async def test_database_with_only_a_revoked_key_gets_a_new_one() -> None:
 
 async def test_a_database_that_has_only_a_prepared_key_lets_it_sign() -> None:
     node = await new_node().start()
-    spare = await node.manager.prepare(None)
+    spare = await node.manager.prepare(SYSTEM, None)
     await node.stores.keys.save(
         (await node.stored()).revision, [], [], deleted_key_ids=[node.keyring.signer().key_id]
     )

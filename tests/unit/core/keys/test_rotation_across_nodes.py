@@ -24,7 +24,7 @@ from tests.unit.core.key_nodes import (
     pair,
     published,
 )
-from tests.unit.core.node import Intercepted
+from tests.unit.core.node import SYSTEM, Intercepted
 from tests.unit.core.virtual_time import LoopClock, cancelled, virtual_time
 from token_service.core.keys.store import SigningKeyState
 from token_service.tokens.algorithms import Algorithm
@@ -83,7 +83,7 @@ async def test_node_with_unusable_keys_does_not_lead_and_logs_once(
     assert stores.leases._leases["keys"][0] == "behind"
     ahead = KeyNode(stores, clock, node_id="ahead", wrap=KeyRotatingWrap("kek-2", "kek-1"))  # type: ignore[arg-type]
     await ahead.start()
-    assert await ahead.manager.rewrap() == 4  # two signing keys, two versions of the MAC key
+    assert await ahead.manager.rewrap(SYSTEM) == 4  # two signing keys, two versions of the MAC key
     with caplog.at_level(logging.WARNING):
         await asyncio.sleep(25)
         tasks.append(asyncio.create_task(ahead.rotation.run()))
@@ -120,7 +120,7 @@ async def test_decision_overtaken_by_another_node_is_repeated() -> None:
 
     async def meanwhile() -> None:
         del keys.before["save"]
-        other.append((await second.manager.prepare(None)).key_id)
+        other.append((await second.manager.prepare(SYSTEM, None)).key_id)
 
     keys.before["save"] = meanwhile
     await slow.rotation.advance()

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from tests.unit.core.key_nodes import KeyNode, new_node, pair
-from tests.unit.core.node import Intercepted
+from tests.unit.core.node import SYSTEM, Intercepted
 from tests.unit.core.virtual_time import settle
 from token_service.errors import OverloadedError, StoreUnavailableError
 
@@ -24,8 +24,8 @@ async def test_change_that_is_always_overtaken_fails_after_a_limit() -> None:
 
     keys.before["save"] = meanwhile
     for call in (
-        slow.manager.prepare(None),
-        slow.manager.set_certificates(slow.keyring.signer().key_id, [b"x"]),
+        slow.manager.prepare(SYSTEM, None),
+        slow.manager.set_certificates(SYSTEM, slow.keyring.signer().key_id, [b"x"]),
     ):
         with pytest.raises(OverloadedError):
             await call
@@ -44,7 +44,7 @@ async def test_decision_is_applied_although_its_caller_disconnects() -> None:
         await asyncio.sleep(0)
 
     keys.after["save"] = hold
-    task = asyncio.create_task(node.manager.prepare(None))
+    task = asyncio.create_task(node.manager.prepare(SYSTEM, None))
     await saving.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -68,7 +68,7 @@ async def test_failure_after_its_caller_disconnected_is_retrieved() -> None:
         raise StoreUnavailableError
 
     keys.before["save"] = fail
-    task = asyncio.create_task(node.manager.prepare(None))
+    task = asyncio.create_task(node.manager.prepare(SYSTEM, None))
     await saving.wait()
     task.cancel()
     await asyncio.wait([task])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.support.memory_stores import MemoryStores
-from tests.unit.core.node import Intercepted, Node, RecordingAudit
+from tests.unit.core.node import SYSTEM, Intercepted, Node, RecordingAudit
 from tests.unit.core.virtual_time import START, LoopClock, VirtualTimeLoop, settle, virtual_time
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.revocation.log_renewal import (
@@ -52,6 +52,7 @@ class Site:
             self.clock.now(),
             self.random.randbytes,
             self.audit,
+            SYSTEM,
             nothing_lost=nothing_lost,
         )
 
@@ -144,7 +145,7 @@ async def test_log_renewed_concurrently_is_not_renewed_again():
     head = await site.stores.log.head()
     renewal = await site.renew()
     with pytest.raises(LogChangedError):
-        await renew_log(site.stores.log, head, site.clock.now(), site.random.randbytes, site.audit)
+        await renew_log(site.stores.log, head, site.clock.now(), site.random.randbytes, site.audit, SYSTEM)
     found = await site.stores.log.head()
     assert Cursor(found.epoch, found.sequence) == renewal.after
 
@@ -156,7 +157,9 @@ async def test_renewal_with_a_clock_off_the_database_clock_is_refused(skew: floa
     await site.node.start()
     head = await site.stores.log.head()
     with pytest.raises(ConfigurationError, match="apart"):
-        await renew_log(site.stores.log, head, site.clock.now() + skew, site.random.randbytes, site.audit)
+        await renew_log(
+            site.stores.log, head, site.clock.now() + skew, site.random.randbytes, site.audit, SYSTEM
+        )
     assert await site.stores.log.head() == head
 
 

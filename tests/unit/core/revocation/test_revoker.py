@@ -469,6 +469,8 @@ async def test_audit_entry_has_target_and_reason_but_no_token():
         "reason": "COMPROMISED",
         "comment": "seen in a log",
         "cursor": f"{node.replica.epoch}:1",
+        "actor": "system:system",
+        "outcome": "success",
     }
     assert (by_session["target"], by_session["value"]) == ("SESSION", tokens.session_id)
     assert tokens.refresh_token not in repr(RevokeCommand(token=tokens.refresh_token))

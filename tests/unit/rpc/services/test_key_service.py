@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.node import Node
+from tests.unit.core.node import SYSTEM, Node
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.tokens.algorithms import Algorithm
@@ -198,7 +198,7 @@ async def test_wrong_key_state_is_a_failed_precondition(served: Served) -> None:
 async def test_key_just_made_on_another_node_can_be_revoked(served: Served) -> None:
     other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
     await other.key_rotation.ensure()
-    key = await other.key_manager.prepare(None)
+    key = await other.key_manager.prepare(SYSTEM, None)
     request = pb.RevokeSigningKeyRequest(key_id=key.key_id)
     assert (await served.keys.RevokeSigningKey(request)).signing_key.state == REVOKED
 
@@ -206,8 +206,8 @@ async def test_key_just_made_on_another_node_can_be_revoked(served: Served) -> N
 async def test_a_token_of_a_key_that_another_node_just_made_is_good_here(served: Served) -> None:
     other = Node(served.node.clock, stores=served.node.stores, algorithm=Algorithm.ES256, node_id="node-2")
     await other.start()
-    key = await other.key_manager.prepare(None)
-    await other.key_manager.activate(key.key_id, force=True)
+    key = await other.key_manager.prepare(SYSTEM, None)
+    await other.key_manager.activate(SYSTEM, key.key_id, force=True)
     token = (await other.issue()).access_token
     assert (await served.validate(token)).active
 

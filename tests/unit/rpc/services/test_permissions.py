@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.unit.core.node import SYSTEM
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase
@@ -21,6 +22,7 @@ from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.convert.clients import client_metadata
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
+    audit_service_pb2 as audit_pb,
     client_service_pb2 as clients_pb,
     key_service_pb2 as keys_pb,
     session_service_pb2 as sessions_pb,
@@ -29,7 +31,7 @@ from token_service.v1 import (
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb, clients_pb)
+    for module in (pb, sessions_pb, keys_pb, clients_pb, audit_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -51,7 +53,7 @@ async def requests(served: Served) -> dict[str, Message]:
     """Return a request of each RPC that succeeds with the permission."""
     node = served.node
     active = node.keyring.signer().key_id
-    prepared = (await node.key_manager.prepare(None)).key_id
+    prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     tokens = await node.issue()
     query = pb.ValidateTokenRequest(token=tokens.access_token)
     confidential = clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC
@@ -86,6 +88,9 @@ async def requests(served: Served) -> dict[str, Message]:
         "DisableClient": clients_pb.DisableClientRequest(client_id="app"),
         "EnableClient": clients_pb.EnableClientRequest(client_id="app"),
         "DeleteClient": clients_pb.DeleteClientRequest(client_id="app"),
+        "ListAuditEvents": audit_pb.ListAuditEventsRequest(),
+        "VerifyAuditTrail": audit_pb.VerifyAuditTrailRequest(),
+        "ExplainRevocation": audit_pb.ExplainRevocationRequest(subject="alice"),
         "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
     }
 
@@ -109,7 +114,7 @@ async def first_answer(served: Served, name: str, request: Message) -> Message:
 def state(served: Served) -> tuple[Any, ...]:
     """Return a copy of the stored state and the audit events."""
     node = served.node
-    return deepcopy({**vars(node.log._state), "clock": None}), list(node.audit.events)
+    return deepcopy({**vars(node.log._state), "clock": None, "audit": None}), list(node.audit.events)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -125,7 +130,14 @@ async def test_an_rpc_refuses_a_caller_without_the_permission_of_its_use_case(na
             failure = Failure(refused.value)
             assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
             assert failure.metadata == {"permission": permission.value}
-            assert state(served) == before
+            stored, events = state(served)
+            (action, fields) = events.pop()
+            assert (action, fields["reason"], fields["call_id"]) == (
+                "permission.denied",
+                permission.value,
+                name,
+            )
+            assert (stored, events) == before
             others = [each for each in Permission if each is not permission]
             authorizer.lacking = others[0]
         assert isinstance(await first_answer(served, name, request), Message)
