@@ -204,7 +204,7 @@ def disable(settings: Settings, output: str, client_id: str, comment: str, etag:
 @client_id_argument
 @etag_option
 def enable(settings: Settings, output: str, client_id: str, etag: str) -> None:
-    """Let a disabled client get tokens again. What was revoked stays revoked.
+    """Let a disabled client get tokens again. Revoked tokens stay revoked.
 
     \b
     Example:

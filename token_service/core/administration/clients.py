@@ -237,7 +237,7 @@ class ClientAdministration:
         return EndedClient(client, cursor)
 
     async def enable(self, caller: Caller, client_id: str, now: float, *, etag: str = "") -> Client:
-        """Let a disabled client get tokens again. What was revoked stays revoked.
+        """Let a disabled client get tokens again. Revoked tokens stay revoked.
 
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
