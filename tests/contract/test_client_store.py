@@ -12,6 +12,7 @@ from msgspec import structs
 from tests.contract.builders import NOW, a_client, a_client_secret, a_draft, a_session, an_end, digest
 from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, ClientState
 from token_service.core.clients.store import ClientPosition, StoredClients
+from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
 from token_service.errors import ClientDisabledError, StoreUnavailableError
 from token_service.stores.sql import clients as sql_clients, revocation_log as sql_log
@@ -35,6 +36,7 @@ FULL: dict[str, Any] = {
     "allowed_origins": ("https://a.example",),
     "classification": "restricted",
     "sector_identifier_uri": "https://a.example/sector",
+    "rights": (Right(permission=Permission.ISSUE, clients=("web",), may=(May.OTHER_SUBJECTS,)),),
 }
 
 

@@ -47,8 +47,26 @@ class ClientSecret(_message.Message):
     last_use_time: _timestamp_pb2.Timestamp
     def __init__(self, secret_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
 
+class Right(_message.Message):
+    __slots__ = ("permission", "clients", "audiences", "scopes", "token_types", "may", "unbounded")
+    PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_TYPES_FIELD_NUMBER: _ClassVar[int]
+    MAY_FIELD_NUMBER: _ClassVar[int]
+    UNBOUNDED_FIELD_NUMBER: _ClassVar[int]
+    permission: str
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    audiences: _containers.RepeatedScalarFieldContainer[str]
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    token_types: _containers.RepeatedScalarFieldContainer[str]
+    may: _containers.RepeatedScalarFieldContainer[str]
+    unbounded: bool
+    def __init__(self, permission: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., may: _Optional[_Iterable[str]] = ..., unbounded: _Optional[bool] = ...) -> None: ...
+
 class Client(_message.Message):
-    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag")
+    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag", "rights")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ENDPOINT_AUTH_METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +89,7 @@ class Client(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    RIGHTS_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     client_name: str
     token_endpoint_auth_method: TokenEndpointAuthMethod
@@ -93,7 +112,8 @@ class Client(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     etag: str
-    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ...) -> None: ...
+    rights: _containers.RepeatedCompositeFieldContainer[Right]
+    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ..., rights: _Optional[_Iterable[_Union[Right, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class CreateClientRequest(_message.Message):
     __slots__ = ("client", "secret_ttl")

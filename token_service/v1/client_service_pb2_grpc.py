@@ -87,7 +87,7 @@ class ClientServiceServicer:
 
     def CreateClient(self, request, context):
         """Registers a client. If it authenticates with a secret, the response has the secret, which can't be read again.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +95,7 @@ class ClientServiceServicer:
 
     def GetClient(self, request, context):
         """Returns one client. Never a secret.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +103,7 @@ class ClientServiceServicer:
 
     def ListClients(self, request, context):
         """Returns all clients that are not deleted, newest first.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +111,7 @@ class ClientServiceServicer:
 
     def UpdateClient(self, request, context):
         """Changes the settings of a client that the mask names. The result must be consistent as a whole.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +120,7 @@ class ClientServiceServicer:
     def RotateClientSecret(self, request, context):
         """Makes another secret. The current one stays live for a while, so that no call fails while the client changes over. At most
         two secrets are live.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ class ClientServiceServicer:
 
     def DisableClient(self, request, context):
         """Refuses a client further tokens and revokes all it has, in one transaction. Disabling a disabled client succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +136,7 @@ class ClientServiceServicer:
 
     def EnableClient(self, request, context):
         """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ class ClientServiceServicer:
 
     def DeleteClient(self, request, context):
         """Deletes a client and revokes all its tokens, in one transaction. The id is never given to another client.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

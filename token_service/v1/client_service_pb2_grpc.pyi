@@ -38,36 +38,36 @@ class ClientServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ClientServiceAsyncStub: ...
     CreateClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.CreateClientRequest, _client_service_pb2.CreateClientResponse]
     """Registers a client. If it authenticates with a secret, the response has the secret, which can't be read again.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     GetClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.GetClientRequest, _client_service_pb2.GetClientResponse]
     """Returns one client. Never a secret.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ListClients: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.ListClientsRequest, _client_service_pb2.ListClientsResponse]
     """Returns all clients that are not deleted, newest first.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     UpdateClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]
     """Changes the settings of a client that the mask names. The result must be consistent as a whole.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RotateClientSecret: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.RotateClientSecretRequest, _client_service_pb2.RotateClientSecretResponse]
     """Makes another secret. The current one stays live for a while, so that no call fails while the client changes over. At most
     two secrets are live.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     DisableClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.DisableClientRequest, _client_service_pb2.DisableClientResponse]
     """Refuses a client further tokens and revokes all it has, in one transaction. Disabling a disabled client succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     EnableClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]
     """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     DeleteClient: _grpc.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _client_service_pb2.DeleteClientResponse]
     """Deletes a client and revokes all its tokens, in one transaction. The id is never given to another client.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
 
 @_typing.type_check_only
@@ -80,36 +80,36 @@ class ClientServiceAsyncStub(ClientServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.CreateClientRequest, _client_service_pb2.CreateClientResponse]  # type: ignore[assignment]
     """Registers a client. If it authenticates with a secret, the response has the secret, which can't be read again.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     GetClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.GetClientRequest, _client_service_pb2.GetClientResponse]  # type: ignore[assignment]
     """Returns one client. Never a secret.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     ListClients: _aio.UnaryUnaryMultiCallable[_client_service_pb2.ListClientsRequest, _client_service_pb2.ListClientsResponse]  # type: ignore[assignment]
     """Returns all clients that are not deleted, newest first.
-    Permission: `admin`.
+    Permission: `admin.read`.
     """
     UpdateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.UpdateClientResponse]  # type: ignore[assignment]
     """Changes the settings of a client that the mask names. The result must be consistent as a whole.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     RotateClientSecret: _aio.UnaryUnaryMultiCallable[_client_service_pb2.RotateClientSecretRequest, _client_service_pb2.RotateClientSecretResponse]  # type: ignore[assignment]
     """Makes another secret. The current one stays live for a while, so that no call fails while the client changes over. At most
     two secrets are live.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     DisableClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DisableClientRequest, _client_service_pb2.DisableClientResponse]  # type: ignore[assignment]
     """Refuses a client further tokens and revokes all it has, in one transaction. Disabling a disabled client succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     EnableClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.EnableClientRequest, _client_service_pb2.EnableClientResponse]  # type: ignore[assignment]
     """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _client_service_pb2.DeleteClientResponse]  # type: ignore[assignment]
     """Deletes a client and revokes all its tokens, in one transaction. The id is never given to another client.
-    Permission: `admin`.
+    Permission: `admin.write`.
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,7 +125,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.CreateClientResponse, _abc.Awaitable[_client_service_pb2.CreateClientResponse]]:
         """Registers a client. If it authenticates with a secret, the response has the secret, which can't be read again.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -135,7 +135,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.GetClientResponse, _abc.Awaitable[_client_service_pb2.GetClientResponse]]:
         """Returns one client. Never a secret.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -145,7 +145,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.ListClientsResponse, _abc.Awaitable[_client_service_pb2.ListClientsResponse]]:
         """Returns all clients that are not deleted, newest first.
-        Permission: `admin`.
+        Permission: `admin.read`.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +155,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.UpdateClientResponse, _abc.Awaitable[_client_service_pb2.UpdateClientResponse]]:
         """Changes the settings of a client that the mask names. The result must be consistent as a whole.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +166,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_service_pb2.RotateClientSecretResponse, _abc.Awaitable[_client_service_pb2.RotateClientSecretResponse]]:
         """Makes another secret. The current one stays live for a while, so that no call fails while the client changes over. At most
         two secrets are live.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -176,7 +176,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.DisableClientResponse, _abc.Awaitable[_client_service_pb2.DisableClientResponse]]:
         """Refuses a client further tokens and revokes all it has, in one transaction. Disabling a disabled client succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -186,7 +186,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.EnableClientResponse, _abc.Awaitable[_client_service_pb2.EnableClientResponse]]:
         """Lets a disabled client get tokens again. Revoked tokens stay revoked. Enabling an active client succeeds.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
     @_abc_1.abstractmethod
@@ -196,7 +196,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_service_pb2.DeleteClientResponse, _abc.Awaitable[_client_service_pb2.DeleteClientResponse]]:
         """Deletes a client and revokes all its tokens, in one transaction. The id is never given to another client.
-        Permission: `admin`.
+        Permission: `admin.write`.
         """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

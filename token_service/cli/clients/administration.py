@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
+from msgspec import structs
 
 from token_service.config import Settings
 from token_service.core.clients.client import METADATA_FIELDS, AuthMethod, Client, ClientMetadata
-from token_service.errors import ClientNotFoundError
+from token_service.core.policies.rights import parse_rights
+from token_service.errors import ClientNotFoundError, ConfigurationError
 from token_service.files import read_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.secret import Secret
@@ -76,7 +78,8 @@ def chosen_settings(file: Path | None, options: Mapping[str, Any]) -> dict[str, 
     """
     document = {} if file is None else _read(file)
     document |= {name: value for name, value in options.items() if value not in (None, ())}
-    for name in document:
+    names = list(document)
+    for name in names:
         if name not in METADATA_FIELDS:
             raise click.UsageError(
                 f"{name}: no such setting of a client; allowed: {', '.join(METADATA_FIELDS)}"
@@ -85,10 +88,11 @@ def chosen_settings(file: Path | None, options: Mapping[str, Any]) -> dict[str, 
     if isinstance(document.get("jwks"), dict):
         document["jwks"] = json.dumps(document["jwks"])
     try:
-        metadata = msgspec.convert(document, ClientMetadata)
-    except msgspec.ValidationError as error:
+        rights = parse_rights(document.pop("rights", []))
+        metadata = structs.replace(msgspec.convert(document, ClientMetadata), rights=rights)
+    except (msgspec.ValidationError, ConfigurationError) as error:
         raise click.UsageError(f"the settings of the client can't be used: {error}") from None
-    return {name: getattr(metadata, name) for name in document}
+    return {name: getattr(metadata, name) for name in names}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def table(clients: Sequence[Client]) -> str:
 
 def _members(client: Client) -> dict[str, Any]:
     settings = {
-        name: list(value) if isinstance(value, tuple) else value
+        name: msgspec.to_builtins(value)
         for name in METADATA_FIELDS
         if (value := getattr(client, name)) not in ("", (), False)
     }

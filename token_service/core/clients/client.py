@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from token_service.core.policies.rights import Right
+
 AUTHORIZATION_CODE: Final = "authorization_code"
 REFRESH_TOKEN: Final = "refresh_token"
 CLIENT_CREDENTIALS: Final = "client_credentials"
@@ -89,6 +91,8 @@ class ClientMetadata(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     classification: str = ""
     """Security classification, which decides the policy. Empty: as in the policy file."""
     sector_identifier_uri: str = ""
+    rights: tuple[Right, ...] = ()
+    """Rights of the client as a caller, besides refreshing and revoking its own tokens."""
 
 
 class Client(ClientMetadata, frozen=True, kw_only=True, gc=False):

@@ -92,7 +92,7 @@ def problem_of_origin(origin: str) -> str | None:
 
 
 def _problem_of_form(rest: str, form: re.Pattern[str], *, absolute_path: bool) -> str | None:
-    """Return why the part after the scheme and its colon is unusable; None: it is usable."""
+    """Return the problem of the part after the scheme and its colon."""
     if "#" in rest:
         return "has a fragment (#…), which is not allowed (RFC 6749, section 3.1.2)"
     if "*" in rest:

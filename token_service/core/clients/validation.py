@@ -40,7 +40,7 @@ _Problem = Callable[[str], str | None]
 
 
 def check_client_id(checks: Checks, client_id: str) -> None:
-    """Note every rule that the id of a new client breaks."""
+    """Check the id of a client before its registration."""
     checks.text("client_id", client_id, MAX_CLIENT_ID, required=True)
     if client_id and client_id.isprintable() and _CLIENT_ID.fullmatch(client_id) is None:
         checks.add("client_id", "has characters other than visible ASCII characters")

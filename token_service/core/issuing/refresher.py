@@ -122,14 +122,19 @@ class Refresher:
         self._clients.require(command.client_id)
         policy = self._policies.of(command.client_id)
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
+        if (
+            command.scopes
+            or command.audience
+            or self._signing_may_fail
+            or self._clients.policies.depend_on_audience
+        ):
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(command, presented, before, policy, now)
             _narrow(command, before)
-            policy = self._policies.of(before.client_id, before.audience)
+            policy = self._clients.policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(command, presented, policy, now)

@@ -83,7 +83,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
-_TOP: Final = ("default", "classifications", "clients", "audiences", "callers")
+_TOP: Final = ("default", "classifications", "clients", "audiences", "callers", "workload_issuers")
 _LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
 _SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")

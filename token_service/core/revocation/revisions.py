@@ -32,7 +32,7 @@ class RevisionedCopies:
         self._keys_of_other_log = self._clients_of_other_log = True
 
     async def refresh(self, head: LogHead) -> None:
-        """Load the changes of both copies. Raises `StoreUnavailableError`.
+        """Load the changes. Raises `StoreUnavailableError`.
 
         If the new keys can't be used, the last good keys stay in force, as the keyring has logged. Revocation does
         not depend on them, because the revocation of a key is in the log.

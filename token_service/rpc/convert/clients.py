@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from msgspec import to_builtins
 
 from token_service.core.clients.client import (
     METADATA_FIELDS,
@@ -16,6 +18,8 @@ from token_service.core.clients.client import (
     ClientState,
 )
 from token_service.core.limits import Checks
+from token_service.core.policies.rights import Right, parse_rights
+from token_service.errors import ConfigurationError
 from token_service.rpc.convert.values import seconds_of_duration, set_timestamp
 from token_service.v1 import client_service_pb2 as pb
 
@@ -31,6 +35,7 @@ _STATES: Final = {
     ClientState.ACTIVE: pb.CLIENT_STATE_ACTIVE,
     ClientState.DISABLED: pb.CLIENT_STATE_DISABLED,
 }
+_BOUNDS: Final = ("clients", "audiences", "scopes", "token_types", "may")
 _LISTS: Final = frozenset(
     name for name in METADATA_FIELDS if isinstance(getattr(ClientMetadata(), name), tuple)
 )
@@ -81,6 +86,7 @@ def optional_seconds(request: Message, field: str) -> float | None:
 def client_message(client: Client) -> pb.Client:
     """Return the message of a client."""
     values = {name: getattr(client, name) for name in METADATA_FIELDS}
+    values["rights"] = [pb.Right(**to_builtins(right)) for right in client.rights]
     values["token_endpoint_auth_method"] = _METHOD_NUMBERS[client.token_endpoint_auth_method]
     message = pb.Client(
         client_id=client.client_id,
@@ -104,8 +110,29 @@ def _secret_message(secret: ClientSecret) -> pb.ClientSecret:
     return message
 
 
+def _rights(messages: Sequence[pb.Right], checks: Checks) -> tuple[Right, ...]:
+    try:
+        return parse_rights([_table(message) for message in messages])
+    except ConfigurationError as error:
+        checks.add("rights", error.message)
+        return ()
+
+
+def _table(message: pb.Right) -> dict[str, Any]:
+    """Return a right as in a policy file."""
+    table: dict[str, Any] = {"permission": message.permission}
+    for name in _BOUNDS:
+        if patterns := getattr(message, name):
+            table[name] = list(patterns)
+    if message.unbounded:
+        table["unbounded"] = True
+    return table
+
+
 def _value(message: pb.Client, name: str, checks: Checks) -> Any:
     value = getattr(message, name)
+    if name == "rights":
+        return _rights(value, checks)
     if name == "token_endpoint_auth_method":
         if value not in _METHODS:
             checks.add(name, "is none of NONE, CLIENT_SECRET_BASIC, PRIVATE_KEY_JWT, TLS_CLIENT_AUTH")
