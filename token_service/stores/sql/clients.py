@@ -161,7 +161,7 @@ class SqlClientStore:
         return await self._database.read(work, snapshot=True)
 
     async def _keep_secrets(self, connection: AsyncConnection, client: Client) -> None:
-        """Delete other secrets of a client, add new ones, and set the expiry of the others."""
+        """Delete other secrets of a client, add new ones, and set the expiry of the kept ones."""
         table, columns = client_secrets, client_secrets.c
         kept = [secret.secret_id for secret in client.secrets]
         await connection.execute(

@@ -165,7 +165,12 @@ async def test_scopes_and_audiences_of_a_client_bound_its_tokens() -> None:
     await node.stores.clients.create(a_client("web", scopes=("read",), audiences=("api",)))
     await node.tailer.start()
     assert (await node.issue(scopes=("read",), audience=("api",))).access_token
-    for command, field in (({"scopes": ("read", "write")}, "scopes"), ({"audience": ("b",)}, "audience")):
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"scopes": ("read", "write")}, "scopes"),
+        ({"audience": ("b",)}, "audience"),
+        ({}, "audience"),
+    )
+    for command, field in cases:
         with pytest.raises(PolicyViolationError) as error:
             await node.issue(**command)
         assert error.value.metadata == {"field": field}
