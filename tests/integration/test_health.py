@@ -19,7 +19,7 @@ from tests.support.processes import http_status
 
 SERVICES = [
     f"token_service.v1.{name}"
-    for name in (*("TokenService", "SessionService"), *("KeyService", "AuditService"))
+    for name in (*("TokenService", "SessionService", "KeyService"), *("ClientService", "AuditService"))
 ]
 
 

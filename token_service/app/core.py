@@ -12,6 +12,10 @@ from typing import Any, Final, Protocol
 from token_service.clock import Clock
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.refusals import Refusals
+from token_service.core.administration.clients import ClientAdministration
+from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
@@ -44,6 +48,7 @@ from token_service.core.revocation.mirror import RevocationMirror
 from token_service.core.revocation.mirroring import Mirroring
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
@@ -77,6 +82,10 @@ class Stores(Protocol):
     @property
     def keys(self) -> KeyStore:
         """Signing keys and MAC keys."""
+
+    @property
+    def clients(self) -> ClientStore:
+        """Registered clients."""
 
     @property
     def leases(self) -> LeaseStore:
@@ -141,6 +150,8 @@ class CoreOptions:
     janitor_interval: float = 60.0
     session_retention: float = 7.0 * DAY
     """Time for which an ended session stays visible."""
+    require_registered_clients: bool = False
+    """Whether only clients of the registry get tokens."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
     audit: KeeperRules = field(default_factory=KeeperRules)
@@ -153,6 +164,7 @@ class Core:
     options: CoreOptions
     ports: Ports
     policies: Policies
+    clients: ClientRegistry
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -174,6 +186,7 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
+    client_administration: ClientAdministration
     session_updates: SessionUpdates
     janitor: Janitor
     refusals: Refusals
@@ -206,6 +219,9 @@ class Core:
 def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
+    clients = ClientRegistry(stores.clients)
+    policies.classify_by(clients.classification)
+    admission = ClientAdmission(clients, policies, require_registered=options.require_registered_clients)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -236,7 +252,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         replica,
         read_index,
-        keyring,
+        RevisionedCopies(keyring, clients),
         clock,
         poll_interval=options.poll_interval,
         max_staleness=options.max_staleness,
@@ -266,6 +282,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         options=options,
         ports=ports,
         policies=policies,
+        clients=clients,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,
@@ -286,7 +303,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            policies,
+            admission,
             replica,
             issuer=options.issuer,
             entropy=entropy,
@@ -296,7 +313,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            policies,
+            admission,
             revoker,
             opaque_tokens,
             audit,
@@ -307,6 +324,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
         ),
         sessions=Sessions(stores.sessions, policies),
+        client_administration=ClientAdministration(
+            stores.clients,
+            policies,
+            revoker.append,
+            lambda revision: clients.refresh(revision=revision),
+            entropy,
+            audit,
+        ),
         session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
         janitor=Janitor(
             stores.sessions,

@@ -10,6 +10,7 @@ from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
 from token_service.rpc.server.tls import TlsFiles
 from token_service.rpc.services.audit_service import AuditService
+from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
@@ -55,6 +56,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
         SessionService(core.sessions, core.session_updates, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         AuditService(core.audit_reports),
+        ClientService(core.client_administration, clock),
     ]
 
 

@@ -38,6 +38,14 @@ class UseCase(StrEnum):
     LIST_AUDIT_EVENTS = "ListAuditEvents"
     VERIFY_AUDIT_TRAIL = "VerifyAuditTrail"
     EXPLAIN_REVOCATION = "ExplainRevocation"
+    CREATE_CLIENT = "CreateClient"
+    GET_CLIENT = "GetClient"
+    LIST_CLIENTS = "ListClients"
+    UPDATE_CLIENT = "UpdateClient"
+    ROTATE_CLIENT_SECRET = "RotateClientSecret"
+    DISABLE_CLIENT = "DisableClient"
+    ENABLE_CLIENT = "EnableClient"
+    DELETE_CLIENT = "DeleteClient"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -64,6 +72,14 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_AUDIT_EVENTS: Permission.ADMIN_READ,
         UseCase.VERIFY_AUDIT_TRAIL: Permission.ADMIN_READ,
         UseCase.EXPLAIN_REVOCATION: Permission.ADMIN_READ,
+        UseCase.CREATE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.GET_CLIENT: Permission.ADMIN_READ,
+        UseCase.LIST_CLIENTS: Permission.ADMIN_READ,
+        UseCase.UPDATE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.ROTATE_CLIENT_SECRET: Permission.ADMIN_WRITE,
+        UseCase.DISABLE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.ENABLE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.DELETE_CLIENT: Permission.ADMIN_WRITE,
     }
 )
 """The needed permission; None: open to unidentified callers."""

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
+from token_service.core.clients.admission import ClientAdmission
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
@@ -33,7 +34,7 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.custom_claims import check_custom_claims
-from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.policy import Policy
 from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
@@ -72,7 +73,7 @@ class Issuer:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        clients: ClientAdmission,
         replica: Replica,
         *,
         issuer: str,
@@ -82,7 +83,8 @@ class Issuer:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._clients = clients
+        self._policies = clients.policies
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -93,7 +95,8 @@ class Issuer:
 
         A refresh or session token creates a session, whose row is durable before this returns. Raises
         `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
-        `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
+        `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
@@ -101,6 +104,9 @@ class Issuer:
         audience = command.audience or policy.default_audience or (self._issuer,)
         if self._policies.depend_on_audience:
             policy = self._policies.of(command.client_id, audience)
+        # No await between this and the read of the replica: a token that claims to know an entry of the log must not
+        # be for a client that was disabled by it.
+        self._clients.require(command.client_id, command.scopes, audience)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:

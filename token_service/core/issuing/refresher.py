@@ -22,6 +22,7 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
+from token_service.core.clients.admission import ClientAdmission
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
@@ -38,7 +39,7 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.sessions.session import Session, SessionState
@@ -76,7 +77,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        clients: ClientAdmission,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -90,7 +91,8 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._clients = clients
+        self._policies = clients.policies
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -102,7 +104,8 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
+        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`, `ClientDisabledError`,
+        `ClientNotFoundError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -117,17 +120,23 @@ class Refresher:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
+        self._clients.require(command.client_id)
         policy = self._policies.of(command.client_id)
         actor = caller.actor()
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
+        if (
+            command.scopes
+            or command.audience
+            or self._signing_may_fail
+            or self._clients.policies.depend_on_audience
+        ):
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(actor, command, presented, before, policy, now)
             _narrow(command, before)
-            policy = self._policies.of(before.client_id, before.audience)
+            policy = self._clients.policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(actor, command, presented, policy, now)

@@ -112,7 +112,10 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> bytes:
-            caller = Caller.anonymous() if permission is None else identify(context)
+            caller = Caller.anonymous()
+            if permission is not None:
+                identified = identify(context)
+                caller = identified if isinstance(identified, Caller) else await identified
             try:
                 return await admitted(context, caller)
             except (PermissionDeniedError, OverloadedError) as error:
@@ -238,7 +241,8 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> None:
-            caller = identify(context)
+            identified = identify(context)
+            caller = identified if isinstance(identified, Caller) else await identified
             try:
                 caller.require(permission)
                 key = key_of(caller, context)

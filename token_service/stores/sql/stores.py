@@ -9,6 +9,7 @@ from token_service.core.events.chain import AuditKeys
 from token_service.stores.sql import migrations
 from token_service.stores.sql.audit import SqlAuditStore
 from token_service.stores.sql.audit_chain import AuditChain
+from token_service.stores.sql.clients import SqlClientStore
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
@@ -44,6 +45,7 @@ class SqlStores:
         self.log: Final = SqlRevocationLog(self._database, chain.append)
         self.keys: Final = SqlKeyStore(self._database, chain.append)
         self.audit: Final = SqlAuditStore(self._database, chain)
+        self.clients: Final = SqlClientStore(self._database, chain.append)
         self.leases: Final = SqlLeaseStore(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
         self.samples: Final = SqlSampleStore(self._database)

@@ -38,8 +38,8 @@ class Counted:
         self.sessions = Intercepted(stores.sessions)
         self.log = Intercepted(stores.log)
         self.keys = Intercepted(stores.keys)
-        self.leases, self.nodes, self.audit = stores.leases, stores.nodes, stores.audit
-        self.samples = stores.samples
+        self.clients, self.leases, self.nodes = stores.clients, stores.leases, stores.nodes
+        self.audit, self.samples = stores.audit, stores.samples
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]
