@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.contract.builders import NOW, a_draft
+from tests.contract.builders import NOW, a_draft, a_session
+from token_service.core.clients.client import Client
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.events.store import AuditFilter, AuditPosition
 from token_service.core.events.verification import verify
 from token_service.core.revocation.drafts import event_of
+from token_service.core.sessions.store import Amendment
 from token_service.errors import ConfigurationError
 from token_service.tokens.revocation import RevocationTarget
 
@@ -122,6 +124,26 @@ async def test_change_of_keys_that_lost_its_race_has_no_event(stores):
     assert await positions(stores.audit) == []
     assert await stores.keys.save(0, [], [], events=[event])
     assert await positions(stores.audit) == [(1, "signing_key.prepared")]
+
+
+async def test_client_and_its_event_are_one_change(stores):
+    event = an_event(action=Action.CLIENT_CREATED, target=Target("client", "app", client_id="app"))
+    assert await stores.clients.create(Client(client_id="app", create_time=NOW, update_time=NOW), [event])
+    assert not await stores.clients.create(Client(client_id="app", create_time=NOW, update_time=NOW), [event])
+    assert await positions(stores.audit, client_id="app") == [(1, "client.created")]
+
+
+async def test_session_update_and_its_event_are_one_change(stores):
+    session, _ = await stores.sessions.create(a_session(scopes=("read", "write")), None)
+    event = an_event(action=Action.SESSION_UPDATED, target=Target("session_update", session_id="s-1"))
+    change = Amendment(
+        session_id=session.id, now=NOW, expected_scopes=("write",), scopes=("read",), custom_claims=None
+    )
+    assert await stores.sessions.amend(change, [event]) is None
+    assert await positions(stores.audit) == []
+    amended = await stores.sessions.amend(replace(change, expected_scopes=("read", "write")), [event])
+    assert amended.scopes == ("read",)
+    assert await positions(stores.audit, session_id="s-1") == [(1, "session.updated")]
 
 
 async def test_renewal_of_the_log_and_its_event_are_one_change(stores):

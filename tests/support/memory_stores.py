@@ -58,7 +58,7 @@ class MemoryStores:
 
 
 class State:
-    """What the stores share."""
+    """The data that the stores share."""
 
     def __init__(self, clock: Clock, audit: MemoryAuditStore) -> None:
         self.clock = clock

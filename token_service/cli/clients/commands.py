@@ -29,7 +29,12 @@ from token_service.durations import parse_duration
 if TYPE_CHECKING:
     from token_service.core.administration.clients import ClientAdministration
 
-_SYSTEM = Caller.system()
+
+def _operator() -> Caller:
+    """Return the caller of the command: the user of the operating system."""
+    from token_service.app.administration import operator
+
+    return operator()
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
@@ -69,7 +74,7 @@ def create(
     metadata = ClientMetadata(**chosen_settings(file, options))
     created = administer(
         settings,
-        lambda clients: clients.create(_SYSTEM, client_id, metadata, time.time(), secret_ttl=secret_ttl),
+        lambda clients: clients.create(_operator(), client_id, metadata, time.time(), secret_ttl=secret_ttl),
     )
     show(created.client, output, created.secret)
 
@@ -85,7 +90,7 @@ def get(settings: Settings, output: str, client_id: str) -> None:
     Example:
       token-service clients get web -o json
     """
-    show(administer(settings, lambda clients: clients.get(_SYSTEM, client_id)), output)
+    show(administer(settings, lambda clients: clients.get(_operator(), client_id)), output)
 
 
 @click.command("list", cls=SettingsCommand, short_help="Show all clients.")
@@ -101,10 +106,10 @@ def list_(settings: Settings, output: str) -> None:
     """
 
     async def load(clients: ClientAdministration) -> Sequence[Client]:
-        page = await clients.list(_SYSTEM, 200, "")
+        page = await clients.list(_operator(), 200, "")
         found = [*page.clients]
         while page.next_page_token:
-            page = await clients.list(_SYSTEM, 200, page.next_page_token)
+            page = await clients.list(_operator(), 200, page.next_page_token)
             found += page.clients
         return found
 
@@ -131,7 +136,7 @@ def update(
     if not changes:
         raise click.UsageError("name a setting to change, or a --file with settings")
     client = administer(
-        settings, lambda clients: clients.update(_SYSTEM, client_id, changes, time.time(), etag=etag)
+        settings, lambda clients: clients.update(_operator(), client_id, changes, time.time(), etag=etag)
     )
     show(client, output)
 
@@ -170,7 +175,7 @@ def rotate_secret(
     rotated = administer(
         settings,
         lambda clients: clients.rotate_secret(
-            _SYSTEM, client_id, time.time(), etag=etag, overlap=overlap, secret_ttl=secret_ttl
+            _operator(), client_id, time.time(), etag=etag, overlap=overlap, secret_ttl=secret_ttl
         ),
     )
     show(rotated.client, output, rotated.secret)
@@ -193,7 +198,7 @@ def disable(settings: Settings, output: str, client_id: str, comment: str, etag:
     """
     disabled = administer(
         settings,
-        lambda clients: clients.disable(_SYSTEM, client_id, time.time(), etag=etag, comment=comment),
+        lambda clients: clients.disable(_operator(), client_id, time.time(), etag=etag, comment=comment),
     )
     show(disabled.client, output)
 
@@ -211,7 +216,7 @@ def enable(settings: Settings, output: str, client_id: str, etag: str) -> None:
       token-service clients enable web
     """
     show(
-        administer(settings, lambda clients: clients.enable(_SYSTEM, client_id, time.time(), etag=etag)),
+        administer(settings, lambda clients: clients.enable(_operator(), client_id, time.time(), etag=etag)),
         output,
     )
 
@@ -233,5 +238,5 @@ def delete(settings: Settings, client_id: str, comment: str, etag: str, *, yes: 
         click.confirm(f"Delete the client {client_id} and revoke all its tokens?", abort=True)
     administer(
         settings,
-        lambda clients: clients.delete(_SYSTEM, client_id, time.time(), etag=etag, comment=comment),
+        lambda clients: clients.delete(_operator(), client_id, time.time(), etag=etag, comment=comment),
     )

@@ -36,6 +36,8 @@ _DUMMY: Final = Client(
 )  # fmt: skip
 """Compared with when a client is unknown, so that both answers take the same time."""
 
+_ACTOR: Final = Actor("caller", "anonymous")
+
 
 class ClientLookup(Protocol):
     """Registered clients in memory."""
@@ -141,15 +143,17 @@ class ClientAuthenticator:
 
     def _refuse(self, client_id: str, address: str, problem: str) -> Exception:
         """Count and record a failure; return the error, which does not tell why."""
-        self._audit.record_alone(
-            AuditEvent(
-                action=Action.CLIENT_AUTHENTICATION_FAILED,
-                actor=Actor("caller", client_id),
-                target=Target("client", client_id, client_id=client_id),
-                outcome=Outcome.DENIED,
-                reason=problem,
-                origin=Origin(address),
-            )
+        event = AuditEvent(
+            action=Action.CLIENT_AUTHENTICATION_FAILED,
+            actor=_ACTOR,
+            target=Target("client", client_id, client_id=client_id),
+            outcome=Outcome.DENIED,
+            origin=Origin(address),
+            fields={"problem": problem},
         )
+        if self._clients.get(client_id) is None:
+            self._audit.record(event)  # a flood of invented names must not fill the database
+        else:
+            self._audit.record_alone(event)
         self._failures.spend((client_id, address))
         return CallerUnauthenticatedError(_REFUSED)

@@ -180,7 +180,7 @@ class ClientAdministration:
                 changed = structs.replace(changed, secrets=())
             return changed
 
-        event = _event(caller, Action.CLIENT_UPDATED, client_id, fields=sorted(changes))
+        event = _event(caller, Action.CLIENT_UPDATED, client_id, fields=",".join(changes))
         saved = await self._save(client_id, etag, change, event)
         await self._adopt(event, saved)
         return saved
@@ -235,10 +235,10 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.DISABLE_CLIENT)
-        event = _event(caller, Action.CLIENT_DISABLED, client_id, comment=comment)
+        event = _event(caller, Action.CLIENT_DISABLED, client_id, comment)
         cursor = await self._end(client_id, ClientState.DISABLED, now, etag, event)
         client = await self._existing(client_id)
-        await self._adopt(event, client)
+        await self._adopt(event, client, cursor=str(cursor))
         return EndedClient(client, cursor)
 
     async def enable(self, caller: Caller, client_id: str, now: float, *, etag: str = "") -> Client:
@@ -269,11 +269,11 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.DELETE_CLIENT)
-        event = _event(caller, Action.CLIENT_DELETED, client_id, comment=comment)
+        event = _event(caller, Action.CLIENT_DELETED, client_id, comment)
         cursor = await self._end(client_id, ClientState.DELETED, now, etag, event)
         deleted = await self._store.get(client_id)
         if deleted is not None:
-            await self._adopt(event, deleted)
+            await self._adopt(event, deleted, cursor=str(cursor))
         return cursor
 
     async def _end(
@@ -288,8 +288,8 @@ class ClientAdministration:
             if client.state is state:
                 return await self._append([])
             draft = draft_of(RevocationTarget.CLIENT, client_id, now, comment=event.comment)
-            end = ClientEnd(state, client.revision)
-            cursor = await self._append([replace(draft, client_end=end, event=event)])
+            draft = replace(draft, client_end=ClientEnd(state, client.revision), event=event)
+            cursor = await self._append([draft])
             ended = await self._store.get(client_id)
             if ended is not None and ended.state in {state, ClientState.DELETED}:
                 return cursor
@@ -319,13 +319,14 @@ class ClientAdministration:
             raise ClientNotFoundError(metadata={"client_id": client_id})
         return client
 
-    async def _adopt(self, event: AuditEvent, client: Client) -> None:
-        self._audit.record(event)
+    async def _adopt(self, event: AuditEvent, client: Client, **fields: str) -> None:
+        details = {**event.fields, "revision": client.revision, **fields}
+        self._audit.record(structs.replace(event, fields=details))
         with suppress(StoreUnavailableError):  # the change is durable, and the node follows it anyway
             await self._changed(client.revision)
 
 
-def _event(caller: Caller, action: Action, client_id: str, *, comment: str = "", **fields: Any) -> AuditEvent:
+def _event(caller: Caller, action: Action, client_id: str, comment: str = "", **fields: str) -> AuditEvent:
     return AuditEvent(
         action=action,
         actor=caller.actor(),

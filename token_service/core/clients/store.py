@@ -42,19 +42,18 @@ class ClientStore(Protocol):
 
     Every change raises the revision of the registry, which `LogHead.client_revision` shows, by one in the same
     transaction, and gives it to the changed client. Changes commit in the order of their revisions. Clients are
-    disabled and deleted through `RevocationLog.append`, with a `ClientEnd`. The rows of `events` are written in the
-    transaction of the change; none if nothing changes.
+    disabled and deleted through `RevocationLog.append`, with a `ClientEnd`.
     """
 
     async def create(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
-        """Add a client; return it with its revision.
+        """Add a client, and write the audit events in its transaction; return it with its revision.
 
         Changes nothing and returns None if the id is that of another client, even of a deleted one.
         """
         ...
 
     async def save(self, client: Client, events: Sequence[AuditEvent] = ()) -> Client | None:
-        """Replace a client whose revision is `client.revision`; return it with its new revision.
+        """Replace a client whose revision is `client.revision`, and write the audit events; return it with its new revision.
 
         The state becomes ACTIVE or DISABLED. The last use of a secret is never changed. Changes nothing and returns
         None if the client has another revision or is deleted.

@@ -30,6 +30,13 @@ class Action(StrEnum):
     TOKEN_REFRESHED = "token.refreshed"
     REVOKED = "revoked"
     REFRESH_TOKEN_REUSED = "refresh_token.reused"
+    CLIENT_CREATED = "client.created"
+    CLIENT_UPDATED = "client.updated"
+    CLIENT_SECRET_ROTATED = "client.secret_rotated"
+    CLIENT_DISABLED = "client.disabled"
+    CLIENT_ENABLED = "client.enabled"
+    CLIENT_DELETED = "client.deleted"
+    CLIENT_AUTHENTICATION_FAILED = "client.authentication_failed"
     SESSION_UPDATED = "session.updated"
     LOG_RENEWED = "log.renewed"
     SIGNING_KEY_PREPARED = "signing_key.prepared"
@@ -39,13 +46,6 @@ class Action(StrEnum):
     SIGNING_KEY_CERTIFIED = "signing_key.certified"
     MAC_KEY_PREPARED = "mac_key.prepared"
     KEYS_REWRAPPED = "keys.rewrapped"
-    CLIENT_CREATED = "client.created"
-    CLIENT_UPDATED = "client.updated"
-    CLIENT_SECRET_ROTATED = "client.secret_rotated"
-    CLIENT_DISABLED = "client.disabled"
-    CLIENT_ENABLED = "client.enabled"
-    CLIENT_DELETED = "client.deleted"
-    CLIENT_AUTHENTICATION_FAILED = "client.authentication_failed"
     PERMISSION_DENIED = "permission.denied"
     QUOTA_EXCEEDED = "quota.exceeded"
     AUDIT_ERASED = "audit.erased"
@@ -161,8 +161,12 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
             }
         else:
             line = {**({f"{target.kind}_id": target.id} if target.id else {}), **self.fields}
+            if self.origin.ip_address:
+                line["address"] = self.origin.ip_address
             if self.reason:
                 line["reason"] = self.reason
+            if self.comment:
+                line["comment"] = self.comment
         line["actor"] = str(self.actor)
         line["outcome"] = self.outcome.value
         return line

@@ -131,7 +131,7 @@ class Scene:
         """Return the problem in the last event."""
         event, fields = self.audit.events[-1]
         assert event == "client.authentication_failed"
-        return fields["reason"]
+        return fields["problem"]
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from token_service.v1 import (
     token_service_pb2,
 )
 
+_MODULES = (token_service_pb2, session_service_pb2, key_service_pb2, client_service_pb2, audit_service_pb2)
 RPCS = [
     method.name
     for module in (
