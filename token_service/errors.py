@@ -52,6 +52,7 @@ class Reason(StrEnum):
     CLIENT_CHANGED = "CLIENT_CHANGED"
     CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
+    FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
 
 
 class InvalidReason(StrEnum):
@@ -371,6 +372,13 @@ class ClientDisabledError(ServiceError):
 
     reason = Reason.CLIENT_DISABLED
     default_message = "the client is disabled or deleted"
+
+
+class ForeignKeysUnavailableError(ServiceError):
+    """The keys of a client or of another issuer can't be fetched, so a token of theirs can't be verified now."""
+
+    reason = Reason.FOREIGN_KEYS_UNAVAILABLE
+    default_message = "the keys that verify this token are not available at the moment"
 
 
 class UnreachableError(ServiceError):

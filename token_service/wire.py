@@ -86,6 +86,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CLIENT_CHANGED: _Code.ABORTED,
         Reason.CLIENT_DISABLED: _Code.PERMISSION_DENIED,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
+        Reason.FOREIGN_KEYS_UNAVAILABLE: _Code.UNAVAILABLE,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""

@@ -1,4 +1,4 @@
-"""The port for keys of others: registered clients and workload issuers."""
+"""Keys of clients and of other issuers, which verify the JWTs that callers prove themselves with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from token_service.tokens.key_set import KeySet
 
 
 class KeySource(Protocol):
-    """The public keys of one party."""
+    """The keys of one client or of one issuer, which others publish and replace."""
 
     async def keys(self, key_id: str | None) -> KeySet:
         """Return the current keys. If `key_id` is not among them, look once for newer keys.
 
-        Raises `ForeignKeysUnavailableError` if no keys are known that can still be used.
+        A returned set without `key_id` means that the issuer has no such key. How often unknown keys cause a look is
+        limited. Waits only if no current set has the key. Cancelling the call has no effect on other callers. The
+        same `KeySet` object is returned until its content changes.
+
+        Raises `ForeignKeysUnavailableError` with `retry_after` if there are no current keys, or if `key_id` is not among them
+        and the last look failed.
         """
         ...
