@@ -1,0 +1,1 @@
+"""Keys that others publish, from a URL or a file: adapters of the port `KeySource`."""
