@@ -1,6 +1,6 @@
 """The allowed imports between the parts of the package, checked in the source.
 
-    cli -> app -> rpc, web, stores, signers, config, telemetry -> core -> tokens -> errors, clock
+    cli -> app -> rpc, web, stores, signers, fetching, config, telemetry -> core -> tokens -> errors, clock
     client -> tokens, wire, v1, errors, clock
 
 and inside `core`, from top to bottom, the features of `LAYERS`.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "token_service"
 
 FOUNDATION = {"tokens", "errors", "clock", "durations", "files", "suggestions", "urls"}
-ADAPTERS = {"rpc", "web", "stores", "signers", "certificates"}
+ADAPTERS = {"rpc", "web", "stores", "signers", "fetching", "certificates"}
 
 # A part of the package (module or directory directly in it) -> the parts it may import besides itself.
 # A new part needs a line here, and with it a decision.
@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": {*FOUNDATION, "core"},
     "stores": {*FOUNDATION, "core", "telemetry"},
     "signers": {*FOUNDATION, "core", "telemetry"},
+    "fetching": {*FOUNDATION, "core"},
     "certificates": FOUNDATION,
     "rpc": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1", "certificates"},
     "web": {*FOUNDATION, "listening", "core", "telemetry", "wire", "v1"},
@@ -82,6 +83,7 @@ OUTSIDE: dict[str, set[str]] = {
     "urls": set(),
     "tokens": CRYPTO,
     "core": CRYPTO,
+    "fetching": {"h11"},
     "v1": GRPC,
     "wire": GRPC | {"msgspec"},
     "client": CRYPTO
@@ -212,6 +214,8 @@ def test_package_init_imports_nothing() -> None:
         ("rpc/tokens.py", "from redis.exceptions import RedisError", "redis belongs to stores"),
         ("rpc/tokens.py", "from token_service.stores.redis import Set", "rpc may not import stores"),
         ("stores/sql/schema.py", "from token_service.rpc import convert", "stores may not import rpc"),
+        ("fetching/fetcher.py", "from token_service.client import config", "fetching may not import client"),
+        ("fetching/fetcher.py", "import httpx", "fetching may not import httpx"),
         ("app/node.py", "from token_service.cli import main", "app may not import cli"),
         ("utils.py", "", "has no line in ALLOWED"),
     ],

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from cryptography import x509
 
 from tests.support.certificates import Authority
 from tests.support.deadline import eventually
-from tests.support.raw_http_server import RawHttpServer, answer, send
+from tests.support.raw_http_server import RawHttpServer, Respond, answer, send
 from tests.unit.fetching.serving import Reply, Resolver, authorities, key_set, serving
 from token_service.fetching.documents import MAX_DOCUMENT_BYTES
 from token_service.fetching.failure import FetchError
@@ -20,6 +22,16 @@ from token_service.fetching.fetcher import Answer, FetchRules, HttpFetcher
 PRIVATE = FetchRules(allow_private=True)
 GLOBAL = "93.184.216.34"
 _HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@asynccontextmanager
+async def raw_server(respond: Respond) -> AsyncIterator[RawHttpServer]:
+    """Run a server whose end does not block the loop, because the loop closes the connections."""
+    server = RawHttpServer(respond).__enter__()
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 async def get(url: str, rules: FetchRules = PRIVATE) -> Answer:
@@ -46,7 +58,7 @@ async def test_answer_has_the_body_and_the_headers_of_its_age() -> None:
     ],
 )
 async def test_body_is_read_in_every_framing(framed: bytes) -> None:
-    with RawHttpServer(send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + _HEAD + framed)) as server:
+    async with raw_server(send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + _HEAD + framed)) as server:
         assert (await get(server.url)).body == b"{}"
 
 
@@ -70,7 +82,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 async def test_other_answer_is_a_failed_fetch(data: bytes) -> None:
-    with RawHttpServer(send(data)) as server:
+    async with raw_server(send(data)) as server:
         with pytest.raises(FetchError):
             await get(server.url)
         assert server.requests == 1
@@ -89,7 +101,7 @@ async def test_redirect_is_not_followed(status: str) -> None:
 
 
 async def test_document_of_the_largest_size_is_read_and_a_larger_one_refused() -> None:
-    with RawHttpServer(answer(b" " * MAX_DOCUMENT_BYTES)) as server:
+    async with raw_server(answer(b" " * MAX_DOCUMENT_BYTES)) as server:
         assert len((await get(server.url)).body) == MAX_DOCUMENT_BYTES
         server.respond = answer(b" " * (MAX_DOCUMENT_BYTES + 1))
         with pytest.raises(FetchError, match=f"a document of more than {MAX_DOCUMENT_BYTES} bytes"):
@@ -110,7 +122,8 @@ ENDLESS = {
 
 @pytest.mark.parametrize(("start", "again"), ENDLESS.values(), ids=ENDLESS)
 async def test_endless_answer_is_cut_off(start: bytes, again: bytes) -> None:
-    with RawHttpServer(lambda connection: server.drip(connection, start, again, 0)) as server:
+    async with raw_server(send(b"")) as server:
+        server.respond = lambda connection: server.drip(connection, start, again, 0)
         with pytest.raises(FetchError):
             await get(server.url)
 
@@ -179,7 +192,7 @@ async def test_certificate_for_another_host_is_refused(tmp_path: Path, host: str
     authority = Authority()
     rules = FetchRules(allow_private=True, authorities=authorities(tmp_path, authority))
     async with serving(authority.server("keys.example"), tmp_path) as server:
-        with pytest.raises(FetchError, match="(Hostname|IP address) mismatch"):
+        with pytest.raises(FetchError, match=r"(Hostname|IP address) mismatch"):
             await HttpFetcher(Resolver(["127.0.0.1"])).get(server.url(host=host), rules)
         assert server.requests == []
 
