@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 
@@ -17,6 +18,7 @@ from token_service.tokens.key_set import KeySet
 
 LIFETIME = 600.0
 PACE = Pace(timeout=5.0, unknown_key_interval=10.0, longest_retry=10.0, last_good=3600.0)
+CALL: ContextVar[str] = ContextVar("CALL", default="no call")
 LOGGER = "token_service.fetching.held_keys"
 
 
@@ -28,11 +30,13 @@ class Source(HeldKeys):
         super().__init__("the issuer", PACE, self.clock)
         self.document: bytes | Exception = key_set(*names)
         self.loads = 0
+        self.call = ""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def _load(self) -> Loaded:
         self.loads += 1
+        self.call = CALL.get()
         document = self.document
         await self.gate.wait()
         if isinstance(document, Exception):
@@ -147,6 +151,13 @@ async def test_cancelled_caller_does_not_cancel_the_load_of_others() -> None:
         assert source.loads == 1
 
 
+async def test_load_has_the_context_of_no_caller() -> None:
+    async with Source("a") as source:
+        CALL.set("the first caller")
+        await source.keys("a")
+        assert source.call == "no call"
+
+
 async def test_unknown_key_causes_a_load_and_gets_the_new_keys() -> None:
     async with holding("old") as source:
         source.publish("old", "new")
@@ -235,6 +246,17 @@ async def test_last_keys_stay_for_an_hour_while_loads_fail() -> None:
         source.publish("b")
         source.clock.elapsed += 10.0
         assert kids(await source.keys("b")) == {"b"}
+
+
+async def test_failure_of_long_ago_does_not_keep_expired_keys_in_force() -> None:
+    async with holding("withdrawn") as source:
+        source.fail()
+        source.clock.elapsed = 0.8 * LIFETIME
+        await source.keys(None)
+        await source.quiet()
+        source.publish("b")
+        source.clock.elapsed = LIFETIME
+        assert kids(await source.keys("withdrawn")) == {"b"}
 
 
 async def test_callers_do_not_wait_for_loads_that_keep_failing() -> None:
