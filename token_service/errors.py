@@ -374,7 +374,7 @@ class ClientDisabledError(ServiceError):
     default_message = "the client is disabled or deleted"
 
 
-class KeysUnavailableError(ServiceError):
+class ForeignKeysUnavailableError(ServiceError):
     """The keys of a client or of another issuer can't be fetched, so a token of theirs can't be verified now."""
 
     reason = Reason.FOREIGN_KEYS_UNAVAILABLE

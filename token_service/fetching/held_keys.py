@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from token_service.clock import Clock
-from token_service.errors import KeysUnavailableError
+from token_service.errors import ForeignKeysUnavailableError
 from token_service.fetching.documents import parse_key_set
 from token_service.fetching.failure import FetchError
 from token_service.tokens.key_set import KeySet
@@ -91,7 +91,7 @@ class HeldKeys(ABC):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the running load and begin no other. Calls that wait for it get `KeysUnavailableError`."""
+        """Cancel the running load and begin no other. Calls that wait for it get `ForeignKeysUnavailableError`."""
         self._closed = True
         if self._running is not None:
             self._running.cancel()
@@ -116,7 +116,7 @@ class HeldKeys(ABC):
         """Return the keys that lack the key asked for, or raise the error that says that they may have it."""
         if held is None or self._failures or self._closed:
             delay = max(1.0, self._next_load - self._clock.monotonic())
-            raise KeysUnavailableError(retry_after=delay)
+            raise ForeignKeysUnavailableError(retry_after=delay)
         return held.keys
 
     def _current(self) -> _Held | None:

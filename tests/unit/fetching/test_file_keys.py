@@ -9,7 +9,7 @@ import pytest
 from tests.unit.core.virtual_time import ManualClock
 from tests.unit.fetching.serving import key_set
 from token_service.core.access.key_sources import KeySource
-from token_service.errors import KeysUnavailableError
+from token_service.errors import ForeignKeysUnavailableError
 from token_service.fetching.documents import MAX_DOCUMENT_BYTES
 from token_service.fetching.file_keys import FileKeys
 from token_service.tokens.key_set import KeySet
@@ -76,7 +76,7 @@ async def test_last_usable_keys_stay_with_one_log_line(
         for _ in range(4):
             clock.elapsed += 1_000_000.0  # for any time
             assert await source.keys("a") is first
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("b")
         (line,) = caplog.messages
         assert f"the keys of {path} can't be loaded: " in line
@@ -90,5 +90,5 @@ async def test_last_usable_keys_stay_with_one_log_line(
 async def test_missing_file_and_directory_are_unavailable(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         source: KeySource = FileKeys(path, ManualClock())
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys(None)

@@ -4,19 +4,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 
 from tests.support.deadline import eventually
 from tests.unit.core.virtual_time import ManualClock, cancelled, virtual_time
 from tests.unit.fetching.serving import key_set
-from token_service.errors import KeysUnavailableError
+from token_service.errors import ForeignKeysUnavailableError
 from token_service.fetching.failure import FetchError
 from token_service.fetching.held_keys import HeldKeys, Loaded, Pace
 from token_service.tokens.key_set import KeySet
 
 LIFETIME = 600.0
 PACE = Pace(timeout=5.0, unknown_key_interval=10.0, longest_retry=10.0, last_good=3600.0)
+CALL: ContextVar[str] = ContextVar("CALL", default="no call")
 LOGGER = "token_service.fetching.held_keys"
 
 
@@ -28,11 +30,13 @@ class Source(HeldKeys):
         super().__init__("the issuer", PACE, self.clock)
         self.document: bytes | Exception = key_set(*names)
         self.loads = 0
+        self.call = ""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def _load(self) -> Loaded:
         self.loads += 1
+        self.call = CALL.get()
         document = self.document
         await self.gate.wait()
         if isinstance(document, Exception):
@@ -147,6 +151,13 @@ async def test_cancelled_caller_does_not_cancel_the_load_of_others() -> None:
         assert source.loads == 1
 
 
+async def test_load_has_the_context_of_no_caller() -> None:
+    async with Source("a") as source:
+        CALL.set("the first caller")
+        await source.keys("a")
+        assert source.call == "no call"
+
+
 async def test_unknown_key_causes_a_load_and_gets_the_new_keys() -> None:
     async with holding("old") as source:
         source.publish("old", "new")
@@ -196,7 +207,7 @@ async def test_load_that_brings_the_key_is_enough_whenever_it_began() -> None:
 async def test_first_load_fails_typed_and_without_its_cause() -> None:
     async with Source() as source:
         source.fail("10.0.0.7 refused the connection")
-        with pytest.raises(KeysUnavailableError) as caught:
+        with pytest.raises(ForeignKeysUnavailableError) as caught:
             await source.keys("a")
         assert caught.value.retry_after == 1.0
         assert "10.0.0.7" not in f"{caught.value} {caught.value.metadata}"
@@ -208,7 +219,7 @@ async def test_failed_loads_are_repeated_with_growing_delays() -> None:
         began: list[float] = []
         for _ in range(80):
             before = source.loads
-            with pytest.raises(KeysUnavailableError) as caught:
+            with pytest.raises(ForeignKeysUnavailableError) as caught:
                 await source.keys("a")
             if source.loads > before:
                 began.append(source.clock.elapsed)
@@ -230,11 +241,22 @@ async def test_last_keys_stay_for_an_hour_while_loads_fail() -> None:
             assert kids(await source.keys("a")) == {"a"}
             await source.quiet()
             source.clock.elapsed += 60.0
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
         source.publish("b")
         source.clock.elapsed += 10.0
         assert kids(await source.keys("b")) == {"b"}
+
+
+async def test_failure_of_long_ago_does_not_keep_expired_keys_in_force() -> None:
+    async with holding("withdrawn") as source:
+        source.fail()
+        source.clock.elapsed = 0.8 * LIFETIME
+        await source.keys(None)
+        await source.quiet()
+        source.publish("b")
+        source.clock.elapsed = LIFETIME
+        assert kids(await source.keys("withdrawn")) == {"b"}
 
 
 async def test_callers_do_not_wait_for_loads_that_keep_failing() -> None:
@@ -257,7 +279,7 @@ async def test_unknown_key_is_unavailable_while_loads_fail() -> None:
     async with holding("a") as source:
         source.fail()
         for _ in range(2):  # also without another load
-            with pytest.raises(KeysUnavailableError):
+            with pytest.raises(ForeignKeysUnavailableError):
                 await source.keys("new")
         assert source.loads == 2
         assert kids(await source.keys("a")) == {"a"}
@@ -310,7 +332,7 @@ async def test_refused_keys_are_logged_once_for_a_document(lines: list[str]) -> 
 async def test_defect_of_a_source_is_survived(lines: list[str]) -> None:
     async with Source() as source:
         source.document = ZeroDivisionError("a defect")
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
         source.publish("a")
         source.clock.elapsed += 1.0
@@ -322,7 +344,7 @@ async def test_defect_of_a_source_is_survived(lines: list[str]) -> None:
 async def test_load_ends_after_five_seconds() -> None:
     async with Source("a") as source:
         source.gate.clear()
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
         assert asyncio.get_running_loop().time() == 5.0
 
@@ -332,9 +354,9 @@ async def test_close_releases_waiting_callers_and_begins_no_load() -> None:
         source.gate.clear()
         caller = source.ask("a")
         await eventually(lambda: source.loads == 1)
-    with pytest.raises(KeysUnavailableError):
+    with pytest.raises(ForeignKeysUnavailableError):
         await caller
-    with pytest.raises(KeysUnavailableError):
+    with pytest.raises(ForeignKeysUnavailableError):
         await source.keys("a")
     assert source.loads == 1
 
@@ -343,6 +365,6 @@ async def test_close_right_after_a_call_releases_the_caller() -> None:
     async with Source("a") as source:
         caller = source.ask("a")
         await asyncio.sleep(0)  # the load is not running yet
-    with pytest.raises(KeysUnavailableError):
+    with pytest.raises(ForeignKeysUnavailableError):
         await caller
     assert source.loads == 0

@@ -12,7 +12,7 @@ from tests.support.raw_http_server import RawHttpServer, send
 from tests.unit.core.virtual_time import ManualClock
 from tests.unit.fetching.serving import KeyServer, Resolver, authorities, serving
 from token_service.core.access.key_sources import KeySource
-from token_service.errors import KeysUnavailableError
+from token_service.errors import ForeignKeysUnavailableError
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.held_keys import Pace
 from token_service.fetching.remote_keys import PACE, RemoteKeys
@@ -91,7 +91,7 @@ async def test_last_keys_stay_while_the_server_fails(caplog: pytest.LogCaptureFi
         )
         assert line.endswith("the last keys stay in force for 3600 s at most")
         clock.elapsed = 4200.0
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
 
 
@@ -103,7 +103,7 @@ async def test_slow_body_ends_with_the_time_of_the_whole_fetch(caplog: pytest.Lo
     server.respond = lambda connection: server.drip(connection, head, b" ")
     with server:
         async with RemoteKeys(server.url, HttpFetcher(), ManualClock(), rules=PRIVATE, pace=pace) as source:
-            with pytest.raises(KeysUnavailableError):
+            with pytest.raises(ForeignKeysUnavailableError):
                 await source.keys("a")
     assert "no complete answer within 0.5 s" in caplog.text
 
@@ -111,7 +111,7 @@ async def test_slow_body_ends_with_the_time_of_the_whole_fetch(caplog: pytest.Lo
 async def test_private_address_of_a_url_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     fetcher = HttpFetcher(Resolver(["169.254.169.254"]))
     source: KeySource = RemoteKeys("https://keys.example/jwks", fetcher, ManualClock())
-    with pytest.raises(KeysUnavailableError) as caught:
+    with pytest.raises(ForeignKeysUnavailableError) as caught:
         await source.keys("a")
     assert "keys.example is 169.254.169.254, which is not a global address" in caplog.text
     assert "169.254" not in caught.value.message
@@ -144,7 +144,7 @@ async def test_discovery_of_another_issuer_is_refused(caplog: pytest.LogCaptureF
     async with serving() as server, discovered(server.url("/tenant")) as source:
         server.discovery(server.url("/tenant/"), server.url("/keys"), "/tenant")
         server.publish("a", path="/keys")
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
         assert server.paths == ["/tenant/.well-known/openid-configuration"]
         assert "the discovery document is of another issuer" in caplog.text
@@ -156,7 +156,7 @@ async def test_discovery_of_another_issuer_is_refused(caplog: pytest.LogCaptureF
 async def test_discovered_url_follows_the_same_rules(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as server, discovered(server.url("")) as source:
         server.discovery(server.url(""), url)
-        with pytest.raises(KeysUnavailableError):
+        with pytest.raises(ForeignKeysUnavailableError):
             await source.keys("a")
         assert len(server.requests) == 1
     assert "SECRET" not in caplog.text

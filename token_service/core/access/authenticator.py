@@ -66,7 +66,7 @@ class Authenticator:
         """Return the caller that a proof identifies; `address` is that of its peer.
 
         Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures, `ReplicaStaleError`,
-        `StoreUnavailableError`, `KeysUnavailableError`.
+        `StoreUnavailableError`, `ForeignKeysUnavailableError`.
         """
         match proof:
             case ClientSecretProof():

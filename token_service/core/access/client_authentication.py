@@ -90,7 +90,7 @@ class ClientAuthenticator:
 
         `iss` and `sub` are the client, `aud` is the issuer as one text, and `jti` is used once. Raises
         `CallerUnauthenticatedError`, `OverloadedError` after many failures, `StoreUnavailableError`, and
-        `KeysUnavailableError` if the keys of the client can't be fetched.
+        `ForeignKeysUnavailableError` if the keys of the client can't be fetched.
         """
         try:
             parsed = parse_assertion(proof.assertion)

@@ -17,7 +17,7 @@ class KeySource(Protocol):
         limited. Waits only if no current set has the key. Cancelling the call has no effect on other callers. The
         same `KeySet` object is returned until its content changes.
 
-        Raises `KeysUnavailableError` with `retry_after` if there are no current keys, or if `key_id` is not among them
+        Raises `ForeignKeysUnavailableError` with `retry_after` if there are no current keys, or if `key_id` is not among them
         and the last look failed.
         """
         ...

@@ -133,7 +133,7 @@ class Workloads:
     async def identify(self, parsed: UnverifiedAssertion) -> tuple[str, float]:
         """Return the name of the caller and the expiry of the token.
 
-        Raises `CallerUnauthenticatedError`, and `KeysUnavailableError` if the keys can't be fetched.
+        Raises `CallerUnauthenticatedError`, and `ForeignKeysUnavailableError` if the keys can't be fetched.
         """
         found = self._issuer_of(parsed)
         if found is None:
