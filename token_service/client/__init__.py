@@ -130,7 +130,6 @@ _MODULE_OF = {
     "KeyNotFoundError": "errors",
     "KeyStateError": "errors",
     "KeysStaleError": "errors",
-    "ForeignKeysUnavailableError": "errors",
     "MemoryTokenStore": "client._internal.token_store",
     "OverloadedError": "errors",
     "PermissionDeniedError": "errors",
