@@ -82,6 +82,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.KEYS_STALE: _Code.UNAVAILABLE,
         Reason.UNREACHABLE: _Code.UNAVAILABLE,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
+        Reason.RATE_LIMITED: _Code.RESOURCE_EXHAUSTED,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
+from token_service.core.access.counters import Counters, SharedCounters
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.rates import Rates
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.issuer import Issuer
@@ -31,6 +33,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.drafts import Drafts
 from token_service.core.revocation.failover_log import FailoverLog
@@ -106,6 +109,10 @@ class Ports:
     entropy: Entropy
     audit: Audit
     mirror: RevocationMirror | None = None
+    counters: SharedCounters | None = None
+    """Counters of the rates; None: each node counts by itself."""
+    rate_limited: Callable[[Operation, Bucket], None] | None = None
+    """Is called for each call that a rate refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,7 @@ class CoreOptions:
     max_staleness: float = 10.0
     """Time without the database after which the node stops answering from its replica."""
     max_revocations: int = 6000
-    """Revocations of subjects, clients and token ids that one caller may make per minute."""
+    """Revocations of subjects, clients and token ids per minute by one caller that has no rate for them."""
     janitor_interval: float = 60.0
     session_retention: float = 7.0 * DAY
     """Time for which an ended session stays visible."""
@@ -227,17 +234,23 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     minter = Minter(options.issuer, keyring, entropy)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
-    quota = RateQuota(
-        "revocations of subjects, clients and token ids",
-        options.max_revocations,
-        _REVOCATION_WINDOW,
-        clock.monotonic,
+    rates = Rates(
+        policies,
+        Counters(clock.monotonic, ports.counters),
+        RateQuota(
+            "revocations of subjects, clients and token ids",
+            options.max_revocations,
+            _REVOCATION_WINDOW,
+            clock.monotonic,
+        ),
+        log=lambda: replica.epoch,
+        refused=ports.rate_limited,
     )
     revoker = Revoker(
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, quota),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, rates),
         key_manager,
         waits,
         audit,
@@ -267,7 +280,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            policies,
+            rates,
             replica,
             issuer=options.issuer,
             entropy=entropy,
@@ -277,7 +290,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            policies,
+            rates,
             revoker,
             opaque_tokens,
             audit,
@@ -285,10 +298,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         revoker=revoker,
         introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
+            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
         ),
-        sessions=Sessions(stores.sessions, policies),
-        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
+        sessions=Sessions(stores.sessions, rates),
+        session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
         janitor=Janitor(
             stores.sessions,
             log,

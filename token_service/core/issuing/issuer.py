@@ -10,6 +10,7 @@ from msgspec import structs
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
+from token_service.core.access.rates import Rates
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
@@ -32,7 +33,8 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.custom_claims import check_custom_claims
-from token_service.core.policies.policy import Policies, Policy
+from token_service.core.policies.policy import Policy
+from token_service.core.policies.rates import Operation
 from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
@@ -71,7 +73,7 @@ class Issuer:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        rates: Rates,
         replica: Replica,
         *,
         issuer: str,
@@ -81,7 +83,8 @@ class Issuer:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._rates = rates
+        self._policies = rates.policies
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -91,7 +94,7 @@ class Issuer:
         """Issue the tokens that the command names.
 
         A refresh or session token creates a session, whose row is durable before this returns. Raises
-        `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
+        `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
         `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
@@ -102,6 +105,8 @@ class Issuer:
             policy = self._policies.of(command.client_id, audience)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)
+        if policy.rates or caller.rights.rates:
+            await self._count(caller, command, policy)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(
@@ -167,6 +172,18 @@ class Issuer:
             session_id=grant.session_id,
             token_id=access.token_id if access is not None else "",
             scopes=command.scopes,
+        )
+
+    async def _count(self, caller: Caller, command: IssueCommand, policy: Policy) -> None:
+        """Count the call against its rates. Raises `RateLimitedError`."""
+        await self._rates.take(
+            caller,
+            Operation.ISSUE,
+            *((Operation.OPEN_SESSION,) if command.kinds & _WITH_SESSION else ()),
+            rates=policy.rates,
+            client_id=command.client_id,
+            subject=command.subject,
+            address=command.client_context.ip_address,
         )
 
     async def _open_session(

@@ -21,6 +21,7 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
+from token_service.core.access.rates import Rates
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
@@ -36,7 +37,8 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     Checks,
 )
-from token_service.core.policies.policy import Policies, Policy, ReuseResponse
+from token_service.core.policies.policy import Policy, ReuseResponse
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.revoker import Revoker
@@ -44,6 +46,7 @@ from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
 from token_service.errors import (
     OverloadedError,
+    RateLimitedError,
     RefreshTokenExpiredError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
@@ -75,7 +78,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        policies: Policies,
+        rates: Rates,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -89,7 +92,8 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._policies = policies
+        self._rates = rates
+        self._policies = rates.policies
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -101,13 +105,17 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
+        `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
         admit_client(caller, UseCase.REFRESH_TOKEN, command.client_id)
         # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
+        policy = self._policies.of(command.client_id)
+        limited: RateLimitedError | None = None
+        if policy.rates or caller.rights.rates:
+            limited = await self._count(caller, command, policy)
         # A missing key must fail the call before the token is used up.
         await self._keyring.ready()
         try:
@@ -116,7 +124,8 @@ class Refresher:
             raise RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise RefreshTokenInvalidError
-        policy = self._policies.of(command.client_id)
+        if limited is not None or (Operation.REFRESH, Bucket.SUBJECT) in policy.rates:
+            await self._require_admitted(command, presented, policy, limited, now)
         signed: tuple[MintedToken, str] | None = None
         if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
@@ -131,6 +140,45 @@ class Refresher:
         session, current = await self._exchange(command, presented, policy, now)
         access, id_token = signed or await self._sign(command, session, policy, now)
         return self._issued(command, session, current, access, id_token)
+
+    async def _count(
+        self, caller: Caller, command: RefreshCommand, policy: Policy
+    ) -> RateLimitedError | None:
+        """Count the call against its rates; return the refusal, if it is refused."""
+        try:
+            await self._rates.take(
+                caller,
+                Operation.REFRESH,
+                rates=policy.rates,
+                client_id=command.client_id,
+                address=command.client_context.ip_address,
+            )
+        except RateLimitedError as error:
+            return error
+        return None
+
+    async def _require_admitted(
+        self,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        policy: Policy,
+        limited: RateLimitedError | None,
+        now: float,
+    ) -> None:
+        """Count the call by its subject, and raise `RateLimitedError` if it is refused, here or before (`limited`).
+
+        A retry within the grace period is admitted: told to come back later, it would come back as a reused token,
+        and its session would be revoked. `max_retries` limits these.
+        """
+        session = await self._sessions.get(presented.session_id)
+        session = await self._require_acceptable(command, presented, session, policy, now)
+        if presented.generation < session.generation:
+            return
+        if limited is not None:
+            raise limited
+        await self._rates.take_of_subject(
+            Operation.REFRESH, policy.rates, client_id=session.client_id, subject=session.subject
+        )
 
     async def _exchange(
         self, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float
