@@ -146,6 +146,7 @@ class Core:
     options: CoreOptions
     ports: Ports
     policies: Policies
+    counters: Counters
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -187,7 +188,11 @@ class Core:
             "key-rotation": self.key_rotation.run,
             "janitor": self.janitor.run,
         }
-        return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
+        if self.mirroring is not None:
+            tasks["mirroring"] = self.mirroring.run
+        if self.ports.counters is not None:
+            tasks["counters"] = self.counters.run
+        return tasks
 
 
 def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
@@ -234,9 +239,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     minter = Minter(options.issuer, keyring, entropy)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
+    counters = Counters(clock.monotonic, ports.counters)
     rates = Rates(
         policies,
-        Counters(clock.monotonic, ports.counters),
+        counters,
         RateQuota(
             "revocations of subjects, clients and token ids",
             options.max_revocations,
@@ -260,6 +266,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         options=options,
         ports=ports,
         policies=policies,
+        counters=counters,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,

@@ -35,6 +35,10 @@ class SharedCounters(Protocol):
         """
         ...
 
+    async def ping(self) -> None:
+        """Reach the store within its own time limit. Raises `StoreUnavailableError`."""
+        ...
+
 
 class MemoryCounters:
     """Moving windows in the memory of one process. In any period a key is admitted at most `amount` times.
@@ -93,48 +97,55 @@ class Counters:
     """Counts calls in memory, and in the shared counters while they answer.
 
     Memory counts first: a process admits no more than the rate even if the shared counters lose their data, and it
-    knows its own share when they become unavailable. Unavailable ones neither fail a call nor delay all of them: a
-    call waits 50 ms at most, and one call per second tries again.
+    knows its own share when they become unavailable. The call that finds them unavailable waits 50 ms at most. No call
+    asks them again before `run` has reached them.
     """
 
     def __init__(self, monotonic: Callable[[], float], shared: SharedCounters | None = None) -> None:
-        self._monotonic = monotonic
         self._shared = shared
         self._memory = MemoryCounters(monotonic)
-        self._is_away = False
-        self._next_try = float("-inf")
+        self._lost = asyncio.Event()
 
     @property
     def are_shared(self) -> bool:
         """Whether all nodes count together."""
-        return self._shared is not None and not self._is_away
+        return self._shared is not None and not self._lost.is_set()
 
     async def take(self, log: str, key: str, rate: Rate) -> float:
         """Count one call; return 0. If the rate is reached, return the seconds to wait."""
         wait = self._memory.take(key, rate)
-        if wait or self._shared is None:
+        if wait or self._shared is None or self._lost.is_set():
             return wait
-        if self._is_away:
-            now = self._monotonic()
-            if now < self._next_try:
-                return 0.0
-            self._next_try = now + _PAUSE
         try:
             async with asyncio.timeout(_TIMEOUT):
                 wait = await self._shared.take(log, key, rate)
         except (StoreUnavailableError, TimeoutError) as error:
-            self._failed(error)
+            self._lose(error)
             return 0.0
-        if self._is_away:
-            self._is_away = False
-            logger.info("the rates of calls are counted for all nodes together again")
         if wait:
             self._memory.give_back(key, rate)
         return wait
 
-    def _failed(self, error: Exception) -> None:
-        self._next_try = self._monotonic() + _PAUSE
-        if not self._is_away:
-            self._is_away = True
+    async def run(self) -> None:
+        """Reach the shared counters, and try again each second while they are unavailable, until cancelled."""
+        shared = self._shared
+        while shared is not None:
+            try:
+                await shared.ping()
+            except StoreUnavailableError as error:
+                self._lose(error)
+            else:
+                self._find()
+            await self._lost.wait()
+            await asyncio.sleep(_PAUSE)
+
+    def _find(self) -> None:
+        if self._lost.is_set():
+            self._lost.clear()
+            logger.info("the rates of calls are counted for all nodes together again")
+
+    def _lose(self, error: Exception) -> None:
+        if not self._lost.is_set():
+            self._lost.set()
             cause = error.message if isinstance(error, StoreUnavailableError) else "no answer within 50 ms"
             logger.warning("each process counts the rates of calls by itself until Redis answers: %s", cause)

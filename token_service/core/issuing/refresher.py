@@ -121,10 +121,10 @@ class Refresher:
         try:
             presented = await self._opaque_tokens.read(command.refresh_token)
         except OpaqueTokenError:
-            raise RefreshTokenInvalidError from None
+            raise limited or RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
-            raise RefreshTokenInvalidError
-        if limited is not None or (Operation.REFRESH, Bucket.SUBJECT) in policy.rates:
+            raise limited or RefreshTokenInvalidError
+        if limited is not None or (policy.rates and (Operation.REFRESH, Bucket.SUBJECT) in policy.rates):
             await self._require_admitted(command, presented, policy, limited, now)
         signed: tuple[MintedToken, str] | None = None
         if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:

@@ -58,5 +58,10 @@ class RedisCounters:
             window = await self._limiter.get_window_stats(item, key)
         return max(_SOONEST, window.reset_time - time.time())
 
+    async def ping(self) -> None:
+        """Connect, if no connection is open, and ask for an answer."""
+        async with limited():
+            await self._redis.ping()
+
     def __repr__(self) -> str:
         return "<RedisCounters>"
