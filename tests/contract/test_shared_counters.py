@@ -1,4 +1,4 @@
-"""`SharedCounters` on Redis: nodes count together, exactly, under keys that expire and name nobody."""
+"""`SharedCounters` on Redis: nodes count together, exactly, under keys that expire and contain no names."""
 
 from __future__ import annotations
 

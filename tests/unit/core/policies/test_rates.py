@@ -90,7 +90,7 @@ def test_caller_with_several_names_has_the_strictest_rates() -> None:
     "text", ["", "10", "/1m", "10/", "0/1m", "-1/1m", "+1/1m", "1.5/1m", "\u0661/1m", "10/0s", "10/500ms", "10/1.5s",
              "10/2d", "100001/1m", "10/1w", "10 / 1m", "1e3/1m", "10/1m/1h", 10, None, ["10/1m"], True]
 )  # fmt: skip
-def test_what_is_no_rate_is_refused(text: Any) -> None:
+def test_invalid_rate_is_refused(text: Any) -> None:
     for parse, name in ((parse_class_rates, "issue_per_client"), (parse_caller_rates, "issue")):
         with pytest.raises(ValueError) as caught:
             parse({name: text})
