@@ -14,8 +14,6 @@ _SLOTS: Final = 16
 """Parts of a window. A call counts until the part that it fell into has left the window entirely."""
 _MAX_WINDOWS: Final = 20_000
 """Windows of a process. One takes about half a kilobyte, and five times as much with calls in all of its parts."""
-_EARLY: Final = 0.001
-"""Seconds added to a wait, so that rounding does not make a caller return too early."""
 _TIMEOUT: Final = 0.05
 """Seconds for which a call waits for the shared counters."""
 _PAUSE: Final = 1.0
@@ -68,7 +66,7 @@ class MemoryCounters:
         while window and (oldest := next(iter(window))) < slot - _SLOTS:
             del window[oldest]
         if sum(window.values()) >= rate.amount:
-            return (next(iter(window)) + _SLOTS + 1) * width - now + _EARLY
+            return (next(iter(window)) + _SLOTS + 1) * width - now
         window[slot] = window.get(slot, 0) + 1
         return 0.0
 

@@ -130,10 +130,21 @@ def test_memory_is_bounded_and_keeps_the_fullest_windows(monkeypatch: pytest.Mon
         memory.take(str(number), rate)
         assert len(memory) <= 10
     assert memory.take("full", rate) > 0
+
+
+def test_ended_windows_are_forgotten_before_those_that_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_WINDOWS", 10)
+    clock = ManualClock()
+    memory, rate = MemoryCounters(clock.elapsed), Rate(5, 60)
+    for number in range(9):
+        for _ in range(5):
+            memory.take(str(number), rate)
     clock.advance(70)
-    for number in range(20):
-        memory.take(str(number), rate)
-    assert memory.take("full", rate) == 0, "ended windows are forgotten first"
+    for _ in range(3):
+        memory.take("live", rate)
+    memory.take("one more", rate)
+    assert len(memory) == 2
+    assert [memory.take("live", rate) == 0 for _ in range(3)] == [True, True, False]
 
 
 # --- Shared with other nodes ------------------------------------------------------------------------------------------
