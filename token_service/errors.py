@@ -47,6 +47,10 @@ class Reason(StrEnum):
     KEY_STATE = "KEY_STATE"
     KEYS_STALE = "KEYS_STALE"
     UNREACHABLE = "UNREACHABLE"
+    CLIENT_NOT_FOUND = "CLIENT_NOT_FOUND"
+    CLIENT_EXISTS = "CLIENT_EXISTS"
+    CLIENT_CHANGED = "CLIENT_CHANGED"
+    CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     RATE_LIMITED = "RATE_LIMITED"
 
@@ -338,6 +342,36 @@ class KeysStaleError(ServiceError):
 
     reason = Reason.KEYS_STALE
     default_message = "this node does not know the key of the token yet"
+
+
+class ClientNotFoundError(ServiceError):
+    """No client is registered under this id, or the client was deleted."""
+
+    reason = Reason.CLIENT_NOT_FOUND
+    default_message = "there is no such client"
+
+
+class ClientExistsError(ServiceError):
+    """The client id is taken, possibly by a deleted client."""
+
+    reason = Reason.CLIENT_EXISTS
+    default_message = (
+        "the client_id is taken; an id is never given to another client, even after its deletion"
+    )
+
+
+class ClientChangedError(ServiceError):
+    """The client was changed since the caller read it."""
+
+    reason = Reason.CLIENT_CHANGED
+    default_message = "the client has another etag; read it again and repeat the change"
+
+
+class ClientDisabledError(ServiceError):
+    """The client is disabled or deleted, so it gets no tokens."""
+
+    reason = Reason.CLIENT_DISABLED
+    default_message = "the client is disabled or deleted"
 
 
 class UnreachableError(ServiceError):

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
 _LACKING: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 """Errors of a machine without IPv6 (or without IPv4)."""
@@ -16,6 +16,15 @@ _LOCALHOST: Final[Sequence[tuple[int, tuple[object, ...]]]] = [
 ]
 """RFC 6761, section 6.3, independent of the hosts file. gRPC resolves `localhost` to the same addresses."""
 _ATTEMPTS: Final = 20
+
+
+class NodeAddresses(NamedTuple):
+    """The addresses that a node listens on, with the bound ports."""
+
+    grpc: str
+    http: str
+    grpc_token: str
+    """The address for callers without a client certificate. Empty: none."""
 
 
 def bind_all(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:

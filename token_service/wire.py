@@ -81,6 +81,10 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.KEY_STATE: _Code.FAILED_PRECONDITION,
         Reason.KEYS_STALE: _Code.UNAVAILABLE,
         Reason.UNREACHABLE: _Code.UNAVAILABLE,
+        Reason.CLIENT_NOT_FOUND: _Code.NOT_FOUND,
+        Reason.CLIENT_EXISTS: _Code.ALREADY_EXISTS,
+        Reason.CLIENT_CHANGED: _Code.ABORTED,
+        Reason.CLIENT_DISABLED: _Code.PERMISSION_DENIED,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
         Reason.RATE_LIMITED: _Code.RESOURCE_EXHAUSTED,
     }

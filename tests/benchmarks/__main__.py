@@ -23,6 +23,7 @@ _SUITES: dict[str, tuple[Callable[..., Iterator[Row]], ...]] = {
     "keys": (rotation.validate_during_rotation,),
     "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
     "start": (starting.start, starting.import_client),
+    "clients": (starting.many_clients,),
     "fanout": (fanout.revoked_everywhere,),
 }
 _CLIENT = Path(__file__).with_name("client.py")

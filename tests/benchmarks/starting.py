@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row
@@ -17,6 +22,9 @@ from tests.support.processes import ServiceProcess, http_status
 
 _READY = 1.5
 _IMPORT = 0.3
+_CLIENTS = 100_000
+_MORE = 2.0
+_MEMORY = 150
 _CLIENT = "token_service.client"
 _USED = "TokenValidator"
 """The name to import: importing the package itself loads nothing."""
@@ -38,6 +46,65 @@ def start(effort: Effort) -> Iterator[Row]:
                 service.close()
     yield _row("server ready on SQLite, first start", fresh, _READY)
     yield _row("server ready on SQLite, later starts", again, _READY)
+
+
+def many_clients(effort: Effort) -> Iterator[Row]:
+    """Measure what 100,000 registered clients add to the start and to the memory of a node, on SQLite."""
+    without, with_clients, memory = [], [], []
+    for _ in range(max(3, effort.rounds // 3)):
+        with tempfile.TemporaryDirectory() as directory:
+            service = ServiceProcess(data_dir=Path(directory) / "data")
+            try:
+                service.start()
+                service.terminate()
+                without.append(_ready_after(service))
+                before = _resident(service)
+                service.terminate()
+                _register(service.data_dir / "token_service.db", _CLIENTS)
+                with_clients.append(_ready_after(service))
+                memory.append((_resident(service) - before) / 1e6)
+                service.terminate()
+            finally:
+                service.close()
+    yield _row(
+        f"start with {_CLIENTS:,} clients, in addition",
+        [more - less for more, less in zip(with_clients, without, strict=True)],
+        _MORE,
+    )
+    yield Row(
+        f"memory of {_CLIENTS:,} clients",
+        f"{median(memory):.0f} MB",
+        f"limit {_MEMORY} MB",
+        median(memory) / _MEMORY,
+        at_most=1.0,
+        note=f"{len(memory)} times, from {min(memory):.0f} to {max(memory):.0f} MB",
+    )
+
+
+def _register(file: Path, count: int) -> None:
+    """Write clients with the settings of a web application and a secret each."""
+    settings = (
+        '{"client_name":"Application %d","token_endpoint_auth_method":"client_secret_basic",'
+        '"grant_types":["authorization_code","refresh_token"],"scopes":["openid","profile"],'
+        '"redirect_uris":["https://app-%d.example/callback"],"classification":"internal"}'
+    )
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO clients (client_id, state, revision, create_time, update_time, metadata) "
+            "VALUES (?, 'active', ?, ?, ?, ?)",
+            ((f"client-{n}", n + 1, n, n, settings % (n, n)) for n in range(count)),
+        )
+        connection.executemany(
+            "INSERT INTO client_secrets (client_id, secret_id, hash, create_time) VALUES (?, ?, ?, ?)",
+            ((f"client-{n}", f"secret-{n}", hashlib.sha256(b"%d" % n).digest(), n) for n in range(count)),
+        )
+        connection.execute("UPDATE log_head SET client_revision = ?", (count,))
+
+
+def _resident(service: ServiceProcess) -> int:
+    """Return the bytes of memory of all processes of a node."""
+    parent = psutil.Process(service.pid)
+    return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
 
 
 def _ready_after(service: ServiceProcess) -> float:

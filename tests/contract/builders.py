@@ -6,6 +6,8 @@ import hashlib
 from typing import Any
 from uuid import UUID, uuid4
 
+from token_service.core.clients.client import Client, ClientSecret, ClientState
+from token_service.core.clients.store import ClientEnd
 from token_service.core.keys.store import SigningKeyState, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.sessions.session import Session
@@ -118,3 +120,18 @@ def a_mac_key(version: int = 1, **changes: Any) -> StoredMacKey:
         "create_time": NOW,
     }
     return StoredMacKey(**{**values, **changes})
+
+
+def a_client(client_id: str = "web", **changes: Any) -> Client:
+    values: dict[str, Any] = {"client_id": client_id, "create_time": NOW, "update_time": NOW + 0.5}
+    return Client(**{**values, **changes})
+
+
+def a_client_secret(secret_id: str = "secret-1", **changes: Any) -> ClientSecret:
+    values: dict[str, Any] = {"secret_id": secret_id, "hash": digest(secret_id), "create_time": NOW}
+    return ClientSecret(**{**values, **changes})
+
+
+def an_end(client_id: str, state: ClientState, revision: int | None = None) -> RevocationDraft:
+    """The revocation of a client that disables or deletes it."""
+    return a_draft(RevocationTarget.CLIENT, client_id, client_end=ClientEnd(state, revision))

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 from tests.contract.builders import NOW, a_draft
 from tests.releases.sql import load_postgres, load_sqlite
 from token_service.clock import SystemClock
+from token_service.core.clients.registry import ClientRegistry
 from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.tailer import Tailer
 from token_service.stores.sql import SqlStores
 from token_service.tokens.algorithms import Algorithm
@@ -39,7 +41,8 @@ def a_tailer(stores, replica):
     unused: Any = None
     keyring = Keyring(stores.keys, wrap=unused, algorithm=Algorithm.ES256, open_signer=unused)
     index = ReadIndex(stores.log)
-    return Tailer(stores.log, replica, index, keyring, SystemClock(), poll_interval=1, max_staleness=9)
+    copies = RevisionedCopies(keyring, ClientRegistry(stores.clients))
+    return Tailer(stores.log, replica, index, copies, SystemClock(), poll_interval=1, max_staleness=9)
 
 
 async def test_time_of_the_newest_entry_is_unknown_after_an_older_node_wrote_it(sql_backend):

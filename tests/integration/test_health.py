@@ -17,7 +17,9 @@ from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.processes import http_status
 
-SERVICES = [f"token_service.v1.{name}" for name in ("TokenService", "SessionService", "KeyService")]
+SERVICES = [
+    f"token_service.v1.{name}" for name in ("TokenService", "SessionService", "KeyService", "ClientService")
+]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ RUN_BY = {
     "docs/tour.md": "tests/integration/test_tour.py",
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
+    "docs/clients.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",

@@ -13,12 +13,15 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
+from tests.support.memory_clients import MemoryClientStore, end_client, micro
 from token_service.clock import Clock, SystemClock
+from token_service.core.clients.client import Client, ClientState
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.core.subscribers.node_store import NodeReport
+from token_service.errors import ClientDisabledError
 from token_service.tokens.revocation import Revocation, RevocationTarget
 
 _FLOORS: Final = frozenset((RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING))
@@ -30,10 +33,11 @@ class MemoryStores:
     def __init__(self, clock: Clock | None = None) -> None:
         """`clock`: the clock of the database."""
         clock = clock or SystemClock()
-        state = _State(clock)
+        state = State(clock)
         self.sessions: Final = MemorySessionStore(state)
         self.log: Final = MemoryRevocationLog(state)
         self.keys: Final = MemoryKeyStore(state)
+        self.clients: Final = MemoryClientStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
 
@@ -46,7 +50,9 @@ class MemoryStores:
         pass
 
 
-class _State:
+class State:
+    """What the stores share."""
+
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
@@ -56,6 +62,7 @@ class _State:
         self.requests: dict[tuple[str, bytes], UUID] = {}
         self.signing_keys: dict[str, StoredSigningKey] = {}
         self.mac_keys: dict[int, StoredMacKey] = {}
+        self.clients: dict[str, Client] = {}
 
     def floor(self, session: Session) -> int:
         targets = (
@@ -73,12 +80,8 @@ class _State:
         return self.seen(session).state(now) is SessionState.ACTIVE
 
 
-def _micro(seconds: float) -> float:
-    return round(seconds * 1_000_000) / 1_000_000
-
-
 def _micro_or_none(seconds: float | None) -> float | None:
-    return None if seconds is None else _micro(seconds)
+    return None if seconds is None else micro(seconds)
 
 
 def _same_device(session: Session, device_id: str) -> bool:
@@ -88,7 +91,7 @@ def _same_device(session: Session, device_id: str) -> bool:
 class MemorySessionStore:
     """Implements `core.sessions.store.SessionStore`."""
 
-    def __init__(self, state: _State) -> None:
+    def __init__(self, state: State) -> None:
         self._state: Final = state
 
     async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
@@ -98,15 +101,19 @@ class MemorySessionStore:
             made = state.requests.get((session.client_id, request_hash))
             if made is not None:
                 return state.seen(state.sessions[made]), False
+        client = state.clients.get(session.client_id)
+        if client is not None and client.state is not ClientState.ACTIVE:
+            raise ClientDisabledError
+        if request_hash is not None:
             state.requests[session.client_id, request_hash] = session.id
         assert session.id not in state.sessions
         row = replace(
             session,
-            create_time=_micro(session.create_time),
-            rotate_time=_micro(session.rotate_time),
-            last_use_time=_micro(session.last_use_time),
-            idle_expire_time=_micro(session.idle_expire_time),
-            absolute_expire_time=_micro(session.absolute_expire_time),
+            create_time=micro(session.create_time),
+            rotate_time=micro(session.rotate_time),
+            last_use_time=micro(session.last_use_time),
+            idle_expire_time=micro(session.idle_expire_time),
+            absolute_expire_time=micro(session.absolute_expire_time),
             revoke_time=_micro_or_none(session.revoke_time),
             revision=state.head.sequence,
         )
@@ -115,7 +122,7 @@ class MemorySessionStore:
 
     async def rotate(self, command: Rotation) -> Session | None:
         """See `SessionStore.rotate`."""
-        now = _micro(command.now)
+        now = micro(command.now)
         row = self._state.sessions.get(command.session_id)
         if (
             row is None
@@ -136,7 +143,7 @@ class MemorySessionStore:
                 rotate_time=now,
                 last_use_time=now,
                 retries=0,
-                idle_expire_time=min(_micro(command.idle_expire_time), row.absolute_expire_time),
+                idle_expire_time=min(micro(command.idle_expire_time), row.absolute_expire_time),
             )
         )
 
@@ -149,16 +156,16 @@ class MemorySessionStore:
             or not _same_device(row, command.device_id)
             or row.generation != command.generation + 1
             or row.previous_hash != command.previous_hash
-            or row.rotate_time <= _micro(command.rotated_after)
+            or row.rotate_time <= micro(command.rotated_after)
             or row.retries >= command.max_retries
-            or not self._state.is_live(row, _micro(command.now))
+            or not self._state.is_live(row, micro(command.now))
         ):
             return None
         return self._put(replace(row, retries=row.retries + 1))
 
     async def use(self, command: Use) -> Session | None:
         """See `SessionStore.use`."""
-        now = _micro(command.now)
+        now = micro(command.now)
         row = self._state.sessions.get(command.session_id)
         if (
             row is None
@@ -170,7 +177,7 @@ class MemorySessionStore:
             replace(
                 row,
                 last_use_time=now,
-                idle_expire_time=min(_micro(command.idle_expire_time), row.absolute_expire_time),
+                idle_expire_time=min(micro(command.idle_expire_time), row.absolute_expire_time),
             )
         )
 
@@ -180,7 +187,7 @@ class MemorySessionStore:
         if (
             row is None
             or row.scopes != command.expected_scopes
-            or not self._state.is_live(row, _micro(command.now))
+            or not self._state.is_live(row, micro(command.now))
         ):
             return None
         return self._put(
@@ -217,8 +224,8 @@ class MemorySessionStore:
             for row in self._state.sessions.values()
             if column(row) == value
             and (by is not SessionFilter.DEVICE or row.device_id)
-            and (live_at is None or self._state.is_live(row, _micro(live_at)))
-            and (after is None or (row.create_time, row.id) < (_micro(after.create_time), after.session_id))
+            and (live_at is None or self._state.is_live(row, micro(live_at)))
+            and (after is None or (row.create_time, row.id) < (micro(after.create_time), after.session_id))
         ]
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
         return [self._state.seen(row) for row in rows[:limit]]
@@ -229,8 +236,8 @@ class MemorySessionStore:
         gone = [
             row.id
             for row in sessions.values()
-            if min(row.idle_expire_time, row.absolute_expire_time) < _micro(before)
-            or (row.revoke_time is not None and row.revoke_time < _micro(before))
+            if min(row.idle_expire_time, row.absolute_expire_time) < micro(before)
+            or (row.revoke_time is not None and row.revoke_time < micro(before))
         ][:limit]
         for session_id in gone:
             del sessions[session_id]
@@ -245,7 +252,7 @@ class MemorySessionStore:
 class MemoryRevocationLog:
     """Implements `core.revocation.log.RevocationLog`."""
 
-    def __init__(self, state: _State) -> None:
+    def __init__(self, state: State) -> None:
         self._state: Final = state
 
     async def append(self, drafts: Sequence[RevocationDraft]) -> tuple[LogHead, Sequence[Revocation]]:
@@ -258,12 +265,14 @@ class MemoryRevocationLog:
                 continue
             if draft.target is RevocationTarget.KEY and not self._revoke_key(draft):
                 continue
+            if not end_client(state, draft):
+                continue
             entry = Revocation(
                 sequence=state.head.sequence + 1,
                 target=draft.target,
                 value=draft.value,
-                revoke_time=_micro(draft.revoke_time),
-                expire_time=_micro(draft.expires(state.clock.now())),
+                revoke_time=micro(draft.revoke_time),
+                expire_time=micro(draft.expires(state.clock.now())),
                 reason=draft.reason,
                 token_expire_time=draft.token_expire_time,
             )
@@ -315,7 +324,7 @@ class MemoryRevocationLog:
         state = self._state
         count = 0
         for entry in state.entries[:limit]:
-            if entry.expire_time >= _micro(now):
+            if entry.expire_time >= micro(now):
                 break
             state.head = replace(state.head, compacted=entry.sequence)
             count += 1
@@ -330,7 +339,7 @@ class MemoryRevocationLog:
         named = sorted(floor for floor in floors if floor[0] is not RevocationTarget.EVERYTHING)
         looked_at = [floor for floor in named if after is None or floor > after][:limit]
         gone = [
-            floor for floor in looked_at if floors[floor][1] < _micro(before) and not self._is_above(floor)
+            floor for floor in looked_at if floors[floor][1] < micro(before) and not self._is_above(floor)
         ]
         for floor in gone:
             del floors[floor]
@@ -354,7 +363,7 @@ class MemoryRevocationLog:
         if row is None or row.revoke_time is not None:
             return False
         self._state.sessions[row.id] = replace(
-            row, revoke_time=_micro(draft.revoke_time), revoke_reason=draft.reason
+            row, revoke_time=micro(draft.revoke_time), revoke_reason=draft.reason
         )
         return True
 
@@ -363,7 +372,7 @@ class MemoryRevocationLog:
         if key is None or key.state is SigningKeyState.REVOKED:
             return False
         self._state.signing_keys[key.key_id] = replace(
-            key, state=SigningKeyState.REVOKED, revoke_time=_micro(draft.revoke_time)
+            key, state=SigningKeyState.REVOKED, revoke_time=micro(draft.revoke_time)
         )
         self._state.head = replace(self._state.head, key_revision=self._state.head.key_revision + 1)
         return True
@@ -372,7 +381,7 @@ class MemoryRevocationLog:
 class MemoryKeyStore:
     """Implements `core.keys.store.KeyStore`."""
 
-    def __init__(self, state: _State) -> None:
+    def __init__(self, state: State) -> None:
         self._state: Final = state
 
     async def load(self) -> StoredKeys:
@@ -397,13 +406,13 @@ class MemoryKeyStore:
         for key in signing_keys:
             state.signing_keys[key.key_id] = replace(
                 key,
-                create_time=_micro(key.create_time),
+                create_time=micro(key.create_time),
                 activate_time=_micro_or_none(key.activate_time),
                 retire_time=_micro_or_none(key.retire_time),
                 revoke_time=_micro_or_none(key.revoke_time),
             )
         for mac_key in mac_keys:
-            state.mac_keys[mac_key.version] = replace(mac_key, create_time=_micro(mac_key.create_time))
+            state.mac_keys[mac_key.version] = replace(mac_key, create_time=micro(mac_key.create_time))
         for key_id in deleted_key_ids:
             state.signing_keys.pop(key_id, None)
         return True
@@ -434,18 +443,18 @@ class MemoryLeaseStore:
 
     async def earliest(self, name: str, time: float) -> float:
         """See `LeaseStore.earliest`."""
-        self._noted[name] = min(_micro(time), self._noted.get(name, _micro(time)))
+        self._noted[name] = min(micro(time), self._noted.get(name, micro(time)))
         return self._noted[name]
 
     async def note(self, name: str, time: float) -> None:
         """See `LeaseStore.note`."""
-        self._noted[name] = _micro(time)
+        self._noted[name] = micro(time)
 
 
 class MemoryNodeStore:
     """Implements `core.subscribers.node_store.NodeStore`."""
 
-    def __init__(self, clock: Clock, state: _State) -> None:
+    def __init__(self, clock: Clock, state: State) -> None:
         self._clock: Final = clock
         self._state: Final = state
         self._reports: Final[dict[str, tuple[float, NodeReport]]] = {}

@@ -102,6 +102,7 @@ def core_options(settings: Settings, node_id: str) -> CoreOptions:
         poll_interval=settings.replica_poll_interval,
         max_staleness=settings.replica_max_age,
         max_revocations=settings.max_revocations_per_caller,
+        require_registered_clients=settings.require_registered_clients,
         janitor_interval=settings.janitor_interval,
         signing_may_fail=settings.pkcs11_module is not None,
     )

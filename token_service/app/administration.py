@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from token_service.app.adapters import new_node_id, open_core, open_stores
 from token_service.config import Settings, prepare_data_dir
+from token_service.config.policy_file import PolicyFile
 from token_service.core.access.caller import Caller
+from token_service.core.administration.clients import ClientAdministration
 from token_service.core.events.audit import Audit
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.manager import KeyManager
@@ -78,3 +81,24 @@ async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
             await core.keyring.refresh()
             # Use the database's log without `FailoverLog`: these commands must not renew it after a failover.
             yield Keys(core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit)
+
+
+@asynccontextmanager
+async def administer_clients(
+    settings: Settings, environ: Mapping[str, str]
+) -> AsyncIterator[ClientAdministration]:
+    """Administer the clients of the database. Running nodes detect a change themselves."""
+    policies = Policies(PolicyFile(settings.policy_file, environ).load().book)
+    async with open_stores(settings) as stores:
+        await stores.require_current()
+
+        async def append(drafts: Sequence[RevocationDraft]) -> Cursor:
+            head, _ = await stores.log.append(drafts)
+            return Cursor(head.epoch, head.sequence)
+
+        async def changed(_revision: int) -> None:
+            """No registry is in memory here."""
+
+        yield ClientAdministration(
+            stores.clients, policies, append, changed, secrets.token_bytes, AuditTrail()
+        )

@@ -52,7 +52,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         if not settings.is_production and settings.data_dir.exists():
             prepare_data_dir(settings.data_dir)
-    for name, address in (("GRPC", settings.grpc_address), ("HTTP", settings.http_address)):
+    for name, address in settings.addresses:
         try:
             if isinstance(address, UnixSocket):
                 UnixSocketPath(str(address)).check()
@@ -63,7 +63,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         except ConfigurationError as error:
             problems.append(error.message)
         except OSError as error:
-            problems.append(f"TOKEN_SERVICE_{name}_ADDRESS: can't listen on {address} ({error.strerror})")
+            problems.append(f"TOKEN_SERVICE_{name}: can't listen on {address} ({error.strerror})")
     with noting():
         if (module := pkcs11_keys(settings)) is not None:
             async with module:

@@ -13,12 +13,17 @@ from token_service.clock import Clock
 from token_service.core.access.counters import Counters, SharedCounters
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import Rates
+from token_service.core.administration.clients import ClientAdministration
+from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
@@ -43,6 +48,7 @@ from token_service.core.revocation.mirror import RevocationMirror
 from token_service.core.revocation.mirroring import Mirroring
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
+from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
@@ -75,6 +81,10 @@ class Stores(Protocol):
     @property
     def keys(self) -> KeyStore:
         """Signing keys and MAC keys."""
+
+    @property
+    def clients(self) -> ClientStore:
+        """Registered clients."""
 
     @property
     def leases(self) -> LeaseStore:
@@ -135,6 +145,8 @@ class CoreOptions:
     janitor_interval: float = 60.0
     session_retention: float = 7.0 * DAY
     """Time for which an ended session stays visible."""
+    require_registered_clients: bool = False
+    """Whether only clients of the registry get tokens."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
 
@@ -147,6 +159,7 @@ class Core:
     ports: Ports
     policies: Policies
     counters: Counters
+    clients: ClientRegistry
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -168,6 +181,7 @@ class Core:
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
+    client_administration: ClientAdministration
     session_updates: SessionUpdates
     janitor: Janitor
 
@@ -198,6 +212,8 @@ class Core:
 def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
+    clients = ClientRegistry(stores.clients)
+    policies.classify_by(clients.classification)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -229,7 +245,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         replica,
         read_index,
-        keyring,
+        RevisionedCopies(keyring, clients),
         clock,
         poll_interval=options.poll_interval,
         max_staleness=options.max_staleness,
@@ -252,6 +268,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log=lambda: replica.epoch,
         refused=ports.rate_limited,
     )
+    terms = Terms(
+        ClientAdmission(clients, policies, require_registered=options.require_registered_clients), rates
+    )
     revoker = Revoker(
         log,
         tailer,
@@ -267,6 +286,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ports=ports,
         policies=policies,
         counters=counters,
+        clients=clients,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,
@@ -287,7 +307,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            rates,
+            terms,
             replica,
             issuer=options.issuer,
             entropy=entropy,
@@ -297,7 +317,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            rates,
+            terms,
             revoker,
             opaque_tokens,
             audit,
@@ -308,6 +328,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
         ),
         sessions=Sessions(stores.sessions, rates),
+        client_administration=ClientAdministration(
+            stores.clients,
+            policies,
+            revoker.append,
+            lambda revision: clients.refresh(revision=revision),
+            entropy,
+            audit,
+        ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
         janitor=Janitor(
             stores.sessions,

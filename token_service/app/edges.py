@@ -9,6 +9,7 @@ from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
 from token_service.rpc.server.tls import TlsFiles
+from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
@@ -53,6 +54,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
         ),
         SessionService(core.sessions, core.session_updates, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
+        ClientService(core.client_administration, clock),
     ]
 
 

@@ -15,6 +15,7 @@ from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.core.policies.rates import Bucket, Operation
+from token_service.listening import NodeAddresses
 from token_service.rpc.server.server import GrpcServer
 from token_service.rpc.stream.feed import Feed
 from token_service.telemetry import Audit, Metrics
@@ -25,8 +26,8 @@ from token_service.web.server import HttpServer, bind as bind_http
 
 
 @asynccontextmanager
-async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, str]]:
-    """Run a node; yield its gRPC and its HTTP address.
+async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[NodeAddresses]:
+    """Run a node; yield its addresses.
 
     Leaving the context stops the node. A background task that fails ends the node.
     """
@@ -45,7 +46,7 @@ async def node(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[
 @asynccontextmanager
 async def _node(
     settings: Settings, environ: Mapping[str, str], http_listeners: Sequence[socket.socket]
-) -> AsyncIterator[tuple[str, str]]:
+) -> AsyncIterator[NodeAddresses]:
     connections = share_connections(
         raise_descriptor_limit(), pool_size=settings.database_pool_size, max_streams=settings.max_streams
     )
@@ -92,6 +93,7 @@ async def _node(
             reuse_port=settings.reuse_port,
             tls=tls_files(settings),
             metrics=metrics,
+            token_address=None if settings.grpc_token_address is None else str(settings.grpc_token_address),
         )
         _add_gauges(metrics, core, access, feed)
         listening = False
@@ -125,7 +127,7 @@ async def _node(
                 tasks.append(group.create_task(grpc_server.run(), name="grpc-server"))
                 listening = True
                 try:
-                    yield grpc_address, http_server.address
+                    yield NodeAddresses(grpc_address, http_server.address, grpc_server.bound_token_address)
                 finally:
                     listening = False
                     await grpc_server.stop(settings.shutdown_grace)

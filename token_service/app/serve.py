@@ -15,6 +15,7 @@ from typing import Final
 
 from token_service.app.node import node
 from token_service.config import Settings
+from token_service.listening import NodeAddresses
 
 _M_MMAP_THRESHOLD: Final = -3
 """From malloc.h."""
@@ -24,8 +25,8 @@ _KILL_AFTER: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
-Ready = Callable[[str, str], None]
-"""`ready(grpc_address, http_address)`, with the bound addresses."""
+Ready = Callable[[NodeAddresses], None]
+"""`ready(addresses)`, with the bound addresses."""
 
 
 async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = os.environ) -> None:
@@ -53,10 +54,10 @@ async def serve(settings: Settings, ready: Ready, environ: Mapping[str, str] = o
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, heed)
     try:
-        async with node(settings, environ) as (grpc_address, http_address):
+        async with node(settings, environ) as addresses:
             is_starting = False
             _settle_memory()
-            ready(grpc_address, http_address)
+            ready(addresses)
             await stop.wait()
             logger.info("stopping")
     except asyncio.CancelledError:

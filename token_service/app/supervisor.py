@@ -62,7 +62,12 @@ def supervise(settings: Settings, announce: Callable[[Settings], None]) -> Worke
         assert isinstance(settings.grpc_address, Address), "workers can't share a unix socket"
         grpc_address = _reserve(settings.grpc_address, "GRPC_ADDRESS", ports)
         http_address = _reserve(settings.http_address, "HTTP_ADDRESS", ports)
-        settings = replace(settings.listening(grpc_address, http_address), reuse_port=True)
+        token_address = settings.grpc_token_address
+        if token_address is not None:
+            token_address = _reserve(token_address, "GRPC_TOKEN_ADDRESS", ports)
+        settings = replace(
+            settings.listening(grpc_address, http_address), grpc_token_address=token_address, reuse_port=True
+        )
         try:
             return _Supervisor(settings, announce).run()
         except _InWorkerError as born:

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "config": "Show all settings and their sources.",
     "access": "Explain the rights of callers.",
     "keys": "Administer the signing keys.",
+    "clients": "Administer the registered clients.",
     "log": "Administer the revocation log.",
     "version": "Show the version.",
 }

@@ -15,6 +15,7 @@ from token_service import __version__
 from token_service.cli.core_dumps import forbid_core_dumps
 from token_service.cli.settings_options import ListingCommand, settings_options
 from token_service.config import Settings
+from token_service.listening import NodeAddresses
 
 
 @click.command("serve", cls=ListingCommand)
@@ -37,8 +38,8 @@ def command(settings: Settings) -> None:
         signal.signal(number, _end_in_order)
     forbid_core_dumps(also_to_programs=settings.is_production)
 
-    def announce(grpc_address: str, http_address: str) -> None:
-        click.echo(hint(settings, grpc_address, http_address))
+    def announce(addresses: NodeAddresses) -> None:
+        click.echo(hint(settings, addresses))
         sys.stdout.flush()
 
     if settings.workers == 1:
@@ -46,9 +47,9 @@ def command(settings: Settings) -> None:
         return
     from token_service.app.supervisor import Worker, supervise
 
-    outcome = supervise(settings, lambda real: announce(str(real.grpc_address), str(real.http_address)))
+    outcome = supervise(settings, lambda real: announce(_configured(real)))
     if isinstance(outcome, Worker):
-        _run(outcome.settings, lambda _grpc, _http: outcome.ready())
+        _run(outcome.settings, lambda _addresses: outcome.ready())
     else:
         sys.exit(outcome)
 
@@ -58,7 +59,7 @@ def _end_in_order(_number: int, _frame: object) -> None:
     os._exit(0)
 
 
-def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
+def _run(settings: Settings, ready: Callable[[NodeAddresses], None]) -> None:
     import uvloop
 
     from token_service.app.serve import serve
@@ -67,9 +68,21 @@ def _run(settings: Settings, ready: Callable[[str, str], None]) -> None:
         runner.run(serve(settings, ready))
 
 
-def hint(settings: Settings, grpc_address: str, http_address: str) -> str:
+def _configured(settings: Settings) -> NodeAddresses:
+    token_address = settings.grpc_token_address
+    return NodeAddresses(
+        str(settings.grpc_address),
+        str(settings.http_address),
+        "" if token_address is None else str(token_address),
+    )
+
+
+def hint(settings: Settings, addresses: NodeAddresses) -> str:
     """Return the message at startup, with example commands for a new user."""
+    grpc_address, http_address, token_address = addresses
     ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on http://{http_address}"
+    if token_address:
+        ready += f", gRPC without client certificates on {token_address}"
     if settings.is_production:
         return ready
     calls = f"http://{grpc_address}/token_service.v1.TokenService/IssueToken"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from token_service.config.setting import PREFIX
 from token_service.config.settings import Settings
@@ -30,23 +31,20 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
     if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
         yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: RS256, ES256, EdDSA"
-    if isinstance(settings.grpc_address, UnixSocket):
-        if settings.workers > 1:
-            yield (
-                f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "
-                f"set {PREFIX}WORKERS=1, or {PREFIX}GRPC_ADDRESS to `host:port`"
-            )
-    elif settings.grpc_address == settings.http_address and settings.grpc_address.port:
-        yield f"{PREFIX}GRPC_ADDRESS and {PREFIX}HTTP_ADDRESS are both {settings.grpc_address}; allowed: two ports"
+    if isinstance(settings.grpc_address, UnixSocket) and settings.workers > 1:
+        yield (
+            f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "
+            f"set {PREFIX}WORKERS=1, or {PREFIX}GRPC_ADDRESS to `host:port`"
+        )
+    for (name, address), (other_name, other) in combinations(settings.addresses, 2):
+        if address == other and isinstance(address, Address) and address.port:
+            yield f"{PREFIX}{name} and {PREFIX}{other_name} are both {address}; allowed: two ports"
 
 
 def unsafe(settings: Settings) -> Iterator[str]:
     """Yield a problem for each setting that is unsafe in the profile."""
     if not settings.is_production:
-        for name, address in (
-            ("GRPC_ADDRESS", settings.grpc_address),
-            ("HTTP_ADDRESS", settings.http_address),
-        ):
+        for name, address in settings.addresses:
             if isinstance(address, Address) and not address.is_loopback:
                 yield (
                     f"{PREFIX}{name} is {address}, but the development profile trusts every caller and listens on loopback "

@@ -51,6 +51,13 @@ class Settings:
         "The address that gRPC listens on.",
         allowed="`host:port`; port 0 takes a free port; `unix:/path` for programs on this machine",
     )
+    grpc_token_address: Address | None = setting(
+        parse_address,
+        None,
+        "A second address for gRPC, for callers without a client certificate. They prove themselves in the metadata.",
+        allowed="`host:port`; port 0 takes a free port",
+        default_help="no second address",
+    )
     http_address: Address = setting(
         parse_address,
         "127.0.0.1:8080",
@@ -218,6 +225,13 @@ class Settings:
         "process, and again over each minute; more are refused. A caller's rate `revoke_names` in the policy file replaces it.",
         **whole(1, 10_000_000),
     )
+    require_registered_clients: bool = setting(
+        parse_flag,
+        "false",
+        "Give tokens only to clients that are registered (`token-service clients create`).",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
     database_pool_size: int = setting(
         default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )
@@ -266,6 +280,14 @@ class Settings:
     """Source of each setting: flag, environment, file or default."""
     warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """Likely mistakes that do not prevent a start."""
+
+    @property
+    def addresses(self) -> Iterator[tuple[str, Address | UnixSocket]]:
+        """The configured addresses with the names of their settings."""
+        yield "GRPC_ADDRESS", self.grpc_address
+        if self.grpc_token_address is not None:
+            yield "GRPC_TOKEN_ADDRESS", self.grpc_token_address
+        yield "HTTP_ADDRESS", self.http_address
 
     def listening(self, grpc_address: Address | UnixSocket, http_address: Address) -> Settings:
         """Return these settings with the bound addresses. A default issuer follows the HTTP address."""

@@ -19,6 +19,7 @@ from token_service.cli.serve import hint
 from token_service.config import SETTINGS, Settings, load_settings
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.errors import ConfigurationError, StoreUnavailableError
+from token_service.listening import NodeAddresses
 from token_service.tokens.algorithms import Algorithm
 
 COMMANDS = [
@@ -29,6 +30,15 @@ COMMANDS = [
     ["access", "explain"],
     ["keys"],
     ["keys", "list"],
+    ["clients"],
+    ["clients", "create"],
+    ["clients", "get"],
+    ["clients", "list"],
+    ["clients", "update"],
+    ["clients", "rotate-secret"],
+    ["clients", "disable"],
+    ["clients", "enable"],
+    ["clients", "delete"],
     ["log"],
     ["log", "show"],
     ["log", "renew"],
@@ -75,7 +85,7 @@ def test_help_begins_with_the_options_of_the_command_itself() -> None:
 
 
 def test_the_help_of_a_group_cuts_no_sentence_short() -> None:
-    for group in ("keys", "log"):
+    for group in ("keys", "clients", "log"):
         commands = run(group, "--help").stdout.split("Commands:")[1]
         assert "..." not in commands
 
@@ -219,7 +229,7 @@ def test_listed_keys_contain_no_private_key(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_serve_prints_the_next_commands(tmp_path: Path) -> None:
-    text = hint(load_settings({}, {}), "127.0.0.1:1234", "127.0.0.1:5678")
+    text = hint(load_settings({}, {}), NodeAddresses("127.0.0.1:1234", "127.0.0.1:5678", ""))
     assert "gRPC on 127.0.0.1:1234, HTTP on http://127.0.0.1:5678" in text.splitlines()[0]
     assert "http://127.0.0.1:1234/token_service.v1.TokenService/IssueToken" in text
     assert "127.0.0.1:1234 token_service.v1.TokenService/IssueToken" in text

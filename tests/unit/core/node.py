@@ -134,6 +134,7 @@ class SomeStores:
     sessions: Any
     log: Any
     keys: Any
+    clients: Any
     leases: Any
     nodes: Any
 
@@ -163,6 +164,7 @@ class Node(Generic[ClockT]):
         seed: int = 1,
         signing_may_fail: bool = False,
         max_revocations: int = 1_000_000,
+        require_registered_clients: bool = False,
         mirror: Any = None,
         counters: Any = None,
     ) -> None:
@@ -193,6 +195,7 @@ class Node(Generic[ClockT]):
                 poll_interval=poll_interval,
                 max_staleness=max_staleness,
                 max_revocations=max_revocations,
+                require_registered_clients=require_registered_clients,
                 signing_may_fail=signing_may_fail,
             ),
             self.policies,
@@ -201,6 +204,7 @@ class Node(Generic[ClockT]):
         self.key_rotation = core.key_rotation
         self.replica, self.read_index, self.tailer = core.replica, core.read_index, core.tailer
         self.subscribers, self.reports, self.waits = core.subscribers, core.reports, core.waits
+        self.clients = core.clients
         self.verifier, self.time = core.verifier, core.time
         self.issuer, self.refresher, self.revoker = core.issuer, core.refresher, core.revoker
         self.introspector, self.sessions = core.introspector, core.sessions

@@ -24,6 +24,7 @@ from token_service.rpc.stream.feed import Feed
 from token_service.telemetry import Metrics
 from token_service.tokens.algorithms import Algorithm
 from token_service.v1 import (
+    client_service_pb2_grpc,
     key_service_pb2_grpc,
     session_service_pb2_grpc,
     token_service_pb2 as pb,
@@ -51,6 +52,7 @@ class Served:
     def use(self, channel: grpc.aio.Channel) -> None:
         self.tokens: Any = token_service_pb2_grpc.TokenServiceStub(channel)
         self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(channel)
+        self.clients: Any = client_service_pb2_grpc.ClientServiceStub(channel)
         self.keys: Any = key_service_pb2_grpc.KeyServiceStub(channel)
 
     async def issue(self, **fields: Any) -> pb.IssueTokenResponse:

@@ -18,6 +18,14 @@ class Proof(StrEnum):
     """No authentication: every caller is trusted, in development on loopback."""
     CERTIFICATE = "certificate"
     """The private key of a client certificate."""
+    CLIENT_SECRET = "client_secret"
+    """The secret of a registered client (RFC 6749, section 2.3.1)."""
+    CLIENT_ASSERTION = "client_assertion"
+    """A JWT signed by a registered client (RFC 7523)."""
+    ACCESS_TOKEN = "access_token"
+    """An access token that this service issued to a registered client for itself."""
+    WORKLOAD_TOKEN = "workload_token"
+    """A JWT of a trusted workload issuer."""
 
 
 @dataclass(frozen=True, slots=True)

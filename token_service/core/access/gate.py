@@ -35,6 +35,14 @@ class UseCase(StrEnum):
     ACTIVATE_SIGNING_KEY = "ActivateSigningKey"
     RETIRE_SIGNING_KEY = "RetireSigningKey"
     REVOKE_SIGNING_KEY = "RevokeSigningKey"
+    CREATE_CLIENT = "CreateClient"
+    GET_CLIENT = "GetClient"
+    LIST_CLIENTS = "ListClients"
+    UPDATE_CLIENT = "UpdateClient"
+    ROTATE_CLIENT_SECRET = "RotateClientSecret"
+    DISABLE_CLIENT = "DisableClient"
+    ENABLE_CLIENT = "EnableClient"
+    DELETE_CLIENT = "DeleteClient"
 
 
 NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
@@ -58,6 +66,14 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.ACTIVATE_SIGNING_KEY: Permission.ADMIN_WRITE,
         UseCase.RETIRE_SIGNING_KEY: Permission.ADMIN_WRITE,
         UseCase.REVOKE_SIGNING_KEY: Permission.ADMIN_WRITE,
+        UseCase.CREATE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.GET_CLIENT: Permission.ADMIN_READ,
+        UseCase.LIST_CLIENTS: Permission.ADMIN_READ,
+        UseCase.UPDATE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.ROTATE_CLIENT_SECRET: Permission.ADMIN_WRITE,
+        UseCase.DISABLE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.ENABLE_CLIENT: Permission.ADMIN_WRITE,
+        UseCase.DELETE_CLIENT: Permission.ADMIN_WRITE,
     }
 )
 """The needed permission; None: open to unidentified callers."""

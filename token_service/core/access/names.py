@@ -14,6 +14,7 @@ _MAX_DNS_NAME: Final = 253
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?P<path>(?:/[A-Za-z0-9._-]+)*)", re.ASCII)
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_WORKLOAD = re.compile(r"workload:[a-z0-9-]{1,64}:[\x21-\x7e]{1,512}", re.ASCII)
 _ANY_BELOW: Final = "/*"
 
 _T = TypeVar("_T")
@@ -46,8 +47,11 @@ def is_dns_name(text: str) -> bool:
 def problem_of_pattern(pattern: str) -> str | None:
     """Return why a pattern for callers is invalid; None: it is valid.
 
-    A pattern is a SPIFFE ID, a SPIFFE ID followed by `/*` for every ID below it, or a DNS name.
+    A pattern is a SPIFFE ID, a SPIFFE ID followed by `/*` for every ID below it, a DNS name, or the name
+    `workload:<issuer>:<sub>` of a workload.
     """
+    if pattern.startswith("workload:"):
+        return None if _WORKLOAD.fullmatch(pattern) else "is not workload:<issuer>:<sub>"
     prefix = pattern.removesuffix(_ANY_BELOW)
     if prefix.startswith("spiffe:") or pattern.startswith("spiffe:"):
         if is_spiffe_id(prefix):

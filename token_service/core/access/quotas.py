@@ -101,6 +101,16 @@ class RateQuota:
             self._forget(now)
         self._whole_at[caller] = whole_at
 
+    def require(self, caller: Hashable) -> None:
+        """Raise `OverloadedError` if a caller can spend nothing now. Spends nothing."""
+        whole_at = self._whole_at.get(caller)
+        if whole_at is None:
+            return
+        too_early = whole_at + self._period / self._limit - self._monotonic() - self._period
+        if too_early > self._period * 1e-9:
+            self.refused += 1
+            raise exhausted(self.name, self._limit, too_early)
+
     def _forget(self, now: float) -> None:
         """Forget callers that have their whole allowance, then the callers that spent least, until half are left."""
         kept = sorted(

@@ -98,7 +98,7 @@ class Rates:
     ) -> None:
         rate = rates.get((operation, bucket))
         if rate is not None and value:
-            await self._count(operation, bucket, rate, self.policies.book.classification(client_id), value)
+            await self._count(operation, bucket, rate, self.policies.classification(client_id), value)
 
     async def _count(self, operation: Operation, bucket: Bucket, rate: Rate, *names: str) -> None:
         # A digest, because subjects and addresses must not be readable in the store.

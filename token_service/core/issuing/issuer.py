@@ -10,11 +10,11 @@ from msgspec import structs
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
-from token_service.core.access.rates import Rates
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
 from token_service.core.limits import (
     MAX_ACR,
@@ -73,7 +73,7 @@ class Issuer:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        rates: Rates,
+        terms: Terms,
         replica: Replica,
         *,
         issuer: str,
@@ -83,8 +83,9 @@ class Issuer:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._rates = rates
-        self._policies = rates.policies
+        self._clients = terms.clients
+        self._rates = terms.rates
+        self._policies = terms.clients.policies
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -94,8 +95,9 @@ class Issuer:
         """Issue the tokens that the command names.
 
         A refresh or session token creates a session, whose row is durable before this returns. Raises
-        `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
-        `BindingRequiredError`, `RequestIdReusedError`, `SigningUnavailableError`, `StoreUnavailableError`.
+        `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `ReservedClaimError`,
+        `CustomClaimsTooLargeError`, `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
+        `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
@@ -107,6 +109,9 @@ class Issuer:
             _require_within(caller, command, audience)
         if policy.rates or caller.rights.rates:
             await self._count(caller, command, policy)
+        # No await between this and the read of the replica: a token that claims to know an entry of the log must not
+        # be for a client that was disabled by it.
+        self._clients.require(command.client_id, command.scopes, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(

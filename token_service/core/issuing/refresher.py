@@ -21,11 +21,11 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
-from token_service.core.access.rates import Rates
 from token_service.core.events.audit import Audit
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.limits import (
@@ -78,7 +78,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        rates: Rates,
+        terms: Terms,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -92,8 +92,9 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._rates = rates
-        self._policies = rates.policies
+        self._clients = terms.clients
+        self._rates = terms.rates
+        self._policies = terms.clients.policies
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -105,7 +106,8 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`.
+        `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`,
+        `ClientDisabledError`, `ClientNotFoundError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -124,6 +126,7 @@ class Refresher:
             raise limited or RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
             raise limited or RefreshTokenInvalidError
+        self._clients.require(command.client_id)
         if limited is not None or (policy.rates and (Operation.REFRESH, Bucket.SUBJECT) in policy.rates):
             await self._require_admitted(command, presented, policy, limited, now)
         signed: tuple[MintedToken, str] | None = None

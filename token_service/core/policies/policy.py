@@ -6,7 +6,7 @@ This module does no I/O; `policy_file` reads files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from token_service.core.policies.custom_claims import forbidden_claims
 from token_service.core.policies.rates import ClassRates, parse_class_rates
 from token_service.durations import parse_duration
-from token_service.errors import ConfigurationError
+from token_service.errors import ConfigurationError, PolicyViolationError
 from token_service.suggestions import did_you_mean, listed, shown
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 
@@ -86,7 +86,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
-_TOP: Final = ("default", "classifications", "clients", "audiences", "callers")
+_TOP: Final = ("default", "classifications", "clients", "audiences", "callers", "workload_issuers")
 _LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
 _SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
@@ -109,12 +109,20 @@ class PolicyBook:
         """Return the classification of a client."""
         return self.classifications.get(client_id, self.default)
 
-    def policy(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
+    def policy(
+        self, client_id: str, audience: Sequence[str] = (), *, registered: str | None = None
+    ) -> Policy:
         """Return the policy of a client, made stricter by the classifications of audiences.
 
-        The shortest lifetime counts, and a binding that one of them requires.
+        The shortest lifetime counts, and a binding that one of them requires. `registered` overrides the
+        classification of the client. Raises `PolicyViolationError` if the book lacks it.
         """
-        policy = self.policies[self.classifications.get(client_id, self.default)]
+        policy = self.policies.get(registered or self.classification(client_id))
+        if policy is None:
+            raise PolicyViolationError(
+                f"the client is registered with the classification {registered!r}, which the policy file of this node "
+                "lacks; add it there, or change the client"
+            )
         if not self.audiences:
             return policy
         for name in audience:
@@ -129,10 +137,22 @@ class Policies:
 
     def __init__(self, book: PolicyBook) -> None:
         self.book = book
+        self._registered: Callable[[str], str | None] = lambda _client_id: None
+
+    def classify_by(self, registered: Callable[[str], str | None]) -> None:
+        """Let the classification that `registered` returns for a client override the book's; None: it has none."""
+        self._registered = registered
 
     def of(self, client_id: str, audience: Sequence[str] = ()) -> Policy:
-        """Return the current policy of a client for tokens with an audience."""
-        return self.book.policy(client_id, audience)
+        """Return the current policy of a client for tokens with an audience.
+
+        Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
+        """
+        return self.book.policy(client_id, audience, registered=self._registered(client_id))
+
+    def classification(self, client_id: str) -> str:
+        """Return the current classification of a client."""
+        return self._registered(client_id) or self.book.classification(client_id)
 
     @property
     def depend_on_audience(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol, TypeAlias
 
+from token_service.core.clients.store import ClientEnd
 from token_service.errors import StoreUnavailableError
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
@@ -34,6 +35,8 @@ class LogHead:
     """The highest sequence for which a call waits, or has waited, until subscribers confirm it."""
     read_time: float = field(default=inf, compare=False)
     """Time at which the head was read, by the database's clock."""
+    client_revision: int = 0
+    """Grows by one with every change of a registered client."""
 
 
 class LogMovedError(StoreUnavailableError):
@@ -72,6 +75,8 @@ class RevocationDraft:
     token_expire_time: int | None = None
     awaited: bool = False
     """Whether a call waits until subscribers have confirmed the entry: the append sets the head's `awaited`."""
+    client_end: ClientEnd | None = None
+    """For a CLIENT that is to be disabled or deleted as well."""
 
     def expires(self, read_time: float) -> float:
         """Return the expiry of the entry if it is appended at `read_time` by the database's clock."""
@@ -98,6 +103,8 @@ class RevocationLog(Protocol):
           sessions: their `revision` below the floor ends them;
         - KEY: the signing key becomes revoked and key_revision grows; the draft is left out if the key is
           unknown or revoked already;
+        - CLIENT with `client_end`: also disables or deletes the client, and client_revision grows; the draft is
+          left out if the client is not registered, has another revision, or has ended so already;
         - TOKEN_ID: no other effect.
 
         Returns the head after the commit (at least as high as every entry) and the entries appended.

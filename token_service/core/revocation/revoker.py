@@ -91,6 +91,7 @@ class Revoker:
 
     async def _append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
         head, entries = await self._log.append(drafts)
+        await self._tailer.meet_clients(head)
         self._tailer.offer(head, entries)
         if self._publish is not None:
             self._publish(entries)

@@ -2,6 +2,9 @@
 
 Correctness depends only on reads of the SQL head, at an interval and on demand. Appends and hints only make
 the replica faster.
+
+The replica never has the revocation of a client whose registry entry is older. Otherwise a client that was just
+disabled could get a token which claims to know the revocation, and which the revocation would not match.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from contextlib import suppress
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.keys.keyring import Keyring
 from token_service.core.revocation.log import LogHead, RevocationLog
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
@@ -24,14 +26,14 @@ from token_service.core.revocation.restored_log import (
     differ,
     report_change,
 )
+from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.errors import (
-    ConfigurationError,
     ReplicaStaleError,
     StoreUnavailableError,
     TokenServiceError,
 )
-from token_service.tokens.revocation import Cursor, Revocation
+from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 from token_service.tokens.revocation_set import RevocationSet
 
 _PAGE: Final = 2000
@@ -49,7 +51,7 @@ class Tailer:
         log: RevocationLog,
         replica: Replica,
         read_index: ReadIndex,
-        keyring: Keyring,
+        copies: RevisionedCopies,
         clock: Clock,
         *,
         poll_interval: float,
@@ -60,7 +62,7 @@ class Tailer:
         self._log = log
         self._replica = replica
         self._read_index = read_index
-        self._keyring = keyring
+        self._copies = copies
         self._clock = clock
         self._time = time or SteadyTime(clock)
         self._poll_interval = poll_interval
@@ -70,7 +72,6 @@ class Tailer:
         self._look_failed = False
         self._trouble = "it can't be read in time"
         self._looking = asyncio.Lock()
-        self._keys_of_other_log = False
         self._wanted: LogHead | None = None
         self._listeners: list[Callable[[LogHead], None]] = []
         self._wake = asyncio.Event()
@@ -101,10 +102,10 @@ class Tailer:
     def offer(self, head: LogHead, entries: Sequence[Revocation]) -> None:
         """Take entries that this node has just committed, with a head that includes them.
 
-        The replica applies them if they follow its last entry.
+        The replica applies them if they follow its last entry, and if every changed client is known.
         """
         replica, before = self._replica, head.follows
-        if head.epoch == replica.epoch:
+        if head.epoch == replica.epoch and self._copies.has_clients(head):
             self._tell(head)
             for number, entry in enumerate(entries):
                 if entry.sequence == replica.applied + 1:
@@ -113,8 +114,17 @@ class Tailer:
                         return
                     replica.apply(contiguous(entries[number:]))
                 before = entry.revoke_time
-        if replica.applied < head.sequence or self._keyring.revision != head.key_revision:
+        if replica.applied < head.sequence or not self._copies.are_current(head):
             self._want(head)
+
+    async def meet_clients(self, head: LogHead) -> None:
+        """Load the clients that changed up to a head of this node's own append, so that `offer` applies its entries.
+
+        If the store is unavailable, the loop does it later.
+        """
+        if head.epoch == self._replica.epoch and not self._copies.has_clients(head):
+            with suppress(StoreUnavailableError):
+                await self._copies.refresh_clients(head)
 
     def hint(self, epoch: str, entries: Sequence[Revocation]) -> None:
         """Take entries seen in the mirror as a reason to read SQL at once.
@@ -176,7 +186,7 @@ class Tailer:
                 if head is None or due or head.epoch != self._replica.epoch:
                     await self._look()
                 elif await self._advance(head):
-                    await self._refresh_keys(head)
+                    await self._copies.refresh(head)
                 else:
                     await self._look()
                 if failing:
@@ -234,7 +244,7 @@ class Tailer:
             if not same_log:
                 await self._change_over(head)
                 self._tell(head)
-            await self._refresh_keys(head)
+            await self._copies.refresh(head)
         except TokenServiceError:
             self._looked = self._clock.monotonic()  # waiting calls need not wait for another failure
             self._look_failed = True
@@ -256,6 +266,10 @@ class Tailer:
                 return replica.revocations is not revocations
             if replica.revocations is not revocations:
                 return True  # the replica changed to another log meanwhile, without these entries
+            if any(entry.target is RevocationTarget.CLIENT for entry in entries):
+                await self._copies.refresh_clients(None)
+                if replica.revocations is not revocations:
+                    return True
             # This node's own append may have applied some of them meanwhile.
             if place > replica.applied:
                 replica.skip(place)
@@ -276,8 +290,10 @@ class Tailer:
             for entry in entries:
                 revocations.apply(entry)
                 at, newest = entry.sequence, entry.revoke_time
+        if before.epoch:
+            self._copies.start_over()
+        await self._copies.refresh_clients(None)
         self._replica.reset(head.epoch, at, revocations, newest=newest)
-        self._keys_of_other_log = bool(before.epoch)
 
     async def _read(self, after: int, newest: float | None = None) -> tuple[int, Sequence[Revocation]]:
         """Return the sequence that the next page follows, above `after` if entries were purged, and the page.
@@ -298,19 +314,6 @@ class Tailer:
         if head.compacted <= after:
             raise StoreUnavailableError("the revocation log ends before its head", retry_after=1.0)
         return head.compacted, ()
-
-    async def _refresh_keys(self, head: LogHead) -> None:
-        """Load the keys if they have changed.
-
-        If the new keys can't be used, the last good keys stay in force, as the keyring has logged. Revocation
-        does not depend on them, because the revocation of a key is in the log.
-        """
-        with suppress(ConfigurationError):
-            if self._keys_of_other_log:
-                await self._keyring.start_over()
-                self._keys_of_other_log = False
-            else:
-                await self._keyring.refresh(revision=head.key_revision)
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()

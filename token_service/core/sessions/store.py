@@ -105,6 +105,8 @@ class SessionStore(Protocol):
         Returns the row and True. If `request_hash` is given and a row with the same client_id and
         request_hash exists, inserts nothing and returns that row and False; exactly one of any number of
         concurrent calls inserts.
+
+        Raises `ClientDisabledError`, decided in the inserting statement, if the client is registered and not active.
         """
         ...
 

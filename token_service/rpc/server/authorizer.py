@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cryptography import x509
 
@@ -18,29 +18,48 @@ from token_service.certificates.client import (
     vouched_until,
 )
 from token_service.clock import Clock
+from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller, Proof
+from token_service.core.access.credentials import CallerProof, parse_proof, two_proofs
 from token_service.core.access.names import is_dns_name, is_spiffe_id, matches
 from token_service.core.access.rights import Rights
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens import base64url
 
 _MAX_KNOWN: Final = 1024
+_PROOFS: Final = ("authorization", "client-assertion-type", "client-assertion")
+"""Metadata that proves a caller."""
 _EXPIRED: Final = "the client certificate has expired; renew it and connect again"
 
 
 class Peer(Protocol):
-    """The peer of a call: the part of grpc.aio.ServicerContext that authorizers use."""
+    """The peer of a call: the part of grpc.aio.ServicerContext that certificates need."""
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """Return the properties of an authenticated peer; empty for an unauthenticated peer."""
         ...
 
 
+class Call(Peer, Protocol):
+    """A call: the part of grpc.aio.ServicerContext that authorizers use."""
+
+    def peer(self) -> str:
+        """Return the address of the peer as gRPC writes it."""
+        ...
+
+    def invocation_metadata(self) -> Iterable[Any] | None:
+        """Return pairs of a name in lower case and its value, a text or bytes."""
+        ...
+
+
 class Authorizer(Protocol):
     """Identifies callers."""
 
-    def identify(self, peer: Peer) -> Caller:
-        """Return the caller behind a peer. Raises `CallerUnauthenticatedError`."""
+    def identify(self, call: Call, /) -> Caller | Awaitable[Caller]:
+        """Return the caller of a call, or an awaitable of it if a proof takes I/O to check.
+
+        Raises `CallerUnauthenticatedError`; an awaitable also raises the errors of `Authenticator.identify`.
+        """
         ...
 
     def rights(self, caller: Caller) -> Rights:
@@ -197,6 +216,77 @@ class CertificateAuthorizer:
         self._known = {}
         for listener in self._listeners:
             listener()
+
+
+class ProofAuthorizer:
+    """Identifies callers by a proof in the metadata of the call, or by `without_proof`: a client certificate or trust.
+
+    A call with a client certificate and a proof in its metadata is refused.
+    """
+
+    def __init__(self, authenticator: Authenticator, without_proof: Authorizer | None) -> None:
+        """`without_proof` identifies callers without a proof in the metadata; None: they are refused."""
+        self._authenticator = authenticator
+        self._without_proof = without_proof
+        self._listeners: list[Callable[[], None]] = []
+
+    def identify(self, call: Call, /) -> Caller | Awaitable[Caller]:
+        """See `Authorizer.identify`."""
+        proof = _proof_of(call.invocation_metadata() or ())
+        if proof is None:
+            if self._without_proof is None or (
+                isinstance(self._without_proof, CertificateAuthorizer) and not _has_certificate(call)
+            ):
+                raise CallerUnauthenticatedError(
+                    "the call proves no caller; send authorization (Basic or Bearer), client-assertion, or use a "
+                    "client certificate on the port for certificates"
+                )
+            return self._without_proof.identify(call)
+        if _has_certificate(call):
+            raise two_proofs()
+        return self._authenticator.identify(proof, address_of(call.peer()))
+
+    def rights(self, caller: Caller) -> Rights:
+        """See `Authorizer.rights`."""
+        if caller.proof in (Proof.NONE, Proof.CERTIFICATE):
+            return Rights() if self._without_proof is None else self._without_proof.rights(caller)
+        return self._authenticator.rights(caller)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """See `Authorizer.on_change`."""
+        self._listeners.append(listener)
+        if self._without_proof is not None:
+            self._without_proof.on_change(listener)
+
+    def changed(self) -> None:
+        """Tell the listeners that the rights of callers may have changed."""
+        for listener in self._listeners:
+            listener()
+
+
+def address_of(peer: str) -> str:
+    """Return the address in the text of a peer (`ipv4:192.0.2.1:443`), without its port."""
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    return rest.rpartition(":")[0]
+
+
+def _has_certificate(peer: Peer) -> bool:
+    return "x509_pem_cert" in peer.auth_context()
+
+
+def _proof_of(metadata: Iterable[Any]) -> CallerProof | None:
+    """Return the proof in the metadata of a call. Raises `CallerUnauthenticatedError`."""
+    found: dict[str, str] = {}
+    for name, value in metadata:
+        if name in _PROOFS:
+            if name in found or not isinstance(value, str):
+                raise two_proofs()
+            found[name] = value
+    if not found:
+        return None
+    return parse_proof(*(found.get(name) for name in _PROOFS))
 
 
 def _valid(names: CertificateNames) -> list[str]:

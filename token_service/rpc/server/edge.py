@@ -105,7 +105,8 @@ class Edge:
         async def work(context: Context) -> bytes:
             caller = Caller.anonymous()
             if permission is not None:
-                caller = identify(context)
+                identified = identify(context)
+                caller = identified if isinstance(identified, Caller) else await identified
                 caller.require(permission)
             key = key_of(caller, context)
             data = await self._receive(context, key)
@@ -222,7 +223,8 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> None:
-            caller = identify(context)
+            identified = identify(context)
+            caller = identified if isinstance(identified, Caller) else await identified
             caller.require(permission)
             key = key_of(caller, context)
             data = await self._receive(context, key)

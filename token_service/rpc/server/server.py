@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -60,8 +61,12 @@ class GrpcServer:
         reuse_port: bool,
         tls: TlsFiles | None,
         metrics: Metrics,
+        token_address: str | None = None,
     ) -> None:
-        """Configure the server; `address` is `host:port` (port 0: any free port) or `unix:path`."""
+        """Configure the server; `address` is `host:port` (port 0: any free port) or `unix:path`.
+
+        `token_address`: a second `host:port` with the TLS of `tls` but without client certificates.
+        """
         self._services = [(service, service.methods()) for service in services]
         self._streams = [
             method.streams
@@ -74,6 +79,9 @@ class GrpcServer:
         self._unix_path = UnixSocketPath(address) if address.startswith("unix:") else None
         self._reuse_port = reuse_port
         self._tls = tls
+        self._token_address = token_address
+        self.bound_token_address = ""
+        """`token_address` with the bound port, after `start`."""
         self._duration = metrics.histogram(
             "rpc.server.call.duration", "How long calls took, by method and status.", DURATIONS
         )
@@ -111,6 +119,10 @@ class GrpcServer:
         server.add_generic_rpc_handlers((_Methods({**self._plain.methods, **self._methods()}),))
         try:
             address = self._bind(server)
+            if self._token_address is not None:
+                self.bound_token_address = self._bind_port(
+                    server, self._token_address, _without_client_certificates(self._tls)
+                )
             self._watch_once()
             await server.start()
         except BaseException:
@@ -137,31 +149,35 @@ class GrpcServer:
     def _bind(self, server: grpc.aio.Server) -> str:
         if self._unix_path is not None:
             self._unix_path.take()
-            self._add_port(server, self._unix_path.target)
+            self._add_port(server, self._unix_path.target, self._tls)
             self._unix_path.share()
             return self._address
-        host, _, port = self._address.rpartition(":")
+        return self._bind_port(server, self._address, self._tls)
+
+    def _bind_port(self, server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> str:
+        host, _, port = address.rpartition(":")
         if int(port) and not self._reuse_port:
             # gRPC accepts one of several addresses of a name, and gives no reason for those that failed.
             try:
                 for probe in bind_all(host.strip("[]"), int(port)):
                     probe.close()
             except OSError as error:
-                raise self._refusal(f" ({error.strerror})") from None
-        return f"{host}:{self._add_port(server, self._address)}"
+                raise self._refusal(address, f" ({error.strerror})") from None
+        return f"{host}:{self._add_port(server, address, tls)}"
 
-    def _add_port(self, server: grpc.aio.Server, target: str) -> int:
+    def _add_port(self, server: grpc.aio.Server, target: str, tls: TlsFiles | None) -> int:
         try:
-            if self._tls is None:
+            if tls is None:
                 return server.add_insecure_port(target)
-            return server.add_secure_port(target, ReloadingCredentials(self._tls).credentials())
+            return server.add_secure_port(target, ReloadingCredentials(tls).credentials())
         except RuntimeError:  # its text gives no reason, only advice on debugging gRPC
-            raise self._refusal() from None
+            raise self._refusal(target) from None
 
-    def _refusal(self, why: str = "") -> ConfigurationError:
+    def _refusal(self, address: str, why: str = "") -> ConfigurationError:
+        name = "grpc-token-address" if address == self._token_address else "grpc-address"
         return ConfigurationError(
-            f"TOKEN_SERVICE_GRPC_ADDRESS: can't listen on {self._address}{why}; choose another with "
-            "--grpc-address HOST:PORT"
+            f"TOKEN_SERVICE_{name.replace('-', '_').upper()}: can't listen on {address}{why}; choose another with "
+            f"--{name} HOST:PORT"
         )
 
     def _methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -206,3 +222,7 @@ class GrpcServer:
             every = every and is_serving
             self._plain.health.set(service.name, _SERVING if is_serving else _NOT_SERVING)
         self._plain.health.set("", _SERVING if every else _NOT_SERVING)
+
+
+def _without_client_certificates(tls: TlsFiles | None) -> TlsFiles | None:
+    return None if tls is None else replace(tls, client_ca=None)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from token_service.core.keys.store import SigningKeyState
 from token_service.core.revocation.log import FloorPosition, LogHead, LogMovedError, RevocationDraft
 from token_service.errors import TokenServiceError
+from token_service.stores.sql.clients import end_clients
 from token_service.stores.sql.engine.database import MAX_QUEUE, Database
 from token_service.stores.sql.engine.errors import StatementRefusedError, unavailable
 from token_service.stores.sql.engine.group_commit import GroupCommitter
@@ -48,11 +49,12 @@ _HEAD: Final = sa.select(
     sa.case((log_head.c.newest_sequence == log_head.c.sequence, log_head.c.newest_time)),
     log_head.c.awaited_sequence,
     database_now(),
+    log_head.c.client_revision,
     log_head.c.server,
     server_identity(),
     sa.func.coalesce(log_head.c.replicated_sequence == log_head.c.sequence, sa.false()),
 ).where(log_head.c.id == number(1))
-_SERVER: Final = slice(7, 10)
+_SERVER: Final = slice(8, 11)
 """The last three columns of `_HEAD`."""
 
 _COMPACTED: Final = (
@@ -146,7 +148,14 @@ class SqlRevocationLog:
             newest = entries[-1]["revoke_time"]
             compacted = head.compacted if keep else sequence - 1
             last = sequence + len(entries) - 1
-            after = LogHead(epoch, last, compacted, head.key_revision, to_seconds(newest))
+            after = LogHead(
+                epoch,
+                last,
+                compacted,
+                head.key_revision,
+                to_seconds(newest),
+                client_revision=head.client_revision,
+            )
             await connection.execute(sa.insert(revocations), entries)
             await connection.execute(
                 sa.update(log_head).values(
@@ -246,7 +255,8 @@ class SqlRevocationLog:
         kept = {position for position, draft in enumerate(drafts) if draft.target not in conditional}
         kept |= await _revoke_sessions(connection, drafts)
         revoked_keys = await _revoke_keys(connection, drafts)
-        kept |= revoked_keys
+        ended_clients, refused = await end_clients(connection, drafts, head.client_revision)
+        kept = (kept | revoked_keys) - refused
 
         sequence, newest, awaited = head.sequence, head.newest, head.awaited
         entries: list[dict[str, Any]] = []
@@ -272,12 +282,14 @@ class SqlRevocationLog:
             appended.append((follows, mine))
 
         key_revision = head.key_revision + len(revoked_keys)
+        client_revision = head.client_revision + ended_clients
         if entries:
             await connection.execute(sa.insert(revocations), entries)
             await connection.execute(
                 sa.update(log_head).values(
                     sequence=sequence,
                     key_revision=key_revision,
+                    client_revision=client_revision,
                     newest_time=entries[-1]["revoke_time"],
                     newest_sequence=sequence,
                     awaited_sequence=awaited,
@@ -286,7 +298,15 @@ class SqlRevocationLog:
             )
         if floors:
             await connection.execute(self._raise_floor, floors)
-        after = LogHead(head.epoch, sequence, head.compacted, key_revision, newest, awaited=awaited)
+        after = LogHead(
+            head.epoch,
+            sequence,
+            head.compacted,
+            key_revision,
+            newest,
+            awaited=awaited,
+            client_revision=client_revision,
+        )
         return [(replace(after, follows=follows), mine) for follows, mine in appended]
 
 

@@ -143,8 +143,8 @@ def values_of_amendment(command: Amendment) -> dict[str, Any]:
 
 
 def head_of(row: Sequence[Any]) -> LogHead:
-    """Return the head of a row with `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence`
-    and the time of the database. Ignores further columns.
+    """Return the head of a row with `epoch, sequence, compacted_sequence, key_revision, newest_time, awaited_sequence`,
+    the time of the database and `client_revision`. Ignores further columns.
     """
     return LogHead(
         row[0],
@@ -154,6 +154,7 @@ def head_of(row: Sequence[Any]) -> LogHead:
         to_seconds(row[4]),
         awaited=row[5],
         read_time=to_seconds(row[6]),
+        client_revision=row[7],
     )
 
 

@@ -126,6 +126,7 @@ log_head: Final = Table(
     Column("server", Text),
     # Equals `sequence` if a synchronous standby has acknowledged the last entry, and so all entries before it.
     Column("replicated_sequence", BigInteger),
+    Column("client_revision", BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("id = 1", name="one_row"),
 )
 
@@ -154,6 +155,32 @@ mac_keys: Final = Table(
     Column("wrapped", LargeBinary, nullable=False),
     Column("wrapping_key_id", Text, nullable=False),
     Column("create_time", BigInteger, nullable=False),
+)
+
+clients: Final = Table(
+    "clients",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    # A JSON object with the settings that differ from their defaults. Empty for a deleted client, whose row stays so
+    # that no other client gets the id.
+    Column("metadata", Text, nullable=False),
+    Index("clients_by_revision", "revision"),
+    Index("clients_by_create_time", "create_time", "client_id"),
+)
+
+client_secrets: Final = Table(
+    "client_secrets",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("secret_id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger),
+    Column("last_use_time", BigInteger),
 )
 
 leases: Final = Table(

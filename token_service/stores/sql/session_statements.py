@@ -16,6 +16,7 @@ for these reasons:
   outcome is the same as if this statement had run just before the concurrent revocation.
 - A new row gets its `revision` from S in the inserting statement. A floor raised later is higher, so the row is dead.
   A floor in S is not higher, so the row is alive. No separate check exists that could disagree with the insert.
+- The same snapshot shows whether the client has ended, see `_has_ended`.
 - Rows are locked one by one in the order of their ids (batches are sorted). A transaction that also needs the head of
   the log locks the head first; rotations never lock it. So no cycle of locks exists. If a deadlock occurs anyway, the
   batch is repeated.
@@ -33,7 +34,7 @@ from sqlalchemy import BigInteger, Integer, LargeBinary, Text, Uuid, bindparam
 from token_service.stores.sql.engine.lane import ITEM
 from token_service.stores.sql.expressions import greatest, insert, least, number
 from token_service.stores.sql.rows import SESSION_COLUMNS
-from token_service.stores.sql.schema import log_head, revocation_floors, sessions
+from token_service.stores.sql.schema import clients, log_head, revocation_floors, sessions
 from token_service.tokens.revocation import RevocationTarget
 
 _S: Final = sessions.c
@@ -103,7 +104,10 @@ def _new_idle_expiry() -> dict[str, sa.ColumnElement[int]]:
 
 
 def insert_session(dialect: sa.Dialect) -> sa.Executable:
-    """Return the statement that inserts a row, or returns no row if its request was made before."""
+    """Return the statement that inserts a row.
+
+    It returns no row if the request was made before, or if the client is disabled or deleted.
+    """
     values: dict[str, Any] = {
         column.name: bindparam(column.name, type_=column.type) for column in _S if column.name != "revision"
     }
@@ -111,13 +115,35 @@ def insert_session(dialect: sa.Dialect) -> sa.Executable:
     floor = _highest_floor(values["subject"], values["client_id"])
     statement: sa.Executable = (
         insert(sessions, dialect)
-        .values(**values, revision=HEAD)
+        .from_select(
+            [*values, "revision"],
+            sa.select(*values.values(), HEAD).where(~_has_ended(values["client_id"])),
+        )
         .on_conflict_do_nothing(
             index_elements=[_S.client_id, _S.request_hash], index_where=_S.request_hash.is_not(None)
         )
         .returning(*SESSION_COLUMNS, floor.label("floor"), _S.revision.label("head"), _ITEM)
     )
     return statement
+
+
+def _has_ended(client_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a client is disabled or deleted.
+
+    A statement sees the end of a client and the floor that was raised with it in the same snapshot. So a session that
+    is inserted at the same time is either refused or below the floor.
+    """
+    return sa.exists().where(
+        clients.c.client_id == client_id, clients.c.state != sa.literal_column("'active'", Text)
+    )
+
+
+def select_ended_client() -> sa.Executable:
+    """Return the statement that finds a client if it is disabled or deleted."""
+    client_id = bindparam("p_client_id", type_=Text)
+    return sa.select(clients.c.client_id, _ITEM).where(
+        clients.c.client_id == client_id, _has_ended(client_id)
+    )
 
 
 def select_by_request() -> sa.Executable:

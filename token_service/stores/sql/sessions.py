@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.errors import ClientDisabledError
 from token_service.stores.sql import session_statements
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.engine.errors import unavailable
@@ -35,6 +36,7 @@ class SqlSessionStore:
         self._database: Final = database
         self._insert: Final = Statement(session_statements.insert_session(dialect), dialect)
         self._by_request: Final = Statement(session_statements.select_by_request(), dialect)
+        self._ended_client: Final = Statement(session_statements.select_ended_client(), dialect)
         self._by_id: Final = Statement(session_statements.select_by_id(), dialect)
         self._rotate: Final = Statement(session_statements.rotate(), dialect)
         self._retry: Final = Statement(session_statements.retry(), dialect)
@@ -57,7 +59,10 @@ class SqlSessionStore:
             row = await self._database.read_one(Call(self._by_request, request))
             if row is not None:
                 return session_of(row), False
-            # The row was purged between the two statements.
+            client = {"p_client_id": session.client_id}
+            if await self._database.read_one(Call(self._ended_client, client)) is not None:
+                raise ClientDisabledError
+            # The row was purged, or the client enabled, between the statements.
         raise unavailable()
 
     async def rotate(self, command: Rotation) -> Session | None:

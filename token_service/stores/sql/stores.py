@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from token_service.stores.sql import migrations
+from token_service.stores.sql.clients import SqlClientStore
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
@@ -33,6 +34,7 @@ class SqlStores:
         self.sessions: Final = SqlSessionStore(self._database)
         self.log: Final = SqlRevocationLog(self._database)
         self.keys: Final = SqlKeyStore(self._database)
+        self.clients: Final = SqlClientStore(self._database)
         self.leases: Final = SqlLeaseStore(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
 

@@ -16,6 +16,7 @@ from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import AuthMethod, ClientMetadata
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
@@ -29,11 +30,11 @@ from token_service.errors import PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationTarget
-from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
+from token_service.v1 import client_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2
 
 RPCS = [
     method.name
-    for module in (token_service_pb2, session_service_pb2, key_service_pb2)
+    for module in (token_service_pb2, session_service_pb2, key_service_pb2, client_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -69,6 +70,8 @@ async def scene() -> Scene:
     active = node.keyring.signer().key_id
     prepared = (await node.key_manager.prepare(None)).key_id
     clock.elapsed = 601.0
+    app = ClientMetadata(token_endpoint_auth_method=AuthMethod.CLIENT_SECRET_BASIC)
+    await node.core.client_administration.create(Caller.system(), "app", app, 0.0)
     return Scene(node, await node.issue(), active, prepared)
 
 
@@ -196,6 +199,13 @@ async def revoke_key(scene: Scene, caller: Caller) -> None:
     await revocation.revoke(caller, scene.active_key, "", scene.now)
 
 
+def administer_client(method: str, *args: Any) -> Callable[[Scene, Caller], Awaitable[None]]:
+    async def administer(scene: Scene, caller: Caller) -> None:
+        await getattr(scene.node.core.client_administration, method)(caller, *args)
+
+    return administer
+
+
 CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ISSUE_TOKEN, issue),
     (UseCase.REFRESH_TOKEN, refresh),
@@ -217,6 +227,14 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
     (UseCase.RETIRE_SIGNING_KEY, retire_key),
     (UseCase.REVOKE_SIGNING_KEY, revoke_key),
+    (UseCase.CREATE_CLIENT, administer_client("create", "other", ClientMetadata(), 0.0)),
+    (UseCase.GET_CLIENT, administer_client("get", "app")),
+    (UseCase.LIST_CLIENTS, administer_client("list", 0, "")),
+    (UseCase.UPDATE_CLIENT, administer_client("update", "app", {"client_name": "new"}, 0.0)),
+    (UseCase.ROTATE_CLIENT_SECRET, administer_client("rotate_secret", "app", 0.0)),
+    (UseCase.DISABLE_CLIENT, administer_client("disable", "app", 0.0)),
+    (UseCase.ENABLE_CLIENT, administer_client("enable", "app", 0.0)),
+    (UseCase.DELETE_CLIENT, administer_client("delete", "app", 0.0)),
 ]
 CHANGING = {
     UseCase.ISSUE_TOKEN,
@@ -229,6 +247,12 @@ CHANGING = {
     UseCase.ACTIVATE_SIGNING_KEY,
     UseCase.RETIRE_SIGNING_KEY,
     UseCase.REVOKE_SIGNING_KEY,
+    UseCase.CREATE_CLIENT,
+    UseCase.UPDATE_CLIENT,
+    UseCase.ROTATE_CLIENT_SECRET,
+    UseCase.DISABLE_CLIENT,
+    UseCase.ENABLE_CLIENT,
+    UseCase.DELETE_CLIENT,
 }
 
 

@@ -38,7 +38,7 @@ class Counted:
         self.sessions = Intercepted(stores.sessions)
         self.log = Intercepted(stores.log)
         self.keys = Intercepted(stores.keys)
-        self.leases, self.nodes = stores.leases, stores.nodes
+        self.clients, self.leases, self.nodes = stores.clients, stores.leases, stores.nodes
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]

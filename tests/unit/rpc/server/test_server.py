@@ -26,7 +26,9 @@ from token_service.v1 import token_service_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = [f"token_service.v1.{name}" for name in ("TokenService", "SessionService", "KeyService")]
+SERVICES = [
+    f"token_service.v1.{name}" for name in ("TokenService", "SessionService", "KeyService", "ClientService")
+]
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from token_service.core.access.gate import NEEDED, UseCase
 from token_service.core.access.rights import Rights
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError
+from token_service.rpc.convert.clients import client_metadata
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
+    client_service_pb2 as clients_pb,
     key_service_pb2 as keys_pb,
     session_service_pb2 as sessions_pb,
     token_service_pb2 as pb,
@@ -27,7 +29,7 @@ from token_service.v1 import (
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb)
+    for module in (pb, sessions_pb, keys_pb, clients_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -52,6 +54,11 @@ async def requests(served: Served) -> dict[str, Message]:
     prepared = (await node.key_manager.prepare(None)).key_id
     tokens = await node.issue()
     query = pb.ValidateTokenRequest(token=tokens.access_token)
+    confidential = clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC
+    app = clients_pb.Client(client_id="app", client_name="App", token_endpoint_auth_method=confidential)
+    await node.core.client_administration.create(
+        Caller.system(), "app", client_metadata(clients_pb.CreateClientRequest(client=app)), 0.0
+    )
     return {
         "IssueToken": pb.IssueTokenRequest(subject="bob", client_id="web"),
         "ValidateToken": query,
@@ -71,6 +78,14 @@ async def requests(served: Served) -> dict[str, Message]:
         "PrepareSigningKey": keys_pb.PrepareSigningKeyRequest(),
         "ActivateSigningKey": keys_pb.ActivateSigningKeyRequest(key_id=prepared, force=True),
         "RetireSigningKey": keys_pb.RetireSigningKeyRequest(key_id=prepared),
+        "CreateClient": clients_pb.CreateClientRequest(client=clients_pb.Client(client_id="other")),
+        "GetClient": clients_pb.GetClientRequest(client_id="app"),
+        "ListClients": clients_pb.ListClientsRequest(),
+        "UpdateClient": clients_pb.UpdateClientRequest(client=app, update_mask={"paths": ["client_name"]}),
+        "RotateClientSecret": clients_pb.RotateClientSecretRequest(client_id="app"),
+        "DisableClient": clients_pb.DisableClientRequest(client_id="app"),
+        "EnableClient": clients_pb.EnableClientRequest(client_id="app"),
+        "DeleteClient": clients_pb.DeleteClientRequest(client_id="app"),
         "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
     }
 

@@ -1,0 +1,147 @@
+"""Identifies callers by the proofs in a request: a client secret, an assertion or a bearer token."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from token_service.core.access.caller import Caller, Proof
+from token_service.core.access.client_authentication import ClientAuthenticator, ClientLookup
+from token_service.core.access.credentials import (
+    AssertionProof,
+    BearerProof,
+    CallerProof,
+    ClientSecretProof,
+)
+from token_service.core.access.names import matches
+from token_service.core.access.rights import Rights
+from token_service.core.access.workloads import Workloads
+from token_service.core.clients.client import Client, ClientState
+from token_service.core.policies.rights import Permission, Right
+from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
+from token_service.tokens import base64url
+from token_service.tokens.assertions import parse_assertion
+from token_service.tokens.claims import VerifiedClaims
+
+_NOT_ACCEPTED: Final = "the bearer token is not accepted: "
+
+
+class OwnTokens(Protocol):
+    """Validates access tokens of this service."""
+
+    async def validate(self, token: str) -> VerifiedClaims:
+        """Return the claims of a valid access token whose audience is this service.
+
+        Raises `CallerUnauthenticatedError`, `ReplicaStaleError` and `StoreUnavailableError`.
+        """
+
+
+class Authenticator:
+    """Identifies callers that prove themselves in the request, not by a certificate."""
+
+    def __init__(
+        self,
+        clients: ClientLookup,
+        authentication: ClientAuthenticator,
+        own_tokens: OwnTokens,
+        *,
+        issuer: str,
+        workloads: Workloads,
+        callers: Mapping[str, Rights],
+        note_use: Callable[[str, str], None] = lambda _client_id, _secret_id: None,
+    ) -> None:
+        """`issuer`: the `iss` of own tokens. `note_use` records the use of a client secret, without blocking."""
+        self._clients = clients
+        self._authentication = authentication
+        self._own_tokens = own_tokens
+        self._issuer = issuer
+        self.workloads = workloads
+        """The workload issuers. May be replaced at any time."""
+        self.callers = callers
+        """The rights of callers by name. May be replaced at any time."""
+        self._note_use = note_use
+
+    async def identify(self, proof: CallerProof, address: str) -> Caller:
+        """Return the caller that a proof identifies; `address` is that of its peer.
+
+        Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures, `ReplicaStaleError`,
+        `StoreUnavailableError`, `ForeignKeysUnavailableError`.
+        """
+        match proof:
+            case ClientSecretProof():
+                client, secret = self._authentication.with_secret(proof, address)
+                self._note_use(client.client_id, secret.secret_id)
+                return _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time))
+            case AssertionProof():
+                client = await self._authentication.with_assertion(proof, address)
+                return _caller(client, Proof.CLIENT_ASSERTION)
+            case BearerProof():
+                return await self._with_token(proof)
+
+    def rights(self, caller: Caller) -> Rights:
+        """Return the current rights of an identified caller."""
+        if caller.client_id:
+            client = self._clients.get(caller.client_id)
+            if client is None or client.state is not ClientState.ACTIVE:
+                return Rights()
+            return rights_of_client(client)
+        return _rights(self.callers, caller.name)
+
+    async def _with_token(self, proof: BearerProof) -> Caller:
+        try:
+            parsed = parse_assertion(proof.token)
+        except InvalidTokenError as error:
+            raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}{error.message}") from None
+        if parsed.text("iss") != self._issuer:
+            name, expire_time = await self.workloads.identify(parsed)
+            rights = _rights(self.callers, name)
+            if not rights.permissions and not matches(self.callers, name):
+                raise CallerUnauthenticatedError("the workload is not known here")
+            return Caller(name, rights, Proof.WORKLOAD_TOKEN, identity_of(name), expire_time=expire_time)
+        claims = await self._own_tokens.validate(proof.token)
+        # A token of a user names the client, too. It must not give its holder the rights of the client.
+        if claims.subject != claims.client_id:
+            raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its subject is not the client itself")
+        if claims.confirmation:
+            raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}it is bound to a key")
+        client = self._clients.get(claims.client_id)
+        if client is None or client.state is not ClientState.ACTIVE:
+            raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its client is not registered or disabled")
+        return _caller(client, Proof.ACCESS_TOKEN, float(claims.expire_time))
+
+
+def rights_of_client(client: Client) -> Rights:
+    """Return the rights of a registered client: those of its record, and to refresh and revoke its own tokens."""
+    own = (client.client_id,)
+    return Rights(
+        (
+            *client.rights,
+            Right(permission=Permission.REFRESH, clients=own),
+            Right(permission=Permission.REVOKE, clients=own),
+        )
+    )
+
+
+def identity_of(name: str) -> str:
+    """Return the identity of a caller with one name, for quotas and subscribers."""
+    return base64url.encode(hashlib.sha256(name.encode()).digest())
+
+
+def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> Caller:
+    return Caller(
+        client.client_id,
+        rights_of_client(client),
+        proof,
+        identity_of(f"client:{client.client_id}"),
+        client_id=client.client_id,
+        expire_time=expire_time,
+    )
+
+
+def _end_of(expire_time: float | None) -> float:
+    return float("inf") if expire_time is None else expire_time
+
+
+def _rights(callers: Mapping[str, Rights], name: str) -> Rights:
+    return Rights(right for rights in matches(callers, name) for right in rights)

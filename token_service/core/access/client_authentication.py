@@ -1,0 +1,146 @@
+"""Authentication of registered clients by a secret or an assertion.
+
+A client that is unknown, disabled, of another method or wrong in its proof gets the same answer, so the answers
+reveal no client. Failures are counted for each client and address, and slowed down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from token_service.clock import Clock
+from token_service.core.access.credentials import AssertionProof, ClientSecretProof
+from token_service.core.access.key_sources import KeySource
+from token_service.core.access.quotas import RateQuota
+from token_service.core.access.used_ids import UsedIds
+from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
+from token_service.core.clients.client_secret import matching_secret
+from token_service.core.events.audit import Audit
+from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
+from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
+from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
+
+MAX_ASSERTION_LIFETIME: Final = 300.0
+"""Seconds that `exp` of an assertion may be ahead. It bounds how long its `jti` must be remembered."""
+MAX_FAILURES: Final = 10
+"""Failed attempts per client and address, and minute."""
+FAILURE_WINDOW: Final = 60.0
+_ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
+_REFUSED: Final = "the client authentication failed"
+
+_DUMMY: Final = Client(
+    client_id="", create_time=0, update_time=0, token_endpoint_auth_method=AuthMethod.CLIENT_SECRET_BASIC,
+    secrets=(ClientSecret(secret_id="", hash=bytes(32), create_time=0),),
+)  # fmt: skip
+"""Compared with when a client is unknown, so that both answers take the same time."""
+
+
+class ClientLookup(Protocol):
+    """Registered clients in memory."""
+
+    def get(self, client_id: str) -> Client | None:
+        """Return a client; None if it is unknown or deleted."""
+
+
+class ClientAuthenticator:
+    """Authenticates registered clients."""
+
+    def __init__(
+        self,
+        clients: ClientLookup,
+        keys_of: Callable[[Client], KeySource],
+        used_ids: UsedIds,
+        clock: Clock,
+        audit: Audit,
+        *,
+        issuer: str,
+        endpoints: frozenset[str] = frozenset(),
+    ) -> None:
+        """`endpoints`: URLs that a client with `accepts_endpoint_audience` may name as `aud`."""
+        self._clients = clients
+        self._keys_of = keys_of
+        self._used_ids = used_ids
+        self._clock = clock
+        self._audit = audit
+        self._issuer = issuer
+        self._endpoints = endpoints
+        self._failures = RateQuota(
+            "failed client authentications", MAX_FAILURES, FAILURE_WINDOW, clock.monotonic
+        )
+
+    def with_secret(self, proof: ClientSecretProof, address: str) -> tuple[Client, ClientSecret]:
+        """Return the client with this secret, and the secret at rest.
+
+        `address` is that of the peer. Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures.
+        """
+        key = (proof.client_id, address)
+        self._failures.require(key)
+        client = self._active(proof.client_id, AuthMethod.CLIENT_SECRET_BASIC)
+        secret = matching_secret(client or _DUMMY, proof.secret, self._clock.now())
+        if client is None or secret is None:
+            raise self._refuse(proof.client_id, address, "secret")
+        return client, secret
+
+    async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
+        """Return the client that signed an assertion (RFC 7523, section 3).
+
+        `iss` and `sub` are the client, `aud` is the issuer as one text, and `jti` is used once. Raises
+        `CallerUnauthenticatedError`, `OverloadedError` after many failures, `StoreUnavailableError`, and
+        `ForeignKeysUnavailableError` if the keys of the client can't be fetched.
+        """
+        try:
+            parsed = parse_assertion(proof.assertion)
+        except InvalidTokenError as error:
+            raise CallerUnauthenticatedError(f"client-assertion: {error.message}") from None
+        client_id = parsed.text("sub")[:MAX_CLIENT_ID]
+        self._failures.require((client_id, address))
+        client = self._active(client_id, AuthMethod.PRIVATE_KEY_JWT)
+        if client is None:
+            raise self._refuse(client_id, address, "unknown, disabled or registered for another method")
+        key_set = await self._keys_of(client).keys(parsed.key_id)
+        try:
+            claims = verify_assertion(
+                parsed,
+                key_set,
+                now=self._clock.now(),
+                max_lifetime=MAX_ASSERTION_LIFETIME,
+                types=_ASSERTION_TYPES,
+            )
+        except InvalidTokenError as error:
+            raise self._refuse(client_id, address, error.message) from None
+        problem = self._problem(client, parsed)
+        if not problem and not await self._used_ids.use(
+            f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"])
+        ):
+            problem = "jti was used before"
+        if problem:
+            raise self._refuse(client_id, address, problem)
+        return client
+
+    def _active(self, client_id: str, method: AuthMethod) -> Client | None:
+        client = self._clients.get(client_id)
+        if client is None or client.state is not ClientState.ACTIVE:
+            return None
+        return client if client.token_endpoint_auth_method is method else None
+
+    def _problem(self, client: Client, parsed: UnverifiedAssertion) -> str:
+        """Return the fault in the claims of a verified assertion; empty: none."""
+        if parsed.text("iss") != client.client_id:
+            return "iss is not the client"
+        audience = parsed.text("aud")  # a list is refused: one of its members could replay the assertion
+        if audience != self._issuer and not (
+            client.accepts_endpoint_audience and audience in self._endpoints
+        ):
+            return "aud is not the issuer as one text"
+        if not 0 < len(parsed.text("jti")) <= MAX_TOKEN_ID:
+            return f"jti is missing or longer than {MAX_TOKEN_ID} characters"
+        return ""
+
+    def _refuse(self, client_id: str, address: str, problem: str) -> Exception:
+        """Count and record a failure; return the error, which does not tell why."""
+        self._audit.record(
+            "client.authentication_failed", client_id=client_id, address=address, problem=problem
+        )
+        self._failures.spend((client_id, address))
+        return CallerUnauthenticatedError(_REFUSED)

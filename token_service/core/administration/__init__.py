@@ -1,0 +1,1 @@
+"""Use cases that change several features at once."""
