@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.builders import a_client, an_end
 from tests.unit.core.node import Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.rates import network_of
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import ClientState
 from token_service.core.issuing.commands import ClientContext, IssueCommand, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.policies.policy import Policy, PolicyBook
@@ -21,6 +23,7 @@ from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import (
+    ClientDisabledError,
     RateLimitedError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
@@ -107,6 +110,33 @@ async def test_each_classification_counts_for_itself() -> None:
     node.policies.book = PolicyBook({"internal": limited, "public": limited}, {"shop": "public"})
     assert [await bucket(issue(node, "alice", "web")) for _ in range(2)] == ["", "subject"]
     assert [await bucket(issue(node, "alice", "shop")) for _ in range(2)] == ["", "subject"]
+
+
+async def test_classification_in_the_registry_counts() -> None:
+    node = await a_node()
+    limited = policy(issue_per_subject="1/1m")
+    node.policies.book = PolicyBook({"internal": limited, "public": limited})
+    await node.stores.clients.create(a_client("shop", classification="public"))
+    await node.tailer.start()
+    assert [await bucket(issue(node, "alice", "web")) for _ in range(2)] == ["", "subject"]
+    assert [await bucket(issue(node, "alice", "shop")) for _ in range(2)] == ["", "subject"]
+
+
+async def test_client_disabled_while_its_call_is_counted_gets_no_token() -> None:
+    """A token with a later place in the log than the revocation of its client would outlive it."""
+
+    class Disabling:
+        async def take(self, *_: object) -> float:
+            await node.revoker.append([an_end("web", ClientState.DISABLED)])
+            return 0.0
+
+    node = await Node(
+        ManualClock(), max_staleness=1e12, counters=Disabling(), policy=policy(issue_per_client="5/1m")
+    ).start()
+    await node.stores.clients.create(a_client("web"))
+    await node.tailer.start()
+    with pytest.raises(ClientDisabledError):
+        await issue(node, "alice")
 
 
 async def test_sessions_are_limited_and_access_tokens_alone_are_not() -> None:
