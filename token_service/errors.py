@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
+    RATE_LIMITED = "RATE_LIMITED"
 
 
 class InvalidReason(StrEnum):
@@ -393,6 +394,13 @@ class OverloadedError(ServiceError):
 
     reason = Reason.OVERLOADED
     default_message = "the server is at its limit"
+
+
+class RateLimitedError(ServiceError):
+    """A rate of the policy is reached. Nothing was done; `retry_after` tells when one more call is admitted."""
+
+    reason = Reason.RATE_LIMITED
+    default_message = "a rate of the policy is reached"
 
 
 class DeadlineExceededError(ServiceError):

@@ -87,6 +87,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CLIENT_DISABLED: _Code.PERMISSION_DENIED,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
         Reason.FOREIGN_KEYS_UNAVAILABLE: _Code.UNAVAILABLE,
+        Reason.RATE_LIMITED: _Code.RESOURCE_EXHAUSTED,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""

@@ -56,5 +56,6 @@ async def test_the_example_has_the_replies_of_a_real_redis(redis_url: str) -> No
 def test_the_keys_of_the_code_are_on_the_page() -> None:
     documented = set(re.findall(r"^\| `P:([a-z]+(?::0)?)", PAGE, re.MULTILINE))
     assert {key.rstrip(":") for key in layout._KEYS.values()} <= documented
+    assert f"`P:{layout.rates('').rpartition(':')[2]}/" in PAGE
     assert layout.EPOCH_KEY in PAGE
     assert layout.prefix("<epoch>").rstrip(":") in PAGE

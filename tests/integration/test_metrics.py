@@ -42,6 +42,7 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
         "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
         "OTEL_METRICS_EXPORTER": "console",
         "OTEL_METRIC_EXPORT_INTERVAL": "3600000",  # only at the end
+        "TOKEN_SERVICE_POLICY__INTERNAL__RATES": "issue_per_client=3/1h",
     }
     async with Node(env=env) as node, Api(node.grpc_address) as api:
         stream = api.tokens.StreamRevocations(StreamRevocationsRequest())
@@ -50,6 +51,8 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
             await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id="web"))
         with pytest.raises(grpc.aio.AioRpcError):
             await api.tokens.IssueToken(IssueTokenRequest(client_id="web"))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id="web"))
         await api.tokens.RevokeToken(RevokeTokenRequest(subject="alice"))
         stream.cancel()
         assert node.terminate() == 0
@@ -65,6 +68,7 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
     assert calls == {
         ("token_service.v1.TokenService/IssueToken", "OK"): 3,
         ("token_service.v1.TokenService/IssueToken", "INVALID_ARGUMENT"): 1,
+        ("token_service.v1.TokenService/IssueToken", "RESOURCE_EXHAUSTED"): 1,
         ("token_service.v1.TokenService/RevokeToken", "OK"): 1,
     }
     events = {
@@ -73,5 +77,8 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
     }
     assert events["token.issued"] == 3
     assert events["revoked"] == 1
+    (limited,) = metrics["token_service.rate_limited"]["data"]["data_points"]
+    assert limited["value"] == 1
+    assert limited["attributes"] == {"token_service.operation": "issue", "token_service.bucket": "client"}
     (revocations,) = metrics["token_service.revocations"]["data"]["data_points"]
     assert revocations["value"] == 1

@@ -16,6 +16,7 @@ from tests.integration.tour import DOCS, README, ROOT, section
 from tests.support.reference import reference
 from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
+from token_service.core.policies.rates import Operation, parse_caller_rates, parse_class_rates
 from token_service.core.policies.rights import Permission
 
 CONTRACT = ROOT / "protos" / "README.md"
@@ -74,8 +75,8 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-UNSET = {"default_audience": "the issuer", "allowed_custom_claims": "any"}
-"""What an empty list of a policy stands for."""
+UNSET = {"default_audience": "the issuer", "allowed_custom_claims": "any", "rates": "none"}
+"""What an empty list or table of a policy stands for."""
 
 
 def _shown(value: object) -> str:
@@ -112,6 +113,23 @@ def test_the_table_of_policies_matches_the_code() -> None:
             assert not any(values)
             values = [UNSET[row[0]]] * len(values)
         assert row[1:-1] == [_span(v) if row[0] in spans else _shown(v) for v in values], row[0]
+
+
+def test_the_table_of_rates_matches_the_code() -> None:
+    text = (DOCS / "policies.md").read_text()
+    start, end = section(text, "rates")
+    rows = [
+        [re.findall(r"`(\w+)`", cell) for cell in line.split("|")] for line in text[start:end].splitlines()
+    ]
+    operations = [cells[1][0] for cells in rows if len(cells) > 1 and cells[1]]
+    of_classes = [name for cells in rows if len(cells) > 1 and cells[1] for name in cells[3]]
+    of_callers = [name for cells in rows if len(cells) > 1 and cells[1] for name in cells[4]]
+    assert operations == of_callers == list(Operation)
+    parse_caller_rates(dict.fromkeys(of_callers, "1/1s"))
+    assert len(of_classes) == len(parse_class_rates(dict.fromkeys(of_classes, "1/1s")))
+    with pytest.raises(ValueError) as caught:
+        parse_class_rates({"": ""})
+    assert f"allowed: {', '.join(of_classes)}" in str(caught.value)
 
 
 def test_the_policy_files_shown_are_accepted() -> None:

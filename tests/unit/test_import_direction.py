@@ -90,7 +90,7 @@ OUTSIDE: dict[str, set[str]] = {
     | GRPC
     | {"httpx"},  # httpx only for its auth class, on request of a caller that has httpx
 }
-DRIVERS = {"sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3", "redis", "hiredis"}
+DRIVERS = {"sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3", "redis", "hiredis", "limits"}
 DRIVERS_ONLY_IN = {"stores"}
 
 # These parts get `now` and randomness as arguments.

@@ -7,18 +7,20 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from token_service.app.core import Core, CoreOptions, Ports, build_core
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_audit_keys, load_key_encryption_keys
+from token_service.core.access.counters import SharedCounters
 from token_service.core.events.audit import Audit
 from token_service.core.events.chain import AuditKeys
 from token_service.core.events.keeper import KeeperRules
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.policies.policy import Policies
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
@@ -30,6 +32,7 @@ from token_service.tokens.algorithms import Algorithm
 from token_service.urls import Url
 
 if TYPE_CHECKING:
+    from token_service.stores.redis.counters import RedisCounters
     from token_service.stores.redis.mirror import RedisMirror
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,8 @@ async def open_core(
     *,
     policies: Policies,
     mirror: RevocationMirror | None = None,
+    counters: SharedCounters | None = None,
+    rate_limited: Callable[[Operation, Bucket], None] | None = None,
     needs_module: bool = True,
 ) -> AsyncIterator[Core]:
     """Build a core on the adapters of these settings, with access to its private keys.
@@ -95,6 +100,8 @@ async def open_core(
             entropy=secrets.token_bytes,
             audit=audit,
             mirror=mirror,
+            counters=counters,
+            rate_limited=rate_limited,
         )
         yield build_core(ports, core_options(settings, node_id), policies)
 
@@ -139,11 +146,12 @@ def pkcs11_keys(settings: Settings) -> Pkcs11Keys | None:
     )
 
 
-def redis_mirror(url: Url) -> RedisMirror:
-    """Return the mirror in Redis. Raises `ConfigurationError` for a URL that the driver refuses."""
+def redis_adapters(url: Url) -> tuple[RedisMirror, RedisCounters]:
+    """Return the mirror and the counters in Redis. Raises `ConfigurationError` for a URL that the driver refuses."""
+    from token_service.stores.redis.counters import RedisCounters
     from token_service.stores.redis.mirror import RedisMirror
 
     try:
-        return RedisMirror(url.reveal())
+        return RedisMirror(url.reveal()), RedisCounters(url.reveal())
     except (ValueError, TypeError):  # the text of the error may repeat a part of the URL
         raise ConfigurationError(f"TOKEN_SERVICE_REDIS_URL: {url} has an option that can't be used") from None

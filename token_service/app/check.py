@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from token_service.app.adapters import open_stores, pkcs11_keys, redis_mirror
+from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
 from token_service.app.edges import tls_files
 from token_service.config import (
     Settings,
@@ -55,7 +55,8 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         open_stores(settings)
     with noting():
         if settings.redis_url is not None:
-            await redis_mirror(settings.redis_url).aclose()
+            for adapter in redis_adapters(settings.redis_url):
+                await adapter.aclose()
     with noting():
         find_exporters(environ)
     with noting():

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
+from token_service.core.access.counters import Counters, SharedCounters
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.rates import Rates
 from token_service.core.access.refusals import Refusals
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
@@ -25,6 +27,7 @@ from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.announcement import Announcement
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.keyring import Keyring
@@ -39,6 +42,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.reports.audit import AuditReports
 from token_service.core.revocation.confirmations import Confirmations
 from token_service.core.revocation.drafts import Drafts
@@ -133,6 +137,10 @@ class Ports:
     entropy: Entropy
     audit: Audit
     mirror: RevocationMirror | None = None
+    counters: SharedCounters | None = None
+    """Counters of the rates; None: each node counts by itself."""
+    rate_limited: Callable[[Operation, Bucket], None] | None = None
+    """Is called for each call that a rate refuses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +159,7 @@ class CoreOptions:
     max_staleness: float = 10.0
     """Time without the database after which the node stops answering from its replica."""
     max_revocations: int = 6000
-    """Revocations of subjects, clients and token ids that one caller may make per minute."""
+    """Revocations of subjects, clients and token ids per minute by one caller that has no rate for them."""
     janitor_interval: float = 60.0
     session_retention: float = 7.0 * DAY
     """Time for which an ended session stays visible."""
@@ -169,6 +177,7 @@ class Core:
     options: CoreOptions
     ports: Ports
     policies: Policies
+    counters: Counters
     clients: ClientRegistry
     keyring: Keyring
     key_rotation: KeyRotation
@@ -218,7 +227,11 @@ class Core:
             "audit-keeper": self.audit_keeper.run,
             "cursor-samples": self.sampler.run,
         }
-        return tasks if self.mirroring is None else {**tasks, "mirroring": self.mirroring.run}
+        if self.mirroring is not None:
+            tasks["mirroring"] = self.mirroring.run
+        if self.ports.counters is not None:
+            tasks["counters"] = self.counters.run
+        return tasks
 
 
 def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
@@ -226,7 +239,6 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
     clients = ClientRegistry(stores.clients)
     policies.classify_by(clients.classification)
-    admission = ClientAdmission(clients, policies, require_registered=options.require_registered_clients)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -267,17 +279,27 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     minter = Minter(options.issuer, keyring, entropy)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
-    quota = RateQuota(
-        "revocations of subjects, clients and token ids",
-        options.max_revocations,
-        _REVOCATION_WINDOW,
-        clock.monotonic,
+    counters = Counters(clock.monotonic, ports.counters)
+    rates = Rates(
+        policies,
+        counters,
+        RateQuota(
+            "revocations of subjects, clients and token ids",
+            options.max_revocations,
+            _REVOCATION_WINDOW,
+            clock.monotonic,
+        ),
+        log=lambda: replica.epoch,
+        refused=ports.rate_limited,
+    )
+    terms = Terms(
+        ClientAdmission(clients, policies, require_registered=options.require_registered_clients), rates
     )
     revoker = Revoker(
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, quota),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, rates),
         key_manager,
         waits,
         audit,
@@ -287,6 +309,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         options=options,
         ports=ports,
         policies=policies,
+        counters=counters,
         clients=clients,
         keyring=keyring,
         key_rotation=key_rotation,
@@ -308,7 +331,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            admission,
+            terms,
             replica,
             issuer=options.issuer,
             entropy=entropy,
@@ -318,7 +341,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             stores.sessions,
             minter,
             keyring,
-            admission,
+            terms,
             revoker,
             opaque_tokens,
             audit,
@@ -326,9 +349,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         revoker=revoker,
         introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, policies, clock
+            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
         ),
-        sessions=Sessions(stores.sessions, policies),
+        sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,
             policies,
@@ -337,7 +360,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             entropy,
             audit,
         ),
-        session_updates=SessionUpdates(stores.sessions, minter, policies, audit),
+        session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
         janitor=Janitor(
             stores.sessions,
             log,

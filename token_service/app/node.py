@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from token_service.app.access import Access
-from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, redis_mirror
+from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, redis_adapters
 from token_service.app.core import Core
 from token_service.app.edges import grpc_limits, http_edge, make_feed, make_services, tls_files
 from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.core.events.queue import RowQueue
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.listening import NodeAddresses
 from token_service.rpc.server.server import GrpcServer
 from token_service.rpc.stream.feed import Feed
@@ -72,11 +73,22 @@ async def _node(
             await stores.require_current()
         else:
             await stores.migrate()
-        mirror = None if settings.redis_url is None else redis_mirror(settings.redis_url)
-        if mirror is not None:
+        mirror = counters = None
+        if settings.redis_url is not None:
+            mirror, counters = redis_adapters(settings.redis_url)
             stack.push_async_callback(mirror.aclose)
+            stack.push_async_callback(counters.aclose)
         core = await stack.enter_async_context(
-            open_core(settings, stores, audit, node_id, policies=access.policies, mirror=mirror)
+            open_core(
+                settings,
+                stores,
+                audit,
+                node_id,
+                policies=access.policies,
+                mirror=mirror,
+                counters=counters,
+                rate_limited=_count_limited(metrics),
+            )
         )
         authorizer = access.authorizer(core)
         await core.start()
@@ -136,6 +148,17 @@ async def _node(
                     await grpc_server.stop(settings.shutdown_grace)
             for task in tasks:
                 task.cancel()
+
+
+def _count_limited(metrics: Metrics) -> Callable[[Operation, Bucket], None] | None:
+    counter = metrics.counter(
+        "token_service.rate_limited", "Calls that a rate of the policy refused, by operation and bucket."
+    )
+    if counter is None:
+        return None
+    return lambda operation, bucket: counter.add(
+        1, {"token_service.operation": operation.value, "token_service.bucket": bucket.value}
+    )
 
 
 def _add_gauges(metrics: Metrics, core: Core, access: Access, feed: Feed) -> None:

@@ -75,7 +75,7 @@ class Settings:
     redis_url: Url | None = setting(
         parse_redis_url,
         None,
-        "Optional: Redis, to carry revocations between nodes faster and to show them to gateways.",
+        "Optional: Redis, to carry revocations between nodes faster, to show them to gateways and to count rates for all nodes.",
         allowed="`redis://[:password@]host:6379/0`, `rediss://…` or `unix:///path`",
         default_help="none",
     )
@@ -252,7 +252,7 @@ class Settings:
     max_revocations_per_caller: int = setting(
         default="6000",
         help="Revocations of subjects, clients and token ids (without their token) one caller may make at once at each "
-        "process, and again over each minute; more are refused.",
+        "process, and again over each minute; more are refused. A caller's rate `revoke_names` in the policy file replaces it.",
         **whole(1, 10_000_000),
     )
     require_registered_clients: bool = setting(

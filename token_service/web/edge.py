@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 from typing import Final
 
@@ -106,7 +107,7 @@ def refusal(error: ServiceError) -> Response:
     """Return the response for an error: its reason, its message, and the id of an unexpected error."""
     headers = dict(UNCACHED)
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     body = {"reason": error.reason.value, "message": error.message}
     if "error_id" in error.metadata:
         body["error_id"] = error.metadata["error_id"]

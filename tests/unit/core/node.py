@@ -19,6 +19,7 @@ from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey
 from token_service.core.keys.store import StoredSigningKey
 from token_service.core.policies.policy import DAY, Policies, Policy, PolicyBook
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.commands import RevokeCommand, RevokeOutcome
 from token_service.core.sessions.session import Session
 from token_service.core.validation.introspector import Introspection, TokenQuery
@@ -175,6 +176,7 @@ class Node(Generic[ClockT]):
         max_revocations: int = 1_000_000,
         require_registered_clients: bool = False,
         mirror: Any = None,
+        counters: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -182,6 +184,7 @@ class Node(Generic[ClockT]):
         self.session_store, self.log = ports.sessions, ports.log
         self.policies = Policies(PolicyBook({"internal": policy or Policy()}))
         self.audit = RecordingAudit()
+        self.limited: list[tuple[Operation, Bucket]] = []
         self.core = core = build_core(
             Ports(
                 stores=ports,
@@ -191,6 +194,8 @@ class Node(Generic[ClockT]):
                 entropy=random.Random(seed).randbytes,
                 audit=self.audit,
                 mirror=mirror if mirror is not None else MemoryMirror(MemoryMirrorData()),
+                counters=counters,
+                rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
             CoreOptions(
                 node_id=node_id,

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from tests.support.deadline import eventually
 from token_service.core.access.gate import UseCase
-from token_service.web.edge import HttpEdge, RequestLimits
+from token_service.errors import RateLimitedError
+from token_service.web.edge import HttpEdge, RequestLimits, refusal
 
 
 class Recorded:
@@ -64,6 +65,13 @@ async def test_requests_beyond_the_limit_are_refused_and_health_is_not() -> None
     assert [response.text for response in await asyncio.gather(*running)] == ["done", "done"]
     assert endpoints.edge.running == 0
     assert (await endpoints.client.get("/slow")).status_code == 200
+
+
+@pytest.mark.parametrize(("wait", "shown"), [(0.01, "1"), (17.0, "17"), (17.2, "18")])
+def test_refused_client_is_never_told_to_return_too_early(wait: float, shown: str) -> None:
+    response = refusal(RateLimitedError(retry_after=wait))
+    assert (response.status_code, response.headers["retry-after"]) == (429, shown)
+    assert b"RATE_LIMITED" in response.body
 
 
 async def test_request_beyond_its_deadline_is_ended() -> None:

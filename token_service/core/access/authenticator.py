@@ -144,4 +144,4 @@ def _end_of(expire_time: float | None) -> float:
 
 
 def _rights(callers: Mapping[str, Rights], name: str) -> Rights:
-    return Rights(right for rights in matches(callers, name) for right in rights)
+    return Rights.joined(matches(callers, name))

@@ -1,4 +1,4 @@
-"""The callers of a policy file, and their rights."""
+"""The callers of a policy file, their rights and their rates."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 from token_service.core.access.names import problem_of_pattern
 from token_service.core.access.rights import Rights
+from token_service.core.policies.rates import CallerRates, parse_caller_rates
 from token_service.core.policies.rights import Permission, Right, parse_permissions, parse_rights
 from token_service.errors import ConfigurationError
 from token_service.suggestions import did_you_mean, listed
 
-_KNOWN = ("permissions", "rights", "unbounded")
+_KNOWN = ("permissions", "rights", "unbounded", "rates")
 
 
 def parse_callers(document: Mapping[str, Any], *, unbounded_issue: bool = True) -> dict[str, Rights]:
@@ -19,6 +20,7 @@ def parse_callers(document: Mapping[str, Any], *, unbounded_issue: bool = True) 
 
         [callers."spiffe://example.org/gateway"]
         permissions = ["validate", "subscribe"]
+        rates = { validate_opaque = "1000/1s" }
 
         [[callers."spiffe://example.org/login".rights]]
         permission = "issue"
@@ -38,7 +40,8 @@ def parse_callers(document: Mapping[str, Any], *, unbounded_issue: bool = True) 
             problems.append(f"callers.{identity}: {problem}")
             continue
         try:
-            callers[identity] = Rights(_rights(settings, unbounded_issue=unbounded_issue))
+            rights = _rights(settings, unbounded_issue=unbounded_issue)
+            callers[identity] = Rights(rights, _rates(settings))
         except ConfigurationError as error:
             problems.append(f"callers.{identity}: {error.message}")
         except ValueError as error:
@@ -46,6 +49,13 @@ def parse_callers(document: Mapping[str, Any], *, unbounded_issue: bool = True) 
     if problems:
         raise ConfigurationError(listed("the callers are invalid:", problems))
     return callers
+
+
+def _rates(settings: Mapping[str, Any]) -> CallerRates:
+    try:
+        return parse_caller_rates(settings.get("rates", {}))
+    except ValueError as error:
+        raise ValueError(f"rates: {error}") from None
 
 
 def _rights(settings: Any, *, unbounded_issue: bool) -> tuple[Right, ...]:

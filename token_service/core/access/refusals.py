@@ -9,7 +9,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import RateQuota
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Outcome, Target
-from token_service.errors import OverloadedError, PermissionDeniedError
+from token_service.errors import OverloadedError, PermissionDeniedError, RateLimitedError
 
 PER_CALLER: Final = 10
 """Refusals of one caller that are recorded a minute. Callers without an identity share one limit."""
@@ -34,6 +34,8 @@ class Refusals:
         """
         if isinstance(error, PermissionDeniedError):
             action, reason = Action.PERMISSION_DENIED, error.metadata.get("permission", "")
+        elif isinstance(error, RateLimitedError):
+            action, reason = Action.QUOTA_EXCEEDED, f"rate of {error.metadata.get('bucket', '')}"
         elif isinstance(error, OverloadedError) and "quota" in error.metadata:
             action, reason = Action.QUOTA_EXCEEDED, error.metadata["quota"]
         else:

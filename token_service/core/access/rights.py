@@ -1,19 +1,20 @@
-"""The rights of one caller, ready to be checked."""
+"""The rights and the rates of one caller, ready to be checked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+from token_service.core.policies.rates import NO_RATES, CallerRates, strictest
 from token_service.core.policies.rights import May, Permission, Right, matches
 
 
 class Rights:
-    """The rights of a caller, by permission. Immutable."""
+    """The rights of a caller, by permission, and its rates. Immutable."""
 
-    __slots__ = ("_by_permission", "issue_anything", "permissions")
+    __slots__ = ("_by_permission", "issue_anything", "permissions", "rates")
 
-    def __init__(self, rights: Iterable[Right] = ()) -> None:
+    def __init__(self, rights: Iterable[Right] = (), rates: CallerRates = NO_RATES) -> None:
         found: dict[Permission, tuple[Right, ...]] = {}
         for right in rights:
             found[right.permission] = (*found.get(right.permission, ()), right)
@@ -22,6 +23,7 @@ class Rights:
         """The permissions, with or without bounds."""
         self.issue_anything: Final = any(right.unbounded for right in found.get(Permission.ISSUE, ()))
         """Whether a right to issue has no bounds."""
+        self.rates: Final = rates
 
     @classmethod
     def of(cls, *permissions: Permission) -> Rights:
@@ -33,15 +35,25 @@ class Rights:
         """Return every permission without bounds."""
         return cls.of(*Permission)
 
+    @classmethod
+    def joined(cls, several: Iterable[Rights]) -> Rights:
+        """Return the rights of a caller with several names: all rights of each, and the strictest rates."""
+        rights = tuple(several)
+        return cls((each for one in rights for each in one), strictest(one.rates for one in rights))
+
     def __iter__(self) -> Iterator[Right]:
         for several in self._by_permission.values():
             yield from several
 
     def __or__(self, other: Rights) -> Rights:
-        return Rights((*self, *other))
+        return Rights.joined((self, other))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rights) and self._by_permission == other._by_permission
+        return (
+            isinstance(other, Rights)
+            and self._by_permission == other._by_permission
+            and self.rates == other.rates
+        )
 
     def __hash__(self) -> int:
         return hash(frozenset(self))

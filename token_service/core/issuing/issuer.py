@@ -10,12 +10,12 @@ from msgspec import structs
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
-from token_service.core.clients.admission import ClientAdmission
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
 from token_service.core.limits import (
     MAX_ACR,
@@ -35,6 +35,7 @@ from token_service.core.limits import (
 )
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.policy import Policy
+from token_service.core.policies.rates import Operation
 from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.session import Session, SessionState
@@ -73,7 +74,7 @@ class Issuer:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        clients: ClientAdmission,
+        terms: Terms,
         replica: Replica,
         *,
         issuer: str,
@@ -83,8 +84,9 @@ class Issuer:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._clients = clients
-        self._policies = clients.policies
+        self._clients = terms.clients
+        self._rates = terms.rates
+        self._policies = terms.clients.policies
         self._replica = replica
         self._issuer = issuer
         self._entropy = entropy
@@ -94,8 +96,8 @@ class Issuer:
         """Issue the tokens that the command names.
 
         A refresh or session token creates a session, whose row is durable before this returns. Raises
-        `PermissionDeniedError`, `InvalidRequestError`, `ReservedClaimError`, `CustomClaimsTooLargeError`,
-        `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
+        `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `ReservedClaimError`,
+        `CustomClaimsTooLargeError`, `BindingRequiredError`, `RequestIdReusedError`, `ClientDisabledError`, `ClientNotFoundError`,
         `PolicyViolationError`, `SigningUnavailableError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.ISSUE_TOKEN)
@@ -104,11 +106,13 @@ class Issuer:
         audience = command.audience or policy.default_audience or (self._issuer,)
         if self._policies.depend_on_audience:
             policy = self._policies.of(command.client_id, audience)
+        if not caller.rights.issue_anything:
+            _require_within(caller, command, audience)
+        if policy.rates or caller.rights.rates:
+            await self._count(caller, command, policy)
         # No await between this and the read of the replica: a token that claims to know an entry of the log must not
         # be for a client that was disabled by it.
         self._clients.require(command.client_id, command.scopes, audience)
-        if not caller.rights.issue_anything:
-            _require_within(caller, command, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
         check_custom_claims(
@@ -174,6 +178,18 @@ class Issuer:
             session_id=grant.session_id,
             token_id=token_id,
             scopes=command.scopes,
+        )
+
+    async def _count(self, caller: Caller, command: IssueCommand, policy: Policy) -> None:
+        """Count the call against its rates. Raises `RateLimitedError`."""
+        await self._rates.take(
+            caller,
+            Operation.ISSUE,
+            *((Operation.OPEN_SESSION,) if command.kinds & _WITH_SESSION else ()),
+            rates=policy.rates,
+            client_id=command.client_id,
+            subject=command.subject,
+            address=command.client_context.ip_address,
         )
 
     async def _open_session(

@@ -22,12 +22,12 @@ from typing import Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
-from token_service.core.clients.admission import ClientAdmission
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.issuing.commands import IssuedTokens, RefreshCommand
 from token_service.core.issuing.issuer import access_token_ttl, token_type
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
+from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.limits import (
@@ -40,12 +40,14 @@ from token_service.core.limits import (
     Checks,
 )
 from token_service.core.policies.policy import Policy, ReuseResponse
+from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Retry, Rotation, SessionStore, Use
 from token_service.errors import (
     OverloadedError,
+    RateLimitedError,
     RefreshTokenExpiredError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
@@ -77,7 +79,7 @@ class Refresher:
         sessions: SessionStore,
         minter: Minter,
         keyring: Keyring,
-        clients: ClientAdmission,
+        terms: Terms,
         revoker: Revoker,
         opaque_tokens: OpaqueTokens,
         audit: Audit,
@@ -91,8 +93,9 @@ class Refresher:
         self._sessions = sessions
         self._minter = minter
         self._keyring = keyring
-        self._clients = clients
-        self._policies = clients.policies
+        self._clients = terms.clients
+        self._rates = terms.rates
+        self._policies = terms.clients.policies
         self._revoker = revoker
         self._opaque_tokens = opaque_tokens
         self._audit = audit
@@ -104,44 +107,84 @@ class Refresher:
         Raises one of `PermissionDeniedError`, `RefreshTokenInvalidError`, `RefreshTokenExpiredError`,
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
-        `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`, `ClientDisabledError`,
-        `ClientNotFoundError`.
+        `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`,
+        `ClientDisabledError`, `ClientNotFoundError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
         admit_client(caller, UseCase.REFRESH_TOKEN, command.client_id)
         # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
+        policy = self._policies.of(command.client_id)
+        limited: RateLimitedError | None = None
+        if policy.rates or caller.rights.rates:
+            limited = await self._count(caller, command, policy)
         # A missing key must fail the call before the token is used up.
         await self._keyring.ready()
         try:
             presented = await self._opaque_tokens.read(command.refresh_token)
         except OpaqueTokenError:
-            raise RefreshTokenInvalidError from None
+            raise limited or RefreshTokenInvalidError from None
         if presented.kind is not TokenKind.REFRESH or presented.generation >= MAX_GENERATION:
-            raise RefreshTokenInvalidError
+            raise limited or RefreshTokenInvalidError
         self._clients.require(command.client_id)
-        policy = self._policies.of(command.client_id)
         actor = caller.actor()
+        if limited is not None or (policy.rates and (Operation.REFRESH, Bucket.SUBJECT) in policy.rates):
+            await self._require_admitted(actor, command, presented, policy, limited, now)
         signed: tuple[MintedToken, str] | None = None
-        if (
-            command.scopes
-            or command.audience
-            or self._signing_may_fail
-            or self._clients.policies.depend_on_audience
-        ):
+        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(actor, command, presented, before, policy, now)
             _narrow(command, before)
-            policy = self._clients.policies.of(before.client_id, before.audience)
+            policy = self._policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(actor, command, presented, policy, now)
         access, id_token = signed or await self._sign(command, session, policy, now)
         return self._issued(actor, command, session, current, access, id_token)
+
+    async def _count(
+        self, caller: Caller, command: RefreshCommand, policy: Policy
+    ) -> RateLimitedError | None:
+        """Count the call against its rates; return the refusal, if it is refused."""
+        try:
+            await self._rates.take(
+                caller,
+                Operation.REFRESH,
+                rates=policy.rates,
+                client_id=command.client_id,
+                address=command.client_context.ip_address,
+            )
+        except RateLimitedError as error:
+            return error
+        return None
+
+    async def _require_admitted(
+        self,
+        actor: Actor,
+        command: RefreshCommand,
+        presented: OpaqueToken,
+        policy: Policy,
+        limited: RateLimitedError | None,
+        now: float,
+    ) -> None:
+        """Count the call by its subject, and raise `RateLimitedError` if it is refused, here or before (`limited`).
+
+        A retry within the grace period is admitted: told to come back later, it would come back as a reused token,
+        and its session would be revoked. `max_retries` limits these.
+        """
+        session = await self._sessions.get(presented.session_id)
+        session = await self._require_acceptable(actor, command, presented, session, policy, now)
+        if presented.generation < session.generation:
+            return
+        if limited is not None:
+            raise limited
+        await self._rates.take_of_subject(
+            Operation.REFRESH, policy.rates, client_id=session.client_id, subject=session.subject
+        )
 
     async def _exchange(
         self, actor: Actor, command: RefreshCommand, presented: OpaqueToken, policy: Policy, now: float

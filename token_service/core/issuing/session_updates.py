@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_issue
+from token_service.core.access.rates import Rates
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.issuing.minter import Grant, Minter
 from token_service.core.limits import MAX_CLIENT_ID, Checks
 from token_service.core.policies.custom_claims import check_custom_claims
-from token_service.core.policies.policy import Policies
+from token_service.core.policies.rates import Operation
 from token_service.core.policies.rights import May
 from token_service.core.sessions.browsing import check_session_id
 from token_service.core.sessions.session import Session, SessionState
@@ -48,16 +49,17 @@ class UpdateSessionCommand:
 class SessionUpdates:
     """Changes sessions. A caller needs the right to issue what the session will hold."""
 
-    def __init__(self, sessions: SessionStore, minter: Minter, policies: Policies, audit: Audit) -> None:
+    def __init__(self, sessions: SessionStore, minter: Minter, rates: Rates, audit: Audit) -> None:
         self._sessions = sessions
         self._minter = minter
-        self._policies = policies
+        self._rates = rates
+        self._policies = rates.policies
         self._audit = audit
 
     async def update(self, caller: Caller, command: UpdateSessionCommand, now: float) -> Session:
         """Change a live session; return it. Tokens that were issued before stay as they are.
 
-        Raises `PermissionDeniedError`, `InvalidRequestError`, `SessionNotFoundError` (also for the session of
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `SessionNotFoundError` (also for the session of
         another client), `SessionNotActiveError`, `ScopeExceededError` for a scope that the session does not have,
         `ReservedClaimError`, `CustomClaimNotAllowedError`, `CustomClaimsTooLargeError`, `StoreUnavailableError`.
         """
@@ -71,6 +73,11 @@ class SessionUpdates:
             checks.add("update_mask", "is required: one or more of scopes, custom_claims, auth_context")
         checks.done()
         assert key is not None
+        policy = self._policies.of(command.client_id)
+        if policy.rates or caller.rights.rates:
+            await self._rates.take(
+                caller, Operation.UPDATE_SESSION, rates=policy.rates, client_id=command.client_id
+            )
         for _ in range(_MAX_ATTEMPTS):
             session = await self._sessions.get(key)
             if session is None or session.client_id != command.client_id:

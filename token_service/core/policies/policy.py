@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from token_service.core.policies.custom_claims import forbidden_claims
+from token_service.core.policies.rates import ClassRates, parse_class_rates
 from token_service.durations import parse_duration
 from token_service.errors import ConfigurationError, PolicyViolationError
 from token_service.suggestions import did_you_mean, listed, shown
@@ -58,6 +59,8 @@ class Policy:
     """Names of custom claims that a request may set; empty: any that `custom_claims` does not refuse."""
     default_audience: tuple[str, ...] = ()
     """`aud` if the request names none; empty: the issuer itself."""
+    rates: ClassRates = field(default_factory=dict, hash=False)
+    """How many calls are admitted; empty: any number."""
 
 
 _BUILT_IN: Final[Mapping[str, Policy]] = {
@@ -146,6 +149,10 @@ class Policies:
         Raises `PolicyViolationError` if the book has lost the classification that the client is registered with.
         """
         return self.book.policy(client_id, audience, registered=self._registered(client_id))
+
+    def classification(self, client_id: str) -> str:
+        """Return the current classification of a client."""
+        return self._registered(client_id) or self.book.classification(client_id)
 
     @property
     def depend_on_audience(self) -> bool:
@@ -255,6 +262,12 @@ def _override(path: str, policy: Policy, settings: Any, problems: list[str]) -> 
         if name not in known:
             allowed = ", ".join(sorted(known))
             problems.append(f"{path}.{name}: no such setting; allowed: {allowed}{did_you_mean(name, known)}")
+            continue
+        if name == "rates":
+            try:
+                changes[name] = parse_class_rates(value)
+            except ValueError as error:
+                problems.append(f"{path}.rates: {error}")
             continue
         try:
             changes[name] = _value(name, value)

@@ -7,15 +7,16 @@ from uuid import UUID
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit_client, deny_outside_clients
-from token_service.core.access.quotas import RateQuota
+from token_service.core.access.rates import Rates
 from token_service.core.events.event import NO_ORIGIN, Action, Actor, AuditEvent, Origin, Target
 from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
+from token_service.core.policies.rates import Operation
 from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.sessions.store import SessionStore
-from token_service.errors import InvalidReason, InvalidTokenError, OverloadedError, SessionNotFoundError
+from token_service.errors import InvalidReason, InvalidTokenError, SessionNotFoundError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
@@ -67,7 +68,7 @@ def event_of(draft: RevocationDraft, actor: Actor, origin: Origin = NO_ORIGIN) -
 
 
 class Drafts:
-    """Finds the target of a command: reads the token that it names, and spends the quota of its caller."""
+    """Finds the target of a command: reads the token that it names, and counts the call against the rates of its caller."""
 
     def __init__(
         self,
@@ -76,28 +77,29 @@ class Drafts:
         look_for_keys: LookForKeys,
         read_index: ReadIndex,
         sessions: SessionStore,
-        quota: RateQuota,
+        rates: Rates,
     ) -> None:
-        """`quota` limits how many names of subjects, clients and tokens, existing or not, a caller may revoke."""
         self._verifier = verifier
         self._opaque_tokens = opaque_tokens
         self._look_for_keys = look_for_keys
         self._read_index = read_index
         self._sessions = sessions
-        self._quota = quota
+        self._rates = rates
 
     async def of(self, caller: Caller, command: RevokeCommand, now: float) -> RevocationDraft | None:
         """Return the entry to append; None if the command can match no valid token.
 
-        Raises `InvalidRequestError`, `OverloadedError` if the caller has revoked too many names, and
+        Raises `InvalidRequestError`, `RateLimitedError` if the caller has revoked too much, and
         `StoreUnavailableError`. A caller that may revoke for some clients only gets `PermissionDeniedError` for
         other targets, and `SessionNotFoundError` for a session that is unknown or of another client.
         """
+        if caller.rights.rates:
+            await self._rates.take_of_caller(caller, Operation.REVOKE)
         draft, client_id = await self._resolve(command, now)
         if not caller.rights.are_unbounded(Permission.REVOKE):
             await self._require_within(caller, command, draft, client_id)
         if draft is not None and _is_unbounded(draft):
-            self._spend(caller.identity)
+            await self._rates.take_names(caller)
         return draft
 
     async def _require_within(
@@ -176,16 +178,6 @@ class Drafts:
             return self._verifier.verify(token)
         except InvalidTokenError:
             return None
-
-    def _spend(self, caller: str) -> None:
-        try:
-            self._quota.spend(caller)
-        except OverloadedError as error:
-            raise OverloadedError(
-                f"{error.message} a minute; spread them over time, or revoke a whole client or everything at once",
-                metadata=error.metadata,
-                retry_after=error.retry_after,
-            ) from None
 
 
 def _is_unbounded(draft: RevocationDraft) -> bool:

@@ -54,13 +54,13 @@ class Revoker:
         self._appending: set[asyncio.Task[Cursor]] = set()
 
     async def revoke(self, caller: Caller, command: RevokeCommand, now: float) -> RevokeOutcome:
-        """Revoke the target of a command within the caller's quota.
+        """Revoke the target of a command within the caller's rates.
 
         The revocation is durable when this returns. A target that is unknown, expired or revoked already is a
         success (RFC 7009, section 2.2).
 
-        Raises `PermissionDeniedError`, `InvalidRequestError`, `OverloadedError` if the caller has revoked too
-        many names, and `StoreUnavailableError` (the revocation may be in effect; repeat the call).
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError` if the caller has revoked
+        too much, and `StoreUnavailableError` (the revocation may be in effect; repeat the call).
         """
         admit(caller, UseCase.REVOKE_TOKEN)
         if command.target in _WIDE:

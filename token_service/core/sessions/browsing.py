@@ -8,8 +8,9 @@ from uuid import UUID
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
+from token_service.core.access.rates import Rates
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_SUBJECT, Checks
-from token_service.core.policies.policy import Policies
+from token_service.core.policies.rates import Operation
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
 from token_service.errors import SessionNotActiveError, SessionNotFoundError
@@ -28,9 +29,10 @@ class SessionPage:
 class Sessions:
     """Reads and extends sessions. Each method raises `PermissionDeniedError`."""
 
-    def __init__(self, store: SessionStore, policies: Policies) -> None:
+    def __init__(self, store: SessionStore, rates: Rates) -> None:
         self._store = store
-        self._policies = policies
+        self._rates = rates
+        self._policies = rates.policies
 
     async def get(self, caller: Caller, session_id: str) -> Session:
         """Return one session, live or not. Raises `InvalidRequestError` and `SessionNotFoundError`."""
@@ -68,8 +70,8 @@ class Sessions:
 
         None, or more than the policy allows, means the policy's.
 
-        Raises `InvalidRequestError`, `SessionNotFoundError` (also for the session of another client), and
-        `SessionNotActiveError`.
+        Raises `InvalidRequestError`, `RateLimitedError`, `SessionNotFoundError` (also for the session of another
+        client), and `SessionNotActiveError`.
         """
         admit(caller, UseCase.EXTEND_SESSION)
         checks = Checks()
@@ -80,6 +82,9 @@ class Sessions:
         checks.done()
         assert key is not None
         admit_client(caller, UseCase.EXTEND_SESSION, client_id)
+        policy = self._policies.of(client_id)
+        if policy.rates or caller.rights.rates:
+            await self._rates.take(caller, Operation.UPDATE_SESSION, rates=policy.rates, client_id=client_id)
         session = await self._store.get(key)
         if session is None or session.client_id != client_id:
             raise SessionNotFoundError

@@ -15,9 +15,10 @@ from typing import Final
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.rates import Rates
 from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
 from token_service.core.limits import MAX_BATCH
-from token_service.core.policies.policy import Policies
+from token_service.core.policies.rates import Operation
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
 from token_service.core.sessions.session import Session, SessionState
@@ -86,7 +87,7 @@ class Introspector:
         sessions: SessionStore,
         opaque_tokens: OpaqueTokens,
         look_for_keys: LookForKeys,
-        policies: Policies,
+        rates: Rates,
         clock: Clock,
     ) -> None:
         self._verifier = verifier
@@ -95,7 +96,8 @@ class Introspector:
         self._sessions = sessions
         self._opaque_tokens = opaque_tokens
         self._look_for_keys = look_for_keys
-        self._policies = policies
+        self._rates = rates
+        self._policies = rates.policies
         self._clock = clock
         self._cache = VerifiedCache(_CACHE_CAPACITY)
         self._generation = verifier.generation
@@ -103,12 +105,13 @@ class Introspector:
     async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
-        Raises `StoreUnavailableError`, `ReplicaStaleError` and `KeysStaleError`.
+        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for a refresh or
+        session token: only these read the database.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
             await self._tailer.catch_up()
-        return await self._judge(query, self._clock.now())
+        return await self._judge(caller, query, self._clock.now())
 
     async def validate_batch(
         self, caller: Caller, count: int, queries: Iterable[TokenQuery]
@@ -128,7 +131,7 @@ class Introspector:
         for number, query in enumerate(batch):
             if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
                 await asyncio.sleep(0)
-            yield await self._judge(query, self._clock.now(), asked)
+            yield await self._judge(caller, query, self._clock.now(), asked)
 
     def validate_jwt(self, caller: Caller, query: TokenQuery, now: float) -> Introspection:
         """Judge a JWT by the current replica, without I/O. Raises `ReplicaStaleError`."""
@@ -154,13 +157,15 @@ class Introspector:
             and generation == self._verifier.generation
         )
 
-    async def _judge(self, query: TokenQuery, now: float, asked: float | None = None) -> Introspection:
+    async def _judge(
+        self, caller: Caller, query: TokenQuery, now: float, asked: float | None = None
+    ) -> Introspection:
         """Judge a token of any kind. `asked`: the monotonic time of arrival of its batch."""
         try:
             if len(query.token) > MAX_TOKEN_BYTES:
                 raise InvalidTokenError(InvalidReason.TOO_LARGE)
             if looks_opaque(query.token):
-                return await self._validate_opaque(query, now, asked)
+                return await self._validate_opaque(caller, query, now, asked)
         except InvalidTokenError as error:
             return Introspection(self._replica.cursor, error.reason)
         answer = self._judge_jwt(query, now)
@@ -203,7 +208,9 @@ class Introspector:
             self._cache.put(token, entry)
         return entry
 
-    async def _validate_opaque(self, query: TokenQuery, now: float, asked: float | None) -> Introspection:
+    async def _validate_opaque(
+        self, caller: Caller, query: TokenQuery, now: float, asked: float | None
+    ) -> Introspection:
         try:
             token = await self._opaque_tokens.read(query.token, asked=asked)
         except OpaqueTokenError as error:
@@ -211,6 +218,8 @@ class Introspector:
             raise InvalidTokenError(reason) from None
         if query.kind is not None and token.kind is not query.kind:
             raise InvalidTokenError(InvalidReason.WRONG_TYPE)
+        if caller.rights.rates:
+            await self._rates.take_of_caller(caller, Operation.VALIDATE_OPAQUE)
         session = await self._sessions.get(token.session_id)
         if session is None:
             raise InvalidTokenError(InvalidReason.UNKNOWN_SESSION)

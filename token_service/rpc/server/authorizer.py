@@ -217,7 +217,7 @@ class CertificateAuthorizer:
             raise CertificateError("the names in the client certificate are not known here")
         caller = CertificateCaller(
             ", ".join(found),
-            Rights(right for several in found.values() for rights in several for right in rights),
+            Rights.joined(rights for several in found.values() for rights in several),
             Proof.CERTIFICATE,
             _identity(names),
             client_id="" if client is None else client.client_id,

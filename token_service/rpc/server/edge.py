@@ -25,6 +25,7 @@ from token_service.errors import (
     InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
+    RateLimitedError,
     ServiceError,
 )
 from token_service.rpc.server.authorizer import Authorizer
@@ -118,7 +119,7 @@ class Edge:
                 caller = identified if isinstance(identified, Caller) else await identified
             try:
                 return await admitted(context, caller)
-            except (PermissionDeniedError, OverloadedError) as error:
+            except (PermissionDeniedError, OverloadedError, RateLimitedError) as error:
                 if self._refusals is not None:
                     self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise
@@ -249,7 +250,7 @@ class Edge:
                 data = await self._receive(context, key)
                 require_few_fields(data, shape)
                 await handle(parse(data), context, caller)
-            except (PermissionDeniedError, OverloadedError) as error:
+            except (PermissionDeniedError, OverloadedError, RateLimitedError) as error:
                 if self._refusals is not None:
                     self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise

@@ -1,4 +1,4 @@
-"""Redis: a copy of the revocations that notifies other nodes and that gateways read.
+"""Redis: a copy of the revocations that notifies other nodes and that gateways read, and the counters of the rates.
 
 `layout` is a public contract.
 """

@@ -14,7 +14,8 @@ from token_service.tokens.claims import MAX_NUMERIC_DATE
 from token_service.tokens.revocation import MAX_LEEWAY, Revocation, RevocationReason, RevocationTarget
 from token_service.tokens.revocation_set import TOKEN_BUCKET_SECONDS
 
-EPOCH_KEY: Final = "token_service:epoch"
+ROOT: Final = "token_service"
+EPOCH_KEY: Final = f"{ROOT}:epoch"
 _MAX_SEQUENCE: Final = 2**63 - 1
 _MAX_MICROSECONDS: Final = MAX_NUMERIC_DATE * 1_000_000
 
@@ -39,7 +40,12 @@ _KEYS: Final = {
 
 def prefix(epoch: str) -> str:
     """Return the common prefix of all keys of a log."""
-    return f"token_service:{{{epoch}}}:"
+    return f"{ROOT}:{{{epoch}}}:"
+
+
+def rates(epoch: str) -> str:
+    """Return the namespace of the rates of a log, after `ROOT` and a colon."""
+    return f"{{{epoch}}}:rate"
 
 
 def bucket_of(entry: Revocation) -> int | None:

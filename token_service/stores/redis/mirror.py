@@ -6,24 +6,15 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
 from token_service.core.revocation.log import LogHead
 from token_service.errors import StoreUnavailableError
 from token_service.stores.redis import layout
+from token_service.stores.redis.connection import TIMEOUT, connect, limited
 from token_service.tokens.revocation import Revocation
 
-_CONNECT_TIMEOUT: Final = 0.5
-_TIMEOUT: Final = 1.0
-"""Seconds for one operation, including the connection."""
 _BLOCK: Final = 1.0
 """Seconds a listener waits for entries before it asks again. It also delays the detection of a hanging Redis."""
 _BATCH: Final = 200
@@ -103,7 +94,7 @@ class RedisMirror:
 
     def __init__(self, url: str) -> None:
         """Create a mirror for a `redis://`, `rediss://` or `unix://` URL, including the password."""
-        self._redis = _client(url)
+        self._redis = connect(url)
         self._publish = self._redis.register_script(_PUBLISH)
         self._finish = self._redis.register_script(_FINISH)
         self._epoch = ""
@@ -133,7 +124,7 @@ class RedisMirror:
         Returns None if Redis has no copy of this log, or has lost it.
         """
         self._is_about(epoch)
-        async with _limited(), self._redis.pipeline(transaction=False) as pipeline:
+        async with limited(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.get(layout.EPOCH_KEY)
             pipeline.get(layout.prefix(epoch) + "head")
             known, head = await pipeline.execute()
@@ -150,7 +141,7 @@ class RedisMirror:
         """
         prefix = layout.prefix(head.epoch)
         guard = f"{prefix}rebuild:{secrets.token_hex(8)}"
-        async with _limited():
+        async with limited():
             await self._redis.set(guard, "1", px=_GUARD)
         # Read after the guard is set, so that the guard also covers the entries present now.
         present = await self.position(head.epoch) or 0
@@ -158,7 +149,7 @@ class RedisMirror:
             missing = [entry for entry in page if entry.sequence > present]
             for at in range(0, len(missing), _BATCH):
                 await self._add(head.epoch, missing[at : at + _BATCH], guard=guard)
-        async with _limited():
+        async with limited():
             keys = [f"{prefix}head", f"{prefix}ahead", guard]
             _demand(await self._finish(keys, [head.sequence, _UNUSED_FOR]))
             await self._end_other_log(head.epoch)
@@ -170,11 +161,11 @@ class RedisMirror:
         while True:
             epoch = self._epoch
             log = layout.prefix(epoch) + "log"
-            async with _limited():
+            async with limited():
                 newest: Any = await self._redis.xrevrange(log, count=1)
             last: bytes = newest[0][0] if newest else b"0-0"
             while epoch == self._epoch:
-                async with _limited(_BLOCK + _TIMEOUT):
+                async with limited(_BLOCK + TIMEOUT):
                     block = round(_BLOCK * 1000)
                     answer: Any = await self._redis.xread({log: last}, count=1000, block=block)
                 if answer:
@@ -194,7 +185,7 @@ class RedisMirror:
             arguments += [entry.sequence, "set" if in_bucket else "state"]
             arguments += [entry.value if in_bucket else layout.state_of(entry), layout.expiry_of(entry)]
             arguments += [len(fields), *fields]
-        async with _limited():
+        async with limited():
             _demand(await self._publish(keys, arguments))
 
     async def _end_other_log(self, epoch: str) -> None:
@@ -211,21 +202,6 @@ class RedisMirror:
         return "<RedisMirror>"
 
 
-def _client(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        protocol=2,
-        socket_connect_timeout=_CONNECT_TIMEOUT,
-        # The timeout of the client can swallow a cancellation that arrives while a command is sent
-        # (asyncio.wait_for before Python 3.12). `_limited` can't.
-        socket_timeout=None,
-        # One retry, for an idle connection that Redis has closed.
-        retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        client_name="token-service",
-    )
-
-
 def _demand(answer: Any) -> None:
     if answer != 1:
         raise StoreUnavailableError("Redis lost its data while it was being filled")
@@ -237,13 +213,3 @@ def _decoded(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Revo
             yield layout.entry_of(entry_id, fields)
         except ValueError as error:  # the follower reads the missing entry from SQL
             logger.warning("ignored an entry of the stream in Redis that is not from the log: %s", error)
-
-
-@asynccontextmanager
-async def _limited(seconds: float = _TIMEOUT) -> AsyncIterator[None]:
-    """Limit the time of one operation and translate its errors."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError(f"Redis is unavailable ({type(error).__name__})") from error

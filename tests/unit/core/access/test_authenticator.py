@@ -19,6 +19,7 @@ from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads, parse_workload_issuers
 from token_service.core.clients.client import AuthMethod, Client, ClientState
 from token_service.core.clients.client_secret import new_secret
+from token_service.core.policies.rates import Operation, Rate
 from token_service.core.policies.rights import Permission, Right
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError, OverloadedError
 from token_service.tokens.jwk import public_jwk
@@ -320,6 +321,14 @@ async def test_invalid_access_token_is_refused(scene: Scene) -> None:
 # --- Tokens of workloads ----------------------------------------------------------------------------------------------
 
 ACCOUNT = "system:serviceaccount:prod:login"
+
+
+async def test_workload_has_the_rates_of_the_policy_file(scene: Scene) -> None:
+    rates = {Operation.VALIDATE_OPAQUE: Rate(5, 1)}
+    known = f"workload:cluster:{ACCOUNT}"
+    scene.authenticator.callers = {known: Rights(Rights.of(Permission.VALIDATE), rates)}
+    caller = await scene.identify(workload(iss="https://k8s", sub=ACCOUNT))
+    assert caller.rights.rates == scene.authenticator.rights(caller).rates == rates
 
 
 async def test_service_account_of_a_cluster_is_identified(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.quotas import exhausted
 from token_service.core.access.refusals import IN_ALL, PER_CALLER, Refusals
 from token_service.core.access.rights import Rights
-from token_service.errors import InvalidRequestError, OverloadedError, PermissionDeniedError
+from token_service.errors import InvalidRequestError, OverloadedError, PermissionDeniedError, RateLimitedError
 
 DENIED = PermissionDeniedError("no", metadata={"permission": "admin"})
 
@@ -49,8 +49,10 @@ def test_exhausted_quota_is_recorded_and_other_failures_are_not() -> None:
     refusals.note(caller("a"), "RevokeToken", exhausted("waiting calls", 3, 1.0))
     refusals.note(caller("a"), "RevokeToken", OverloadedError("the server is busy", retry_after=1.0))
     refusals.note(caller("a"), "RevokeToken", InvalidRequestError.of("x", "is wrong"))
+    refusals.note(caller("a"), "IssueToken", RateLimitedError(metadata={"bucket": "subject"}))
     assert [(name, fields["reason"]) for name, fields in audit.events] == [
-        ("quota.exceeded", "waiting calls")
+        ("quota.exceeded", "waiting calls"),
+        ("quota.exceeded", "rate of subject"),
     ]
 
 

@@ -19,7 +19,7 @@ from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.drafts import REMEMBER
-from token_service.errors import InvalidReason, InvalidRequestError, OverloadedError, StoreUnavailableError
+from token_service.errors import InvalidReason, InvalidRequestError, RateLimitedError, StoreUnavailableError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
 
@@ -529,16 +529,16 @@ async def test_caller_is_limited_in_names_revoked_per_minute(target: Target) -> 
 
     for number in range(3):
         await revoke(f"name-{number}")
-    with pytest.raises(OverloadedError) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         await revoke("name-3")
     assert caught.value.retry_after == pytest.approx(20.0)
-    assert caught.value.metadata["limit"] == "3"
+    assert caught.value.metadata == {"bucket": "caller", "operation": "revoke_names", "rate": "3/1m"}
     assert "revoke a whole client or everything at once" in caught.value.message
     assert (await node.stores.log.head()).sequence == 3, "what is refused leaves nothing"
     await revoke("name-3", "b")  # another caller has its own
     node.clock.elapsed += 20.0
     await revoke("name-3")
-    with pytest.raises(OverloadedError):
+    with pytest.raises(RateLimitedError):
         await revoke("name-4")
 
 
@@ -546,7 +546,7 @@ async def test_quota_never_refuses_existing_targets_or_everything() -> None:
     node = await a_node(max_revocations=1)
     tokens = [await node.issue() for _ in range(4)]
     await node.revoke(target=Target.SUBJECT, value="bob")
-    with pytest.raises(OverloadedError):
+    with pytest.raises(RateLimitedError):
         await node.revoke(target=Target.SUBJECT, value="bob")
     await node.revoke(token=tokens[0].access_token)
     await node.revoke(token=tokens[1].refresh_token)

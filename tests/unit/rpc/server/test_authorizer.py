@@ -9,6 +9,7 @@ from cryptography import x509
 from tests.support.certificates import Authority, subject_alt_names
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.rights import Rights
+from token_service.core.policies.rates import Operation, Rate
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
 from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer
@@ -98,6 +99,19 @@ def test_a_certificate_has_the_rights_of_its_names(peer: Peer, rights: Rights) -
     for _ in range(2):
         caller = authorizer.identify(peer)
         assert (caller.rights, caller.proof) == (rights, Proof.CERTIFICATE)
+
+
+def test_certificate_has_the_strictest_rates_of_its_names() -> None:
+    known = {
+        "spiffe://example.org/login": Rights(ISSUE, {Operation.ISSUE: Rate(10, 1)}),
+        "gateway.internal": Rights(VALIDATE, {Operation.ISSUE: Rate(5, 1), Operation.REVOKE: Rate(1, 1)}),
+    }
+    caller = authorizer_for(known).identify(
+        Peer(uri=["spiffe://example.org/login"], dns=["gateway.internal"])
+    )
+    assert caller.rights.rates == {Operation.ISSUE: Rate(5, 1), Operation.REVOKE: Rate(1, 1)}
+    assert caller.rights == Rights((*ISSUE, *VALIDATE), caller.rights.rates)
+    assert caller.rights != ISSUE | VALIDATE
 
 
 @pytest.mark.parametrize(
