@@ -1,7 +1,7 @@
 """Records a release: `scripts/release-record VERSION`.
 
 Runs a real node of the release on SQLite and on PostgreSQL and lets it store every kind of row. Writes the databases as
-SQL, the issued tokens and their fate as JSON, and the protos as a `buf` image.
+SQL, the issued tokens and their fate as JSON, the protos as a `buf` image, and the code as a wheel.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def main() -> int:
     directory.mkdir(parents=True, exist_ok=True)
     buf = Path(sys.executable).with_name("buf")
     subprocess.run([buf, "build", checkout, "-o", directory / "protos.binpb"], check=True)
+    wheel = [python, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", directory, checkout]
+    subprocess.run(wheel, check=True)
     record: dict[str, Any] = {"version": arguments.version}
     with tempfile.TemporaryDirectory() as name, PostgresServer() as postgres:
         data = Path(name)
