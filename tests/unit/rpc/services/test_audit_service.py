@@ -10,8 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.unit.core.node import SYSTEM
 from tests.unit.rpc.serving import Served, refused, serving
-from token_service.v1 import audit_service_pb2 as pb, token_service_pb2
+from token_service.v1 import audit_service_pb2 as pb, client_service_pb2 as client_pb, token_service_pb2
 from token_service.v1.audit_service_pb2_grpc import AuditServiceStub
+from token_service.v1.client_service_pb2_grpc import ClientServiceStub
 
 
 @pytest.fixture
@@ -85,6 +86,21 @@ async def test_explanation_of_a_session_includes_its_subject_client_and_everythi
         ("client", "web", ""),
         ("subject", "alice", "left"),
     }
+
+
+@pytest.mark.parametrize("end", ["DisableClient", "DeleteClient"])
+async def test_end_of_a_client_explains_the_end_of_its_sessions(served: Served, end: str) -> None:
+    clients: Any = ClientServiceStub(served.channel)
+    await clients.CreateClient(client_pb.CreateClientRequest(client=client_pb.Client(client_id="web")))
+    session_id = (await served.issue()).session_id
+    request = getattr(client_pb, f"{end}Request")(client_id="web", comment="stolen secret")
+    await getattr(clients, end)(request)
+    targets: list[dict[str, Any]] = [{"session_id": session_id}, {"client_id": "web"}]
+    for target in targets:
+        answer = await audit(served).ExplainRevocation(pb.ExplainRevocationRequest(**target))
+        (event,) = events_of(answer)
+        assert event.action == {"DisableClient": "client.disabled", "DeleteClient": "client.deleted"}[end]
+        assert (event.actor.name, event.comment) == ("anybody", "stolen secret")
 
 
 async def test_explanation_of_each_other_target(served: Served) -> None:
