@@ -9,11 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
+from token_service.core.clients.uris import is_dns_name
+
 _MAX_SPIFFE_ID: Final = 2048
-_MAX_DNS_NAME: Final = 253
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?P<path>(?:/[A-Za-z0-9._-]+)*)", re.ASCII)
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _WORKLOAD = re.compile(r"workload:[a-z0-9-]{1,64}:[\x21-\x7e]{1,512}", re.ASCII)
 _ANY_BELOW: Final = "/*"
 
@@ -31,17 +30,6 @@ def is_spiffe_id(text: str) -> bool:
     if match is None or len(text) > _MAX_SPIFFE_ID:
         return False
     return not {".", ".."}.intersection(match["path"].split("/"))
-
-
-def is_dns_name(text: str) -> bool:
-    """Tell whether a text is a DNS name in lower case (RFC 5280, section 4.2.1.6; RFC 9525, section 6.3).
-
-    Labels have letters, digits and inner dashes. A wildcard or an address is not a DNS name here.
-    """
-    if len(text) > _MAX_DNS_NAME or _DNS_NAME.fullmatch(text) is None:
-        return False
-    # Four numbers are an address, and no top-level domain is a number.
-    return not text.rpartition(".")[2].isdigit()
 
 
 def problem_of_pattern(pattern: str) -> str | None:

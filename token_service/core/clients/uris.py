@@ -29,7 +29,10 @@ _SCHEMES: Final = "must begin with https://, or with http://127.0.0.1 or http://
 
 
 def is_dns_name(text: str) -> bool:
-    """Tell whether a text is a DNS name in lower case. An address or a wildcard is none."""
+    """Tell whether a text is a DNS name in lower case (RFC 5280, section 4.2.1.6; RFC 9525, section 6.3).
+
+    Labels have letters, digits and inner dashes. A wildcard or an address is not a DNS name here.
+    """
     return (
         len(text) <= 253
         and _DNS_NAME.fullmatch(text) is not None

@@ -21,9 +21,10 @@ from token_service.clock import Clock
 from token_service.core.access.authenticator import Authenticator, rights_of_client
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.credentials import CallerProof, parse_proof, two_proofs
-from token_service.core.access.names import is_dns_name, is_spiffe_id, matches
+from token_service.core.access.names import is_spiffe_id, matches
 from token_service.core.access.rights import Rights
 from token_service.core.clients.client import Client
+from token_service.core.clients.uris import is_dns_name
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens import base64url
 

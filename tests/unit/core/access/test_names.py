@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from token_service.core.access.callers import parse_callers
-from token_service.core.access.names import is_dns_name, is_spiffe_id, matches, problem_of_pattern
+from token_service.core.access.names import is_spiffe_id, matches, problem_of_pattern
+from token_service.core.clients.uris import is_dns_name
 from token_service.errors import ConfigurationError
 
 
