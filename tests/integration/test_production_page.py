@@ -14,6 +14,7 @@ import pytest
 from tests.integration.nodes import assert_clean
 from tests.integration.tour import DOCS, Tour, steps
 from tests.support.ports import free_port, release_port
+from tests.support.redis import flush
 from token_service.app.check import check
 from token_service.config import load_settings
 from token_service.errors import ConfigurationError
@@ -41,6 +42,7 @@ def normalized(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def deployment(shared_postgres_url: str, redis_server: str) -> Iterator[Deployment]:
+    flush(redis_server)
     ports = {f"127.0.0.1:{port}": free_port() for port in PORTS}
     replaced = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     with Tour(None, {**replaced, POSTGRES: shared_postgres_url, REDIS: redis_server}) as shell:
