@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.nodes import assert_clean
-from tests.integration.tour import DOCS, Tour, steps
+from tests.integration.tour import DOCS, ROOT, Tour, steps
 from tests.support.ports import free_port, release_port
 from tests.support.redis import flush
 from token_service.app.check import check
@@ -151,3 +155,44 @@ def test_production_refuses_what_the_page_lists(
     for row, mistakes in MISTAKES.items():
         for mistake in mistakes:
             assert mistake.message in problem_of(mistake), (row, mistake)
+
+
+def test_release_0_1_0_refuses_the_files_of_this_version(deployment: Deployment, tmp_path: Path) -> None:
+    (wheel,) = ROOT.glob("tests/releases/0.1.0/*.whl")
+    with zipfile.ZipFile(wheel) as package:
+        package.extractall(tmp_path / "release")
+    # `sys.path[0]` of a script is its directory: the package beside it wins over the installed one.
+    launcher = tmp_path / "release" / "run_release.py"
+    launcher.write_text("from token_service.__main__ import main\nmain()\n")
+    directory = tmp_path / "deployment"
+    shutil.copytree(deployment.directory, directory)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKEN_SERVICE_")}
+
+    def problems() -> str:
+        done = subprocess.run(
+            [sys.executable, launcher, "config", "--config", "service.toml"],
+            cwd=directory, env={**inherited, "TOKEN_SERVICE_DATABASE_URL": deployment.database_url},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2 or not done.stderr, done.stderr
+        return done.stderr
+
+    refused = problems()
+    settings = directory / "service.toml"
+    text = settings.read_text()
+    for name in ("audit_key_file", "grpc_token_address"):
+        assert f"the unknown key {name}" in refused
+        text = re.sub(rf"^{name} = .*\n", "", text, flags=re.MULTILINE)
+    settings.write_text(re.sub(r"^require_registered_clients = .*\n", "", text, flags=re.MULTILINE))
+    policy = directory / "policy.toml"
+    caller = '[callers."spiffe://example.org/login"]\npermissions = ["issue"]\n'
+    for addition in (
+        "unbounded = true\n",
+        'rates = { issue = "1/1s" }\n',
+        '[[callers."spiffe://example.org/login".rights]]\npermission = "issue"\nclients = ["web"]\n',
+        '[workload_issuers.mesh]\ntrust_domain = "example.org"\naudience = "a"\nkeys = "file:mesh.jwks"\n',
+    ):
+        policy.write_text(caller + addition)
+        assert "no such setting" in problems(), addition
+    policy.write_text(caller)
+    assert problems() == ""
