@@ -31,6 +31,8 @@ RUN_BY = {
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
     "docs/audit.md": "tests/integration/test_audit_page.py",
+    "docs/production.md": "tests/integration/test_production_page.py",
+    "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
@@ -42,6 +44,7 @@ SECTIONS = {
     "docs/client.md": "client",
     "docs/debugging.md": "debugging",
     "docs/operations.md": "operations",
+    "docs/production.md": "production",
 }
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")

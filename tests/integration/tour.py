@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -126,8 +126,11 @@ def shape(text: str) -> Any:
 class Tour:
     """A shell in its own directory. It replaces the addresses on the pages by those of a server under test."""
 
-    def __init__(self, node: ServiceProcess) -> None:
-        self._addresses = {GRPC_ADDRESS: node.grpc_address, HTTP_ADDRESS: node.http_address}
+    def __init__(self, node: ServiceProcess | None, replaced: Mapping[str, str] | None = None) -> None:
+        """`replaced`: further texts of the page and their replacements. `node`: None for a page that starts its own."""
+        self._addresses = dict(replaced or {})
+        if node is not None:
+            self._addresses |= {GRPC_ADDRESS: node.grpc_address, HTTP_ADDRESS: node.http_address}
         self._lines: queue.Queue[str | None] = queue.Queue()
 
     def __enter__(self) -> Self:
@@ -170,8 +173,8 @@ class Tour:
             pipe.close()
         self._directory.cleanup()
 
-    def run(self, step: Step) -> str:
-        """Run a step, and return its output on standard output and standard error."""
+    def run(self, step: Step, timeout: float = 60) -> str:
+        """Run a step within `timeout` seconds, and return its output on standard output and standard error."""
         code = re.sub(
             r"^sleep (\d+)$", lambda found: f"sleep {int(found[1]) * SLOWER}", step.code, flags=re.MULTILINE
         )
@@ -180,12 +183,12 @@ class Tour:
         if step.language == "python":
             done = subprocess.run(
                 [sys.executable, "-c", code],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
                 cwd=self._type("pwd").strip(),
             )  # fmt: skip
             output = done.stdout
         else:
-            output = self._type(code)
+            output = self._type(code, timeout)
             if match := re.search(r"> (\S+) &$", code.strip()):
                 # A person types slowly enough for a background command to start. This shell must wait for it.
                 file = Path(self._type("pwd").strip()) / match[1]

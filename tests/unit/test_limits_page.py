@@ -7,11 +7,17 @@ from dataclasses import fields
 from pathlib import Path
 
 from token_service.core import limits
+from token_service.core.access import client_authentication, credentials, workloads
+from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
+from token_service.fetching import documents, fetcher, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
+from token_service.tokens import assertions
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
 
+NO_LIMITS = {"EARLY_LEEWAY", "MAX_NUMERIC_DATE"}
+"""Numbers in the modules with limits that limit no caller."""
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 
 
@@ -21,11 +27,15 @@ def in_the_code() -> dict[str, str]:
         for kind in (GrpcLimits, ConnectionLimits, RequestLimits)
         for field in fields(kind)
     }
-    found |= {
-        name: value
-        for name, value in vars(limits).items()
-        if not name.startswith("_") and isinstance(value, int | float)
-    }
+    for module in (
+        limits, client_authentication, credentials, workloads, assertions, rights, documents, fetcher, resolving,
+    ):  # fmt: skip
+        found |= {
+            name: value
+            for name, value in vars(module).items()
+            if not name.startswith("_") and isinstance(value, int | float) and name not in NO_LIMITS
+        }
+    found |= {field.name: getattr(remote_keys.PACE, field.name) for field in fields(remote_keys.PACE)}
     for name in ("SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"):
         found[name] = getattr(validators, name)
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}

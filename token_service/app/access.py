@@ -105,24 +105,12 @@ class Access:
         Raises `ConfigurationError`.
         """
         issuers = document.workload_issuers.values()
-        sources = {issuer: self._sources.get(issuer) or self._source(issuer) for issuer in issuers}
+        sources = {
+            issuer: self._sources.get(issuer) or key_source(issuer, self._fetcher, self._clock)
+            for issuer in issuers
+        }
         self._sources = sources
         return Workloads(list(sources.items()), self._clock)
-
-    def _source(self, issuer: WorkloadIssuer) -> KeySource:
-        rules = FetchRules(
-            allow_private=issuer.private,
-            authorities=Path(issuer.ca_file) if issuer.ca_file else None,
-            bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
-        )
-        try:
-            if issuer.keys.startswith(FILE):
-                return FileKeys(Path(issuer.keys.removeprefix(FILE)), self._clock)
-            if issuer.keys == DISCOVERY:
-                return RemoteKeys.discovered(issuer.issuer, self._fetcher, self._clock, rules=rules)
-            return RemoteKeys(issuer.keys, self._fetcher, self._clock, rules=rules)
-        except UnusableValueError as error:
-            raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
 
     def _policies_changed(self, document: PolicyDocument) -> None:
         workloads = self._workloads(document)  # first, because it may refuse the document
@@ -144,6 +132,23 @@ class Access:
             self._certificates.changed()
         if self._authorizer is not None:
             self._authorizer.changed()
+
+
+def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
+    """Return the source of the keys of a workload issuer, without I/O. Raises `ConfigurationError`."""
+    rules = FetchRules(
+        allow_private=issuer.private,
+        authorities=Path(issuer.ca_file) if issuer.ca_file else None,
+        bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
+    )
+    try:
+        if issuer.keys.startswith(FILE):
+            return FileKeys(Path(issuer.keys.removeprefix(FILE)), clock)
+        if issuer.keys == DISCOVERY:
+            return RemoteKeys.discovered(issuer.issuer, fetcher, clock, rules=rules)
+        return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
+    except UnusableValueError as error:
+        raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
 
 
 class _OwnTokens:

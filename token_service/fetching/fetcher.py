@@ -19,7 +19,7 @@ from token_service.fetching.resolving import Resolve, SystemResolver
 from token_service.files import read_regular
 from token_service.urls import UnusableValueError
 
-_MAX_RUNNING: Final = 16
+MAX_CONNECTIONS: Final = 16
 """Most connections at the same time. A further fetch waits for its turn within its own time."""
 _MAX_RECEIVED: Final = 2 * MAX_DOCUMENT_BYTES
 """Bytes of a whole answer, with headers, interim answers and the frames of chunks."""
@@ -65,7 +65,7 @@ class HttpFetcher:
 
     def __init__(self, resolve: Resolve | None = None) -> None:
         self._resolve = resolve or SystemResolver()
-        self._slots = asyncio.Semaphore(_MAX_RUNNING)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._system: ssl.SSLContext | None = None
 
     async def get(self, url: str, rules: FetchRules) -> Answer:

@@ -14,7 +14,7 @@ from token_service.fetching.failure import FetchError
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host for connections to a port. Raises `FetchError`."""
 
-_MAX_RUNNING: Final = 8
+MAX_LOOK_UPS: Final = 8
 """Most look-ups at the same time. One for a name whose servers do not answer lasts until the system gives up."""
 
 
@@ -33,8 +33,8 @@ class SystemResolver:
         key = host, port
         future = self._running.get(key)
         if future is None:
-            if len(self._running) >= _MAX_RUNNING:
-                raise FetchError(f"{_MAX_RUNNING} look-ups of other host names have not ended yet")
+            if len(self._running) >= MAX_LOOK_UPS:
+                raise FetchError(f"{MAX_LOOK_UPS} look-ups of other host names have not ended yet")
             future = asyncio.get_running_loop().create_future()
             thread = threading.Thread(
                 target=self._run, args=(future, host, port), name="resolve", daemon=True

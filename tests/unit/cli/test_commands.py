@@ -163,6 +163,18 @@ def test_the_table_of_the_documentation_has_every_setting() -> None:
         assert line.startswith(f"| `{setting.variable}` |")
 
 
+def test_config_refuses_the_url_of_a_workload_issuer_that_serve_refuses(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        '[workload_issuers.mesh]\ntrust_domain = "example.org"\naudience = "a"\nkeys = "https://user@mesh.test/keys"\n'
+    )
+    result = run("config", POLICY_FILE=str(policy))
+    assert result.exit_code == 2
+    assert "workload_issuers.mesh: keys: it has a user name or a password" in result.stderr
+    policy.write_text(policy.read_text().replace("user@", ""))
+    assert run("config", POLICY_FILE=str(policy)).exit_code == 0
+
+
 @pytest.mark.parametrize("command", [["serve"], ["migrate"], ["config"], ["keys", "list"]], ids=" ".join)
 def test_a_wrong_setting_is_exit_code_2_and_no_traceback(command: Sequence[str]) -> None:
     result = run(*command, "--workers", "0", LOG_FORMAT="xml")
