@@ -29,7 +29,10 @@ CONNECT_TIMEOUT: Final = 5.0
 STATEMENT_TIMEOUT: Final = 5.0
 """Seconds for one statement, or one batch of a lane."""
 _ENCODING: Final = "UTF8"
-_POOLER_LOOKS: Final = 5
+_POOLER_LOOKS: Final = 25
+"""Looks at the backends of two connections. Beside busy clients each look alone may miss a wrong pooler; with 5 looks
+one of some hundred starts missed it.
+"""
 ATTEMPTS: Final = 5
 """Attempts of a transaction that the server rolls back because of a conflict."""
 
