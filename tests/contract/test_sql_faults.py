@@ -54,6 +54,7 @@ def every_operation(stores, session):
         "rotate": lambda: stores.sessions.rotate(a_rotation(session.id)),
         "use": lambda: stores.sessions.use(a_use(session.id)),
         "get": lambda: stores.sessions.get(session.id),
+        "describe": lambda: stores.sessions.describe(session.id),
         "list": lambda: stores.sessions.list(
             SessionFilter.SUBJECT, "alice", live_at=NOW, limit=10, after=None
         ),
