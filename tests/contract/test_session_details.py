@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.contract.builders import NOW, a_draft, a_retry, a_rotation, a_session, a_use, digest
-from token_service.core.events.event import NO_ORIGIN, Origin
+from token_service.core.events.event import NO_ORIGIN, Actor, Origin
 from token_service.core.sessions.details import Floor, SessionDetails, SessionEnd
 from token_service.core.sessions.store import SessionFilter
 from token_service.stores.sql.schema import revocation_floors
@@ -117,6 +117,16 @@ class TestOrigin:
             (winner,) = [n for n, answer in enumerate(answers) if answer is not None]
             expected = Origin(f"192.0.2.{winner}", f"browser {generation} {winner}")
             assert await origins(pair[0], session) == (HOME, expected)
+
+    async def test_erasing_a_person_from_the_audit_trail_keeps_it(self, stores):
+        session = await created(stores, HOME)
+        await stores.audit.erase(Actor("operator", "root"), "alice")
+        assert await origins(stores, session) == (HOME, HOME)
+
+    async def test_purged_session_has_no_details(self, stores):
+        session = await created(stores, HOME, idle_expire_time=NOW + 1)
+        assert await stores.sessions.purge(NOW + 100, 10) == 1
+        assert await stores.sessions.describe(session.id) is None
 
 
 class TestEnd:
