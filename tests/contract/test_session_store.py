@@ -21,6 +21,12 @@ async def created(stores, **changes):
     return session
 
 
+async def listed(stores, by=SessionFilter.SUBJECT, value="alice", *, live_at=None, limit=10, after=None):
+    """Return the rows of a page."""
+    page = await stores.sessions.list(by, value, live_at=live_at, limit=limit, after=after)
+    return [details.session for details in page]
+
+
 class TestCreate:
     async def test_returns_the_row_as_get_does(self, stores):
         session = a_session(
@@ -401,18 +407,13 @@ class TestList:
     async def test_newest_first_with_ids_deciding_ties(self, stores):
         rows = [await created(stores, create_time=NOW + n // 3) for n in range(12)]
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
-        listed = await stores.sessions.list(
-            SessionFilter.SUBJECT, "alice", live_at=None, limit=100, after=None
-        )
-        assert listed == rows
+        assert await listed(stores, limit=100) == rows
 
     async def test_pages_contain_every_row_once(self, stores):
         rows = [await created(stores, create_time=NOW + n // 3) for n in range(11)]
         pages, after = [], None
         while True:
-            page = await stores.sessions.list(
-                SessionFilter.SUBJECT, "alice", live_at=None, limit=3, after=after
-            )
+            page = await listed(stores, limit=3, after=after)
             if not page:
                 break
             pages.extend(page)
@@ -427,12 +428,12 @@ class TestList:
     async def test_filters_by_each_column(self, stores, by, value):
         await created(stores)
         row = await created(stores, **{by.value: value})
-        assert await stores.sessions.list(by, value, live_at=None, limit=10, after=None) == [row]
-        assert await stores.sessions.list(by, "nobody", live_at=None, limit=10, after=None) == []
+        assert await listed(stores, by, value) == [row]
+        assert await listed(stores, by, "nobody") == []
 
     async def test_an_empty_device_matches_no_session(self, stores):
         await created(stores)
-        assert await stores.sessions.list(SessionFilter.DEVICE, "", live_at=None, limit=10, after=None) == []
+        assert await listed(stores, SessionFilter.DEVICE, "") == []
 
     async def test_live_at_omits_expired_and_revoked_sessions(self, stores):
         await created(stores, idle_expire_time=NOW + 10)
@@ -446,13 +447,8 @@ class TestList:
             ]
         )
         live = await created(stores)
-        listed = await stores.sessions.list(
-            SessionFilter.SUBJECT, "alice", live_at=NOW + 10, limit=10, after=None
-        )
-        assert listed == [live]
-        everything = await stores.sessions.list(
-            SessionFilter.SUBJECT, "alice", live_at=None, limit=10, after=None
-        )
+        assert await listed(stores, live_at=NOW + 10) == [live]
+        everything = await listed(stores)
         assert len(everything) == 5
         assert {row.floor for row in everything if row.id == floored.id} == {2}
 

@@ -14,6 +14,7 @@ import pytest
 from tests.contract.builders import NOW, a_draft, a_rotation, a_session, a_signing_key, a_use, digest
 from tests.support.deadline import eventually
 from tests.support.postgres import database_name, driver_url
+from token_service.core.events.event import Origin
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.subscribers.node_store import NodeReport
 from token_service.errors import ConfigurationError, StoreUnavailableError, TokenServiceError
@@ -54,6 +55,7 @@ def every_operation(stores, session):
         "rotate": lambda: stores.sessions.rotate(a_rotation(session.id)),
         "use": lambda: stores.sessions.use(a_use(session.id)),
         "get": lambda: stores.sessions.get(session.id),
+        "describe": lambda: stores.sessions.describe(session.id),
         "list": lambda: stores.sessions.list(
             SessionFilter.SUBJECT, "alice", live_at=NOW, limit=10, after=None
         ),
@@ -431,6 +433,15 @@ class TestPostgresSettings:
             assert count <= 4
 
 
+_BROWSERS = [
+    Origin(
+        "2001:db8:85a3:8d3:1319:8a2e:370:7348",
+        f"Mozilla/5.0 (X11; Linux x86_64; rv:{version}) Gecko/20100101",
+    )
+    for version in (144, 145)
+]
+
+
 class TestRotationsOnPostgres:
     async def test_each_is_one_heap_only_update_without_a_new_row(self, postgres_database):
         async with SqlStores(postgres_database) as stores, connection_to(postgres_database) as admin:
@@ -439,7 +450,9 @@ class TestRotationsOnPostgres:
                 for start in range(0, 100, 10):
                     await asyncio.gather(
                         *(
-                            stores.sessions.rotate(a_rotation(session.id, generation))
+                            stores.sessions.rotate(
+                                a_rotation(session.id, generation, origin=_BROWSERS[generation % 2])
+                            )
                             for session in sessions[start : start + 10]
                         )
                     )
@@ -461,7 +474,7 @@ class TestRotationsOnPostgres:
             connection = await postgresql.connect(
                 DatabaseUrl.parse(postgres_database), postgresql._LANE_SETTINGS
             )
-            for name in ("_by_request", "_by_id", "_rotate", "_retry", "_use", "_use_with_hash"):
+            for name in ("_by_request", "_by_id", "_details", "_rotate", "_retry", "_use", "_use_with_hash"):
                 statement = getattr(stores.sessions, name)
                 await connection.execute(f"PREPARE p AS {statement.sql}")
                 arguments = ", ".join(["NULL"] * len(statement.names))

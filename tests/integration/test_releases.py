@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 
 from tests.releases.record import DATABASE, ISSUER, KEY_FILE
@@ -185,3 +186,18 @@ def test_keys_and_sessions_are_kept(upgraded: Upgraded) -> None:
         request = sessions_pb.GetSessionRequest(session_id=ids[which])
         session = upgraded.sessions.GetSession(request, timeout=TIMEOUT).session
         assert session.HasField("revoke_time") is revoked
+        through = sessions_pb.REVOKED_THROUGH_SESSION if revoked else sessions_pb.REVOKED_THROUGH_UNSPECIFIED
+        assert session.revoked_through == through
+        assert not session.HasField("created_from")
+        assert not session.HasField("last_used_from")
+
+
+def test_a_session_ended_through_its_client_has_the_time_but_no_reason(upgraded: Upgraded) -> None:
+    """A node of 0.1.0 keeps no reason with a floor."""
+    token = upgraded.record["revoked"]["client"]["access"]
+    session_id = jwt.decode(token, options={"verify_signature": False})["sid"]
+    request = sessions_pb.GetSessionRequest(session_id=session_id)
+    session = upgraded.sessions.GetSession(request, timeout=TIMEOUT).session
+    assert session.revoked_through == sessions_pb.REVOKED_THROUGH_CLIENT
+    assert session.revoke_reason == pb.REVOCATION_REASON_UNSPECIFIED
+    assert session.create_time.seconds <= session.revoke_time.seconds <= upgraded.record["record_time"]

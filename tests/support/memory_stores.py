@@ -19,9 +19,10 @@ from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
-from token_service.core.events.event import AuditEvent
+from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
+from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.core.subscribers.node_store import NodeReport
@@ -65,24 +66,30 @@ class State:
         self.audit = audit
         self.head = LogHead(secrets.token_urlsafe(12), 0, 0, 0)
         self.entries: list[Revocation] = []
-        self.floors: dict[tuple[RevocationTarget, str], tuple[int, float]] = {}
+        self.floors: dict[tuple[RevocationTarget, str], Floor] = {}
         self.sessions: dict[UUID, Session] = {}
+        self.origins: dict[UUID, tuple[Origin, Origin]] = {}
+        """The origins of the creation and of the last use of each session."""
         self.requests: dict[tuple[str, bytes], UUID] = {}
         self.signing_keys: dict[str, StoredSigningKey] = {}
         self.mac_keys: dict[int, StoredMacKey] = {}
         self.clients: dict[str, Client] = {}
 
-    def floor(self, session: Session) -> int:
+    def floors_of(self, session: Session) -> tuple[Floor, ...]:
         targets = (
             (RevocationTarget.SUBJECT, session.subject),
             (RevocationTarget.CLIENT, session.client_id),
             (RevocationTarget.EVERYTHING, ""),
         )
-        return max(self.floors.get(target, (0, 0.0))[0] for target in targets)
+        return tuple(self.floors[target] for target in targets if target in self.floors)
 
     def seen(self, session: Session) -> Session:
         """Return a row with the floor and the head that a statement adds to it."""
-        return replace(session, floor=self.floor(session), head=self.head.sequence)
+        floor = max((floor.sequence for floor in self.floors_of(session)), default=0)
+        return replace(session, floor=floor, head=self.head.sequence)
+
+    def details(self, session: Session) -> SessionDetails:
+        return SessionDetails(self.seen(session), *self.origins[session.id], self.floors_of(session))
 
     def is_live(self, session: Session, now: float) -> bool:
         return self.seen(session).state(now) is SessionState.ACTIVE
@@ -102,7 +109,9 @@ class MemorySessionStore:
     def __init__(self, state: State) -> None:
         self._state: Final = state
 
-    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+    async def create(
+        self, session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN
+    ) -> tuple[Session, bool]:
         """See `SessionStore.create`."""
         state = self._state
         if request_hash is not None:
@@ -126,6 +135,7 @@ class MemorySessionStore:
             revision=state.head.sequence,
         )
         state.sessions[session.id] = row
+        state.origins[session.id] = (origin, origin)
         return state.seen(row), True
 
     async def rotate(self, command: Rotation) -> Session | None:
@@ -141,6 +151,7 @@ class MemorySessionStore:
             or not self._state.is_live(row, now)
         ):
             return None
+        self._used_from(row.id, command.origin)
         return self._put(
             replace(
                 row,
@@ -181,6 +192,8 @@ class MemorySessionStore:
             or not self._state.is_live(row, now)
         ):
             return None
+        if command.refresh_hash is not None:
+            self._used_from(row.id, command.origin)
         return self._put(
             replace(
                 row,
@@ -213,6 +226,11 @@ class MemorySessionStore:
         row = self._state.sessions.get(session_id)
         return None if row is None else self._state.seen(row)
 
+    async def describe(self, session_id: UUID) -> SessionDetails | None:
+        """See `SessionStore.describe`."""
+        row = self._state.sessions.get(session_id)
+        return None if row is None else self._state.details(row)
+
     async def list(
         self,
         by: SessionFilter,
@@ -221,7 +239,7 @@ class MemorySessionStore:
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
-    ) -> Sequence[Session]:
+    ) -> Sequence[SessionDetails]:
         """See `SessionStore.list`."""
         column: Callable[[Session], str] = {
             SessionFilter.SUBJECT: lambda row: row.subject,
@@ -237,7 +255,7 @@ class MemorySessionStore:
             and (after is None or (row.create_time, row.id) < (micro(after.create_time), after.session_id))
         ]
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
-        return [self._state.seen(row) for row in rows[:limit]]
+        return [self._state.details(row) for row in rows[:limit]]
 
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`."""
@@ -249,9 +267,13 @@ class MemorySessionStore:
             or (row.revoke_time is not None and row.revoke_time < micro(before))
         ][:limit]
         for session_id in gone:
-            del sessions[session_id]
+            del sessions[session_id], self._state.origins[session_id]
         self._state.requests = {key: made for key, made in self._state.requests.items() if made in sessions}
         return len(gone)
+
+    def _used_from(self, session_id: UUID, origin: Origin) -> None:
+        if origin != NO_ORIGIN:
+            self._state.origins[session_id] = (self._state.origins[session_id][0], origin)
 
     def _put(self, row: Session) -> Session:
         self._state.sessions[row.id] = row
@@ -293,7 +315,9 @@ class MemoryRevocationLog:
             )
             state.entries.append(entry)
             if draft.target in _FLOORS:
-                state.floors[draft.target, draft.value] = (entry.sequence, entry.revoke_time)
+                state.floors[draft.target, draft.value] = Floor(
+                    draft.target, entry.sequence, entry.revoke_time, draft.reason
+                )
             if draft.event is not None:
                 cursor = str(Cursor(state.head.epoch, entry.sequence))
                 fields = {**draft.event.fields, "cursor": cursor}
@@ -352,7 +376,9 @@ class MemoryRevocationLog:
         named = sorted(floor for floor in floors if floor[0] is not RevocationTarget.EVERYTHING)
         looked_at = [floor for floor in named if after is None or floor > after][:limit]
         gone = [
-            floor for floor in looked_at if floors[floor][1] < micro(before) and not self._is_above(floor)
+            floor
+            for floor in looked_at
+            if floors[floor].raise_time < micro(before) and not self._is_above(floor)
         ]
         for floor in gone:
             del floors[floor]
@@ -361,7 +387,7 @@ class MemoryRevocationLog:
     def _is_above(self, floor: tuple[RevocationTarget, str]) -> bool:
         """Return whether a session is below a floor."""
         target, value = floor
-        sequence, _ = self._state.floors[floor]
+        sequence = self._state.floors[floor].sequence
         return any(
             session.revision < sequence
             and value == (session.subject if target is RevocationTarget.SUBJECT else session.client_id)

@@ -22,13 +22,26 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_ACTIVE: _ClassVar[SessionState]
     SESSION_STATE_EXPIRED: _ClassVar[SessionState]
     SESSION_STATE_REVOKED: _ClassVar[SessionState]
+
+class RevokedThrough(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVOKED_THROUGH_UNSPECIFIED: _ClassVar[RevokedThrough]
+    REVOKED_THROUGH_SESSION: _ClassVar[RevokedThrough]
+    REVOKED_THROUGH_SUBJECT: _ClassVar[RevokedThrough]
+    REVOKED_THROUGH_CLIENT: _ClassVar[RevokedThrough]
+    REVOKED_THROUGH_EVERYTHING: _ClassVar[RevokedThrough]
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_ACTIVE: SessionState
 SESSION_STATE_EXPIRED: SessionState
 SESSION_STATE_REVOKED: SessionState
+REVOKED_THROUGH_UNSPECIFIED: RevokedThrough
+REVOKED_THROUGH_SESSION: RevokedThrough
+REVOKED_THROUGH_SUBJECT: RevokedThrough
+REVOKED_THROUGH_CLIENT: RevokedThrough
+REVOKED_THROUGH_EVERYTHING: RevokedThrough
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "subject", "client_id", "device_id", "scopes", "audience", "auth_context", "confirmation", "state", "generation", "create_time", "last_use_time", "idle_expire_time", "absolute_expire_time", "revoke_time", "revoke_reason")
+    __slots__ = ("session_id", "subject", "client_id", "device_id", "scopes", "audience", "auth_context", "confirmation", "state", "generation", "create_time", "last_use_time", "idle_expire_time", "absolute_expire_time", "revoke_time", "revoke_reason", "revoked_through", "created_from", "last_used_from")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +58,9 @@ class Session(_message.Message):
     ABSOLUTE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_REASON_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FROM_FIELD_NUMBER: _ClassVar[int]
+    LAST_USED_FROM_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     subject: str
     client_id: str
@@ -61,7 +77,10 @@ class Session(_message.Message):
     absolute_expire_time: _timestamp_pb2.Timestamp
     revoke_time: _timestamp_pb2.Timestamp
     revoke_reason: _token_service_pb2.RevocationReason
-    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping[str, _Any]]] = ..., state: _Optional[_Union[SessionState, str]] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., idle_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., absolute_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_reason: _Optional[_Union[_token_service_pb2.RevocationReason, str]] = ...) -> None: ...
+    revoked_through: RevokedThrough
+    created_from: _token_pb2.ClientContext
+    last_used_from: _token_pb2.ClientContext
+    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping[str, _Any]]] = ..., state: _Optional[_Union[SessionState, str]] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., idle_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., absolute_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_reason: _Optional[_Union[_token_service_pb2.RevocationReason, str]] = ..., revoked_through: _Optional[_Union[RevokedThrough, str]] = ..., created_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., last_used_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -261,7 +261,7 @@ class Node(Generic[ClockT]):
         return await self.introspector.validate(Caller.system(), TokenQuery(token, **query))
 
     async def session(self, session_id: str) -> Session:
-        return await self.sessions.get(Caller.system(), session_id)
+        return (await self.sessions.get(Caller.system(), session_id)).session
 
 
 def sequences(entries: Sequence[Revocation]) -> list[int]:

@@ -227,7 +227,7 @@ class Issuer:
             absolute_expire_time=absolute,
         )
         request_hash = hashlib.sha256(command.request_id.encode()).digest() if command.request_id else None
-        session, created = await self._sessions.create(wanted, request_hash)
+        session, created = await self._sessions.create(wanted, request_hash, command.client_context)
         if not created:
             opaque = self._repeat(command, wanted, session, keys, now)
         texts = {kind: token.format(keys) for kind, token in opaque.items()}

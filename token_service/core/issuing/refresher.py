@@ -236,6 +236,7 @@ class Refresher:
                 key_version=successor.key_version,
                 now=now,
                 idle_expire_time=now + policy.idle_timeout,
+                origin=command.client_context,
             )
         )
         return None if session is None else (session, successor)
@@ -255,6 +256,7 @@ class Refresher:
                 now=now,
                 idle_expire_time=now + policy.idle_timeout,
                 refresh_hash=presented.secret_hash,
+                origin=command.client_context,
             )
         )
         return None if used is None else (used, presented)

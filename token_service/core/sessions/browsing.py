@@ -11,6 +11,7 @@ from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.access.rates import Rates
 from token_service.core.limits import DEFAULT_PAGE, MAX_CLIENT_ID, MAX_SUBJECT, Checks
 from token_service.core.policies.rates import Operation
+from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
 from token_service.errors import SessionNotActiveError, SessionNotFoundError
@@ -22,7 +23,7 @@ from token_service.tokens.claims import MAX_NUMERIC_DATE
 class SessionPage:
     """Sessions, newest first. `next_page_token` is empty on the last page."""
 
-    sessions: Sequence[Session]
+    sessions: Sequence[SessionDetails]
     next_page_token: str
 
 
@@ -34,13 +35,13 @@ class Sessions:
         self._rates = rates
         self._policies = rates.policies
 
-    async def get(self, caller: Caller, session_id: str) -> Session:
+    async def get(self, caller: Caller, session_id: str) -> SessionDetails:
         """Return one session, live or not. Raises `InvalidRequestError` and `SessionNotFoundError`."""
         admit(caller, UseCase.GET_SESSION)
-        session = await self._store.get(parse_session_id(session_id))
-        if session is None:
+        details = await self._store.describe(parse_session_id(session_id))
+        if details is None:
             raise SessionNotFoundError
-        return session
+        return details
 
     async def list(
         self,
@@ -61,7 +62,7 @@ class Sessions:
         size = page_size or DEFAULT_PAGE
         rows = await self._store.list(by, value, live_at=live_at, limit=size + 1, after=after)
         page = rows[:size]
-        return SessionPage(page, _format_position(page[-1]) if len(rows) > size else "")
+        return SessionPage(page, _format_position(page[-1].session) if len(rows) > size else "")
 
     async def extend(
         self, caller: Caller, session_id: str, client_id: str, idle_timeout: float | None, now: float

@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any, Protocol
 from uuid import UUID
 
-from token_service.core.events.event import AuditEvent
+from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
+from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
 from token_service.tokens.claims import AuthContext
 
@@ -29,6 +30,8 @@ class Rotation:
     now: float
     idle_expire_time: float
     """The new one, before it is cut to the row's absolute expiry."""
+    origin: Origin = NO_ORIGIN
+    """The origin of this use; NO_ORIGIN: the row keeps the one of an earlier use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class Use:
     """The new one, before it is cut to the row's absolute expiry."""
     refresh_hash: bytes | None = None
     """If given, must equal the row's current hash (a refresh without rotation)."""
+    origin: Origin = NO_ORIGIN
+    """The origin of a refresh; NO_ORIGIN: the row keeps the one of an earlier use. Without `refresh_hash` unused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +105,9 @@ class SessionStore(Protocol):
     and `head` of the same snapshot as the row.
     """
 
-    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+    async def create(
+        self, session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN
+    ) -> tuple[Session, bool]:
         """Insert a session, with `revision` = the head of the revocation log read in the inserting statement.
 
         Returns the row and True. If `request_hash` is given and a row with the same client_id and
@@ -116,8 +123,8 @@ class SessionStore(Protocol):
 
         Conditions: the row is live and its client_id, device_id, generation and refresh_hash are the
         command's. Then sets generation + 1, previous_hash = refresh_hash, refresh_hash, key_version,
-        rotate_time = last_use_time = now, retries = 0, idle expiry. Returns the changed row, or None if a
-        condition fails. Concurrent calls of one node may share a commit.
+        rotate_time = last_use_time = now, retries = 0, idle expiry, and the origin of the last use unless it is
+        NO_ORIGIN. Returns the changed row, or None if a condition fails. Concurrent calls of one node may share a commit.
         """
         ...
 
@@ -126,7 +133,10 @@ class SessionStore(Protocol):
         ...
 
     async def use(self, command: Use) -> Session | None:
-        """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches."""
+        """Set last_use_time and the idle expiry of a live row in one UPDATE; return None if no row matches.
+
+        With a refresh_hash, also sets the origin of the last use unless it is NO_ORIGIN.
+        """
         ...
 
     async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
@@ -140,6 +150,10 @@ class SessionStore(Protocol):
         """Return the row, live or not."""
         ...
 
+    async def describe(self, session_id: UUID) -> SessionDetails | None:
+        """Return the row, live or not, with what GetSession shows besides."""
+        ...
+
     async def list(
         self,
         by: SessionFilter,
@@ -148,7 +162,7 @@ class SessionStore(Protocol):
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
-    ) -> Sequence[Session]:
+    ) -> Sequence[SessionDetails]:
         """Return up to `limit` rows after a position, newest first (create_time, then id, both descending).
 
         `live_at`: only rows live at that time.

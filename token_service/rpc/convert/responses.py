@@ -7,8 +7,10 @@ from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
+from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.validation.introspector import OpaqueClaims
 from token_service.rpc.convert.values import set_timestamp, struct_of_json, timestamp
@@ -31,6 +33,12 @@ _KEY_STATES: Final = {
     SigningKeyState.ACTIVE: key_service_pb2.SIGNING_KEY_STATE_ACTIVE,
     SigningKeyState.RETIRED: key_service_pb2.SIGNING_KEY_STATE_RETIRED,
     SigningKeyState.REVOKED: key_service_pb2.SIGNING_KEY_STATE_REVOKED,
+}
+_REVOKED_THROUGH: Final = {
+    RevocationTarget.SESSION: session_service_pb2.REVOKED_THROUGH_SESSION,
+    RevocationTarget.SUBJECT: session_service_pb2.REVOKED_THROUGH_SUBJECT,
+    RevocationTarget.CLIENT: session_service_pb2.REVOKED_THROUGH_CLIENT,
+    RevocationTarget.EVERYTHING: session_service_pb2.REVOKED_THROUGH_EVERYTHING,
 }
 _BLOCK_TARGETS: Final = {
     RevocationTarget.TOKEN_ID: token_service_pb2.BLOCK_TARGET_TOKEN_ID,
@@ -104,8 +112,9 @@ def opaque_claims(claims: OpaqueClaims, issuer: str) -> token_pb2.Claims:
     return message
 
 
-def session_message(session: Session, now: float) -> session_service_pb2.Session:
+def session_message(details: SessionDetails, now: float) -> session_service_pb2.Session:
     """Build the message of a session as of `now`."""
+    session = details.session
     message = session_service_pb2.Session(
         session_id=str(session.id),
         subject=session.subject,
@@ -119,10 +128,14 @@ def session_message(session: Session, now: float) -> session_service_pb2.Session
         last_use_time=timestamp(session.last_use_time),
         idle_expire_time=timestamp(session.idle_expire_time),
         absolute_expire_time=timestamp(session.absolute_expire_time),
-        revoke_reason=int(session.revoke_reason),  # type: ignore[arg-type]  # numbered alike
+        created_from=_client_context(details.created_from),
+        last_used_from=_client_context(details.last_used_from),
     )
-    if session.revoke_time is not None:
-        message.revoke_time.CopyFrom(timestamp(session.revoke_time))
+    end = details.end()
+    if end is not None:
+        message.revoke_time.CopyFrom(timestamp(end.time))
+        message.revoke_reason = int(end.reason)  # type: ignore[assignment]  # numbered alike
+        message.revoked_through = _REVOKED_THROUGH[end.through]
     if session.auth_context is not None:
         message.auth_context.CopyFrom(_auth_context(session.auth_context))
     if session.confirmation:
@@ -226,6 +239,12 @@ def _auth_context(context: AuthContext) -> token_pb2.AuthContext:
     if context.auth_time is not None:
         message.auth_time.CopyFrom(timestamp(context.auth_time))
     return message
+
+
+def _client_context(origin: Origin) -> token_pb2.ClientContext | None:
+    if origin == NO_ORIGIN:
+        return None
+    return token_pb2.ClientContext(ip_address=origin.ip_address, user_agent=origin.user_agent)
 
 
 def _confirmation(confirmation: Confirmation) -> token_pb2.Confirmation:

@@ -37,8 +37,8 @@ class SessionService:
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         """Return one session."""
-        session = await self._sessions.get(caller, request.session_id)
-        return pb.GetSessionResponse(session=session_message(session, self._clock.now()))
+        details = await self._sessions.get(caller, request.session_id)
+        return pb.GetSessionResponse(session=session_message(details, self._clock.now()))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, caller: Caller) -> pb.ListSessionsResponse:
         """Return a page of sessions."""
@@ -53,7 +53,7 @@ class SessionService:
             page_token=request.page_token,
         )
         return pb.ListSessionsResponse(
-            sessions=[session_message(session, now) for session in page.sessions],
+            sessions=[session_message(details, now) for details in page.sessions],
             next_page_token=page.next_page_token,
         )
 

@@ -378,6 +378,8 @@ def _floor_of(entry: Mapping[str, Any]) -> dict[str, Any]:
         "target": entry["value"],
         "sequence": entry["sequence"],
         "raise_time": entry["revoke_time"],
+        "reason": entry["reason"],
+        "reason_sequence": entry["sequence"],
     }
 
 
@@ -449,7 +451,9 @@ def _raise_floor(dialect: sa.Dialect) -> Any:
     statement = insert(revocation_floors, dialect)
     return statement.on_conflict_do_update(
         index_elements=[revocation_floors.c.kind, revocation_floors.c.target],
-        set_={"sequence": statement.excluded.sequence, "raise_time": statement.excluded.raise_time},
+        set_={
+            name: statement.excluded[name] for name in ("sequence", "raise_time", "reason", "reason_sequence")
+        },
     )
 
 

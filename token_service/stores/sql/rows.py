@@ -10,8 +10,10 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
+from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.keys.store import StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import LogHead, RevocationDraft
+from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import Amendment
 from token_service.stores.sql import schema
@@ -19,14 +21,32 @@ from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.tokens.claims import AuthContext, Confirmation
 from token_service.tokens.revocation import Revocation, RevocationReason, RevocationTarget
 
+_S: Final = schema.sessions.c
+ORIGIN_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
+    _S.create_ip_address,
+    _S.create_user_agent,
+    _S.last_ip_address,
+    _S.last_user_agent,
+)
+"""The columns that only GetSession and ListSessions read."""
+
 SESSION_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(
-    column for column in schema.sessions.c if column.name not in {"request_hash", "purge_time"}
+    column
+    for column in _S
+    if column.name not in {"request_hash", "purge_time", *(c.name for c in ORIGIN_COLUMNS)}
 )
 """The columns of a session in the order of `session_of`; `floor` and `head` follow."""
+
+FLOOR_KINDS: Final = (RevocationTarget.SUBJECT, RevocationTarget.CLIENT, RevocationTarget.EVERYTHING)
+"""The kinds of floors in the order of `details_of`."""
+
+_ORIGINS: Final = len(SESSION_COLUMNS) + 2
+_FLOORS: Final = _ORIGINS + len(ORIGIN_COLUMNS)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _BEARER: Final = Confirmation()
+_SAME_ORIGIN: Final[dict[str, Any]] = {"p_last_ip_address": None, "p_last_user_agent": None}
 
 
 def session_of(row: Sequence[Any]) -> Session:
@@ -92,8 +112,30 @@ def session_of(row: Sequence[Any]) -> Session:
     )
 
 
-def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
-    """Return the columns of a new session except `revision`, which the database sets."""
+def details_of(row: Sequence[Any]) -> SessionDetails:
+    """Return the details of a row: the columns of `session_of`, `ORIGIN_COLUMNS`, and for each of `FLOOR_KINDS` its
+    sequence, time and reason. Ignores further columns.
+    """
+    created_ip, created_agent, last_ip, last_agent = row[_ORIGINS:_FLOORS]
+    created = Origin(created_ip or "", created_agent or "")
+    last = created if last_ip is None else Origin(last_ip, last_agent)
+    floors = []
+    for place, kind in enumerate(FLOOR_KINDS):
+        sequence, raise_time, reason = row[_FLOORS + 3 * place : _FLOORS + 3 * place + 3]
+        if sequence is not None:
+            floors.append(Floor(kind, sequence, raise_time / 1_000_000, _REASONS[reason]))
+    return SessionDetails(session_of(row), created, last, tuple(floors))
+
+
+def values_of_last_use(origin: Origin) -> dict[str, Any]:
+    """Return the parameters for the origin of a use. Nulls leave the columns as they are."""
+    if origin == NO_ORIGIN:
+        return _SAME_ORIGIN
+    return {"p_last_ip_address": origin.ip_address, "p_last_user_agent": origin.user_agent}
+
+
+def values_of(session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN) -> dict[str, Any]:
+    """Return the columns of a new session except `revision`, which the database sets, and those of its last use."""
     idle, absolute = to_micros(session.idle_expire_time), to_micros(session.absolute_expire_time)
     return {
         "id": session.id,
@@ -122,6 +164,8 @@ def values_of(session: Session, request_hash: bytes | None) -> dict[str, Any]:
         "auth_context": None if session.auth_context is None else _json(session.auth_context),
         "confirmation": _json(session.confirmation) if session.confirmation else None,
         "custom_claims": _json(session.custom_claims) if session.custom_claims else "{}",
+        "create_ip_address": origin.ip_address or None,
+        "create_user_agent": origin.user_agent or None,
     }
 
 

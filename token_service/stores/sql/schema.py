@@ -62,6 +62,11 @@ sessions: Final = Table(
     Column("auth_context", Text),
     Column("confirmation", Text),
     Column("custom_claims", Text, nullable=False),
+    Column("create_ip_address", Text),
+    Column("create_user_agent", Text),
+    # Null: as at the creation. A rotation sets both or none of them.
+    Column("last_ip_address", Text),
+    Column("last_user_agent", Text),
     Index("sessions_by_subject", "subject", "create_time", "id"),
     Index("sessions_by_client", "client_id", "create_time", "id"),
     Index(
@@ -106,6 +111,10 @@ revocation_floors: Final = Table(
     Column("target", Text, primary_key=True),
     Column("sequence", BigInteger, nullable=False),
     Column("raise_time", BigInteger, nullable=False),
+    # The reason is valid only if `reason_sequence` equals `sequence`, because nodes of an earlier version raise a floor
+    # without it.
+    Column("reason", SmallInteger, nullable=False, server_default="0"),
+    Column("reason_sequence", BigInteger),
     Index("revocation_floors_by_raise_time", "raise_time"),
 )
 

@@ -33,7 +33,7 @@ from sqlalchemy import BigInteger, Integer, LargeBinary, Text, Uuid, bindparam
 
 from token_service.stores.sql.engine.lane import ITEM
 from token_service.stores.sql.expressions import greatest, insert, least, number
-from token_service.stores.sql.rows import SESSION_COLUMNS
+from token_service.stores.sql.rows import FLOOR_KINDS, ORIGIN_COLUMNS, SESSION_COLUMNS
 from token_service.stores.sql.schema import clients, log_head, revocation_floors, sessions
 from token_service.tokens.revocation import RevocationTarget
 
@@ -109,7 +109,9 @@ def insert_session(dialect: sa.Dialect) -> sa.Executable:
     It returns no row if the request was made before, or if the client is disabled or deleted.
     """
     values: dict[str, Any] = {
-        column.name: bindparam(column.name, type_=column.type) for column in _S if column.name != "revision"
+        column.name: bindparam(column.name, type_=column.type)
+        for column in _S
+        if column.name not in {"revision", "last_ip_address", "last_user_agent"}
     }
     # From the values, not the columns: a sub-select can't refer to the row that is being inserted.
     floor = _highest_floor(values["subject"], values["client_id"])
@@ -160,6 +162,47 @@ def select_by_id() -> sa.Executable:
     return sa.select(*SELECTED, _ITEM).where(_S.id == bindparam("p_id", type_=Uuid))
 
 
+def details() -> sa.Select[Any]:
+    """Return the statement that selects the columns for `rows.details_of`."""
+    targets = {
+        RevocationTarget.SUBJECT: _S.subject,
+        RevocationTarget.CLIENT: _S.client_id,
+        RevocationTarget.EVERYTHING: sa.literal_column("''", Text),
+    }
+    source: sa.FromClause = sessions
+    sequences: list[sa.ColumnElement[int]] = []
+    columns: list[sa.ColumnElement[Any]] = []
+    for kind in FLOOR_KINDS:
+        table = revocation_floors.alias(f"{kind.name.lower()}_floor")
+        source = source.outerjoin(
+            table, sa.and_(table.c.kind == number(kind), table.c.target == targets[kind])
+        )
+        sequences.append(sa.func.coalesce(table.c.sequence, number(0)))
+        reason = sa.case((table.c.reason_sequence == table.c.sequence, table.c.reason), else_=number(0))
+        # The names of columns must differ for the engine to return each of them.
+        columns += [
+            column.label(f"{table.name}_{place}")
+            for place, column in enumerate((table.c.sequence, table.c.raise_time, reason))
+        ]
+    floor = greatest(*sequences).label("floor")
+    return sa.select(*SESSION_COLUMNS, floor, HEAD.label("head"), *ORIGIN_COLUMNS, *columns).select_from(
+        source
+    )
+
+
+def select_details() -> sa.Executable:
+    """Return the statement that finds a row by id, live or not, with its origin and its floors."""
+    return details().add_columns(_ITEM).where(_S.id == bindparam("p_id", type_=Uuid))
+
+
+def _last_use() -> dict[str, sa.ColumnElement[str]]:
+    """Return the new origin of the last use. Null parameters leave it as it is."""
+    return {
+        column.name: sa.func.coalesce(bindparam(f"p_{column.name}", type_=Text), column)
+        for column in (_S.last_ip_address, _S.last_user_agent)
+    }
+
+
 def rotate() -> sa.Executable:
     """Return the statement of `SessionStore.rotate`."""
     now = _micros("p_now")
@@ -182,6 +225,7 @@ def rotate() -> sa.Executable:
             last_use_time=now,
             retries=number(0),
             **_new_idle_expiry(),
+            **_last_use(),
         )
         .returning(*SELECTED, _ITEM)
     )
@@ -229,14 +273,16 @@ def amend() -> sa.Executable:
 
 
 def use(*, with_hash: bool) -> sa.Executable:
-    """Return the statement of `SessionStore.use`, with or without `refresh_hash`."""
+    """Return the statement of `SessionStore.use`, with or without `refresh_hash` and the origin of the refresh."""
     now = _micros("p_now")
     conditions = [_S.id == bindparam("p_id", type_=Uuid), live(now)]
+    origin: dict[str, sa.ColumnElement[str]] = {}
     if with_hash:
         conditions.append(_S.refresh_hash == bindparam("p_refresh_hash", type_=LargeBinary))
+        origin = _last_use()
     return (
         sa.update(sessions)
         .where(*conditions)
-        .values(last_use_time=now, **_new_idle_expiry())
+        .values(last_use_time=now, **_new_idle_expiry(), **origin)
         .returning(*SELECTED, _ITEM)
     )

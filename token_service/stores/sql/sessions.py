@@ -9,7 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from token_service.core.events.event import AuditEvent
+from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
+from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
 from token_service.errors import ClientDisabledError
@@ -20,7 +21,13 @@ from token_service.stores.sql.engine.errors import unavailable
 from token_service.stores.sql.engine.lane import ITEM, Call, Row, Statement
 from token_service.stores.sql.expressions import least
 from token_service.stores.sql.micros import to_micros
-from token_service.stores.sql.rows import session_of, values_of, values_of_amendment
+from token_service.stores.sql.rows import (
+    details_of,
+    session_of,
+    values_of,
+    values_of_amendment,
+    values_of_last_use,
+)
 from token_service.stores.sql.schema import sessions
 
 _S: Final = sessions.c
@@ -42,18 +49,21 @@ class SqlSessionStore:
         self._by_request: Final = Statement(session_statements.select_by_request(), dialect)
         self._ended_client: Final = Statement(session_statements.select_ended_client(), dialect)
         self._by_id: Final = Statement(session_statements.select_by_id(), dialect)
+        self._details: Final = Statement(session_statements.select_details(), dialect)
         self._rotate: Final = Statement(session_statements.rotate(), dialect)
         self._retry: Final = Statement(session_statements.retry(), dialect)
         self._use: Final = Statement(session_statements.use(with_hash=False), dialect)
         self._use_with_hash: Final = Statement(session_statements.use(with_hash=True), dialect)
 
-    async def create(self, session: Session, request_hash: bytes | None) -> tuple[Session, bool]:
+    async def create(
+        self, session: Session, request_hash: bytes | None, origin: Origin = NO_ORIGIN
+    ) -> tuple[Session, bool]:
         """See `SessionStore.create`."""
         # No other transaction can lock a new row. Two batches can only wait for each other's request.
         order = (
             b"" if request_hash is None else session.client_id.encode(errors="replace") + b"\0" + request_hash
         )
-        call = Call(self._insert, values_of(session, request_hash), order)
+        call = Call(self._insert, values_of(session, request_hash, origin), order)
         request = {"p_client_id": session.client_id, "p_request_hash": request_hash}
         for _ in range(_CREATE_ATTEMPTS):
             row = await self._database.write_one(call)
@@ -80,6 +90,7 @@ class SqlSessionStore:
             "p_key_version": command.key_version,
             "p_now": to_micros(command.now),
             "p_idle_expire_time": to_micros(command.idle_expire_time),
+            **values_of_last_use(command.origin),
         }
         return await self._update(self._rotate, parameters)
 
@@ -106,7 +117,8 @@ class SqlSessionStore:
         }
         if command.refresh_hash is None:
             return await self._update(self._use, parameters)
-        return await self._update(self._use_with_hash, {**parameters, "p_refresh_hash": command.refresh_hash})
+        parameters |= {"p_refresh_hash": command.refresh_hash, **values_of_last_use(command.origin)}
+        return await self._update(self._use_with_hash, parameters)
 
     async def amend(self, command: Amendment, events: Sequence[AuditEvent] = ()) -> Session | None:
         """See `SessionStore.amend`."""
@@ -124,6 +136,11 @@ class SqlSessionStore:
         """See `SessionStore.get`."""
         return _session(await self._database.read_one(Call(self._by_id, {"p_id": session_id})))
 
+    async def describe(self, session_id: UUID) -> SessionDetails | None:
+        """See `SessionStore.describe`."""
+        row = await self._database.read_one(Call(self._details, {"p_id": session_id}))
+        return None if row is None else details_of(row)
+
     async def list(
         self,
         by: SessionFilter,
@@ -132,10 +149,10 @@ class SqlSessionStore:
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
-    ) -> Sequence[Session]:
+    ) -> Sequence[SessionDetails]:
         """See `SessionStore.list`."""
         statement = (
-            sa.select(*session_statements.SELECTED)
+            session_statements.details()
             .where(_S[by.value] == value)
             .order_by(_S.create_time.desc(), _S.id.desc())
             .limit(limit)
@@ -152,8 +169,8 @@ class SqlSessionStore:
             )
             statement = statement.where(sa.tuple_(_S.create_time, _S.id) < position)
 
-        async def select(connection: AsyncConnection) -> Sequence[Session]:
-            return [session_of(row) for row in await connection.execute(statement)]
+        async def select(connection: AsyncConnection) -> Sequence[SessionDetails]:
+            return [details_of(row) for row in await connection.execute(statement)]
 
         return await self._database.read(select)
 

@@ -169,8 +169,8 @@ async def confirm(scene: Scene, caller: Caller) -> None:
 
 
 async def get_session(scene: Scene, caller: Caller) -> None:
-    session = await scene.node.sessions.get(caller, scene.tokens.session_id)
-    assert session.subject == "alice"
+    details = await scene.node.sessions.get(caller, scene.tokens.session_id)
+    assert details.session.subject == "alice"
 
 
 async def list_sessions(scene: Scene, caller: Caller) -> None:

@@ -14,6 +14,7 @@ from tests.unit.core.jwts import claims_of, unpad
 from tests.unit.core.node import Hook, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core import limits
+from token_service.core.access.caller import Caller
 from token_service.core.events.event import Origin
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.policies.policy import Policy, ReuseResponse
@@ -641,6 +642,24 @@ async def test_bad_request_names_its_field_and_uses_up_no_token(field: str, bad:
         await node.refresh(**{"refresh_token": tokens.refresh_token, **bad})
     assert [violation.field for violation in error.value.violations] == [field]
     assert (await node.session(tokens.session_id)).generation == 0
+
+
+@virtual_time
+@pytest.mark.parametrize("policy", [Policy(), Policy(rotate=False)], ids=["rotated", "kept"])
+async def test_session_keeps_the_origin_of_its_creation_and_of_its_last_refresh(policy: Policy):
+    node = await a_node(policy=policy)
+    home, train = Origin("192.0.2.1", "Firefox"), Origin("192.0.2.2", "Chromium")
+    tokens = await node.issue(client_context=home)
+
+    async def origins() -> tuple[Origin, Origin]:
+        details = await node.sessions.get(Caller.system(), tokens.session_id)
+        return details.created_from, details.last_used_from
+
+    assert await origins() == (home, home)
+    tokens = await node.refresh(tokens.refresh_token, client_context=train)
+    assert await origins() == (home, train)
+    await node.refresh(tokens.refresh_token)
+    assert await origins() == (home, train)
 
 
 @virtual_time

@@ -782,7 +782,7 @@ class SessionMachine(RuleBasedStateMachine):
                             page_token=page,
                         )
                     )
-                    found += [str(session.id) for session in answer.sessions]
+                    found += [str(details.session.id) for details in answer.sessions]
                     page = answer.next_page_token
                     if not page:
                         break

@@ -38,7 +38,7 @@ async def a_page(
 
 
 def ids(page: SessionPage) -> list[str]:
-    return [str(session.id) for session in page.sessions]
+    return [str(details.session.id) for details in page.sessions]
 
 
 # --- Get --------------------------------------------------------------------------------------------------------------------
