@@ -85,7 +85,7 @@ class _EachItsOwn:
 
 
 class _AllInOne:
-    """One statement, to which the rows are arrays. It takes one round trip, and a third of the time of single rows."""
+    """One statement for all tables, with the rows as arrays: one round trip instead of three."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self._append: Final = Prepared(_all_in_one(), dialect)

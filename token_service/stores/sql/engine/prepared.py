@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 class Prepared:
     """A SQLAlchemy construct, compiled once, that changes rows and returns none.
 
-    SQLAlchemy takes 4 us longer for each mapping of parameters, and on SQLite one more switch to the thread of the
-    connection.
+    An append of 8 revocations through SQLAlchemy's own compiler takes twice the processor time (2.9 instead of 1.5 ms),
+    and on SQLite each statement switches to the thread of the connection once more.
     """
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
