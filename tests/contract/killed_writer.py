@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from token_service.core.events.event import Action, Actor, AuditEvent, Target
 from token_service.core.revocation.drafts import event_of
 from token_service.core.revocation.log_renewal import next_start
 from token_service.stores.sql import SqlStores
+from token_service.stores.sql.engine.prepared import Prepared
 from token_service.tokens.revocation import RevocationTarget
 
 ACTOR = Actor.system("test")
@@ -23,17 +25,20 @@ ACTOR = Actor.system("test")
 
 def kill_at(step: int) -> None:
     """Kill this process before statement number `step` of the change."""
-    execute: Any = AsyncConnection.execute
     left = step
 
-    async def counted(self: AsyncConnection, *args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        return await execute(self, *args, **kwargs)
+    def counted(execute: Callable[..., Awaitable[Any]]) -> Any:
+        async def execute_or_die(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return await execute(*args, **kwargs)
 
-    AsyncConnection.execute = counted  # type: ignore[method-assign]
+        return execute_or_die
+
+    AsyncConnection.execute = counted(AsyncConnection.execute)  # type: ignore[method-assign]
+    Prepared.run_in_order = counted(Prepared.run_in_order)  # type: ignore[method-assign]
 
 
 async def change(stores: Any, name: str) -> None:

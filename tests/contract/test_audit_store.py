@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.contract.builders import NOW, a_draft, a_session
 from token_service.core.clients.client import Client
@@ -16,6 +17,7 @@ from token_service.core.events.verification import verify
 from token_service.core.revocation.drafts import event_of
 from token_service.core.sessions.store import Amendment
 from token_service.errors import ConfigurationError
+from token_service.stores.sql.engine.prepared import Prepared
 from token_service.tokens.revocation import RevocationTarget
 
 DAY = 86_400.0
@@ -267,3 +269,59 @@ async def test_without_a_key_no_change_with_an_event_succeeds(sql_backend):
         with pytest.raises(ConfigurationError, match="no audit key is configured"):
             await stores.log.append([replace(draft, event=event_of(draft, LOGIN))])
         assert (await stores.log.head()).sequence == 0
+
+
+async def test_append_after_a_rollback_continues_at_the_last_committed_row(sql_backend):
+    async with sql_backend.open() as stores:
+        await stores.audit.append([an_event(0)])
+
+        async def append_and_fail(connection):
+            await stores.audit._chain.append(connection, [an_event(1, action=Action.REVOKED)])
+            raise KeyError
+
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                await stores._database.write(append_and_fail)
+        await stores.audit.append([an_event(2), an_event(3)])
+        assert [number for number, _ in await positions(stores.audit)] == [3, 2, 1]
+        result = await verify(stores.audit)
+        assert (result.events, result.findings) == (3, [])
+        assert await stores.audit.purge_outbox(NOW + 1e9, 10) == 0
+
+
+async def test_outbox_rows_have_the_order_of_the_chain(sql_backend):
+    async with sql_backend.open() as stores:
+        drafts = [a_draft(RevocationTarget.TOKEN_ID, f"t-{number}") for number in range(40)]
+        await stores.log.append([replace(draft, event=event_of(draft, LOGIN)) for draft in drafts])
+        async with stores._database.engine.connect() as connection:
+            sql = "SELECT payload FROM outbox ORDER BY id"
+            payloads = (await connection.exec_driver_sql(sql)).scalars().all()
+        assert [json.loads(payload)["position"] for payload in payloads] == list(range(1, 41))
+
+
+async def test_events_of_an_append_share_statements(sql_backend, monkeypatch):
+    async with sql_backend.open() as stores:
+
+        async def append(count: int, *, with_events: bool) -> int:
+            drafts = [a_draft(RevocationTarget.SUBJECT, f"s-{number}") for number in range(count)]
+            if with_events:
+                drafts = [replace(draft, event=event_of(draft, LOGIN)) for draft in drafts]
+            before = len(executed)
+            await stores.log.append(drafts)
+            return len(executed) - before
+
+        executed: list[object] = []
+
+        def counted(execute):
+            def begin(*args, **options):
+                executed.append(args)
+                return execute(*args, **options)
+
+            return begin
+
+        monkeypatch.setattr(AsyncConnection, "execute", counted(AsyncConnection.execute))
+        monkeypatch.setattr(Prepared, "run_in_order", counted(Prepared.run_in_order))
+        await append(1, with_events=True)  # reads the end of the chain
+        without = await append(1, with_events=False)
+        more = {await append(count, with_events=True) - without for count in (1, 30)}
+        assert more == {3 if sql_backend.name == "sqlite" else 1}

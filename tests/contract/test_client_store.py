@@ -15,7 +15,7 @@ from token_service.core.clients.store import ClientPosition, StoredClients
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
 from token_service.errors import ClientDisabledError, StoreUnavailableError
-from token_service.stores.sql import clients as sql_clients, revocation_log as sql_log
+from token_service.stores.sql import clients as sql_clients, log_append as sql_log
 from token_service.tokens.revocation import RevocationTarget
 
 CLIENT = RevocationTarget.CLIENT
@@ -300,9 +300,9 @@ async def test_failure_between_end_and_revocation_leaves_neither(sql_backend, mo
         assert ended == [(1, set())]
         assert (await stores.clients.load(), await stores.log.head()) == (before, head)
         with monkeypatch.context() as patched:
-            patched.setattr(
-                sql_log, "_floor_of", lambda _: {"kind": 1}
-            )  # the statement after the entry fails
+            # The statement after the entry fails.
+            refused = {"kind": None, "target": "web", "sequence": 1, "raise_time": 1}
+            patched.setattr(sql_log, "floor_of", lambda _: refused)
             with pytest.raises(Exception, match=r".+"):
                 await stores.log.append([an_end("web", state)])
         assert (await stores.clients.load(), await stores.log.head()) == (before, head)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -94,8 +95,8 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 
 PERSONAL: Final = ("on_behalf_of", "subject", "comment", "ip_address", "user_agent")
 """The fields that an erasure empties."""
-_CHAINED: Final = tuple(
-    name for name in AuditRow.__struct_fields__ if name not in {*PERSONAL, "salt", "personal_hash", "mac"}
+_chained: Final = attrgetter(
+    *(name for name in AuditRow.__struct_fields__ if name not in {*PERSONAL, "salt", "personal_hash", "mac"})
 )
 
 
@@ -115,7 +116,7 @@ def row_of(
     """
 
     def text(value: str) -> str:
-        return clean(_text(value))
+        return clean(_text(value)) if value else value
 
     actor, target = event.actor, event.target
     personal = tuple(
@@ -170,7 +171,7 @@ def personal_of(row: AuditRow) -> tuple[str, ...]:
 
 def mac_of(row: AuditRow, previous: bytes, keys: AuditKeys) -> bytes | None:
     """Return the MAC of a row after a row with the MAC `previous`; None without its key."""
-    members: list[Any] = [1, *(getattr(row, name) for name in _CHAINED), row.personal_hash.hex()]
+    members: list[Any] = [1, *_chained(row), row.personal_hash.hex()]
     return keys.mac(row.key_version, b"audit row", previous + _encode(members))
 
 

@@ -41,7 +41,7 @@ class SqlStores:
         Raises `ConfigurationError` for an unreadable URL.
         """
         self._database: Final = Database(url, pool_size=pool_size)
-        chain = AuditChain(audit_keys, node_id)
+        chain = AuditChain(audit_keys, node_id, self._database.dialect)
         self.sessions: Final = SqlSessionStore(self._database, chain.append)
         self.log: Final = SqlRevocationLog(self._database, chain.append)
         self.keys: Final = SqlKeyStore(self._database, chain.append)
