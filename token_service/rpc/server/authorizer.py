@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
 from cryptography import x509
 
@@ -284,11 +285,15 @@ class ProofAuthorizer:
 
 
 def address_of(peer: str) -> str:
-    """Return the address in the text of a peer (`ipv4:192.0.2.1:443`), without its port."""
+    """Return the address in the text of a peer (`ipv4:192.0.2.1:443`, `ipv6:%5B2001:db8::1%5D:443`).
+
+    Without port, brackets and zone.
+    """
     kind, _, rest = peer.partition(":")
     if kind not in ("ipv4", "ipv6"):
         return kind
-    return rest.rpartition(":")[0]
+    address = unquote(rest).rpartition(":")[0]
+    return address.removeprefix("[").removesuffix("]").partition("%")[0]
 
 
 def _has_certificate(peer: Peer) -> bool:

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.unit.core.node import Node
+from tests.unit.core.node import ISSUER, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import ClientMetadata
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.revocation.commands import RevokeCommand
@@ -97,6 +98,39 @@ async def test_the_audience_of_the_policy_is_bounded_too(scene: Scene) -> None:
     with pytest.raises(PermissionDeniedError) as denied:
         await scene.node.issuer.issue(caller, IssueCommand(subject="alice", client_id="web"), scene.now)
     assert denied.value.metadata["bound"] == "audiences"
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        WEB,
+        Caller("login", Rights.of(Permission.ISSUE)),
+        Caller("other", Rights.of(Permission.ISSUE), client_id="other"),
+    ],
+)
+@pytest.mark.parametrize("audience", [(), ("api", ISSUER)])
+async def test_a_token_that_acts_as_a_registered_client_is_refused_to_others(
+    scene: Scene, caller: Caller, audience: tuple[str, ...]
+) -> None:
+    as_client = IssueCommand(subject="web", client_id="web", audience=audience)
+    await scene.node.issuer.issue(
+        caller, as_client, scene.now
+    )  # not registered: the token identifies no caller
+    await scene.node.core.client_administration.create(Caller.system(), "web", ClientMetadata(), scene.now)
+    before = scene.state()
+    with pytest.raises(PermissionDeniedError, match="would act with the rights of the client"):
+        await scene.node.issuer.issue(caller, as_client, scene.now)
+    assert scene.state() == before
+    for allowed in (
+        Caller("web", Rights.of(Permission.ISSUE), client_id="web"),
+        Caller("operator", Rights.of(Permission.ISSUE, Permission.ADMIN_WRITE)),
+    ):
+        await scene.node.issuer.issue(allowed, as_client, scene.now)
+    for harmless in (
+        IssueCommand(subject="alice", client_id="web", audience=audience),
+        IssueCommand(subject="web", client_id="web", audience=("api",)),
+    ):
+        await scene.node.issuer.issue(caller, harmless, scene.now)
 
 
 async def test_a_refresh_for_another_client_is_refused(scene: Scene) -> None:
