@@ -12,7 +12,7 @@ from token_service.core.access.rights import Rights
 from token_service.core.policies.rates import Operation, Rate
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
-from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer, address_of
 
 VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
 ISSUE = Rights.of(Permission.ISSUE)
@@ -274,3 +274,17 @@ def test_open_stream_follows_current_permissions_of_its_caller() -> None:
     authorizer.callers = {}
     assert (authorizer.rights(a), authorizer.rights(b)) == (Rights(), Rights())
     assert heard == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:443", "192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:443", "2001:db8::1"),
+        ("ipv6:[2001:db8::1]:443", "2001:db8::1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:443", "fe80::1"),
+        ("unix:", "unix"),
+    ],
+)
+def test_address_of_a_peer_has_neither_port_nor_brackets(peer: str, address: str) -> None:
+    assert address_of(peer) == address
