@@ -69,6 +69,10 @@ class Authorizer(Protocol):
         """Return the current rights of an identified caller; none if its proof is no longer valid."""
         ...
 
+    def expire_time(self, caller: Caller) -> float:
+        """Return when the proof of an identified caller expires now. Ask again after each change."""
+        ...
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the rights of callers may have changed."""
         ...
@@ -86,6 +90,10 @@ class TrustingAuthorizer:
     def rights(self, caller: Caller) -> Rights:
         """Return every right."""
         return caller.rights
+
+    def expire_time(self, caller: Caller) -> float:
+        """Return the time that the caller has."""
+        return caller.expire_time
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Ignore the listener: rights never change."""
@@ -171,6 +179,15 @@ class CertificateAuthorizer:
             return self._identified(caller.chain).rights
         except CallerUnauthenticatedError:
             return Rights()
+
+    def expire_time(self, caller: Caller) -> float:
+        """Return when the certificate, or the last authority that vouches for it, expires."""
+        if not isinstance(caller, CertificateCaller):
+            return caller.expire_time
+        try:
+            return self._identified(caller.chain).expire_time
+        except CallerUnauthenticatedError:
+            return caller.expire_time
 
     def identify(self, peer: Peer) -> Caller:
         """Return the caller that the peer's certificate names.
@@ -283,6 +300,14 @@ class ProofAuthorizer:
         if caller.proof in (Proof.NONE, Proof.CERTIFICATE):
             return Rights() if self._without_proof is None else self._without_proof.rights(caller)
         return self._authenticator.rights(caller)
+
+    def expire_time(self, caller: Caller) -> float:
+        """See `Authorizer.expire_time`."""
+        if caller.proof in (Proof.NONE, Proof.CERTIFICATE):
+            return (
+                caller.expire_time if self._without_proof is None else self._without_proof.expire_time(caller)
+            )
+        return self._authenticator.expire_time(caller)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """See `Authorizer.on_change`."""

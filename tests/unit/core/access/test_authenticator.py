@@ -457,3 +457,16 @@ async def test_rights_follow_the_registry_and_the_policy_file(scene: Scene) -> N
     assert scene.authenticator.rights(mesh) == Rights()
     scene.clients["app"] = a_client(rights=(Right(permission=Permission.SUBSCRIBE, unbounded=True),))
     assert Permission.SUBSCRIBE in scene.authenticator.rights(client).permissions
+
+
+async def test_replaced_secret_ends_with_its_overlap(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    client = await scene.identify(secret())
+    assert scene.authenticator.expire_time(client) == float("inf")
+    _, newest = new_secret(lambda size: b"n" * size, START)
+    scene.clients["app"] = a_client(secrets=(structs.replace(AT_REST, expire_time=START + 60), newest))
+    assert scene.authenticator.expire_time(client) == START + 60
+    assert scene.authenticator.rights(client) == client.rights
+    for changes in ({"secrets": (newest,)}, {"token_endpoint_auth_method": AuthMethod.PRIVATE_KEY_JWT}):
+        scene.clients["app"] = a_client(**changes)
+        assert scene.authenticator.rights(client) == Rights()
