@@ -348,11 +348,13 @@ async def test_revoking_a_bearer_token_ends_the_streams_that_it_opened(site: Sit
     secret = await register(site, "tailing", rights=rights, **CONFIDENTIAL)
     async with site.proved(basic("tailing", secret)) as api:
         own = await api.issue("tailing", client_id="tailing", audience=[ISSUER], token_types=[ACCESS])
-        async with site.proved(bearer(own.access_token)) as by_token:
-            async with Follower(by_token, subscriber_id="v-1") as follower:
-                await eventually(lambda: follower.caught_up)
-                await api.revoke(token=own.access_token)
-                assert (await follower.ended()).code.name == "UNAUTHENTICATED"
+        async with (
+            site.proved(bearer(own.access_token)) as by_token,
+            Follower(by_token, subscriber_id="v-1") as follower,
+        ):
+            await eventually(lambda: follower.caught_up)
+            await api.revoke(token=own.access_token)
+            assert (await follower.ended()).code.name == "UNAUTHENTICATED"
 
 
 async def test_login_service_gets_no_token_that_acts_as_its_client(site: Site) -> None:
