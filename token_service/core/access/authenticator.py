@@ -92,6 +92,8 @@ class Authenticator:
             if caller.secret_id and _secret_of(client, caller) is None:
                 return Rights()
             return rights_of_client(client)
+        if not self.workloads.trusts(caller.name):
+            return Rights()
         return _rights(self.callers, caller.name)
 
     def expire_time(self, caller: Caller) -> float:

@@ -459,6 +459,22 @@ async def test_rights_follow_the_registry_and_the_policy_file(scene: Scene) -> N
     assert Permission.SUBSCRIBE in scene.authenticator.rights(client).permissions
 
 
+async def test_workload_loses_its_rights_with_its_issuer(scene: Scene) -> None:
+    account = "system:serviceaccount:prod:login"
+    cluster = await scene.identify(workload(iss="https://k8s", sub=account))
+    mesh = await scene.identify(workload(sub=LOGIN))
+    issuers = {
+        "renamed": {"issuer": "https://k8s", "audience": ISSUER, "keys": "https://k8s/keys"},
+        "mesh": {"trust_domain": "example.org", "audience": ISSUER, "keys": "file:/bundle"},
+    }
+    for names, left in ((("renamed", "mesh"), (Rights(), mesh.rights)), (("renamed",), (Rights(), Rights()))):
+        parsed = parse_workload_issuers({"workload_issuers": {name: issuers[name] for name in names}})
+        scene.authenticator.workloads = Workloads(
+            [(each, scene.workload_keys) for each in parsed.values()], scene.clock
+        )
+        assert (scene.authenticator.rights(cluster), scene.authenticator.rights(mesh)) == left
+
+
 async def test_replaced_secret_ends_with_its_overlap(scene: Scene) -> None:
     scene.clients["app"] = a_client()
     client = await scene.identify(secret())
