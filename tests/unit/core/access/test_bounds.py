@@ -15,6 +15,9 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
 from token_service.core.clients.client import ClientMetadata
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.session_updates import UpdateSessionCommand
+from token_service.core.policies.policy import Policy
+from token_service.core.policies.rates import Bucket, Operation, Rate
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.errors import PermissionDeniedError, SessionNotFoundError
@@ -148,6 +151,27 @@ async def test_an_extension_for_another_client_is_refused(scene: Scene) -> None:
     with pytest.raises(PermissionDeniedError):
         await scene.node.sessions.extend(WEB, scene.foreign.session_id, "billing", None, scene.now)
     await scene.node.sessions.extend(WEB, scene.own.session_id, "web", None, scene.now)
+
+
+async def test_an_update_for_another_client_tells_nothing_and_takes_none_of_its_rate(scene: Scene) -> None:
+    rate = Rate(1, 60)
+    scene.node.policy = Policy(rates={(Operation.UPDATE_SESSION, Bucket.CLIENT): rate})
+    before = scene.state()
+    failures = []
+    for session_id in (scene.foreign.session_id, str(uuid4()), scene.own.session_id):
+        command = UpdateSessionCommand(
+            session_id=session_id, client_id="billing", fields=frozenset({"scopes"})
+        )
+        with pytest.raises(PermissionDeniedError) as failure:
+            await scene.node.core.session_updates.update(WEB, command, scene.now)
+        failures.append((failure.value.message, failure.value.metadata))
+    assert failures == failures[:1] * 3
+    assert failures[0][1] == {"permission": "issue", "bound": "clients"}
+    assert scene.state() == before
+    own = UpdateSessionCommand(
+        session_id=scene.foreign.session_id, client_id="billing", fields=frozenset({"scopes"})
+    )
+    await scene.node.core.session_updates.update(Caller.system(), own, scene.now)
 
 
 @pytest.mark.parametrize(
