@@ -328,3 +328,38 @@ async def test_wrong_secrets_are_slowed_down_and_recorded(site: Site) -> None:
     listed = site.run("audit", "list", "--client", "guessed", "-o", "json")
     assert listed.stdout.count("client.authentication_failed") == 10
     assert "tscs_" not in listed.stdout
+
+
+SUBSCRIBE = pb.Right(permission="subscribe", unbounded=True)
+
+
+async def test_replacing_a_secret_ends_the_streams_that_the_old_one_opened(site: Site) -> None:
+    secret = await register(site, "rotated", rights=[SUBSCRIBE], **CONFIDENTIAL)
+    async with site.proved(basic("rotated", secret)) as api:
+        async with Follower(api, subscriber_id="v-1") as follower:
+            await eventually(lambda: follower.caught_up)
+            site.run("clients", "rotate-secret", "rotated", "--overlap", "0s")
+            assert (await follower.ended()).code.name == "PERMISSION_DENIED"
+        assert (await refused(api.issue("rotated", client_id="rotated"))).code.name == "UNAUTHENTICATED"
+
+
+async def test_revoking_a_bearer_token_ends_the_streams_that_it_opened(site: Site) -> None:
+    rights = [may_issue("tailing"), SUBSCRIBE]
+    secret = await register(site, "tailing", rights=rights, **CONFIDENTIAL)
+    async with site.proved(basic("tailing", secret)) as api:
+        own = await api.issue("tailing", client_id="tailing", audience=[ISSUER], token_types=[ACCESS])
+        async with (
+            site.proved(bearer(own.access_token)) as by_token,
+            Follower(by_token, subscriber_id="v-1") as follower,
+        ):
+            await eventually(lambda: follower.caught_up)
+            await api.revoke(token=own.access_token)
+            assert (await follower.ended()).code.name == "UNAUTHENTICATED"
+
+
+async def test_login_service_gets_no_token_that_acts_as_its_client(site: Site) -> None:
+    await register(site, "web", rights=[pb.Right(permission="admin.read", unbounded=True)], **CONFIDENTIAL)
+    async with site.api(site.authority.caller(spiffe_id=LOGIN)) as login:
+        failure = await refused(login.issue("web", client_id="web", audience=[ISSUER]))
+        assert (failure.reason, failure.metadata) == ("PERMISSION_DENIED", {"permission": "admin.write"})
+        assert (await login.issue("alice", client_id="web", audience=[ISSUER])).access_token

@@ -129,7 +129,7 @@ class Access:
 
     def _clients_changed(self) -> None:
         if self._certificates is not None:
-            self._certificates.changed()
+            self._certificates.clients_changed()
         if self._authorizer is not None:
             self._authorizer.changed()
 

@@ -91,7 +91,7 @@ class PolicyFile:
         return self._complaint is not None
 
     async def watch(self, changed: Callable[[PolicyDocument], None]) -> None:
-        """Call `changed` whenever the file gets new valid content, until cancelled.
+        """Call `changed` whenever the file gets new valid content, until cancelled. It may refuse the content.
 
         An unusable file leaves the last valid content in force and is logged once.
         """
@@ -104,12 +104,14 @@ class PolicyFile:
                         logger.info("the policy file %s is usable again", self._path)
                     continue
                 document = await asyncio.to_thread(self.load)
+                self._is_usable = False  # until `changed` has accepted it
+                changed(document)
+                self._is_usable = True
             except Exception as error:  # noqa: BLE001 - an unusable file must not stop a node
                 self._complain(error)
                 continue
             self._complaint = None
             logger.info("the policies were reloaded from %s", self._path)
-            changed(document)
 
     def _read(self) -> bytes:
         if self._path is None:

@@ -45,6 +45,7 @@ def explain(policy: Path, *arguments: str) -> Result:
         (["--caller", LOGIN, "--call", "IssueToken", "--client", "web", "--scope", "admin"], 1, "scopes excludes 'admin'"),
         (["--caller", LOGIN, "--call", "IssueToken", "--client", "web", "--with", "custom_claims"], 1, "may excludes"),
         (["--caller", LOGIN, "--call", "RefreshToken", "--client", "billing"], 0, "permission refresh"),
+        (["--caller", LOGIN, "--call", "UpdateSession", "--client", "billing"], 1, "clients excludes 'billing'"),
         (["--caller", LOGIN, "--call", "ListSessions"], 1, "permission admin.read"),
         (["--caller", "spiffe://example.org/gateways/a", "--call", "StreamRevocations"], 0, "subscribe"),
         (["--caller", "a.b", "--caller", LOGIN, "--call", "RefreshToken"], 0, "refresh"),

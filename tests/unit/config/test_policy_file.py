@@ -176,3 +176,33 @@ async def test_unexpected_error_does_not_stop_a_node(
     await eventually(lambda: watched.file.is_failing)
     monkeypatch.undo()
     assert "the policies in force stay unchanged: MemoryError()" in caplog.text
+
+
+async def test_content_that_its_user_refuses_leaves_the_old_policies_and_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(policy_file, "_INTERVAL", 0.005)
+    path.write_bytes(GOOD)
+    file = PolicyFile(path, {})
+    file.load()
+    taken: list[PolicyDocument] = []
+
+    def take(document: PolicyDocument) -> None:
+        if document.book.default == "internal":
+            raise ConfigurationError("workload_issuers.a: keys: the port is not a number")
+        taken.append(document)
+
+    watching = asyncio.create_task(file.watch(take))
+    try:
+        with caplog.at_level(logging.INFO):
+            path.write_bytes(b'default = "internal"\n')
+            await eventually(lambda: file.is_failing or watching.done())
+            assert not watching.done()
+            assert "the policies in force stay unchanged: workload_issuers.a" in caplog.text
+            assert "were reloaded" not in caplog.text
+            path.write_bytes(b'default = "restricted"\n')
+            await eventually(lambda: bool(taken))
+        assert not file.is_failing
+        assert [document.book.default for document in taken] == ["restricted"]
+    finally:
+        watching.cancel()

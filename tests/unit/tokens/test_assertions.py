@@ -87,6 +87,8 @@ def test_expected_types_are_accepted(typ: str) -> None:
         (signed(exp=None), InvalidReason.MALFORMED),
         (signed(exp=NOW + 306), InvalidReason.MALFORMED),
         (signed(exp=1e40), InvalidReason.MALFORMED),
+        (signed(exp=10**400), InvalidReason.MALFORMED),
+        (signed(nbf=10**400), InvalidReason.MALFORMED),
         (signed(exp=True), InvalidReason.MALFORMED),
         (signed(nbf=NOW + 6), InvalidReason.NOT_YET_VALID),
         (signed(iat=NOW + 6), InvalidReason.NOT_YET_VALID),

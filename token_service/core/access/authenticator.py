@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from token_service.core.access.caller import Caller, Proof
@@ -17,7 +18,7 @@ from token_service.core.access.credentials import (
 from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads
-from token_service.core.clients.client import Client, ClientState
+from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.policies.rights import Permission, Right
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
 from token_service.tokens import base64url
@@ -72,7 +73,10 @@ class Authenticator:
             case ClientSecretProof():
                 client, secret = self._authentication.with_secret(proof, address)
                 self._note_use(client.client_id, secret.secret_id)
-                return _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time))
+                return replace(
+                    _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time)),
+                    secret_id=secret.secret_id,
+                )
             case AssertionProof():
                 client = await self._authentication.with_assertion(proof, address)
                 return _caller(client, Proof.CLIENT_ASSERTION)
@@ -85,8 +89,18 @@ class Authenticator:
             client = self._clients.get(caller.client_id)
             if client is None or client.state is not ClientState.ACTIVE:
                 return Rights()
+            if caller.secret_id and _secret_of(client, caller) is None:
+                return Rights()
             return rights_of_client(client)
+        if not self.workloads.trusts(caller.name):
+            return Rights()
         return _rights(self.callers, caller.name)
+
+    def expire_time(self, caller: Caller) -> float:
+        """Return when the proof of an identified caller expires: earlier than before if its secret was replaced."""
+        client = self._clients.get(caller.client_id) if caller.secret_id else None
+        secret = None if client is None else _secret_of(client, caller)
+        return caller.expire_time if secret is None else _end_of(secret.expire_time)
 
     async def _with_token(self, proof: BearerProof) -> Caller:
         try:
@@ -108,7 +122,7 @@ class Authenticator:
         client = self._clients.get(claims.client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its client is not registered or disabled")
-        return _caller(client, Proof.ACCESS_TOKEN, float(claims.expire_time))
+        return replace(_caller(client, Proof.ACCESS_TOKEN, float(claims.expire_time)), token=claims)
 
 
 def rights_of_client(client: Client) -> Rights:
@@ -137,6 +151,13 @@ def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> 
         client_id=client.client_id,
         expire_time=expire_time,
     )
+
+
+def _secret_of(client: Client, caller: Caller) -> ClientSecret | None:
+    """Return the secret that identified a caller; None if its client has it no longer."""
+    if client.token_endpoint_auth_method is not AuthMethod.CLIENT_SECRET_BASIC:
+        return None
+    return next((each for each in client.secrets if each.secret_id == caller.secret_id), None)
 
 
 def _end_of(expire_time: float | None) -> float:

@@ -10,6 +10,7 @@ from token_service.core.access.rights import Rights
 from token_service.core.events.event import Actor
 from token_service.core.policies.rights import Permission
 from token_service.errors import PermissionDeniedError
+from token_service.tokens.claims import VerifiedClaims
 
 
 class Proof(StrEnum):
@@ -47,6 +48,10 @@ class Caller:
     """The registered client that the caller is; empty: it is none."""
     expire_time: float = field(default=float("inf"), compare=False)
     """Seconds since the Unix epoch at which the proof expires, even on an open connection."""
+    secret_id: str = ""
+    """The client secret that was presented; empty: the proof was another one."""
+    token: VerifiedClaims | None = field(default=None, compare=False, repr=False)
+    """The claims of the access token that was presented; its revocation ends open streams."""
     kind: str = "caller"
     """The kind of its `Actor`."""
 

@@ -1,7 +1,7 @@
 """Authentication of registered clients by a secret or an assertion.
 
 A client that is unknown, disabled, of another method or wrong in its proof gets the same answer, so the answers
-reveal no client. Failures are counted for each client and address, and slowed down.
+reveal no client. Failures are counted for each client and address, and slowed down. An IPv6 address counts as its /64 network.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from token_service.clock import Clock
 from token_service.core.access.credentials import AssertionProof, ClientSecretProof
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.quotas import RateQuota
+from token_service.core.access.rates import network_of
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
-from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
+from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
 from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
@@ -27,6 +28,10 @@ MAX_ASSERTION_LIFETIME: Final = 300.0
 MAX_FAILURES: Final = 10
 """Failed attempts per client and address, and minute."""
 FAILURE_WINDOW: Final = 60.0
+RECORDED_PER_CLIENT: Final = 60
+"""Failures of one client that are recorded a minute, from all addresses. Unknown clients share one limit."""
+RECORDED_IN_ALL: Final = 600
+"""Failures of all clients that are recorded a minute."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -71,14 +76,16 @@ class ClientAuthenticator:
         self._failures = RateQuota(
             "failed client authentications", MAX_FAILURES, FAILURE_WINDOW, clock.monotonic
         )
+        self._of_client = RateQuota("recorded failures", RECORDED_PER_CLIENT, FAILURE_WINDOW, clock.monotonic)
+        self._in_all = RateQuota("recorded failures", RECORDED_IN_ALL, FAILURE_WINDOW, clock.monotonic)
+        self._unrecorded = 0
 
     def with_secret(self, proof: ClientSecretProof, address: str) -> tuple[Client, ClientSecret]:
         """Return the client with this secret, and the secret at rest.
 
         `address` is that of the peer. Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures.
         """
-        key = (proof.client_id, address)
-        self._failures.require(key)
+        self._failures.require((proof.client_id, network_of(address)))
         client = self._active(proof.client_id, AuthMethod.CLIENT_SECRET_BASIC)
         secret = matching_secret(client or _DUMMY, proof.secret, self._clock.now())
         if client is None or secret is None:
@@ -97,7 +104,7 @@ class ClientAuthenticator:
         except InvalidTokenError as error:
             raise CallerUnauthenticatedError(f"client-assertion: {error.message}") from None
         client_id = parsed.text("sub")[:MAX_CLIENT_ID]
-        self._failures.require((client_id, address))
+        self._failures.require((client_id, network_of(address)))
         client = self._active(client_id, AuthMethod.PRIVATE_KEY_JWT)
         if client is None:
             raise self._refuse(client_id, address, "unknown, disabled or registered for another method")
@@ -142,18 +149,29 @@ class ClientAuthenticator:
         return ""
 
     def _refuse(self, client_id: str, address: str, problem: str) -> Exception:
-        """Count and record a failure; return the error, which does not tell why."""
+        """Count and record a failure; return the error, which does not tell why.
+
+        Raises `OverloadedError` if concurrent attempts have reached the limit meanwhile.
+        """
+        self._failures.spend((client_id, network_of(address)))
+        is_known = self._clients.get(client_id) is not None
+        try:
+            self._of_client.spend(client_id if is_known else None)
+            self._in_all.spend(None)
+        except OverloadedError:  # a flood from many addresses must not fill the database or the log
+            self._unrecorded += 1
+            return CallerUnauthenticatedError(_REFUSED)
+        unrecorded, self._unrecorded = self._unrecorded, 0
         event = AuditEvent(
             action=Action.CLIENT_AUTHENTICATION_FAILED,
             actor=_ACTOR,
             target=Target("client", client_id, client_id=client_id),
             outcome=Outcome.DENIED,
             origin=Origin(address),
-            fields={"problem": problem},
+            fields={"problem": problem, "unrecorded": unrecorded},
         )
-        if self._clients.get(client_id) is None:
-            self._audit.record(event)  # a flood of invented names must not fill the database
-        else:
+        if is_known:
             self._audit.record_alone(event)
-        self._failures.spend((client_id, address))
+        else:
+            self._audit.record(event)  # a flood of invented names must not fill the database
         return CallerUnauthenticatedError(_REFUSED)

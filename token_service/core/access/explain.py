@@ -13,7 +13,9 @@ from token_service.core.policies.rights import May, Permission, Right
 from token_service.errors import PermissionDeniedError
 from token_service.tokens.claims import TokenKind
 
-_OF_CLIENTS = frozenset({UseCase.REFRESH_TOKEN, UseCase.EXTEND_SESSION, UseCase.REVOKE_TOKEN})
+_OF_CLIENTS = frozenset(
+    {UseCase.REFRESH_TOKEN, UseCase.EXTEND_SESSION, UseCase.UPDATE_SESSION, UseCase.REVOKE_TOKEN}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,20 @@ def admit_issue(
         raise _outside(Permission.ISSUE, *crossed)
 
 
+def admit_as_client(caller: Caller, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may get a token that makes its holder a registered client here.
+
+    Only the client itself may, and a caller with `admin.write`, who could change the client. Without this rule the
+    permission `issue` would give the rights of every client, and so would a user whose name is that of a client.
+    """
+    if caller.client_id != client_id and Permission.ADMIN_WRITE not in caller.permissions:
+        raise PermissionDeniedError(
+            f"a token of client {client_id!r} for itself and this service would act with the rights of the client; "
+            "only the client itself and callers with the permission admin.write may issue it",
+            metadata={"permission": Permission.ADMIN_WRITE.value},
+        )
+
+
 def deny_outside_clients(permission: Permission, what: str) -> PermissionDeniedError:
     """Return the error for an object that a right for some clients never covers, such as a whole subject."""
     return PermissionDeniedError(

@@ -124,7 +124,15 @@ class Workloads:
     def __init__(self, issuers: Sequence[tuple[WorkloadIssuer, KeySource]], clock: Clock) -> None:
         self._by_issuer = {each.issuer: (each, keys) for each, keys in issuers if each.issuer}
         self._by_domain = {each.trust_domain: (each, keys) for each, keys in issuers if each.trust_domain}
+        self._names = {each.name for each, _ in issuers}
         self._clock = clock
+
+    def trusts(self, name: str) -> bool:
+        """Tell whether the issuer that named a caller before is still one of the issuers."""
+        kind, _, rest = name.partition(":")
+        if kind == "workload":
+            return rest.partition(":")[0] in self._names
+        return _domain_of(name) in self._by_domain
 
     def knows(self, parsed: UnverifiedAssertion) -> bool:
         """Tell whether a token claims to come from one of the issuers."""
@@ -158,8 +166,11 @@ class Workloads:
     def _issuer_of(self, parsed: UnverifiedAssertion) -> tuple[WorkloadIssuer, KeySource] | None:
         subject = parsed.text("sub")
         if is_spiffe_id(subject):
-            domain = subject.removeprefix("spiffe://").partition("/")[0]
-            found = self._by_domain.get(domain)
+            found = self._by_domain.get(_domain_of(subject))
             if found is not None:
                 return found
         return self._by_issuer.get(parsed.text("iss"))
+
+
+def _domain_of(spiffe_id: str) -> str:
+    return spiffe_id.removeprefix("spiffe://").partition("/")[0]

@@ -20,6 +20,10 @@ class ClientAdmission:
         self._clients: Final = clients
         self._require_registered: Final = require_registered
 
+    def is_registered(self, client_id: str) -> bool:
+        """Tell whether a client is in the registry, in any state."""
+        return self._clients.get(client_id) is not None
+
     def require(self, client_id: str, scopes: Sequence[str] = (), audience: Sequence[str] = ()) -> None:
         """Raise an error unless a client may get tokens with these scopes for this audience.
 

@@ -26,6 +26,8 @@ class ClientRegistry:
         self._listeners: list[Callable[[Collection[str]], None]] = []
         self._by_name: dict[str, list[str]] | None = None
         """Clients by the name in their certificate; None: to be collected at the next use."""
+        self.certificate_changes = 0
+        """Counts the changes of clients that authenticate with a certificate."""
         self.revision = -1
         """The revision of the copy; -1 before the first load."""
 
@@ -55,10 +57,7 @@ class ClientRegistry:
         """Return the ids of active `tls_client_auth` clients by the name in their certificate."""
         named: dict[str, list[str]] = {}
         for client in self._clients.values():
-            if (
-                client.state is ClientState.ACTIVE
-                and client.token_endpoint_auth_method is AuthMethod.TLS_CLIENT_AUTH
-            ):
+            if client.state is ClientState.ACTIVE and _has_certificate(client):
                 name = client.tls_client_auth_san_uri or client.tls_client_auth_san_dns
                 named.setdefault(name, []).append(client.client_id)
         return named
@@ -84,7 +83,10 @@ class ClientRegistry:
             if revision is not None and revision <= self.revision:
                 return  # another call has loaded it meanwhile
             stored = await self._store.load(self.revision)
+            before = [self._clients.get(client.client_id) for client in stored.clients]
             self._clients.update((client.client_id, client) for client in stored.clients)
+            if any(map(_has_certificate, (*before, *stored.clients))):
+                self._names_changed()
             self.revision = max(self.revision, stored.revision)
             self._tell([client.client_id for client in stored.clients])
 
@@ -95,6 +97,7 @@ class ClientRegistry:
             before = self._clients
             self._clients = {client.client_id: client for client in stored.clients}
             self.revision = stored.revision
+            self._names_changed()
             self._tell(
                 [id_ for id_ in {**before, **self._clients} if before.get(id_) != self._clients.get(id_)]
             )
@@ -104,8 +107,15 @@ class ClientRegistry:
         known = self.revision
         return (await self._store.load(known)).revision < known
 
+    def _names_changed(self) -> None:
+        self._by_name = None
+        self.certificate_changes += 1
+
     def _tell(self, changed: Collection[str]) -> None:
         if changed:
-            self._by_name = None
             for listener in self._listeners:
                 listener(changed)
+
+
+def _has_certificate(client: Client | None) -> bool:
+    return client is not None and client.token_endpoint_auth_method is AuthMethod.TLS_CLIENT_AUTH

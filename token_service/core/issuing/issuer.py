@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import structs
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit, admit_issue
+from token_service.core.access.gate import UseCase, admit, admit_as_client, admit_issue
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
@@ -108,6 +108,12 @@ class Issuer:
             policy = self._policies.of(command.client_id, audience)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)
+        if (
+            command.subject == command.client_id
+            and self._issuer in audience
+            and self._clients.is_registered(command.client_id)
+        ):
+            admit_as_client(caller, command.client_id)
         if policy.rates or caller.rights.rates:
             await self._count(caller, command, policy)
         # No await between this and the read of the replica: a token that claims to know an entry of the log must not

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit, admit_issue
+from token_service.core.access.gate import UseCase, admit, admit_client, admit_issue
 from token_service.core.access.rates import Rates
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
@@ -73,6 +73,8 @@ class SessionUpdates:
             checks.add("update_mask", "is required: one or more of scopes, custom_claims, auth_context")
         checks.done()
         assert key is not None
+        # Before the rate, which belongs to the client, and before the session, whose existence the answer would tell.
+        admit_client(caller, UseCase.UPDATE_SESSION, command.client_id)
         policy = self._policies.of(command.client_id)
         if policy.rates or caller.rights.rates:
             await self._rates.take(

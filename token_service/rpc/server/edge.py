@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -80,6 +80,9 @@ class Edge:
         """`refusals` records the calls that are refused."""
         self._refusals = refusals
         self._authorizer = authorizer
+        self._changes = 0
+        """How often the rights of callers may have changed."""
+        authorizer.on_change(self._rights_changed)
         self._reception = reception
         self._deadlines = deadlines
         self._limits = limits
@@ -113,22 +116,25 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> bytes:
-            caller = Caller.anonymous()
+            caller, changes = Caller.anonymous(), self._changes
             if permission is not None:
                 identified = identify(context)
                 caller = identified if isinstance(identified, Caller) else await identified
             try:
-                return await admitted(context, caller)
+                return await admitted(context, caller, changes)
             except (PermissionDeniedError, OverloadedError, RateLimitedError) as error:
                 if self._refusals is not None:
                     self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise
 
-        async def admitted(context: Context, caller: Caller) -> bytes:
+        async def admitted(context: Context, caller: Caller, changes: int) -> bytes:
             if permission is not None:
                 caller.require(permission)
             key = key_of(caller, context)
             data = await self._receive(context, key)
+            if permission is not None and changes != self._changes:
+                caller = self._with_current_rights(caller)
+                caller.require(permission)
             require_few_fields(data, shape)
             self._enter(key)
             entered = True
@@ -170,6 +176,13 @@ class Edge:
             return await end(context, status)
 
         return grpc.stream_unary_rpc_method_handler(call)
+
+    def _rights_changed(self) -> None:
+        self._changes += 1
+
+    def _with_current_rights(self, caller: Caller) -> Caller:
+        """Return the caller as it is after a change while its proof was checked or its request arrived."""
+        return replace(caller, rights=self._authorizer.rights(caller))
 
     async def _receive(self, context: Context, key: Hashable) -> bytes:
         """Receive the request of a call. Until then the call counts against its caller's quota, but not as running:
@@ -242,12 +255,16 @@ class Edge:
         identify = self._authorizer.identify
 
         async def work(context: Context) -> None:
+            changes = self._changes
             identified = identify(context)
             caller = identified if isinstance(identified, Caller) else await identified
             try:
                 caller.require(permission)
                 key = key_of(caller, context)
                 data = await self._receive(context, key)
+                if changes != self._changes:
+                    caller = self._with_current_rights(caller)
+                    caller.require(permission)
                 require_few_fields(data, shape)
                 await handle(parse(data), context, caller)
             except (PermissionDeniedError, OverloadedError, RateLimitedError) as error:

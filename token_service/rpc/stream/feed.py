@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -138,6 +138,7 @@ class Feed:
     def applied(self, entries: Sequence[Revocation]) -> None:
         """Add the entries that the replica has applied."""
         self._ring.append(encode_entry(entry) for entry in entries)
+        self._end_revoked(self._streams)
         self._wake()
 
     def was_reset(self) -> None:
@@ -149,6 +150,7 @@ class Feed:
         self._resets += 1
         self._ring.reset(self._replica.applied)
         self._gap_pages.reset(self._epoch)
+        self._end_revoked(self._streams)
         self._wake()
 
     def _keys_changed(self) -> None:
@@ -193,16 +195,32 @@ class Feed:
         if ended:
             self._wake()
 
+    def _end_revoked(self, streams: Iterable[Stream]) -> None:
+        """End those of the streams whose caller's bearer token is revoked."""
+        find = self._replica.revocations.find
+        for stream in streams:
+            token = stream.caller.token
+            if token is not None and find(token) is not None:
+                stream.end = stream.end or CallerUnauthenticatedError(
+                    "the bearer token of the caller was revoked"
+                )
+
     def _permissions_changed(self) -> None:
         """End the streams of callers that have lost the permission, even while the streams are idle.
+
+        A proof may also expire earlier than before.
 
         A stream with a message in flight ends after that message.
         """
         ended = False
         for stream in self._streams:
-            now = replace(stream.caller, rights=self._authorizer.rights(stream.caller))
+            stream.caller = replace(
+                stream.caller,
+                rights=self._authorizer.rights(stream.caller),
+                expire_time=self._authorizer.expire_time(stream.caller),
+            )
             try:
-                admit(now, UseCase.STREAM_REVOCATIONS)
+                admit(stream.caller, UseCase.STREAM_REVOCATIONS)
             except PermissionDeniedError as error:
                 needed = error.metadata["permission"]
                 stream.end = stream.end or PermissionDeniedError(
@@ -265,6 +283,7 @@ class Feed:
         age = self._limits.max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311  # spreads load, no secret
         stream = Stream(context, caller, self._clock.monotonic() + age)
         self._streams.add(stream)
+        self._end_revoked((stream,))  # the token may have been revoked while the request arrived
         subscriber = caller.subscriber(request.subscriber_id) if request.subscriber_id else ""
         if subscriber:
             self._subscribers.connect(subscriber)

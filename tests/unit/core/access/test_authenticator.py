@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import jwt
@@ -13,7 +14,13 @@ from tests.unit.core.node import RecordingAudit
 from tests.unit.core.virtual_time import START, ManualClock
 from token_service.core.access.authenticator import Authenticator, identity_of
 from token_service.core.access.caller import Caller, Proof
-from token_service.core.access.client_authentication import MAX_FAILURES, ClientAuthenticator
+from token_service.core.access.client_authentication import (
+    FAILURE_WINDOW,
+    MAX_FAILURES,
+    RECORDED_IN_ALL,
+    RECORDED_PER_CLIENT,
+    ClientAuthenticator,
+)
 from token_service.core.access.credentials import AssertionProof, BearerProof, CallerProof, ClientSecretProof
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads, parse_workload_issuers
@@ -43,6 +50,7 @@ class Keys:
         self.key_set = key_set
 
     async def keys(self, key_id: str | None) -> KeySet:
+        await asyncio.sleep(0)  # other calls run meanwhile, as during a fetch
         return self.key_set
 
 
@@ -123,9 +131,9 @@ class Scene:
     async def identify(self, proof: CallerProof, address: str = ADDRESS) -> Caller:
         return await self.authenticator.identify(proof, address)
 
-    async def refused(self, proof: CallerProof) -> str:
+    async def refused(self, proof: CallerProof, address: str = ADDRESS) -> str:
         with pytest.raises(CallerUnauthenticatedError) as caught:
-            await self.identify(proof)
+            await self.identify(proof, address)
         return caught.value.message
 
     def problem(self) -> object:
@@ -216,6 +224,46 @@ async def test_failures_are_slowed_down_for_each_client_and_address(scene: Scene
     await scene.identify(secret(), address="192.0.2.2")
     scene.clock.elapsed += refused.value.retry_after
     assert (await scene.identify(secret())).client_id == "app"
+
+
+async def test_addresses_of_one_ipv6_network_share_their_failures(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    for number in range(MAX_FAILURES):
+        await scene.refused(secret(text=b"wrong"), address=f"2001:db8::{number:x}")
+    for proof in (secret(text=b"wrong"), secret()):
+        with pytest.raises(OverloadedError):
+            await scene.identify(proof, address="2001:db8::ffff")
+    await scene.identify(secret(), address="2001:db8:0:1::1")
+
+
+async def test_flood_from_many_addresses_is_recorded_within_limits_and_counted(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    for number in range(2 * RECORDED_PER_CLIENT):
+        await scene.refused(secret(text=b"wrong"), address=f"192.0.2.{number}")
+        await scene.refused(secret(f"invented-{number}"), address="192.0.2.1")
+    recorded = [line["client_id"] for _, line in scene.audit.events]
+    assert recorded.count("app") == RECORDED_PER_CLIENT
+    assert len(recorded) == 2 * RECORDED_PER_CLIENT
+    scene.clock.elapsed += FAILURE_WINDOW
+    await scene.refused(secret(text=b"wrong"))
+    assert scene.audit.events[-1][1]["unrecorded"] == 2 * RECORDED_PER_CLIENT
+
+
+async def test_flood_for_many_clients_is_recorded_within_limits(scene: Scene) -> None:
+    for number in range(RECORDED_IN_ALL + 50):
+        scene.clients[f"app-{number}"] = a_client(f"app-{number}")
+        await scene.refused(secret(f"app-{number}", b"wrong"))
+    assert len(scene.audit.events) == RECORDED_IN_ALL
+
+
+async def test_concurrent_wrong_assertions_are_recorded_up_to_the_limit(scene: Scene) -> None:
+    scene.clients["app"] = keyed()
+    wrong = assertion(key=OTHER_KEY)
+    failures = await asyncio.gather(
+        *(scene.identify(wrong) for _ in range(3 * MAX_FAILURES)), return_exceptions=True
+    )
+    assert sum(isinstance(failure, CallerUnauthenticatedError) for failure in failures) == MAX_FAILURES
+    assert len(scene.audit.events) == MAX_FAILURES
 
 
 async def test_success_counts_against_no_limit(scene: Scene) -> None:
@@ -409,3 +457,32 @@ async def test_rights_follow_the_registry_and_the_policy_file(scene: Scene) -> N
     assert scene.authenticator.rights(mesh) == Rights()
     scene.clients["app"] = a_client(rights=(Right(permission=Permission.SUBSCRIBE, unbounded=True),))
     assert Permission.SUBSCRIBE in scene.authenticator.rights(client).permissions
+
+
+async def test_workload_loses_its_rights_with_its_issuer(scene: Scene) -> None:
+    account = "system:serviceaccount:prod:login"
+    cluster = await scene.identify(workload(iss="https://k8s", sub=account))
+    mesh = await scene.identify(workload(sub=LOGIN))
+    issuers = {
+        "renamed": {"issuer": "https://k8s", "audience": ISSUER, "keys": "https://k8s/keys"},
+        "mesh": {"trust_domain": "example.org", "audience": ISSUER, "keys": "file:/bundle"},
+    }
+    for names, left in ((("renamed", "mesh"), (Rights(), mesh.rights)), (("renamed",), (Rights(), Rights()))):
+        parsed = parse_workload_issuers({"workload_issuers": {name: issuers[name] for name in names}})
+        scene.authenticator.workloads = Workloads(
+            [(each, scene.workload_keys) for each in parsed.values()], scene.clock
+        )
+        assert (scene.authenticator.rights(cluster), scene.authenticator.rights(mesh)) == left
+
+
+async def test_replaced_secret_ends_with_its_overlap(scene: Scene) -> None:
+    scene.clients["app"] = a_client()
+    client = await scene.identify(secret())
+    assert scene.authenticator.expire_time(client) == float("inf")
+    _, newest = new_secret(lambda size: b"n" * size, START)
+    scene.clients["app"] = a_client(secrets=(structs.replace(AT_REST, expire_time=START + 60), newest))
+    assert scene.authenticator.expire_time(client) == START + 60
+    assert scene.authenticator.rights(client) == client.rights
+    for changes in ({"secrets": (newest,)}, {"token_endpoint_auth_method": AuthMethod.PRIVATE_KEY_JWT}):
+        scene.clients["app"] = a_client(**changes)
+        assert scene.authenticator.rights(client) == Rights()

@@ -9,11 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.unit.core.node import Node
+from tests.unit.core.node import ISSUER, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import ClientMetadata
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.session_updates import UpdateSessionCommand
+from token_service.core.policies.policy import Policy
+from token_service.core.policies.rates import Bucket, Operation, Rate
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.errors import PermissionDeniedError, SessionNotFoundError
@@ -99,6 +103,39 @@ async def test_the_audience_of_the_policy_is_bounded_too(scene: Scene) -> None:
     assert denied.value.metadata["bound"] == "audiences"
 
 
+@pytest.mark.parametrize(
+    "caller",
+    [
+        WEB,
+        Caller("login", Rights.of(Permission.ISSUE)),
+        Caller("other", Rights.of(Permission.ISSUE), client_id="other"),
+    ],
+)
+@pytest.mark.parametrize("audience", [(), ("api", ISSUER)])
+async def test_a_token_that_acts_as_a_registered_client_is_refused_to_others(
+    scene: Scene, caller: Caller, audience: tuple[str, ...]
+) -> None:
+    as_client = IssueCommand(subject="web", client_id="web", audience=audience)
+    await scene.node.issuer.issue(
+        caller, as_client, scene.now
+    )  # not registered: the token identifies no caller
+    await scene.node.core.client_administration.create(Caller.system(), "web", ClientMetadata(), scene.now)
+    before = scene.state()
+    with pytest.raises(PermissionDeniedError, match="would act with the rights of the client"):
+        await scene.node.issuer.issue(caller, as_client, scene.now)
+    assert scene.state() == before
+    for allowed in (
+        Caller("web", Rights.of(Permission.ISSUE), client_id="web"),
+        Caller("operator", Rights.of(Permission.ISSUE, Permission.ADMIN_WRITE)),
+    ):
+        await scene.node.issuer.issue(allowed, as_client, scene.now)
+    for harmless in (
+        IssueCommand(subject="alice", client_id="web", audience=audience),
+        IssueCommand(subject="web", client_id="web", audience=("api",)),
+    ):
+        await scene.node.issuer.issue(caller, harmless, scene.now)
+
+
 async def test_a_refresh_for_another_client_is_refused(scene: Scene) -> None:
     before = scene.state()
     with pytest.raises(PermissionDeniedError):
@@ -114,6 +151,27 @@ async def test_an_extension_for_another_client_is_refused(scene: Scene) -> None:
     with pytest.raises(PermissionDeniedError):
         await scene.node.sessions.extend(WEB, scene.foreign.session_id, "billing", None, scene.now)
     await scene.node.sessions.extend(WEB, scene.own.session_id, "web", None, scene.now)
+
+
+async def test_an_update_for_another_client_tells_nothing_and_takes_none_of_its_rate(scene: Scene) -> None:
+    rate = Rate(1, 60)
+    scene.node.policy = Policy(rates={(Operation.UPDATE_SESSION, Bucket.CLIENT): rate})
+    before = scene.state()
+    failures = []
+    for session_id in (scene.foreign.session_id, str(uuid4()), scene.own.session_id):
+        command = UpdateSessionCommand(
+            session_id=session_id, client_id="billing", fields=frozenset({"scopes"})
+        )
+        with pytest.raises(PermissionDeniedError) as failure:
+            await scene.node.core.session_updates.update(WEB, command, scene.now)
+        failures.append((failure.value.message, failure.value.metadata))
+    assert failures == failures[:1] * 3
+    assert failures[0][1] == {"permission": "issue", "bound": "clients"}
+    assert scene.state() == before
+    own = UpdateSessionCommand(
+        session_id=scene.foreign.session_id, client_id="billing", fields=frozenset({"scopes"})
+    )
+    await scene.node.core.session_updates.update(Caller.system(), own, scene.now)
 
 
 @pytest.mark.parametrize(

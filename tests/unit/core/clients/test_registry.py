@@ -12,7 +12,7 @@ from tests.contract.builders import a_client, an_end
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, SomeStores, raising
 from tests.unit.core.virtual_time import ManualClock
-from token_service.core.clients.client import ClientState
+from token_service.core.clients.client import AuthMethod, ClientState
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.policies.policy import Policy, PolicyBook
 from token_service.errors import (
@@ -199,3 +199,33 @@ async def test_plain_revocation_of_a_client_leaves_it_active() -> None:
     await node.revoke(target=RevocationTarget.CLIENT, value="web")
     assert (await node.validate(token)).reason is InvalidReason.REVOKED
     assert (await node.issue()).access_token
+
+
+async def test_only_clients_with_certificates_count_as_changes_of_certificates() -> None:
+    stores = MemoryStores()
+    registry = ClientRegistry(stores.clients)
+    name = "spiffe://example.org/batch"
+    by_certificate = {
+        "token_endpoint_auth_method": AuthMethod.TLS_CLIENT_AUTH,
+        "tls_client_auth_san_uri": name,
+    }
+    await stores.clients.create(a_client("batch", **by_certificate))
+    await registry.refresh(revision=1)
+    changes = registry.certificate_changes
+    found = registry.of_certificate([name])
+    assert found is not None
+    assert found.client_id == "batch"
+    for number in range(2, 5):
+        await stores.clients.create(a_client(f"c{number}"))
+        await registry.refresh(revision=number)
+    assert registry.certificate_changes == changes
+    assert registry.of_certificate([name]) is found
+    await stores.log.append([an_end("batch", ClientState.DELETED)])  # its record no longer tells the method
+    await registry.refresh(revision=5)
+    assert registry.certificate_changes == changes + 1
+    assert registry.of_certificate([name]) is None
+    await stores.clients.create(a_client("second", **by_certificate))
+    await registry.refresh(revision=6)
+    assert registry.certificate_changes == changes + 2
+    await registry.start_over()
+    assert registry.certificate_changes == changes + 3

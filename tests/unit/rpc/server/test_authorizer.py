@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 from cryptography import x509
@@ -9,10 +9,11 @@ from cryptography import x509
 from tests.support.certificates import Authority, subject_alt_names
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.rights import Rights
+from token_service.core.clients.client import Client
 from token_service.core.policies.rates import Operation, Rate
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
-from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer
+from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer, address_of
 
 VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
 ISSUE = Rights.of(Permission.ISSUE)
@@ -274,3 +275,47 @@ def test_open_stream_follows_current_permissions_of_its_caller() -> None:
     authorizer.callers = {}
     assert (authorizer.rights(a), authorizer.rights(b)) == (Rights(), Rights())
     assert heard == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:443", "192.0.2.1"),
+        ("ipv6:%5B2001:db8::1%5D:443", "2001:db8::1"),
+        ("ipv6:[2001:db8::1]:443", "2001:db8::1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:443", "fe80::1"),
+        ("unix:", "unix"),
+    ],
+)
+def test_address_of_a_peer_has_neither_port_nor_brackets(peer: str, address: str) -> None:
+    assert address_of(peer) == address
+
+
+class RegisteredClients:
+    """The registered clients that authenticate with a certificate: one, or none."""
+
+    def __init__(self, client: Client | None) -> None:
+        self.client = client
+        self.certificate_changes = 0
+        self.lookups = 0
+
+    def of_certificate(self, names: Iterable[str]) -> Client | None:
+        self.lookups += 1
+        return self.client
+
+
+def test_change_of_other_clients_checks_no_certificate_again() -> None:
+    authorizer = authorizer_for({})
+    clients = authorizer.clients = RegisteredClients(
+        Client(client_id="batch", create_time=0, update_time=0, rights=tuple(VALIDATE))
+    )
+    peer = Peer(uri=["spiffe://example.org/batch"])
+    authorizer.clients_changed()
+    assert Permission.VALIDATE in authorizer.identify(peer).permissions
+    for _ in range(3):
+        authorizer.clients_changed()
+        authorizer.identify(peer)
+    assert clients.lookups == 1
+    clients.client, clients.certificate_changes = None, 1
+    authorizer.clients_changed()
+    assert "not known" in refusal(authorizer, peer)

@@ -51,12 +51,17 @@ class Calls:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._unary: Any = channel.unary_unary("/test.Test/Unary")
         self._stream: Any = channel.unary_stream("/test.Test/Stream")
+        self._channel = channel
 
     def __call__(self, data: bytes = REQUEST, **options: Any) -> Any:
         return self._unary(data, **options)
 
     def stream(self, data: bytes = REQUEST) -> Any:
         return self._stream(data)
+
+    def open(self, method: str) -> Any:
+        """Begin a call without its message."""
+        return self._channel.stream_stream(f"/test.Test/{method}")()
 
 
 @asynccontextmanager
@@ -162,6 +167,64 @@ async def test_unauthorized_caller_is_refused_before_the_request_is_read(
             failure = await refused(attempt)
             assert (failure.code, failure.reason) == (code, reason)
         assert edge.running == 0
+
+
+class Changing(Fixed):
+    """An authorizer whose caller can lose its rights."""
+
+    def __init__(self) -> None:
+        super().__init__(Permission.ADMIN_WRITE)
+        self.identified = asyncio.Event()
+        self.listeners: list[Callable[[], None]] = []
+
+    def identify(self, peer: Any) -> Caller:
+        self.identified.set()
+        return super().identify(peer)
+
+    def rights(self, caller: Caller) -> Rights:
+        return Rights.of(*self.granted)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
+
+    def grant(self, *permissions: Permission) -> None:
+        self.granted = frozenset(permissions)
+        for listener in self.listeners:
+            listener()
+
+
+@pytest.mark.parametrize("kind", ["_unary", "_stream"])
+@pytest.mark.parametrize("left", [(), (Permission.VALIDATE,)])
+async def test_caller_that_loses_its_rights_while_its_request_arrives_is_refused(
+    kind: str, left: tuple[Permission, ...]
+) -> None:
+    async def handle(*_: Any) -> bytes:
+        raise AssertionError("called")
+
+    authorizer = Changing()
+    async with served(handle, authorizer=authorizer) as (calls, _):
+        method = "Unary" if kind == "_unary" else "Stream"
+        call: Any = calls.open(method)
+        await call.wait_for_connection()
+        await authorizer.identified.wait()
+        authorizer.grant(*left)
+        await call.write(REQUEST)
+        failure = await refused(call.read())
+        assert (failure.code, failure.reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+
+
+async def test_caller_has_its_newest_rights_when_its_request_is_complete() -> None:
+    async def handle(_: Any, caller: Caller) -> bytes:
+        return ",".join(sorted(caller.permissions)).encode()
+
+    authorizer = Changing()
+    async with served(handle, authorizer=authorizer) as (calls, _):
+        call: Any = calls.open("Unary")
+        await call.wait_for_connection()
+        await authorizer.identified.wait()
+        authorizer.grant(Permission.ADMIN_WRITE, Permission.VALIDATE)
+        await call.write(REQUEST)
+        assert await call.read() == b"admin.write,validate"
 
 
 async def test_public_method_identifies_no_caller() -> None:

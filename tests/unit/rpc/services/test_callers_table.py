@@ -42,6 +42,9 @@ class Late:
     def rights(self, caller: Caller) -> Rights:
         return self.inner.rights(caller)
 
+    def expire_time(self, caller: Caller) -> float:
+        return self.inner.expire_time(caller)
+
     def on_change(self, listener: Any) -> None:
         """No rights change here."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.stream import feed as feed_module, gap_pages
 from token_service.rpc.stream.ring import MAX_BATCH_BYTES
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.fingerprint_set import fingerprint
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
 from token_service.tokens.revocation_set import Block, RevocationSet
@@ -683,6 +685,73 @@ async def test_streams_end_without_the_permission_even_when_quiet() -> None:
             assert failure.metadata == {"permission": "subscribe"}
         await eventually(lambda: len(served.feed) == 0)
         assert served.node.subscribers.counts(0) == (0, 0)
+
+
+class ByToken(TrustingAuthorizer):
+    """An authorizer whose caller presents an access token, which later expires early."""
+
+    def __init__(self) -> None:
+        self.caller = Caller("app", Rights.everything())
+        self.expires = float("inf")
+        self.listeners: list[Callable[[], None]] = []
+
+    def identify(self, peer: Any) -> Caller:
+        return self.caller
+
+    def expire_time(self, caller: Caller) -> float:
+        return self.expires
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
+
+
+@pytest.mark.parametrize("target", ["token_id", "client"])
+async def test_revocation_of_the_bearer_token_ends_its_open_stream(target: str) -> None:
+    authorizer = ByToken()
+    async with serving(authorizer=authorizer) as served:
+        node = served.node
+        issued = await node.issue("app", client_id="app", kinds=frozenset({TokenKind.ACCESS}))
+        other = served.follow()
+        await other.caught_up()
+        authorizer.caller = replace(authorizer.caller, token=node.verifier.verify(issued.access_token))
+        reader = served.follow()
+        await reader.caught_up()
+        await revoke(served, "another")
+        assert ids_in(await reader.next()) == {"another"}
+        if target == "client":
+            await node.revoke(target=RevocationTarget.CLIENT, value="app")
+        else:
+            await node.revoke(token=issued.access_token)
+        failure = await reader.ended()
+        assert (failure.code, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
+        assert len(served.feed) == 1  # the stream of the other caller stays
+        failure = await served.follow().ended()  # as if it had been revoked while this request arrived
+        assert (failure.code, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
+
+
+async def test_reset_that_brings_the_revocation_of_a_bearer_token_ends_its_stream() -> None:
+    async with serving(authorizer=ByToken()) as served:
+        issued = await served.node.issue("app", client_id="app", kinds=frozenset({TokenKind.ACCESS}))
+        await served.node.revoke(token=issued.access_token)
+        reader = served.follow()
+        await reader.caught_up()
+        (stream,) = served.feed._streams
+        stream.caller = replace(stream.caller, token=served.node.verifier.verify(issued.access_token))
+        served.feed.was_reset()
+        assert (await reader.ended()).code == "UNAUTHENTICATED"
+
+
+async def test_proof_that_expires_early_after_a_change_ends_the_stream() -> None:
+    authorizer = ByToken()
+    async with serving(authorizer=authorizer) as served:
+        reader = served.follow()
+        await reader.caught_up()
+        authorizer.expires = served.node.clock.now() - 1
+        for listener in authorizer.listeners:
+            listener()
+        served.feed.sweep()
+        failure = await reader.ended()
+        assert (failure.code, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
 
 
 async def test_caller_that_loses_its_permission_during_a_read_is_sent_nothing_more() -> None:
