@@ -46,7 +46,7 @@ class Append(Protocol):
     async def __call__(
         self, connection: AsyncConnection, known: End, rows: Sequence[AuditRow], now: int
     ) -> bool:
-        """Lock the chain, note its new end, and insert rows and the outbox rows of those that are not routine.
+        """Lock the chain, note its new end, and insert rows and the outbox rows of events that are not routine.
 
         Changes nothing and returns False if `known` is not the end of the chain. That saves the round trip that would
         read the end.
