@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -328,6 +329,15 @@ async def test_wrong_secrets_are_slowed_down_and_recorded(site: Site) -> None:
     listed = site.run("audit", "list", "--client", "guessed", "-o", "json")
     assert listed.stdout.count("client.authentication_failed") == 10
     assert "tscs_" not in listed.stdout
+
+
+async def test_secret_in_the_place_of_the_client_id_is_not_logged(site: Site) -> None:
+    secret = await register(site, "swapped", **CONFIDENTIAL)
+    async with site.proved(basic(secret, "swapped")) as api:
+        assert (await refused(api.issue())).code.name == "UNAUTHENTICATED"
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    await eventually(lambda: digest in site.node.log_text())
+    assert secret[5:45] not in site.node.log_text()
 
 
 SUBSCRIBE = pb.Right(permission="subscribe", unbounded=True)

@@ -1,8 +1,8 @@
 """The values of fields in log lines.
 
 A value is shown unchanged: a name chosen by a caller can't hide itself, another field or the rest of the line.
-Invisible characters are escaped and the length is bounded. The one exception is a token in the wrong place, e.g. as
-the name of a subject: the line shows the SHA-256 of the token, which identifies it without revealing it.
+Invisible characters are escaped and the length is bounded. The one exception is a token or a client secret in the wrong
+place, e.g. as the name of a subject: the line shows its SHA-256, which identifies it without revealing it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _BARE: Final = re.compile(r"[!#-&(-+\--<>-Z^-~]+").fullmatch
 _TOKEN: Final = re.compile(
     r"(?P<header>eyJ[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)?"
     # A text of 43 characters is the id of a key. It is random and may begin like a token.
-    r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))[rs]t_[A-Za-z0-9_-]{24,}",
+    r"|(?<![A-Za-z0-9])(?![\w-]{43}(?![\w.-]))(?:[rs]t_|tscs_)[A-Za-z0-9_-]{24,}",
     re.ASCII,
 )
-"""A signed or opaque token, or the beginning of one."""
+"""A signed or opaque token or a client secret, or the beginning of one."""
 _MIN_HEADER: Final = 24
 """The shortest lone JWS header treated as the beginning of a token. Ids are random: they do not decode to ASCII."""
 _INVISIBLE: Final = re.compile(
@@ -74,7 +74,7 @@ def without_tokens(text: str) -> str:
 
 
 def _may_hold_token(text: str) -> bool:
-    return "eyJ" in text or "rt_" in text or "st_" in text
+    return "eyJ" in text or "rt_" in text or "st_" in text or "tscs_" in text
 
 
 def _shown(text: str, *, quoted: bool) -> str:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from token_service.core.clients.client_secret import new_secret
 from token_service.core.events.event import Action, Actor, AuditEvent
 from token_service.telemetry import Audit, configure_logging
 from token_service.tokens.claims import TokenKind
@@ -22,6 +23,8 @@ REFRESH = OpaqueToken(TokenKind.REFRESH, 1, UUID(int=7), 0, Secret(b"s" * 32)).f
     MacKeys({1: Secret(b"k" * 32)}, 1)
 )
 
+CLIENT_SECRET = new_secret(lambda size: bytes(range(size)), 0.0)[0].reveal().decode()
+
 NAMES = [
     "mallory",
     "-----BEGIN PRIVATE KEY-----",
@@ -31,6 +34,8 @@ NAMES = [
     "rt_mallory_mallory_mallory",
     "eyJ" + "Zz9_-xQ7" * 5,  # the length of a key id
     "rt_" + "A" * 40,
+    "tscs_mallory",
+    "tscs_" + "A" * 38,
     "x client_id=admin session_id=1",
     'x" client_id="admin',
     "a'b=c",
@@ -114,7 +119,18 @@ def test_commas_in_list_items_are_quoted() -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
-    "token", [JWT, JWT[:60], JWT.rpartition(".")[0], JWT.partition(".")[0], REFRESH, REFRESH[:60]]
+    "token",
+    [
+        JWT,
+        JWT[:60],
+        JWT.rpartition(".")[0],
+        JWT.partition(".")[0],
+        REFRESH,
+        REFRESH[:60],
+        CLIENT_SECRET,
+        CLIENT_SECRET[:50],
+        CLIENT_SECRET[:-1],
+    ],
 )
 @pytest.mark.parametrize(
     "frame", ["{}", "see {} please", "Bearer {}", "https://host/?t={}&x", "'{}'", '{{"t":"{}"}}']
