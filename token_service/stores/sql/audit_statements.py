@@ -46,21 +46,21 @@ class Append(Protocol):
     async def __call__(
         self, connection: AsyncConnection, known: End, rows: Sequence[AuditRow], now: int
     ) -> bool:
-        """Lock the chain, note its new end, and insert rows and the outbox rows of events that are not routine.
+        """Lock the chain, note its new end, and insert the rows, and an outbox row for each row that is not routine.
 
-        Changes nothing and returns False if `known` is not the end of the chain. That saves the round trip that would
-        read the end.
+        Changes nothing and returns False if `known` is not the end of the chain. So a caller that knows the end need
+        not read it, which saves a round trip.
         """
         ...
 
 
 def append_of(dialect: sa.Dialect) -> Append:
-    """Return the fastest way to append on a database."""
+    """Return the way to append that is the fastest on a database."""
     return _EachItsOwn(dialect) if dialect.name == "sqlite" else _AllInOne(dialect)
 
 
 class _EachItsOwn:
-    """One statement for each table."""
+    """One statement for each table, because SQLite has no statement that changes several."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self._advance: Final = Prepared(_ADVANCE, dialect)
@@ -129,7 +129,7 @@ def _all_in_one() -> sa.Insert:
 
 
 def _unnest(columns: Sequence[sa.ColumnClause[Any]]) -> sa.TableValuedAlias:
-    """Return rows of the arrays of some columns."""
+    """Return a table whose columns are parameters: one array of values for each column."""
     arrays = [sa.bindparam(_array_of(column.name), type_=ARRAY(column.type)) for column in columns]
     return sa.func.unnest(*arrays).table_valued(*(column.name for column in columns)).render_derived()
 

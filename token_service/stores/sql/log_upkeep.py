@@ -23,7 +23,6 @@ _KEYS: Final = (
     .where(revocations.c.target == number(RevocationTarget.KEY), revocations.c.sequence > COMPACTED)
     .order_by(revocations.c.sequence)
 )
-
 """The revocations of keys."""
 
 
@@ -96,7 +95,6 @@ async def compact(connection: AsyncConnection, now: float, limit: int) -> int:
         .order_by(revocations.c.sequence)
         .limit(limit)
     )
-
     head = await locked_head(connection)
     last, count = 0, 0
     for sequence, expire_time in await connection.execute(oldest):
