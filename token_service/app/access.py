@@ -25,13 +25,10 @@ from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.file_keys import FileKeys
 from token_service.fetching.remote_keys import RemoteKeys
-from token_service.rpc.server.authorizer import (
-    Authorizer,
-    CertificateAuthorizer,
-    ProofAuthorizer,
-    TrustingAuthorizer,
-)
+from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
+from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
 from token_service.rpc.server.client_authorities import ClientAuthorities
+from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.urls import UnusableValueError
 

@@ -34,7 +34,8 @@ from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
-from token_service.rpc.server.authorizer import CertificateAuthorizer, Peer
+from token_service.rpc.server.authorizer import Peer
+from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
 from token_service.rpc.server.server import TlsFiles
 from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.tokens.algorithms import Algorithm

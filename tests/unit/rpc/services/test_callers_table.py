@@ -23,7 +23,7 @@ from token_service.core.access.workloads import Workloads
 from token_service.core.clients.client import AuthMethod, Client, ClientState
 from token_service.core.clients.client_secret import new_secret
 from token_service.core.policies.rights import Permission, Right
-from token_service.rpc.server.authorizer import ProofAuthorizer
+from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 
 SECRET, AT_REST = new_secret(lambda size: b"s" * size, START)
 UNAUTHENTICATED = "UNAUTHENTICATED"

@@ -13,7 +13,8 @@ from token_service.core.clients.client import Client
 from token_service.core.policies.rates import Operation, Rate
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, PermissionDeniedError
-from token_service.rpc.server.authorizer import CertificateAuthorizer, TrustingAuthorizer, address_of
+from token_service.rpc.server.authorizer import TrustingAuthorizer
+from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
 
 VALIDATE = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
 ISSUE = Rights.of(Permission.ISSUE)
@@ -275,20 +276,6 @@ def test_open_stream_follows_current_permissions_of_its_caller() -> None:
     authorizer.callers = {}
     assert (authorizer.rights(a), authorizer.rights(b)) == (Rights(), Rights())
     assert heard == [True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("peer", "address"),
-    [
-        ("ipv4:192.0.2.1:443", "192.0.2.1"),
-        ("ipv6:%5B2001:db8::1%5D:443", "2001:db8::1"),
-        ("ipv6:[2001:db8::1]:443", "2001:db8::1"),
-        ("ipv6:%5Bfe80::1%25eth0%5D:443", "fe80::1"),
-        ("unix:", "unix"),
-    ],
-)
-def test_address_of_a_peer_has_neither_port_nor_brackets(peer: str, address: str) -> None:
-    assert address_of(peer) == address
 
 
 class RegisteredClients:

@@ -1,0 +1,101 @@
+"""Identification of callers by a proof in the metadata of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+from urllib.parse import unquote
+
+from token_service.core.access.authenticator import Authenticator
+from token_service.core.access.caller import Caller, Proof
+from token_service.core.access.credentials import CallerProof, parse_proof, two_proofs
+from token_service.core.access.rights import Rights
+from token_service.errors import CallerUnauthenticatedError
+from token_service.rpc.server.authorizer import Authorizer, Call, Peer
+from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
+
+_PROOFS: Final = ("authorization", "client-assertion-type", "client-assertion")
+"""Metadata that proves a caller."""
+
+
+class ProofAuthorizer:
+    """Identifies callers by a proof in the metadata of the call, or by `without_proof`: a client certificate or trust.
+
+    A call with a client certificate and a proof in its metadata is refused.
+    """
+
+    def __init__(self, authenticator: Authenticator, without_proof: Authorizer | None) -> None:
+        """`without_proof` identifies callers without a proof in the metadata; None: they are refused."""
+        self._authenticator = authenticator
+        self._without_proof = without_proof
+        self._listeners: list[Callable[[], None]] = []
+
+    def identify(self, call: Call, /) -> Caller | Awaitable[Caller]:
+        """See `Authorizer.identify`."""
+        proof = _proof_of(call.invocation_metadata() or ())
+        if proof is None:
+            if self._without_proof is None or (
+                isinstance(self._without_proof, CertificateAuthorizer) and not _has_certificate(call)
+            ):
+                raise CallerUnauthenticatedError(
+                    "the call proves no caller; send authorization (Basic or Bearer), client-assertion, or use a "
+                    "client certificate on the port for certificates"
+                )
+            return self._without_proof.identify(call)
+        if _has_certificate(call):
+            raise two_proofs()
+        return self._authenticator.identify(proof, address_of(call.peer()))
+
+    def rights(self, caller: Caller) -> Rights:
+        """See `Authorizer.rights`."""
+        if caller.proof in (Proof.NONE, Proof.CERTIFICATE):
+            return Rights() if self._without_proof is None else self._without_proof.rights(caller)
+        return self._authenticator.rights(caller)
+
+    def expire_time(self, caller: Caller) -> float:
+        """See `Authorizer.expire_time`."""
+        if caller.proof in (Proof.NONE, Proof.CERTIFICATE):
+            return (
+                caller.expire_time if self._without_proof is None else self._without_proof.expire_time(caller)
+            )
+        return self._authenticator.expire_time(caller)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """See `Authorizer.on_change`."""
+        self._listeners.append(listener)
+        if self._without_proof is not None:
+            self._without_proof.on_change(listener)
+
+    def changed(self) -> None:
+        """Tell the listeners that the rights of callers may have changed."""
+        for listener in self._listeners:
+            listener()
+
+
+def address_of(peer: str) -> str:
+    """Return the address in the text of a peer (`ipv4:192.0.2.1:443`, `ipv6:%5B2001:db8::1%5D:443`).
+
+    Without port, brackets and zone.
+    """
+    kind, _, rest = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    address = unquote(rest).rpartition(":")[0]
+    return address.removeprefix("[").removesuffix("]").partition("%")[0]
+
+
+def _has_certificate(peer: Peer) -> bool:
+    return "x509_pem_cert" in peer.auth_context()
+
+
+def _proof_of(metadata: Iterable[Any]) -> CallerProof | None:
+    """Return the proof in the metadata of a call. Raises `CallerUnauthenticatedError`."""
+    found: dict[str, str] = {}
+    for name, value in metadata:
+        if name in _PROOFS:
+            if name in found or not isinstance(value, str):
+                raise two_proofs()
+            found[name] = value
+    if not found:
+        return None
+    return parse_proof(*(found.get(name) for name in _PROOFS))
