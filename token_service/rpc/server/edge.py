@@ -121,42 +121,39 @@ class Edge:
                 identified = identify(context)
                 caller = identified if isinstance(identified, Caller) else await identified
             try:
-                return await admitted(context, caller, changes)
+                if permission is not None:
+                    caller.require(permission)
+                key = key_of(caller, context)
+                data = await self._receive(context, key)
+                if permission is not None and changes != self._changes:
+                    caller = self._with_current_rights(caller)
+                    caller.require(permission)
+                require_few_fields(data, shape)
+                self._enter(key)
+                entered = True
+                try:
+                    answer: Message | bytes | None = None
+                    if at_once is not None:
+                        answer = at_once(data, caller)
+                    if answer is None:
+                        request = parse(data)
+                        if waits is None or not waits(request):
+                            answer = await self._in_time(handle(request, caller), context)
+                        else:
+                            with self._waiting(key):
+                                self._leave(key)
+                                entered = False
+                                answer = await self._in_time(handle(request, caller), context, patient=True)
+                finally:
+                    if entered:
+                        self._leave(key)
+                encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
+                if len(encoded) > _SMALL_ANSWER:
+                    self._hold_unread(key, len(encoded), context)
             except (PermissionDeniedError, OverloadedError, RateLimitedError) as error:
                 if self._refusals is not None:
                     self._refusals.note(caller, method.rpartition("/")[2], error)
                 raise
-
-        async def admitted(context: Context, caller: Caller, changes: int) -> bytes:
-            if permission is not None:
-                caller.require(permission)
-            key = key_of(caller, context)
-            data = await self._receive(context, key)
-            if permission is not None and changes != self._changes:
-                caller = self._with_current_rights(caller)
-                caller.require(permission)
-            require_few_fields(data, shape)
-            self._enter(key)
-            entered = True
-            try:
-                answer: Message | bytes | None = None
-                if at_once is not None:
-                    answer = at_once(data, caller)
-                if answer is None:
-                    request = parse(data)
-                    if waits is None or not waits(request):
-                        answer = await self._in_time(handle(request, caller), context)
-                    else:
-                        with self._waiting(key):
-                            self._leave(key)
-                            entered = False
-                            answer = await self._in_time(handle(request, caller), context, patient=True)
-            finally:
-                if entered:
-                    self._leave(key)
-            encoded = answer if type(answer) is bytes else answer.SerializeToString()  # type: ignore[union-attr]  # bytes has no subclass here
-            if len(encoded) > _SMALL_ANSWER:
-                self._hold_unread(key, len(encoded), context)
             return encoded
 
         # gRPC keeps the exception that ends a call, and with it this frame, until a garbage collection. `work` holds
