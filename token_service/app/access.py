@@ -45,7 +45,9 @@ class Access:
         self.policy_file = PolicyFile.of(settings, environ)
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
-        self._fetcher = HttpFetcher()
+        self._workload_fetcher = (
+            HttpFetcher()
+        )  # of its own: slow servers of clients must not delay these keys
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateAuthorizer | None = None
         if settings.is_production:
@@ -65,7 +67,7 @@ class Access:
         clock, stores = self._clock, core.ports.stores
         self._uses = SecretUses(stores.clients, clock)
         keys = ClientKeys(
-            self._fetcher, clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
+            HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
         )
         authentication = ClientAuthenticator(
             core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
@@ -103,7 +105,7 @@ class Access:
         """
         issuers = document.workload_issuers.values()
         sources = {
-            issuer: self._sources.get(issuer) or key_source(issuer, self._fetcher, self._clock)
+            issuer: self._sources.get(issuer) or key_source(issuer, self._workload_fetcher, self._clock)
             for issuer in issuers
         }
         self._sources = sources

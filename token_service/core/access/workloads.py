@@ -134,10 +134,6 @@ class Workloads:
             return rest.partition(":")[0] in self._names
         return _domain_of(name) in self._by_domain
 
-    def knows(self, parsed: UnverifiedAssertion) -> bool:
-        """Tell whether a token claims to come from one of the issuers."""
-        return self._issuer_of(parsed) is not None
-
     async def identify(self, parsed: UnverifiedAssertion) -> tuple[str, float]:
         """Return the name of the caller and the expiry of the token.
 

@@ -1,4 +1,4 @@
-"""A renewed log begins beyond the seen sequence of every token, whatever entries the database has lost."""
+"""A renewed log begins beyond the seen sequence of every token, even if the database has lost entries."""
 
 from __future__ import annotations
 
