@@ -57,6 +57,11 @@ class Reason(StrEnum):
     GRANT_INVALID = "GRANT_INVALID"
     GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
     GRANT_TYPE_UNKNOWN = "GRANT_TYPE_UNKNOWN"
+    ACCESS_DENIED = "ACCESS_DENIED"
+    LOGIN_REQUIRED = "LOGIN_REQUIRED"
+    CONSENT_REQUIRED = "CONSENT_REQUIRED"
+    RESPONSE_TYPE_UNKNOWN = "RESPONSE_TYPE_UNKNOWN"
+    AUTHENTICATION_INSUFFICIENT = "AUTHENTICATION_INSUFFICIENT"
 
 
 class InvalidReason(StrEnum):
@@ -425,6 +430,44 @@ class GrantTypeUnknownError(ServiceError):
 
     reason = Reason.GRANT_TYPE_UNKNOWN
     default_message = "the token service has no such grant type"
+
+
+class AccessDeniedError(ServiceError):
+    """The user or the system that authenticates users refused the login."""
+
+    reason = Reason.ACCESS_DENIED
+    default_message = "the login was refused"
+
+
+class LoginRequiredError(ServiceError):
+    """The request allows no interaction, or demands a newer authentication than there is
+
+    OpenID Connect Core 1.0, section 3.1.2.6.
+    """
+
+    reason = Reason.LOGIN_REQUIRED
+    default_message = "the user has to log in"
+
+
+class ConsentRequiredError(ServiceError):
+    """The client is not a first-party client, and this service has no page that asks users for consent."""
+
+    reason = Reason.CONSENT_REQUIRED
+    default_message = "the client needs the consent of the user, for which this service has no page"
+
+
+class ResponseTypeUnknownError(ServiceError):
+    """The authorization endpoint serves the response type `code` only."""
+
+    reason = Reason.RESPONSE_TYPE_UNKNOWN
+    default_message = "response_type must be code"
+
+
+class AuthenticationInsufficientError(ServiceError):
+    """The user was authenticated by a weaker method than the request demands (RFC 9470, section 4)."""
+
+    reason = Reason.AUTHENTICATION_INSUFFICIENT
+    default_message = "the authentication does not meet the requested acr_values"
 
 
 class DeadlineExceededError(ServiceError):

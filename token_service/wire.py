@@ -91,6 +91,11 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.GRANT_INVALID: _Code.UNAUTHENTICATED,
         Reason.GRANT_TYPE_NOT_ALLOWED: _Code.PERMISSION_DENIED,
         Reason.GRANT_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
+        Reason.ACCESS_DENIED: _Code.PERMISSION_DENIED,
+        Reason.LOGIN_REQUIRED: _Code.FAILED_PRECONDITION,
+        Reason.CONSENT_REQUIRED: _Code.FAILED_PRECONDITION,
+        Reason.RESPONSE_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
+        Reason.AUTHENTICATION_INSUFFICIENT: _Code.FAILED_PRECONDITION,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
@@ -146,6 +151,11 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
     ),
     "unauthorized_client": (Reason.PERMISSION_DENIED, Reason.GRANT_TYPE_NOT_ALLOWED),
     "unsupported_grant_type": (Reason.GRANT_TYPE_UNKNOWN,),
+    "access_denied": (Reason.ACCESS_DENIED,),
+    "login_required": (Reason.LOGIN_REQUIRED,),
+    "consent_required": (Reason.CONSENT_REQUIRED,),
+    "unsupported_response_type": (Reason.RESPONSE_TYPE_UNKNOWN,),
+    "unmet_authentication_requirements": (Reason.AUTHENTICATION_INSUFFICIENT,),
     "temporarily_unavailable": (
         Reason.TOO_MANY_RETRIES,
         Reason.SHUTTING_DOWN,

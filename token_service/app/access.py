@@ -18,6 +18,7 @@ from token_service.core.access.client_authentication import ClientAuthenticator
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
 from token_service.core.clients.secret_uses import SecretUses
+from token_service.core.login.use_cases import Upstreams
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
@@ -59,6 +60,7 @@ class Access:
         self._authenticator: Authenticator | None = None
         self._authorizer: ProofAuthorizer | None = None
         self._uses: SecretUses | None = None
+        self._upstreams: Upstreams | None = None
         self._sources: dict[WorkloadIssuer, KeySource] = {}
         self._workloads(self._document)  # an unusable issuer must fail the start
 
@@ -85,6 +87,8 @@ class Access:
             self._certificates.clients = core.clients
         self._authorizer = ProofAuthorizer(self._authenticator, self._certificates or TrustingAuthorizer())
         core.clients.on_change(lambda _changed: self._clients_changed())
+        self._upstreams = core.login.upstreams
+        self._upstreams_changed(self._document)
         return self._authorizer
 
     @property
@@ -121,12 +125,19 @@ class Access:
         workloads = self._workloads(document)  # first, because it may refuse the document
         self._document = document
         self.policies.book = document.book
+        self._upstreams_changed(document)
         if self._authenticator is not None and self._authorizer is not None:
             self._authenticator.workloads = workloads
             self._authenticator.callers = document.callers
             self._authorizer.changed()
         if self._certificates is not None:
             self._certificates.callers = document.callers
+
+    def _upstreams_changed(self, document: PolicyDocument) -> None:
+        if self._upstreams is not None:
+            self._upstreams.current = {
+                each.name: self._upstreams.challenge(each.url) for each in document.upstreams.values()
+            }
 
     def _authorities_changed(self, authorities: Sequence[Certificate]) -> None:
         assert self._certificates is not None

@@ -48,6 +48,7 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
+from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.policies.rates import Bucket, Operation
@@ -207,6 +208,7 @@ class Core:
     refresher: Refresher
     grants: Grants
     authorization_grants: AuthorizationGrants
+    login: LoginUseCases
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
@@ -335,7 +337,11 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         signing_may_fail=options.signing_may_fail,
     )
     registration = Registration(admission, options.issuer)
-    codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
+
+    def sealer(purpose: str) -> Sealer:
+        return Sealer(keyring, key_lookups.look, entropy, purpose)
+
+    codes = Codes(sealer("authorization code"), entropy)
     return Core(
         options=options,
         ports=ports,
@@ -367,6 +373,15 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
+        ),
+        login=make_login_use_cases(
+            admission,
+            registration,
+            codes,
+            sealer,
+            entropy,
+            lambda: replica.applied,
+            issuer=options.issuer,
         ),
         revoker=revoker,
         introspector=Introspector(

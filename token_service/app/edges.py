@@ -23,7 +23,9 @@ from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
+from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 
@@ -64,7 +66,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),
-        AuthorizationService(core.authorization_grants, clock),
+        AuthorizationService(core.authorization_grants, core.login.challenges, clock),
     ]
 
 
@@ -90,7 +92,7 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
 
 
-def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) -> list[Route]:
+def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge, pages: Pages) -> list[Route]:
     """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started."""
     issuer = core.options.issuer
     if not issuer.startswith(("https://", "http://")):
@@ -99,6 +101,8 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        AuthorizationEndpoint(core.login, callers, pages, core.ports.clock, issuer=issuer),
+        pages,
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more={},

@@ -139,6 +139,13 @@ class Settings:
         default_help="none",
         secret=True,
     )
+    templates_dir: Path | None = setting(
+        parse_path,
+        None,
+        "A directory of templates that replace the pages for browsers, by the same names.",
+        allowed="a directory",
+        default_help="built-in pages",
+    )
     policy_file: Path | None = setting(
         parse_file,
         None,

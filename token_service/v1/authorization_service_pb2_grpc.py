@@ -40,6 +40,21 @@ class AuthorizationServiceStub:
                 request_serializer=token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantRequest.SerializeToString,
                 response_deserializer=token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantResponse.FromString,
                 _registered_method=True)
+        self.GetLoginRequest = channel.unary_unary(
+                '/token_service.v1.AuthorizationService/GetLoginRequest',
+                request_serializer=token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestResponse.FromString,
+                _registered_method=True)
+        self.AcceptLoginRequest = channel.unary_unary(
+                '/token_service.v1.AuthorizationService/AcceptLoginRequest',
+                request_serializer=token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestResponse.FromString,
+                _registered_method=True)
+        self.RejectLoginRequest = channel.unary_unary(
+                '/token_service.v1.AuthorizationService/RejectLoginRequest',
+                request_serializer=token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestRequest.SerializeToString,
+                response_deserializer=token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestResponse.FromString,
+                _registered_method=True)
 
 
 class AuthorizationServiceServicer:
@@ -57,6 +72,30 @@ class AuthorizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLoginRequest(self, request, context):
+        """Returns what a login service has to know about a login, by the `login_challenge` in the URL that the browser came with.
+        Permission: `issue`, for the client.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptLoginRequest(self, request, context):
+        """Tells that the user has logged in. The login service sends the browser to the returned URL.
+        Permission: `issue`, for the tokens that come of the login.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectLoginRequest(self, request, context):
+        """Tells that the login was refused. The login service sends the browser to the returned URL.
+        Permission: `issue`, for the client.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthorizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +103,21 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.CreateAuthorizationGrant,
                     request_deserializer=token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantRequest.FromString,
                     response_serializer=token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantResponse.SerializeToString,
+            ),
+            'GetLoginRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoginRequest,
+                    request_deserializer=token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestResponse.SerializeToString,
+            ),
+            'AcceptLoginRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptLoginRequest,
+                    request_deserializer=token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestResponse.SerializeToString,
+            ),
+            'RejectLoginRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectLoginRequest,
+                    request_deserializer=token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestRequest.FromString,
+                    response_serializer=token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +148,87 @@ class AuthorizationService:
             '/token_service.v1.AuthorizationService/CreateAuthorizationGrant',
             token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantRequest.SerializeToString,
             token__service_dot_v1_dot_authorization__service__pb2.CreateAuthorizationGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoginRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.AuthorizationService/GetLoginRequest',
+            token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestRequest.SerializeToString,
+            token__service_dot_v1_dot_authorization__service__pb2.GetLoginRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptLoginRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.AuthorizationService/AcceptLoginRequest',
+            token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestRequest.SerializeToString,
+            token__service_dot_v1_dot_authorization__service__pb2.AcceptLoginRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectLoginRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/token_service.v1.AuthorizationService/RejectLoginRequest',
+            token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestRequest.SerializeToString,
+            token__service_dot_v1_dot_authorization__service__pb2.RejectLoginRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

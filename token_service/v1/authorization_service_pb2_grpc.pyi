@@ -40,6 +40,18 @@ class AuthorizationServiceStub:
     required.
     Permission: `issue`, for the tokens that the code stands for.
     """
+    GetLoginRequest: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.GetLoginRequestRequest, _authorization_service_pb2.GetLoginRequestResponse]
+    """Returns what a login service has to know about a login, by the `login_challenge` in the URL that the browser came with.
+    Permission: `issue`, for the client.
+    """
+    AcceptLoginRequest: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.AcceptLoginRequestRequest, _authorization_service_pb2.AcceptLoginRequestResponse]
+    """Tells that the user has logged in. The login service sends the browser to the returned URL.
+    Permission: `issue`, for the tokens that come of the login.
+    """
+    RejectLoginRequest: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.RejectLoginRequestRequest, _authorization_service_pb2.RejectLoginRequestResponse]
+    """Tells that the login was refused. The login service sends the browser to the returned URL.
+    Permission: `issue`, for the client.
+    """
 
 @_typing.type_check_only
 class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
@@ -52,6 +64,18 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     A code lives for a minute and opens one session. A registered client with the grant type `authorization_code` is
     required.
     Permission: `issue`, for the tokens that the code stands for.
+    """
+    GetLoginRequest: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.GetLoginRequestRequest, _authorization_service_pb2.GetLoginRequestResponse]  # type: ignore[assignment]
+    """Returns what a login service has to know about a login, by the `login_challenge` in the URL that the browser came with.
+    Permission: `issue`, for the client.
+    """
+    AcceptLoginRequest: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.AcceptLoginRequestRequest, _authorization_service_pb2.AcceptLoginRequestResponse]  # type: ignore[assignment]
+    """Tells that the user has logged in. The login service sends the browser to the returned URL.
+    Permission: `issue`, for the tokens that come of the login.
+    """
+    RejectLoginRequest: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.RejectLoginRequestRequest, _authorization_service_pb2.RejectLoginRequestResponse]  # type: ignore[assignment]
+    """Tells that the login was refused. The login service sends the browser to the returned URL.
+    Permission: `issue`, for the client.
     """
 
 class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +92,36 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         A code lives for a minute and opens one session. A registered client with the grant type `authorization_code` is
         required.
         Permission: `issue`, for the tokens that the code stands for.
+        """
+
+    @_abc_1.abstractmethod
+    def GetLoginRequest(
+        self,
+        request: _authorization_service_pb2.GetLoginRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_service_pb2.GetLoginRequestResponse, _abc.Awaitable[_authorization_service_pb2.GetLoginRequestResponse]]:
+        """Returns what a login service has to know about a login, by the `login_challenge` in the URL that the browser came with.
+        Permission: `issue`, for the client.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptLoginRequest(
+        self,
+        request: _authorization_service_pb2.AcceptLoginRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_service_pb2.AcceptLoginRequestResponse, _abc.Awaitable[_authorization_service_pb2.AcceptLoginRequestResponse]]:
+        """Tells that the user has logged in. The login service sends the browser to the returned URL.
+        Permission: `issue`, for the tokens that come of the login.
+        """
+
+    @_abc_1.abstractmethod
+    def RejectLoginRequest(
+        self,
+        request: _authorization_service_pb2.RejectLoginRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_service_pb2.RejectLoginRequestResponse, _abc.Awaitable[_authorization_service_pb2.RejectLoginRequestResponse]]:
+        """Tells that the login was refused. The login service sends the browser to the returned URL.
+        Permission: `issue`, for the client.
         """
 
 def add_AuthorizationServiceServicer_to_server(servicer: AuthorizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

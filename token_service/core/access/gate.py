@@ -24,6 +24,9 @@ class UseCase(StrEnum):
     REVOKE_TOKEN = "RevokeToken"
     REVOKE_WIDELY = "RevokeToken of a key or of everything"
     CREATE_AUTHORIZATION_GRANT = "CreateAuthorizationGrant"
+    GET_LOGIN_REQUEST = "GetLoginRequest"
+    ACCEPT_LOGIN_REQUEST = "AcceptLoginRequest"
+    REJECT_LOGIN_REQUEST = "RejectLoginRequest"
     STREAM_REVOCATIONS = "StreamRevocations"
     CONFIRM_REVOCATIONS = "ConfirmRevocations"
     GET_SESSION = "GetSession"
@@ -60,6 +63,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.REVOKE_TOKEN: Permission.REVOKE,
         UseCase.REVOKE_WIDELY: Permission.ADMIN_WRITE,
         UseCase.CREATE_AUTHORIZATION_GRANT: Permission.ISSUE,
+        UseCase.GET_LOGIN_REQUEST: Permission.ISSUE,
+        UseCase.ACCEPT_LOGIN_REQUEST: Permission.ISSUE,
+        UseCase.REJECT_LOGIN_REQUEST: Permission.ISSUE,
         UseCase.STREAM_REVOCATIONS: Permission.SUBSCRIBE,
         UseCase.CONFIRM_REVOCATIONS: Permission.SUBSCRIBE,
         UseCase.GET_SESSION: Permission.ADMIN_READ,

@@ -91,6 +91,8 @@ class ClientMetadata(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     classification: str = ""
     """Security classification, which decides the policy. Empty: as in the policy file."""
     sector_identifier_uri: str = ""
+    first_party: bool = False
+    """Whether users need not be asked for their consent, because the client belongs to the operator."""
     rights: tuple[Right, ...] = ()
     """Rights of the client as a caller, besides refreshing and revoking its own tokens."""
 

@@ -27,6 +27,7 @@ from token_service.core.limits import (
     MAX_UPDATE_PATHS,
     Checks,
 )
+from token_service.core.login.challenge import AcceptCommand
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.sessions.store import SessionFilter
 from token_service.core.validation.introspector import TokenQuery
@@ -109,6 +110,21 @@ def authorization_grant_command(
         audience=tuple(request.audience),
         scopes=tuple(request.scopes),
         nonce=request.nonce,
+        auth_context=_auth_context(request, checks),
+        custom_claims=_custom_claims(request.custom_claims, checks)
+        if request.HasField("custom_claims")
+        else {},
+    )
+    checks.done()
+    return command
+
+
+def accept_command(request: authorization_service_pb2.AcceptLoginRequestRequest) -> AcceptCommand:
+    """Convert an AcceptLoginRequestRequest."""
+    checks = Checks()
+    command = AcceptCommand(
+        login_challenge=request.login_challenge,
+        subject=request.subject,
         auth_context=_auth_context(request, checks),
         custom_claims=_custom_claims(request.custom_claims, checks)
         if request.HasField("custom_claims")
@@ -285,7 +301,8 @@ def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
 def _auth_context(
     request: token_service_pb2.IssueTokenRequest
     | session_service_pb2.UpdateSessionRequest
-    | authorization_service_pb2.CreateAuthorizationGrantRequest,
+    | authorization_service_pb2.CreateAuthorizationGrantRequest
+    | authorization_service_pb2.AcceptLoginRequestRequest,
     checks: Checks,
 ) -> AuthContext | None:
     if not request.HasField("auth_context"):

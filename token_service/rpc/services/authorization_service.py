@@ -8,7 +8,8 @@ from typing import Final
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.grants.authorization import AuthorizationGrants
-from token_service.rpc.convert.requests import authorization_grant_command
+from token_service.core.login.challenge import LoginChallenges
+from token_service.rpc.convert.requests import accept_command, authorization_grant_command
 from token_service.rpc.convert.values import timestamp
 from token_service.rpc.server.service import UnaryMethod
 from token_service.v1 import authorization_service_pb2 as pb
@@ -20,8 +21,9 @@ class AuthorizationService:
     name: Final = pb.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
     is_serving: Final = True
 
-    def __init__(self, grants: AuthorizationGrants, clock: Clock) -> None:
+    def __init__(self, grants: AuthorizationGrants, logins: LoginChallenges, clock: Clock) -> None:
         self._grants = grants
+        self._logins = logins
         self._clock = clock
 
     def methods(self) -> Sequence[UnaryMethod]:
@@ -30,6 +32,9 @@ class AuthorizationService:
             UnaryMethod(
                 "CreateAuthorizationGrant", pb.CreateAuthorizationGrantRequest, self.CreateAuthorizationGrant
             ),
+            UnaryMethod("GetLoginRequest", pb.GetLoginRequestRequest, self.GetLoginRequest),
+            UnaryMethod("AcceptLoginRequest", pb.AcceptLoginRequestRequest, self.AcceptLoginRequest),
+            UnaryMethod("RejectLoginRequest", pb.RejectLoginRequestRequest, self.RejectLoginRequest),
         )
 
     async def CreateAuthorizationGrant(
@@ -41,4 +46,43 @@ class AuthorizationService:
         )
         return pb.CreateAuthorizationGrantResponse(
             code=code, expire_time=timestamp(expire_time), issuer=self._grants.issuer
+        )
+
+    async def GetLoginRequest(
+        self, request: pb.GetLoginRequestRequest, caller: Caller
+    ) -> pb.GetLoginRequestResponse:
+        """Return a login that a client has asked for."""
+        login, client = await self._logins.get(caller, request.login_challenge, self._clock.now())
+        asked = login.request
+        answer = pb.GetLoginRequestResponse(
+            client_id=asked.client_id,
+            client_name="" if client is None else client.client_name,
+            scopes=asked.scopes,
+            audience=asked.audience,
+            prompts=[prompt.value for prompt in asked.prompts],
+            acr_values=asked.acr_values,
+            login_hint=asked.login_hint,
+            expire_time=timestamp(login.expire_time),
+        )
+        if asked.max_age is not None:
+            answer.max_age.seconds = asked.max_age
+        return answer
+
+    async def AcceptLoginRequest(
+        self, request: pb.AcceptLoginRequestRequest, caller: Caller
+    ) -> pb.AcceptLoginRequestResponse:
+        """Complete a login."""
+        command = accept_command(request)
+        return pb.AcceptLoginRequestResponse(
+            redirect_to=await self._logins.accept(caller, command, self._clock.now())
+        )
+
+    async def RejectLoginRequest(
+        self, request: pb.RejectLoginRequestRequest, caller: Caller
+    ) -> pb.RejectLoginRequestResponse:
+        """Refuse a login."""
+        return pb.RejectLoginRequestResponse(
+            redirect_to=await self._logins.reject(
+                caller, request.login_challenge, request.reason, self._clock.now()
+            )
         )

@@ -47,6 +47,10 @@ class Parameters:
             raise InvalidRequestError.of(name, "is required")
         return value
 
+    def as_dict(self) -> dict[str, str]:
+        """Return the first value of each parameter."""
+        return {name: values[0] for name, values in self._values.items()}
+
     def words(self, name: str) -> tuple[str, ...]:
         """Return the words of a parameter that spaces separate, such as `scope` (RFC 6749, section 3.3)."""
         return tuple(word for word in self.get(name).split(" ") if word)

@@ -12,7 +12,9 @@ from starlette.routing import Route
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
+from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -21,6 +23,8 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    authorization: AuthorizationEndpoint,
+    pages: Pages,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -38,4 +42,15 @@ def oauth_routes(
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
+        edge.route(
+            f"{path}{discovery.AUTHORIZE}",
+            None,
+            authorization.authorize,
+            methods=("GET", "POST"),
+            refuse=pages.error,
+        ),
+        edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
+        edge.route(
+            f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
+        ),
     ]

@@ -1,0 +1,193 @@
+"""`/authorize`, `/callback/{upstream}` and `/par` (RFC 6749, section 3.1; RFC 9126; RFC 9207)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from token_service.clock import Clock
+from token_service.core.login.logins import LOGIN_TTL
+from token_service.core.login.pushed import REQUEST_URI_TTL
+from token_service.core.login.requests import (
+    AuthorizationFailedError,
+    AuthorizationRequest,
+    RequestedAuthorization,
+    ResponseMode,
+    ResponseTarget,
+)
+from token_service.core.login.use_cases import LoginUseCases
+from token_service.errors import CallerUnauthenticatedError, InvalidRequestError, OverloadedError
+from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.errors import NO_STORE, describe
+from token_service.web.oauth.pages import BROWSER_HEADERS, Pages
+from token_service.web.oauth.parameters import Parameters, parse_form, read_form
+from token_service.wire import oauth_error
+
+MAX_QUERY: Final = 12 * 1024
+"""Characters of the query of an authorization request or of a callback."""
+MAX_COOKIE: Final = 3800
+"""Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
+MAX_LOGINS: Final = 4
+"""Logins of one browser at the same time. More cookies would make its requests too long."""
+_REPEATABLE: Final = frozenset({"resource"})
+
+
+class AuthorizationEndpoint:
+    """The endpoints of the authorization code flow that browsers come to, and that of pushed requests."""
+
+    def __init__(
+        self,
+        use_cases: LoginUseCases,
+        callers: HttpCallers,
+        pages: Pages,
+        clock: Clock,
+        *,
+        issuer: str,
+    ) -> None:
+        self._requests = use_cases.requests
+        self._pushed = use_cases.pushed
+        self._logins = use_cases.logins
+        self._callers = callers
+        self._pages = pages
+        self._clock = clock
+        self._issuer = issuer
+        self._is_secure = issuer.startswith("https://")
+
+    async def authorize(self, request: Request) -> Response:
+        """Send the browser to an upstream. Raises `ServiceError`, which a page shows."""
+        parameters = await self._browser_parameters(request)
+        now = self._clock.now()
+        try:
+            checked = await self._checked(parameters, now)
+            login, sealed, url = await self._logins.begin(checked, now)
+            if len(sealed) > MAX_COOKIE:
+                raise AuthorizationFailedError(
+                    InvalidRequestError.of("request", "is too long; shorten state, or push the request"),
+                    checked.target,
+                )
+        except AuthorizationFailedError as failure:
+            return self._failed(failure)
+        response = RedirectResponse(url, 303, BROWSER_HEADERS)
+        for name in self._login_cookies(request)[MAX_LOGINS - 1 :]:
+            self._delete(response, name)
+        response.set_cookie(
+            self._cookie(login.id),
+            sealed,
+            max_age=int(LOGIN_TTL),
+            path="/",
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",  # an upstream returns with a navigation from another site
+        )
+        return response
+
+    async def callback(self, request: Request) -> Response:
+        """Complete a login. Raises `ServiceError`, which a page shows, as long as the login is not known."""
+        parameters = _query_of(request)
+        state = parameters.get("state")
+        sealed = request.cookies.get(self._cookie(state), "") if state.isascii() else ""
+        if not sealed:
+            raise InvalidRequestError.of("state", "is of no login that this browser has begun; start again")
+        now = self._clock.now()
+        login = await self._logins.open(sealed, now)
+        if login.id != state or login.upstream != request.path_params["upstream"]:
+            raise InvalidRequestError.of("state", "is of another login; start again")
+        try:
+            code = await self._logins.complete(login, parameters.as_dict(), now)
+            response = self._answer(login.request.target, {"code": code})
+        except AuthorizationFailedError as failure:
+            response = self._failed(failure)
+        self._delete(response, self._cookie(state))
+        return response
+
+    async def push(self, request: Request) -> Response:
+        """Answer a pushed request (RFC 9126, section 2). Raises `ServiceError`."""
+        parameters = await read_form(request)
+        caller = await self._callers.client(request, parameters)
+        if parameters.get("request_uri"):
+            raise InvalidRequestError.of("request_uri", "must not be pushed")
+        asked = _asked(parameters, caller.client_id)
+        try:
+            checked = self._requests.check(asked)
+        except AuthorizationFailedError as failure:
+            raise failure.error from None
+        body = {
+            "request_uri": self._pushed.push(checked, self._clock.now()),
+            "expires_in": int(REQUEST_URI_TTL),
+        }
+        return JSONResponse(body, 201, NO_STORE)
+
+    async def _browser_parameters(self, request: Request) -> Parameters:
+        """Return the parameters in the query or, of a POST, in the form (OpenID Connect Core 1.0, section 3.1.2.1)."""
+        return await read_form(request) if request.method == "POST" else _query_of(request)
+
+    async def _checked(self, parameters: Parameters, now: float) -> AuthorizationRequest:
+        client_id = parameters.required("client_id")
+        request_uri = parameters.get("request_uri")
+        if request_uri:  # the other parameters do not count (RFC 9126, section 4)
+            return await self._pushed.read(request_uri, client_id, now)
+        return self._requests.check(_asked(parameters, client_id))
+
+    def _answer(self, target: ResponseTarget, parameters: Mapping[str, str]) -> Response:
+        """Return an authorization response, which names the issuer (RFC 9207)."""
+        fields = {**parameters, "iss": self._issuer}
+        if target.state:
+            fields["state"] = target.state
+        if target.response_mode is ResponseMode.FORM_POST:
+            return self._pages.form_post(target.redirect_uri, fields)
+        separator = "&" if "?" in target.redirect_uri else "?"
+        # 303, so that no browser repeats a POST with its body (RFC 9700, section 4.12).
+        return RedirectResponse(f"{target.redirect_uri}{separator}{urlencode(fields)}", 303, BROWSER_HEADERS)
+
+    def _failed(self, failure: AuthorizationFailedError) -> Response:
+        code, _ = oauth_error(failure.error)
+        if isinstance(failure.error, CallerUnauthenticatedError):
+            code = "unauthorized_client"
+        if isinstance(failure.error, OverloadedError):
+            code = "temporarily_unavailable"
+        return self._answer(
+            failure.target, {"error": code, "error_description": describe(failure.error.message)}
+        )
+
+    def _cookie(self, login_id: str) -> str:
+        """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
+        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
+
+    def _login_cookies(self, request: Request) -> list[str]:
+        prefix = self._cookie("")
+        return [name for name in request.cookies if name.startswith(prefix)]
+
+    def _delete(self, response: Response, name: str) -> None:
+        response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
+
+
+def _query_of(request: Request) -> Parameters:
+    query = request.url.query
+    if len(query) > MAX_QUERY:
+        raise InvalidRequestError.of("query", f"is longer than {MAX_QUERY} characters; push the request")
+    return parse_form(query.encode("utf-8", "replace"), _REPEATABLE)
+
+
+def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:
+    return RequestedAuthorization(
+        client_id=client_id,
+        redirect_uri=parameters.get("redirect_uri"),
+        response_type=parameters.get("response_type"),
+        response_mode=parameters.get("response_mode"),
+        scopes=parameters.words("scope"),
+        state=parameters.get("state"),
+        nonce=parameters.get("nonce"),
+        code_challenge=parameters.get("code_challenge"),
+        code_challenge_method=parameters.get("code_challenge_method"),
+        resources=tuple(dict.fromkeys(parameters.all("resource"))),
+        prompts=parameters.words("prompt"),
+        max_age=parameters.get("max_age"),
+        acr_values=parameters.words("acr_values"),
+        login_hint=parameters.get("login_hint"),
+        upstream=parameters.get("upstream"),
+        request=parameters.get("request"),
+    )
