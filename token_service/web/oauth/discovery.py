@@ -17,8 +17,8 @@ CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "pr
 
 
 def issuer_path(issuer: str) -> str:
-    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path."""
-    return urlsplit(issuer).path.rstrip("/")
+    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path, or that is no URL."""
+    return urlsplit(issuer).path.rstrip("/") if "://" in issuer else ""
 
 
 def discovery_paths(issuer: str) -> tuple[str, ...]:
@@ -28,11 +28,7 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
     (section 3.1).
     """
     path = issuer_path(issuer)
-    return tuple(
-        dict.fromkeys(
-            (f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}", AUTHORIZATION_SERVER)
-        )
-    )
+    return f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}"
 
 
 def discovery_document(

@@ -34,6 +34,7 @@ from token_service.tokens.key_set import KeySet
 from token_service.web.app import make_app
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.discovery import issuer_path
 
 ADDRESS = "192.0.2.7"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -77,6 +78,7 @@ class OAuthApp:
             list,
             edge=self.edge,
             routes=make_oauth_routes(core, self.authenticator, self.edge),
+            issuer_path=issuer_path(core.options.issuer),
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app, client=(ADDRESS, 4711)), base_url=ISSUER, trust_env=False
