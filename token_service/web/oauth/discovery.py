@@ -12,8 +12,11 @@ OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
+INTROSPECTION: Final = "/introspect"
+REVOCATION: Final = "/revoke"
 
-CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+_PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
 
 
 def issuer_path(issuer: str) -> str:
@@ -31,6 +34,11 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
     return f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}"
 
 
+def endpoint_urls(issuer: str) -> frozenset[str]:
+    """Return the URLs that a client assertion may name as its audience, if its client is allowed to."""
+    return frozenset(f"{issuer.rstrip('/')}{path}" for path in (TOKEN, INTROSPECTION, REVOCATION))
+
+
 def discovery_document(
     issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -45,6 +53,13 @@ def discovery_document(
         "token_endpoint": f"{base}{TOKEN}",
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "introspection_endpoint": f"{base}{INTROSPECTION}",
+        # RFC 8414, section 2: an access token type is a method, too.
+        "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer"],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "revocation_endpoint": f"{base}{REVOCATION}",
+        "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
         "response_types_supported": [],
         "subject_types_supported": ["public"],

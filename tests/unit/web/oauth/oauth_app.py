@@ -34,7 +34,7 @@ from token_service.tokens.key_set import KeySet
 from token_service.web.app import make_app
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
-from token_service.web.oauth.discovery import issuer_path
+from token_service.web.oauth.discovery import endpoint_urls, issuer_path
 
 ADDRESS = "192.0.2.7"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -65,6 +65,7 @@ class OAuthApp:
                 node.clock,
                 node.audit,
                 issuer=core.options.issuer,
+                endpoints=endpoint_urls(core.options.issuer),
             ),
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
