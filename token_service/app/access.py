@@ -32,6 +32,7 @@ from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.urls import UnusableValueError
+from token_service.web.oauth.discovery import endpoint_urls
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -72,7 +73,13 @@ class Access:
             HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
         )
         authentication = ClientAuthenticator(
-            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.clients,
+            keys.of,
+            stores.used_ids,
+            clock,
+            core.ports.audit,
+            issuer=core.options.issuer,
+            endpoints=endpoint_urls(core.options.issuer),
         )
         self._authenticator = Authenticator(
             core.clients,

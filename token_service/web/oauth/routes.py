@@ -14,7 +14,9 @@ from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.pages import Pages
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -25,6 +27,8 @@ def oauth_routes(
     token: TokenEndpoint,
     authorization: AuthorizationEndpoint,
     pages: Pages,
+    introspection: IntrospectionEndpoint,
+    revocation: RevocationEndpoint,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -41,7 +45,6 @@ def oauth_routes(
 
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
         edge.route(
             f"{path}{discovery.AUTHORIZE}",
             None,
@@ -50,7 +53,13 @@ def oauth_routes(
             refuse=pages.error,
         ),
         edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
-        edge.route(
-            f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
+        *(
+            edge.route(f"{path}{endpoint}", None, answer, methods=("POST",), refuse=oauth_refusal)
+            for endpoint, answer in (
+                (discovery.TOKEN, token.answer),
+                (discovery.INTROSPECTION, introspection.answer),
+                (discovery.REVOCATION, revocation.answer),
+                (discovery.PAR, authorization.push),
+            )
         ),
     ]
