@@ -25,6 +25,7 @@ from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.discovery import authorization_members
 from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.revocation import RevocationEndpoint
@@ -94,12 +95,14 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
 
 
-def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge, pages: Pages) -> list[Route]:
+def make_oauth_routes(
+    core: Core, authenticator: Authenticator, edge: HttpEdge, pages: Pages | None = None
+) -> list[Route]:
     """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started."""
     issuer = core.options.issuer
     if not issuer.startswith(("https://", "http://")):
         return []
-    callers = HttpCallers(authenticator)
+    callers, pages = HttpCallers(authenticator), pages or Pages()
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
@@ -109,7 +112,7 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge, 
         RevocationEndpoint(callers, core.presented_tokens, core.ports.clock),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
-        more={},
+        more=lambda: authorization_members(issuer) if core.login.upstreams.current else {},
     )
 
 

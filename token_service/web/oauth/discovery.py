@@ -41,6 +41,20 @@ def endpoint_urls(issuer: str) -> frozenset[str]:
     return frozenset(f"{issuer.rstrip('/')}{path}" for path in (TOKEN, INTROSPECTION, REVOCATION))
 
 
+def authorization_members(issuer: str) -> dict[str, Any]:
+    """Return the members of the document for a service that sends browsers to upstreams."""
+    base = issuer.rstrip("/")
+    return {
+        "authorization_endpoint": f"{base}{AUTHORIZE}",
+        "pushed_authorization_request_endpoint": f"{base}{PAR}",
+        "authorization_response_iss_parameter_supported": True,
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "form_post"],
+        "code_challenge_methods_supported": ["S256"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+    }
+
+
 def discovery_document(
     issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -63,13 +77,7 @@ def discovery_document(
         "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
-        "authorization_endpoint": f"{base}{AUTHORIZE}",
-        "pushed_authorization_request_endpoint": f"{base}{PAR}",
-        "authorization_response_iss_parameter_supported": True,
-        "response_types_supported": ["code"],
-        "response_modes_supported": ["query", "form_post"],
-        "code_challenge_methods_supported": ["S256"],
-        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algorithms),
         "claims_parameter_supported": False,

@@ -32,14 +32,14 @@ def oauth_routes(
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
-    more: Mapping[str, Any],
+    more: Callable[[], Mapping[str, Any]],
 ) -> list[Route]:
     """Return the routes. `algorithms` are those of the tokens; `more`: members of the discovery document."""
     path = discovery.issuer_path(issuer)
 
     async def document(_: Request) -> Response:
         body = discovery.discovery_document(
-            issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more
+            issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more()
         )
         return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
 

@@ -35,7 +35,6 @@ from token_service.web.app import make_app
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import endpoint_urls, issuer_path
-from token_service.web.oauth.pages import Pages
 
 ADDRESS = "192.0.2.7"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -79,7 +78,7 @@ class OAuthApp:
             lambda: strict_json.encode({"keys": core.keyring.jwks}),
             list,
             edge=self.edge,
-            routes=make_oauth_routes(core, self.authenticator, self.edge, Pages()),
+            routes=make_oauth_routes(core, self.authenticator, self.edge),
             issuer_path=issuer_path(core.options.issuer),
         )
         self.http = httpx.AsyncClient(
