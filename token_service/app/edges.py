@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from token_service.app.core import Core
+from token_service.certificates.server import TlsFiles
 from token_service.config import Settings
 from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
-from token_service.rpc.server.tls import TlsFiles
 from token_service.rpc.services.audit_service import AuditService
 from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from token_service.web.tls_scope import TlsScope
 
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays open. Load balancers keep idle connections for 60 s, so the balancer closes first."""
@@ -27,6 +29,25 @@ class ConnectionLimits:
     """Time from a request until its response is written, so a client that does not read its response is disconnected."""
     max_age: float = 300.0
     """Lifetime of a connection. Reconnecting clients spread over new workers."""
+    tls_timeout: float = 10.0
+    """Time for the handshake of TLS. `header_timeout` and `max_age` start after it."""
+
+
+class OpenConnection(Protocol):
+    """An open connection, or one whose TLS handshake is not done."""
+
+    @property
+    def address(self) -> str:
+        """The address of the peer."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is running."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection at once."""
 
 
 class Connections:
@@ -39,15 +60,15 @@ class Connections:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._open: dict[Connection, None] = {}
+        self._open: dict[OpenConnection, None] = {}
         """Connections in the order in which they were opened or last finished a response."""
-        self._of_address: dict[str, dict[Connection, None]] = {}
+        self._of_address: dict[str, dict[OpenConnection, None]] = {}
 
     def __len__(self) -> int:
         """Return the number of open connections."""
         return len(self._open)
 
-    def add(self, connection: Connection) -> bool:
+    def add(self, connection: OpenConnection) -> bool:
         """Accept a new connection. Returns False if it must be closed, because too many others are busy.
 
         The limits apply to all connections, and to the connections of the same address.
@@ -61,14 +82,14 @@ class Connections:
         same[connection] = None
         return len(self._open) <= self.limits.most + _SPARE and len(same) <= self.limits.of_address + _SPARE
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: OpenConnection) -> None:
         """Note that a connection was just used."""
         for connections in (self._open, self._of_address.get(connection.address, {})):
             if connection in connections:
                 del connections[connection]
                 connections[connection] = None
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: OpenConnection) -> None:
         """Forget a connection that is closed."""
         self._open.pop(connection, None)
         same = self._of_address.get(connection.address)
@@ -79,7 +100,7 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One connection with time limits.
+    """One connection with time limits. The scopes of its requests have the TLS extension, if it uses TLS.
 
     It is closed if the client does not send a complete header or read a response in time. At the age limit it is closed
     at once if no request is running, else after the response.
@@ -106,6 +127,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Start to wait for a header."""
         super().connection_made(transport)
+        encrypted = transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            self.app = TlsScope(self.app, encrypted)
         self._age_timer = self.loop.call_later(self._among.limits.max_age, self.shutdown)
         self.address = self.client[0] if self.client is not None else ""
         self._await_header()
@@ -151,7 +175,7 @@ class Connection(H11Protocol):
             self._timer = None
 
 
-def _close_oldest_idle(connections: dict[Connection, None]) -> None:
+def _close_oldest_idle(connections: dict[OpenConnection, None]) -> None:
     oldest = next((connection for connection in connections if connection.idle), None)
     if oldest is not None:
         oldest.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -15,6 +15,7 @@ import uvicorn
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
+from token_service.web.tls import Handshake, TlsContext
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -38,11 +39,12 @@ class HttpServer:
         grace: float = 5.0,
         connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
+        tls: TlsContext | None = None,
     ) -> None:
         """Create a server, without I/O. `port` 0 takes a free port.
 
         `reuse_port` lets other processes listen on the same port. `grace` is how many seconds running requests may take
-        at the end. `bound` are sockets from `bind`.
+        at the end. `bound` are sockets from `bind`. `tls` is loaded; None serves plain HTTP.
         """
         self._host = host
         self._port = port
@@ -51,6 +53,7 @@ class HttpServer:
         self._app = app
         self.connections = Connections(connections or ConnectionLimits())
         self._bound = bound
+        self._tls = tls
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -62,7 +65,7 @@ class HttpServer:
                 listener.listen(128)
         except OSError as error:
             raise _refusal(self._host, self._port, error) from None
-        self._server = _Server(_config(self._app, self.connections, self._grace))
+        self._server = _Server(_config(self._app, self._protocol(), self._grace))
         self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,6 +82,13 @@ class HttpServer:
         if self._task is not None:
             self._server.should_exit = True
             await self._task
+
+    def _protocol(self) -> Callable[..., asyncio.Protocol]:
+        """Return what makes the protocol of a connection."""
+        if self._tls is None:
+            return partial(Connection, self.connections)
+        tls = self._tls
+        return partial(Handshake, self.connections, lambda: tls.current)
 
     @property
     def address(self) -> str:
@@ -105,10 +115,10 @@ def _refusal(host: str, port: int, error: OSError) -> ConfigurationError:
     )
 
 
-def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Config:
+def _config(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=partial(Connection, connections),  # type: ignore[arg-type]  # called like the class
+        http=protocol,  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         log_config=None,

@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.unit.core.node import Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
+from token_service.certificates.server import TlsFiles
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
@@ -36,7 +37,6 @@ from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.rpc.server.authorizer import Peer
 from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
-from token_service.rpc.server.server import TlsFiles
 from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
@@ -218,7 +218,7 @@ async def test_changed_files_are_taken_up_while_the_server_runs(
     other = Pair(common_name="other authority")
     async with serving(tls=write(tmp_path, server_pair())) as served:
         assert (await validate(served)).cursor
-        with caplog.at_level(logging.INFO, "token_service.rpc.server.tls"):
+        with caplog.at_level(logging.INFO, "token_service.certificates.server"):
             write(tmp_path, server_pair(other))
             assert (await validate(served, authority=other)).cursor
             assert (await validate(served)).code == "UNAVAILABLE"
