@@ -82,6 +82,7 @@ def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: st
     key_file.write_text(key_encryption_key())
     env = {
         "TOKEN_SERVICE_PROFILE": "production",
+        "TOKEN_SERVICE_HTTP_TLS": "true",
         "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
         "TOKEN_SERVICE_ISSUER": "https://tokens.example.org",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),

@@ -25,6 +25,8 @@ from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
+from token_service.web.tls import TlsContext
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
@@ -85,7 +87,23 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     duration = metrics.histogram(
         "http.server.request.duration", "Duration of HTTP requests, by route and status.", DURATIONS
     )
-    return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
+    proxies = TrustedProxies(
+        networks=settings.trusted_proxies,
+        header=ProxyHeader(settings.proxy_header),
+        client_cert=settings.proxy_client_cert,
+    )
+    peers = Peers(proxies, require_tls=settings.is_production)
+    return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration, peers)
+
+
+def http_tls(settings: Settings) -> TlsContext | None:
+    """Return the TLS context of HTTP, loaded; None without TLS. Raises `ConfigurationError`."""
+    files = tls_files(settings)
+    if not settings.http_tls or files is None:
+        return None
+    context = TlsContext(files)
+    context.load()
+    return context
 
 
 def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) -> list[Route]:

@@ -13,6 +13,7 @@ from token_service.app.core import Core
 from token_service.app.edges import (
     grpc_limits,
     http_edge,
+    http_tls,
     make_feed,
     make_oauth_routes,
     make_services,
@@ -60,6 +61,7 @@ async def _node(
     )
     node_id = new_node_id()
     access = Access(settings, environ, SystemClock())
+    tls = await asyncio.to_thread(http_tls, settings)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
 
@@ -137,6 +139,7 @@ async def _node(
             grace=settings.shutdown_grace,
             connections=ConnectionLimits(most=connections.http),
             bound=http_listeners,
+            tls=tls,
         )
         background = {
             "space": stores.watch,
@@ -144,6 +147,8 @@ async def _node(
             **core.background(),
             **access.background(),
         }
+        if tls is not None:
+            background["http-tls"] = tls.watch
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(), name=name) for name, run in background.items()]
             async with http_server:
