@@ -24,6 +24,8 @@ from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.cors import Cors
+from token_service.web.oauth.discovery import with_certificates
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
@@ -108,8 +110,13 @@ def http_tls(settings: Settings) -> TlsContext | None:
     return context
 
 
-def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) -> list[Route]:
-    """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started."""
+def make_oauth_routes(
+    core: Core, authenticator: Authenticator, edge: HttpEdge, *, certificates: bool
+) -> list[Route]:
+    """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started.
+
+    `certificates`: whether clients can authenticate themselves with a certificate.
+    """
     issuer = core.options.issuer
     if not issuer.startswith(("https://", "http://")):
         return []
@@ -117,10 +124,16 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
-        more={},
+        more=with_certificates() if certificates else {},
     )
+
+
+def http_certificates(settings: Settings) -> bool:
+    """Tell whether a client certificate reaches the HTTP endpoints: by TLS or by a trusted proxy."""
+    return settings.tls_client_ca_file is not None and (settings.http_tls or settings.proxy_client_cert)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -12,6 +12,7 @@ from token_service.app.adapters import audit_keys_of, new_node_id, open_core, op
 from token_service.app.core import Core
 from token_service.app.edges import (
     grpc_limits,
+    http_certificates,
     http_edge,
     http_tls,
     make_feed,
@@ -133,7 +134,9 @@ async def _node(
                 lambda: strict_json.encode({"keys": core.keyring.jwks}),
                 problems,
                 edge=edge,
-                routes=make_oauth_routes(core, access.authenticator, edge),
+                routes=make_oauth_routes(
+                    core, access.authenticator, edge, certificates=http_certificates(settings)
+                ),
                 key_announce_time=settings.key_announce_time,
             ),
             grace=settings.shutdown_grace,

@@ -8,6 +8,7 @@ from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.credentials import (
     MAX_CLIENT_SECRET,
+    AssertionProof,
     BearerProof,
     CallerProof,
     CertificateProof,
@@ -19,6 +20,7 @@ from token_service.core.access.credentials import (
 from token_service.core.limits import MAX_CLIENT_ID
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens.secret import Secret
+from token_service.web.oauth.cors import note_client
 from token_service.web.oauth.parameters import Parameters
 from token_service.web.peer import peer_of
 
@@ -50,7 +52,10 @@ class HttpCallers:
         return await self._identify(request, parameters, self._proof_of(request, parameters))
 
     async def _identify(self, request: Request, parameters: Parameters, proof: CallerProof) -> Caller:
+        if not isinstance(proof, AssertionProof | BearerProof):
+            note_client(request, proof.client_id)  # so that a page can read why it failed
         caller = await self._authenticator.identify(proof, peer_of(request).address)
+        note_client(request, caller.client_id)
         client_id = parameters.get("client_id")
         if client_id and caller.client_id and client_id != caller.client_id:
             raise CallerUnauthenticatedError(

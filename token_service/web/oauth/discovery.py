@@ -14,6 +14,7 @@ JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 
 CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+_METHODS: Final = "token_endpoint_auth_methods_supported"
 
 
 def issuer_path(issuer: str) -> str:
@@ -47,7 +48,7 @@ def discovery_document(
         "issuer": issuer,
         "jwks_uri": f"{base}{JWKS}",
         "token_endpoint": f"{base}{TOKEN}",
-        "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
+        _METHODS: list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
         "response_types_supported": [],
@@ -58,3 +59,8 @@ def discovery_document(
         "request_uri_parameter_supported": False,
         **more,
     }
+
+
+def with_certificates() -> dict[str, Any]:
+    """Return the members that differ if clients can authenticate themselves with a certificate (RFC 8705)."""
+    return {_METHODS: [*CLIENT_AUTHENTICATION, "tls_client_auth"]}

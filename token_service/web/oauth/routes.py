@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
-from token_service.web.edge import HttpEdge
+from token_service.web.edge import Endpoint, HttpEdge
 from token_service.web.oauth import discovery
+from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.token import TokenEndpoint
 
@@ -21,6 +22,7 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    cors: Cors,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -33,9 +35,19 @@ def oauth_routes(
         body = discovery.discovery_document(
             issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more
         )
-        return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
+        headers = {"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}", **ANY_ORIGIN}
+        return JSONResponse(body, headers=headers)
 
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
+        *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
+    ]
+
+
+def _endpoint(edge: HttpEdge, cors: Cors, path: str, answer: Endpoint) -> list[Route]:
+    """Return the routes of an endpoint that clients call with POST, also from web pages."""
+    refuse = cors.refusing(oauth_refusal)
+    return [
+        edge.route(path, None, cors.answering(answer), methods=("POST",), refuse=refuse),
+        edge.route(path, UseCase.GET_DISCOVERY, cors.preflight, methods=("OPTIONS",)),
     ]
