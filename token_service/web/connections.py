@@ -8,8 +8,6 @@ from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from token_service.web.tls_scope import TlsScope
-
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays open. Load balancers keep idle connections for 60 s, so the balancer closes first."""
 _SPARE: Final = 32
@@ -100,7 +98,7 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One connection with time limits. The scopes of its requests have the TLS extension, if it uses TLS.
+    """One connection with time limits.
 
     It is closed if the client does not send a complete header or read a response in time. At the age limit it is closed
     at once if no request is running, else after the response.
@@ -127,9 +125,6 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Start to wait for a header."""
         super().connection_made(transport)
-        encrypted = transport.get_extra_info("ssl_object")
-        if encrypted is not None:
-            self.app = TlsScope(self.app, encrypted)
         self._age_timer = self.loop.call_later(self._among.limits.max_age, self.shutdown)
         self.address = self.client[0] if self.client is not None else ""
         self._await_header()

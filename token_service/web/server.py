@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -15,7 +15,7 @@ import uvicorn
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
-from token_service.web.tls import Handshake, TlsContext
+from token_service.web.tls import TlsContext, TlsListener
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -65,7 +65,7 @@ class HttpServer:
                 listener.listen(128)
         except OSError as error:
             raise _refusal(self._host, self._port, error) from None
-        self._server = _Server(_config(self._app, self._protocol(), self._grace))
+        self._server = _Server(_config(self._app, self.connections, self._grace), self.connections, self._tls)
         self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -82,13 +82,6 @@ class HttpServer:
         if self._task is not None:
             self._server.should_exit = True
             await self._task
-
-    def _protocol(self) -> Callable[..., asyncio.Protocol]:
-        """Return what makes the protocol of a connection."""
-        if self._tls is None:
-            return partial(Connection, self.connections)
-        tls = self._tls
-        return partial(Handshake, self.connections, lambda: tls.current)
 
     @property
     def address(self) -> str:
@@ -115,10 +108,10 @@ def _refusal(host: str, port: int, error: OSError) -> ConfigurationError:
     )
 
 
-def _config(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], grace: float) -> uvicorn.Config:
+def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol,  # type: ignore[arg-type]  # called like the class
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         log_config=None,
@@ -134,13 +127,35 @@ def _config(app: ASGIApp, protocol: Callable[..., asyncio.Protocol], grace: floa
 class _Server(uvicorn.Server):
     """A server that leaves signals to the process and announces that it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, tls: TlsContext | None) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self._connections = connections
+        self._tls = tls
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            options = {
+                "config": self.config,
+                "server_state": self.server_state,
+                "app_state": self.lifespan.state,
+            }
+            for each in sockets or ():
+                listener = TlsListener(each, self._tls, self._connections, **options)
+                self._accepting.append(asyncio.create_task(listener.run(), name="http-accept"))
         self.has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(
+            *self._accepting, return_exceptions=True
+        )  # they use the sockets that are closed now
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,23 +1,24 @@
-"""TLS on the HTTP port: the context that follows its files, and the handshake of a connection."""
+"""TLS on the HTTP port: the context that follows its files, and the handshakes of connections."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from uvicorn.protocols.utils import get_remote_addr
-from uvicorn.server import ServerState
 
 from token_service.certificates.server import TlsContent, TlsFiles, TlsSource
 from token_service.web.connections import Connection, Connections
+from token_service.web.tls_scope import TlsScope
 
 _INTERVAL: Final = 1.0
 """Seconds between two looks at the files."""
+_ACCEPT_PAUSE: Final = 0.5
 _SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that a client may take to answer the end of TLS. Nothing is lost after it: a response has its length."""
 
@@ -74,27 +75,54 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-class Handshake(asyncio.Protocol):
-    """A connection until its TLS handshake is done. Then a `Connection` takes it over.
+class TlsListener:
+    """Accepts the connections of one socket, and makes a `Connection` of each one after its TLS handshake.
 
-    It counts as an idle connection, so the limits of connections hold from the beginning.
+    The event loop could do both. But it would not count unfinished handshakes as connections, and it would keep the
+    context of its start.
     """
 
     def __init__(
-        self,
-        among: Connections,
-        context: Callable[[], ssl.SSLContext],
-        server_state: ServerState,
-        **options: Any,
+        self, listener: socket.socket, context: TlsContext, among: Connections, **options: Any
     ) -> None:
-        """`server_state` and `options` are those of a protocol of uvicorn."""
-        self._among = among
+        """`options` are those of a protocol of uvicorn."""
+        self._listener = listener
         self._context = context
-        self._server_state = server_state
+        self._among = among
         self._options = options
-        self._early: list[bytes] = []
+        self._handshakes: set[Handshake] = set()
+
+    async def run(self) -> None:
+        """Accept connections until cancelled. Then close those whose handshake is not done."""
+        loop = asyncio.get_running_loop()
+        self._listener.setblocking(False)
+        try:
+            while True:
+                try:
+                    accepted, peer = await loop.sock_accept(self._listener)
+                except OSError as error:  # the process is out of descriptors
+                    logger.error("HTTP can't accept connections: %s", error.strerror)  # noqa: TRY400
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                    continue
+                handshake = Handshake(accepted, str(peer[0]), self._among)
+                if self._among.add(handshake):
+                    self._handshakes.add(handshake)
+                    handshake.start(self._context.current, self._options, self._handshakes.discard)
+                else:
+                    handshake.close()
+        finally:
+            for handshake in list(self._handshakes):
+                handshake.close()
+
+
+class Handshake:
+    """A connection until its TLS handshake is done. It counts as an idle connection."""
+
+    def __init__(self, accepted: socket.socket, address: str, among: Connections) -> None:
+        self.address = address
+        self._accepted = accepted
+        self._among = among
         self._task: asyncio.Task[None] | None = None
-        self.address = ""
 
     @property
     def idle(self) -> bool:
@@ -103,66 +131,49 @@ class Handshake(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at once."""
-        self._transport.abort()
+        self._among.discard(self)
+        if self._task is None:
+            self._accepted.close()
+        else:
+            self._task.cancel()
 
-    def shutdown(self) -> None:
-        """Close the connection, because the server stops."""
-        self.close()
+    def start(
+        self, context: ssl.SSLContext, options: Mapping[str, Any], done: Callable[[Handshake], None]
+    ) -> None:
+        """Start the handshake. `done` is called at its end."""
+        self._task = asyncio.create_task(self._shake(context, options), name="tls-handshake")
 
-    def connection_made(self, transport: Any) -> None:
-        """Start the handshake."""
-        self._transport: asyncio.Transport = transport
-        transport.pause_reading()  # TLS reads from the first byte
-        client = get_remote_addr(transport)
-        self.address = client[0] if client is not None else ""
-        self._server_state.connections.add(self)  # type: ignore[arg-type]  # as much of one as the server uses
-        if not self._among.add(self):
-            self.close()
-            return
-        self._task = asyncio.get_running_loop().create_task(self._shake(), name="tls-handshake")
+        def ended(task: asyncio.Task[None]) -> None:
+            done(self)
+            if task.cancelled():
+                self._accepted.close()
 
-    def data_received(self, data: bytes) -> None:
-        """Keep data that arrived together with the end of the handshake."""
-        self._early.append(data)
+        self._task.add_done_callback(ended)
 
-    def connection_lost(self, _exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._forget()
-
-    async def _shake(self) -> None:
-        encrypted = None
+    async def _shake(self, context: ssl.SSLContext, options: Mapping[str, Any]) -> None:
         try:
-            encrypted = await self._encrypted()
-        finally:
-            self._forget()
-            if encrypted is None:
-                self.close()
-        if encrypted is None:
-            return
-        connection = Connection(self._among, server_state=self._server_state, **self._options)
-        encrypted.set_protocol(connection)
-        connection.connection_made(encrypted)
-        for data in self._early:
-            connection.data_received(data)
-
-    async def _encrypted(self) -> asyncio.Transport | None:
-        """Return the transport after the handshake; None if the handshake failed or the connection is closed."""
-        if self._transport.is_closing():
-            return None
-        try:
-            encrypted = await asyncio.get_running_loop().start_tls(
-                self._transport,
-                self,
-                self._context(),
-                server_side=True,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: TlsConnection(self, self._among, **options),
+                self._accepted,
+                ssl=context,
                 ssl_handshake_timeout=self._among.limits.tls_timeout,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         except OSError as error:  # no TLS, no common version, a certificate that does not verify, or too late
             logger.debug("TLS handshake with %s failed: %s", self.address, error)
-            return None
-        return None if encrypted is None or encrypted.is_closing() else encrypted
+        finally:
+            self._among.discard(self)
 
-    def _forget(self) -> None:
-        self._among.discard(self)
-        self._server_state.connections.discard(self)
+
+class TlsConnection(Connection):
+    """A connection after its TLS handshake. The scopes of its requests have the TLS extension."""
+
+    def __init__(self, handshake: Handshake, among: Connections, **options: Any) -> None:
+        super().__init__(among, **options)
+        self._handshake = handshake
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the place of the handshake."""
+        self._among.discard(self._handshake)
+        self.app = TlsScope(self.app, transport.get_extra_info("ssl_object"))
+        super().connection_made(transport)

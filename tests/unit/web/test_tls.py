@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -45,6 +46,13 @@ async def large(_: Request) -> Response:
 
 
 APP = Starlette(routes=[Route("/show", show), Route("/healthz", healthz), Route("/large", large)])
+
+
+@pytest.fixture(scope="session", params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The event loops, which make handshakes in code of their own. Nodes use uvloop."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
 
 
 @pytest.fixture
