@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,13 +46,6 @@ async def large(_: Request) -> Response:
 
 
 APP = Starlette(routes=[Route("/show", show), Route("/healthz", healthz), Route("/large", large)])
-
-
-@pytest.fixture(scope="session", params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The event loops, which make handshakes in code of their own. Nodes use uvloop."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
 
 
 @pytest.fixture
@@ -334,3 +327,28 @@ async def test_stopping_ends_unfinished_handshakes(files: TlsFiles) -> None:
         reader, writer = await opened(server, b"\x16\x03\x01")
     assert await read_to_end(reader) == b""
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "behavior",
+    [
+        test_client_without_certificate_is_served,
+        test_tls_1_1_is_refused,
+        test_handshake_that_takes_too_long_is_ended,
+        test_answer_timeout_holds_for_tls,
+        test_age_limit_holds_for_tls,
+        test_request_in_the_flight_of_the_handshake_is_answered,
+        test_stopping_ends_unfinished_handshakes,
+    ],
+    ids=lambda behavior: behavior.__name__,
+)
+def test_event_loop_of_nodes_behaves_the_same(
+    files: TlsFiles, behavior: Callable[[TlsFiles], Awaitable[None]]
+) -> None:
+    """uvloop has its own code for sockets and TLS."""
+
+    async def run() -> None:
+        await behavior(files)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
