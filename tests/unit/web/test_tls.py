@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +23,7 @@ from tests.support.certificates import Authority, Certificate
 from tests.support.deadline import eventually
 from token_service.certificates.server import TlsFiles
 from token_service.errors import ConfigurationError
+from token_service.web import tls
 from token_service.web.connections import ConnectionLimits
 from token_service.web.server import HttpServer
 from token_service.web.tls import TlsContext
@@ -267,6 +270,26 @@ async def test_unfinished_handshakes_make_room_for_a_health_check(
             writer.close()
 
 
+async def test_server_that_is_out_of_descriptors_goes_on_later(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "_ACCEPT_PAUSE", 0.01)
+    loop = asyncio.get_running_loop()
+    accept = loop.sock_accept
+    failures = [OSError(errno.EMFILE, "Too many open files")] * 3
+
+    async def sock_accept(listener: socket.socket) -> object:
+        if failures:
+            raise failures.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    async with serving(files) as server:
+        assert await is_healthy(server)
+    messages = [record.getMessage() for record in caplog.records if record.name == "token_service.web.tls"]
+    assert messages == ["HTTP can't accept connections: Too many open files"] * 3
+
+
 async def encrypted(server: HttpServer, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a connection with TLS and send bytes."""
     host, _, port = server.address.rpartition(":")
@@ -304,19 +327,19 @@ async def test_request_in_the_flight_of_the_handshake_is_answered(files: TlsFile
     async with serving(files) as server:
         host, _, port = server.address.rpartition(":")
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = trusting().wrap_bio(incoming, outgoing, server_hostname=host)
+        bio = trusting().wrap_bio(incoming, outgoing, server_hostname=host)
         reader, writer = await asyncio.open_connection(host, int(port))
         while True:
             try:
-                tls.do_handshake()
+                bio.do_handshake()
                 break
             except ssl.SSLWantReadError:
                 writer.write(outgoing.read())
                 incoming.write(await asyncio.wait_for(reader.read(65536), 60))
-        tls.write(b"GET /show HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        bio.write(b"GET /show HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         writer.write(outgoing.read())
         incoming.write(await read_to_end(reader))
-        received = tls.read(65536) + tls.read(65536)  # the header and the body are two records
+        received = bio.read(65536) + bio.read(65536)  # the header and the body are two records
         writer.close()
     assert received.startswith(b"HTTP/1.1 200")
     assert json.loads(received.partition(b"\r\n\r\n")[2])["tls"]["tls_version"] == 0x0304
