@@ -45,6 +45,7 @@ class Access:
         self.policy_file = PolicyFile.of(settings, environ)
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
+        _require_classification(settings, self._document)
         self._workload_fetcher = (
             HttpFetcher()
         )  # of its own: slow servers of clients must not delay these keys
@@ -148,6 +149,16 @@ def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> Ke
         return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
     except UnusableValueError as error:
         raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
+
+
+def _require_classification(settings: Settings, document: PolicyDocument) -> None:
+    """Raise `ConfigurationError` if the policy file lacks the classification of clients that describe themselves."""
+    name, known = settings.client_metadata_document_classification, document.book.policies
+    if name and name not in known:
+        raise ConfigurationError(
+            f"TOKEN_SERVICE_CLIENT_METADATA_DOCUMENT_CLASSIFICATION is {name}; it must be one of the policy file: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 class _OwnTokens:

@@ -11,12 +11,15 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.counters import Counters, SharedCounters
+from token_service.core.access.document_clients import DocumentClients
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import Rates
 from token_service.core.access.refusals import Refusals
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.documents import DocumentRules, DocumentSource
+from token_service.core.clients.lookup import Clients
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
@@ -139,6 +142,8 @@ class Ports:
     mirror: RevocationMirror | None = None
     counters: SharedCounters | None = None
     """Counters of the rates; None: each node counts by itself."""
+    client_documents: DocumentSource | None = None
+    """Fetches client metadata documents; None: only the registry describes clients."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
 
@@ -165,6 +170,8 @@ class CoreOptions:
     """Time for which an ended session stays visible."""
     require_registered_clients: bool = False
     """Whether only clients of the registry get tokens."""
+    client_documents: DocumentRules = field(default_factory=DocumentRules)
+    """What clients may do that describe themselves."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
     audit: KeeperRules = field(default_factory=KeeperRules)
@@ -179,6 +186,8 @@ class Core:
     policies: Policies
     counters: Counters
     clients: ClientRegistry
+    known_clients: Clients
+    """The registered clients, and those that describe themselves in a metadata document, if the ports fetch these."""
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -238,7 +247,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
     clients = ClientRegistry(stores.clients)
-    policies.classify_by(clients.classification)
+    known_clients: Clients = clients
+    if ports.client_documents is not None:
+        known_clients = DocumentClients(clients, ports.client_documents, options.client_documents, clock)
+    policies.classify_by(known_clients.classification)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -293,7 +305,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         refused=ports.rate_limited,
     )
     terms = Terms(
-        ClientAdmission(clients, policies, require_registered=options.require_registered_clients), rates
+        ClientAdmission(known_clients, policies, require_registered=options.require_registered_clients), rates
     )
     revoker = Revoker(
         log,
@@ -311,6 +323,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         policies=policies,
         counters=counters,
         clients=clients,
+        known_clients=known_clients,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,

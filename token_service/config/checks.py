@@ -36,6 +36,10 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
     if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
         yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: RS256, ES256, EdDSA"
+    if not settings.client_metadata_documents:
+        for name in ("client_metadata_document_hosts", "client_metadata_document_classification"):
+            if getattr(settings, name):
+                yield f"{PREFIX}{name.upper()} is set without {PREFIX}CLIENT_METADATA_DOCUMENTS=true; set both or neither"
     if isinstance(settings.grpc_address, UnixSocket) and settings.workers > 1:
         yield (
             f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "

@@ -23,6 +23,7 @@ from token_service.config.values import (
     parse_file,
     parse_flag,
     parse_grpc_address,
+    parse_hosts,
     parse_issuer,
     parse_key_encryption_keys,
     parse_path,
@@ -261,6 +262,27 @@ class Settings:
         "Give tokens only to clients that are registered (`token-service clients create`).",
         allowed=_FLAG_VALUES,
         switch=True,
+    )
+    client_metadata_documents: bool = setting(
+        parse_flag,
+        "false",
+        "Accept the https URL of a client metadata document as `client_id`, as MCP clients have it. The document is fetched.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
+    client_metadata_document_hosts: tuple[str, ...] = setting(
+        parse_hosts,
+        None,
+        "The hosts that client metadata documents, and keys which they name, may be at.",
+        allowed="names of hosts, and `*.` with a domain, separated by commas",
+        default_help="any host of the public Internet",
+    )
+    client_metadata_document_classification: str = setting(
+        str,
+        "",
+        "The classification of clients that a metadata document describes.",
+        allowed="one of the policy file",
+        default_help="as in the policy file",
     )
     allow_private_jwks_uri: bool = setting(
         parse_flag,

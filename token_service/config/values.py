@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from token_service.core.clients.documents import problem_of_host_pattern
 from token_service.durations import parse_duration
 from token_service.files import open_regular
 from token_service.suggestions import did_you_mean
@@ -113,6 +114,18 @@ def parse_grpc_address(text: str) -> Address | UnixSocket:
     if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
         raise UnusableValueError(f"the path of a socket may have at most {_LONGEST_SOCKET_PATH} bytes")
     return UnixSocket(socket)
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Parse patterns of hosts, separated by commas or white space."""
+    patterns = tuple(text.lower().replace(",", " ").split())
+    if not patterns:
+        raise UnusableValueError("no host")
+    for pattern in patterns:
+        problem = problem_of_host_pattern(pattern)
+        if problem is not None:
+            raise UnusableValueError(f"{pattern} {problem}")
+    return patterns
 
 
 def parse_redis_url(text: str) -> Url:

@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.core.virtual_time import START, ManualClock
 from token_service.core.clients.client import AuthMethod, Client
-from token_service.fetching import client_keys
-from token_service.fetching.client_keys import ClientKeys
+from token_service.fetching.client_keys import MAX_KEPT, ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.remote_keys import RemoteKeys
 from token_service.tokens.jwk import public_jwk
@@ -31,8 +30,8 @@ def a_client(client_id: str = "app", **changes: Any) -> Client:
     )
 
 
-def keys() -> ClientKeys:
-    return ClientKeys(HttpFetcher(), ManualClock(), FetchRules())
+def keys(most: int = MAX_KEPT) -> ClientKeys:
+    return ClientKeys(HttpFetcher(), ManualClock(), FetchRules(), most=most)
 
 
 async def test_keys_of_the_record_follow_the_record() -> None:
@@ -54,9 +53,8 @@ def test_url_has_one_source_until_it_changes() -> None:
     assert sources.of(a_client(jwks_uri="https://app.example/other")) is not source
 
 
-def test_number_of_kept_sources_is_bounded(monkeypatch: Any) -> None:
-    monkeypatch.setattr(client_keys, "_MAX_KEPT", 2)
-    sources = keys()
+def test_number_of_kept_sources_is_bounded() -> None:
+    sources = keys(most=2)
     a, b, c = (a_client(name, jwks_uri=f"https://{name}.example/jwks") for name in "abc")
     kept = [sources.of(a), sources.of(b)]
     assert sources.of(a) is kept[0]  # the one used last

@@ -7,7 +7,7 @@ reveal no client. Failures are counted for each client and address, and slowed d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.credentials import AssertionProof, ClientSecretProof
@@ -17,6 +17,7 @@ from token_service.core.access.rates import network_of
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
+from token_service.core.clients.lookup import ClientLookup
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
@@ -42,13 +43,6 @@ _DUMMY: Final = Client(
 """Compared with when a client is unknown, so that both answers take the same time."""
 
 _ACTOR: Final = Actor("caller", "anonymous")
-
-
-class ClientLookup(Protocol):
-    """Registered clients in memory."""
-
-    def get(self, client_id: str) -> Client | None:
-        """Return a client; None if it is unknown or deleted."""
 
 
 class ClientAuthenticator:

@@ -102,6 +102,7 @@ class Issuer:
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
+        await self._clients.resolve(command.client_id, caller.identity)
         policy = self._policies.of(command.client_id)
         audience = command.audience or policy.default_audience or (self._issuer,)
         if self._policies.depend_on_audience:
