@@ -55,6 +55,9 @@ class Reason(StrEnum):
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
     CLIENT_DOCUMENT_UNAVAILABLE = "CLIENT_DOCUMENT_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
+    GRANT_INVALID = "GRANT_INVALID"
+    GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
+    GRANT_TYPE_UNKNOWN = "GRANT_TYPE_UNKNOWN"
 
 
 class InvalidReason(StrEnum):
@@ -412,6 +415,27 @@ class RateLimitedError(ServiceError):
 
     reason = Reason.RATE_LIMITED
     default_message = "a rate of the policy is reached"
+
+
+class GrantInvalidError(ServiceError):
+    """The grant is invalid: an assertion, a subject token or an actor token that is not accepted (RFC 6749, section 5.2)."""
+
+    reason = Reason.GRANT_INVALID
+    default_message = "the grant is invalid"
+
+
+class GrantTypeNotAllowedError(ServiceError):
+    """The client is not registered for this grant type."""
+
+    reason = Reason.GRANT_TYPE_NOT_ALLOWED
+    default_message = "the client is not registered for this grant type"
+
+
+class GrantTypeUnknownError(ServiceError):
+    """The token service has no such grant type."""
+
+    reason = Reason.GRANT_TYPE_UNKNOWN
+    default_message = "the token service has no such grant type"
 
 
 class DeadlineExceededError(ServiceError):

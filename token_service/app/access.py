@@ -15,12 +15,15 @@ from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.client_authentication import ClientAuthenticator
+from token_service.core.access.document_clients import MAX_DOCUMENTS
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
+from token_service.core.clients.client import Client
 from token_service.core.clients.secret_uses import SecretUses
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
+from token_service.fetching import client_documents
 from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.file_keys import FileKeys
@@ -70,11 +73,18 @@ class Access:
         keys = ClientKeys(
             HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
         )
+        described = ClientKeys(HttpFetcher(), clock, client_documents.RULES, most=MAX_DOCUMENTS)
+
+        def keys_of(client: Client) -> KeySource:
+            # A client that describes itself must not make the node read private addresses.
+            is_registered = core.clients.get(client.client_id) is not None
+            return (keys if is_registered else described).of(client)
+
         authentication = ClientAuthenticator(
-            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.known_clients, keys_of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
         )
         self._authenticator = Authenticator(
-            core.clients,
+            core.known_clients,
             authentication,
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
@@ -87,6 +97,12 @@ class Access:
         self._authorizer = ProofAuthorizer(self._authenticator, self._certificates or TrustingAuthorizer())
         core.clients.on_change(lambda _changed: self._clients_changed())
         return self._authorizer
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """The authenticator of callers by proofs. Only after `authorizer`."""
+        assert self._authenticator is not None
+        return self._authenticator
 
     def background(self) -> Background:
         """The background tasks by name; each runs until cancelled."""

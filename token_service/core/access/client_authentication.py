@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.access.credentials import AssertionProof, ClientSecretProof
+from token_service.core.access.credentials import AssertionProof, ClientSecretProof, PublicClientProof
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import network_of
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
-from token_service.core.clients.lookup import ClientLookup
+from token_service.core.clients.lookup import Clients
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
-from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
+from token_service.tokens.assertions import ASYMMETRIC, UnverifiedAssertion, parse_assertion, verify_assertion
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
 """Seconds that `exp` of an assertion may be ahead. It bounds how long its `jti` must be remembered."""
@@ -33,6 +33,8 @@ RECORDED_PER_CLIENT: Final = 60
 """Failures of one client that are recorded a minute, from all addresses. Unknown clients share one limit."""
 RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
+ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
+"""The `alg` values of an assertion."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -46,11 +48,11 @@ _ACTOR: Final = Actor("caller", "anonymous")
 
 
 class ClientAuthenticator:
-    """Authenticates registered clients."""
+    """Authenticates clients that are registered, and those that a metadata document describes."""
 
     def __init__(
         self,
-        clients: ClientLookup,
+        clients: Clients,
         keys_of: Callable[[Client], KeySource],
         used_ids: UsedIds,
         clock: Clock,
@@ -86,12 +88,26 @@ class ClientAuthenticator:
             raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
 
+    async def public(self, proof: PublicClientProof, address: str) -> Client:
+        """Return the public client with this id.
+
+        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, `OverloadedError` after
+        many failures, and `ClientDocumentUnavailableError`.
+        """
+        self._failures.require((proof.client_id, network_of(address)))
+        await self._clients.resolve(proof.client_id, network_of(address))
+        client = self._active(proof.client_id, AuthMethod.NONE)
+        if client is None:
+            raise self._refuse(proof.client_id, address, "no active public client has this id")
+        return client
+
     async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
         """Return the client that signed an assertion (RFC 7523, section 3).
 
         `iss` and `sub` are the client, `aud` is the issuer as one text, and `jti` is used once. Raises
         `CallerUnauthenticatedError`, `OverloadedError` after many failures, `StoreUnavailableError`, and
-        `ForeignKeysUnavailableError` if the keys of the client can't be fetched.
+        `ForeignKeysUnavailableError` or `ClientDocumentUnavailableError` if the keys or the metadata document of the
+        client can't be fetched.
         """
         try:
             parsed = parse_assertion(proof.assertion)
@@ -99,6 +115,7 @@ class ClientAuthenticator:
             raise CallerUnauthenticatedError(f"client-assertion: {error.message}") from None
         client_id = parsed.text("sub")[:MAX_CLIENT_ID]
         self._failures.require((client_id, network_of(address)))
+        await self._clients.resolve(client_id, network_of(address))
         client = self._active(client_id, AuthMethod.PRIVATE_KEY_JWT)
         if client is None:
             raise self._refuse(client_id, address, "unknown, disabled or registered for another method")

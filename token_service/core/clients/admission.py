@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from token_service.core.clients.client import ClientState
+from token_service.core.clients.client import Client, ClientState
 from token_service.core.clients.documents import SCHEME
 from token_service.core.clients.lookup import Clients
 from token_service.core.policies.policy import Policies
@@ -26,6 +26,10 @@ class ClientAdmission:
         self.policies: Final = policies
         self._clients: Final = clients
         self._require_registered: Final = require_registered
+
+    def get(self, client_id: str) -> Client | None:
+        """Return a client in any state; None if it is unknown."""
+        return self._clients.get(client_id)
 
     def is_registered(self, client_id: str) -> bool:
         """Tell whether a client is registered, in any state, or describes itself."""

@@ -73,9 +73,19 @@ class DocumentRules:
     """The classification of these clients. Empty: as in the policy file."""
 
     def allow(self, url: str) -> bool:
-        """Tell whether a document or keys may be at a URL, by its host."""
-        host = urlsplit(url).hostname or ""
-        return not self.hosts or any(
+        """Tell whether a document may be at a URL, by its host."""
+        return not self.hosts or self._names(_host(url))
+
+    def allow_keys(self, jwks_uri: str, url: str) -> bool:
+        """Tell whether the keys of the client at a URL may be at `jwks_uri`: at the same host, or at a named one.
+
+        Without this rule a stranger's document would lead the fetches of keys to any other host.
+        """
+        host = _host(jwks_uri)
+        return host == _host(url) or self._names(host)
+
+    def _names(self, host: str) -> bool:
+        return any(
             host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
             for pattern in self.hosts
         )
@@ -131,8 +141,8 @@ def client_of_document(url: str, body: bytes, rules: DocumentRules, now: float) 
     except InvalidRequestError as error:
         found = "; ".join(f"{each.field} {each.description}" for each in error.violations)
         raise UnusableDocumentError(found) from None
-    if metadata.jwks_uri and not rules.allow(metadata.jwks_uri):
-        raise UnusableDocumentError("its jwks_uri is at a host that is not allowed")
+    if metadata.jwks_uri and not rules.allow_keys(metadata.jwks_uri, url):
+        raise UnusableDocumentError("its jwks_uri is at another host, which is not allowed")
     names = ClientMetadata.__struct_fields__
     return Client(
         **{name: getattr(metadata, name) for name in names}, client_id=url, create_time=now, update_time=now
@@ -185,6 +195,10 @@ def _texts(content: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UnusableDocumentError(f"{name} is no list of texts")
     return tuple(value)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _is_address(host: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
+from tests.support.memory_clients import KnownClients
 from tests.unit.core.node import RecordingAudit
 from tests.unit.core.virtual_time import START, ManualClock
 from token_service.core.access.authenticator import Authenticator, identity_of
@@ -98,7 +99,7 @@ def a_client(client_id: str = "app", **changes: Any) -> Client:
 class Scene:
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.clients: dict[str, Client] = {}
+        self.clients = KnownClients()
         self.audit = RecordingAudit()
         self.used: list[tuple[str, str]] = []
         self.tokens = Tokens()
