@@ -164,5 +164,9 @@ async def test_discovery_announces_documents_only_if_they_are_accepted() -> None
         service = await a_service(documents)
         for path in ("openid-configuration", "oauth-authorization-server"):
             assert (await service.http.get(f"/.well-known/{path}")).json().get(name) is expected
+
+
+async def test_without_a_source_an_url_is_no_client() -> None:
+    service = await a_service(None)
     answer = await service.token(grant_type="refresh_token", refresh_token="x", client_id=URL)
     assert answer.status_code == 401
