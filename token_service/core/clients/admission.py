@@ -35,17 +35,17 @@ class ClientAdmission:
         """Tell whether a client is registered, in any state, or describes itself."""
         return self._clients.get(client_id) is not None
 
-    async def resolve(self, client_id: str, asker: Hashable) -> None:
+    async def resolve(self, client_id: str, asker: Hashable, *, required: bool = False) -> None:
         """Fetch the document of a client that describes itself, so that `require` and the policies know it.
 
-        `asker`: see `Clients.resolve`. If clients need not be registered, a failed fetch changes nothing. Raises
-        `ClientDocumentUnavailableError` and `OverloadedError`.
+        `asker`: see `Clients.resolve`. If the client need not be known, a failed fetch changes nothing. `required`: it must
+        be, even where clients need not be registered. Raises `ClientDocumentUnavailableError` and `OverloadedError`.
         """
         if client_id.startswith(SCHEME):
             try:
                 await self._clients.resolve(client_id, asker)
             except (ClientDocumentUnavailableError, OverloadedError):
-                if self._require_registered:
+                if required or self._require_registered:
                     raise
 
     def require(self, client_id: str, scopes: Sequence[str] = (), audience: Sequence[str] = ()) -> None:
