@@ -20,7 +20,9 @@ from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.documents import DocumentRules, DocumentSource
 from token_service.core.clients.lookup import Clients
+from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.sectors import SectorDocuments
 from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
@@ -152,6 +154,10 @@ class Ports:
     """Counters of the rates; None: each node counts by itself."""
     client_documents: DocumentSource | None = None
     """Fetches client metadata documents; None: only the registry describes clients."""
+    pairwise_key: Secret | None = None
+    """The key of pairwise subjects, the same at all nodes; None: no client can have them."""
+    sector_documents: SectorDocuments | None = None
+    """Fetches the documents of sectors; None: no client can name one."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
 
@@ -212,6 +218,7 @@ class Core:
     verifier: Verifier
     mirroring: Mirroring | None
     minter: Minter
+    subjects: PairwiseSubjects
     issuer: Issuer
     refresher: Refresher
     grants: Grants
@@ -298,7 +305,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         time=time,
     )
     mirroring = None if ports.mirror is None else Mirroring(ports.mirror, log, read_index, replica, tailer)
-    minter = Minter(options.issuer, keyring, entropy)
+    subjects = PairwiseSubjects(known_clients, ports.pairwise_key)
+    minter = Minter(options.issuer, keyring, entropy, subjects)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
     counters = Counters(clock.monotonic, ports.counters)
@@ -373,6 +381,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier=verifier,
         mirroring=mirroring,
         minter=minter,
+        subjects=subjects,
         issuer=issuer,
         refresher=refresher,
         grants=Grants(
@@ -385,7 +394,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         revoker=revoker,
         introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
+            verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
         ),
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
@@ -395,6 +404,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             lambda revision: clients.refresh(revision=revision),
             entropy,
             audit,
+            None if ports.pairwise_key is None else ports.sector_documents,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
         janitor=Janitor(

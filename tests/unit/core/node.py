@@ -180,6 +180,8 @@ class Node(Generic[ClockT]):
         counters: Any = None,
         documents: Any = None,
         document_rules: DocumentRules | None = None,
+        pairwise_key: Secret | None = None,
+        sectors: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -199,6 +201,8 @@ class Node(Generic[ClockT]):
                 mirror=mirror if mirror is not None else MemoryMirror(MemoryMirrorData()),
                 counters=counters,
                 client_documents=documents,
+                pairwise_key=pairwise_key,
+                sector_documents=sectors,
                 rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
             CoreOptions(

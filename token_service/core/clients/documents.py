@@ -69,6 +69,8 @@ class DocumentRules:
 
     hosts: tuple[str, ...] = ()
     """Hosts that documents and keys may be at, each a DNS name or `*.` and a domain. Empty: any."""
+    scopes: tuple[str, ...] = ()
+    """Scopes that these clients may get at the token endpoint; a document may name fewer."""
     classification: str = ""
     """The classification of these clients. Empty: as in the policy file."""
 
@@ -121,7 +123,7 @@ def problem_of_document_url(text: str) -> str | None:
 def client_of_document(url: str, body: bytes, rules: DocumentRules, now: float) -> Client:
     """Return the client that the document at a URL describes.
 
-    Grant types and redirect URIs that this service does not allow are left out. Other faults raise
+    Grant types, scopes and redirect URIs that this service does not allow are left out. Other faults raise
     `UnusableDocumentError`.
     """
     try:
@@ -167,7 +169,7 @@ def _metadata(content: dict[str, Any], rules: DocumentRules) -> ClientMetadata:
         jwks_uri=_text(content, "jwks_uri"),
         grant_types=_allowed(grant_types, _GRANT_TYPES),
         redirect_uris=_redirect_uris(_texts(content, "redirect_uris")),
-        scopes=tuple(dict.fromkeys(scope.split(" "))) if scope else (),
+        scopes=_allowed(rules.scopes, scope.split(" ")) if scope else rules.scopes,
         classification=rules.classification,
     )
 

@@ -81,7 +81,7 @@ class Documents:
 async def a_node(
     documents: Documents, *, hosts: tuple[str, ...] = (), classification: str = "", **options: Any
 ) -> tuple[Node[LoopClock], DocumentClients]:
-    rules = DocumentRules(hosts, classification)
+    rules = DocumentRules(hosts, classification=classification)
     node = await Node(LoopClock(), documents=documents, document_rules=rules, **options).start()
     known = node.core.known_clients
     assert isinstance(known, DocumentClients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,19 +10,26 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 from starlette.applications import Starlette
 
+from tests.unit.core.jwts import claims_of
 from tests.unit.core.node import ISSUER, Node
 from tests.unit.core.virtual_time import ManualClock
 from token_service.app.edges import make_oauth_routes
 from token_service.core.access.authenticator import Authenticator
+from token_service.core.access.caller import Caller
 from token_service.core.access.client_authentication import ClientAuthenticator
 from token_service.core.access.workloads import Workloads
-from token_service.core.clients.documents import FetchedDocument, UnusableDocumentError
+from token_service.core.clients.documents import DocumentRules, FetchedDocument, UnusableDocumentError
+from token_service.core.grants.authorization import AuthorizationGrantCommand
+from token_service.errors import PolicyViolationError
 from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
+from token_service.tokens import base64url
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.jwk import public_jwk
+from token_service.tokens.secret import Secret
 from token_service.web.edge import HttpEdge
 
 URL = "https://app.example/client"
@@ -29,6 +37,7 @@ KEYED = "https://app.example/keyed"
 KEY = ec.generate_private_key(ec.SECP256R1())
 JWK = public_jwk(KEY.public_key())
 KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
+VERIFIER = "v" * 43
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 COMMON = {
     "redirect_uris": ["http://127.0.0.1/cb"],
@@ -54,9 +63,15 @@ class Documents:
 class Service:
     """The OAuth endpoints of a node where clients must be registered."""
 
-    def __init__(self, documents: Documents | None) -> None:
+    def __init__(self, documents: Documents | None, **options: Any) -> None:
         self.documents = documents
-        self.node = Node(ManualClock(), documents=documents, require_registered_clients=True)
+        self.node = Node(
+            ManualClock(),
+            documents=documents,
+            document_rules=DocumentRules(scopes=("openid", "mcp")),
+            require_registered_clients=True,
+            **options,
+        )
         core = self.node.core
         authentication = ClientAuthenticator(
             core.known_clients,
@@ -82,8 +97,8 @@ class Service:
         return await self.http.post("/token", data=parameters)
 
 
-async def a_service(documents: Documents | None) -> Service:
-    service = Service(documents)
+async def a_service(documents: Documents | None, **options: Any) -> Service:
+    service = Service(documents, **options)
     await service.node.start()
     return service
 
@@ -102,6 +117,31 @@ async def test_described_public_client_refreshes_at_the_token_endpoint() -> None
     assert answer.status_code == 200, answer.text
     assert answer.json()["refresh_token"] != first.refresh_token
     assert documents.fetched == [URL]
+
+
+async def test_described_client_exchanges_a_code_of_a_login_service() -> None:
+    service = await a_service(documents := Documents())
+    command = AuthorizationGrantCommand(
+        client_id=URL,
+        redirect_uri="http://127.0.0.1:53017/cb",
+        code_challenge=base64url.encode(hashlib.sha256(VERIFIER.encode()).digest()),
+        subject="alice",
+        scopes=("openid", "mcp"),
+    )
+    code, _ = await service.node.core.authorization_grants.create(
+        Caller.system(), command, ManualClock().now()
+    )
+    answer = await service.token(
+        grant_type="authorization_code", code=code, code_verifier=VERIFIER, client_id=URL
+    )
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["scope"], documents.fetched) == ("openid mcp", [URL])
+    assert claims_of(answer.json()["access_token"])["client_id"] == URL
+    for changes in ({"scopes": ("admin",)}, {"audience": ("https://other.example",)}):
+        with pytest.raises(PolicyViolationError):
+            await service.node.core.authorization_grants.create(
+                Caller.system(), structs.replace(command, **changes), ManualClock().now()
+            )
 
 
 async def test_described_client_with_keys_refreshes_with_an_assertion_only() -> None:
@@ -164,6 +204,13 @@ async def test_discovery_announces_documents_only_if_they_are_accepted() -> None
         service = await a_service(documents)
         for path in ("openid-configuration", "oauth-authorization-server"):
             assert (await service.http.get(f"/.well-known/{path}")).json().get(name) is expected
+
+
+async def test_discovery_announces_pairwise_subjects_only_with_their_key() -> None:
+    for key, expected in ((None, ["public"]), (Secret(bytes(32)), ["public", "pairwise"])):
+        service = await a_service(None, pairwise_key=key)
+        document = (await service.http.get("/.well-known/openid-configuration")).json()
+        assert document["subject_types_supported"] == expected
 
 
 async def test_without_a_source_an_url_is_no_client() -> None:
