@@ -35,6 +35,13 @@ RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
 ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
 """The `alg` values of an assertion."""
+MAX_ASSERTIONS_PER_NETWORK: Final = 600
+"""Accepted assertions of clients that describe themselves, per network and `FAILURE_WINDOW`.
+
+Each is a row in the database, and anyone can have such a client.
+"""
+MAX_ASSERTIONS_OF_STRANGERS: Final = 6000
+"""Accepted assertions of all clients that describe themselves, per `FAILURE_WINDOW`."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -74,6 +81,18 @@ class ClientAuthenticator:
         )
         self._of_client = RateQuota("recorded failures", RECORDED_PER_CLIENT, FAILURE_WINDOW, clock.monotonic)
         self._in_all = RateQuota("recorded failures", RECORDED_IN_ALL, FAILURE_WINDOW, clock.monotonic)
+        self._of_network = RateQuota(
+            "assertions of clients that describe themselves",
+            MAX_ASSERTIONS_PER_NETWORK,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
+        self._of_strangers = RateQuota(
+            "assertions of all clients that describe themselves",
+            MAX_ASSERTIONS_OF_STRANGERS,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
         self._unrecorded = 0
 
     def with_secret(self, proof: ClientSecretProof, address: str) -> tuple[Client, ClientSecret]:
@@ -132,6 +151,9 @@ class ClientAuthenticator:
         except InvalidTokenError as error:
             raise self._refuse(client_id, address, error.message) from None
         problem = self._problem(client, parsed)
+        if not problem and client.describes_itself:
+            self._of_network.spend(network_of(address))
+            self._of_strangers.spend(None)
         if not problem and not await self._used_ids.use(
             f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"]), now
         ):

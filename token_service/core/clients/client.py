@@ -123,6 +123,11 @@ class Client(ClientMetadata, frozen=True, kw_only=True, gc=False):
         """The version of the record, for compare-and-set updates."""
         return str(self.revision)
 
+    @property
+    def describes_itself(self) -> bool:
+        """Whether a metadata document describes the client, not the registry, whose revisions begin with 1."""
+        return self.revision == 0
+
     def live_secrets(self, now: float) -> tuple[ClientSecret, ...]:
         """Return the secrets that authenticate the client at `now`."""
         return tuple(secret for secret in self.secrets if secret.is_live(now))
