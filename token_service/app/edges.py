@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.routing import Route
 
 from token_service.app.core import Core
 from token_service.certificates.server import TlsFiles
 from token_service.config import Settings
 from token_service.core.access.authenticator import Authenticator
+from token_service.core.clients.client import SubjectType
 from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -23,9 +26,9 @@ from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
+from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
-from token_service.web.oauth.discovery import with_certificates
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
@@ -111,7 +114,7 @@ def http_tls(settings: Settings) -> TlsContext | None:
 
 
 def make_oauth_routes(
-    core: Core, authenticator: Authenticator, edge: HttpEdge, *, certificates: bool
+    core: Core, authenticator: Authenticator, edge: HttpEdge, *, certificates: bool = False
 ) -> list[Route]:
     """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started.
 
@@ -127,8 +130,18 @@ def make_oauth_routes(
         Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
-        more=with_certificates() if certificates else {},
+        more=_optional_members(core, certificates=certificates),
     )
+
+
+def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
+    """Return the members of the discovery document that depend on the settings."""
+    members: dict[str, Any] = discovery.with_certificates() if certificates else {}
+    if core.ports.client_documents is not None:
+        members[discovery.CLIENT_DOCUMENTS] = True
+    if core.ports.pairwise_key is not None:
+        members["subject_types_supported"] = [kind.value for kind in SubjectType]
+    return members
 
 
 def http_certificates(settings: Settings) -> bool:
