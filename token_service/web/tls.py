@@ -56,8 +56,8 @@ def _context(files: TlsFiles, content: TlsContent) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # A resumed session has the certificate of the client, but not the intermediate authorities that it sent.
-    context.options |= ssl.OP_NO_TICKET
+    # A session that is resumed by a ticket has lost the intermediate authorities that the client sent.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     try:
         # OpenSSL reads the files itself. It would ask the terminal for the passphrase of a key that was replaced now.

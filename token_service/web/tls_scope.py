@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+_DER: Final = 2
+"""`_ssl.ENCODING_DER`."""
 _VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
@@ -38,10 +40,11 @@ def extension_of(connection: ssl.SSLObject) -> dict[str, Any]:
 
 def _chain(connection: ssl.SSLObject) -> list[bytes]:
     """Return the certificate of the client and the others that it sent, in DER."""
-    if connection.getpeercert(binary_form=True) is None:
+    leaf = connection.getpeercert(binary_form=True)
+    if leaf is None:
         return []
     public: Any = getattr(connection, "get_unverified_chain", None)  # since Python 3.13
     if public is not None:
-        return list(public())
+        return list(public()) or [leaf]
     inner: Any = connection._sslobj  # type: ignore[attr-defined]  # noqa: SLF001  # the same method before 3.13
-    return [certificate.public_bytes(2) for certificate in inner.get_unverified_chain()]
+    return [certificate.public_bytes(_DER) for certificate in inner.get_unverified_chain() or ()] or [leaf]
