@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from token_service.core import limits
-from token_service.core.access import client_authentication, credentials, workloads
+from token_service.core.access import client_authentication, credentials, foreign_issuers
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
@@ -28,7 +28,7 @@ def in_the_code() -> dict[str, str]:
         for field in fields(kind)
     }
     for module in (
-        limits, client_authentication, credentials, workloads, assertions, rights, documents, fetcher, resolving,
+        limits, client_authentication, credentials, foreign_issuers, assertions, rights, documents, fetcher, resolving,
     ):  # fmt: skip
         found |= {
             name: value

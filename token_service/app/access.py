@@ -15,9 +15,12 @@ from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.client_authentication import ClientAuthenticator
+from token_service.core.access.foreign_issuers import DISCOVERY, FILE, ForeignIssuer, KeyPlace
 from token_service.core.access.key_sources import KeySource
-from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
+from token_service.core.access.workloads import Workloads
 from token_service.core.clients.secret_uses import SecretUses
+from token_service.core.grants.assertion import AssertionGrant
+from token_service.core.grants.trusted_issuers import TrustedIssuers
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
@@ -45,9 +48,7 @@ class Access:
         self.policy_file = PolicyFile.of(settings, environ)
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
-        self._workload_fetcher = (
-            HttpFetcher()
-        )  # of its own: slow servers of clients must not delay these keys
+        self._keys = IssuerKeys(clock)
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateAuthorizer | None = None
         if settings.is_production:
@@ -59,12 +60,15 @@ class Access:
         self._authenticator: Authenticator | None = None
         self._authorizer: ProofAuthorizer | None = None
         self._uses: SecretUses | None = None
-        self._sources: dict[WorkloadIssuer, KeySource] = {}
-        self._workloads(self._document)  # an unusable issuer must fail the start
+        self._assertions: AssertionGrant | None = None
+        self._issuers(self._document)  # an unusable issuer must fail the start
 
     def authorizer(self, core: Core) -> Authorizer:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
+        workloads, trusted = self._issuers(self._document)
+        self._assertions = core.grants.assertion
+        self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
         keys = ClientKeys(
             HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
@@ -77,7 +81,7 @@ class Access:
             authentication,
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
-            workloads=self._workloads(self._document),
+            workloads=workloads,
             callers=self._document.callers,
             note_use=self._uses.note,
         )
@@ -104,23 +108,18 @@ class Access:
             tasks["client-secret-uses"] = uses.run
         return tasks
 
-    def _workloads(self, document: PolicyDocument) -> Workloads:
-        """Return the workload issuers of a document. An unchanged issuer keeps its source of keys.
-
-        Raises `ConfigurationError`.
-        """
-        issuers = document.workload_issuers.values()
-        sources = {
-            issuer: self._sources.get(issuer) or key_source(issuer, self._workload_fetcher, self._clock)
-            for issuer in issuers
-        }
-        self._sources = sources
-        return Workloads(list(sources.items()), self._clock)
+    def _issuers(self, document: PolicyDocument) -> tuple[Workloads, TrustedIssuers]:
+        """Return the issuers of a document. Raises `ConfigurationError`."""
+        keys = self._keys.of(document)
+        workloads = [(each, keys[each.place]) for each in document.workload_issuers.values()]
+        return Workloads(workloads, self._clock), trusted_issuers(document, keys, self._settings.issuer)
 
     def _policies_changed(self, document: PolicyDocument) -> None:
-        workloads = self._workloads(document)  # first, because it may refuse the document
+        workloads, trusted = self._issuers(document)  # first, because it may refuse the document
         self._document = document
         self.policies.book = document.book
+        if self._assertions is not None:
+            self._assertions.trusted = trusted
         if self._authenticator is not None and self._authorizer is not None:
             self._authenticator.workloads = workloads
             self._authenticator.callers = document.callers
@@ -139,8 +138,39 @@ class Access:
             self._authorizer.changed()
 
 
-def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
-    """Return the source of the keys of a workload issuer, without I/O. Raises `ConfigurationError`."""
+class IssuerKeys:
+    """The sources of the keys of other issuers. A place that a new document names again keeps its source."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._fetcher = HttpFetcher()  # of its own: slow servers of clients must not delay these keys
+        self._sources: dict[KeyPlace, KeySource] = {}
+
+    def of(self, document: PolicyDocument) -> Mapping[KeyPlace, KeySource]:
+        """Return the sources of a document, without I/O. Raises `ConfigurationError`."""
+        issuers: list[ForeignIssuer] = [
+            *document.workload_issuers.values(),
+            *(each for each in document.trusted_issuers.values() if not each.is_own),
+        ]
+        self._sources = {
+            each.place: self._sources.get(each.place) or _key_source(each, self._fetcher, self._clock)
+            for each in issuers
+        }
+        return self._sources
+
+
+def trusted_issuers(
+    document: PolicyDocument, keys: Mapping[KeyPlace, KeySource], issuer: str
+) -> TrustedIssuers:
+    """Return the trusted issuers of a document for the service `issuer`. Raises `ConfigurationError`."""
+    entries = document.trusted_issuers.values()
+    own = next((each for each in entries if each.is_own), None)
+    return TrustedIssuers(
+        [(each, keys[each.place]) for each in entries if not each.is_own], own=own, service=issuer
+    )
+
+
+def _key_source(issuer: ForeignIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
     rules = FetchRules(
         allow_private=issuer.private,
         authorities=Path(issuer.ca_file) if issuer.ca_file else None,
@@ -153,7 +183,7 @@ def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> Ke
             return RemoteKeys.discovered(issuer.issuer, fetcher, clock, rules=rules)
         return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
     except UnusableValueError as error:
-        raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
+        raise ConfigurationError(f"{issuer}: keys: {error}") from None
 
 
 class _OwnTokens:

@@ -23,6 +23,7 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.grants import Grants
 from token_service.core.grants.refresh import RefreshGrant
@@ -330,6 +331,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         signing_may_fail=options.signing_may_fail,
     )
     registration = Registration(admission, options.issuer)
+    introspector = Introspector(
+        verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
+    )
     return Core(
         options=options,
         ports=ports,
@@ -357,11 +361,12 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
             refresh=RefreshGrant(registration, refresher),
+            assertion=AssertionGrant(
+                registration, issuer, introspector, tailer, replica, stores.used_ids, service=options.issuer
+            ),
         ),
         revoker=revoker,
-        introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
-        ),
+        introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,

@@ -234,6 +234,18 @@ class RevocationSet:
             return RevocationTarget.EVERYTHING
         return None
 
+    def is_revoked_since(self, subject: str, issue_time: float) -> bool:
+        """Return whether a subject was revoked, itself or with everything, at or after `issue_time`.
+
+        It decides about assertions of other issuers, which have no `rev`.
+        """
+        mark = mark_of(subject)
+        found = [floors.find(mark) for floors in self._subjects.maps]
+        times = [revoke_time for each in found if each is not None for revoke_time in each[1:]]
+        if self._everything is not None:
+            times.append(self._everything.revoke_time)
+        return any(issue_time <= revoke_time for revoke_time in times)
+
     def has_session(self, session_id: str) -> bool:
         """Return whether an entry for this session id exists."""
         mark = mark_of(session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.refresh import RefreshGrant
 
@@ -14,3 +15,4 @@ class Grants:
 
     client_credentials: ClientCredentials
     refresh: RefreshGrant
+    assertion: AssertionGrant

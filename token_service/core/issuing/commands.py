@@ -38,6 +38,8 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str = ""
     request_id: str = ""
     client_context: Origin = NO_ORIGIN
+    audit_fields: Mapping[str, Any] = {}
+    """Further fields of the audit event, such as the grant type."""
 
 
 class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):

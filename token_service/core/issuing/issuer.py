@@ -192,7 +192,7 @@ class Issuer:
                 actor=caller.actor(),
                 target=Target("token", token_id, command.subject, grant.session_id, command.client_id),
                 origin=command.client_context,
-                fields={"token_types": _names(command.kinds)},
+                fields={"token_types": _names(command.kinds), **command.audit_fields},
             )
         )
         return IssuedTokens(
