@@ -26,7 +26,7 @@ from token_service.core.grants.trusted_issuers import (
     TrustedIssuer,
     TrustedIssuers,
 )
-from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.issuing.commands import GrantUsedError, IssuedTokens
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.policies.rights import matches
 from token_service.core.revocation.replica import Replica
@@ -96,6 +96,7 @@ class AssertionGrant:
             raise _refused(error.message) from None
         issuer, keys, kind = self._find(caller, parsed)
         await self._tailer.catch_up()  # the subject may have been revoked at another node a moment ago
+        revision = self._replica.applied
         if keys is None:
             claims = await self._introspect(assertion, client)
         else:
@@ -106,14 +107,17 @@ class AssertionGrant:
         if problem:
             raise _refused(problem)
         try:
-            command = self._terms.command(client, request, presented)
+            command = self._terms.command(client, request, presented, revision)
         except ValueError as error:
             raise _refused(str(error)) from None
         if self._replica.revocations.is_revoked_since(command.subject, float(claims["iat"])):
             raise _refused("its subject was revoked after it was issued; the subject must authenticate again")
         if not issuer.reusable and not await self._use(parsed, presented):
             raise _refused("it was used before")
-        return await self._issuer.grant(caller, command, now)
+        try:
+            return await self._issuer.grant(caller, command, now)
+        except GrantUsedError as error:
+            raise _refused(str(error)) from None
 
     def _find(
         self, caller: Caller, parsed: UnverifiedAssertion

@@ -6,6 +6,7 @@ from typing import Final
 
 from token_service.core.clients.client import JWT_BEARER, REFRESH_TOKEN, Client
 from token_service.core.grants.assertion_profiles import Presented
+from token_service.core.grants.code import OPENID
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.registration import Registration
 from token_service.core.grants.subjects import auth_context_of
@@ -16,8 +17,6 @@ from token_service.core.limits import MAX_SUBJECT, Checks
 from token_service.errors import InvalidRequestError, PolicyViolationError
 from token_service.tokens.claims import TokenKind
 
-OPENID: Final = "openid"
-"""The scope that asks for an ID token (OpenID Connect Core 1.0, section 3.1.2.1)."""
 OFFLINE_ACCESS: Final = "offline_access"
 """The scope that asks for a refresh token (OpenID Connect Core 1.0, section 11)."""
 
@@ -28,8 +27,10 @@ class AssertionTerms:
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
 
-    def command(self, client: Client, request: GrantRequest, presented: Presented) -> IssueCommand:
-        """Return the command.
+    def command(
+        self, client: Client, request: GrantRequest, presented: Presented, revision: int
+    ) -> IssueCommand:
+        """Return the command. `revision`: the sequence of the revocation log at which the assertion is judged.
 
         Raises `PolicyViolationError` for a scope or an audience that was asked for and is not allowed, and `ValueError`
         with the problem of an assertion that can't become tokens.
@@ -62,6 +63,7 @@ class AssertionTerms:
             auth_context=context,
             custom_claims={each.target: held for each in issuer.memberships if (held := each.of(claims))},
             client_context=request.origin,
+            revision=revision,
             audit_fields={
                 "grant_type": JWT_BEARER,
                 "trusted_issuer": issuer.name,
