@@ -28,6 +28,7 @@ from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
@@ -207,6 +208,7 @@ class Core:
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     revoker: Revoker
     introspector: Introspector
@@ -340,6 +342,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
     )
     codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
+    assertions = AssertionGrant(
+        registration, issuer, introspector, tailer, replica, stores.used_ids, service=options.issuer
+    )
     return Core(
         options=options,
         ports=ports,
@@ -368,9 +373,13 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             client_credentials=ClientCredentials(registration, issuer),
             code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
-            assertion=AssertionGrant(
-                registration, issuer, introspector, tailer, replica, stores.used_ids, service=options.issuer
-            ),
+            assertion=assertions,
+        ),
+        global_revocation=GlobalRevocation(
+            revoker,
+            lambda: assertions.trusted,
+            stores.used_ids,
+            service=options.issuer,
         ),
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer

@@ -86,6 +86,8 @@ class TrustedIssuer(ForeignIssuer):
     """Whether a client that asks for `offline_access` gets a refresh token for an ID token or workload token."""
     reusable: bool = False
     """Whether a workload token may be presented several times."""
+    global_revocation: bool = False
+    """Whether the issuer may ask for the revocation of its subjects."""
 
     @property
     def is_own(self) -> bool:
@@ -95,7 +97,7 @@ class TrustedIssuer(ForeignIssuer):
 
 _SETTINGS: Final = (
     *PLACE_SETTINGS, "assertions", "audiences", "clients", "subject", *MEMBERSHIPS, "scopes", "max_age",
-    "max_auth_age", "refresh_tokens", "reusable",
+    "max_auth_age", "refresh_tokens", "reusable", "global_revocation",
 )  # fmt: skip
 
 
@@ -129,7 +131,7 @@ def _issuer(name: str, settings: dict[str, Any]) -> TrustedIssuer:
     for key in ("max_age", "max_auth_age"):
         if key in settings:
             values[key] = _span(key, settings[key])
-    for key in ("refresh_tokens", "reusable"):
+    for key in ("refresh_tokens", "reusable", "global_revocation"):
         if key in settings:
             values[key] = require_flag(key, settings[key])
     issuer = TrustedIssuer(name=name, **place_settings(settings), **values)
@@ -145,10 +147,9 @@ def _check_own(issuer: TrustedIssuer) -> None:
             raise ValueError(f'{key}: has no meaning with keys = "{OWN}"')
     if issuer.assertions != (AssertionKind.ID_TOKEN,):
         raise ValueError(f'assertions: must be ["id_token"] with keys = "{OWN}"')
-    if issuer.refresh_tokens or issuer.reusable:
-        raise ValueError(
-            f'refresh_tokens and reusable: must be false with keys = "{OWN}", or a session would outlive its end'
-        )
+    for key in ("refresh_tokens", "reusable", "global_revocation"):
+        if getattr(issuer, key):
+            raise ValueError(f'{key}: must be false with keys = "{OWN}"')
 
 
 def _check_foreign(issuer: TrustedIssuer) -> None:
@@ -168,6 +169,8 @@ def _check_foreign(issuer: TrustedIssuer) -> None:
         raise ValueError('assertions: must be ["workload"] with trust_domain')
     if issuer.reusable and kinds != (AssertionKind.WORKLOAD,):
         raise ValueError('reusable: is only for assertions = ["workload"]')
+    if issuer.global_revocation and not issuer.issuer:
+        raise ValueError("global_revocation: needs an issuer")
     if issuer.refresh_tokens and kinds == (AssertionKind.ID_JAG,):
         raise ValueError("refresh_tokens: has no meaning for id_jag, which never gives one")
 

@@ -24,6 +24,7 @@ from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
 from token_service.web.oauth.client_authentication import HttpCallers, address_of
+from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import Parameters, read_form
 
@@ -49,6 +50,11 @@ class TokenEndpoint:
         """The supported grant types. Assertions are supported as long as an issuer is trusted."""
         trusted = self._grants.assertion.trusted.names
         return [each for each in self._by_type if trusted or each != JWT_BEARER]
+
+    @property
+    def grant_profiles(self) -> list[str]:
+        """The supported profiles of assertions (draft-ietf-oauth-identity-assertion-authz-grant, section 7)."""
+        return [ID_JAG_PROFILE] if self._grants.assertion.trusted.take_id_jag else []
 
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`."""
