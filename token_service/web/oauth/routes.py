@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
+from token_service.core.grants.global_revocation import ENDPOINT
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.errors import oauth_refusal
@@ -45,7 +46,7 @@ def oauth_routes(
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
         edge.route(
-            f"{path}{discovery.REVOCATION}",
+            f"{path}{ENDPOINT}",
             None,
             revocation.answer,
             methods=("POST",),
