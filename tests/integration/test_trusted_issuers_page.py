@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from tests.integration.tour import DOCS, section
-from token_service.app.access import IssuerKeys, trusted_issuers
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import SystemClock
 from token_service.config.policy_file import PolicyFile
 from token_service.core.access.foreign_issuers import MAX_LIFETIME

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
 
 from token_service.app.core import Core
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import Clock
 from token_service.config import Settings
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.client_authentication import ClientAuthenticator
-from token_service.core.access.foreign_issuers import DISCOVERY, FILE, ForeignIssuer, KeyPlace
+from token_service.core.access.document_clients import MAX_DOCUMENTS
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.workloads import Workloads
+from token_service.core.clients.client import Client
+from token_service.core.clients.lookup import ClientLookup
 from token_service.core.clients.secret_uses import SecretUses
 from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.trusted_issuers import TrustedIssuers
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
+from token_service.fetching import client_documents
 from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
-from token_service.fetching.file_keys import FileKeys
-from token_service.fetching.remote_keys import RemoteKeys
 from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
 from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
-from token_service.urls import UnusableValueError
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -48,6 +48,7 @@ class Access:
         self.policy_file = PolicyFile.of(settings, environ)
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
+        require_classification(settings, self._document)
         self._keys = IssuerKeys(clock)
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateAuthorizer | None = None
@@ -70,14 +71,12 @@ class Access:
         self._assertions = core.grants.assertion
         self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
-        keys = ClientKeys(
-            HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
-        )
+        keys_of = client_key_sources(core.clients, clock, allow_private=self._settings.allow_private_jwks_uri)
         authentication = ClientAuthenticator(
-            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.known_clients, keys_of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
         )
         self._authenticator = Authenticator(
-            core.clients,
+            core.known_clients,
             authentication,
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
@@ -138,52 +137,27 @@ class Access:
             self._authorizer.changed()
 
 
-class IssuerKeys:
-    """The sources of the keys of other issuers. A place that a new document names again keeps its source."""
+def client_key_sources(
+    registered: ClientLookup, clock: Clock, *, allow_private: bool
+) -> Callable[[Client], KeySource]:
+    """Return a function that returns the source of the keys of a client, without I/O.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._fetcher = HttpFetcher()  # of its own: slow servers of clients must not delay these keys
-        self._sources: dict[KeyPlace, KeySource] = {}
-
-    def of(self, document: PolicyDocument) -> Mapping[KeyPlace, KeySource]:
-        """Return the sources of a document, without I/O. Raises `ConfigurationError`."""
-        issuers: list[ForeignIssuer] = [
-            *document.workload_issuers.values(),
-            *(each for each in document.trusted_issuers.values() if not each.is_own),
-        ]
-        self._sources = {
-            each.place: self._sources.get(each.place) or _key_source(each, self._fetcher, self._clock)
-            for each in issuers
-        }
-        return self._sources
+    `allow_private` is for registered clients only: a stranger's document must not make the node read private addresses.
+    Fetches for strangers have limits of their own, so that they can't delay those for registered clients.
+    """
+    keys = ClientKeys(HttpFetcher(), clock, FetchRules(allow_private=allow_private))
+    described = ClientKeys(HttpFetcher(), clock, client_documents.RULES, most=MAX_DOCUMENTS)
+    return lambda client: (described if registered.get(client.client_id) is None else keys).of(client)
 
 
-def trusted_issuers(
-    document: PolicyDocument, keys: Mapping[KeyPlace, KeySource], issuer: str
-) -> TrustedIssuers:
-    """Return the trusted issuers of a document for the service `issuer`. Raises `ConfigurationError`."""
-    entries = document.trusted_issuers.values()
-    own = next((each for each in entries if each.is_own), None)
-    return TrustedIssuers(
-        [(each, keys[each.place]) for each in entries if not each.is_own], own=own, service=issuer
-    )
-
-
-def _key_source(issuer: ForeignIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
-    rules = FetchRules(
-        allow_private=issuer.private,
-        authorities=Path(issuer.ca_file) if issuer.ca_file else None,
-        bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
-    )
-    try:
-        if issuer.keys.startswith(FILE):
-            return FileKeys(Path(issuer.keys.removeprefix(FILE)), clock)
-        if issuer.keys == DISCOVERY:
-            return RemoteKeys.discovered(issuer.issuer, fetcher, clock, rules=rules)
-        return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
-    except UnusableValueError as error:
-        raise ConfigurationError(f"{issuer}: keys: {error}") from None
+def require_classification(settings: Settings, document: PolicyDocument) -> None:
+    """Raise `ConfigurationError` if the policy file lacks the classification of clients that describe themselves."""
+    name, known = settings.client_metadata_document_classification, document.book.policies
+    if name and name not in known:
+        raise ConfigurationError(
+            f"TOKEN_SERVICE_CLIENT_METADATA_DOCUMENT_CLASSIFICATION is {name}; it must be one of the policy file: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 class _OwnTokens:

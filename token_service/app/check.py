@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from token_service.app.access import IssuerKeys, trusted_issuers
+from token_service.app.access import require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
 from token_service.app.edges import tls_files
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import SystemClock
 from token_service.config import (
     Settings,
     UnixSocket,
     load_audit_keys,
     load_key_encryption_keys,
+    load_pairwise_key,
     prepare_data_dir,
     refusal,
 )
@@ -43,6 +45,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
 
     with noting():
         document = PolicyFile.of(settings, environ).load()
+        require_classification(settings, document)
         trusted_issuers(document, IssuerKeys(SystemClock()).of(document), settings.issuer)
     with noting():
         if (tls := tls_files(settings)) is not None:
@@ -54,6 +57,8 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         if settings.is_production or settings.audit_key_file.exists():
             load_audit_keys(settings)
+    with noting():
+        load_pairwise_key(settings)
     with noting():
         open_stores(settings)
     with noting():

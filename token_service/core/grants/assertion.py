@@ -16,6 +16,7 @@ from token_service.core.access.key_sources import KeySource
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.access.workloads import WORKLOAD_TYPES
 from token_service.core.clients.client import JWT_BEARER, Client
+from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.grants.assertion_profiles import Presented, problem_of
 from token_service.core.grants.assertion_terms import AssertionTerms
 from token_service.core.grants.commands import GrantRequest
@@ -60,6 +61,7 @@ class AssertionGrant:
         tailer: Tailer,
         replica: Replica,
         used_ids: UsedIds,
+        subjects: PairwiseSubjects,
         *,
         service: str,
     ) -> None:
@@ -71,6 +73,7 @@ class AssertionGrant:
         self._tailer = tailer
         self._replica = replica
         self._used_ids = used_ids
+        self._subjects = subjects
         self._service = service
         self.trusted = TrustedIssuers([], own=None, service=service)
         """The trusted issuers. May be replaced at any time."""
@@ -160,7 +163,10 @@ class AssertionGrant:
         if answer.reason is not None or not isinstance(answer.claims, VerifiedClaims):
             why = "invalid" if answer.reason is None else answer.reason.value
             raise _refused(f"the ID token of this service is {why}")
-        return answer.claims.payload
+        try:
+            return {**answer.claims.payload, "sub": self._subjects.subject_of(answer.claims)}
+        except InvalidTokenError as error:
+            raise _refused(error.message) from None
 
     async def _use(self, parsed: UnverifiedAssertion, presented: Presented) -> bool:
         """Record the use of an assertion; return whether it is the first one.

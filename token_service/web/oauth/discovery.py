@@ -15,6 +15,9 @@ JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
+CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
+"""The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
+
 CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 
 REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")

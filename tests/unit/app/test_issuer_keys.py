@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from token_service.app.access import IssuerKeys, trusted_issuers
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import SystemClock
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.key_sources import KeySource
