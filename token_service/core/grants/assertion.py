@@ -171,7 +171,7 @@ class AssertionGrant:
     async def _use(self, parsed: UnverifiedAssertion, presented: Presented) -> bool:
         """Record the use of an assertion; return whether it is the first one.
 
-        An assertion without `jti` is identified by what is signed. A signature would not do: an ECDSA signature has a
+        An assertion without `jti` is identified by its signed text. Its signature would not do: an ECDSA signature has a
         second form that verifies, too.
         """
         identifier = presented.text("jti") or base64url.encode(hashlib.sha256(parsed.signing_input).digest())

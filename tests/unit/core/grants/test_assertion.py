@@ -27,7 +27,7 @@ from tests.unit.core.node import ISSUER, Intercepted, Node
 from tests.unit.core.virtual_time import ManualClock, cancelled
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.rights import Rights
-from token_service.core.clients.client import JWT_BEARER, AuthMethod, ClientMetadata
+from token_service.core.clients.client import JWT_BEARER, AuthMethod, ClientMetadata, SubjectType
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.errors import (
     CallerUnauthenticatedError,
@@ -39,6 +39,7 @@ from token_service.errors import (
 from token_service.tokens import base64url
 from token_service.tokens.claims import AuthContext, VerifiedClaims
 from token_service.tokens.revocation import RevocationTarget
+from token_service.tokens.secret import Secret
 
 MINUTE = 60
 
@@ -404,6 +405,27 @@ async def test_ended_session_refuses_its_id_token(scene: Scene) -> None:
         value = {"SESSION": own.session_id, "SUBJECT": "bob", "CLIENT": "app"}[target.name]
         await scene.node.revoke(target=target, value=value)
         assert await scene.refused(own.id_token) == "the ID token of this service is REVOKED"
+
+
+class NoSectors:
+    async def redirect_uris(self, url: str) -> list[str]:
+        raise AssertionError(url)
+
+
+async def test_own_id_token_with_a_pairwise_subject_stands_for_the_subject() -> None:
+    scene = await Scene.make(pairwise_key=Secret(b"p" * 32), sectors=NoSectors())
+    metadata = ClientMetadata(
+        token_endpoint_auth_method=AuthMethod.NONE,
+        grant_types=(JWT_BEARER,),
+        subject_type=SubjectType.PAIRWISE,
+        redirect_uris=("https://pair.example/cb",),
+    )
+    await scene.node.core.client_administration.create(Caller.system(), "pair", metadata, NOW)
+    first, second = await scene.own_id_token("pair"), await scene.own_id_token("pair")
+    issued = await scene.grant(first.id_token, caller=client("pair"), audience=())
+    assert (await claims_of(scene, issued)).subject == "bob"
+    await scene.node.revoke(target=RevocationTarget.SUBJECT, value="bob")
+    assert "is REVOKED" in await scene.refused(second.id_token, caller=client("pair"))
 
 
 async def test_own_id_token_needs_an_entry(scene: Scene) -> None:
