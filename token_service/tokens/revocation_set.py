@@ -240,11 +240,11 @@ class RevocationSet:
         It decides about assertions of other issuers, which have no `rev`.
         """
         mark = mark_of(subject)
-        found = [floors.find(mark) for floors in self._subjects.maps]
-        times = [revoke_time for each in found if each is not None for revoke_time in each[1:]]
-        if self._everything is not None:
-            times.append(self._everything.revoke_time)
-        return any(issue_time <= revoke_time for revoke_time in times)
+        for floors in self._subjects.maps:
+            found = floors.find(mark)
+            if found is not None and issue_time <= found[1]:
+                return True
+        return self._everything is not None and issue_time <= self._everything.revoke_time
 
     def revokes_subject(self, subject: str, claims: VerifiedClaims) -> bool:
         """Tell whether an entry for a subject revokes a token that was issued for it, whatever its `sub` is."""

@@ -63,6 +63,7 @@ class AssertionTerms:
             auth_context=context,
             custom_claims={each.target: held for each in issuer.memberships if (held := each.of(claims))},
             client_context=request.origin,
+            session_id=presented.text("sid") if issuer.is_own else "",
             revision=revision,
             audit_fields={
                 "grant_type": JWT_BEARER,

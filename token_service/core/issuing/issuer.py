@@ -157,7 +157,7 @@ class Issuer:
             client_id=command.client_id,
             audience=audience,
             scopes=command.scopes,
-            session_id="",
+            session_id=command.session_id,
             revision=self._replica.applied if command.revision is None else command.revision,
             auth_context=command.auth_context,
             confirmation=command.confirmation,

@@ -34,6 +34,7 @@ from token_service.errors import (
     ForeignKeysUnavailableError,
     GrantTypeNotAllowedError,
     GrantTypeUnknownError,
+    InvalidReason,
     PolicyViolationError,
 )
 from token_service.tokens import base64url
@@ -53,6 +54,11 @@ async def claims_of(scene: Scene, tokens: IssuedTokens) -> VerifiedClaims:
     answer = await scene.node.validate(tokens.access_token)
     assert isinstance(answer.claims, VerifiedClaims), answer.reason
     return answer.claims
+
+
+async def test_session_of_another_issuer_is_none_here(scene: Scene) -> None:
+    issued = await scene.grant(scene.id_token(sid="8a2d5b0e-0000-4000-8000-000000000000"))
+    assert (issued.session_id, (await claims_of(scene, issued)).session_id) == ("", "")
 
 
 async def test_id_token_becomes_an_access_token_of_the_mapped_subject(scene: Scene) -> None:
@@ -387,9 +393,12 @@ async def test_own_id_token_serves_once_and_only_its_client(scene: Scene) -> Non
     issued = await scene.grant(own.id_token, "orders:read", "openid")
     claims = await claims_of(scene, issued)
     assert (claims.subject, claims.client_id, *claims.scopes) == ("bob", "app", "orders:read")
+    assert claims.session_id == issued.session_id == own.session_id
     # Else each ID token would give the next one, and the authorization would never end.
     assert (issued.id_token, issued.refresh_token) == ("", "")
     assert "used before" in await scene.refused(own.id_token)
+    await scene.node.revoke(target=RevocationTarget.SESSION, value=own.session_id)
+    assert (await scene.node.validate(issued.access_token)).reason is InvalidReason.REVOKED
 
 
 async def test_own_access_token_is_no_assertion(scene: Scene) -> None:
