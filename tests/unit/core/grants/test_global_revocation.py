@@ -151,5 +151,13 @@ async def test_issuer_can_not_end_the_subjects_of_others(scene: Scene) -> None:
             await revocation(scene).revoke_for_issuer(jwt_of(scene), identifier, scene.node.clock.now())
 
 
+async def test_issuer_that_names_its_subjects_by_email_ends_them_by_email(scene: Scene) -> None:
+    scene.trust({"acme": {**POLICY["acme"], "subject": "acme:{email}"}})
+    held = (await scene.node.issue("acme:a@acme.example", "app", audience=(API,))).access_token
+    now = scene.node.clock.now()
+    await revocation(scene).revoke_for_issuer(jwt_of(scene), EmailIdentifier("a@acme.example"), now)
+    assert (await scene.node.validate(held)).reason is InvalidReason.REVOKED
+
+
 async def test_other_bearer_tokens_are_no_revocation_tokens(scene: Scene) -> None:
     assert not any(map(is_revocation_token, ("", "x", "a.b.c", scene.id_token())))
