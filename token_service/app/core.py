@@ -24,7 +24,9 @@ from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
 from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.presented import PresentedTokens
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
@@ -70,11 +72,14 @@ from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 _REVOCATION_WINDOW: Final = 60.0
+_OWN_KINDS: Final = frozenset({TokenKind.ACCESS, TokenKind.ID, TokenKind.TRANSACTION})
+"""The JWTs that a node verifies."""
 
 
 class Stores(Protocol):
@@ -263,7 +268,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         interval=options.key_check_interval,
     )
     key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
-    verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
+    verifier = Verifier([(IssuerRules(options.issuer, options.accepted, _OWN_KINDS), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
     time = SteadyTime(clock)
@@ -329,6 +334,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit,
         signing_may_fail=options.signing_may_fail,
     )
+    introspector = Introspector(
+        verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
+    )
     registration = Registration(admission, options.issuer)
     return Core(
         options=options,
@@ -357,11 +365,17 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
             refresh=RefreshGrant(registration, refresher),
+            exchange=TokenExchange(
+                registration,
+                PresentedTokens(introspector, replica),
+                terms,
+                minter,
+                audit,
+                issuer=options.issuer,
+            ),
         ),
         revoker=revoker,
-        introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
-        ),
+        introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,

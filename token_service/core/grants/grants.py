@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.refresh import RefreshGrant
 
 
@@ -14,3 +15,4 @@ class Grants:
 
     client_credentials: ClientCredentials
     refresh: RefreshGrant
+    exchange: TokenExchange
