@@ -109,7 +109,14 @@ def test_the_table_of_policies_matches_the_code() -> None:
     policies = PolicyBook().policies
     assert names == list(policies)
     assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
-    spans = {"access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    spans = {
+        "access_token_ttl",
+        "id_token_ttl",
+        "transaction_token_ttl",
+        "refresh_token_ttl",
+        "idle_timeout",
+        "grace_period",
+    }
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]
         if row[0] in UNSET:
