@@ -33,6 +33,7 @@ RUN_BY = {
     "docs/audit.md": "tests/integration/test_audit_page.py",
     "docs/production.md": "tests/integration/test_production_page.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
+    "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
@@ -45,6 +46,7 @@ SECTIONS = {
     "docs/debugging.md": "debugging",
     "docs/operations.md": "operations",
     "docs/production.md": "production",
+    "docs/token-exchange.md": "exchange",
 }
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
