@@ -55,7 +55,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     request_context: Mapping[str, Any] = {}
     """`rctx`: the environment of the request."""
     details: Mapping[str, Any] = {}
-    """`tctx`: what is to be done."""
+    """`tctx`: the details of the operation."""
 
 
 class MintedToken(msgspec.Struct, frozen=True):

@@ -79,9 +79,7 @@ class Exchanging:
         return await self.node.core.grants.exchange.grant(
             caller,
             GrantRequest(scopes=scopes, audience=audience),
-            ExchangeRequest(
-                **{"subject_token": token, "subject_token_type": ACCESS_TOKEN, **exchange}  # type: ignore[arg-type]
-            ),
+            ExchangeRequest(**{"subject_token": token, "subject_token_type": ACCESS_TOKEN, **exchange}),
             self.node.clock.now(),
         )
 

@@ -221,16 +221,19 @@ async def test_right_to_impersonate_leaves_the_client_out(scene: Exchanging) -> 
 
 async def test_actor_token_names_the_actor(scene: Exchanging) -> None:
     token = await scene.token()
-    actor = {"actor_token": await scene.token("gateway", "bob"), "actor_token_type": ACCESS_TOKEN}
+    actor: dict[str, Any] = {
+        "actor_token": await scene.token("gateway", "bob"),
+        "actor_token_type": ACCESS_TOKEN,
+    }
     exchanged = await scene.exchange(token, "gateway", IMPERSONATE, **actor)
     assert claims(exchanged)["act"] == {"sub": "bob", "client_id": "gateway"}
-    own = {"actor_token": await scene.token("gateway", "gateway"), "actor_token_type": JWT}
+    own: dict[str, Any] = {"actor_token": await scene.token("gateway", "gateway"), "actor_token_type": JWT}
     assert claims(await scene.exchange(token, "gateway", EVERYTHING, **own))["act"] == {"sub": "gateway"}
 
 
 async def test_actor_token_of_another_client_needs_a_right_for_it(scene: Exchanging) -> None:
     token = await scene.token("gateway")
-    actor = {"actor_token": await scene.token("web", "bob"), "actor_token_type": ACCESS_TOKEN}
+    actor: dict[str, Any] = {"actor_token": await scene.token("web", "bob"), "actor_token_type": ACCESS_TOKEN}
     denied = await refusal(scene, PermissionDeniedError, token, "gateway", **actor)
     assert denied.metadata == {"permission": "exchange", "bound": "clients"}
     exchanged = await scene.exchange(token, "gateway", GATEWAY, **actor)
@@ -292,7 +295,7 @@ async def test_may_act_names_the_only_actor(scene: Exchanging, may_act: Any, *, 
         assert refused.metadata["cause"] == "MAY_ACT"
     # The client of the token goes on as before, and the next one is bound as well.
     assert claims(await scene.exchange(token, "web"))["may_act"] == may_act
-    actor = {"actor_token": await scene.token("web", "bob"), "actor_token_type": ACCESS_TOKEN}
+    actor: dict[str, Any] = {"actor_token": await scene.token("web", "bob"), "actor_token_type": ACCESS_TOKEN}
     await refusal(scene, SubjectTokenInvalidError, token, "web", **actor)
 
 
@@ -321,7 +324,7 @@ async def test_presented_token_must_be_valid_now(scene: Exchanging, parameter: s
     if parameter == "subject_token":
         refused = await refusal(scene, SubjectTokenInvalidError, presented, "web")
     else:
-        actor = {"actor_token": presented, "actor_token_type": ACCESS_TOKEN}
+        actor: dict[str, Any] = {"actor_token": presented, "actor_token_type": ACCESS_TOKEN}
         refused = await refusal(scene, SubjectTokenInvalidError, await scene.token(), "web", **actor)
     assert refused.metadata == {"parameter": parameter, "cause": cause}
     assert presented not in refused.message or len(presented) < 2
@@ -335,7 +338,7 @@ async def test_token_of_something_revoked_is_refused(scene: Exchanging, target: 
     await scene.node.revoke(target=RevocationTarget[target.upper()], value=values[target])
     refused = await refusal(scene, SubjectTokenInvalidError, issued.access_token, "web")
     assert refused.metadata["cause"] == InvalidReason.REVOKED.value
-    # What came of the token before ended with it.
+    # The token that it was exchanged for ended with it.
     assert (await scene.node.validate(kept)).reason is InvalidReason.REVOKED
 
 
@@ -435,9 +438,12 @@ async def test_request_of_the_wrong_form_is_refused(
 async def test_audit_event_names_subject_actor_origin_and_session(scene: Exchanging) -> None:
     issued = await scene.node.issue("alice", "web", audience=("orders",), scopes=SCOPES)
     before = claims_of(issued.access_token)
-    actor = {"actor_token": await scene.token("gateway", "bob"), "actor_token_type": ACCESS_TOKEN}
+    actor: dict[str, Any] = {
+        "actor_token": await scene.token("gateway", "bob"),
+        "actor_token_type": ACCESS_TOKEN,
+    }
     recorded: list[Any] = []
-    scene.node.audit.record = recorded.append  # type: ignore[method-assign]
+    scene.node.audit.record = recorded.append  # type: ignore[assignment]
     exchanged = await scene.exchange(issued.access_token, "gateway", GATEWAY, **INSIDE, **actor)
     [event] = recorded
     assert event.action.value == "token.exchanged"

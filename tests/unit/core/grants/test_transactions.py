@@ -179,7 +179,10 @@ async def test_largest_context_fits_into_a_token(scene: Exchanging) -> None:
 
 
 async def test_actor_token_stays_named(scene: Exchanging) -> None:
-    actor = {"actor_token": await scene.token("gateway", "bob"), "actor_token_type": ACCESS_TOKEN}
+    actor: dict[str, Any] = {
+        "actor_token": await scene.token("gateway", "bob"),
+        "actor_token_type": ACCESS_TOKEN,
+    }
     exchanged = await scene.transaction(await scene.token(), "gateway", GATEWAY, **actor)
     assert claims(exchanged)["act"] == {"sub": "bob", "client_id": "gateway"}
     replaced = await scene.transaction(exchanged.tokens.access_token, "gateway", **REPLACED)
