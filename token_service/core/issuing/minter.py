@@ -107,11 +107,7 @@ class Minter:
 
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
         """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept."""
-        if (
-            not grant.custom_claims
-            and grant.actor is None
-            and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT
-        ):
+        if not grant.custom_claims and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT:
             return
         payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
         size = len(strict_json.encode(payload))

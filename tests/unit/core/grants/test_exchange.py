@@ -22,6 +22,8 @@ from tests.unit.core.virtual_time import cancelled
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.grants.exchange import ExchangeRequest
 from token_service.core.grants.presented import ACCESS_TOKEN, JWT, TRANSACTION_TOKEN
+from token_service.core.issuing.minter import _MAX_PAYLOAD_BYTES, Grant
+from token_service.core.limits import MAX_ACTORS
 from token_service.core.policies.policy import Policy
 from token_service.core.policies.rates import Bucket, Operation, Rate
 from token_service.core.policies.rights import Permission, Right
@@ -38,6 +40,7 @@ from token_service.errors import (
     ServiceError,
     SubjectTokenInvalidError,
 )
+from token_service.tokens import strict_json
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
 from token_service.tokens.revocation import RevocationTarget
 
@@ -256,6 +259,32 @@ async def test_actors_are_nested_and_never_lost(scene: Exchanging) -> None:
         scene, SubjectTokenInvalidError, token, "s4", Right(permission=Permission.EXCHANGE, clients=("s*",))
     )
     assert refused.metadata == {"parameter": "subject_token", "cause": "ACTORS"}
+
+
+async def test_longest_actors_fit_into_a_token(scene: Exchanging) -> None:
+    longest = '"' * 256
+    actor: dict[str, Any] = {}
+    for _ in range(MAX_ACTORS):
+        actor = {"sub": longest, "client_id": longest, **({"act": actor} if actor else {})}
+    grant = Grant(
+        subject=longest,
+        client_id=longest,
+        audience=('"' * 512, '"' * 487),
+        scopes=(),
+        session_id="x" * 36,
+        revision=2**63 - 1,
+        auth_context=AuthContext('"' * 256, tuple(f"{number:02}{longest[:62]}" for number in range(16)), 0),
+        confirmation=Confirmation(),
+        custom_claims={},
+        actor=actor,
+    )
+    minted = await scene.node.minter.access_token(grant, scene.node.clock.now(), 60)
+    scene.node.minter.require_fit(
+        grant, with_id_token=False, nonce=""
+    )  # which does not count such a short one
+    size = len(strict_json.encode(claims_of(minted.token)))
+    assert size <= _MAX_PAYLOAD_BYTES
+    assert (await scene.node.validate(minted.token)).reason is None
 
 
 async def test_actor_token_that_names_an_actor_is_refused(scene: Exchanging) -> None:

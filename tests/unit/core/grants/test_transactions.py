@@ -81,6 +81,18 @@ async def test_claims_are_those_of_the_draft(scene: Exchanging) -> None:
     }
 
 
+async def test_claims_of_the_subject_token_never_become_those_of_the_transaction(scene: Exchanging) -> None:
+    names = ("txn", "req_wl", "req_wl_chain", "rctx", "tctx")
+    scene.node.policy = Policy(allowed_custom_claims=(*names, "team"))
+    token = await scene.token(custom_claims={**{name: ["forged"] for name in names}, "team": "x"})
+    after = claims(await scene.transaction(token))
+    assert after["team"] == "x"
+    assert not {"req_wl_chain", "rctx", "tctx"} & set(after)
+    assert (after["req_wl"], len(after["txn"])) == ("web", 22)
+    # In an access token they have no meaning, so the policy decides.
+    assert claims(await scene.exchange(token, "web"))["rctx"] == ["forged"]
+
+
 async def test_validation_shows_the_transaction_as_the_id_and_the_workload_as_the_client(
     scene: Exchanging,
 ) -> None:
@@ -246,6 +258,16 @@ async def test_replacements_are_bounded_and_never_live_longer(scene: Exchanging)
     with pytest.raises(SubjectTokenInvalidError) as refused:
         await scene.transaction(token, **REPLACED)
     assert refused.value.metadata == {"parameter": "subject_token", "cause": "ACTORS"}
+
+
+async def test_context_of_a_transaction_stays_small_however_often_it_grows(scene: Exchanging) -> None:
+    part = "x" * 2500
+    first = await scene.transaction(await scene.token(), request_details=json.dumps({"a": part}))
+    with pytest.raises(InvalidRequestError) as refused:
+        await scene.transaction(
+            first.tokens.access_token, request_details=json.dumps({"b": part}), **REPLACED
+        )
+    assert [violation.field for violation in refused.value.violations] == ["request_details"]
 
 
 # --- Revocation ------------------------------------------------------------------------------------------------------------------
