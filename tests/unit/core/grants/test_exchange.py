@@ -382,6 +382,15 @@ async def test_revocation_at_another_node_is_found(scene: Exchanging) -> None:
     await cancelled(running)
 
 
+async def test_revoked_client_exchanges_older_tokens_of_others_again(scene: Exchanging) -> None:
+    token = await scene.token()
+    before = (await scene.exchange(token, "gateway", GATEWAY, **INSIDE)).tokens.access_token
+    await scene.node.revoke(target=RevocationTarget.CLIENT, value="gateway")
+    after = (await scene.exchange(token, "gateway", GATEWAY, **INSIDE)).tokens.access_token
+    assert (await scene.node.validate(before)).reason is InvalidReason.REVOKED
+    assert (await scene.node.validate(after)).reason is None
+
+
 async def test_new_token_knows_no_revocation_that_its_verdict_lacks(scene: Exchanging) -> None:
     """A subject that is revoked while the call counts its rates must not escape through the new token."""
     scene.node.policy = Policy(rates={(Operation.ISSUE, Bucket.CLIENT): Rate(10, 60)})
