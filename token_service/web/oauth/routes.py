@@ -10,10 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
+from token_service.core.grants.global_revocation import ENDPOINT
 from token_service.web.edge import Endpoint, HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -22,6 +24,7 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    revocation: GlobalRevocationEndpoint,
     cors: Cors,
     *,
     issuer: str,
@@ -33,7 +36,11 @@ def oauth_routes(
 
     async def document(_: Request) -> Response:
         body = discovery.discovery_document(
-            issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more
+            issuer,
+            algorithms=algorithms(),
+            grant_types=token.grant_types,
+            grant_profiles=token.grant_profiles,
+            more=more,
         )
         headers = {"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}", **ANY_ORIGIN}
         return JSONResponse(body, headers=headers)
@@ -41,6 +48,13 @@ def oauth_routes(
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
+        edge.route(
+            f"{path}{ENDPOINT}",
+            None,
+            revocation.answer,
+            methods=("POST",),
+            refuse=revocation_refusal,
+        ),
     ]
 
 
