@@ -25,6 +25,7 @@ from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -202,6 +203,7 @@ class Core:
     sessions: Sessions
     client_administration: ClientAdministration
     session_updates: SessionUpdates
+    personal_access_tokens: PersonalAccessTokens
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
@@ -361,6 +363,16 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             audit,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
+        personal_access_tokens=PersonalAccessTokens(
+            stores.sessions,
+            minter,
+            keyring,
+            terms,
+            revoker,
+            issuer=options.issuer,
+            entropy=entropy,
+            audit=audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -1,0 +1,1 @@
+"""The grants: each turns a proof into tokens."""
