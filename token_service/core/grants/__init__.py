@@ -1,1 +1,1 @@
-"""The grants: each turns a proof into tokens."""
+"""Grants: what a client presents at the token endpoint, and the tokens that it gets for it (RFC 6749, section 1.3)."""

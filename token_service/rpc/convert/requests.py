@@ -14,7 +14,7 @@ from typing import Any, Final
 from google.protobuf.struct_pb2 import Struct
 
 from token_service.core.events.event import NO_ORIGIN, Origin
-from token_service.core.issuing.commands import DEFAULT_KINDS, IssueCommand, RefreshCommand
+from token_service.core.issuing.commands import DEFAULT_KINDS, ISSUABLE, IssueCommand, RefreshCommand
 from token_service.core.issuing.personal_access_tokens import CreateCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
@@ -43,10 +43,7 @@ from token_service.v1 import (
 
 _KINDS: Final = {int(kind): kind for kind in TokenKind}
 _KINDS_ALLOWED: Final = f"is none of the token types {', '.join(kind.name for kind in TokenKind)}"
-_ISSUABLE: Final = {
-    int(kind): kind for kind in (TokenKind.ACCESS, TokenKind.REFRESH, TokenKind.ID, TokenKind.SESSION)
-}
-"""The kinds of tokens that IssueToken makes."""
+_ISSUABLE: Final = {int(kind): kind for kind in sorted(ISSUABLE)}
 _ISSUABLE_ALLOWED: Final = f"is none of the token types {', '.join(kind.name for kind in _ISSUABLE.values())}"
 _REASONS: Final = {int(reason): reason for reason in RevocationReason}
 _LOCAL: Final = frozenset(
@@ -283,7 +280,7 @@ def raise_violations(check: Callable[[Checks], None]) -> None:
 
 @lru_cache(256)
 def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
-    """Return the token kinds of these enum numbers; None if IssueToken makes no token of one of them."""
+    """Return the token kinds of these enum numbers; None if IssueToken issues no token of one of them."""
     kinds = frozenset(map(_ISSUABLE.get, values))
     return None if None in kinds else kinds  # type: ignore[return-value]  # None is excluded
 
