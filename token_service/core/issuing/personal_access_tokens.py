@@ -203,6 +203,14 @@ class PersonalAccessTokens:
         Raises `InvalidRequestError`, `RateLimitedError`, `StoreUnavailableError`, and `SessionNotFoundError` for an id
         of no personal access token, or of one of a client that the caller may not revoke for.
         """
+        session = await self.find(caller, token_id)
+        command = RevokeCommand(
+            target=RevocationTarget.SESSION, value=str(session.id), reason=reason, comment=comment
+        )
+        return (await self._revoker.revoke(caller, command, now)).cursor
+
+    async def find(self, caller: Caller, token_id: str) -> Session:
+        """Return a token that the caller may revoke, live or not. Raises the errors of `revoke`, except its rates."""
         admit(caller, UseCase.REVOKE_PERSONAL_ACCESS_TOKEN)
         checks = Checks()
         key = check_session_id(checks, token_id, "personal_access_token_id")
@@ -215,10 +223,7 @@ class PersonalAccessTokens:
             or not caller.rights.cover_client(Permission.REVOKE, session.client_id)
         ):
             raise SessionNotFoundError("there is no such personal access token")
-        command = RevokeCommand(
-            target=RevocationTarget.SESSION, value=str(key), reason=reason, comment=comment
-        )
-        return (await self._revoker.revoke(caller, command, now)).cursor
+        return session
 
     async def _create(self, command: CreateCommand, now: float) -> CreatedToken:
         keys = self._keyring.mac_keys
