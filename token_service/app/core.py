@@ -25,6 +25,7 @@ from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.personal_access import PersonalAccessProofs
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
@@ -203,6 +204,7 @@ class Core:
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    personal_access_proofs: PersonalAccessProofs
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
@@ -360,6 +362,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             client_credentials=ClientCredentials(registration, issuer),
             refresh=RefreshGrant(registration, refresher),
         ),
+        personal_access_proofs=PersonalAccessProofs(stores.sessions, opaque_tokens, admission),
         revoker=revoker,
         introspector=Introspector(
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock

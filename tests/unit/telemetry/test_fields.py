@@ -36,6 +36,7 @@ NAMES = [
     "rt_" + "A" * 40,
     "tscs_mallory",
     "tscs_" + "A" * 38,
+    "tspat_mallory",
     "x client_id=admin session_id=1",
     'x" client_id="admin',
     "a'b=c",
