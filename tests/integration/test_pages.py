@@ -27,6 +27,7 @@ RUN_BY = {
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
+    "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
@@ -109,7 +110,14 @@ def test_the_table_of_policies_matches_the_code() -> None:
     policies = PolicyBook().policies
     assert names == list(policies)
     assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
-    spans = {"access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    spans = {
+        "access_token_ttl",
+        "id_token_ttl",
+        "refresh_token_ttl",
+        "idle_timeout",
+        "grace_period",
+        "personal_access_token_ttl",
+    }
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]
         if row[0] in UNSET:

@@ -252,7 +252,11 @@ async def test_registered_client_gets_only_what_it_is_registered_for():
     metadata = ClientMetadata(scopes=("read",), audiences=("api",))
     await node.core.client_administration.create(Caller.system(), "web", metadata, START)
     await create(node, scopes=("read",))
-    for change in ({"scopes": ("write",)}, {"scopes": ("read",), "audience": ("files",)}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"scopes": ("write",)},
+        {"scopes": ("read",), "audience": ("files",)},
+    )
+    for change in changes:
         with pytest.raises(PolicyViolationError):
             await create(node, **change)
     await node.core.client_administration.disable(Caller.system(), "web", START)
