@@ -481,7 +481,7 @@ async def test_foreign_and_unknown_tokens_and_other_sessions_are_not_found():
         (Caller.system(), login.session_id),
         (Caller.system(), "3f2b9c11-6f1c-4b0e-9f0e-5d7a3f0a4a57"),
     ):
-        with pytest.raises(SessionNotFoundError, match="^there is no such personal access token$"):
+        with pytest.raises(SessionNotFoundError, match=r"^there is no such personal access token$"):
             await revoke(node, token_id, caller)
     assert node.published == []
     own = await create(node)
