@@ -13,12 +13,14 @@ from uuid import UUID
 
 import pytest
 
+from token_service.core.clients.documents import DocumentRules, client_of_document
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import MacKeys, OpaqueToken
 from token_service.tokens.secret import Secret
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_DOCUMENT = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VARYING = (
     (re.compile(r"tscs_[A-Za-z0-9_-]{49}"), "<secret>"),
     (re.compile(r"tspat_[A-Za-z0-9_-]{95}"), "<token>"),
@@ -65,3 +67,9 @@ def test_expression_for_secret_scanners_finds_tokens_only() -> None:
     keys = MacKeys({1: Secret(b"k" * 32)}, active=1)
     token = OpaqueToken(TokenKind.PERSONAL_ACCESS, 1, UUID(int=7), 0, Secret(b"s" * 32)).format(keys)
     assert re.findall(expression, f'TOKEN="{token}" {token}x {token[:-1]} x{token}') == [token]
+
+
+def test_document_on_the_page_describes_a_client() -> None:
+    (document,) = _DOCUMENT.findall((DOCS / "clients.md").read_text(encoding="utf-8"))
+    client = client_of_document("https://app.example/client.json", document.encode(), DocumentRules(), 0.0)
+    assert (client.client_name, client.redirect_uris) == ("An MCP client", ("http://127.0.0.1/callback",))

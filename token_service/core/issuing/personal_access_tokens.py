@@ -116,11 +116,11 @@ class PersonalAccessTokens:
         """Create a token, whose row is durable before this returns.
 
         Raises `InvalidRequestError`, `RateLimitedError`, `BindingRequiredError`, `RequestIdReusedError`,
-        `ClientDisabledError`, `ClientNotFoundError`, `PolicyViolationError` and `StoreUnavailableError`.
+        `ClientDisabledError`, `ClientNotFoundError`, `ClientDocumentUnavailableError`, `PolicyViolationError` and
+        `StoreUnavailableError`.
         """
         admit(caller, UseCase.CREATE_PERSONAL_ACCESS_TOKEN)
         _check(command)
-        policy = self._policies.of(command.client_id, command.audience)
         admit_issue(
             caller,
             subject=command.subject,
@@ -129,6 +129,8 @@ class PersonalAccessTokens:
             scopes=command.scopes,
             kinds=(_KIND,),
         )
+        await self._clients.resolve(command.client_id, caller.identity)
+        policy = self._policies.of(command.client_id, command.audience)
         if (
             command.subject == command.client_id
             and self._issuer in command.audience
