@@ -16,6 +16,7 @@ from token_service.core import limits
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
 from token_service.core.clients.client import ClientMetadata
+from token_service.core.clients.documents import DocumentRules, FetchedDocument
 from token_service.core.events.event import Origin
 from token_service.core.issuing.commands import IssueCommand
 from token_service.core.issuing.personal_access_tokens import CreateCommand, CreatedToken
@@ -29,6 +30,7 @@ from token_service.core.validation.introspector import OpaqueClaims, TokenQuery
 from token_service.errors import (
     BindingRequiredError,
     ClientDisabledError,
+    ClientNotFoundError,
     InvalidReason,
     InvalidRequestError,
     PermissionDeniedError,
@@ -38,6 +40,7 @@ from token_service.errors import (
     RequestIdReusedError,
     SessionNotFoundError,
 )
+from token_service.tokens import strict_json
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import OpaqueToken, parse_opaque_token
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
@@ -262,6 +265,27 @@ async def test_registered_client_gets_only_what_it_is_registered_for():
     await node.core.client_administration.disable(Caller.system(), "web", START)
     with pytest.raises(ClientDisabledError):
         await create(node, scopes=("read",))
+
+
+class Documents:
+    """Describes every client."""
+
+    async def fetch(self, url: str) -> FetchedDocument:
+        document = {"client_id": url, "redirect_uris": ["https://app.example/cb"]}
+        return FetchedDocument(strict_json.encode(document), 600.0)
+
+
+@virtual_time
+async def test_client_that_describes_itself_gets_tokens_where_clients_must_be_known():
+    node = await a_node(
+        documents=Documents(), document_rules=DocumentRules(scopes=("read",)), require_registered_clients=True
+    )
+    described = "https://app.example/client"
+    assert (await create(node, client_id=described, scopes=("read",))).session.client_id == described
+    with pytest.raises(ClientNotFoundError):
+        await create(node)
+    with pytest.raises(PermissionDeniedError):
+        await create(node, WEB, client_id="https://app.example/other")
 
 
 @virtual_time
