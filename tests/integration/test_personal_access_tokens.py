@@ -1,4 +1,4 @@
-"""Personal access tokens over gRPC: created at one node, seen and revoked at another."""
+"""Personal access tokens: created at one node, exchanged over HTTP, seen and revoked at another."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.calls import STRONG, TIMEOUT, Api, Follower, refused
 from tests.integration.nodes import Node, nodes
-from token_service.v1 import personal_access_token_service_pb2 as pb, session_service_pb2, token_pb2
+from token_service.core.clients.client import TOKEN_EXCHANGE as EXCHANGE
+from token_service.core.grants.personal_access import PERSONAL_ACCESS_TOKEN
+from token_service.v1 import (
+    client_service_pb2 as clients_pb,
+    personal_access_token_service_pb2 as pb,
+    session_service_pb2,
+    token_pb2,
+)
+from token_service.v1.client_service_pb2_grpc import ClientServiceStub
 from token_service.v1.personal_access_token_service_pb2_grpc import PersonalAccessTokenServiceStub
 
 ACTIVE, REVOKED = session_service_pb2.SESSION_STATE_ACTIVE, session_service_pb2.SESSION_STATE_REVOKED
@@ -86,6 +95,51 @@ async def test_life_of_a_token_on_two_nodes(pair: list[Node]) -> None:
             session_service_pb2.GetSessionRequest(session_id=token.personal_access_token_id), timeout=TIMEOUT
         )
         assert session.session.personal_access_token_name == "nightly backup"
+
+
+async def test_exchanged_access_token_dies_with_its_token(pair: list[Node]) -> None:
+    async with Api(pair[0].grpc_address) as one, Api(pair[1].grpc_address) as other:
+        client = clients_pb.Client(
+            client_id="backup",
+            token_endpoint_auth_method=clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC,
+            grant_types=[EXCHANGE],
+        )
+        secret = (
+            await ClientServiceStub(one.channel).CreateClient(
+                clients_pb.CreateClientRequest(client=client), timeout=TIMEOUT
+            )
+        ).client_secret
+        created = await create(
+            one, subject="dave", client_id="backup", scopes=["read", "write"], ttl={"seconds": 300}
+        )
+
+        async def post(token: str, **parameters: str) -> httpx.Response:
+            form = {
+                "grant_type": EXCHANGE,
+                "subject_token": token,
+                "subject_token_type": PERSONAL_ACCESS_TOKEN,
+                **parameters,
+            }
+            async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+                return await http.post(
+                    f"http://{pair[0].http_address}/token", data=form, auth=("backup", secret)
+                )
+
+        answer = await post(created.token, scope="read")
+        body = answer.json()
+        assert (answer.status_code, body["token_type"], body["scope"]) == (200, "Bearer", "read"), body
+        assert body["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
+        assert "refresh_token" not in body
+        assert 0 < body["expires_in"] <= 300
+        claims = (await other.validate(body["access_token"], audience="api", consistency=STRONG)).claims
+        assert claims.session_id == created.personal_access_token.personal_access_token_id
+        assert (claims.subject, list(claims.scopes)) == ("dave", ["read"])
+
+        await other.revoke(token=created.token)
+        assert await one.why(body["access_token"], consistency=STRONG) == "REVOKED"
+        refusal = await post(created.token)
+        assert (refusal.status_code, refusal.json()["error"]) == (400, "invalid_request"), refusal.text
+        assert created.token not in refusal.text
 
 
 async def test_revocation_of_the_subject_ends_its_tokens(pair: list[Node]) -> None:

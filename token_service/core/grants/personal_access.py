@@ -1,15 +1,23 @@
-"""Personal access tokens as proofs at the token endpoint: a client exchanges one for an access token (RFC 8693)."""
+"""Personal access tokens as subject tokens of a token exchange (RFC 8693)."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from token_service.clock import Clock
 from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.client import Client
+from token_service.core.grants.presented import PresentedToken, not_accepted
 from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.sessions.personal_tokens import holds_secret, record_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
-from token_service.errors import ClientDisabledError, ClientNotFoundError, GrantInvalidError
+from token_service.errors import (
+    ClientDisabledError,
+    ClientNotFoundError,
+    InvalidReason,
+    SubjectTokenInvalidError,
+)
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.opaque_token import OpaqueTokenError
 
@@ -17,45 +25,63 @@ PERSONAL_ACCESS_TOKEN: Final = "urn:token-service:token-type:personal_access_tok
 """The `subject_token_type` of a personal access token."""
 
 
-class PersonalAccessProofs:
-    """Checks personal access tokens that a grant presents."""
+class PersonalAccessReader:
+    """Judges personal access tokens that clients present, and records their uses."""
 
-    def __init__(self, sessions: SessionStore, opaque_tokens: OpaqueTokens, clients: ClientAdmission) -> None:
+    def __init__(
+        self, sessions: SessionStore, opaque_tokens: OpaqueTokens, clients: ClientAdmission, clock: Clock
+    ) -> None:
         self._sessions = sessions
         self._opaque_tokens = opaque_tokens
         self._clients = clients
+        self._clock = clock
 
-    async def check(self, text: str, now: float) -> Session:
-        """Return the live session that a personal access token is, and record its use.
+    async def read(self, token: str, _client: Client) -> PresentedToken:
+        """Return what a token that comes of a personal access token may have. See `ReadToken`.
 
-        An access token made from it has the session's subject and client, a part of its scopes and audience, its id as
-        `sid` and its `head` as `rev`, and ends no later than its `absolute_expire_time`. So the revocation of the
-        personal access token, of its subject or of its client revokes the access token too.
-
-        Raises `GrantInvalidError` for any other text and for a token that ended; `KeysStaleError` if this node can't
-        decide; `StoreUnavailableError`.
+        The new token has its id as `sid`, so a revocation of the personal access token ends it. Raises
+        `SubjectTokenInvalidError`, `KeysStaleError` if this node can't decide, and `StoreUnavailableError`.
         """
+        session = await self._judge(token, self._clock.now())
+        return PresentedToken(
+            kind=TokenKind.PERSONAL_ACCESS,
+            token_id="",
+            subject=session.subject,
+            client_id=session.client_id,
+            audience=session.audience,
+            scopes=frozenset(session.scopes),
+            session_id=str(session.id),
+            expire_time=session.absolute_expire_time,
+            # From the snapshot of the row, so it includes no revocation that the verdict lacks.
+            revision=session.head,
+        )
+
+    async def _judge(self, text: str, now: float) -> Session:
+        """Return the live session that a personal access token is, and record its use."""
         try:
             token = await self._opaque_tokens.read(text)
-        except OpaqueTokenError:
-            raise _invalid("is not one of this service") from None
+        except OpaqueTokenError as error:
+            reason = InvalidReason.BAD_SIGNATURE if error.forged else InvalidReason.MALFORMED
+            raise _refused(reason) from None
         if token.kind is not TokenKind.PERSONAL_ACCESS:
-            raise _invalid("is a token of another kind")
+            raise _refused(InvalidReason.WRONG_TYPE)
         session = await self._sessions.get(token.session_id)
-        if session is None or not holds_secret(session, token):
-            raise _invalid("is unknown; it may have been deleted after its end")
+        if session is None:
+            raise _refused(InvalidReason.UNKNOWN_SESSION)
+        if not holds_secret(session, token):
+            raise _refused(InvalidReason.BAD_SIGNATURE)
         state = session.state(now)
         if state is not SessionState.ACTIVE:
-            raise _invalid("is revoked" if state is SessionState.REVOKED else "has expired")
+            raise _refused(InvalidReason.REVOKED if state is SessionState.REVOKED else InvalidReason.EXPIRED)
         try:
             self._clients.require(session.client_id)
         except (ClientDisabledError, ClientNotFoundError):
-            raise _invalid("belongs to a client that gets no tokens") from None
+            raise not_accepted("subject_token", "CLIENT", "its client gets no tokens") from None
         used = await record_use(self._sessions, session, now)
         if used is None:
-            raise _invalid("is revoked")
+            raise _refused(InvalidReason.REVOKED)
         return used
 
 
-def _invalid(why: str) -> GrantInvalidError:
-    return GrantInvalidError(f"the personal access token {why}")
+def _refused(reason: InvalidReason) -> SubjectTokenInvalidError:
+    return not_accepted("subject_token", reason.value, f"the personal access token is {reason.value}")
