@@ -115,8 +115,9 @@ MISTAKES = {
     "SQLite with Redis": [
         Mistake("is SQLite, which nodes can't share", env={"TOKEN_SERVICE_DATABASE_URL": "sqlite:///t.db"})
     ],
-    "`issue` without bounds in the policy file": [
-        Mistake("write unbounded = true", r'"refresh"\]', '"issue"]', file="policy.toml")
+    "`issue` or `exchange` without bounds in the policy file": [
+        Mistake("write unbounded = true", r'"refresh"\]', '"issue"]', file="policy.toml"),
+        Mistake("write unbounded = true", r'"refresh"\]', '"exchange"]', file="policy.toml"),
     ],
     "a policy file with an unknown setting, caller or workload issuer": [
         Mistake("no such setting", "permissions = ", "permission = ", file="policy.toml"),
