@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -17,10 +18,8 @@ from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
 
 _INACTIVE: Final = strict_json.encode({"active": False})
-_OWN: Final = frozenset(
-    {"active", "token_type", "token_use", "username", "auth_ctx", "rev", "nonce", "at_hash", "azp"}
-)
-"""Claims that are not copied: the response gives these names a meaning of its own, or no recipient needs them."""
+_OWN: Final = frozenset({"active", "token_type", "token_use", "username"})
+"""Names of custom claims that are left out, because they mean something else in the response."""
 
 
 class IntrospectionEndpoint:
@@ -51,57 +50,75 @@ class IntrospectionEndpoint:
 
 
 def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
-    """Return the response for an active JWT: its claims under their own names, and what RFC 7662 adds."""
-    body = _members(claims.kind, claims.client_id, claims.auth_context, claims.confirmation)
-    for name, value in claims.payload.items():
-        if name not in _OWN and value is not None and value != "":
-            body[name] = value
-    return body
+    """Return the response for an active JWT."""
+    scope, act = claims.payload.get("scope"), claims.payload.get("act")
+    return _members(
+        claims.kind,
+        claims.confirmation,
+        claims.auth_context,
+        {
+            "iss": claims.issuer,
+            "sub": claims.subject,
+            "aud": _one_or_all(claims.audience),
+            "client_id": claims.client_id,
+            "scope": scope,
+            "exp": int(claims.expire_time),
+            "iat": int(claims.issue_time),
+            "nbf": int(claims.not_before) or None,
+            "jti": claims.token_id,
+            "sid": claims.session_id,
+            "act": act,
+        },
+        claims.custom_claims,
+    )
 
 
 def opaque_members(kind: TokenKind, session: Session, issuer: str) -> dict[str, Any]:
     """Return the response for an active refresh or session token."""
-    body = _members(kind, session.client_id, session.auth_context, session.confirmation)
-    confirmation = {
-        name: value
-        for name, value in (("jkt", session.confirmation.jkt), ("x5t#S256", session.confirmation.x5t_s256))
-        if value
-    }
-    body |= {
-        "iss": issuer,
-        "sub": session.subject,
-        "aud": session.audience[0] if len(session.audience) == 1 else session.audience,
-        "exp": int(min(session.idle_expire_time, session.absolute_expire_time)),
-        "iat": int(session.create_time),
-        "sid": str(session.id),
-    }
-    if session.scopes:
-        body["scope"] = " ".join(session.scopes)
+    return _members(
+        kind,
+        session.confirmation,
+        session.auth_context,
+        {
+            "iss": issuer,
+            "sub": session.subject,
+            "aud": _one_or_all(session.audience),
+            "client_id": session.client_id,
+            "scope": " ".join(session.scopes),
+            "exp": int(min(session.idle_expire_time, session.absolute_expire_time)),
+            "iat": int(session.create_time),
+            "sid": str(session.id),
+        },
+        session.custom_claims,
+    )
+
+
+def _members(
+    kind: TokenKind,
+    confirmation: Confirmation,
+    context: AuthContext | None,
+    members: Mapping[str, Any],
+    custom_claims: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the members of a response; those without a value are left out.
+
+    `token_use` tells the kind. A recipient must check it: RFC 7662 has the same response for a refresh token.
+    """
+    body: dict[str, Any] = {"active": True, "token_use": f"{kind.name.lower()}_token"}
+    if kind is TokenKind.ACCESS:
+        body["token_type"] = token_type(confirmation)
+    body.update((name, value) for name, value in members.items() if value is not None and value != "")
+    if context is not None:
+        found = {"acr": context.acr, "amr": context.amr, "auth_time": context.auth_time}
+        body.update((name, value) for name, value in found.items() if value or value == 0)
     if confirmation:
-        body["cnf"] = confirmation
-    for name, value in session.custom_claims.items():
+        cnf = {"jkt": confirmation.jkt, "x5t#S256": confirmation.x5t_s256}
+        body["cnf"] = {name: value for name, value in cnf.items() if value}
+    for name, value in custom_claims.items():
         if name not in _OWN and value is not None:
             body.setdefault(name, value)
     return body
 
 
-def _members(
-    kind: TokenKind, client_id: str, context: AuthContext | None, confirmation: Confirmation
-) -> dict[str, Any]:
-    """Return the members that do not have the name of their claim.
-
-    `token_use` tells the kind. A recipient must check it: RFC 7662 has the same response for a refresh token.
-    """
-    body: dict[str, Any] = {"active": True, "token_use": f"{kind.name.lower()}_token"}
-    if client_id:
-        body["client_id"] = client_id
-    if kind is TokenKind.ACCESS:
-        body["token_type"] = token_type(confirmation)
-    if context is not None:
-        if context.acr:
-            body["acr"] = context.acr
-        if context.amr:
-            body["amr"] = context.amr
-        if context.auth_time is not None:
-            body["auth_time"] = context.auth_time
-    return body
+def _one_or_all(audience: Sequence[str]) -> str | Sequence[str]:
+    return audience[0] if len(audience) == 1 else audience
