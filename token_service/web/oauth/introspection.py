@@ -13,10 +13,12 @@ from token_service.core.sessions.session import Session
 from token_service.core.validation.introspector import Introspection, Introspector, OpaqueClaims
 from token_service.tokens import strict_json
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
+from token_service.tokens.verified_cache import CacheEntry, TokenCache
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
 
+_ENCODED_CAPACITY: Final = 10_000
 _INACTIVE: Final = strict_json.encode({"active": False})
 _OWN: Final = frozenset({"active", "token_type", "token_use", "username"})
 """Names of custom claims that are left out, because they mean something else in the response."""
@@ -29,6 +31,8 @@ class IntrospectionEndpoint:
         self._callers = callers
         self._introspector = introspector
         self._issuer = issuer
+        self._encoded: TokenCache[tuple[CacheEntry, bytes]] = TokenCache(_ENCODED_CAPACITY)
+        """Cache entry of the introspector and encoded response by active JWT."""
 
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`, but never because of the token.
@@ -37,13 +41,19 @@ class IntrospectionEndpoint:
         """
         parameters = await read_form(request)
         caller = await self._callers.caller(request, parameters)
-        found = await self._introspector.introspect(caller, parameters.required("token"))
-        return Response(self._encode(found), media_type="application/json", headers=NO_STORE)
+        token = parameters.required("token")
+        found = await self._introspector.introspect(caller, token)
+        return Response(self._encode(token, found), media_type="application/json", headers=NO_STORE)
 
-    def _encode(self, found: Introspection) -> bytes:
+    def _encode(self, token: str, found: Introspection) -> bytes:
         match found.claims:
             case VerifiedClaims() as claims:
-                return strict_json.encode(jwt_members(claims))
+                assert found.entry is not None
+                known = self._encoded.get(token)
+                if known is None or known[0] is not found.entry:
+                    known = found.entry, strict_json.encode(jwt_members(claims))
+                    self._encoded.put(token, known)
+                return known[1]
             case OpaqueClaims(kind, session):
                 return strict_json.encode(opaque_members(kind, session, self._issuer))
         return _INACTIVE  # without the reason: it would tell a thief how to go on (RFC 7662, section 2.2)
