@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.core.node import ISSUER, Node
@@ -34,8 +36,8 @@ async def node() -> Node[ManualClock]:
     return await Node(ManualClock(), max_staleness=1e12).start()
 
 
-async def registered(node: Node, **metadata: object) -> Client:
-    values = {
+async def registered(node: Node, **metadata: Any) -> Client:
+    values: dict[str, Any] = {
         "token_endpoint_auth_method": AuthMethod.CLIENT_SECRET_BASIC,
         "grant_types": (CLIENT_CREDENTIALS,),
         **metadata,
@@ -44,7 +46,7 @@ async def registered(node: Node, **metadata: object) -> Client:
         Caller.system(),
         "app",
         ClientMetadata(**values),
-        node.clock.now(),  # type: ignore[arg-type]
+        node.clock.now(),
     )
     return created.client
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from tests.support.hostile_tokens import NOW, VECTORS, token_of
 from tests.support.token_mint import Mint
@@ -121,7 +121,9 @@ _STEPS = st.one_of(
     st.tuples(
         st.just("revoke"), _INDEX, st.sampled_from(["token", "sid", "sub", "client", "key", "everything"])
     ),
-    st.tuples(st.just("wait"), st.sampled_from([0.5, 5.0, 31.0, 900.0, 3601.0, 86_400.0, 40 * 86_400.0])),
+    st.tuples(
+        st.just("wait"), st.sampled_from([0.5, 5.0, 31.0, 1799.0, 1801.0, 3601.0, 86_400.0, 40 * 86_400.0])
+    ),
     st.tuples(st.just("disable")),
 )
 
@@ -173,6 +175,8 @@ async def step(scene: Scene, action: str, *arguments: Any) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(_STEPS, min_size=1, max_size=10))
+@example([("wait", 1799.0), ("wait", 2.0)])  # the end of an access token
+@example([("revoke", 0, "token"), ("revoke", 0, "key"), ("revoke", 0, "everything")])
 def test_verdicts_agree_in_every_history(steps: list[tuple[Any, ...]]) -> None:
     async def run() -> None:
         scene = await Scene.start()
@@ -196,6 +200,15 @@ async def test_comparison_sees_active_and_inactive_tokens_of_every_kind() -> Non
     assert [await scene.compare(token) for token in scene.tokens] == [True] * 4
     await step(scene, "revoke", 0, "sid")
     assert [await scene.compare(token) for token in scene.tokens] == [False] * 4
+    await scene.app.close()
+
+
+@pytest.mark.parametrize("flaw", _FLAWS, ids=repr)
+async def test_verdicts_on_unusual_claims_agree(flaw: dict[str, Any]) -> None:
+    scene = await Scene.start()
+    await step(scene, "sign", flaw)
+    await scene.compare(scene.tokens[0])
+    await scene.compare_views(scene.tokens[0])
     await scene.app.close()
 
 

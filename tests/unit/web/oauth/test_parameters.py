@@ -196,6 +196,6 @@ def test_any_body_is_parameters_or_an_invalid_request(body: bytes) -> None:
         max_size=8,
     )
 )
-def test_what_an_encoder_writes_is_what_is_read(values: dict[str, str]) -> None:
+def test_encoded_values_are_read_unchanged(values: dict[str, str]) -> None:
     parameters = parse_form(urlencode(values).encode())
     assert {name: parameters.get(name) for name in values} == values
