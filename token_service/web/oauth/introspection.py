@@ -61,7 +61,7 @@ class IntrospectionEndpoint:
 
 def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
     """Return the response for an active JWT."""
-    scope, act = claims.payload.get("scope"), claims.payload.get("act")
+    is_transaction = claims.kind is TokenKind.TRANSACTION
     return _members(
         claims.kind,
         claims.confirmation,
@@ -71,13 +71,14 @@ def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
             "sub": claims.subject,
             "aud": _one_or_all(claims.audience),
             "client_id": claims.client_id,
-            "scope": scope,
+            "scope": claims.payload.get("scope"),
             "exp": int(claims.expire_time),
             "iat": int(claims.issue_time),
             "nbf": int(claims.not_before) or None,
-            "jti": claims.token_id,
+            "txn" if is_transaction else "jti": claims.token_id,
+            "req_wl": claims.payload.get("req_wl") if is_transaction else None,
             "sid": claims.session_id,
-            "act": act,
+            "act": claims.actor,
         },
         claims.custom_claims,
     )

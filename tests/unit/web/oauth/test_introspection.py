@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.core.jwts import claims_of
 from tests.unit.core.node import ISSUER
+from tests.unit.core.validation.test_introspector import signed
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import ISSUABLE
@@ -249,3 +250,19 @@ async def test_node_that_is_behind_gives_no_verdict() -> None:
     answer = await introspect(app, issued.access_token, "web")
     assert (answer.status_code, answer.json()["reason"]) == (503, "REPLICA_STALE")
     await app.close()
+
+
+async def test_response_names_the_actors_and_the_transaction(app: OAuthApp) -> None:
+    actor = {"sub": "web", "act": {"sub": "api"}}
+    access = await signed(app.node, act=actor)
+    assert (await introspect(app, access)).json()["act"] == actor
+    header = {"typ": "txntoken+jwt"}
+    txn = await signed(app.node, header, txn="x-1", req_wl="web", tctx={"a": 1}, client_id=None, jti=None)
+    body = (await introspect(app, txn)).json()
+    assert (body["token_use"], body["txn"], body["req_wl"], body["tctx"]) == (
+        "transaction_token",
+        "x-1",
+        "web",
+        {"a": 1},
+    )
+    assert not {"jti", "token_type"} & set(body)
