@@ -37,7 +37,8 @@ class IntrospectionEndpoint:
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`, but never because of the token.
 
-        `token_type_hint` is ignored: the text of a token tells its kind (RFC 7662, section 2.1).
+        `token_type_hint` is ignored: the text of a token tells its kind (RFC 7662, section 2.1). A transaction token is
+        inactive here, as for a ValidateToken that does not ask for one: its recipients know its kind.
         """
         parameters = await read_form(request)
         caller = await self._callers.caller(request, parameters)
@@ -61,7 +62,6 @@ class IntrospectionEndpoint:
 
 def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
     """Return the response for an active JWT."""
-    is_transaction = claims.kind is TokenKind.TRANSACTION
     return _members(
         claims.kind,
         claims.confirmation,
@@ -75,8 +75,7 @@ def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
             "exp": int(claims.expire_time),
             "iat": int(claims.issue_time),
             "nbf": int(claims.not_before) or None,
-            "txn" if is_transaction else "jti": claims.token_id,
-            "req_wl": claims.payload.get("req_wl") if is_transaction else None,
+            "jti": claims.token_id,
             "sid": claims.session_id,
             "act": claims.actor,
         },
