@@ -14,8 +14,8 @@ from token_service.core.validation.introspector import Introspection, Introspect
 from token_service.tokens import strict_json
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
 from token_service.tokens.verified_cache import CacheEntry, TokenCache
+from token_service.web.edge import UNCACHED
 from token_service.web.oauth.client_authentication import HttpCallers
-from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
 
 _ENCODED_CAPACITY: Final = 10_000
@@ -44,7 +44,7 @@ class IntrospectionEndpoint:
         caller = await self._callers.caller(request, parameters)
         token = parameters.required("token")
         found = await self._introspector.introspect(caller, token)
-        return Response(self._encode(token, found), media_type="application/json", headers=NO_STORE)
+        return Response(self._encode(token, found), media_type="application/json", headers=UNCACHED)
 
     def _encode(self, token: str, found: Introspection) -> bytes:
         match found.claims:
