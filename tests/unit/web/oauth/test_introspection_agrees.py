@@ -17,6 +17,8 @@ from tests.unit.core.virtual_time import START
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
+from token_service.core.issuing.personal_access_tokens import CreateCommand
+from token_service.core.policies.policy import DAY
 from token_service.core.policies.rights import Permission
 from token_service.errors import ServiceError
 from token_service.rpc.services.validation import Validation
@@ -225,4 +227,24 @@ async def test_verdicts_on_hostile_tokens_agree(vector: dict[str, Any]) -> None:
     token = token_of(vector, mint)
     if token and "\ud800" not in token:  # else no request can have it
         assert await scene.compare(token) == (vector.get("reason") in {None, *_CONDITIONAL})
+    await scene.app.close()
+
+
+async def test_verdicts_on_personal_access_tokens_agree() -> None:
+    scene = await Scene.start()
+    node = scene.app.node
+    command = CreateCommand(
+        subject="alice", client_id="web", name="backup", audience=("api",), scopes=("read",), ttl=30.0 * DAY
+    )
+    created = await node.core.personal_access_tokens.create(Caller.system(), command, node.clock.now())
+    token = created.token
+    assert await scene.compare(token)
+    # Its recipient is this service: the audience gets access tokens for it.
+    views = {
+        client_id: (await scene.introspected(token, client_id))["active"] for client_id in ("web", "api")
+    }
+    assert views == {"web": True, "api": False}
+    revoked = await scene.app.post("/revoke", {"token": token}, client_id="web")
+    assert (revoked.status_code, revoked.content) == (200, b"")
+    assert not await scene.compare(token)
     await scene.app.close()
