@@ -36,6 +36,7 @@ from token_service.rpc.server.certificate_authorizer import CertificateAuthorize
 from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.web.oauth.discovery import endpoint_urls
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -82,6 +83,7 @@ class Access:
             clock,
             core.ports.audit,
             issuer=core.options.issuer,
+            endpoints=endpoint_urls(core.options.issuer),
             certificates=None
             if self._certificates is None
             else CertifiedClients(self._certificates, core.clients),

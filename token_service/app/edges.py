@@ -31,6 +31,8 @@ from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
@@ -130,6 +132,8 @@ def make_oauth_routes(
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        IntrospectionEndpoint(callers, core.introspector, issuer),
+        RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
         GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
         Cors(core.clients),
         issuer=issuer,

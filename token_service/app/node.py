@@ -32,6 +32,7 @@ from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
 from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
+from token_service.web.oauth.discovery import issuer_path
 from token_service.web.server import HttpServer, bind as bind_http
 
 
@@ -138,6 +139,7 @@ async def _node(
                     core, access.authenticator, edge, certificates=http_certificates(settings)
                 ),
                 key_announce_time=settings.key_announce_time,
+                issuer_path=issuer_path(core.options.issuer),
             ),
             grace=settings.shutdown_grace,
             connections=ConnectionLimits(most=connections.http),

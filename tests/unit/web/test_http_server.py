@@ -11,7 +11,7 @@ import pytest
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.web.app import make_app
-from token_service.web.connections import ConnectionLimits, Connections, OpenConnection
+from token_service.web.connections import Connection, ConnectionLimits, Connections, OpenConnection
 from token_service.web.server import HttpServer, bind
 
 
@@ -353,6 +353,15 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             for host in hosts:
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_connections_send_each_packet_at_once(server: HttpServer) -> None:
+    _, writer = await opened(server)
+    (connection,) = server.connections._open
+    assert isinstance(connection, Connection)
+    accepted: socket.socket = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
 
 
 async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:

@@ -16,6 +16,8 @@ from token_service.web.oauth import discovery
 from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -24,7 +26,9 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
-    revocation: GlobalRevocationEndpoint,
+    introspection: IntrospectionEndpoint,
+    revocation: RevocationEndpoint,
+    global_revocation: GlobalRevocationEndpoint,
     cors: Cors,
     *,
     issuer: str,
@@ -46,12 +50,21 @@ def oauth_routes(
         return JSONResponse(body, headers=headers)
 
     return [
-        *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
+        # First, because routes are matched one after another. Services ask for introspection, never web pages.
+        edge.route(
+            f"{path}{discovery.INTROSPECTION}",
+            None,
+            introspection.answer,
+            methods=("POST",),
+            refuse=oauth_refusal,
+        ),
         *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
+        *_endpoint(edge, cors, f"{path}{discovery.REVOCATION}", revocation.answer),
+        *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(
             f"{path}{ENDPOINT}",
             None,
-            revocation.answer,
+            global_revocation.answer,
             methods=("POST",),
             refuse=revocation_refusal,
         ),

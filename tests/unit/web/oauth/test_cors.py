@@ -54,6 +54,20 @@ async def test_preflight_of_another_origin_is_not_allowed(origin: str) -> None:
         assert not [name for name in await preflight(served, origin) if name.startswith("access-control-")]
 
 
+async def test_pages_may_call_revocation_but_not_introspection() -> None:
+    headers = {"Origin": APP, "Access-Control-Request-Method": "POST"}
+    async with site(WEB) as served:
+        assert (await served.http.options("/revoke", headers=headers)).headers[
+            "access-control-allow-origin"
+        ] == APP
+        answer = await served.http.post(
+            "/revoke", data={"client_id": "web", "token": "x"}, headers={"Origin": APP}
+        )
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, APP)
+        answer = await served.http.options("/introspect", headers=headers)
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (405, None)
+
+
 async def test_options_without_a_preflight_allows_nothing() -> None:
     async with site(WEB) as served:
         answer = await served.http.options("/token", headers={"Origin": APP})
