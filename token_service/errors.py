@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
+    CLIENT_DOCUMENT_UNAVAILABLE = "CLIENT_DOCUMENT_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
     GRANT_INVALID = "GRANT_INVALID"
     GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     CONSENT_REQUIRED = "CONSENT_REQUIRED"
     RESPONSE_TYPE_UNKNOWN = "RESPONSE_TYPE_UNKNOWN"
     AUTHENTICATION_INSUFFICIENT = "AUTHENTICATION_INSUFFICIENT"
+    SUBJECT_TOKEN_INVALID = "SUBJECT_TOKEN_INVALID"
 
 
 class InvalidReason(StrEnum):
@@ -270,7 +272,7 @@ class WrongDeviceError(ServiceError):
 
 
 class ScopeExceededError(ServiceError):
-    """The request asks for a scope or an audience that the session does not have."""
+    """The request asks for a scope or an audience that the session or the subject token does not have."""
 
     reason = Reason.SCOPE_EXCEEDED
     default_message = "the request asks for a scope or an audience that the session does not have"
@@ -390,6 +392,16 @@ class ForeignKeysUnavailableError(ServiceError):
     default_message = "the keys that verify this token are not available at the moment"
 
 
+class ClientDocumentUnavailableError(ServiceError):
+    """The metadata document of a client that is not registered can't be fetched, or it describes no usable client."""
+
+    reason = Reason.CLIENT_DOCUMENT_UNAVAILABLE
+    default_message = (
+        "the client metadata document at the client_id can't be fetched or used at the moment; "
+        "the log of the service says why"
+    )
+
+
 class UnreachableError(ServiceError):
     """The client library got no response from any node. The message is from gRPC. The call may have taken effect."""
 
@@ -412,7 +424,7 @@ class RateLimitedError(ServiceError):
 
 
 class GrantInvalidError(ServiceError):
-    """The grant is invalid: an assertion, a subject token or an actor token that is not accepted (RFC 6749, section 5.2)."""
+    """The grant is invalid, e.g. an assertion that is not accepted (RFC 6749, section 5.2)."""
 
     reason = Reason.GRANT_INVALID
     default_message = "the grant is invalid"
@@ -440,9 +452,9 @@ class AccessDeniedError(ServiceError):
 
 
 class LoginRequiredError(ServiceError):
-    """The request allows no interaction, or demands a newer authentication than there is
+    """The request allows no interaction, or demands a newer authentication than there is.
 
-    OpenID Connect Core 1.0, section 3.1.2.6.
+    See OpenID Connect Core 1.0, section 3.1.2.6.
     """
 
     reason = Reason.LOGIN_REQUIRED
@@ -468,6 +480,16 @@ class AuthenticationInsufficientError(ServiceError):
 
     reason = Reason.AUTHENTICATION_INSUFFICIENT
     default_message = "the authentication does not meet the requested acr_values"
+
+
+class SubjectTokenInvalidError(ServiceError):
+    """A subject token or an actor token of a token exchange is not accepted (RFC 8693, section 2.2.2).
+
+    The metadata has its `parameter` and the `cause`.
+    """
+
+    reason = Reason.SUBJECT_TOKEN_INVALID
+    default_message = "the subject token is not accepted"
 
 
 class DeadlineExceededError(ServiceError):

@@ -11,27 +11,38 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.counters import Counters, SharedCounters
+from token_service.core.access.document_clients import DocumentClients
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import Rates
 from token_service.core.access.refusals import Refusals
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.documents import DocumentRules, DocumentSource
+from token_service.core.clients.lookup import Clients
+from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.sectors import SectorDocuments
 from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.exchange import TokenExchange
+from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.personal_access import PERSONAL_ACCESS_TOKEN, PersonalAccessReader
+from token_service.core.grants.presented import PresentedTokens
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -60,13 +71,13 @@ from token_service.core.revocation.key_lookups import KeyLookups
 from token_service.core.revocation.log import RevocationLog
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.core.revocation.mirroring import Mirroring
-from token_service.core.revocation.presented_tokens import PresentedTokens
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.revocation.token_revocation import TokenRevocation
 from token_service.core.sessions.browsing import Sessions
 from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
@@ -76,11 +87,14 @@ from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 _REVOCATION_WINDOW: Final = 60.0
+_OWN_KINDS: Final = frozenset({TokenKind.ACCESS, TokenKind.ID, TokenKind.TRANSACTION})
+"""The JWTs that a node verifies."""
 
 
 class Stores(Protocol):
@@ -149,6 +163,12 @@ class Ports:
     mirror: RevocationMirror | None = None
     counters: SharedCounters | None = None
     """Counters of the rates; None: each node counts by itself."""
+    client_documents: DocumentSource | None = None
+    """Fetches client metadata documents; None: only the registry describes clients."""
+    pairwise_key: Secret | None = None
+    """The key of pairwise subjects, the same at all nodes; None: no client can have them."""
+    sector_documents: SectorDocuments | None = None
+    """Fetches the documents of sectors; None: no client can name one."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
 
@@ -175,6 +195,8 @@ class CoreOptions:
     """Time for which an ended session stays visible."""
     require_registered_clients: bool = False
     """Whether only clients of the registry get tokens."""
+    client_documents: DocumentRules = field(default_factory=DocumentRules)
+    """What clients may do that describe themselves."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
     audit: KeeperRules = field(default_factory=KeeperRules)
@@ -189,6 +211,8 @@ class Core:
     policies: Policies
     counters: Counters
     clients: ClientRegistry
+    known_clients: Clients
+    """The registered clients, and those that describe themselves in a metadata document, if the ports fetch these."""
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -205,17 +229,20 @@ class Core:
     verifier: Verifier
     mirroring: Mirroring | None
     minter: Minter
+    subjects: PairwiseSubjects
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
     revoker: Revoker
-    presented_tokens: PresentedTokens
+    token_revocation: TokenRevocation
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
     session_updates: SessionUpdates
+    personal_access_tokens: PersonalAccessTokens
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
@@ -252,7 +279,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
     clients = ClientRegistry(stores.clients)
-    policies.classify_by(clients.classification)
+    known_clients: Clients = clients
+    if ports.client_documents is not None:
+        known_clients = DocumentClients(clients, ports.client_documents, options.client_documents, clock)
+    policies.classify_by(known_clients.classification)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -272,7 +302,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         interval=options.key_check_interval,
     )
     key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
-    verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
+    verifier = Verifier([(IssuerRules(options.issuer, options.accepted, _OWN_KINDS), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
     time = SteadyTime(clock)
@@ -290,7 +320,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         time=time,
     )
     mirroring = None if ports.mirror is None else Mirroring(ports.mirror, log, read_index, replica, tailer)
-    minter = Minter(options.issuer, keyring, entropy)
+    subjects = PairwiseSubjects(known_clients, ports.pairwise_key)
+    minter = Minter(options.issuer, keyring, entropy, subjects)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
     counters = Counters(clock.monotonic, ports.counters)
@@ -306,7 +337,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log=lambda: replica.epoch,
         refused=ports.rate_limited,
     )
-    admission = ClientAdmission(clients, policies, require_registered=options.require_registered_clients)
+    admission = ClientAdmission(
+        known_clients, policies, require_registered=options.require_registered_clients
+    )
     terms = Terms(admission, rates)
     revoker = Revoker(
         log,
@@ -338,18 +371,26 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit,
         signing_may_fail=options.signing_may_fail,
     )
+    introspector = Introspector(
+        verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
+    )
     registration = Registration(admission, options.issuer)
 
     def sealer(purpose: str) -> Sealer:
         return Sealer(keyring, key_lookups.look, entropy, purpose)
 
     codes = Codes(sealer("authorization code"), entropy)
+    personal_access = PersonalAccessReader(stores.sessions, opaque_tokens, admission, clock)
+    assertions = AssertionGrant(
+        registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
+    )
     return Core(
         options=options,
         ports=ports,
         policies=policies,
         counters=counters,
         clients=clients,
+        known_clients=known_clients,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,
@@ -366,12 +407,28 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier=verifier,
         mirroring=mirroring,
         minter=minter,
+        subjects=subjects,
         issuer=issuer,
         refresher=refresher,
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
             code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
+            assertion=assertions,
+            exchange=TokenExchange(
+                registration,
+                PresentedTokens(introspector, replica, {PERSONAL_ACCESS_TOKEN: personal_access.read}),
+                terms,
+                minter,
+                audit,
+                issuer=options.issuer,
+            ),
+        ),
+        global_revocation=GlobalRevocation(
+            revoker,
+            lambda: assertions.trusted,
+            stores.used_ids,
+            service=options.issuer,
         ),
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
@@ -386,10 +443,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             issuer=options.issuer,
         ),
         revoker=revoker,
-        presented_tokens=PresentedTokens(revoker, opaque_tokens, stores.sessions),
-        introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
-        ),
+        token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
+        introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,
@@ -398,8 +453,19 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             lambda revision: clients.refresh(revision=revision),
             entropy,
             audit,
+            None if ports.pairwise_key is None else ports.sector_documents,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
+        personal_access_tokens=PersonalAccessTokens(
+            stores.sessions,
+            minter,
+            keyring,
+            terms,
+            revoker,
+            issuer=options.issuer,
+            entropy=entropy,
+            audit=audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -14,6 +14,7 @@ from token_service.config.settings import Settings
 from token_service.core.access.callers import parse_callers
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import WorkloadIssuer, parse_workload_issuers
+from token_service.core.grants.trusted_issuers import TrustedIssuer, parse_trusted_issuers
 from token_service.core.login.upstreams import UpstreamSettings, parse_upstreams
 from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
@@ -39,6 +40,7 @@ class PolicyDocument:
     callers: Mapping[str, Rights]
     workload_issuers: Mapping[str, WorkloadIssuer]
     upstreams: Mapping[str, UpstreamSettings]
+    trusted_issuers: Mapping[str, TrustedIssuer]
 
 
 class PolicyFile:
@@ -81,6 +83,7 @@ class PolicyFile:
                 parse_callers(document, unbounded_issue=self._unbounded_issue),
                 parse_workload_issuers(document),
                 parse_upstreams(document),
+                parse_trusted_issuers(document),
             )
         except ConfigurationError as error:
             where = f"{self._path}: " if self._path is not None else ""

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from token_service.core.clients.documents import problem_of_host_pattern
+from token_service.core.limits import Checks
 from token_service.durations import parse_duration
+from token_service.errors import InvalidRequestError
 from token_service.files import open_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.algorithms import RSA_SIZES
@@ -24,6 +27,7 @@ from token_service.tokens.secret import Secret
 from token_service.urls import UnusableValueError, Url, split_url
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
+MAX_NETWORKS: Final = 32
 _LONGEST_SOCKET_PATH: Final = 107
 """Bytes: `sun_path` of Linux without the NUL."""
 
@@ -115,6 +119,50 @@ def parse_grpc_address(text: str) -> Address | UnixSocket:
     return UnixSocket(socket)
 
 
+class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
+    """Networks of addresses."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def parse_networks(text: str) -> Networks:
+    """Parse networks and addresses, separated by commas or white space."""
+    parts = text.replace(",", " ").split()
+    if not parts or len(parts) > MAX_NETWORKS:
+        raise UnusableValueError(f"not 1 to {MAX_NETWORKS} networks")
+    networks = Networks(map(ipaddress.ip_network, parts))
+    if any(network.prefixlen == 0 for network in networks):
+        raise UnusableValueError("a network of all addresses, so that every client could forge headers")
+    return networks
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Parse patterns of hosts, separated by commas or white space."""
+    patterns = tuple(text.lower().replace(",", " ").split())
+    if not patterns:
+        raise UnusableValueError("no host")
+    for pattern in patterns:
+        problem = problem_of_host_pattern(pattern)
+        if problem is not None:
+            raise UnusableValueError(f"{pattern} {problem}")
+    return patterns
+
+
+def parse_scopes(text: str) -> tuple[str, ...]:
+    """Parse scopes, separated by commas or white space."""
+    scopes = tuple(text.replace(",", " ").split())
+    checks = Checks()
+    checks.scopes("scopes", scopes)
+    try:
+        checks.done()
+    except InvalidRequestError as error:
+        raise UnusableValueError(error.message) from None
+    return scopes
+
+
 def parse_redis_url(text: str) -> Url:
     """Parse a URL for redis-py."""
     url = split_url(text)
@@ -142,6 +190,14 @@ def parse_key_encryption_keys(text: str) -> tuple[Secret, ...]:
     if not keys:
         raise UnusableValueError("no key")
     return keys
+
+
+def parse_key(text: str) -> Secret:
+    """Parse exactly one key."""
+    keys = parse_key_encryption_keys(text)
+    if len(keys) > 1:
+        raise UnusableValueError("more than one key")
+    return keys[0]
 
 
 def _key_encryption_key(text: str) -> Secret:

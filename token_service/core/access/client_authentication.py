@@ -1,4 +1,4 @@
-"""Authentication of registered clients by a secret or an assertion.
+"""Authentication of registered clients by a secret, an assertion or a certificate.
 
 A client that is unknown, disabled, of another method or wrong in its proof gets the same answer, so the answers
 reveal no client. Failures are counted for each client and address, and slowed down. An IPv6 address counts as its /64 network.
@@ -7,16 +7,23 @@ reveal no client. Failures are counted for each client and address, and slowed d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.access.credentials import AssertionProof, ClientSecretProof, PublicClientProof
+from token_service.core.access.certificates import CertifiedClients
+from token_service.core.access.credentials import (
+    AssertionProof,
+    CertificateProof,
+    ClientSecretProof,
+    PublicClientProof,
+)
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import network_of
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
+from token_service.core.clients.lookup import Clients
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
@@ -34,6 +41,13 @@ RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
 ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
 """The `alg` values of an assertion."""
+MAX_ASSERTIONS_PER_NETWORK: Final = 600
+"""Accepted assertions of clients that describe themselves, per network and `FAILURE_WINDOW`.
+
+Each is a row in the database, and anyone can have such a client.
+"""
+MAX_ASSERTIONS_OF_STRANGERS: Final = 6000
+"""Accepted assertions of all clients that describe themselves, per `FAILURE_WINDOW`."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -46,19 +60,12 @@ _DUMMY: Final = Client(
 _ACTOR: Final = Actor("caller", "anonymous")
 
 
-class ClientLookup(Protocol):
-    """Registered clients in memory."""
-
-    def get(self, client_id: str) -> Client | None:
-        """Return a client; None if it is unknown or deleted."""
-
-
 class ClientAuthenticator:
-    """Authenticates registered clients."""
+    """Authenticates clients that are registered, and those that a metadata document describes."""
 
     def __init__(
         self,
-        clients: ClientLookup,
+        clients: Clients,
         keys_of: Callable[[Client], KeySource],
         used_ids: UsedIds,
         clock: Clock,
@@ -66,8 +73,12 @@ class ClientAuthenticator:
         *,
         issuer: str,
         endpoints: frozenset[str] = frozenset(),
+        certificates: CertifiedClients | None = None,
     ) -> None:
-        """`endpoints`: URLs that a client with `accepts_endpoint_audience` may name as `aud`."""
+        """`endpoints`: URLs that a client with `accepts_endpoint_audience` may name as `aud`.
+
+        `certificates` finds clients by their certificate; None accepts none.
+        """
         self._clients = clients
         self._keys_of = keys_of
         self._used_ids = used_ids
@@ -75,11 +86,24 @@ class ClientAuthenticator:
         self._audit = audit
         self._issuer = issuer
         self._endpoints = endpoints
+        self._certificates = certificates
         self._failures = RateQuota(
             "failed client authentications", MAX_FAILURES, FAILURE_WINDOW, clock.monotonic
         )
         self._of_client = RateQuota("recorded failures", RECORDED_PER_CLIENT, FAILURE_WINDOW, clock.monotonic)
         self._in_all = RateQuota("recorded failures", RECORDED_IN_ALL, FAILURE_WINDOW, clock.monotonic)
+        self._of_network = RateQuota(
+            "assertions of clients that describe themselves",
+            MAX_ASSERTIONS_PER_NETWORK,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
+        self._of_strangers = RateQuota(
+            "assertions of all clients that describe themselves",
+            MAX_ASSERTIONS_OF_STRANGERS,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
         self._unrecorded = 0
 
     def with_secret(self, proof: ClientSecretProof, address: str) -> tuple[Client, ClientSecret]:
@@ -94,24 +118,46 @@ class ClientAuthenticator:
             raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
 
-    def public(self, proof: PublicClientProof, address: str) -> Client:
+    async def public(self, proof: PublicClientProof, address: str) -> Client:
         """Return the public client with this id.
 
-        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, and `OverloadedError` after
-        many failures.
+        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, `OverloadedError` after
+        many failures, and `ClientDocumentUnavailableError`.
         """
         self._failures.require((proof.client_id, network_of(address)))
+        await self._clients.resolve(proof.client_id, network_of(address))
         client = self._active(proof.client_id, AuthMethod.NONE)
         if client is None:
             raise self._refuse(proof.client_id, address, "no active public client has this id")
         return client
+
+    def has_certificate(self, client_id: str) -> bool:
+        """Tell whether a client is registered to authenticate itself with a certificate."""
+        return self._active(client_id, AuthMethod.TLS_CLIENT_AUTH) is not None
+
+    def with_certificate(self, proof: CertificateProof, address: str) -> tuple[Client, float]:
+        """Return the client with this certificate (RFC 8705, section 2.1), and when the certificate expires.
+
+        Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures.
+        """
+        self._failures.require((proof.client_id, network_of(address)))
+        if self._certificates is None:
+            raise self._refuse(proof.client_id, address, "no authority of client certificates is set")
+        try:
+            client, expire_time = self._certificates.client_of(proof.chain)
+        except CallerUnauthenticatedError as error:
+            raise self._refuse(proof.client_id, address, error.message) from None
+        if client is None or client.client_id != proof.client_id:
+            raise self._refuse(proof.client_id, address, "the certificate is not that of this client alone")
+        return client, expire_time
 
     async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
         """Return the client that signed an assertion (RFC 7523, section 3).
 
         `iss` and `sub` are the client, `aud` is the issuer as one text, and `jti` is used once. Raises
         `CallerUnauthenticatedError`, `OverloadedError` after many failures, `StoreUnavailableError`, and
-        `ForeignKeysUnavailableError` if the keys of the client can't be fetched.
+        `ForeignKeysUnavailableError` or `ClientDocumentUnavailableError` if the keys or the metadata document of the
+        client can't be fetched.
         """
         try:
             parsed = parse_assertion(proof.assertion)
@@ -119,6 +165,7 @@ class ClientAuthenticator:
             raise CallerUnauthenticatedError(f"client-assertion: {error.message}") from None
         client_id = parsed.text("sub")[:MAX_CLIENT_ID]
         self._failures.require((client_id, network_of(address)))
+        await self._clients.resolve(client_id, network_of(address))
         client = self._active(client_id, AuthMethod.PRIVATE_KEY_JWT)
         if client is None:
             raise self._refuse(client_id, address, "unknown, disabled or registered for another method")
@@ -135,6 +182,9 @@ class ClientAuthenticator:
         except InvalidTokenError as error:
             raise self._refuse(client_id, address, error.message) from None
         problem = self._problem(client, parsed)
+        if not problem and client.describes_itself:
+            self._of_network.spend(network_of(address))
+            self._of_strangers.spend(None)
         if not problem and not await self._used_ids.use(
             f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"]), now
         ):

@@ -12,13 +12,16 @@ from token_service.core.policies.rights import Right
 AUTHORIZATION_CODE: Final = "authorization_code"
 REFRESH_TOKEN: Final = "refresh_token"
 CLIENT_CREDENTIALS: Final = "client_credentials"
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 GRANT_TYPES: Final = (
     AUTHORIZATION_CODE,
     REFRESH_TOKEN,
     CLIENT_CREDENTIALS,
-    "urn:ietf:params:oauth:grant-type:token-exchange",
-    "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    "urn:ietf:params:oauth:grant-type:device_code",
+    TOKEN_EXCHANGE,
+    JWT_BEARER,
+    DEVICE_CODE,
 )
 """The grant types that a client may be registered for."""
 
@@ -34,6 +37,15 @@ class AuthMethod(StrEnum):
     CLIENT_SECRET_BASIC = "client_secret_basic"
     PRIVATE_KEY_JWT = "private_key_jwt"
     TLS_CLIENT_AUTH = "tls_client_auth"
+
+
+class SubjectType(StrEnum):
+    """What the `sub` of the ID tokens of a client is (OpenID Connect Core 1.0, section 8)."""
+
+    PUBLIC = "public"
+    """The subject itself, the same for all clients."""
+    PAIRWISE = "pairwise"
+    """Another one for each sector, from which the subject can't be found."""
 
 
 class ClientState(StrEnum):
@@ -90,7 +102,9 @@ class ClientMetadata(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Origins of web pages that may call the HTTP endpoints for the client."""
     classification: str = ""
     """Security classification, which decides the policy. Empty: as in the policy file."""
+    subject_type: SubjectType = SubjectType.PUBLIC
     sector_identifier_uri: str = ""
+    """URI whose host is the sector of a client with pairwise subjects."""
     first_party: bool = False
     """Whether users need not be asked for their consent, because the client belongs to the operator."""
     rights: tuple[Right, ...] = ()
@@ -113,6 +127,11 @@ class Client(ClientMetadata, frozen=True, kw_only=True, gc=False):
     def etag(self) -> str:
         """The version of the record, for compare-and-set updates."""
         return str(self.revision)
+
+    @property
+    def describes_itself(self) -> bool:
+        """Whether a metadata document describes the client, not the registry, whose revisions begin with 1."""
+        return self.revision == 0
 
     def live_secrets(self, now: float) -> tuple[ClientSecret, ...]:
         """Return the secrets that authenticate the client at `now`."""

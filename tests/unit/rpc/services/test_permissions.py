@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.unit.core.login.challenges import login_challenge
 from tests.unit.core.node import SYSTEM
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
 from token_service.core.access.caller import Caller
@@ -20,19 +21,21 @@ from token_service.core.access.rights import Rights
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.convert.clients import client_metadata
+from token_service.rpc.convert.requests import create_personal_access_token
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
     audit_service_pb2 as audit_pb,
     authorization_service_pb2 as authorization_pb,
     client_service_pb2 as clients_pb,
     key_service_pb2 as keys_pb,
+    personal_access_token_service_pb2 as personal_pb,
     session_service_pb2 as sessions_pb,
     token_service_pb2 as pb,
 )
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
+    for module in (pb, sessions_pb, personal_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -56,6 +59,17 @@ async def requests(served: Served) -> dict[str, Message]:
     active = node.keyring.signer().key_id
     prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     tokens = await node.issue()
+    personal = personal_pb.CreatePersonalAccessTokenRequest(
+        subject="alice",
+        client_id="web",
+        name="backup",
+        audience=["api"],
+        scopes=["read"],
+        ttl={"seconds": 60},
+    )
+    created = await served.node.core.personal_access_tokens.create(
+        Caller.system(), create_personal_access_token(personal), node.clock.now()
+    )
     query = pb.ValidateTokenRequest(token=tokens.access_token)
     confidential = clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC
     app = clients_pb.Client(
@@ -68,6 +82,7 @@ async def requests(served: Served) -> dict[str, Message]:
     await node.core.client_administration.create(
         Caller.system(), "app", client_metadata(clients_pb.CreateClientRequest(client=app)), 0.0
     )
+    challenge = await login_challenge(node)
     return {
         "IssueToken": pb.IssueTokenRequest(subject="bob", client_id="web"),
         "ValidateToken": query,
@@ -81,6 +96,11 @@ async def requests(served: Served) -> dict[str, Message]:
         "ExtendSession": sessions_pb.ExtendSessionRequest(session_id=tokens.session_id, client_id="web"),
         "UpdateSession": sessions_pb.UpdateSessionRequest(
             session_id=tokens.session_id, client_id="web", update_mask=FieldMask(paths=["custom_claims"])
+        ),
+        "CreatePersonalAccessToken": personal,
+        "ListPersonalAccessTokens": personal_pb.ListPersonalAccessTokensRequest(subject="alice"),
+        "RevokePersonalAccessToken": personal_pb.RevokePersonalAccessTokenRequest(
+            personal_access_token_id=str(created.session.id)
         ),
         "GetKeySet": keys_pb.GetKeySetRequest(),
         "ListSigningKeys": keys_pb.ListSigningKeysRequest(),
@@ -101,6 +121,11 @@ async def requests(served: Served) -> dict[str, Message]:
         "CreateAuthorizationGrant": authorization_pb.CreateAuthorizationGrantRequest(
             client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"
         ),
+        "GetLoginRequest": authorization_pb.GetLoginRequestRequest(login_challenge=challenge),
+        "AcceptLoginRequest": authorization_pb.AcceptLoginRequestRequest(
+            login_challenge=challenge, subject="bob"
+        ),
+        "RejectLoginRequest": authorization_pb.RejectLoginRequestRequest(login_challenge=challenge),
         "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
     }
 

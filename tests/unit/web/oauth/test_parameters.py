@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +13,6 @@ from starlette.requests import Request
 from token_service.errors import InvalidRequestError
 from token_service.web.oauth.parameters import (
     MAX_BODY,
-    MAX_NAME,
     MAX_PARAMETERS,
     Parameters,
     parse_form,
@@ -98,16 +97,6 @@ async def test_body_that_ends_early_is_an_invalid_request() -> None:
     assert await refusal_of(b"grant_type=client_credentials", ends=False) == "body: ended early"
 
 
-async def test_defects_of_the_connection_are_not_hidden() -> None:
-    class BrokenRequest(Request):
-        async def stream(self) -> AsyncIterator[bytes]:
-            raise OSError
-            yield b""
-
-    with pytest.raises(OSError):
-        await read_body(BrokenRequest({"type": "http", "headers": []}), 1)
-
-
 # --- The parameters ------------------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +123,7 @@ def test_values_are_decoded(body: bytes, expected: dict[str, Sequence[str]]) -> 
 def test_parameter_that_is_sent_twice_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         parse_form(f"{name}=1&x=2&{name}=1".encode())
-    assert refused.value.message == f"{name[:MAX_NAME]}: is sent more than once"
+    assert refused.value.message == f"{name[:64]}: is sent more than once"
 
 
 @pytest.mark.parametrize(
@@ -202,11 +191,11 @@ def test_any_body_is_parameters_or_an_invalid_request(body: bytes) -> None:
 
 @given(
     st.dictionaries(
-        st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=5),
-        st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20),
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=5),
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
         max_size=8,
     )
 )
-def test_what_an_encoder_writes_is_what_is_read(values: dict[str, str]) -> None:
+def test_encoded_values_are_read_unchanged(values: dict[str, str]) -> None:
     parameters = parse_form(urlencode(values).encode())
     assert {name: parameters.get(name) for name in values} == values

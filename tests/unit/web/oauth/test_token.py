@@ -68,7 +68,7 @@ async def test_resource_and_audience_name_the_audience(app: OAuthApp) -> None:
         ({}, 400, "invalid_request"),
         ({"grant_type": ""}, 400, "invalid_request"),
         ({"grant_type": "password", "username": "a", "password": "b"}, 400, "unsupported_grant_type"),
-        ({"grant_type": "authorization_code"}, 400, "unsupported_grant_type"),
+        ({"grant_type": "implicit"}, 400, "unsupported_grant_type"),
         ({"grant_type": [CLIENT_CREDENTIALS, CLIENT_CREDENTIALS]}, 400, "invalid_request"),
         ({"grant_type": REFRESH_TOKEN}, 400, "invalid_request"),
         ({"grant_type": REFRESH_TOKEN, "refresh_token": "x"}, 400, "invalid_grant"),

@@ -1,0 +1,31 @@
+"""The routes that browsers come to, and that of pushed requests."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from token_service.web.edge import HttpEdge
+from token_service.web.oauth import discovery
+from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.pages import Pages
+
+
+def browser_routes(
+    edge: HttpEdge, authorization: AuthorizationEndpoint, pages: Pages, *, issuer: str
+) -> list[Route]:
+    """Return the routes. A page shows an error that no client may be told of."""
+    path = discovery.issuer_path(issuer)
+    return [
+        edge.route(
+            f"{path}{discovery.AUTHORIZE}",
+            None,
+            authorization.authorize,
+            methods=("GET", "POST"),
+            refuse=pages.error,
+        ),
+        edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
+        edge.route(
+            f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
+        ),
+    ]
