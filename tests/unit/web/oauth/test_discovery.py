@@ -55,6 +55,8 @@ async def test_document_is_where_clients_look_for_it(issuer: str, paths: tuple[s
 @pytest.mark.parametrize("issuer", ["https://issuer.example", "https://issuer.example/tenant/a"])
 async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: str) -> None:
     app = await OAuthApp.start(issuer=issuer, algorithm=Algorithm.ES256)
+    upstreams = app.node.core.login.upstreams
+    upstreams.current = {"inhouse": upstreams.challenge("https://login.example/in")}
     document = await document_of(app, discovery_paths(issuer)[0])
     urls = {name: url for name, url in document.items() if name.endswith(("_endpoint", "_uri"))}
     assert ENDPOINTS | {"jwks_uri"} <= set(urls)
@@ -65,7 +67,8 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
     for endpoint in endpoints:
         answer = await app.http.post(endpoint)
         assert answer.status_code in {400, 401}
-        assert answer.headers["content-type"] == "application/json"
+        page = endpoint.endswith("/authorize")
+        assert answer.headers["content-type"] == ("text/html; charset=utf-8" if page else "application/json")
     posts = {
         route.path
         for route in make_oauth_routes(app.node.core, app.authenticator, app.edge)

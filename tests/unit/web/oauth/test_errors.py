@@ -45,6 +45,11 @@ EXPECTED = {
     ),
     "unauthorized_client": (400, "PERMISSION_DENIED GRANT_TYPE_NOT_ALLOWED"),
     "unsupported_grant_type": (400, "GRANT_TYPE_UNKNOWN"),
+    "access_denied": (400, "ACCESS_DENIED"),
+    "login_required": (400, "LOGIN_REQUIRED"),
+    "consent_required": (400, "CONSENT_REQUIRED"),
+    "unsupported_response_type": (400, "RESPONSE_TYPE_UNKNOWN"),
+    "unmet_authentication_requirements": (400, "AUTHENTICATION_INSUFFICIENT"),
 }
 UNAVAILABLE = {
     503: "SHUTTING_DOWN STORE_UNAVAILABLE REPLICA_STALE SIGNING_UNAVAILABLE KEYS_STALE UNREACHABLE "
