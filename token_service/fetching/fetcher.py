@@ -1,14 +1,15 @@
-"""HTTP GET to hosts that others name: bounded, without redirects, only to checked addresses."""
+"""HTTP requests to hosts that others name: bounded, without redirects, only to checked addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import h11
 
@@ -60,6 +61,21 @@ class Answer:
     body: bytes
     cache_control: str
     age: str
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request besides its target."""
+
+    method: str = "GET"
+    authorization: str = field(default="", repr=False)
+    form: bytes = field(default=b"", repr=False)
+
+    @property
+    def accepted(self) -> frozenset[int]:
+        """The statuses of answers with a document. A token endpoint has one for an error, too (RFC 6749, section 5.2)."""
+        return frozenset({200, 400, 401}) if self.method == "POST" else frozenset({200})
 
 
 class HttpFetcher:
@@ -70,25 +86,41 @@ class HttpFetcher:
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._system: ssl.SSLContext | None = None
 
-    async def get(self, url: str, rules: FetchRules) -> Answer:
+    async def get(self, url: str, rules: FetchRules, *, authorization: str = "") -> Answer:
         """Return the answer to a GET, whose body has at most `rules.max_bytes`. The caller limits the time.
 
         Resolves the host, checks its addresses and connects to a checked address, so that a second look-up can't lead
         elsewhere (DNS rebinding). TLS verifies the name of the host. Proxies of the environment are not used, because a
-        proxy would resolve the name again. Raises `FetchError`.
+        proxy would resolve the name again. `authorization`: the value of that header, instead of the bearer token of
+        the rules. Raises `FetchError`.
         """
+        return await self._send(url, _Request(authorization=authorization), rules)
+
+    async def post(
+        self, url: str, form: Mapping[str, str], rules: FetchRules, *, authorization: str
+    ) -> Answer:
+        """Return the answer to a POST of a form, within the rules and limits of `get`.
+
+        The answer may have the status 400 or 401. Raises `FetchError`, whose text has nothing of the form.
+        """
+        request = _Request("POST", authorization, urlencode(form).encode())
+        return await self._send(url, request, rules)
+
+    async def _send(self, url: str, request: _Request, rules: FetchRules) -> Answer:
         try:
             target = Target.parse(url, allow_private=rules.allow_private)
         except UnusableValueError as error:
             raise FetchError(f"the URL of the document can't be used: {error}") from None
         async with self._slots:
             context = await asyncio.to_thread(self._context, rules) if target.is_tls else None
-            token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
+            if rules.bearer_token and not request.authorization:
+                token = await asyncio.to_thread(_token, rules.bearer_token)
+                request = _Request(request.method, f"Bearer {token}", request.form)
             found = await self._resolve(target.host, target.port)
             addresses = permitted(target, found, allow_private=rules.allow_private)
             reader, writer = await _connect(target, addresses[:_MAX_TRIED], context)
             try:
-                return await _exchange(target, token, rules.max_bytes, reader, writer)
+                return await _exchange(target, request, rules.max_bytes, reader, writer)
             except (OSError, h11.RemoteProtocolError) as error:
                 raise FetchError(f"{target.authority} did not answer properly: {error}") from None
             finally:
@@ -149,7 +181,11 @@ async def _connect(
 
 
 async def _exchange(
-    target: Target, token: str, limit: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    target: Target,
+    request: _Request,
+    limit: int,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> Answer:
     headers = [
         ("Host", target.authority),
@@ -158,15 +194,21 @@ async def _exchange(
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
     ]
-    if token:
-        headers.append(("Authorization", f"Bearer {token}"))
+    if request.authorization:
+        headers.append(("Authorization", request.authorization))
+    if request.method == "POST":
+        headers.append(("Content-Type", "application/x-www-form-urlencoded"))
+        headers.append(("Content-Length", str(len(request.form))))
     connection = h11.Connection(h11.CLIENT)
-    request = h11.Request(method="GET", target=target.path, headers=headers)
-    writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+    events: list[h11.Event] = [h11.Request(method=request.method, target=target.path, headers=headers)]
+    if request.form:
+        events.append(h11.Data(data=request.form))
+    writer.write(b"".join(connection.send(event) or b"" for event in (*events, h11.EndOfMessage())))
     await writer.drain()
     received = 0
     body = bytearray()
     cache_control = age = ""
+    status = 0
     while not isinstance(event := connection.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
         if event is h11.NEED_DATA:
             data = await reader.read(_BLOCK)
@@ -175,23 +217,24 @@ async def _exchange(
                 raise FetchError(f"{target.authority} answered with more than {_MAX_RECEIVED} bytes")
             connection.receive_data(data)
         elif isinstance(event, h11.Response):
-            _require_plain(target, event)
+            _require_plain(target, event, request.accepted)
+            status = event.status_code
             cache_control = _header(event, b"cache-control")
             age = _header(event, b"age")
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > limit:
                 raise FetchError(f"{target.authority} answered with a document of more than {limit} bytes")
-    return Answer(bytes(body), cache_control, age)
+    return Answer(bytes(body), cache_control, age, status)
 
 
-def _require_plain(target: Target, response: h11.Response) -> None:
+def _require_plain(target: Target, response: h11.Response, accepted: frozenset[int]) -> None:
     """Refuse an answer that is not the document itself."""
     if 300 <= response.status_code < 400:
         raise FetchError(
             f"{target.authority} answered with a redirect ({response.status_code}), which is not followed"
         )
-    if response.status_code != 200:
+    if response.status_code not in accepted:
         raise FetchError(f"{target.authority} answered with status {response.status_code}")
     if _header(response, b"content-encoding") not in {"", "identity"}:
         raise FetchError(f"{target.authority} answered with a content encoding that was not asked for")
