@@ -497,9 +497,7 @@ class UpstreamUnavailableError(ServiceError):
     """The identity provider of an upstream can't be reached, or does not answer as its standard says."""
 
     reason = Reason.UPSTREAM_UNAVAILABLE
-    default_message = (
-        "the identity provider is not available at the moment; the log of the service says why"
-    )
+    default_message = "the identity provider is not available at the moment; the log of the service says why"
 
 
 class DeadlineExceededError(ServiceError):

@@ -152,9 +152,7 @@ class Access:
         if self._certificate_authorizer is not None:
             self._certificate_authorizer.callers = document.callers
 
-    def _upstreams_changed(
-        self, document: PolicyDocument, providers: Mapping[str, OidcUpstream]
-    ) -> None:
+    def _upstreams_changed(self, document: PolicyDocument, providers: Mapping[str, OidcUpstream]) -> None:
         if self._upstreams is not None:
             self._upstreams.current = current_upstreams(document, providers, self._upstreams)
 

@@ -59,6 +59,7 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
+from token_service.core.login.back_channel import BackChannelLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
@@ -236,6 +237,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
+    back_channel_logout: BackChannelLogout
     revoker: Revoker
     token_revocation: TokenRevocation
     introspector: Introspector
@@ -384,6 +386,15 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
     )
+    login = make_login_use_cases(
+        admission,
+        registration,
+        codes,
+        sealer,
+        entropy,
+        lambda: replica.applied,
+        issuer=options.issuer,
+    )
     return Core(
         options=options,
         ports=ports,
@@ -433,14 +444,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
         ),
-        login=make_login_use_cases(
-            admission,
-            registration,
-            codes,
-            sealer,
-            entropy,
-            lambda: replica.applied,
-            issuer=options.issuer,
+        login=login,
+        back_channel_logout=BackChannelLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
         ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),

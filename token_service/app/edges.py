@@ -29,6 +29,7 @@ from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.back_channel import BackChannelLogoutEndpoint
 from token_service.web.oauth.browser_routes import browser_routes
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
@@ -149,7 +150,8 @@ def make_oauth_routes(
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=lambda: _optional_members(core, certificates=certificates),
     )
-    return [*routes, *browser_routes(edge, authorization, pages, issuer=issuer)]
+    back_channel = BackChannelLogoutEndpoint(core.back_channel_logout, core.ports.clock)
+    return [*routes, *browser_routes(edge, authorization, back_channel, pages, issuer=issuer)]
 
 
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:

@@ -62,8 +62,6 @@ def current_upstreams(
 ) -> dict[str, Upstream]:
     """Return the upstreams of a document in their order."""
     return {
-        each.name: providers[each.name]
-        if isinstance(each, OidcSettings)
-        else upstreams.challenge(each.url)
+        each.name: providers[each.name] if isinstance(each, OidcSettings) else upstreams.challenge(each.url)
         for each in document.upstreams.values()
     }

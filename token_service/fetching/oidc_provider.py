@@ -106,7 +106,9 @@ class HttpProvider:
         """See `Provider.userinfo`."""
         endpoint = (await self.discover()).userinfo_endpoint
         if not endpoint or not access_token.isascii() or not access_token.isprintable():
-            self._complain("there is no userinfo endpoint, or the access token is none (RFC 6750, section 2.1)")
+            self._complain(
+                "there is no userinfo endpoint, or the access token is none (RFC 6750, section 2.1)"
+            )
             raise UpstreamUnavailableError
         answer = await self._bounded(
             self._fetcher.get(endpoint, self._rules, authorization=f"Bearer {access_token}"),

@@ -224,9 +224,7 @@ class OidcUpstream:
         context = None
         if found is not None:
             context = AuthContext(settings.acr_here(found.acr), found.amr, found.auth_time)
-        kept = {
-            name: described[name] for name in settings.identity_claims if described.get(name) is not None
-        }
+        kept = {name: described[name] for name in settings.identity_claims if described.get(name) is not None}
         checks = Checks()
         checks.text("subject", subject, MAX_SUBJECT, required=True)
         check_auth_context(checks, context)

@@ -117,7 +117,9 @@ def parse_oidc(name: str, settings: Mapping[str, Any]) -> OidcSettings:
     if not upstream.issuer.startswith("https://") and not (
         upstream.private and upstream.issuer.startswith("http://")
     ):
-        raise ValueError("issuer: must be an https URL (with private = true, http reaches loopback addresses)")
+        raise ValueError(
+            "issuer: must be an https URL (with private = true, http reaches loopback addresses)"
+        )
     return upstream
 
 

@@ -1,4 +1,4 @@
-"""The routes that browsers come to, and that of pushed requests."""
+"""The routes that browsers come to, and those of pushed requests and of logouts elsewhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from starlette.routing import Route
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.back_channel import (
+    BACK_CHANNEL_LOGOUT,
+    BackChannelLogoutEndpoint,
+    logout_refusal,
+)
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
 
 
 def browser_routes(
-    edge: HttpEdge, authorization: AuthorizationEndpoint, pages: Pages, *, issuer: str
+    edge: HttpEdge,
+    authorization: AuthorizationEndpoint,
+    back_channel: BackChannelLogoutEndpoint,
+    pages: Pages,
+    *,
+    issuer: str,
 ) -> list[Route]:
     """Return the routes. A page shows an error that no client may be told of."""
     path = discovery.issuer_path(issuer)
@@ -27,5 +37,12 @@ def browser_routes(
         edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
+        ),
+        edge.route(
+            f"{path}{BACK_CHANNEL_LOGOUT}/{{upstream}}",
+            None,
+            back_channel.answer,
+            methods=("POST",),
+            refuse=logout_refusal,
         ),
     ]
