@@ -7,11 +7,7 @@ from starlette.routing import Route
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
-from token_service.web.oauth.back_channel import (
-    BACK_CHANNEL_LOGOUT,
-    BackChannelLogoutEndpoint,
-    logout_refusal,
-)
+from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
 
@@ -19,7 +15,7 @@ from token_service.web.oauth.pages import Pages
 def browser_routes(
     edge: HttpEdge,
     authorization: AuthorizationEndpoint,
-    back_channel: BackChannelLogoutEndpoint,
+    logout: EndSessionEndpoint,
     pages: Pages,
     *,
     issuer: str,
@@ -35,6 +31,10 @@ def browser_routes(
             refuse=pages.error,
         ),
         edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
+        edge.route(
+            f"{path}{discovery.END_SESSION}", None, logout.end, methods=("GET", "POST"), refuse=pages.error
+        ),
+        edge.route(f"{path}{discovery.LOGOUT_RETURN}", None, logout.complete, refuse=pages.error),
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),
