@@ -59,7 +59,7 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
-from token_service.core.login.back_channel import BackChannelLogout
+from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.end_session import EndSession
 from token_service.core.maintenance.janitor import Janitor
@@ -239,7 +239,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
-    back_channel_logout: BackChannelLogout
+    upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
     userinfo: UserInfo
@@ -449,6 +449,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         login=login,
+        upstream_logout=UpstreamLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+        ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         userinfo=UserInfo(introspector, stores.sessions, subjects, clock),

@@ -78,12 +78,12 @@ class HttpFetcher:
 
         Resolves the host, checks its addresses and connects to a checked address, so that a second look-up can't lead
         elsewhere (DNS rebinding). TLS verifies the name of the host. Proxies of the environment are not used, because a
-        proxy would resolve the name again. `authorization`: the value of that header, instead of the bearer token of
-        the rules. Raises `FetchError`.
+        proxy would resolve the name again. `authorization`: the value of that header, if the rules have no bearer token.
+        Raises `FetchError`.
         """
         async with self._slots:
             token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
-            authorization = f"Bearer {token}" if token else ""
+            authorization = f"Bearer {token}" if token else authorization
             answer = await self._send(url, rules, "GET", _ACCEPTED_KEYS, authorization, None)
         if answer.status != 200:
             raise FetchError(f"{_authority(url)} answered with status {answer.status}")
@@ -208,7 +208,6 @@ async def _exchange(
     received = 0
     body = bytearray()
     cache_control = age = ""
-    status = 0
     while not isinstance(event := connection.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
         if event is h11.NEED_DATA:
             data = await reader.read(_BLOCK)
@@ -228,7 +227,7 @@ async def _exchange(
     return Answer(bytes(body), cache_control, age, status)
 
 
-def _require_plain(target: Target, response: h11.Response, accepted: frozenset[int]) -> None:
+def _require_plain(target: Target, response: h11.Response) -> None:
     """Refuse an answer that is not the document itself."""
     if 300 <= response.status_code < 400:
         raise FetchError(

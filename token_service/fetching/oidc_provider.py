@@ -92,6 +92,9 @@ class HttpProvider:
         answer = await self._bounded(
             self._post(metadata.token_endpoint, form), "the token endpoint can't be used"
         )
+        if answer.status not in {200, 400, 401}:  # RFC 6749, section 5.2
+            self._complain(f"the token endpoint answered with status {answer.status}")
+            raise UpstreamUnavailableError
         body = self._object(answer, "the token endpoint")
         if answer.status == 200:
             self._recovered()

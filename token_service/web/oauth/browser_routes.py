@@ -1,4 +1,4 @@
-"""The routes that browsers come to, and those of pushed requests and of logouts elsewhere."""
+"""The routes that browsers come to, and that of pushed requests."""
 
 from __future__ import annotations
 
@@ -37,12 +37,5 @@ def browser_routes(
         edge.route(f"{path}{discovery.LOGOUT_RETURN}", None, logout.complete, refuse=pages.error),
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
-        ),
-        edge.route(
-            f"{path}{BACK_CHANNEL_LOGOUT}/{{upstream}}",
-            None,
-            back_channel.answer,
-            methods=("POST",),
-            refuse=logout_refusal,
         ),
     ]

@@ -3,102 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import httpx
 import pytest
 
 from tests.support.deadline import eventually
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.token_mint import private_key
-from tests.unit.web.oauth.oauth_app import OAuthApp
-from tests.unit.web.oauth.test_authorize import ISSUER, Login, location
-from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
-from token_service.core.login.oidc import OidcUpstream
-from token_service.core.login.oidc_settings import OidcSettings
-from token_service.core.login.upstreams import parse_upstreams
-from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import SessionFilter
-from token_service.fetching.fetcher import FetchRules, HttpFetcher
-from token_service.fetching.oidc_provider import HttpProvider
-from token_service.fetching.remote_keys import RemoteKeys
+from tests.unit.web.oauth.oidc_site import Site
+from tests.unit.web.oauth.test_authorize import ISSUER, location
 from token_service.tokens.claims import VerifiedClaims
 
 CORPORATE = f"{ISSUER}/callback/corporate"
-PRIVATE = FetchRules(allow_private=True)
-
-
-class Site(Login):
-    """An application with the client `app` and the upstreams `corporate` and `partner`."""
-
-    def __init__(self, app: OAuthApp, tmp_path: Path, provider: OidcProvider, partner: OidcProvider) -> None:
-        super().__init__(app)
-        self.provider, self.partner = provider, partner
-        self.secret = tmp_path / "secret"
-        self.secret.write_text(f"{CLIENT_SECRET}\n")
-        self.configure()
-
-    def configure(self, **settings: Any) -> None:
-        """Begin with new adapters; `settings` are those of `corporate`."""
-        table = {
-            "corporate": self.provider.settings(str(self.secret), **settings),
-            "partner": self.partner.settings(str(self.secret)),
-        }
-        self.app.node.core.login.upstreams.current = {
-            name: self._upstream(each)
-            for name, each in parse_upstreams({"upstreams": table}).items()
-            if isinstance(each, OidcSettings)
-        }
-
-    def _upstream(self, settings: OidcSettings) -> OidcUpstream:
-        clock = self.app.clock
-        keys = RemoteKeys.discovered(settings.issuer, HttpFetcher(), clock, rules=PRIVATE)
-        return OidcUpstream(settings, HttpProvider(settings, keys, clock), clock, service=ISSUER)
-
-    @property
-    def corporate(self) -> OidcUpstream:
-        upstream = self.app.node.core.login.upstreams.current["corporate"]
-        assert isinstance(upstream, OidcUpstream)
-        return upstream
-
-    async def url(self, browser: httpx.AsyncClient, **changes: Any) -> str:
-        """Return the URL at the provider to which a login sends the browser."""
-        begun = await self.begin(browser, **changes)
-        return str(begun.headers["location"])
-
-    async def back(self, url: str, provider: OidcProvider | None = None) -> str:
-        """Return the URL of the callback, after the login at the provider."""
-        return await asyncio.to_thread((provider or self.provider).log_in, url)
-
-    async def answer(self, **changes: Any) -> dict[str, str]:
-        """Return what the client gets after a whole login."""
-        browser = self.browser()
-        return location(await browser.get(await self.back(await self.url(browser, **changes))))
-
-    async def session(self, subject: str = "corporate:alice", **changes: Any) -> Session:
-        """Return the session of a whole login and its code."""
-        answer = await self.answer(**changes)
-        assert (await self.exchange(answer["code"])).status_code == 200, answer
-        found = await self.app.node.stores.sessions.list(
-            SessionFilter.SUBJECT, subject, live_at=self.app.clock.now(), limit=1, after=None
-        )
-        return found[0].session
-
-
-@pytest.fixture
-async def site(app: OAuthApp, tmp_path: Path) -> AsyncIterator[Site]:
-    await app.register_public(
-        "app",
-        grant_types=(AUTHORIZATION_CODE, REFRESH_TOKEN),
-        redirect_uris=("https://app.example/cb",),
-        scopes=("openid", "read"),
-        first_party=True,
-    )
-    with OidcProvider(now=app.clock.now) as provider, OidcProvider(now=app.clock.now) as partner:
-        yield Site(app, tmp_path, provider, partner)
 
 
 def replaced(url: str, **changes: str | None) -> str:
@@ -455,6 +372,6 @@ async def test_tokens_tell_how_the_user_was_authenticated(site: Site) -> None:
     site.provider.claims["acr"] = "urn:2"
     answer = await site.answer(acr_values="urn:2")
     tokens = (await site.exchange(answer["code"])).json()
-    claims = (await site.app.node.validate(tokens["access_token"])).claims
+    claims = (await site.app.node.validate(tokens["id_token"])).claims
     assert isinstance(claims, VerifiedClaims)
     assert (claims.subject, claims.payload["acr"]) == ("corporate:alice", "urn:2")

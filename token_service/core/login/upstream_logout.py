@@ -27,7 +27,7 @@ LATE: Final = 60.0
 _PAGE: Final = 100
 
 
-class BackChannelLogout:
+class UpstreamLogout:
     """Revokes the sessions that a logout token names."""
 
     def __init__(
