@@ -78,11 +78,11 @@ async def test_start_and_check_refuse_an_unusable_provider(
     tmp_path: Path, text: str, old: str, new: str, problem: str
 ) -> None:
     policies = tmp_path / "policies.toml"
+    policies.write_text(text)
     settings = load(
         DATA_DIR=tmp_path / "data", GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0",
         POLICY_FILE=policies, ISSUER=ISSUER,
     )  # fmt: skip
-    policies.write_text(text)
     await check(settings, {})
     Access(settings, {}, SystemClock())
     policies.write_text(text.replace(old, new))
