@@ -1,4 +1,4 @@
-"""Node.js and the npm packages of tests/e2e/node: node from PATH or from a wheel, the packages from npm's registry.
+"""Node.js and the npm packages of tests/node: node from PATH or from a wheel, the packages from npm's registry.
 
 `python -m tests.support.node` installs the packages and says what it does.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.support.managed import ManagedProcess
 
-DIRECTORY = Path(__file__).resolve().parents[1] / "e2e" / "node"
+DIRECTORY = Path(__file__).resolve().parents[1] / "node"
 """Programs for node, and package-lock.json with the exact versions of what they import."""
 _OLDEST_MAJOR = 20
 _TIMEOUT = 120.0
@@ -120,6 +120,17 @@ def start(program: str, *arguments: str, log: Path) -> ManagedProcess:
     install()
     return ManagedProcess(
         [find_node().node, DIRECTORY / program, *arguments], log=log, env=_environment(), cwd=DIRECTORY
+    )
+
+
+def popen(program: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start a server of `DIRECTORY` with pipes. `options`: see `subprocess.Popen`."""
+    return subprocess.Popen(
+        [find_node().node, DIRECTORY / program, *arguments],
+        cwd=DIRECTORY,
+        env=_environment(),
+        text=True,
+        **options,
     )
 
 
