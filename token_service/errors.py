@@ -54,6 +54,9 @@ class Reason(StrEnum):
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
+    GRANT_INVALID = "GRANT_INVALID"
+    GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
+    GRANT_TYPE_UNKNOWN = "GRANT_TYPE_UNKNOWN"
 
 
 class InvalidReason(StrEnum):
@@ -401,6 +404,27 @@ class RateLimitedError(ServiceError):
 
     reason = Reason.RATE_LIMITED
     default_message = "a rate of the policy is reached"
+
+
+class GrantInvalidError(ServiceError):
+    """The grant is invalid: an assertion, a subject token or an actor token that is not accepted (RFC 6749, section 5.2)."""
+
+    reason = Reason.GRANT_INVALID
+    default_message = "the grant is invalid"
+
+
+class GrantTypeNotAllowedError(ServiceError):
+    """The client is not registered for this grant type."""
+
+    reason = Reason.GRANT_TYPE_NOT_ALLOWED
+    default_message = "the client is not registered for this grant type"
+
+
+class GrantTypeUnknownError(ServiceError):
+    """The token service has no such grant type."""
+
+    reason = Reason.GRANT_TYPE_UNKNOWN
+    default_message = "the token service has no such grant type"
 
 
 class DeadlineExceededError(ServiceError):

@@ -88,6 +88,9 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CUSTOM_CLAIM_NOT_ALLOWED: _Code.INVALID_ARGUMENT,
         Reason.FOREIGN_KEYS_UNAVAILABLE: _Code.UNAVAILABLE,
         Reason.RATE_LIMITED: _Code.RESOURCE_EXHAUSTED,
+        Reason.GRANT_INVALID: _Code.UNAUTHENTICATED,
+        Reason.GRANT_TYPE_NOT_ALLOWED: _Code.PERMISSION_DENIED,
+        Reason.GRANT_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
@@ -111,6 +114,65 @@ HTTP_STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
 )
 """The HTTP status of each reason, by the mapping of google.rpc.Code."""
 
+_OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
+    "invalid_request": (
+        Reason.INVALID_REQUEST,
+        Reason.RESERVED_CLAIM,
+        Reason.CUSTOM_CLAIMS_TOO_LARGE,
+        Reason.CUSTOM_CLAIM_NOT_ALLOWED,
+        Reason.REQUEST_ID_REUSED,
+        Reason.BINDING_REQUIRED,
+        Reason.POLICY_VIOLATION,
+        Reason.SCOPE_EXCEEDED,
+        Reason.KEY_NOT_FOUND,
+        Reason.KEY_NOT_ANNOUNCED,
+        Reason.KEY_STATE,
+        Reason.CLIENT_EXISTS,
+        Reason.CLIENT_CHANGED,
+        Reason.STREAM_ENDED,
+    ),
+    "invalid_client": (Reason.CALLER_UNAUTHENTICATED, Reason.CLIENT_NOT_FOUND, Reason.CLIENT_DISABLED),
+    "invalid_grant": (
+        Reason.GRANT_INVALID,
+        Reason.REFRESH_TOKEN_INVALID,
+        Reason.REFRESH_TOKEN_EXPIRED,
+        Reason.REFRESH_TOKEN_REUSED,
+        Reason.SESSION_IDLE,
+        Reason.SESSION_REVOKED,
+        Reason.SESSION_NOT_FOUND,
+        Reason.SESSION_NOT_ACTIVE,
+        Reason.WRONG_CLIENT,
+        Reason.WRONG_DEVICE,
+    ),
+    "unauthorized_client": (Reason.PERMISSION_DENIED, Reason.GRANT_TYPE_NOT_ALLOWED),
+    "unsupported_grant_type": (Reason.GRANT_TYPE_UNKNOWN,),
+    "temporarily_unavailable": (
+        Reason.TOO_MANY_RETRIES,
+        Reason.SHUTTING_DOWN,
+        Reason.STORE_UNAVAILABLE,
+        Reason.REPLICA_STALE,
+        Reason.OVERLOADED,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.SIGNING_UNAVAILABLE,
+        Reason.KEYS_STALE,
+        Reason.UNREACHABLE,
+        Reason.FOREIGN_KEYS_UNAVAILABLE,
+        Reason.RATE_LIMITED,
+    ),
+    "server_error": (Reason.INTERNAL,),
+}
+OAUTH_ERROR: Final[Mapping[Reason, str]] = MappingProxyType(
+    {reason: code for code, reasons in _OAUTH_ERRORS.items() for reason in reasons}
+)
+"""The OAuth error code of each reason (RFC 6749, section 5.2)."""
+_OAUTH_ERROR_OF_FIELD: Final = {
+    "scopes": "invalid_scope",
+    "scope": "invalid_scope",
+    "audience": "invalid_target",
+    "resource": "invalid_target",
+}
+"""The code of an `invalid_request` about one of these fields (RFC 6749, section 5.2; RFC 8707, section 2)."""
+
 _ERROR_OF_REASON: Final[Mapping[str, type[ServiceError]]] = {
     error.reason.value: error for error in ServiceError.__subclasses__()
 }
@@ -125,6 +187,22 @@ _ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[ServiceError]]] = {
     _Code.ABORTED: StreamEndedError,
     _Code.CANCELLED: ShuttingDownError,  # the caller's own cancellation never reaches this table
 }
+
+
+def oauth_error(error: ServiceError) -> tuple[str, int]:
+    """Return the error code and the HTTP status of `error` at an OAuth endpoint (RFC 6749, section 5.2)."""
+    code = OAUTH_ERROR[error.reason]
+    if code in {"temporarily_unavailable", "server_error"}:
+        return code, HTTP_STATUS[error.reason]
+    if code == "invalid_client":
+        return code, 401
+    if code == "invalid_request":
+        field = error.metadata.get("field", "")
+        if isinstance(error, InvalidRequestError):
+            fields = {violation.field.partition("[")[0] for violation in error.violations}
+            field = fields.pop() if len(fields) == 1 else ""
+        code = _OAUTH_ERROR_OF_FIELD.get(field, code)
+    return code, 400
 
 
 def error_to_status(

@@ -87,6 +87,12 @@ class Access:
         core.clients.on_change(lambda _changed: self._clients_changed())
         return self._authorizer
 
+    @property
+    def authenticator(self) -> Authenticator:
+        """The authenticator of callers by proofs. Only after `authorizer`."""
+        assert self._authenticator is not None
+        return self._authenticator
+
     def background(self) -> Background:
         """The background tasks by name; each runs until cancelled."""
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {

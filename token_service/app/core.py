@@ -23,6 +23,10 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.grants import Grants
+from token_service.core.grants.refresh import RefreshGrant
+from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.refresher import Refresher
@@ -197,6 +201,7 @@ class Core:
     minter: Minter
     issuer: Issuer
     refresher: Refresher
+    grants: Grants
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
@@ -292,9 +297,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log=lambda: replica.epoch,
         refused=ports.rate_limited,
     )
-    terms = Terms(
-        ClientAdmission(clients, policies, require_registered=options.require_registered_clients), rates
-    )
+    admission = ClientAdmission(clients, policies, require_registered=options.require_registered_clients)
+    terms = Terms(admission, rates)
     revoker = Revoker(
         log,
         tailer,
@@ -305,6 +309,27 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit,
         publish=None if mirroring is None else mirroring.publish,
     )
+    issuer = Issuer(
+        stores.sessions,
+        minter,
+        keyring,
+        terms,
+        replica,
+        issuer=options.issuer,
+        entropy=entropy,
+        audit=audit,
+    )
+    refresher = Refresher(
+        stores.sessions,
+        minter,
+        keyring,
+        terms,
+        revoker,
+        opaque_tokens,
+        audit,
+        signing_may_fail=options.signing_may_fail,
+    )
+    registration = Registration(admission, options.issuer)
     return Core(
         options=options,
         ports=ports,
@@ -327,25 +352,11 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier=verifier,
         mirroring=mirroring,
         minter=minter,
-        issuer=Issuer(
-            stores.sessions,
-            minter,
-            keyring,
-            terms,
-            replica,
-            issuer=options.issuer,
-            entropy=entropy,
-            audit=audit,
-        ),
-        refresher=Refresher(
-            stores.sessions,
-            minter,
-            keyring,
-            terms,
-            revoker,
-            opaque_tokens,
-            audit,
-            signing_may_fail=options.signing_may_fail,
+        issuer=issuer,
+        refresher=refresher,
+        grants=Grants(
+            client_credentials=ClientCredentials(registration, issuer),
+            refresh=RefreshGrant(registration, refresher),
         ),
         revoker=revoker,
         introspector=Introspector(

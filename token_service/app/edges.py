@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from starlette.routing import Route
+
 from token_service.app.core import Core
 from token_service.config import Settings
+from token_service.core.access.authenticator import Authenticator
 from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -19,6 +22,9 @@ from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
+from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.routes import oauth_routes
+from token_service.web.oauth.token import TokenEndpoint
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
@@ -80,6 +86,21 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
         "http.server.request.duration", "Duration of HTTP requests, by route and status.", DURATIONS
     )
     return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
+
+
+def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) -> list[Route]:
+    """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started."""
+    issuer = core.options.issuer
+    if not issuer.startswith(("https://", "http://")):
+        return []
+    callers = HttpCallers(authenticator)
+    return oauth_routes(
+        edge,
+        TokenEndpoint(callers, core.grants, core.ports.clock),
+        issuer=issuer,
+        algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
+        more={},
+    )
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -10,7 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from token_service.app.access import Access
 from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, redis_adapters
 from token_service.app.core import Core
-from token_service.app.edges import grpc_limits, http_edge, make_feed, make_services, tls_files
+from token_service.app.edges import (
+    grpc_limits,
+    http_edge,
+    make_feed,
+    make_oauth_routes,
+    make_services,
+    tls_files,
+)
 from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
@@ -116,13 +123,15 @@ async def _node(
                 found.append(stores.trouble)
             return found
 
+        edge = http_edge(settings, metrics)
         http_server = HttpServer(
             settings.http_address.host,
             settings.http_address.port,
             make_app(
                 lambda: strict_json.encode({"keys": core.keyring.jwks}),
                 problems,
-                edge=http_edge(settings, metrics),
+                edge=edge,
+                routes=make_oauth_routes(core, access.authenticator, edge),
                 key_announce_time=settings.key_announce_time,
             ),
             grace=settings.shutdown_grace,

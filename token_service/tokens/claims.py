@@ -42,6 +42,8 @@ class TokenKind(IntEnum):
     REFRESH = 2
     ID = 3
     SESSION = 4
+    TRANSACTION = 5
+    PERSONAL_ACCESS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,15 @@ class TokenType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOKEN_TYPE_REFRESH: _ClassVar[TokenType]
     TOKEN_TYPE_ID: _ClassVar[TokenType]
     TOKEN_TYPE_SESSION: _ClassVar[TokenType]
+    TOKEN_TYPE_TRANSACTION: _ClassVar[TokenType]
+    TOKEN_TYPE_PERSONAL_ACCESS: _ClassVar[TokenType]
 TOKEN_TYPE_UNSPECIFIED: TokenType
 TOKEN_TYPE_ACCESS: TokenType
 TOKEN_TYPE_REFRESH: TokenType
 TOKEN_TYPE_ID: TokenType
 TOKEN_TYPE_SESSION: TokenType
+TOKEN_TYPE_TRANSACTION: TokenType
+TOKEN_TYPE_PERSONAL_ACCESS: TokenType
 
 class AuthContext(_message.Message):
     __slots__ = ("acr", "amr", "auth_time")

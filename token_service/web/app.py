@@ -15,6 +15,7 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
@@ -28,6 +29,7 @@ def make_app(
     readiness: Callable[[], Sequence[str]],
     *,
     edge: HttpEdge | None = None,
+    routes: Sequence[Route] = (),
     key_announce_time: float = float("inf"),
 ) -> Starlette:
     """Return the application.
@@ -35,7 +37,7 @@ def make_app(
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
     served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
     `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
-    third of this time.
+    third of this time. `routes` are those of further endpoints.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
@@ -61,6 +63,7 @@ def make_app(
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
             edge.route("/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set),
+            *routes,
         ]
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
@@ -32,6 +32,7 @@ _RETRY_AFTER: Final = 0.5
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Refuse = Callable[[ServiceError, Request], Response]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,32 @@ class HttpEdge:
         self._duration = duration
         self.running = 0
 
-    def route(self, path: str, use_case: UseCase, endpoint: Endpoint, *, always: bool = False) -> Route:
-        """Return the route of a GET endpoint.
+    def route(
+        self,
+        path: str,
+        use_case: UseCase | None,
+        endpoint: Endpoint,
+        *,
+        methods: Sequence[str] = ("GET",),
+        refuse: Refuse | None = None,
+        always: bool = False,
+    ) -> Route:
+        """Return the route of an endpoint.
 
-        `always` exempts the endpoint from the limit on concurrent requests. Health checks need this: an overload must not
+        `use_case` must be open to every caller; None: the endpoint identifies its caller and asks the gate itself.
+        `refuse` makes the responses for errors. `always` exempts the endpoint from the limit on concurrent requests. Health checks need this: an overload must not
         make a supervisor end the process.
         """
+        refuse = refuse or _plainly
 
         async def call(request: Request) -> Response:
             began = perf_counter()
-            response = await self._answer(request, path, use_case, endpoint, always=always)
+            try:
+                response = await self._answer(request, use_case, endpoint, always=always)
+            except ServiceError as error:
+                response = refuse(error, request)
+            except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a response
+                response = refuse(unexpected(error, f"{request.method} {path}", logger), request)
             if self._duration is not None:
                 self._duration.record(
                     perf_counter() - began,
@@ -73,24 +90,20 @@ class HttpEdge:
                 )
             return response
 
-        return Route(path, call)
+        return Route(path, call, methods=[*methods])
 
     async def _answer(
-        self, request: Request, path: str, use_case: UseCase, endpoint: Endpoint, *, always: bool
+        self, request: Request, use_case: UseCase | None, endpoint: Endpoint, *, always: bool
     ) -> Response:
-        try:
+        if use_case is not None:
             admit(Caller.anonymous(), use_case)
-            if self.running >= self._limits.max_requests and not always:
-                raise OverloadedError(retry_after=_RETRY_AFTER)
-            self.running += 1
-            try:
-                return await self._in_time(endpoint(request))
-            finally:
-                self.running -= 1
-        except ServiceError as error:
-            return refusal(error)
-        except Exception as error:  # noqa: BLE001  # the boundary: every error becomes a response
-            return refusal(unexpected(error, f"GET {path}", logger))
+        if self.running >= self._limits.max_requests and not always:
+            raise OverloadedError(retry_after=_RETRY_AFTER)
+        self.running += 1
+        try:
+            return await self._in_time(endpoint(request))
+        finally:
+            self.running -= 1
 
     async def _in_time(self, answer: Awaitable[Response]) -> Response:
         limit = asyncio.timeout(self._limits.request_deadline)
@@ -101,6 +114,10 @@ class HttpEdge:
             if limit.expired():
                 raise DeadlineExceededError from None
             raise
+
+
+def _plainly(error: ServiceError, _: Request) -> Response:
+    return refusal(error)
 
 
 def refusal(error: ServiceError) -> Response:

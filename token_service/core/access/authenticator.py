@@ -14,6 +14,7 @@ from token_service.core.access.credentials import (
     BearerProof,
     CallerProof,
     ClientSecretProof,
+    PublicClientProof,
 )
 from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
@@ -82,6 +83,9 @@ class Authenticator:
                 return _caller(client, Proof.CLIENT_ASSERTION)
             case BearerProof():
                 return await self._with_token(proof)
+            case PublicClientProof():
+                client = self._authentication.public(proof, address)
+                return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
 
     def rights(self, caller: Caller) -> Rights:
         """Return the current rights of an identified caller."""
@@ -91,6 +95,8 @@ class Authenticator:
                 return Rights()
             if caller.secret_id and _secret_of(client, caller) is None:
                 return Rights()
+            if caller.proof is Proof.CLIENT_ID:
+                return _rights_of_its_tokens(client)
             return rights_of_client(client)
         if not self.workloads.trusts(caller.name):
             return Rights()
@@ -127,10 +133,14 @@ class Authenticator:
 
 def rights_of_client(client: Client) -> Rights:
     """Return the rights of a registered client: those of its record, and to refresh and revoke its own tokens."""
+    return Rights((*client.rights, *_rights_of_its_tokens(client)))
+
+
+def _rights_of_its_tokens(client: Client) -> Rights:
+    """Return the rights that every client has. A public client has no others, because it proves nothing."""
     own = (client.client_id,)
     return Rights(
         (
-            *client.rights,
             Right(permission=Permission.REFRESH, clients=own),
             Right(permission=Permission.REVOKE, clients=own),
         )

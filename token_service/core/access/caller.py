@@ -24,6 +24,8 @@ class Proof(StrEnum):
     """The secret of a registered client (RFC 6749, section 2.3.1)."""
     CLIENT_ASSERTION = "client_assertion"
     """A JWT signed by a registered client (RFC 7523)."""
+    CLIENT_ID = "client_id"
+    """Only the id of a public client: no proof (RFC 6749, section 2.1)."""
     ACCESS_TOKEN = "access_token"
     """An access token that this service issued to a registered client for itself."""
     WORKLOAD_TOKEN = "workload_token"

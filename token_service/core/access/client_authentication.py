@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from token_service.clock import Clock
-from token_service.core.access.credentials import AssertionProof, ClientSecretProof
+from token_service.core.access.credentials import AssertionProof, ClientSecretProof, PublicClientProof
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import network_of
@@ -21,7 +21,7 @@ from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
-from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
+from token_service.tokens.assertions import ASYMMETRIC, UnverifiedAssertion, parse_assertion, verify_assertion
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
 """Seconds that `exp` of an assertion may be ahead. It bounds how long its `jti` must be remembered."""
@@ -32,6 +32,8 @@ RECORDED_PER_CLIENT: Final = 60
 """Failures of one client that are recorded a minute, from all addresses. Unknown clients share one limit."""
 RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
+ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
+"""The `alg` values of an assertion."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -91,6 +93,18 @@ class ClientAuthenticator:
         if client is None or secret is None:
             raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
+
+    def public(self, proof: PublicClientProof, address: str) -> Client:
+        """Return the public client with this id.
+
+        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, and `OverloadedError` after
+        many failures.
+        """
+        self._failures.require((proof.client_id, network_of(address)))
+        client = self._active(proof.client_id, AuthMethod.NONE)
+        if client is None:
+            raise self._refuse(proof.client_id, address, "no active public client has this id")
+        return client
 
     async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
         """Return the client that signed an assertion (RFC 7523, section 3).

@@ -49,7 +49,14 @@ class BearerProof:
         return "<BearerProof>"
 
 
-CallerProof = ClientSecretProof | AssertionProof | BearerProof
+@dataclass(frozen=True, slots=True)
+class PublicClientProof:
+    """The `client_id` of a public client, which proves nothing (RFC 6749, section 2.1). Only HTTP accepts it."""
+
+    client_id: str
+
+
+CallerProof = ClientSecretProof | AssertionProof | BearerProof | PublicClientProof
 
 
 def parse_proof(

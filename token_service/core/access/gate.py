@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Final
 
 from token_service.core.access.caller import Caller
+from token_service.core.clients.client import Client
 from token_service.core.policies.rights import May, Permission
-from token_service.errors import PermissionDeniedError
+from token_service.errors import CallerUnauthenticatedError, GrantTypeNotAllowedError, PermissionDeniedError
 from token_service.tokens.claims import TokenKind
 
 
@@ -29,6 +30,7 @@ class UseCase(StrEnum):
     EXTEND_SESSION = "ExtendSession"
     UPDATE_SESSION = "UpdateSession"
     GET_KEY_SET = "GetKeySet"
+    GET_DISCOVERY = "discovery"
     GET_HEALTH = "health and readiness"
     LIST_SIGNING_KEYS = "ListSigningKeys"
     PREPARE_SIGNING_KEY = "PrepareSigningKey"
@@ -63,6 +65,7 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.EXTEND_SESSION: Permission.REFRESH,
         UseCase.UPDATE_SESSION: Permission.ISSUE,
         UseCase.GET_KEY_SET: None,
+        UseCase.GET_DISCOVERY: None,
         UseCase.GET_HEALTH: None,
         UseCase.LIST_SIGNING_KEYS: Permission.ADMIN_READ,
         UseCase.PREPARE_SIGNING_KEY: Permission.ADMIN_WRITE,
@@ -142,6 +145,22 @@ def admit_as_client(caller: Caller, client_id: str) -> None:
             "only the client itself and callers with the permission admin.write may issue it",
             metadata={"permission": Permission.ADMIN_WRITE.value},
         )
+
+
+def admit_grant(caller: Caller, client: Client | None, grant_type: str) -> Client:
+    """Return the client, which must be the caller and be registered for a grant type (RFC 6749, section 5.2).
+
+    Its registration is its right: a grant needs no permission. Raises `CallerUnauthenticatedError` and
+    `GrantTypeNotAllowedError`.
+    """
+    if client is None or not caller.client_id or client.client_id != caller.client_id:
+        raise CallerUnauthenticatedError("the token endpoint serves registered clients only")
+    if grant_type not in client.grant_types:
+        raise GrantTypeNotAllowedError(
+            f"the client is not registered for the grant type {grant_type}",
+            metadata={"grant_type": grant_type},
+        )
+    return client
 
 
 def deny_outside_clients(permission: Permission, what: str) -> PermissionDeniedError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from token_service.core.clients.client import ClientState
+from token_service.core.clients.client import Client, ClientState
 from token_service.core.clients.registry import ClientRegistry
 from token_service.core.policies.policy import Policies
 from token_service.errors import ClientDisabledError, ClientNotFoundError, PolicyViolationError
@@ -19,6 +19,10 @@ class ClientAdmission:
         self.policies: Final = policies
         self._clients: Final = clients
         self._require_registered: Final = require_registered
+
+    def get(self, client_id: str) -> Client | None:
+        """Return a client in any state; None if it is not in the registry."""
+        return self._clients.get(client_id)
 
     def is_registered(self, client_id: str) -> bool:
         """Tell whether a client is in the registry, in any state."""

@@ -13,6 +13,8 @@ import msgspec
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 
+ISSUABLE: Final = frozenset({TokenKind.ACCESS, TokenKind.REFRESH, TokenKind.ID, TokenKind.SESSION})
+"""The kinds that IssueToken issues."""
 DEFAULT_KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 
 
@@ -61,6 +63,8 @@ class IssuedTokens(msgspec.Struct, frozen=True, kw_only=True):
     access_token_expire_time: float | None = None
     refresh_token: str = ""
     refresh_token_expire_time: float | None = None
+    session_expire_time: float | None = None
+    """The time at which the session of the refresh token ends, used or not."""
     id_token: str = ""
     session_token: str = ""
     session_id: str = ""

@@ -13,7 +13,7 @@ from token_service.core.access.gate import UseCase, admit, admit_as_client, admi
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
-from token_service.core.issuing.commands import IssueCommand, IssuedTokens
+from token_service.core.issuing.commands import ISSUABLE, IssueCommand, IssuedTokens
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
 from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
@@ -102,12 +102,38 @@ class Issuer:
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
+        policy, audience = self._terms(command)
+        if not caller.rights.issue_anything:
+            _require_within(caller, command, audience)
+        return await self._issue(caller, command, policy, audience, policy.allowed_custom_claims, now)
+
+    async def grant(self, caller: Caller, command: IssueCommand, now: float) -> IssuedTokens:
+        """Issue the tokens of a grant, for which `admit_grant` has admitted the caller.
+
+        The grant, not the right `issue`, decides what the client may get. Its custom claims come from the configuration,
+        so the policy's list of allowed claims does not apply. Raises the errors of `issue` except those of its rights.
+        """
+        _check(command)
+        policy, audience = self._terms(command)
+        return await self._issue(caller, command, policy, audience, (), now)
+
+    def _terms(self, command: IssueCommand) -> tuple[Policy, tuple[str, ...]]:
+        """Return the policy and the audience of a command."""
         policy = self._policies.of(command.client_id)
         audience = command.audience or policy.default_audience or (self._issuer,)
         if self._policies.depend_on_audience:
             policy = self._policies.of(command.client_id, audience)
-        if not caller.rights.issue_anything:
-            _require_within(caller, command, audience)
+        return policy, audience
+
+    async def _issue(
+        self,
+        caller: Caller,
+        command: IssueCommand,
+        policy: Policy,
+        audience: tuple[str, ...],
+        allowed_custom_claims: tuple[str, ...],
+        now: float,
+    ) -> IssuedTokens:
         if (
             command.subject == command.client_id
             and self._issuer in audience
@@ -121,9 +147,7 @@ class Issuer:
         self._clients.require(command.client_id, command.scopes, audience)
         if policy.binding_required and not command.confirmation:
             raise BindingRequiredError
-        check_custom_claims(
-            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
-        )
+        check_custom_claims(command.custom_claims, policy.max_custom_claim_bytes, allowed_custom_claims)
         grant = Grant(
             subject=command.subject,
             client_id=command.client_id,
@@ -179,6 +203,7 @@ class Issuer:
             refresh_token_expire_time=session.idle_expire_time
             if session is not None and refresh_token
             else None,
+            session_expire_time=session.absolute_expire_time if session is not None else None,
             id_token=id_token,
             session_token=session_token,
             session_id=grant.session_id,
@@ -330,6 +355,8 @@ def _check(command: IssueCommand) -> None:
     checks.text("client_context.user_agent", command.client_context.user_agent, MAX_USER_AGENT)
     if not command.kinds:
         checks.add("token_types", "is empty")
+    elif not command.kinds <= ISSUABLE:
+        checks.add("token_types", "has a kind that IssueToken does not issue")
     for field, span in (
         ("access_token_ttl", command.access_token_ttl),
         ("refresh_token_ttl", command.refresh_token_ttl),

@@ -402,6 +402,7 @@ class Refresher:
             access_token_expire_time=access.expire_time,
             refresh_token=current.format(self._keyring.mac_keys),
             refresh_token_expire_time=session.idle_expire_time,
+            session_expire_time=session.absolute_expire_time,
             id_token=id_token,
             session_id=session_id,
             token_id=access.token_id,

@@ -38,6 +38,8 @@ class Permission(StrEnum):
     ISSUE = "issue"
     VALIDATE = "validate"
     REFRESH = "refresh"
+    EXCHANGE = "exchange"
+    """Exchange tokens of other clients at the token endpoint (RFC 8693)."""
     REVOKE = "revoke"
     SUBSCRIBE = "subscribe"
     ADMIN_READ = "admin.read"
@@ -52,6 +54,8 @@ class May(StrEnum):
     CUSTOM_CLAIMS = "custom_claims"
     OTHER_SUBJECTS = "other_subjects"
     """Name a subject other than the client itself."""
+    IMPERSONATE = "impersonate"
+    """Exchange a token for one that does not name the client as its actor (RFC 8693, section 1.1)."""
 
 
 class Right(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,7 @@ _BOUNDS: Final[Mapping[Permission, tuple[str, ...]]] = MappingProxyType(
     {
         Permission.ISSUE: ("clients", "audiences", "scopes", "token_types", "may"),
         Permission.REFRESH: ("clients",),
+        Permission.EXCHANGE: ("clients", "audiences", "scopes", "token_types", "may"),
         Permission.REVOKE: ("clients",),
     }
 )

@@ -16,7 +16,7 @@ from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelle
 from token_service.core import limits
 from token_service.core.access.caller import Caller
 from token_service.core.events.event import Origin
-from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
 from token_service.core.policies.policy import Policy, ReuseResponse
 from token_service.errors import (
     InvalidReason,
@@ -164,7 +164,7 @@ async def a_node_with_a_module(**options: Any) -> tuple[Node, Module, Intercepte
 
 
 @virtual_time
-@pytest.mark.parametrize("kinds", [ACCESS_AND_REFRESH, frozenset(TokenKind)])
+@pytest.mark.parametrize("kinds", [ACCESS_AND_REFRESH, ISSUABLE])
 async def test_token_stays_valid_when_its_successor_could_not_be_signed(
     kinds: frozenset[TokenKind],
 ):

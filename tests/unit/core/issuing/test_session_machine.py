@@ -23,7 +23,7 @@ from tests.unit.core.jwts import claims_of, header_of, unpad
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import ManualClock
 from token_service.core.access.caller import Caller
-from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
 from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import Policy, ReuseResponse
@@ -82,7 +82,7 @@ def a_login(luck: Random) -> dict[str, Any]:
         "device_id": luck.choice(["", "phone"]),
         "kinds": frozenset(
             luck.choice(
-                [ACCESS_AND_REFRESH, ACCESS_AND_REFRESH, TokenKind, [TokenKind.SESSION], [TokenKind.ACCESS]]
+                [ACCESS_AND_REFRESH, ACCESS_AND_REFRESH, ISSUABLE, [TokenKind.SESSION], [TokenKind.ACCESS]]
             )
         ),
         "scopes": luck.choice([(), ("read", "write")]),

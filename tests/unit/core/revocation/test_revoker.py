@@ -16,14 +16,14 @@ from tests.unit.core.node import Intercepted, Node, raising, sequences
 from tests.unit.core.virtual_time import START, LoopClock, ManualClock, cancelled, settle, virtual_time
 from token_service.core import limits
 from token_service.core.access.caller import Caller
-from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
 from token_service.core.revocation.commands import RevokeCommand
 from token_service.core.revocation.drafts import REMEMBER
 from token_service.errors import InvalidReason, InvalidRequestError, RateLimitedError, StoreUnavailableError
-from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
 
-ALL = frozenset(TokenKind)
+ALL = ISSUABLE
 Target = RevocationTarget
 
 

@@ -16,6 +16,7 @@ from tests.unit.core.jwts import claims_of, header_of
 from tests.unit.core.node import ISSUER, Intercepted, Node, raising
 from tests.unit.core.virtual_time import START, ManualClock, cancelled, settle, virtual_time
 from token_service.core.access.caller import Caller
+from token_service.core.issuing.commands import ISSUABLE
 from token_service.core.policies.policy import Policy
 from token_service.core.validation.introspector import OpaqueClaims, TokenQuery
 from token_service.errors import InvalidReason, ReplicaStaleError, StoreUnavailableError
@@ -26,7 +27,7 @@ from token_service.tokens.secret import Secret
 from token_service.tokens.verified_cache import MAX_AGE
 from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
-ALL = frozenset(TokenKind)
+ALL = ISSUABLE
 
 
 async def a_node(**options: Any) -> Node[ManualClock]:

@@ -1,0 +1,16 @@
+"""The grants of a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.refresh import RefreshGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """One use case for each grant type of the token endpoint."""
+
+    client_credentials: ClientCredentials
+    refresh: RefreshGrant

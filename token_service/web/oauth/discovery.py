@@ -1,0 +1,60 @@
+"""The discovery document (OpenID Connect Discovery 1.0, section 3; RFC 8414, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
+
+OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
+AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
+JWKS: Final = "/.well-known/jwks.json"
+TOKEN: Final = "/token"
+
+CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+
+
+def issuer_path(issuer: str) -> str:
+    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path."""
+    return urlsplit(issuer).path.rstrip("/")
+
+
+def discovery_paths(issuer: str) -> tuple[str, ...]:
+    """Return the paths of the discovery document.
+
+    The path of the issuer comes before the well-known part in OpenID Connect (section 4), and after it in RFC 8414
+    (section 3.1).
+    """
+    path = issuer_path(issuer)
+    return tuple(
+        dict.fromkeys(
+            (f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}", AUTHORIZATION_SERVER)
+        )
+    )
+
+
+def discovery_document(
+    issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document. It names only what this service does.
+
+    `algorithms` are those of its tokens. `more`: members of optional endpoints.
+    """
+    base = issuer.rstrip("/")
+    return {
+        "issuer": issuer,
+        "jwks_uri": f"{base}{JWKS}",
+        "token_endpoint": f"{base}{TOKEN}",
+        "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
+        "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "grant_types_supported": list(grant_types),
+        "response_types_supported": [],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": list(algorithms),
+        "claims_parameter_supported": False,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        **more,
+    }

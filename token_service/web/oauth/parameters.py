@@ -1,0 +1,105 @@
+"""The parameters of a request to an OAuth endpoint (RFC 6749, section 3.2 and appendix B)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect, Request
+
+from token_service.errors import InvalidRequestError
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a request body. The longest has a subject token, an actor token and a client assertion."""
+MAX_PARAMETERS: Final = 64
+MAX_NAME: Final = 64
+"""Characters of the name of a parameter."""
+_FORM: Final = "application/x-www-form-urlencoded"
+REPEATABLE: Final = frozenset({"resource", "audience"})
+"""Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
+
+
+class Parameters:
+    """Parameters by name. A parameter without a value counts as not sent (RFC 6749, section 3.1)."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, tuple[str, ...]]) -> None:
+        self._values = values
+
+    def __repr__(self) -> str:
+        return f"<Parameters {', '.join(sorted(self._values))}>"  # values may be secrets
+
+    def get(self, name: str) -> str:
+        """Return the value of a parameter; empty: it was not sent."""
+        values = self._values.get(name)
+        return values[0] if values else ""
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Return all values of a repeatable parameter."""
+        return self._values.get(name, ())
+
+    def required(self, name: str) -> str:
+        """Return the value of a parameter. Raises `InvalidRequestError` if it was not sent."""
+        value = self.get(name)
+        if not value:
+            raise InvalidRequestError.of(name, "is required")
+        return value
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the words of a parameter that spaces separate, such as `scope` (RFC 6749, section 3.3)."""
+        return tuple(word for word in self.get(name).split(" ") if word)
+
+
+async def read_form(request: Request) -> Parameters:
+    """Read the urlencoded body of a request. Raises `InvalidRequestError` for everything else.
+
+    Parameters in the URL are refused, because URLs are written to logs.
+    """
+    if request.url.query:
+        raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise InvalidRequestError.of("content-type", f"must be {_FORM}")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidRequestError.of("content-encoding", "must not be sent")
+    return parse_form(await read_body(request, MAX_BODY))
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return the body of a request of at most `most` bytes. Raises `InvalidRequestError` for a longer one."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise InvalidRequestError.of("body", f"is longer than {most} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise InvalidRequestError.of("body", "ended early") from None
+    return b"".join(parts)
+
+
+def parse_form(body: bytes, repeatable: Collection[str] = REPEATABLE) -> Parameters:
+    """Parse an urlencoded body. Raises `InvalidRequestError`."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=MAX_PARAMETERS,
+        )
+    except ValueError:
+        raise InvalidRequestError.of(
+            "body", f"is not {_FORM} in UTF-8 with at most {MAX_PARAMETERS} parameters"
+        ) from None
+    values: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        if not value:
+            continue
+        if name in values and name not in repeatable:
+            raise InvalidRequestError.of(name[:MAX_NAME], "is sent more than once")
+        values[name] = (*values.get(name, ()), value)
+    return Parameters(values)

@@ -1,0 +1,103 @@
+"""`POST /token` (RFC 6749, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import floor
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from token_service.clock import Clock
+from token_service.core.access.caller import Caller
+from token_service.core.clients.client import CLIENT_CREDENTIALS, REFRESH_TOKEN
+from token_service.core.events.event import Origin
+from token_service.core.grants.commands import GrantRequest
+from token_service.core.grants.grants import Grants
+from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.limits import MAX_USER_AGENT
+from token_service.errors import GrantTypeUnknownError
+from token_service.web.oauth.client_authentication import HttpCallers, address_of
+from token_service.web.oauth.errors import NO_STORE
+from token_service.web.oauth.parameters import Parameters, read_form
+
+_Grant = Callable[[Caller, GrantRequest, Parameters], Awaitable[dict[str, Any]]]
+
+
+class TokenEndpoint:
+    """The token endpoint."""
+
+    def __init__(self, callers: HttpCallers, grants: Grants, clock: Clock) -> None:
+        self._callers = callers
+        self._grants = grants
+        self._clock = clock
+        self._by_type: dict[str, _Grant] = {
+            CLIENT_CREDENTIALS: self._client_credentials,
+            REFRESH_TOKEN: self._refresh_token,
+        }
+
+    @property
+    def grant_types(self) -> list[str]:
+        """The supported grant types."""
+        return list(self._by_type)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request. Raises `ServiceError`."""
+        parameters = await read_form(request)
+        caller = await self._callers.client(request, parameters)
+        grant_type = parameters.required("grant_type")
+        grant = self._by_type.get(grant_type)
+        if grant is None:
+            raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self._by_type)}")
+        return JSONResponse(
+            await grant(caller, _grant_request(request, parameters), parameters), headers=NO_STORE
+        )
+
+    async def _client_credentials(
+        self, caller: Caller, request: GrantRequest, _: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        return token_response(await self._grants.client_credentials.grant(caller, request, now), now)
+
+    async def _refresh_token(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        issued = await self._grants.refresh.grant(
+            caller, request, parameters.required("refresh_token"), parameters.get("device_id"), now
+        )
+        return token_response(issued, now)
+
+
+def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
+    return GrantRequest(
+        scopes=parameters.words("scope"),
+        audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
+        origin=Origin(address_of(request), request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+    )
+
+
+def token_response(issued: IssuedTokens, now: float) -> dict[str, Any]:
+    """Return the members of a token response (RFC 6749, section 5.1). Nothing is null.
+
+    `refresh_token_timeout` and `authorization_expires_in` are those of draft-ietf-oauth-refresh-token-expiration.
+    """
+    body: dict[str, Any] = {"access_token": issued.access_token, "token_type": issued.token_type}
+    if issued.access_token_expire_time is not None:
+        body["expires_in"] = _seconds(issued.access_token_expire_time, now)
+    if issued.scopes:
+        body["scope"] = " ".join(issued.scopes)
+    if issued.refresh_token:
+        body["refresh_token"] = issued.refresh_token
+        if issued.refresh_token_expire_time is not None:
+            body["refresh_token_timeout"] = _seconds(issued.refresh_token_expire_time, now)
+        if issued.session_expire_time is not None:
+            body["authorization_expires_in"] = _seconds(issued.session_expire_time, now)
+    if issued.id_token:
+        body["id_token"] = issued.id_token
+    return body
+
+
+def _seconds(time: float, now: float) -> int:
+    return max(0, floor(time - now))
