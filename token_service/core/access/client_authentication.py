@@ -21,7 +21,7 @@ from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
-from token_service.tokens.assertions import ASYMMETRIC, UnverifiedAssertion, parse_assertion, verify_assertion
+from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
 """Seconds that `exp` of an assertion may be ahead. It bounds how long its `jti` must be remembered."""
@@ -32,8 +32,6 @@ RECORDED_PER_CLIENT: Final = 60
 """Failures of one client that are recorded a minute, from all addresses. Unknown clients share one limit."""
 RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
-ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
-"""The `alg` values of an assertion."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
