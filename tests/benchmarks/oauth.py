@@ -17,7 +17,7 @@ from tests.benchmarks.duel import Effort, Side, duel
 from tests.benchmarks.foreign import OidcProvider
 from tests.benchmarks.load import Job, Load, write_messages
 from tests.benchmarks.noop_http import NoopHttp
-from tests.benchmarks.rpcs import CHAINS, Target, session_request, target
+from tests.benchmarks.rpcs import CHAINS, Target, claims, target
 from tests.benchmarks.table import Row
 from tests.support.postgres import PostgresDatabases
 from tests.support.redis import RedisServer, external_redis
@@ -174,7 +174,7 @@ def client_credentials(effort: Effort, postgres: PostgresDatabases) -> Iterator[
 def refresh_token(effort: Effort, postgres: PostgresDatabases) -> Iterator[Row]:
     """Measure a rotation in the database."""
     with _arena(postgres) as arena:
-        sessions = arena.ours.many("IssueToken", session_request().SerializeToString(), CHAINS)
+        sessions = arena.ours.many("IssueToken", pb.IssueTokenRequest(**claims()).SerializeToString(), CHAINS)
         tokens = [pb.IssueTokenResponse.FromString(session).refresh_token for session in sessions]
         endpoint = Endpoint(arena.ours.service.http_address, 0, "/token", arena.secret)
         yield from arena.compare(
