@@ -57,7 +57,7 @@ async def read_form(request: Request) -> Parameters:
 
     Parameters in the URL are refused, because URLs are written to logs.
     """
-    if request.url.query:
+    if request.scope["query_string"]:
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise InvalidRequestError.of("content-type", f"must be {_FORM}")
