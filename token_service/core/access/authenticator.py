@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from token_service.core.access.caller import Caller, Proof
@@ -26,6 +27,8 @@ from token_service.tokens import base64url
 from token_service.tokens.assertions import parse_assertion
 from token_service.tokens.claims import VerifiedClaims
 
+_KEPT: Final = 4096
+"""Callers whose rights and identities are kept: to make them takes about 15 us of the 350 us of a token request."""
 _NOT_ACCEPTED: Final = "the bearer token is not accepted: "
 
 
@@ -74,10 +77,7 @@ class Authenticator:
             case ClientSecretProof():
                 client, secret = self._authentication.with_secret(proof, address)
                 self._note_use(client.client_id, secret.secret_id)
-                return replace(
-                    _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time)),
-                    secret_id=secret.secret_id,
-                )
+                return _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time), secret.secret_id)
             case AssertionProof():
                 client = await self._authentication.with_assertion(proof, address)
                 return _caller(client, Proof.CLIENT_ASSERTION)
@@ -136,26 +136,33 @@ class Authenticator:
 
 def rights_of_client(client: Client) -> Rights:
     """Return the rights of a registered client: those of its record, and to refresh and revoke its own tokens."""
-    return Rights((*client.rights, *_rights_of_its_tokens(client)))
+    return _joined(client.client_id, client.rights)
 
 
 def _rights_of_its_tokens(client: Client) -> Rights:
     """Return the rights that every client has. A public client has no others, because it proves nothing."""
-    own = (client.client_id,)
+    return _joined(client.client_id, ())
+
+
+@lru_cache(maxsize=_KEPT)
+def _joined(client_id: str, rights: tuple[Right, ...]) -> Rights:
+    own = (client_id,)
     return Rights(
         (
+            *rights,
             Right(permission=Permission.REFRESH, clients=own),
             Right(permission=Permission.REVOKE, clients=own),
         )
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def identity_of(name: str) -> str:
     """Return the identity of a caller with one name, for quotas and subscribers."""
     return base64url.encode(hashlib.sha256(name.encode()).digest())
 
 
-def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> Caller:
+def _caller(client: Client, proof: Proof, expire_time: float = float("inf"), secret_id: str = "") -> Caller:
     return Caller(
         client.client_id,
         rights_of_client(client),
@@ -163,6 +170,7 @@ def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> 
         identity_of(f"client:{client.client_id}"),
         client_id=client.client_id,
         expire_time=expire_time,
+        secret_id=secret_id,
     )
 
 
