@@ -30,6 +30,7 @@ from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
 from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
+from token_service.web.oauth.discovery import issuer_path
 from token_service.web.server import HttpServer, bind as bind_http
 
 
@@ -132,6 +133,7 @@ async def _node(
                 problems,
                 edge=edge,
                 routes=make_oauth_routes(core, access.authenticator, edge),
+                issuer_path=issuer_path(core.options.issuer),
                 key_announce_time=settings.key_announce_time,
             ),
             grace=settings.shutdown_grace,

@@ -7,18 +7,19 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.tokens.assertions import ASSERTION_ALGORITHMS
+from token_service.web.app import KEY_SET
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
-JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 
 CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 
 
 def issuer_path(issuer: str) -> str:
-    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path."""
-    return urlsplit(issuer).path.rstrip("/")
+    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path or that is no URL."""
+    parts = urlsplit(issuer)
+    return parts.path.rstrip("/") if parts.scheme in {"http", "https"} else ""
 
 
 def discovery_paths(issuer: str) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def discovery_document(
     base = issuer.rstrip("/")
     return {
         "issuer": issuer,
-        "jwks_uri": f"{base}{JWKS}",
+        "jwks_uri": f"{base}{KEY_SET}",
         "token_endpoint": f"{base}{TOKEN}",
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
