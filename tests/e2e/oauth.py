@@ -95,6 +95,7 @@ def private_key(algorithm: str) -> dict[str, Any]:
         "ES256": lambda: ECKey.import_key(ec.generate_private_key(ec.SECP256R1())),
         "RS256": lambda: RSAKey.import_key(rsa.generate_private_key(65537, 2048)),
         "EdDSA": lambda: OKPKey.import_key(ed25519.Ed25519PrivateKey.generate()),
+        "Ed25519": lambda: OKPKey.import_key(ed25519.Ed25519PrivateKey.generate()),
     }
     return {**keys[algorithm]().as_dict(private=True), "alg": algorithm, "kid": f"key-{algorithm}"}
 

@@ -31,6 +31,7 @@ from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.urls import UnusableValueError
+from token_service.web.oauth.discovery import token_endpoint
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -70,7 +71,13 @@ class Access:
             HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
         )
         authentication = ClientAuthenticator(
-            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.clients,
+            keys.of,
+            stores.used_ids,
+            clock,
+            core.ports.audit,
+            issuer=core.options.issuer,
+            endpoints=frozenset({token_endpoint(core.options.issuer)}),
         )
         self._authenticator = Authenticator(
             core.clients,

@@ -36,6 +36,11 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
     )
 
 
+def token_endpoint(issuer: str) -> str:
+    """Return the URL of the token endpoint."""
+    return f"{issuer.rstrip('/')}{TOKEN}"
+
+
 def discovery_document(
     issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def discovery_document(
     return {
         "issuer": issuer,
         "jwks_uri": f"{base}{KEY_SET}",
-        "token_endpoint": f"{base}{TOKEN}",
+        "token_endpoint": token_endpoint(issuer),
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
