@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -15,10 +17,17 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from tests.integration.calls import TIMEOUT, Api
 from tests.integration.nodes import Node
 from tests.support import node as nodejs
-from token_service.v1 import client_service_pb2 as pb, client_service_pb2_grpc
+from token_service.v1 import (
+    authorization_service_pb2 as authorization_pb,
+    authorization_service_pb2_grpc,
+    client_service_pb2 as pb,
+    client_service_pb2_grpc,
+)
 
 API = "https://api.example"
 """The audience of the registered clients."""
+CALLBACK = "https://app.example/cb"
+STATE = "the-state-of-the-browser"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
@@ -123,6 +132,32 @@ def register(node: OAuthNode, client_id: str, method: str, **fields: Any) -> Cli
     )
     answer = asyncio.run(_create(node, pb.CreateClientRequest(client=message)))
     return Client(client_id, method, answer.client_secret, jwk)
+
+
+def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> str:
+    """Return the URL to which a login service sends the browser of alice back, with a code for the client.
+
+    `fields`: more fields of CreateAuthorizationGrant.
+    """
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    request = authorization_pb.CreateAuthorizationGrantRequest(
+        **{
+            "client_id": client.client_id,
+            "redirect_uri": CALLBACK,
+            "code_challenge": challenge,
+            "subject": "alice",
+            "scopes": ["openid", "read"],
+            **fields,
+        }
+    )
+
+    async def create() -> authorization_pb.CreateAuthorizationGrantResponse:
+        async with Api(node.grpc_address) as api:
+            stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
+            return await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)
+
+    made = asyncio.run(create())
+    return f"{CALLBACK}?{urlencode({'code': made.code, 'state': STATE, 'iss': made.issuer})}"
 
 
 async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.CreateClientResponse:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from tests.e2e.oauth import API, Client, OAuthNode, register
+from tests.e2e.oauth import API, CALLBACK, STATE, Client, OAuthNode, code_for, register
 from tests.integration.calls import Api
 
 with warnings.catch_warnings():
@@ -29,6 +29,14 @@ def clients(service: OAuthNode) -> Mapping[str, Client]:
     grants = ["client_credentials", "refresh_token"]
     made = [
         register(service, "secret", "client_secret_basic", grant_types=grants),
+        register(
+            service,
+            "app",
+            "client_secret_basic",
+            grant_types=["authorization_code", "refresh_token"],
+            redirect_uris=[CALLBACK],
+            scopes=["openid", "read"],
+        ),
         register(service, "public", "none", grant_types=["refresh_token"]),
         *(
             # authlib's assertions have the URL of the endpoint as their audience.
@@ -115,6 +123,21 @@ def test_refresh(service: OAuthNode, open_session: Any, client_id: str) -> None:
     assert token["refresh_token"] != first
     again = session.http.refresh_token(session.server["token_endpoint"])
     assert again["access_token"] != token["access_token"]
+
+
+def test_code_of_a_login_service(
+    service: OAuthNode, clients: Mapping[str, Client], open_session: Any
+) -> None:
+    location = code_for(service, clients["app"], "v" * 43)
+    token = open_session("app").fetch(
+        authorization_response=location, redirect_uri=CALLBACK, code_verifier="v" * 43, state=STATE
+    )
+    assert {"access_token", "refresh_token", "id_token"} <= token.keys()
+    with pytest.raises(OAuthError) as caught:
+        open_session("app").fetch(
+            authorization_response=location, redirect_uri=CALLBACK, code_verifier="v" * 43, state=STATE
+        )
+    assert caught.value.error == "invalid_grant"
 
 
 def test_refusal_is_an_error_with_its_code(open_session: Any) -> None:

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from tests.e2e.conformance import assert_conformant
-from tests.e2e.oauth import API, Client, OAuthNode, ask, register
+from tests.e2e.oauth import API, CALLBACK, STATE, Client, OAuthNode, ask, code_for, register
 from tests.integration.calls import Api
 
 OTHER_API = "https://reports.example"
@@ -34,6 +34,17 @@ def clients(service: OAuthNode) -> Mapping[str, Client]:
             "client_secret_basic",
             grant_types=["client_credentials"],
             audiences=[API, OTHER_API],
+        ),
+        *(
+            register(
+                service,
+                name,
+                method,
+                grant_types=["authorization_code", "refresh_token"],
+                redirect_uris=[CALLBACK],
+                scopes=["openid", "read"],
+            )
+            for name, method in (("app", "client_secret_basic"), ("spa", "none"))
         ),
         *(
             register(service, algorithm, "private_key_jwt", grant_types=grants, algorithm=algorithm)
@@ -158,6 +169,38 @@ def test_refresh_token_is_replaced_by_its_successor(
     )
     assert narrowed.ok()["scope"] == "read"
     assert_conformant(narrowed.wire)
+
+
+@both_programs
+@pytest.mark.parametrize("client_id", ["app", "spa"])
+def test_code_of_a_login_service_becomes_tokens_once(
+    service: OAuthNode, clients: Mapping[str, Client], program: str, client_id: str
+) -> None:
+    verifier = "v" * 43
+    location = code_for(service, clients[client_id], verifier, nonce="the-nonce")
+    call = {"call": "code", "location": location, "nonce": "the-nonce", "state": STATE, "verifier": verifier}
+    answers = ask(program, service, clients[client_id], call, call)
+    issued = answers.ok(0)  # with an ID token whose issuer, audience, nonce and times the program has checked
+    assert {"id_token", "refresh_token", "access_token"} <= issued.keys()
+    assert claims_of(service, issued["access_token"])["sub"] == "alice"
+    assert answers.refused(1)["error"] == "invalid_grant"
+    assert_conformant(answers.wire)
+    # The second use of a code ends what came of the first one.
+    again = {"call": "refresh", "token": issued["refresh_token"], "parameters": {}}
+    assert ask(program, service, clients[client_id], again).refused()["error"] == "invalid_grant"
+
+
+@both_programs
+def test_code_needs_the_verifier_of_its_client(
+    service: OAuthNode, clients: Mapping[str, Client], program: str
+) -> None:
+    location = code_for(service, clients["app"], "v" * 43)
+    call = {"call": "code", "location": location, "state": STATE, "verifier": "w" * 43}
+    answers = ask(program, service, clients["app"], call)
+    assert answers.refused()["error"] == "invalid_grant"
+    stolen = ask(program, service, clients["spa"], {**call, "verifier": "v" * 43})
+    assert stolen.refused()["error"] == "invalid_grant"
+    assert_conformant([*answers.wire, *stolen.wire])
 
 
 @both_programs

@@ -30,6 +30,13 @@ const calls = {
     const recognizedTokenTypes = token_type ? { [token_type]: () => {} } : undefined
     return oauth.processGenericTokenEndpointResponse(server, client, response, { recognizedTokenTypes })
   },
+  async code(server, proven, { location, nonce, verifier, state }) {
+    const url = new URL(location)
+    const callback = oauth.validateAuthResponse(server, client, url, state)
+    const redirectUri = url.origin + url.pathname
+    const response = await oauth.authorizationCodeGrantRequest(server, client, proven, callback, redirectUri, verifier, options)
+    return oauth.processAuthorizationCodeResponse(server, client, response, { expectedNonce: nonce, requireIdToken: true })
+  },
   async introspect(server, proven, { token, parameters }) {
     const additionalParameters = new URLSearchParams(parameters)
     const response = await oauth.introspectionRequest(server, client, proven, token, { ...options, additionalParameters })

@@ -20,6 +20,13 @@ const calls = {
   client_credentials: (config, { parameters }) => client.clientCredentialsGrant(config, parameters),
   refresh: (config, { token, parameters }) => client.refreshTokenGrant(config, token, parameters),
   grant: (config, { grant_type, parameters }) => client.genericGrantRequest(config, grant_type, parameters),
+  // `location`: the URL to which the login service sends the browser back.
+  code: (config, { location, nonce, verifier, state }) =>
+    client.authorizationCodeGrant(config, new URL(location), {
+      expectedNonce: nonce,
+      expectedState: state,
+      pkceCodeVerifier: verifier,
+    }),
   introspect: (config, { token, parameters }) => client.tokenIntrospection(config, token, parameters),
   revoke: (config, { token, parameters }) => client.tokenRevocation(config, token, parameters),
 }
