@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from tests.integration.calls import TIMEOUT, Api
 from tests.integration.nodes import Node
@@ -164,6 +166,24 @@ async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.Create
     async with Api(node.grpc_address) as api:
         stub: Any = client_service_pb2_grpc.ClientServiceStub(api.channel)
         return await stub.CreateClient(request, timeout=TIMEOUT)
+
+
+def claims_of(node: OAuthNode, token: str, typ: str = "at+jwt") -> dict[str, Any]:
+    """Verify a token of the service with joserfc and return its claims."""
+    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=30, trust_env=False)
+    decoded = jwt.decode(token, KeySet.import_key_set(answer.json()), algorithms=["ES256"])
+    assert decoded.header["typ"] == typ
+    return decoded.claims
+
+
+def refresh_token_of(node: OAuthNode, client_id: str) -> str:
+    """Return a refresh token of alice for a client, as a login service gets it."""
+
+    async def issue() -> str:
+        async with Api(node.grpc_address) as api:
+            return (await api.issue(client_id=client_id, audience=[API])).refresh_token
+
+    return asyncio.run(issue())
 
 
 def ask(

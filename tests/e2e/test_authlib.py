@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +10,7 @@ import httpx
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from tests.e2e.oauth import API, CALLBACK, STATE, Client, OAuthNode, code_for, register
-from tests.integration.calls import Api
+from tests.e2e.oauth import CALLBACK, STATE, Client, OAuthNode, code_for, refresh_token_of, register
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # authlib prefers a fork of httpx
@@ -87,16 +85,6 @@ def open_session(service: OAuthNode, clients: Mapping[str, Client]) -> Iterator[
     yield start
     for session in opened:
         session.http.close()
-
-
-def refresh_token_of(service: OAuthNode, client_id: str) -> str:
-    """Return a refresh token for a user of the client."""
-
-    async def issue() -> str:
-        async with Api(service.grpc_address) as api:
-            return (await api.issue(client_id=client_id, audience=[API])).refresh_token
-
-    return asyncio.run(issue())
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import httpx
 import pytest
-from joserfc import jwt
-from joserfc.jwk import KeySet
 
 from tests.e2e.conformance import assert_conformant
-from tests.e2e.oauth import API, CALLBACK, STATE, Client, OAuthNode, ask, code_for, register
-from tests.integration.calls import Api
+from tests.e2e.oauth import (
+    API,
+    CALLBACK,
+    STATE,
+    Client,
+    OAuthNode,
+    ask,
+    claims_of,
+    code_for,
+    refresh_token_of,
+    register,
+)
 
 OTHER_API = "https://reports.example"
 
@@ -52,24 +58,6 @@ def clients(service: OAuthNode) -> Mapping[str, Client]:
         ),
     ]
     return {client.client_id: client for client in made}
-
-
-def claims_of(service: OAuthNode, token: str) -> dict[str, Any]:
-    """Verify a token of the service with joserfc and return its claims."""
-    answer = httpx.get(f"{service.http_url}/.well-known/jwks.json", timeout=30, trust_env=False)
-    decoded = jwt.decode(token, KeySet.import_key_set(answer.json()), algorithms=["ES256"])
-    assert decoded.header["typ"] == "at+jwt"
-    return decoded.claims
-
-
-def refresh_token_of(service: OAuthNode, client_id: str) -> str:
-    """Return a refresh token for a user of the client, as a login service gets it."""
-
-    async def issue() -> str:
-        async with Api(service.grpc_address) as api:
-            return (await api.issue(client_id=client_id, audience=[API])).refresh_token
-
-    return asyncio.run(issue())
 
 
 @both_programs
