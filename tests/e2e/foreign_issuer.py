@@ -6,6 +6,7 @@ import base64
 import hashlib
 import secrets
 import shutil
+import ssl
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from tests.support import node as nodejs
+from tests.support.certificates import Authority
 from tests.support.deadline import eventually_sync
 from tests.support.managed import ManagedProcess
 from tests.support.ports import free_port, release_port
@@ -24,23 +26,37 @@ SECRET = "secret-of-the-relying-party"  # see issuer.mjs
 
 
 class ForeignIssuer:
-    """The provider's process. `audience` is the client id of its only relying party."""
+    """The provider's process. `audience` is the client id of its only relying party.
+
+    `ca_file` has the authority of its certificate.
+    """
 
     def __init__(self, audience: str) -> None:
         self.audience = audience
         self._port = free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="token-service-issuer-"))
         self._process: ManagedProcess | None = None
-        self._http = httpx.Client(base_url=self.issuer, trust_env=False, timeout=60)
+        authority = Authority()
+        server = authority.server()
+        self.ca_file = self._write("ca.pem", authority.certificate)
+        self._key = self._write("key.pem", server.key)
+        self._certificate = self._write("certificate.pem", server.certificate)
+        self._tls = ssl.create_default_context(cafile=str(self.ca_file))
+        self._http = self._client()
 
     @property
     def issuer(self) -> str:
         """`iss` of its tokens."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"https://localhost:{self._port}"
 
     def __enter__(self) -> Self:
         self._process = nodejs.start(
-            "issuer.mjs", str(self._port), self.audience, log=self._directory / "log"
+            "issuer.mjs",
+            str(self._port),
+            self.audience,
+            str(self._key),
+            str(self._certificate),
+            log=self._directory / "log",
         )
         try:
             eventually_sync(self._answers)
@@ -66,7 +82,7 @@ class ForeignIssuer:
         """Log a user in with the authorization code flow, and return the ID token."""
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=")
-        with httpx.Client(base_url=self.issuer, trust_env=False, timeout=60) as browser:
+        with self._client() as browser:
             answer = browser.get(
                 "/auth",
                 params={
@@ -107,6 +123,14 @@ class ForeignIssuer:
         """Return a JWT with these claims, signed with the present key."""
         answer = self._http.post("/test/sign", json={"header": header, "claims": claims})
         return answer.raise_for_status().json()["token"]
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.issuer, verify=self._tls, trust_env=False, timeout=60)
+
+    def _write(self, name: str, content: bytes) -> Path:
+        path = self._directory / name
+        path.write_bytes(content)
+        return path
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -1,13 +1,14 @@
-// oidc-provider as an issuer of ID tokens: `node issuer.mjs PORT AUDIENCE`.
+// oidc-provider as an issuer of ID tokens: `node issuer.mjs PORT AUDIENCE KEY CERTIFICATE`, the last two being files.
 //
 // Besides the provider's own paths, POST /test/rotate replaces its signing key and POST /test/sign signs the JSON
 // {header, claims} of the body with the present one.
-import { createServer } from 'node:http'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:https'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { Provider } from 'oidc-provider'
 
-const [port, audience] = process.argv.slice(2)
-const issuer = `http://127.0.0.1:${port}`
+const [port, audience, key, certificate] = process.argv.slice(2)
+const issuer = `https://localhost:${port}`
 let number = 0
 let current
 
@@ -49,7 +50,7 @@ async function test(request) {
 }
 
 await start()
-createServer((request, response) => {
+createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (request, response) => {
   if (!request.url.startsWith('/test/')) return current.callback(request, response)
   test(request).then(
     (answer) => response.setHeader('content-type', 'application/json').end(JSON.stringify(answer)),
