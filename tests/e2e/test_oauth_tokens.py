@@ -23,7 +23,8 @@ from tests.e2e.oauth import (
     refresh_token_of,
     register,
 )
-from tests.integration.calls import STRONG, Api
+from tests.integration.calls import ACCESS, ID, STRONG, Api
+from tests.support import node as nodejs
 from token_service.v1 import client_service_pb2 as pb
 
 with warnings.catch_warnings():
@@ -280,3 +281,40 @@ def test_authlib_introspects_and_revokes(service: OAuthNode, clients: Mapping[st
         answer = session.revoke_token(server["revocation_endpoint"], token=token)
         assert (answer.status_code, answer.content) == (200, b"")
         assert introspect() == {"active": False}
+
+
+# --- jose -------------------------------------------------------------------------------------------------------------
+
+
+def test_jose_verifies_every_kind_of_token(service: OAuthNode, clients: Mapping[str, Client]) -> None:
+    async def issue() -> Any:
+        async with Api(service.grpc_address) as api:
+            return await api.issue(
+                client_id="shop", audience=[API, INVENTORY], nonce="n", token_types=[ACCESS, ID]
+            )
+
+    issued = asyncio.run(issue())
+    narrow = exchange(issued.access_token, audience=INVENTORY, scope="read")
+    transaction = {
+        "requested_token_type": f"{TOKEN_TYPE}txn_token",
+        "audience": TRUST_DOMAIN,
+        "scope": "read",
+    }
+    delegated = ask("openid_client.mjs", service, clients["gateway"], narrow).ok()["access_token"]
+    in_trust_domain = ask(
+        "openid_client.mjs", service, clients["shop"], exchange(issued.access_token, **transaction)
+    ).ok()["access_token"]
+    tokens = [issued.access_token, issued.id_token, delegated, in_trust_domain]
+    said = nodejs.run(
+        "jose.mjs",
+        {"jwks_uri": f"{service.issuer}/.well-known/jwks.json", "issuer": service.issuer, "tokens": tokens},
+    )
+    found = [
+        (each["header"]["typ"], each["claims"]["sub"], each["claims"].get("act")) for each in said["verified"]
+    ]
+    assert found == [
+        ("at+jwt", "alice", None),
+        ("JWT", "alice", None),
+        ("at+jwt", "alice", {"sub": "gateway"}),
+        ("txntoken+jwt", "alice", None),
+    ]
