@@ -31,7 +31,7 @@ from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.urls import UnusableValueError
-from token_service.web.oauth.discovery import token_endpoint
+from token_service.web.oauth.discovery import endpoint_urls
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -77,7 +77,7 @@ class Access:
             clock,
             core.ports.audit,
             issuer=core.options.issuer,
-            endpoints=frozenset({token_endpoint(core.options.issuer)}),
+            endpoints=endpoint_urls(core.options.issuer),
         )
         self._authenticator = Authenticator(
             core.clients,

@@ -59,6 +59,7 @@ from token_service.core.revocation.key_lookups import KeyLookups
 from token_service.core.revocation.log import RevocationLog
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.core.revocation.mirroring import Mirroring
+from token_service.core.revocation.presented_tokens import PresentedTokens
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revisions import RevisionedCopies
@@ -208,6 +209,7 @@ class Core:
     grants: Grants
     authorization_grants: AuthorizationGrants
     revoker: Revoker
+    presented_tokens: PresentedTokens
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -369,6 +371,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         revoker=revoker,
+        presented_tokens=PresentedTokens(revoker, opaque_tokens, stores.sessions),
         introspector=Introspector(
             verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
         ),

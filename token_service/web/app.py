@@ -3,7 +3,7 @@
 - `GET /healthz`: 200 as long as the process answers. After a failure, restart the process.
 - `GET /readyz`: 200 if this process can serve calls, else 503 with the list of problems. After a failure, send calls to
   other nodes.
-- `GET /.well-known/jwks.json`: the key set (RFC 7517, section 5), also below the path of the issuer.
+- `GET /.well-known/jwks.json`: the key set (RFC 7517, section 5).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from starlette.routing import Route
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
 
-KEY_SET: Final = "/.well-known/jwks.json"
 KEY_SET_MAX_AGE: Final = 300
 """Longest time in seconds that a reader may cache the key set. A new key must be published for longer before it signs."""
 
@@ -31,15 +30,16 @@ def make_app(
     *,
     edge: HttpEdge | None = None,
     routes: Sequence[Route] = (),
-    issuer_path: str = "",
     key_announce_time: float = float("inf"),
+    issuer_path: str = "",
 ) -> Starlette:
     """Return the application.
 
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
     served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
     `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
-    third of this time. `issuer_path` is the path of the issuer, without a slash at the end. `routes` are those of further endpoints.
+    third of this time. `routes` are those of further endpoints. The key set is also served below `issuer_path`, the path
+    of the issuer, where the discovery document announces it.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
@@ -65,8 +65,8 @@ def make_app(
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
             *(
-                edge.route(path, UseCase.GET_KEY_SET, key_set)
-                for path in dict.fromkeys((KEY_SET, f"{issuer_path}{KEY_SET}"))
+                edge.route(f"{path}/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set)
+                for path in dict.fromkeys(("", issuer_path))
             ),
             *routes,
         ]

@@ -177,6 +177,7 @@ class Node(Generic[ClockT]):
         require_registered_clients: bool = False,
         mirror: Any = None,
         counters: Any = None,
+        issuer: str = ISSUER,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -199,7 +200,7 @@ class Node(Generic[ClockT]):
             ),
             CoreOptions(
                 node_id=node_id,
-                issuer=ISSUER,
+                issuer=issuer,
                 rotation=RotationRules(algorithm, period=90 * DAY, announce=600.0),
                 accepted=frozenset(Algorithm),
                 poll_interval=poll_interval,

@@ -7,19 +7,21 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.tokens.assertions import ASSERTION_ALGORITHMS
-from token_service.web.app import KEY_SET
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
+JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
+INTROSPECTION: Final = "/introspect"
+REVOCATION: Final = "/revoke"
 
-CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+_PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
 
 
 def issuer_path(issuer: str) -> str:
-    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path or that is no URL."""
-    parts = urlsplit(issuer)
-    return parts.path.rstrip("/") if parts.scheme in {"http", "https"} else ""
+    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path, or that is no URL."""
+    return urlsplit(issuer).path.rstrip("/") if "://" in issuer else ""
 
 
 def discovery_paths(issuer: str) -> tuple[str, ...]:
@@ -29,16 +31,12 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
     (section 3.1).
     """
     path = issuer_path(issuer)
-    return tuple(
-        dict.fromkeys(
-            (f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}", AUTHORIZATION_SERVER)
-        )
-    )
+    return f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}"
 
 
-def token_endpoint(issuer: str) -> str:
-    """Return the URL of the token endpoint."""
-    return f"{issuer.rstrip('/')}{TOKEN}"
+def endpoint_urls(issuer: str) -> frozenset[str]:
+    """Return the URLs that a client assertion may name as its audience, if its client is allowed to."""
+    return frozenset(f"{issuer.rstrip('/')}{path}" for path in (TOKEN, INTROSPECTION, REVOCATION))
 
 
 def discovery_document(
@@ -51,10 +49,17 @@ def discovery_document(
     base = issuer.rstrip("/")
     return {
         "issuer": issuer,
-        "jwks_uri": f"{base}{KEY_SET}",
-        "token_endpoint": token_endpoint(issuer),
+        "jwks_uri": f"{base}{JWKS}",
+        "token_endpoint": f"{base}{TOKEN}",
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "introspection_endpoint": f"{base}{INTROSPECTION}",
+        # RFC 8414, section 2: an access token type is a method, too.
+        "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer"],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "revocation_endpoint": f"{base}{REVOCATION}",
+        "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
         "response_types_supported": [],
         "subject_types_supported": ["public"],

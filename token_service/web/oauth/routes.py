@@ -13,6 +13,8 @@ from token_service.core.access.gate import UseCase
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -21,6 +23,8 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    introspection: IntrospectionEndpoint,
+    revocation: RevocationEndpoint,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -37,5 +41,12 @@ def oauth_routes(
 
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
+        *(
+            edge.route(f"{path}{endpoint}", None, answer, methods=("POST",), refuse=oauth_refusal)
+            for endpoint, answer in (
+                (discovery.TOKEN, token.answer),
+                (discovery.INTROSPECTION, introspection.answer),
+                (discovery.REVOCATION, revocation.answer),
+            )
+        ),
     ]
