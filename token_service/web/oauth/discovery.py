@@ -15,6 +15,9 @@ TOKEN: Final = "/token"
 INTROSPECTION: Final = "/introspect"
 REVOCATION: Final = "/revoke"
 
+CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
+"""The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
+
 _PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
 
