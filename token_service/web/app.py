@@ -62,13 +62,13 @@ def make_app(
 
     return _ExactRouter(
         routes=[
+            *routes,
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
             *(
                 edge.route(f"{path}/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set)
                 for path in dict.fromkeys(("", issuer_path))
             ),
-            *routes,
         ]
     )
 

@@ -18,8 +18,7 @@ from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
 
-_KEPT: Final = 4096
-"""Responses that are kept: to make one takes 20 us."""
+_ENCODED_CAPACITY: Final = 10_000
 _INACTIVE: Final = strict_json.encode({"active": False})
 _OWN: Final = frozenset({"active", "token_type", "token_use", "username"})
 """Names of custom claims that are left out, because they mean something else in the response."""
@@ -32,8 +31,8 @@ class IntrospectionEndpoint:
         self._callers = callers
         self._introspector = introspector
         self._issuer = issuer
-        self._encoded = TokenCache[tuple[CacheEntry, bytes]](_KEPT)
-        """Cache entry and encoded response by active JWT."""
+        self._encoded: TokenCache[tuple[CacheEntry, bytes]] = TokenCache(_ENCODED_CAPACITY)
+        """Cache entry of the introspector and encoded response by active JWT."""
 
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`, but never because of the token.
@@ -49,14 +48,12 @@ class IntrospectionEndpoint:
     def _encode(self, token: str, found: Introspection) -> bytes:
         match found.claims:
             case VerifiedClaims() as claims:
-                entry = found.entry
-                kept = None if entry is None else self._encoded.get(token)
-                if kept is not None and kept[0] is entry:
-                    return kept[1]
-                encoded = strict_json.encode(jwt_members(claims))
-                if entry is not None:
-                    self._encoded.put(token, (entry, encoded))
-                return encoded
+                assert found.entry is not None
+                known = self._encoded.get(token)
+                if known is None or known[0] is not found.entry:
+                    known = found.entry, strict_json.encode(jwt_members(claims))
+                    self._encoded.put(token, known)
+                return known[1]
             case OpaqueClaims(kind, session):
                 return strict_json.encode(opaque_members(kind, session, self._issuer))
         return _INACTIVE  # without the reason: it would tell a thief how to go on (RFC 7662, section 2.2)

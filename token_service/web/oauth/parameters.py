@@ -57,7 +57,7 @@ async def read_form(request: Request) -> Parameters:
 
     Parameters in the URL are refused, because URLs are written to logs.
     """
-    if request.scope["query_string"]:
+    if request.scope.get("query_string"):  # request.url would be parsed first, which takes 40 us
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
     headers: dict[bytes, bytes] = dict(request.scope["headers"])
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _FORM:

@@ -40,13 +40,13 @@ def oauth_routes(
         return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
 
     return [
-        *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        *(
+        *(  # first, because routes are matched one after another
             edge.route(f"{path}{endpoint}", None, answer, methods=("POST",), refuse=oauth_refusal)
             for endpoint, answer in (
-                (discovery.TOKEN, token.answer),
                 (discovery.INTROSPECTION, introspection.answer),
+                (discovery.TOKEN, token.answer),
                 (discovery.REVOCATION, revocation.answer),
             )
         ),
+        *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
     ]
