@@ -173,7 +173,7 @@ def test_code_of_a_login_service_becomes_tokens_once(
     assert claims_of(service, issued["access_token"])["sub"] == "alice"
     assert answers.refused(1)["error"] == "invalid_grant"
     assert_conformant(answers.wire)
-    # The second use of a code ends what came of the first one.
+    # The second use of a code revokes the session of the first one.
     again = {"call": "refresh", "token": issued["refresh_token"], "parameters": {}}
     assert ask(program, service, clients[client_id], again).refused()["error"] == "invalid_grant"
 

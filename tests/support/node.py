@@ -67,7 +67,7 @@ def version(package: str) -> str:
 
 
 def install() -> None:
-    """Install the packages of package-lock.json into `DIRECTORY/node_modules`. Do nothing if they are there."""
+    """Install the packages of package-lock.json into `DIRECTORY/node_modules`. Do nothing if they are installed."""
     modules = DIRECTORY / "node_modules"
     locked = (DIRECTORY / "package-lock.json").read_bytes()
     wanted = hashlib.sha256(locked).hexdigest()
