@@ -19,6 +19,7 @@ from token_service.rpc.services.audit_service import AuditService
 from token_service.rpc.services.authorization_service import AuthorizationService
 from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
+from token_service.rpc.services.personal_access_token_service import PersonalAccessTokenService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
 from token_service.rpc.services.validation import Validation
@@ -28,6 +29,7 @@ from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
 from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
@@ -67,6 +69,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             clock,
         ),
         SessionService(core.sessions, core.session_updates, clock),
+        PersonalAccessTokenService(core.personal_access_tokens, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),
@@ -106,7 +109,8 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
         IntrospectionEndpoint(callers, core.introspector, issuer),
-        RevocationEndpoint(callers, core.presented_tokens, core.ports.clock),
+        RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
+        GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=_optional_members(core),

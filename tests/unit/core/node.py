@@ -178,11 +178,11 @@ class Node(Generic[ClockT]):
         require_registered_clients: bool = False,
         mirror: Any = None,
         counters: Any = None,
-        issuer: str = ISSUER,
         documents: Any = None,
         document_rules: DocumentRules | None = None,
         pairwise_key: Secret | None = None,
         sectors: Any = None,
+        issuer: str = ISSUER,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)

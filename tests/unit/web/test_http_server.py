@@ -130,7 +130,8 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     error = answer.json()["error"]
     error_id = error.pop("error_id")
     assert error == {"reason": "INTERNAL", "message": "internal error"}
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+    logged = [record for record in caplog.records if record.name.startswith("token_service")]
+    assert [(record.levelname, record.getMessage()) for record in logged] == [
         ("ERROR", f"GET /.well-known/jwks.json failed, error_id {error_id}")
     ]
     assert (await client.get("/healthz")).status_code == 200
@@ -363,6 +364,14 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             for host in hosts:
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_connections_send_each_packet_at_once(server: HttpServer) -> None:
+    _, writer = await opened(server)
+    (connection,) = server.connections._open
+    accepted: socket.socket = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
 
 
 async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:

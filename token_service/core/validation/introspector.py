@@ -22,6 +22,7 @@ from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.rates import Operation
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.personal_tokens import holds_secret, record_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore, Use
 from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
@@ -54,7 +55,7 @@ class TokenQuery:
     """Empty: any."""
     required_scopes: Sequence[str] = ()
     kind: TokenKind | None = None
-    """None: any."""
+    """None: any except TRANSACTION, which only a caller that knows the trust domain may accept."""
     strong: bool = False
     """Whether the response must include every revocation acknowledged before the call, on any node."""
     client_id: str = ""
@@ -63,7 +64,7 @@ class TokenQuery:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueClaims:
-    """The kind and the session of an active refresh or session token."""
+    """The kind and the session of an active opaque token."""
 
     kind: TokenKind
     session: Session
@@ -110,8 +111,8 @@ class Introspector:
     async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
-        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for a refresh or
-        session token: only these read the database.
+        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for an opaque
+        token: only these read the database.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
@@ -196,7 +197,9 @@ class Introspector:
             check_times(claims, now)
             if query.audience:
                 check_audience(claims, query.audience)
-            if query.kind is not None and claims.kind is not query.kind:
+            if claims.kind is not query.kind and (
+                query.kind is not None or claims.kind is TokenKind.TRANSACTION
+            ):
                 raise InvalidTokenError(InvalidReason.WRONG_TYPE)
             if query.client_id and query.client_id not in (claims.client_id, *claims.audience):
                 raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
@@ -253,10 +256,17 @@ class Introspector:
             revoked = state is SessionState.REVOKED
             raise InvalidTokenError(InvalidReason.REVOKED if revoked else InvalidReason.EXPIRED)
         _check_secret(token, session)
+        if token.kind is TokenKind.PERSONAL_ACCESS and query.audience not in ("", *session.audience):
+            raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         if not set(query.required_scopes).issubset(session.scopes):
             raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE)
         if token.kind is TokenKind.SESSION:
             session = await self._use(session, now)
+        elif token.kind is TokenKind.PERSONAL_ACCESS:
+            used = await record_use(self._sessions, session, now)
+            if used is None:
+                raise InvalidTokenError(InvalidReason.REVOKED)
+            session = used
         return Introspection(self._replica.cursor, None, OpaqueClaims(token.kind, session))
 
     async def _use(self, session: Session, now: float) -> Session:
@@ -280,6 +290,9 @@ def _has_part(client_id: str, kind: TokenKind, session: Session) -> bool:
 def _check_secret(token: OpaqueToken, session: Session) -> None:
     if token.kind is TokenKind.SESSION:
         if token.secret_hash != session.session_hash:
+            raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
+    elif token.kind is TokenKind.PERSONAL_ACCESS:
+        if not holds_secret(session, token):
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
     elif token.generation < session.generation:
         raise InvalidTokenError(InvalidReason.SUPERSEDED)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
 from token_service.tokens.assertions import ASSERTION_ALGORITHMS
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
@@ -14,12 +15,15 @@ JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 INTROSPECTION: Final = "/introspect"
 REVOCATION: Final = "/revoke"
+ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
 """The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
 
 _PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
+
+REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
 
 def issuer_path(issuer: str) -> str:
@@ -43,7 +47,12 @@ def endpoint_urls(issuer: str) -> frozenset[str]:
 
 
 def discovery_document(
-    issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
+    issuer: str,
+    *,
+    algorithms: Sequence[str],
+    grant_types: Sequence[str],
+    grant_profiles: Sequence[str],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the document. It names only what this service does.
 
@@ -64,11 +73,14 @@ def discovery_document(
         "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
+        **({"authorization_grant_profiles_supported": list(grant_profiles)} if grant_profiles else {}),
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algorithms),
         "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "global_token_revocation_endpoint": f"{base}{GLOBAL_REVOCATION}",
+        "global_token_revocation_endpoint_auth_methods_supported": list(REVOCATION_AUTH_METHODS),
         **more,
     }

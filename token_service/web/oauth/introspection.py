@@ -14,8 +14,8 @@ from token_service.core.validation.introspector import Introspection, Introspect
 from token_service.tokens import strict_json
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind, VerifiedClaims
 from token_service.tokens.verified_cache import CacheEntry, TokenCache
+from token_service.web.edge import UNCACHED
 from token_service.web.oauth.client_authentication import HttpCallers
-from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
 
 _ENCODED_CAPACITY: Final = 10_000
@@ -37,13 +37,14 @@ class IntrospectionEndpoint:
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`, but never because of the token.
 
-        `token_type_hint` is ignored: the text of a token tells its kind (RFC 7662, section 2.1).
+        `token_type_hint` is ignored: the text of a token tells its kind (RFC 7662, section 2.1). A transaction token is
+        inactive here, as for a ValidateToken that does not ask for one: its recipients know its kind.
         """
         parameters = await read_form(request)
         caller = await self._callers.caller(request, parameters)
         token = parameters.required("token")
         found = await self._introspector.introspect(caller, token)
-        return Response(self._encode(token, found), media_type="application/json", headers=NO_STORE)
+        return Response(self._encode(token, found), media_type="application/json", headers=UNCACHED)
 
     def _encode(self, token: str, found: Introspection) -> bytes:
         match found.claims:
@@ -61,7 +62,6 @@ class IntrospectionEndpoint:
 
 def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
     """Return the response for an active JWT."""
-    scope, act = claims.payload.get("scope"), claims.payload.get("act")
     return _members(
         claims.kind,
         claims.confirmation,
@@ -71,13 +71,13 @@ def jwt_members(claims: VerifiedClaims) -> dict[str, Any]:
             "sub": claims.subject,
             "aud": _one_or_all(claims.audience),
             "client_id": claims.client_id,
-            "scope": scope,
+            "scope": claims.payload.get("scope"),
             "exp": int(claims.expire_time),
             "iat": int(claims.issue_time),
             "nbf": int(claims.not_before) or None,
             "jti": claims.token_id,
             "sid": claims.session_id,
-            "act": act,
+            "act": claims.actor,
         },
         claims.custom_claims,
     )

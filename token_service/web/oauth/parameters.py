@@ -13,8 +13,8 @@ from token_service.errors import InvalidRequestError
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body. The longest has a subject token, an actor token and a client assertion."""
 MAX_PARAMETERS: Final = 64
-MAX_NAME: Final = 64
-"""Characters of the name of a parameter."""
+_SHOWN_NAME: Final = 64
+"""Characters of the name of a parameter in an error message."""
 _FORM: Final = b"application/x-www-form-urlencoded"
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
@@ -99,7 +99,7 @@ def parse_form(body: bytes, repeatable: Collection[str] = REPEATABLE) -> Paramet
         if not value:
             continue
         if name in values and name not in repeatable:
-            raise InvalidRequestError.of(name[:MAX_NAME], "is sent more than once")
+            raise InvalidRequestError.of(name[:_SHOWN_NAME], "is sent more than once")
         values[name] = (*values.get(name, ()), value)
     return Parameters(values)
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from token_service.clock import Clock
-from token_service.core.revocation.presented_tokens import PresentedTokens
+from token_service.core.revocation.token_revocation import TokenRevocation
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import read_form
@@ -15,7 +15,7 @@ from token_service.web.oauth.parameters import read_form
 class RevocationEndpoint:
     """The revocation endpoint."""
 
-    def __init__(self, callers: HttpCallers, tokens: PresentedTokens, clock: Clock) -> None:
+    def __init__(self, callers: HttpCallers, tokens: TokenRevocation, clock: Clock) -> None:
         self._callers = callers
         self._tokens = tokens
         self._clock = clock

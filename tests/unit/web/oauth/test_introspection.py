@@ -9,12 +9,13 @@ import pytest
 
 from tests.unit.core.jwts import claims_of
 from tests.unit.core.node import ISSUER
+from tests.unit.core.validation.test_introspector import signed
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import ISSUABLE
 from token_service.core.policies.rights import Permission
 from token_service.errors import StoreUnavailableError
-from token_service.tokens.claims import AuthContext, Confirmation
+from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 from token_service.tokens.revocation import RevocationTarget
 from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
@@ -249,3 +250,15 @@ async def test_node_that_is_behind_gives_no_verdict() -> None:
     answer = await introspect(app, issued.access_token, "web")
     assert (answer.status_code, answer.json()["reason"]) == (503, "REPLICA_STALE")
     await app.close()
+
+
+async def test_response_names_the_actors(app: OAuthApp) -> None:
+    actor = {"sub": "web", "act": {"sub": "api"}}
+    assert (await introspect(app, await signed(app.node, act=actor))).json()["act"] == actor
+
+
+async def test_transaction_token_is_no_active_token(app: OAuthApp) -> None:
+    token = await signed(app.node, {"typ": "txntoken+jwt"}, txn="x-1", req_wl="web", client_id=None, jti=None)
+    assert (await app.node.validate(token, kind=TokenKind.TRANSACTION)).reason is None
+    for hint in ("", "access_token", "transaction_token"):
+        assert (await introspect(app, token, token_type_hint=hint)).content == INACTIVE

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from tests.support.hostile_tokens import NOW, VECTORS, token_of
 from tests.support.token_mint import Mint
@@ -17,6 +17,8 @@ from tests.unit.core.virtual_time import START
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
 from token_service.core.issuing.commands import ISSUABLE, IssuedTokens
+from token_service.core.issuing.personal_access_tokens import CreateCommand
+from token_service.core.policies.policy import DAY
 from token_service.core.policies.rights import Permission
 from token_service.errors import ServiceError
 from token_service.rpc.services.validation import Validation
@@ -121,7 +123,9 @@ _STEPS = st.one_of(
     st.tuples(
         st.just("revoke"), _INDEX, st.sampled_from(["token", "sid", "sub", "client", "key", "everything"])
     ),
-    st.tuples(st.just("wait"), st.sampled_from([0.5, 5.0, 31.0, 900.0, 3601.0, 86_400.0, 40 * 86_400.0])),
+    st.tuples(
+        st.just("wait"), st.sampled_from([0.5, 5.0, 31.0, 1799.0, 1801.0, 3601.0, 86_400.0, 40 * 86_400.0])
+    ),
     st.tuples(st.just("disable")),
 )
 
@@ -173,6 +177,8 @@ async def step(scene: Scene, action: str, *arguments: Any) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(_STEPS, min_size=1, max_size=10))
+@example([("wait", 1799.0), ("wait", 2.0)])  # the end of an access token
+@example([("revoke", 0, "token"), ("revoke", 0, "key"), ("revoke", 0, "everything")])
 def test_verdicts_agree_in_every_history(steps: list[tuple[Any, ...]]) -> None:
     async def run() -> None:
         scene = await Scene.start()
@@ -199,6 +205,15 @@ async def test_comparison_sees_active_and_inactive_tokens_of_every_kind() -> Non
     await scene.app.close()
 
 
+@pytest.mark.parametrize("flaw", _FLAWS, ids=repr)
+async def test_verdicts_on_unusual_claims_agree(flaw: dict[str, Any]) -> None:
+    scene = await Scene.start()
+    await step(scene, "sign", flaw)
+    await scene.compare(scene.tokens[0])
+    await scene.compare_views(scene.tokens[0])
+    await scene.app.close()
+
+
 _CONDITIONAL = {"WRONG_AUDIENCE", "INSUFFICIENT_SCOPE"}
 """Reasons that only a request with an audience or scopes can get."""
 
@@ -212,4 +227,24 @@ async def test_verdicts_on_hostile_tokens_agree(vector: dict[str, Any]) -> None:
     token = token_of(vector, mint)
     if token and "\ud800" not in token:  # else no request can have it
         assert await scene.compare(token) == (vector.get("reason") in {None, *_CONDITIONAL})
+    await scene.app.close()
+
+
+async def test_verdicts_on_personal_access_tokens_agree() -> None:
+    scene = await Scene.start()
+    node = scene.app.node
+    command = CreateCommand(
+        subject="alice", client_id="web", name="backup", audience=("api",), scopes=("read",), ttl=30.0 * DAY
+    )
+    created = await node.core.personal_access_tokens.create(Caller.system(), command, node.clock.now())
+    token = created.token
+    assert await scene.compare(token)
+    # Its recipient is this service: the audience gets access tokens for it.
+    views = {
+        client_id: (await scene.introspected(token, client_id))["active"] for client_id in ("web", "api")
+    }
+    assert views == {"web": True, "api": False}
+    revoked = await scene.app.post("/revoke", {"token": token}, client_id="web")
+    assert (revoked.status_code, revoked.content) == (200, b"")
+    assert not await scene.compare(token)
     await scene.app.close()

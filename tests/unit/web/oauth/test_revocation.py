@@ -43,7 +43,7 @@ async def active(app: OAuthApp, issued: IssuedTokens) -> dict[str, bool]:
     return {name: (await app.node.validate(token)).reason is None for name, token in tokens.items() if token}
 
 
-# --- What is revoked -----------------------------------------------------------------------------------------------------------
+# --- Effects ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hint", ["", "access_token", "refresh_token", "unknown"])
@@ -104,7 +104,7 @@ async def test_expired_and_forgotten_tokens_are_a_success(app: OAuthApp) -> None
     assert app.node.replica.applied == 0
 
 
-# --- What is refused -----------------------------------------------------------------------------------------------------------
+# --- Refusals -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["access_token", "id_token", "refresh_token", "session_token"])

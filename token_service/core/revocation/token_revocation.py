@@ -13,7 +13,7 @@ from token_service.tokens.opaque_token import OpaqueTokenError
 _NOT_ITS_OWN = "the token was issued to another client"
 
 
-class PresentedTokens:
+class TokenRevocation:
     """Revokes the tokens that clients present: a JWT by its id, a refresh or session token with its whole session."""
 
     def __init__(self, revoker: Revoker, opaque_tokens: OpaqueTokens, sessions: SessionStore) -> None:
