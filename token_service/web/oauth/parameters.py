@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
@@ -113,4 +113,6 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _decoded(text: str) -> str:
-    return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote(text, errors="strict") if "%" in text else text
