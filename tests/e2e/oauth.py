@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+import grpc
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jwt
@@ -38,6 +39,9 @@ TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
 class OAuthNode(Node):
     """A node that is its own issuer, on loopback without TLS: foreign clients must be told to allow that."""
 
+    credentials: grpc.ChannelCredentials | None = None
+    """What a caller of its gRPC port needs."""
+
     def __init__(self, *args: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._directory()  # takes the ports
@@ -50,7 +54,7 @@ class OAuthNode(Node):
     @property
     def issuer(self) -> str:
         """The issuer, which is also the base of all endpoints."""
-        return self.http_url
+        return self._settings["TOKEN_SERVICE_ISSUER"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
 
 
 async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.CreateClientResponse:
-    async with Api(node.grpc_address) as api:
+    async with Api(node.grpc_address, node.credentials) as api:
         stub: Any = client_service_pb2_grpc.ClientServiceStub(api.channel)
         return await stub.CreateClient(request, timeout=TIMEOUT)
 
