@@ -58,7 +58,7 @@ def make_app(
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/jwk-set+json", headers=headers)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
@@ -66,6 +66,9 @@ def make_app(
             *routes,
         ]
     )
+    # A redirect would repeat credentials to a URL built from the Host header (RFC 9700, sections 4.11 and 4.12).
+    app.router.redirect_slashes = False
+    return app
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
