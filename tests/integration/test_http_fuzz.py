@@ -1,0 +1,45 @@
+"""A short run of the HTTP fuzzer. `scripts/faults http` sends hundreds of thousands of requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.http_fuzz import Answer, HttpFuzz, check
+from tests.faults.http_requests import Request, Shapes
+from tests.integration.oauth import OAuthNode
+
+
+async def test_short_fuzz_run_finds_no_violation() -> None:
+    async with OAuthNode(env={"TOKEN_SERVICE_LOG_LEVEL": "debug"}) as node:
+        tally = await HttpFuzz(node, await Shapes.of(node), seed=20261130).run(2_000)
+    assert tally.answers.total() > 1_800
+    assert {200, 400, 401, 405} <= tally.statuses("/token")
+
+
+_GOOD = Answer(
+    400,
+    [("content-type", "application/json"), ("cache-control", "no-store")],
+    b'{"error":"invalid_request","error_description":"no"}',
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (replace(_GOOD, status=500), "a defect"),
+        (replace(_GOOD, status=307), "a redirect"),
+        (replace(_GOOD, status=401), "401 needs a challenge"),
+        (replace(_GOOD, headers=_GOOD.headers[:1]), "the answer may be cached"),
+        (replace(_GOOD, headers=_GOOD.headers[1:]), "not JSON"),
+        (replace(_GOOD, body=b'{"error":"server_error","error_description":""}'), "an unknown error code"),
+        (replace(_GOOD, body=b'{"error":"invalid_request","error_description":"\\u00e9"}'), "a character"),
+        (replace(_GOOD, body=b'{"error":"invalid_request","error_uri":null}'), "a null field"),
+        (replace(_GOOD, body=b'{"error":"fuzzsecret0123456789abcdef"}'), "repeats a secret"),
+    ],
+)
+def test_fuzz_reports_answers_that_break_a_rule(answer: Answer, said: str) -> None:
+    check(Request("POST", "/token"), _GOOD, [])
+    with pytest.raises(AssertionError, match=said):
+        check(Request("POST", "/token"), answer, ["fuzzsecret0123456789abcdef"])
