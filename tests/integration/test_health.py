@@ -17,7 +17,10 @@ from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.processes import http_status
 
-SERVICES = [f"token_service.v1.{name}Service" for name in ("Token", "Session", "Key", "Client", "Audit")]
+SERVICES = [
+    f"token_service.v1.{name}Service"
+    for name in ("Token", "Session", "Key", "Client", "Audit", "Authorization")
+]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,10 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.code import CodeGrant
+from token_service.core.grants.codes import Codes
 from token_service.core.grants.grants import Grants
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
@@ -40,6 +43,7 @@ from token_service.core.keys.making import KeyMaker, NewKey
 from token_service.core.keys.manager import KeyManager
 from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.keys.rotation import KeyRotation
+from token_service.core.keys.sealer import Sealer
 from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
@@ -202,6 +206,7 @@ class Core:
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    authorization_grants: AuthorizationGrants
     revoker: Revoker
     introspector: Introspector
     sessions: Sessions
@@ -330,6 +335,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         signing_may_fail=options.signing_may_fail,
     )
     registration = Registration(admission, options.issuer)
+    codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
     return Core(
         options=options,
         ports=ports,
@@ -356,7 +362,11 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         refresher=refresher,
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
+            code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
+        ),
+        authorization_grants=AuthorizationGrants(
+            registration, admission, codes, replica, issuer=options.issuer
         ),
         revoker=revoker,
         introspector=Introspector(

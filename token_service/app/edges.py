@@ -13,6 +13,7 @@ from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
 from token_service.rpc.server.tls import TlsFiles
 from token_service.rpc.services.audit_service import AuditService
+from token_service.rpc.services.authorization_service import AuthorizationService
 from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
 from token_service.rpc.services.session_service import SessionService
@@ -63,6 +64,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),
+        AuthorizationService(core.authorization_grants, clock),
     ]
 
 

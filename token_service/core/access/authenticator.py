@@ -95,7 +95,7 @@ class Authenticator:
                 return Rights()
             if caller.secret_id and _secret_of(client, caller) is None:
                 return Rights()
-            if caller.proof is Proof.CLIENT_ID:
+            if client.token_endpoint_auth_method is AuthMethod.NONE:
                 return _rights_of_its_tokens(client)
             return rights_of_client(client)
         if not self.workloads.trusts(caller.name):
@@ -128,7 +128,10 @@ class Authenticator:
         client = self._clients.get(claims.client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             raise CallerUnauthenticatedError(f"{_NOT_ACCEPTED}its client is not registered or disabled")
-        return replace(_caller(client, Proof.ACCESS_TOKEN, float(claims.expire_time)), token=claims)
+        caller = replace(_caller(client, Proof.ACCESS_TOKEN, float(claims.expire_time)), token=claims)
+        if client.token_endpoint_auth_method is AuthMethod.NONE:
+            return replace(caller, rights=_rights_of_its_tokens(client))
+        return caller
 
 
 def rights_of_client(client: Client) -> Rights:

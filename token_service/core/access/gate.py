@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from token_service.core.access.caller import Caller
+from token_service.core.access.caller import Caller, Proof
 from token_service.core.clients.client import Client
 from token_service.core.policies.rights import May, Permission
 from token_service.errors import CallerUnauthenticatedError, GrantTypeNotAllowedError, PermissionDeniedError
@@ -23,6 +23,7 @@ class UseCase(StrEnum):
     BATCH_VALIDATE_TOKENS = "BatchValidateTokens"
     REVOKE_TOKEN = "RevokeToken"
     REVOKE_WIDELY = "RevokeToken of a key or of everything"
+    CREATE_AUTHORIZATION_GRANT = "CreateAuthorizationGrant"
     STREAM_REVOCATIONS = "StreamRevocations"
     CONFIRM_REVOCATIONS = "ConfirmRevocations"
     GET_SESSION = "GetSession"
@@ -58,6 +59,7 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.BATCH_VALIDATE_TOKENS: Permission.VALIDATE,
         UseCase.REVOKE_TOKEN: Permission.REVOKE,
         UseCase.REVOKE_WIDELY: Permission.ADMIN_WRITE,
+        UseCase.CREATE_AUTHORIZATION_GRANT: Permission.ISSUE,
         UseCase.STREAM_REVOCATIONS: Permission.SUBSCRIBE,
         UseCase.CONFIRM_REVOCATIONS: Permission.SUBSCRIBE,
         UseCase.GET_SESSION: Permission.ADMIN_READ,
@@ -137,9 +139,11 @@ def admit_as_client(caller: Caller, client_id: str) -> None:
     """Raise `PermissionDeniedError` unless the caller may get a token that makes its holder a registered client here.
 
     Only the client itself may, and a caller with `admin.write`, who could change the client. Without this rule the
-    permission `issue` would give the rights of every client, and so would a user whose name is that of a client.
+    permission `issue` would give the rights of every client, and so would a user whose name is that of a client. A public
+    client proves nothing, so it is not the client itself here.
     """
-    if caller.client_id != client_id and Permission.ADMIN_WRITE not in caller.permissions:
+    is_client = caller.client_id == client_id and caller.proof is not Proof.CLIENT_ID
+    if not is_client and Permission.ADMIN_WRITE not in caller.permissions:
         raise PermissionDeniedError(
             f"a token of client {client_id!r} for itself and this service would act with the rights of the client; "
             "only the client itself and callers with the permission admin.write may issue it",

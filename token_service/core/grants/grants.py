@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from token_service.core.grants.client_credentials import ClientCredentials
+from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.refresh import RefreshGrant
 
 
@@ -13,4 +14,5 @@ class Grants:
     """One use case for each grant type of the token endpoint."""
 
     client_credentials: ClientCredentials
+    code: CodeGrant
     refresh: RefreshGrant

@@ -35,10 +35,14 @@ class Registration:
 
         Raises `PolicyViolationError` for a scope that the client is not registered for.
         """
+        self.require_scopes(client, asked)
+        return tuple(dict.fromkeys(asked)) or client.scopes
+
+    def require_scopes(self, client: Client, asked: Sequence[str]) -> None:
+        """Raise `PolicyViolationError` for a scope that the client is not registered for."""
         for scope in asked:
             if scope not in client.scopes:
                 raise _outside("scopes", scope)
-        return tuple(dict.fromkeys(asked)) or client.scopes
 
     def audience(self, client: Client, asked: Sequence[str]) -> tuple[str, ...]:
         """Return the audience of a token: the requested one, else the default of the policy.

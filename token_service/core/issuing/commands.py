@@ -21,6 +21,23 @@ DEFAULT_KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH})
 _BEARER: Final = Confirmation()
 
 
+class SingleUse(msgspec.Struct, frozen=True):
+    """A grant that can open one session only. The session keeps the digest, so exactly one can have it."""
+
+    digest: bytes
+    """SHA-256, 32 bytes."""
+    revision: int
+    """The head of the revocation log when the grant was made. A later revocation of its subject ends the grant."""
+
+
+class GrantUsedError(Exception):
+    """A session exists for the grant already, or its subject was revoked since the grant was made."""
+
+    def __init__(self, message: str, session_id: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+
+
 class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A request to issue tokens. Lifetimes are in seconds; None: the policy's."""
 
@@ -38,6 +55,10 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str = ""
     request_id: str = ""
     client_context: Origin = NO_ORIGIN
+    access_token_audience: tuple[str, ...] = ()
+    """A part of the audience, for the access token of this response only. Empty: all of it."""
+    single_use: SingleUse | None = None
+    """The grant of the session. A session is then opened even without a refresh or session token."""
 
 
 class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from token_service.core.access.gate import UseCase, admit, admit_as_client, admi
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, AuditEvent, Target
-from token_service.core.issuing.commands import ISSUABLE, IssueCommand, IssuedTokens
+from token_service.core.issuing.commands import ISSUABLE, GrantUsedError, IssueCommand, IssuedTokens
 from token_service.core.issuing.minter import Grant, MintedToken, Minter
 from token_service.core.issuing.terms import Terms
 from token_service.core.keys.keyring import Keyring
@@ -110,6 +110,8 @@ class Issuer:
     async def grant(self, caller: Caller, command: IssueCommand, now: float) -> IssuedTokens:
         """Issue the tokens of a grant, for which `admit_grant` has admitted the caller.
 
+        Raises `GrantUsedError` for a command with `single_use` whose grant has opened a session before.
+
         The grant, not the right `issue`, decides what the client may get. Its custom claims come from the configuration,
         so the policy's list of allowed claims does not apply. Raises the errors of `issue` except those of its rights.
         """
@@ -166,7 +168,7 @@ class Issuer:
             await self._keyring.ready()
         session: Session | None = None
         refresh_token = session_token = ""
-        if command.kinds & _WITH_SESSION:
+        if command.kinds & _WITH_SESSION or command.single_use is not None:
             session, refresh_token, session_token = await self._open_session(
                 command, policy, grant.audience, now
             )
@@ -174,7 +176,8 @@ class Issuer:
         ttl = access_token_ttl(policy, command.access_token_ttl)
         access: MintedToken | None = None
         if TokenKind.ACCESS in command.kinds:
-            access = await self._minter.access_token(grant, now, ttl)
+            narrowed = structs.replace(grant, audience=command.access_token_audience or grant.audience)
+            access = await self._minter.access_token(narrowed, now, ttl)
         id_token = ""
         if with_id_token:
             minted = await self._minter.id_token(
@@ -257,9 +260,13 @@ class Issuer:
             idle_expire_time=min(now + policy.idle_timeout, absolute),
             absolute_expire_time=absolute,
         )
-        request_hash = hashlib.sha256(command.request_id.encode()).digest() if command.request_id else None
-        session, created = await self._sessions.create(wanted, request_hash, command.client_context)
-        if not created:
+        session, created = await self._sessions.create(wanted, _request_hash(command), command.client_context)
+        if command.single_use is not None:
+            if not created:
+                raise GrantUsedError("it was used before", str(session.id))
+            if session.floor > command.single_use.revision:
+                raise GrantUsedError("its subject or client was revoked since it was made", str(session.id))
+        elif not created:
             opaque = self._repeat(command, wanted, session, keys, now)
         texts = {kind: token.format(keys) for kind, token in opaque.items()}
         return session, texts.get(TokenKind.REFRESH, ""), texts.get(TokenKind.SESSION, "")
@@ -326,6 +333,12 @@ def _require_within(caller: Caller, command: IssueCommand, audience: tuple[str, 
 def access_token_ttl(policy: Policy, asked: float | None) -> int:
     """Return the lifetime of an access token in seconds: the requested one, limited by the policy."""
     return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
+
+
+def _request_hash(command: IssueCommand) -> bytes | None:
+    if command.single_use is not None:
+        return command.single_use.digest
+    return hashlib.sha256(command.request_id.encode()).digest() if command.request_id else None
 
 
 def _lifetime(session: Session) -> float:

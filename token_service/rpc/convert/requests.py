@@ -14,6 +14,7 @@ from typing import Any, Final
 from google.protobuf.struct_pb2 import Struct
 
 from token_service.core.events.event import NO_ORIGIN, Origin
+from token_service.core.grants.authorization import AuthorizationGrantCommand
 from token_service.core.issuing.commands import DEFAULT_KINDS, IssueCommand, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
@@ -33,7 +34,7 @@ from token_service.errors import CustomClaimsTooLargeError
 from token_service.rpc.convert.values import json_of_struct, seconds_of_duration, seconds_of_timestamp
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
-from token_service.v1 import session_service_pb2, token_pb2, token_service_pb2
+from token_service.v1 import authorization_service_pb2, session_service_pb2, token_pb2, token_service_pb2
 
 _KINDS: Final = {int(kind): kind for kind in TokenKind}
 _KINDS_ALLOWED: Final = "is none of the token types ACCESS, REFRESH, ID, SESSION"
@@ -90,6 +91,28 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         nonce=request.nonce,
         request_id=request.request_id,
         client_context=_client_context(request),
+    )
+    checks.done()
+    return command
+
+
+def authorization_grant_command(
+    request: authorization_service_pb2.CreateAuthorizationGrantRequest,
+) -> AuthorizationGrantCommand:
+    """Convert a CreateAuthorizationGrantRequest."""
+    checks = Checks()
+    command = AuthorizationGrantCommand(
+        client_id=request.client_id,
+        redirect_uri=request.redirect_uri,
+        code_challenge=request.code_challenge,
+        subject=request.subject,
+        audience=tuple(request.audience),
+        scopes=tuple(request.scopes),
+        nonce=request.nonce,
+        auth_context=_auth_context(request, checks),
+        custom_claims=_custom_claims(request.custom_claims, checks)
+        if request.HasField("custom_claims")
+        else {},
     )
     checks.done()
     return command
@@ -260,7 +283,10 @@ def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
 
 
 def _auth_context(
-    request: token_service_pb2.IssueTokenRequest | session_service_pb2.UpdateSessionRequest, checks: Checks
+    request: token_service_pb2.IssueTokenRequest
+    | session_service_pb2.UpdateSessionRequest
+    | authorization_service_pb2.CreateAuthorizationGrantRequest,
+    checks: Checks,
 ) -> AuthContext | None:
     if not request.HasField("auth_context"):
         return None

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import CLIENT_CREDENTIALS, REFRESH_TOKEN
+from token_service.core.clients.client import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, REFRESH_TOKEN
 from token_service.core.events.event import Origin
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.grants import Grants
@@ -33,6 +33,7 @@ class TokenEndpoint:
         self._grants = grants
         self._clock = clock
         self._by_type: dict[str, _Grant] = {
+            AUTHORIZATION_CODE: self._authorization_code,
             CLIENT_CREDENTIALS: self._client_credentials,
             REFRESH_TOKEN: self._refresh_token,
         }
@@ -59,6 +60,20 @@ class TokenEndpoint:
     ) -> dict[str, Any]:
         now = self._clock.now()
         return token_response(await self._grants.client_credentials.grant(caller, request, now), now)
+
+    async def _authorization_code(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        issued = await self._grants.code.grant(
+            caller,
+            request,
+            code=parameters.required("code"),
+            redirect_uri=parameters.get("redirect_uri"),
+            code_verifier=parameters.required("code_verifier"),
+            now=now,
+        )
+        return token_response(issued, now)
 
     async def _refresh_token(
         self, caller: Caller, request: GrantRequest, parameters: Parameters

@@ -16,8 +16,9 @@ from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import NEEDED, UseCase, admit
 from token_service.core.access.rights import Rights
-from token_service.core.clients.client import AuthMethod, ClientMetadata
+from token_service.core.clients.client import AUTHORIZATION_CODE, AuthMethod, ClientMetadata
 from token_service.core.events.store import AuditFilter
+from token_service.core.grants.authorization import AuthorizationGrantCommand
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
@@ -33,22 +34,24 @@ from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens.revocation import Cursor, RevocationTarget
 from token_service.v1 import (
     audit_service_pb2,
+    authorization_service_pb2,
     client_service_pb2,
     key_service_pb2,
     session_service_pb2,
     token_service_pb2,
 )
 
-_MODULES = (token_service_pb2, session_service_pb2, key_service_pb2, client_service_pb2, audit_service_pb2)
+_MODULES = (
+    token_service_pb2,
+    session_service_pb2,
+    key_service_pb2,
+    client_service_pb2,
+    audit_service_pb2,
+    authorization_service_pb2,
+)
 RPCS = [
     method.name
-    for module in (
-        token_service_pb2,
-        session_service_pb2,
-        key_service_pb2,
-        client_service_pb2,
-        audit_service_pb2,
-    )
+    for module in _MODULES
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -86,7 +89,11 @@ async def scene() -> Scene:
     active = node.keyring.signer().key_id
     prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     clock.elapsed = 601.0
-    app = ClientMetadata(token_endpoint_auth_method=AuthMethod.CLIENT_SECRET_BASIC)
+    app = ClientMetadata(
+        token_endpoint_auth_method=AuthMethod.CLIENT_SECRET_BASIC,
+        grant_types=(AUTHORIZATION_CODE,),
+        redirect_uris=("https://app.example/cb",),
+    )
     await node.core.client_administration.create(Caller.system(), "app", app, 0.0)
     return Scene(node, await node.issue(), active, prepared)
 
@@ -194,6 +201,13 @@ async def update_session(scene: Scene, caller: Caller) -> None:
     await scene.node.core.session_updates.update(caller, command, scene.now)
 
 
+async def create_grant(scene: Scene, caller: Caller) -> None:
+    command = AuthorizationGrantCommand(
+        client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"
+    )
+    assert scene.node.core.authorization_grants.create(caller, command, scene.now)
+
+
 async def list_keys(scene: Scene, caller: Caller) -> None:
     assert len(scene.signing_keys.list(caller, 0, "").keys) == 2
 
@@ -244,6 +258,7 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.REVOKE_TOKEN, revoke),
     (UseCase.REVOKE_WIDELY, revoke_widely(RevocationTarget.KEY)),
     (UseCase.REVOKE_WIDELY, revoke_widely(RevocationTarget.EVERYTHING)),
+    (UseCase.CREATE_AUTHORIZATION_GRANT, create_grant),
     (UseCase.STREAM_REVOCATIONS, stream),
     (UseCase.CONFIRM_REVOCATIONS, confirm),
     (UseCase.GET_SESSION, get_session),

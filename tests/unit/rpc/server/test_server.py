@@ -26,7 +26,10 @@ from token_service.v1 import token_service_pb2 as pb
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = [f"token_service.v1.{name}Service" for name in ("Token", "Session", "Key", "Client", "Audit")]
+SERVICES = [
+    f"token_service.v1.{name}Service"
+    for name in ("Token", "Session", "Key", "Client", "Audit", "Authorization")
+]
 
 
 @pytest.fixture

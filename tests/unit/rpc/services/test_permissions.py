@@ -23,6 +23,7 @@ from token_service.rpc.convert.clients import client_metadata
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
     audit_service_pb2 as audit_pb,
+    authorization_service_pb2 as authorization_pb,
     client_service_pb2 as clients_pb,
     key_service_pb2 as keys_pb,
     session_service_pb2 as sessions_pb,
@@ -31,7 +32,7 @@ from token_service.v1 import (
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb, clients_pb, audit_pb)
+    for module in (pb, sessions_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -57,7 +58,13 @@ async def requests(served: Served) -> dict[str, Message]:
     tokens = await node.issue()
     query = pb.ValidateTokenRequest(token=tokens.access_token)
     confidential = clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC
-    app = clients_pb.Client(client_id="app", client_name="App", token_endpoint_auth_method=confidential)
+    app = clients_pb.Client(
+        client_id="app",
+        client_name="App",
+        token_endpoint_auth_method=confidential,
+        grant_types=["authorization_code"],
+        redirect_uris=["https://app.example/cb"],
+    )
     await node.core.client_administration.create(
         Caller.system(), "app", client_metadata(clients_pb.CreateClientRequest(client=app)), 0.0
     )
@@ -91,6 +98,9 @@ async def requests(served: Served) -> dict[str, Message]:
         "ListAuditEvents": audit_pb.ListAuditEventsRequest(),
         "VerifyAuditTrail": audit_pb.VerifyAuditTrailRequest(),
         "ExplainRevocation": audit_pb.ExplainRevocationRequest(subject="alice"),
+        "CreateAuthorizationGrant": authorization_pb.CreateAuthorizationGrantRequest(
+            client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"
+        ),
         "RevokeSigningKey": keys_pb.RevokeSigningKeyRequest(key_id=active),
     }
 

@@ -1,0 +1,182 @@
+"""Authorization grants: the decision of a login service, as a code for a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from token_service.core.access.caller import Caller
+from token_service.core.access.gate import UseCase, admit, admit_as_client, admit_issue
+from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.client import AUTHORIZATION_CODE, Client
+from token_service.core.clients.uris import MAX_URI
+from token_service.core.grants.code import kinds_of_code
+from token_service.core.grants.codes import CODE_TTL, AuthorizationCode, Codes
+from token_service.core.grants.registration import Registration
+from token_service.core.issuing.issuer import check_auth_context
+from token_service.core.limits import (
+    MAX_AUDIENCE,
+    MAX_AUDIENCES,
+    MAX_CLIENT_ID,
+    MAX_NONCE,
+    MAX_SUBJECT,
+    THUMBPRINT,
+    Checks,
+)
+from token_service.core.policies.custom_claims import check_custom_claims
+from token_service.core.policies.rights import May
+from token_service.core.revocation.replica import Replica
+from token_service.errors import (
+    ClientNotFoundError,
+    GrantTypeNotAllowedError,
+    InvalidRequestError,
+)
+from token_service.tokens.claims import AuthContext
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+
+
+class AuthorizationGrantCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision of a login service. Empty audience: the default of the client."""
+
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    subject: str
+    audience: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    nonce: str = ""
+    auth_context: AuthContext | None = None
+    custom_claims: Mapping[str, Any] = {}
+
+
+class AuthorizationGrants:
+    """Makes authorization codes for login services."""
+
+    def __init__(
+        self,
+        registration: Registration,
+        clients: ClientAdmission,
+        codes: Codes,
+        replica: Replica,
+        *,
+        issuer: str,
+    ) -> None:
+        self._registration = registration
+        self._clients = clients
+        self._codes = codes
+        self._replica = replica
+        self.issuer: Final = issuer
+
+    def create(self, caller: Caller, command: AuthorizationGrantCommand, now: float) -> tuple[str, float]:
+        """Return a code and its expiry, without I/O.
+
+        Raises `PermissionDeniedError`, `InvalidRequestError`, `ClientNotFoundError`, `ClientDisabledError`,
+        `GrantTypeNotAllowedError`, `PolicyViolationError`, `ReservedClaimError`, `CustomClaimNotAllowedError`,
+        `CustomClaimsTooLargeError`.
+        """
+        admit(caller, UseCase.CREATE_AUTHORIZATION_GRANT)
+        _check(command)
+        client = self._client(command)
+        self._registration.require_scopes(client, command.scopes)
+        scopes = tuple(dict.fromkeys(command.scopes))
+        audience = self._registration.audience(client, command.audience)
+        admit_issue(
+            caller,
+            subject=command.subject,
+            client_id=client.client_id,
+            audience=audience,
+            scopes=scopes,
+            kinds=kinds_of_code(client, scopes),
+            uses=_uses(command),
+        )
+        if command.subject == client.client_id and self.issuer in audience:
+            admit_as_client(caller, client.client_id)
+        policy = self._clients.policies.of(client.client_id, audience)
+        check_custom_claims(
+            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
+        )
+        code = AuthorizationCode(
+            id=self._codes.new_id(),
+            client_id=client.client_id,
+            redirect_uri=command.redirect_uri,
+            code_challenge=command.code_challenge,
+            subject=command.subject,
+            audience=audience,
+            scopes=scopes,
+            expire_time=now + CODE_TTL,
+            revision=self._replica.applied,
+            nonce=command.nonce,
+            auth_context=command.auth_context,
+            custom_claims=command.custom_claims,
+        )
+        return self._codes.format(code), code.expire_time
+
+    def _client(self, command: AuthorizationGrantCommand) -> Client:
+        """Return the client, if it may use the redirect URI."""
+        client = self._clients.get(command.client_id)
+        if client is None:
+            raise ClientNotFoundError(metadata={"client_id": command.client_id})
+        self._clients.require(command.client_id)
+        if AUTHORIZATION_CODE not in client.grant_types:
+            raise GrantTypeNotAllowedError(
+                f"the client is not registered for the grant type {AUTHORIZATION_CODE}",
+                metadata={"grant_type": AUTHORIZATION_CODE},
+            )
+        if not is_registered_redirect(command.redirect_uri, client.redirect_uris):
+            raise InvalidRequestError.of("redirect_uri", "is not registered for the client")
+        return client
+
+
+def is_registered_redirect(uri: str, registered: tuple[str, ...]) -> bool:
+    """Tell whether a redirect URI is registered: compared exactly (RFC 9700, section 2.1).
+
+    The port of an `http` URI of a loopback address may differ (RFC 8252, section 7.3).
+    """
+    if uri in registered:
+        return True
+    plain = _without_port(uri)
+    return plain is not None and any(plain == _without_port(each) for each in registered)
+
+
+def _without_port(uri: str) -> str | None:
+    """Return an `http` URI of a loopback address without its port; None for every other URI."""
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018 - raises ValueError for an invalid port
+    except ValueError:
+        return None
+    if parts.scheme != "http" or parts.hostname not in _LOOPBACK or "@" in parts.netloc or "#" in uri:
+        return None
+    return urlunsplit(parts._replace(netloc=parts.hostname))
+
+
+def _uses(command: AuthorizationGrantCommand) -> frozenset[May]:
+    uses = set()
+    if command.auth_context is not None:
+        uses.add(May.AUTH_CONTEXT)
+    if command.custom_claims:
+        uses.add(May.CUSTOM_CLAIMS)
+    return frozenset(uses)
+
+
+def _check(command: AuthorizationGrantCommand) -> None:
+    checks = Checks()
+    checks.text("client_id", command.client_id, MAX_CLIENT_ID, required=True)
+    checks.text("redirect_uri", command.redirect_uri, MAX_URI, required=True)
+    challenge = command.code_challenge
+    if len(challenge) != THUMBPRINT or not challenge.isascii() or not _is_base64url(challenge):
+        checks.add("code_challenge", f"is no S256 challenge: {THUMBPRINT} characters of base64url")
+    checks.text("subject", command.subject, MAX_SUBJECT, required=True)
+    checks.texts("audience", command.audience, MAX_AUDIENCES, MAX_AUDIENCE)
+    checks.scopes("scopes", command.scopes)
+    checks.text("nonce", command.nonce, MAX_NONCE)
+    check_auth_context(checks, command.auth_context)
+    checks.done()
+
+
+def _is_base64url(text: str) -> bool:
+    return text.replace("-", "a").replace("_", "a").isalnum()
