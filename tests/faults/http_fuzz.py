@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.faults.http_requests import Request, Secrets, Shapes, mutated
+from tests.faults.http_mutations import mutated
+from tests.faults.http_requests import Request, Secrets, Shapes
 from tests.integration.oauth import OAuthNode
 
 _DEADLINE = 15.0
