@@ -1,0 +1,58 @@
+"""docs/oauth.md: its commands and its Python program print what the page shows, and its table of errors is complete."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+from tests.integration.oauth import OAuthNode
+from tests.integration.tour import DOCS, GRPC_ADDRESS, HTTP_ADDRESS, Step, Tour, steps
+from tests.support.deadline import eventually_sync
+from token_service.errors import Reason
+from token_service.wire import OAUTH_ERROR
+
+PAGE = DOCS / "oauth.md"
+TEXT = PAGE.read_text()
+_DATA_DIR = '"$PWD/.token-service"'
+
+
+def page_tour(node: OAuthNode) -> Tour:
+    """Return a shell in which the addresses and the data directory of the page are those of a node."""
+    return Tour(node, {_DATA_DIR: f'"{node.data_dir}"'})
+
+
+def run_step(tour: Tour, node: OAuthNode, step: Step) -> None:
+    """Run a step and compare its output with the page."""
+    output = tour.run(step)
+    shown = (step.shown or "").strip()
+    assert output.strip() == shown, f"{step.code}\nprints now:\n{output}"
+    if "clients create" in step.code:
+        # A node learns of a client within moments, which is less than a reader needs for the next command.
+        eventually_sync(lambda: _knows(node, "app"))
+
+
+def _knows(node: OAuthNode, client_id: str) -> bool:
+    parameters = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": client_id}
+    return httpx.post(f"{node.http_url}/token", data=parameters, trust_env=False).status_code != 401
+
+
+def test_the_page_prints_what_it_shows() -> None:
+    page_steps = steps(TEXT, "oauth")
+    assert [step.language for step in page_steps].count("python") == 1
+    with OAuthNode() as node, page_tour(node) as tour:
+        for step in page_steps:
+            run_step(tour, node, step)
+
+
+def test_addresses_of_the_page_are_those_of_the_tour() -> None:
+    assert GRPC_ADDRESS in TEXT
+    assert HTTP_ADDRESS in TEXT
+
+
+def test_the_page_has_a_row_for_every_error_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d, ]+) \|", TEXT, re.MULTILINE)
+    assert {code for code, _ in rows} == {OAUTH_ERROR[reason] for reason in Reason} | {
+        "invalid_scope",
+        "invalid_target",
+    }
