@@ -18,11 +18,12 @@ _SECRETS_OF_FORM = (
     "actor_token",
     "assertion",
     "client_assertion",
+    "code",
 )
 _NAMES = (
     *_SECRETS_OF_FORM, "grant_type", "client_id", "scope", "resource", "audience", "subject_token_type", "actor_token_type",
     "requested_token_type", "client_assertion_type", "token_type_hint", "device_id", "request_context", "request_details",
-    "code", "code_verifier", "redirect_uri", "request", "username", "password", "__proto__", "a[b]",
+    "code_verifier", "redirect_uri", "request", "username", "password", "__proto__", "a[b]",
 )  # fmt: skip
 _ODD = (
     "", " ", "\0", "\n", "\r\n", "%", "%zz", "%00", "é", "\U0001f511", "\u2028", "\x7f", "'", '"', "\\", "<script>", "{}", "[]", "null",

@@ -6,12 +6,14 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote_plus
 
-from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, Api
+from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, TIMEOUT, Api
 from tests.integration.oauth import API, CLIENT_CREDENTIALS, REFRESH_TOKEN, OAuthNode, Registered, register
 from tests.support.hostile_tokens import VECTORS, token_of
 from tests.support.token_mint import Mint
+from token_service.v1 import authorization_service_pb2, authorization_service_pb2_grpc
 
 FORM = b"application/x-www-form-urlencoded"
 _SECRET = "fuzzsecret"
@@ -141,9 +143,15 @@ class Shapes:
             ("signed", "private_key_jwt"),
             ("page", "none"),
         ):
-            grant_types = [REFRESH_TOKEN] if method == "none" else [CLIENT_CREDENTIALS, REFRESH_TOKEN]
+            grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE]
+            grant_types += [] if method == "none" else [CLIENT_CREDENTIALS]
             client = await register(
-                api, client_id, method, allowed_origins=["https://app.example"], grant_types=grant_types
+                api,
+                client_id,
+                method,
+                allowed_origins=["https://app.example"],
+                grant_types=grant_types,
+                redirect_uris=[_REDIRECT_URI],
             )
             self._clients[client_id] = client
             if client.secret:
@@ -156,6 +164,21 @@ class Shapes:
                 token = self.secrets.add(getattr(issued, f"{kind}_token"))
                 self._tokens.setdefault(kind, []).append(token)
 
+        await self._add_codes(api)
+
+    async def _add_codes(self, api: Api) -> None:
+        stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
+        for number in range(_CODES):
+            grant = authorization_service_pb2.CreateAuthorizationGrantRequest(
+                subject=f"user-{number}",
+                client_id="page",
+                redirect_uri=_REDIRECT_URI,
+                scopes=["read"],
+                code_challenge=_CHALLENGE,
+            )
+            made = await stub.CreateAuthorizationGrant(grant, timeout=TIMEOUT)
+            self._tokens.setdefault("code", []).append(self.secrets.add(made.code))
+
     def token(self, chance: random.Random, *kinds: str) -> str:
         """Return a good token of one of the kinds, or of any kind."""
         return chance.choice(self._tokens[chance.choice(kinds or tuple(self._tokens))])
@@ -163,6 +186,12 @@ class Shapes:
     def any(self, chance: random.Random) -> Request:
         """Return a valid request of any endpoint."""
         return chance.choice(_SHAPES)(self, chance)
+
+    def grant_types(self) -> set[str]:
+        """Return the grant types of all shapes."""
+        chance = random.Random(1)
+        forms = [dict(shape(self, chance).form) for shape in _SHAPES]
+        return {form["grant_type"] for form in forms if "grant_type" in form}
 
     def honest(self) -> list[Request]:
         """Return one request of each endpoint and grant that must succeed at any time."""
@@ -188,6 +217,15 @@ class Shapes:
         form = (("grant_type", REFRESH_TOKEN), ("refresh_token", self.token(chance, "refresh")))
         return self.proven(chance, Request("POST", "/token", form), "page")
 
+    def code(self, chance: random.Random) -> Request:
+        form = (
+            ("grant_type", AUTHORIZATION_CODE),
+            ("code", self.token(chance, "code")),
+            ("code_verifier", _VERIFIER),
+            ("redirect_uri", _REDIRECT_URI),
+        )
+        return self.proven(chance, Request("POST", "/token", form), "page")
+
     def document(self, chance: random.Random) -> Request:
         return Request("GET", chance.choice(_DOCUMENTS))
 
@@ -200,13 +238,18 @@ class Shapes:
         return Request("OPTIONS", "/token", headers=_encoded(headers))
 
 
+AUTHORIZATION_CODE = "authorization_code"
+_CODES = 60
+_REDIRECT_URI = "https://app.example/cb"
+_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 _DOCUMENTS = (
     "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json",
     "/healthz", "/readyz",
 )  # fmt: skip
 Shape = Callable[[Shapes, random.Random], Request]
 _SHAPES: tuple[Shape, ...] = (
-    Shapes.client_credentials, Shapes.client_credentials, Shapes.refresh, Shapes.refresh, Shapes.document, Shapes.preflight,
+    Shapes.client_credentials, Shapes.client_credentials, Shapes.refresh, Shapes.refresh, Shapes.code, Shapes.document, Shapes.preflight,
 )  # fmt: skip
 _ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.document)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 
 import httpx
+import pytest
 
 from tests.integration.oauth import OAuthNode
+from tests.integration.postman import COLLECTION, requests_of
 from tests.integration.tour import DOCS, GRPC_ADDRESS, HTTP_ADDRESS, Step, Tour, steps
 from tests.support.deadline import eventually_sync
 from token_service.errors import Reason
@@ -37,10 +41,16 @@ def _knows(node: OAuthNode, client_id: str) -> bool:
     return httpx.post(f"{node.http_url}/token", data=parameters, trust_env=False).status_code != 401
 
 
-def test_the_page_prints_what_it_shows() -> None:
+@pytest.fixture(scope="module")
+def node() -> Iterator[OAuthNode]:
+    with OAuthNode() as running:
+        yield running
+
+
+def test_the_page_prints_what_it_shows(node: OAuthNode) -> None:
     page_steps = steps(TEXT, "oauth")
     assert [step.language for step in page_steps].count("python") == 1
-    with OAuthNode() as node, page_tour(node) as tour:
+    with page_tour(node) as tour:
         for step in page_steps:
             run_step(tour, node, step)
 
@@ -56,3 +66,29 @@ def test_the_page_has_a_row_for_every_error_code() -> None:
         "invalid_scope",
         "invalid_target",
     }
+
+
+def test_page_and_collection_have_every_endpoint_and_grant_type(node: OAuthNode) -> None:
+    metadata = httpx.get(f"{node.http_url}/.well-known/openid-configuration", trust_env=False).json()
+    requests = [item["request"] for item in requests_of(json.loads(COLLECTION.read_text()))]
+    paths = {request["url"].removeprefix("{{base_url}}") for request in requests}
+    sent = {
+        pair["value"]
+        for request in requests
+        for pair in request.get("body", {}).get("urlencoded", ())
+        if pair["key"] == "grant_type"
+    }
+    endpoints = {
+        value.removeprefix(node.issuer)
+        for name, value in metadata.items()
+        if name.endswith(("_endpoint", "_uri"))
+    }
+    assert endpoints <= paths
+    assert {*metadata["grant_types_supported"]} <= sent
+    assert all(path in TEXT for path in endpoints)
+    assert all(grant_type in TEXT for grant_type in metadata["grant_types_supported"])
+
+
+def test_collection_holds_no_secret() -> None:
+    values = {each["key"]: each["value"] for each in json.loads(COLLECTION.read_text())["variable"]}
+    assert (values["client_secret"], values["code"]) == ("", "")

@@ -1,0 +1,55 @@
+"""The Postman collection of docs/oauth.md, and the clients that it needs at a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.integration.calls import TIMEOUT, Api
+from tests.integration.oauth import OAuthNode, register
+from tests.integration.tour import DOCS
+from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
+
+COLLECTION = DOCS / "oauth.postman_collection.json"
+_RESOURCE = "https://orders.example"
+_REDIRECT_URI = "https://app.example/cb"
+
+
+def requests_of(collection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the requests in all folders of a collection."""
+    return list(_items(collection))
+
+
+def _items(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in folder["item"]:
+        if "item" in item:
+            yield from _items(item)
+        else:
+            yield item
+
+
+async def register_clients(node: OAuthNode) -> dict[str, str]:
+    """Register the clients, and return the variables of the collection that have no default."""
+    async with Api(node.grpc_address) as api:
+        machine = await register(
+            api, "shop", grant_types=["client_credentials"], scopes=["orders:read"], audiences=[_RESOURCE]
+        )
+        await register(
+            api,
+            "app",
+            "none",
+            grant_types=["authorization_code", "refresh_token"],
+            scopes=["openid", "orders:read"],
+            audiences=[_RESOURCE],
+            redirect_uris=[_REDIRECT_URI],
+        )
+        grant = pb.CreateAuthorizationGrantRequest(
+            subject="alice",
+            client_id="app",
+            redirect_uri=_REDIRECT_URI,
+            scopes=["openid", "orders:read"],
+            code_challenge="E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        )
+        stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
+        made = await stub.CreateAuthorizationGrant(grant, timeout=TIMEOUT)
+    return {"client_secret": machine.secret, "code": made.code}
