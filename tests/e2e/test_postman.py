@@ -19,7 +19,16 @@ def run_collection(node: OAuthNode, variables: dict[str, str], report: Path) -> 
     newman = nodejs.DIRECTORY / "node_modules" / "newman" / "bin" / "newman.js"
     given = [f"--env-var={name}={value}" for name, value in {"base_url": node.http_url, **variables}.items()]
     done = subprocess.run(
-        [nodejs.find_node().node, newman, "run", COLLECTION, *given, "--reporters=cli,json", f"--reporter-json-export={report}", "--color=off"],
+        [
+            nodejs.find_node().node,
+            newman,
+            "run",
+            COLLECTION,
+            *given,
+            "--reporters=cli,json",
+            f"--reporter-json-export={report}",
+            "--color=off",
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,9 +1,9 @@
 """RFC 9700, OAuth 2.0 Security Best Current Practice: what it demands of the flows without a browser.
 
-Each test names the section that it proves. With the browser flows come: 2.1, 4.1, 4.5, 4.7 and 4.8 (redirect URIs, PKCE,
-state), 2.1.2 (no implicit grant), 4.2 and 4.3.1 (credentials in Referer headers and browser histories), 4.4 (mix-up, `iss` in the
-response), 4.16 and 4.17 (clickjacking, messages between windows). Sender-constrained tokens (2.2.1, 4.10.1) come with the
-proofs of possession. 4.13 (headers of proxies) and 2.6 (TLS) are in `tests/unit/web`.
+Each test names the section that it proves. With the browser flows come: 2.1, 4.1 and 4.7 (redirect URIs and state of the
+authorization request), 2.1.2 (no implicit grant), 4.2 and 4.3.1 (credentials in Referer headers and browser histories), 4.4 (mix-up,
+`iss` in the response), 4.16 and 4.17 (clickjacking, messages between windows). Sender-constrained tokens (2.2.1, 4.10.1) come with
+the proofs of possession. 4.13 (headers of proxies) and 2.6 (TLS) are in `tests/unit/web`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.integration.calls import ACCESS, ID, REFRESH, Api
+from tests.integration.calls import ACCESS, ID, REFRESH, TIMEOUT, Api, refused
 from tests.integration.oauth import (
     API,
     CLIENT_CREDENTIALS,
@@ -28,9 +28,15 @@ from tests.integration.oauth import (
     http_client,
     register,
 )
+from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
 
 OTHER_API = "https://other.example"
 IDLE = 3600
+AUTHORIZATION_CODE = "authorization_code"
+REDIRECT_URI = "https://app.example/cb"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+"""The pair of RFC 7636, appendix B."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,27 @@ class Site:
         proof = (client or self.page).post
         return await self.token({"grant_type": REFRESH_TOKEN, "refresh_token": token, **proof, **more})
 
+    async def exchange(self, code: str, **more: Any) -> httpx.Response:
+        """Exchange a code."""
+        return await self.token({"grant_type": AUTHORIZATION_CODE, "code": code, **more})
+
+    async def code(self, **changes: Any) -> str:
+        """Return a new code of the page."""
+        request = pb.CreateAuthorizationGrantRequest(
+            **{
+                "subject": "alice",
+                "client_id": "page",
+                "redirect_uri": REDIRECT_URI,
+                "audience": [API],
+                "scopes": ["read"],
+                "code_challenge": CHALLENGE,
+                **changes,
+            }
+        )
+        stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(self.api.channel)
+        code: str = (await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)).code
+        return code
+
     async def logged_in(self, subject: str = "alice") -> str:
         """Return the refresh token of a new session of the page."""
         issued = await self.api.issue(
@@ -83,7 +110,11 @@ def running() -> Iterator[tuple[OAuthNode, Clients]]:
 
 async def _registered(node: OAuthNode) -> Clients:
     async with Api(node.grpc_address) as api:
-        both = {"audiences": [API, OTHER_API], "grant_types": [REFRESH_TOKEN]}
+        both: dict[str, Any] = {
+            "audiences": [API, OTHER_API],
+            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN],
+            "redirect_uris": [REDIRECT_URI],
+        }
         return Clients(
             page=await register(api, "page", "none", **both),
             other_page=await register(api, "other-page", "none", **both),
@@ -113,6 +144,35 @@ def error_of(answer: httpx.Response, status: int = 400) -> str:
     assert answer.headers["cache-control"] == "no-store"
     code: str = answer.json()["error"]
     return code
+
+
+# --- Codes: 2.1.1, 4.5 and 4.8 ------------------------------------------------------------------------------------------
+
+
+async def test_4_5_stolen_code_is_worthless_without_the_verifier_and_the_client(site: Site) -> None:
+    code = await site.code()
+    wrong = {**site.page.post, "code_verifier": "w" * 43}
+    others = {**site.other_page.post, "code_verifier": VERIFIER}
+    elsewhere = {**site.page.post, "code_verifier": VERIFIER, "redirect_uri": "https://attacker.example/cb"}
+    for parameters in (wrong, others, elsewhere):
+        assert error_of(await site.exchange(code, **parameters)) == "invalid_grant"
+    own = await site.exchange(code, **site.page.post, code_verifier=VERIFIER)
+    assert claims_of(own)["sub"] == "alice"
+
+
+async def test_4_5_code_that_is_used_twice_revokes_its_tokens(site: Site) -> None:
+    proof = {**site.page.post, "code_verifier": VERIFIER}
+    code = await site.code()
+    answer = await site.exchange(code, **proof)
+    assert error_of(await site.exchange(code, **proof)) == "invalid_grant"
+    assert await site.api.why(answer.json()["access_token"], audience=API) == "REVOKED"
+    assert error_of(await site.refresh(answer.json()["refresh_token"])) == "invalid_grant"
+
+
+async def test_4_8_code_can_not_be_had_or_used_without_pkce(site: Site) -> None:
+    failure = await refused(site.code(code_challenge=""))
+    assert "code_challenge" in failure.violations
+    assert error_of(await site.exchange(await site.code(), **site.page.post)) == "invalid_request"
 
 
 # --- Refresh tokens: 2.2.2 and 4.14.2 -----------------------------------------------------------------------------------
@@ -166,8 +226,8 @@ async def test_4_14_2_refresh_token_expires_if_it_is_not_used(site: Site) -> Non
 async def test_4_14_2_security_event_revokes_refresh_and_access_tokens(site: Site) -> None:
     answer = (await site.refresh(await site.logged_in("carol"))).json()
     await site.api.revoke(subject="carol", comment="password changed")
-    refused = await site.refresh(answer["refresh_token"])
-    assert (error_of(refused), refused.json()["reason"]) == ("invalid_grant", "SESSION_REVOKED")
+    again = await site.refresh(answer["refresh_token"])
+    assert (error_of(again), again.json()["reason"]) == ("invalid_grant", "SESSION_REVOKED")
     assert await site.api.why(answer["access_token"], audience=API) == "REVOKED"
 
 
