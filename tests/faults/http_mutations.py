@@ -187,11 +187,10 @@ def _header(chance: random.Random, request: Request, shapes: Shapes) -> Request:
         (b"Expect", b"100-continue"), (b"X-" + b"x" * 4000, b"y" * 4000), (b"Upgrade", b"h2c"), (b"Upgrade", b"websocket"),
     )  # fmt: skip
     name, value = chance.choice(odd)
-    kept = (
-        request.headers
-        if chance.random() < 0.3
-        else tuple(pair for pair in request.headers if pair[0].lower() != name.lower())
-    )
+    is_second = name != b"Host" and chance.random() < 0.3  # with two hosts, a request is no HTTP
+    kept = request.headers
+    if not is_second:
+        kept = tuple(pair for pair in kept if pair[0].lower() != name.lower())
     return replace(request, headers=(*kept, (name, value)))
 
 
