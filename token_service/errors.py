@@ -53,6 +53,7 @@ class Reason(StrEnum):
     CLIENT_DISABLED = "CLIENT_DISABLED"
     CUSTOM_CLAIM_NOT_ALLOWED = "CUSTOM_CLAIM_NOT_ALLOWED"
     FOREIGN_KEYS_UNAVAILABLE = "FOREIGN_KEYS_UNAVAILABLE"
+    CLIENT_DOCUMENT_UNAVAILABLE = "CLIENT_DOCUMENT_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
     GRANT_INVALID = "GRANT_INVALID"
     GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
@@ -383,6 +384,16 @@ class ForeignKeysUnavailableError(ServiceError):
 
     reason = Reason.FOREIGN_KEYS_UNAVAILABLE
     default_message = "the keys that verify this token are not available at the moment"
+
+
+class ClientDocumentUnavailableError(ServiceError):
+    """The metadata document of a client that is not registered can't be fetched, or it describes no usable client."""
+
+    reason = Reason.CLIENT_DOCUMENT_UNAVAILABLE
+    default_message = (
+        "the client metadata document at the client_id can't be fetched or used at the moment; "
+        "the log of the service says why"
+    )
 
 
 class UnreachableError(ServiceError):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from tests.contract.builders import NOW, a_client, a_client_secret, a_draft, a_session, an_end, digest
-from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, ClientState
+from token_service.core.clients.client import GRANT_TYPES, AuthMethod, Client, ClientState, SubjectType
 from token_service.core.clients.store import ClientPosition, StoredClients
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
@@ -35,6 +35,7 @@ FULL: dict[str, Any] = {
     "backchannel_logout_uri": "https://a.example/out",
     "allowed_origins": ("https://a.example",),
     "classification": "restricted",
+    "subject_type": SubjectType.PAIRWISE,
     "sector_identifier_uri": "https://a.example/sector",
     "rights": (Right(permission=Permission.ISSUE, clients=("web",), may=(May.OTHER_SUBJECTS,)),),
 }

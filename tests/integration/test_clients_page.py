@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from token_service.core.clients.documents import DocumentRules, client_of_document
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_DOCUMENT = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VARYING = (
     (re.compile(r"tscs_[A-Za-z0-9_-]{49}"), "<secret>"),
     (re.compile(r"CREATED {15}"), "CREATED  "),
@@ -45,3 +48,9 @@ def test_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     for (kind, code), (_, shown) in zip(blocks[::2], blocks[1::2], strict=True):
         assert kind == "sh"
         assert normalized(type_(code)) == normalized(shown), code
+
+
+def test_document_on_the_page_describes_a_client() -> None:
+    (document,) = _DOCUMENT.findall(PAGE.read_text(encoding="utf-8"))
+    client = client_of_document("https://app.example/client.json", document.encode(), DocumentRules(), 0.0)
+    assert (client.client_name, client.redirect_uris) == ("An MCP client", ("http://127.0.0.1/callback",))

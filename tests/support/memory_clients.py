@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -119,3 +119,16 @@ def end_client(state: State, draft: RevocationDraft) -> bool:
         client = Client(client_id=client.client_id, create_time=client.create_time, update_time=0.0)
     state.clients[draft.value] = structs.replace(client, **changes)
     return True
+
+
+class KnownClients(dict[str, Client]):
+    """Clients by id. Implements `core.clients.lookup.Clients`."""
+
+    def classification(self, client_id: str) -> str | None:
+        """See `Clients.classification`."""
+        client = self.get(client_id)
+        return (client.classification or None) if client is not None else None
+
+    async def resolve(self, client_id: str, asker: Hashable) -> Client | None:
+        """See `Clients.resolve`."""
+        return self.get(client_id)

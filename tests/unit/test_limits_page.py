@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from token_service.core import limits
-from token_service.core.access import client_authentication, credentials, workloads
+from token_service.core.access import client_authentication, credentials, document_clients, workloads
+from token_service.core.clients import documents as client_documents, sectors
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
@@ -29,6 +30,7 @@ def in_the_code() -> dict[str, str]:
     }
     for module in (
         limits, client_authentication, credentials, workloads, assertions, rights, documents, fetcher, resolving,
+        document_clients, client_documents, sectors,
     ):  # fmt: skip
         found |= {
             name: value

@@ -15,12 +15,16 @@ from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.client_authentication import ClientAuthenticator
+from token_service.core.access.document_clients import MAX_DOCUMENTS
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
+from token_service.core.clients.client import Client
+from token_service.core.clients.lookup import ClientLookup
 from token_service.core.clients.secret_uses import SecretUses
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
+from token_service.fetching import client_documents
 from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.file_keys import FileKeys
@@ -45,6 +49,7 @@ class Access:
         self.policy_file = PolicyFile.of(settings, environ)
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
+        require_classification(settings, self._document)
         self._workload_fetcher = (
             HttpFetcher()
         )  # of its own: slow servers of clients must not delay these keys
@@ -66,14 +71,12 @@ class Access:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
         self._uses = SecretUses(stores.clients, clock)
-        keys = ClientKeys(
-            HttpFetcher(), clock, FetchRules(allow_private=self._settings.allow_private_jwks_uri)
-        )
+        keys_of = client_key_sources(core.clients, clock, allow_private=self._settings.allow_private_jwks_uri)
         authentication = ClientAuthenticator(
-            core.clients, keys.of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.known_clients, keys_of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
         )
         self._authenticator = Authenticator(
-            core.clients,
+            core.known_clients,
             authentication,
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
@@ -139,6 +142,19 @@ class Access:
             self._authorizer.changed()
 
 
+def client_key_sources(
+    registered: ClientLookup, clock: Clock, *, allow_private: bool
+) -> Callable[[Client], KeySource]:
+    """Return a function that returns the source of the keys of a client, without I/O.
+
+    `allow_private` is for registered clients only: a stranger's document must not make the node read private addresses.
+    Fetches for strangers have limits of their own, so that they can't delay those for registered clients.
+    """
+    keys = ClientKeys(HttpFetcher(), clock, FetchRules(allow_private=allow_private))
+    described = ClientKeys(HttpFetcher(), clock, client_documents.RULES, most=MAX_DOCUMENTS)
+    return lambda client: (described if registered.get(client.client_id) is None else keys).of(client)
+
+
 def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
     """Return the source of the keys of a workload issuer, without I/O. Raises `ConfigurationError`."""
     rules = FetchRules(
@@ -154,6 +170,16 @@ def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> Ke
         return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
     except UnusableValueError as error:
         raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
+
+
+def require_classification(settings: Settings, document: PolicyDocument) -> None:
+    """Raise `ConfigurationError` if the policy file lacks the classification of clients that describe themselves."""
+    name, known = settings.client_metadata_document_classification, document.book.policies
+    if name and name not in known:
+        raise ConfigurationError(
+            f"TOKEN_SERVICE_CLIENT_METADATA_DOCUMENT_CLASSIFICATION is {name}; it must be one of the policy file: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 class _OwnTokens:

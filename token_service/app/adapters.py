@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from token_service.app.core import Core, CoreOptions, Ports, build_core
 from token_service.clock import SystemClock
-from token_service.config import Settings, load_audit_keys, load_key_encryption_keys
+from token_service.config import Settings, load_audit_keys, load_key_encryption_keys, load_pairwise_key
 from token_service.core.access.counters import SharedCounters
+from token_service.core.clients.documents import DocumentRules
 from token_service.core.events.audit import Audit
 from token_service.core.events.chain import AuditKeys
 from token_service.core.events.keeper import KeeperRules
@@ -23,6 +24,9 @@ from token_service.core.policies.policy import Policies
 from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.errors import ConfigurationError, SigningUnavailableError
+from token_service.fetching.client_documents import ClientDocuments
+from token_service.fetching.fetcher import FetchRules, HttpFetcher
+from token_service.fetching.sector_documents import FetchedSectors
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.key_wrap import AesGcmKeyWrap
 from token_service.signers.local import LocalKeys
@@ -102,8 +106,16 @@ async def open_core(
             mirror=mirror,
             counters=counters,
             rate_limited=rate_limited,
+            pairwise_key=await asyncio.to_thread(load_pairwise_key, settings),
+            sector_documents=sector_documents(settings),
+            client_documents=ClientDocuments(HttpFetcher()) if settings.client_metadata_documents else None,
         )
         yield build_core(ports, core_options(settings, node_id), policies)
+
+
+def sector_documents(settings: Settings) -> FetchedSectors:
+    """Return the documents of sectors, fetched from their URLs."""
+    return FetchedSectors(HttpFetcher(), FetchRules(allow_private=settings.allow_private_jwks_uri))
 
 
 def core_options(settings: Settings, node_id: str) -> CoreOptions:
@@ -120,6 +132,11 @@ def core_options(settings: Settings, node_id: str) -> CoreOptions:
         max_staleness=settings.replica_max_age,
         max_revocations=settings.max_revocations_per_caller,
         require_registered_clients=settings.require_registered_clients,
+        client_documents=DocumentRules(
+            settings.client_metadata_document_hosts,
+            settings.client_metadata_document_scopes,
+            settings.client_metadata_document_classification,
+        ),
         janitor_interval=settings.janitor_interval,
         signing_may_fail=settings.pkcs11_module is not None,
         audit=KeeperRules(settings.audit_checkpoint_interval, settings.audit_retention),

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores
-from token_service.config import Settings, prepare_data_dir
+from token_service.app.adapters import audit_keys_of, new_node_id, open_core, open_stores, sector_documents
+from token_service.config import Settings, load_pairwise_key, prepare_data_dir
 from token_service.config.policy_file import PolicyFile
 from token_service.core.access.caller import Caller
 from token_service.core.administration.clients import ClientAdministration
@@ -103,6 +103,7 @@ async def administer_clients(
 ) -> AsyncIterator[ClientAdministration]:
     """Administer the clients of the database. Running nodes detect a change themselves."""
     policies = Policies(PolicyFile.of(settings, environ).load().book)
+    has_pairwise_key = await asyncio.to_thread(load_pairwise_key, settings) is not None
     async with open_stores(settings, await audit_keys_of(settings), new_node_id()) as stores:
         await stores.require_current()
 
@@ -114,5 +115,11 @@ async def administer_clients(
             """No registry is in memory here."""
 
         yield ClientAdministration(
-            stores.clients, policies, append, changed, secrets.token_bytes, AuditTrail()
+            stores.clients,
+            policies,
+            append,
+            changed,
+            secrets.token_bytes,
+            AuditTrail(),
+            sector_documents(settings) if has_pairwise_key else None,
         )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from token_service.app.access import key_source
+from token_service.app.access import key_source, require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
 from token_service.app.edges import tls_files
 from token_service.clock import SystemClock
@@ -15,6 +15,7 @@ from token_service.config import (
     UnixSocket,
     load_audit_keys,
     load_key_encryption_keys,
+    load_pairwise_key,
     prepare_data_dir,
     refusal,
 )
@@ -44,6 +45,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
 
     with noting():
         document = PolicyFile.of(settings, environ).load()
+        require_classification(settings, document)
         for issuer in document.workload_issuers.values():
             key_source(issuer, HttpFetcher(), SystemClock())
     with noting():
@@ -56,6 +58,8 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         if settings.is_production or settings.audit_key_file.exists():
             load_audit_keys(settings)
+    with noting():
+        load_pairwise_key(settings)
     with noting():
         open_stores(settings)
     with noting():

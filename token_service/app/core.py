@@ -11,13 +11,18 @@ from typing import Any, Final, Protocol
 
 from token_service.clock import Clock
 from token_service.core.access.counters import Counters, SharedCounters
+from token_service.core.access.document_clients import DocumentClients
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import Rates
 from token_service.core.access.refusals import Refusals
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.clients.admission import ClientAdmission
+from token_service.core.clients.documents import DocumentRules, DocumentSource
+from token_service.core.clients.lookup import Clients
+from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.sectors import SectorDocuments
 from token_service.core.clients.store import ClientStore
 from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
@@ -147,6 +152,12 @@ class Ports:
     mirror: RevocationMirror | None = None
     counters: SharedCounters | None = None
     """Counters of the rates; None: each node counts by itself."""
+    client_documents: DocumentSource | None = None
+    """Fetches client metadata documents; None: only the registry describes clients."""
+    pairwise_key: Secret | None = None
+    """The key of pairwise subjects, the same at all nodes; None: no client can have them."""
+    sector_documents: SectorDocuments | None = None
+    """Fetches the documents of sectors; None: no client can name one."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
 
@@ -173,6 +184,8 @@ class CoreOptions:
     """Time for which an ended session stays visible."""
     require_registered_clients: bool = False
     """Whether only clients of the registry get tokens."""
+    client_documents: DocumentRules = field(default_factory=DocumentRules)
+    """What clients may do that describe themselves."""
     signing_may_fail: bool = False
     """Whether signing keys live in an HSM, which can be unavailable."""
     audit: KeeperRules = field(default_factory=KeeperRules)
@@ -187,6 +200,8 @@ class Core:
     policies: Policies
     counters: Counters
     clients: ClientRegistry
+    known_clients: Clients
+    """The registered clients, and those that describe themselves in a metadata document, if the ports fetch these."""
     keyring: Keyring
     key_rotation: KeyRotation
     key_manager: KeyManager
@@ -203,6 +218,7 @@ class Core:
     verifier: Verifier
     mirroring: Mirroring | None
     minter: Minter
+    subjects: PairwiseSubjects
     issuer: Issuer
     refresher: Refresher
     grants: Grants
@@ -248,7 +264,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     """Compose the use cases, without I/O."""
     stores, clock, entropy, audit = ports.stores, ports.clock, ports.entropy, ports.audit
     clients = ClientRegistry(stores.clients)
-    policies.classify_by(clients.classification)
+    known_clients: Clients = clients
+    if ports.client_documents is not None:
+        known_clients = DocumentClients(clients, ports.client_documents, options.client_documents, clock)
+    policies.classify_by(known_clients.classification)
     keyring = Keyring(
         stores.keys, ports.wrap, options.rotation.algorithm, open_signer=ports.key_provider.open_signer
     )
@@ -286,7 +305,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         time=time,
     )
     mirroring = None if ports.mirror is None else Mirroring(ports.mirror, log, read_index, replica, tailer)
-    minter = Minter(options.issuer, keyring, entropy)
+    subjects = PairwiseSubjects(known_clients, ports.pairwise_key)
+    minter = Minter(options.issuer, keyring, entropy, subjects)
     key_lookups = KeyLookups(tailer, keyring, clock)
     opaque_tokens = OpaqueTokens(keyring, key_lookups.look)
     counters = Counters(clock.monotonic, ports.counters)
@@ -302,7 +322,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log=lambda: replica.epoch,
         refused=ports.rate_limited,
     )
-    admission = ClientAdmission(clients, policies, require_registered=options.require_registered_clients)
+    admission = ClientAdmission(
+        known_clients, policies, require_registered=options.require_registered_clients
+    )
     terms = Terms(admission, rates)
     revoker = Revoker(
         log,
@@ -342,6 +364,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         policies=policies,
         counters=counters,
         clients=clients,
+        known_clients=known_clients,
         keyring=keyring,
         key_rotation=key_rotation,
         key_manager=key_manager,
@@ -358,6 +381,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier=verifier,
         mirroring=mirroring,
         minter=minter,
+        subjects=subjects,
         issuer=issuer,
         refresher=refresher,
         grants=Grants(
@@ -370,7 +394,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         revoker=revoker,
         introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, key_lookups.look, rates, clock
+            verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
         ),
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
@@ -380,6 +404,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             lambda revision: clients.refresh(revision=revision),
             entropy,
             audit,
+            None if ports.pairwise_key is None else ports.sector_documents,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
         janitor=Janitor(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.routing import Route
 
 from token_service.app.core import Core
 from token_service.config import Settings
 from token_service.core.access.authenticator import Authenticator
+from token_service.core.clients.client import SubjectType
 from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
@@ -23,6 +26,7 @@ from token_service.rpc.stream.feed import Feed, FeedLimits
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
+from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
@@ -101,8 +105,18 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
         TokenEndpoint(callers, core.grants, core.ports.clock),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
-        more={},
+        more=_optional_members(core),
     )
+
+
+def _optional_members(core: Core) -> dict[str, Any]:
+    """Return the members of the discovery document that depend on the settings."""
+    members: dict[str, Any] = {}
+    if core.ports.client_documents is not None:
+        members[discovery.CLIENT_DOCUMENTS] = True
+    if core.ports.pairwise_key is not None:
+        members["subject_types_supported"] = [kind.value for kind in SubjectType]
+    return members
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

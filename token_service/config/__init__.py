@@ -1,6 +1,11 @@
 """Configuration: the settings, their sources, and the checks that refuse them."""
 
-from token_service.config.key_encryption import load_audit_keys, load_key_encryption_keys, prepare_data_dir
+from token_service.config.key_encryption import (
+    load_audit_keys,
+    load_key_encryption_keys,
+    load_pairwise_key,
+    prepare_data_dir,
+)
 from token_service.config.loading import load_settings, refusal
 from token_service.config.setting import Setting
 from token_service.config.settings import SETTINGS, Settings
@@ -16,6 +21,7 @@ __all__ = [
     "UnixSocket",
     "load_audit_keys",
     "load_key_encryption_keys",
+    "load_pairwise_key",
     "load_settings",
     "prepare_data_dir",
     "refusal",

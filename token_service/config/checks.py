@@ -23,6 +23,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
             f"{PREFIX}AUDIT_KEY and {PREFIX}AUDIT_KEY_FILE are both set; allowed: one of the two. "
             "To change the key, put both keys into the same setting, the new key first"
         )
+    if settings.pairwise_key is not None and settings.pairwise_key_file is not None:
+        yield f"{PREFIX}PAIRWISE_KEY and {PREFIX}PAIRWISE_KEY_FILE are both set; allowed: one of the two"
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         yield f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE are not both set; allowed: both or neither"
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
@@ -36,6 +38,11 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}PKCS11_MODULE is set without a PIN; set {PREFIX}PKCS11_PIN, too"
     if settings.pkcs11_module is not None and settings.signing_algorithm is Algorithm.HS256:
         yield f"{PREFIX}SIGNING_ALGORITHM is HS256, whose keys can't be kept in an HSM; allowed: RS256, ES256, EdDSA"
+    if not settings.client_metadata_documents:
+        for each in ("hosts", "scopes", "classification"):
+            name = f"client_metadata_document_{each}"
+            if getattr(settings, name):
+                yield f"{PREFIX}{name.upper()} is set without {PREFIX}CLIENT_METADATA_DOCUMENTS=true; set both or neither"
     if isinstance(settings.grpc_address, UnixSocket) and settings.workers > 1:
         yield (
             f"{PREFIX}GRPC_ADDRESS is {settings.grpc_address}, which workers can't share; "

@@ -42,6 +42,19 @@ def load_audit_keys(settings: Settings) -> tuple[Secret, ...]:
     return _load(settings, "AUDIT_KEY_FILE", settings.audit_key, settings.audit_key_file)
 
 
+def load_pairwise_key(settings: Settings) -> Secret | None:
+    """Return the key of pairwise subjects; None if none is set. Blocks on a file. Raises `ConfigurationError`."""
+    if settings.pairwise_key_file is None:
+        return settings.pairwise_key
+    variable, path = PREFIX + "PAIRWISE_KEY_FILE", settings.pairwise_key_file
+    keys = _read(variable, path, strict=settings.is_production)
+    if len(keys) > 1:
+        raise ConfigurationError(
+            f"{variable}: {path} contains more than one key; only one can make the subjects"
+        )
+    return keys[0]
+
+
 def prepare_data_dir(path: Path) -> None:
     """Create the data directory, readable by its owner only, unless it exists.
 

@@ -79,6 +79,11 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
     values["audit_key"] = values["audit_key"] or ()
+    for name in ("client_metadata_document_hosts", "client_metadata_document_scopes"):
+        values[name] = values[name] or ()
+    values["client_metadata_document_classification"] = (
+        values["client_metadata_document_classification"] or ""
+    )
     if values["database_url"] is None:
         values["database_url"] = DatabaseUrl.of_file(data_dir / DATABASE_FILE)
     if values["issuer"] is None:

@@ -23,11 +23,14 @@ from token_service.config.values import (
     parse_file,
     parse_flag,
     parse_grpc_address,
+    parse_hosts,
     parse_issuer,
+    parse_key,
     parse_key_encryption_keys,
     parse_path,
     parse_redis_url,
     parse_rsa_bits,
+    parse_scopes,
     parse_secret,
     seconds,
     whole,
@@ -182,6 +185,21 @@ class Settings:
         allowed="a file that only its owner can read",
         default_help=f"`DATA_DIR/{AUDIT_KEY_FILE}`",
     )
+    pairwise_key: Secret | None = setting(
+        parse_key,
+        None,
+        "The key of pairwise subjects, the same at all nodes. Never change or lose it: every pairwise subject would change.",
+        allowed="32 bytes in base64 (`openssl rand -base64 32`)",
+        default_help="none: no client can have pairwise subjects",
+        secret=True,
+    )
+    pairwise_key_file: Path | None = setting(
+        parse_file,
+        None,
+        "A file with the key of pairwise subjects.",
+        allowed="a file that only its owner can read",
+        default_help="none",
+    )
     audit_routine: str = setting(
         choice("log", "sql"),
         "log",
@@ -262,10 +280,38 @@ class Settings:
         allowed=_FLAG_VALUES,
         switch=True,
     )
+    client_metadata_documents: bool = setting(
+        parse_flag,
+        "false",
+        "Accept the https URL of a client metadata document as `client_id`, as MCP clients have it. The document is fetched.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
+    client_metadata_document_hosts: tuple[str, ...] = setting(
+        parse_hosts,
+        None,
+        "The hosts that client metadata documents, and keys which they name, may be at.",
+        allowed="names of hosts, and `*.` with a domain, separated by commas",
+        default_help="any host of the public Internet",
+    )
+    client_metadata_document_scopes: tuple[str, ...] = setting(
+        parse_scopes,
+        None,
+        "The scopes that clients which a metadata document describes may get at the token endpoint.",
+        allowed="scopes, separated by commas or spaces",
+        default_help="none",
+    )
+    client_metadata_document_classification: str = setting(
+        str,
+        None,
+        "The classification of clients that a metadata document describes.",
+        allowed="one of the policy file",
+        default_help="as in the policy file",
+    )
     allow_private_jwks_uri: bool = setting(
         parse_flag,
         "false",
-        "Fetch the keys at the `jwks_uri` of clients from private addresses, too.",
+        "Fetch the `jwks_uri` and the `sector_identifier_uri` of registered clients from private addresses, too.",
         allowed=_FLAG_VALUES,
         switch=True,
     )

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from token_service.core.clients.documents import problem_of_host_pattern
+from token_service.core.limits import Checks
 from token_service.durations import parse_duration
+from token_service.errors import InvalidRequestError
 from token_service.files import open_regular
 from token_service.suggestions import did_you_mean
 from token_service.tokens.algorithms import RSA_SIZES
@@ -115,6 +118,30 @@ def parse_grpc_address(text: str) -> Address | UnixSocket:
     return UnixSocket(socket)
 
 
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Parse patterns of hosts, separated by commas or white space."""
+    patterns = tuple(text.lower().replace(",", " ").split())
+    if not patterns:
+        raise UnusableValueError("no host")
+    for pattern in patterns:
+        problem = problem_of_host_pattern(pattern)
+        if problem is not None:
+            raise UnusableValueError(f"{pattern} {problem}")
+    return patterns
+
+
+def parse_scopes(text: str) -> tuple[str, ...]:
+    """Parse scopes, separated by commas or white space."""
+    scopes = tuple(text.replace(",", " ").split())
+    checks = Checks()
+    checks.scopes("scopes", scopes)
+    try:
+        checks.done()
+    except InvalidRequestError as error:
+        raise UnusableValueError(error.message) from None
+    return scopes
+
+
 def parse_redis_url(text: str) -> Url:
     """Parse a URL for redis-py."""
     url = split_url(text)
@@ -142,6 +169,14 @@ def parse_key_encryption_keys(text: str) -> tuple[Secret, ...]:
     if not keys:
         raise UnusableValueError("no key")
     return keys
+
+
+def parse_key(text: str) -> Secret:
+    """Parse exactly one key."""
+    keys = parse_key_encryption_keys(text)
+    if len(keys) > 1:
+        raise UnusableValueError("more than one key")
+    return keys[0]
 
 
 def _key_encryption_key(text: str) -> Secret:

@@ -13,7 +13,7 @@ from token_service.fetching.remote_keys import RemoteKeys
 from token_service.tokens import strict_json
 from token_service.tokens.key_set import KeySet
 
-_MAX_KEPT: Final = 10_000
+MAX_KEPT: Final = 10_000
 """Clients whose parsed keys are kept. Others are parsed or fetched again when they authenticate."""
 
 
@@ -32,10 +32,14 @@ class _KeysOfRecord:
 class ClientKeys:
     """The sources of the keys of clients. A client whose keys changed in the registry gets a new source."""
 
-    def __init__(self, fetcher: HttpFetcher, clock: Clock, rules: FetchRules) -> None:
+    def __init__(
+        self, fetcher: HttpFetcher, clock: Clock, rules: FetchRules, *, most: int = MAX_KEPT
+    ) -> None:
+        """`most`: clients whose sources are kept."""
         self._fetcher = fetcher
         self._clock = clock
         self._rules = rules
+        self._most = most
         self._kept: OrderedDict[str, tuple[tuple[str, str], KeySource]] = OrderedDict()
 
     def of(self, client: Client) -> KeySource:
@@ -50,6 +54,6 @@ class ClientKeys:
                 source = _KeysOfRecord(client.jwks)
             kept = self._kept[client.client_id] = (described, source)
         self._kept.move_to_end(client.client_id)
-        if len(self._kept) > _MAX_KEPT:
+        if len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return kept[1]

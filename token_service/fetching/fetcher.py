@@ -49,6 +49,8 @@ class FetchRules:
 
     It is sent to the host of the issuer and to the host of the `jwks_uri` that the issuer names.
     """
+    max_bytes: int = MAX_DOCUMENT_BYTES
+    """The largest document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class HttpFetcher:
         self._system: ssl.SSLContext | None = None
 
     async def get(self, url: str, rules: FetchRules) -> Answer:
-        """Return the answer to a GET, whose body has at most `MAX_DOCUMENT_BYTES`. The caller limits the time.
+        """Return the answer to a GET, whose body has at most `rules.max_bytes`. The caller limits the time.
 
         Resolves the host, checks its addresses and connects to a checked address, so that a second look-up can't lead
         elsewhere (DNS rebinding). TLS verifies the name of the host. Proxies of the environment are not used, because a
@@ -86,7 +88,7 @@ class HttpFetcher:
             addresses = permitted(target, found, allow_private=rules.allow_private)
             reader, writer = await _connect(target, addresses[:_MAX_TRIED], context)
             try:
-                return await _exchange(target, token, reader, writer)
+                return await _exchange(target, token, rules.max_bytes, reader, writer)
             except (OSError, h11.RemoteProtocolError) as error:
                 raise FetchError(f"{target.authority} did not answer properly: {error}") from None
             finally:
@@ -147,7 +149,7 @@ async def _connect(
 
 
 async def _exchange(
-    target: Target, token: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    target: Target, token: str, limit: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> Answer:
     headers = [
         ("Host", target.authority),
@@ -178,10 +180,8 @@ async def _exchange(
             age = _header(event, b"age")
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > MAX_DOCUMENT_BYTES:
-                raise FetchError(
-                    f"{target.authority} answered with a document of more than {MAX_DOCUMENT_BYTES} bytes"
-                )
+            if len(body) > limit:
+                raise FetchError(f"{target.authority} answered with a document of more than {limit} bytes")
     return Answer(bytes(body), cache_control, age)
 
 

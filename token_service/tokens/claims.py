@@ -28,10 +28,13 @@ MAX_ACCESS_TOKEN_TTL: Final = 3600
 A revocation may be forgotten after this time.
 """
 
+SEALED_SUBJECT: Final = "sealed_sub"
+"""The claim with the encrypted subject of an ID token whose `sub` is pairwise."""
+
 RESERVED_CLAIMS: Final = frozenset(
     "iss sub aud exp nbf iat jti client_id scope scp sid auth_ctx cnf rev "
     "nonce at_hash c_hash s_hash auth_time acr amr azp act may_act events token_use typ".split()
-)
+) | {SEALED_SUBJECT}
 """Claims that are never taken from a request: the token service sets them, or recipients rely on their meaning."""
 
 

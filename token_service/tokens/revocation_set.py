@@ -234,6 +234,10 @@ class RevocationSet:
             return RevocationTarget.EVERYTHING
         return None
 
+    def revokes_subject(self, subject: str, claims: VerifiedClaims) -> bool:
+        """Tell whether an entry for a subject revokes a token that was issued for it, whatever its `sub` is."""
+        return bool(self._subjects.maps) and self._subjects.hit(mark_of(subject), claims)
+
     def has_session(self, session_id: str) -> bool:
         """Return whether an entry for this session id exists."""
         mark = mark_of(session_id)

@@ -28,7 +28,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%token_service/v1/client_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x01\n\x0c\x43lientSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x05Right\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x13\n\x0btoken_types\x18\x05 \x03(\t\x12\x0b\n\x03may\x18\x06 \x03(\t\x12\x11\n\tunbounded\x18\x07 \x01(\x08\"\xf6\x05\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12M\n\x1atoken_endpoint_auth_method\x18\x03 \x01(\x0e\x32).token_service.v1.TokenEndpointAuthMethod\x12\x0c\n\x04jwks\x18\x04 \x01(\t\x12\x10\n\x08jwks_uri\x18\x05 \x01(\t\x12!\n\x19\x61\x63\x63\x65pts_endpoint_audience\x18\x06 \x01(\x08\x12\x1f\n\x17tls_client_auth_san_uri\x18\x07 \x01(\t\x12\x1f\n\x17tls_client_auth_san_dns\x18\x08 \x01(\t\x12\x13\n\x0bgrant_types\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x11\n\taudiences\x18\x0b \x03(\t\x12\x15\n\rredirect_uris\x18\x0c \x03(\t\x12!\n\x19post_logout_redirect_uris\x18\r \x03(\t\x12\x1e\n\x16\x62\x61\x63kchannel_logout_uri\x18\x0e \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x0f \x03(\t\x12\x16\n\x0e\x63lassification\x18\x10 \x01(\t\x12\x1d\n\x15sector_identifier_uri\x18\x11 \x01(\t\x12\x32\n\x05state\x18\x12 \x01(\x0e\x32\x1d.token_service.v1.ClientStateB\x04\xe2\x41\x01\x03\x12\x35\n\x07secrets\x18\x13 \x03(\x0b\x32\x1e.token_service.v1.ClientSecretB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\x12\'\n\x06rights\x18\x17 \x03(\x0b\x32\x17.token_service.v1.Right\"t\n\x13\x43reateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12-\n\nsecret_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"+\n\x10GetClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11GetClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\";\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.token_service.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x13UpdateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"@\n\x14UpdateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"\x9d\x01\n\x19RotateClientSecretRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nsecret_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x1aRotateClientSecretResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"N\n\x14\x44isableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"Q\n\x15\x44isableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"<\n\x13\x45nableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x14\x45nableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"M\n\x13\x44\x65leteClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"&\n\x14\x44\x65leteClientResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t*\xfe\x01\n\x17TokenEndpointAuthMethod\x12*\n&TOKEN_ENDPOINT_AUTH_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fTOKEN_ENDPOINT_AUTH_METHOD_NONE\x10\x01\x12\x32\n.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC\x10\x02\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT\x10\x03\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH\x10\x04*_\n\x0b\x43lientState\x12\x1c\n\x18\x43LIENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LIENT_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x43LIENT_STATE_DISABLED\x10\x02\x32\x90\x06\n\rClientService\x12]\n\x0c\x43reateClient\x12%.token_service.v1.CreateClientRequest\x1a&.token_service.v1.CreateClientResponse\x12T\n\tGetClient\x12\".token_service.v1.GetClientRequest\x1a#.token_service.v1.GetClientResponse\x12Z\n\x0bListClients\x12$.token_service.v1.ListClientsRequest\x1a%.token_service.v1.ListClientsResponse\x12]\n\x0cUpdateClient\x12%.token_service.v1.UpdateClientRequest\x1a&.token_service.v1.UpdateClientResponse\x12o\n\x12RotateClientSecret\x12+.token_service.v1.RotateClientSecretRequest\x1a,.token_service.v1.RotateClientSecretResponse\x12`\n\rDisableClient\x12&.token_service.v1.DisableClientRequest\x1a\'.token_service.v1.DisableClientResponse\x12]\n\x0c\x45nableClient\x12%.token_service.v1.EnableClientRequest\x1a&.token_service.v1.EnableClientResponse\x12]\n\x0c\x44\x65leteClient\x12%.token_service.v1.DeleteClientRequest\x1a&.token_service.v1.DeleteClientResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%token_service/v1/client_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x01\n\x0c\x43lientSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x05Right\x12\x12\n\npermission\x18\x01 \x01(\t\x12\x0f\n\x07\x63lients\x18\x02 \x03(\t\x12\x11\n\taudiences\x18\x03 \x03(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x13\n\x0btoken_types\x18\x05 \x03(\t\x12\x0b\n\x03may\x18\x06 \x03(\t\x12\x11\n\tunbounded\x18\x07 \x01(\x08\"\xab\x06\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12M\n\x1atoken_endpoint_auth_method\x18\x03 \x01(\x0e\x32).token_service.v1.TokenEndpointAuthMethod\x12\x0c\n\x04jwks\x18\x04 \x01(\t\x12\x10\n\x08jwks_uri\x18\x05 \x01(\t\x12!\n\x19\x61\x63\x63\x65pts_endpoint_audience\x18\x06 \x01(\x08\x12\x1f\n\x17tls_client_auth_san_uri\x18\x07 \x01(\t\x12\x1f\n\x17tls_client_auth_san_dns\x18\x08 \x01(\t\x12\x13\n\x0bgrant_types\x18\t \x03(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x11\n\taudiences\x18\x0b \x03(\t\x12\x15\n\rredirect_uris\x18\x0c \x03(\t\x12!\n\x19post_logout_redirect_uris\x18\r \x03(\t\x12\x1e\n\x16\x62\x61\x63kchannel_logout_uri\x18\x0e \x01(\t\x12\x17\n\x0f\x61llowed_origins\x18\x0f \x03(\t\x12\x16\n\x0e\x63lassification\x18\x10 \x01(\t\x12\x1d\n\x15sector_identifier_uri\x18\x11 \x01(\t\x12\x32\n\x05state\x18\x12 \x01(\x0e\x32\x1d.token_service.v1.ClientStateB\x04\xe2\x41\x01\x03\x12\x35\n\x07secrets\x18\x13 \x03(\x0b\x32\x1e.token_service.v1.ClientSecretB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\x12\'\n\x06rights\x18\x17 \x03(\x0b\x32\x17.token_service.v1.Right\x12\x33\n\x0csubject_type\x18\x18 \x01(\x0e\x32\x1d.token_service.v1.SubjectType\"t\n\x13\x43reateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12-\n\nsecret_ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"+\n\x10GetClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11GetClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\";\n\x12ListClientsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.token_service.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x13UpdateClientRequest\x12.\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.ClientB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"@\n\x14UpdateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"\x9d\x01\n\x19RotateClientSecretRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nsecret_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x1aRotateClientSecretResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"N\n\x14\x44isableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"Q\n\x15\x44isableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"<\n\x13\x45nableClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x14\x45nableClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.token_service.v1.Client\"M\n\x13\x44\x65leteClientRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"&\n\x14\x44\x65leteClientResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t*\xfe\x01\n\x17TokenEndpointAuthMethod\x12*\n&TOKEN_ENDPOINT_AUTH_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fTOKEN_ENDPOINT_AUTH_METHOD_NONE\x10\x01\x12\x32\n.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC\x10\x02\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT\x10\x03\x12.\n*TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH\x10\x04*_\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SUBJECT_TYPE_PUBLIC\x10\x01\x12\x19\n\x15SUBJECT_TYPE_PAIRWISE\x10\x02*_\n\x0b\x43lientState\x12\x1c\n\x18\x43LIENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43LIENT_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x43LIENT_STATE_DISABLED\x10\x02\x32\x90\x06\n\rClientService\x12]\n\x0c\x43reateClient\x12%.token_service.v1.CreateClientRequest\x1a&.token_service.v1.CreateClientResponse\x12T\n\tGetClient\x12\".token_service.v1.GetClientRequest\x1a#.token_service.v1.GetClientResponse\x12Z\n\x0bListClients\x12$.token_service.v1.ListClientsRequest\x1a%.token_service.v1.ListClientsResponse\x12]\n\x0cUpdateClient\x12%.token_service.v1.UpdateClientRequest\x1a&.token_service.v1.UpdateClientResponse\x12o\n\x12RotateClientSecret\x12+.token_service.v1.RotateClientSecretRequest\x1a,.token_service.v1.RotateClientSecretResponse\x12`\n\rDisableClient\x12&.token_service.v1.DisableClientRequest\x1a\'.token_service.v1.DisableClientResponse\x12]\n\x0c\x45nableClient\x12%.token_service.v1.EnableClientRequest\x1a&.token_service.v1.EnableClientResponse\x12]\n\x0c\x44\x65leteClient\x12%.token_service.v1.DeleteClientRequest\x1a&.token_service.v1.DeleteClientResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,48 +60,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENABLECLIENTREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
   _globals['_DELETECLIENTREQUEST'].fields_by_name['client_id']._loaded_options = None
   _globals['_DELETECLIENTREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
-  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_start=2597
-  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_end=2851
-  _globals['_CLIENTSTATE']._serialized_start=2853
-  _globals['_CLIENTSTATE']._serialized_end=2948
+  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_start=2650
+  _globals['_TOKENENDPOINTAUTHMETHOD']._serialized_end=2904
+  _globals['_SUBJECTTYPE']._serialized_start=2906
+  _globals['_SUBJECTTYPE']._serialized_end=3001
+  _globals['_CLIENTSTATE']._serialized_start=3003
+  _globals['_CLIENTSTATE']._serialized_end=3098
   _globals['_CLIENTSECRET']._serialized_start=192
   _globals['_CLIENTSECRET']._serialized_end=374
   _globals['_RIGHT']._serialized_start=377
   _globals['_RIGHT']._serialized_end=509
   _globals['_CLIENT']._serialized_start=512
-  _globals['_CLIENT']._serialized_end=1270
-  _globals['_CREATECLIENTREQUEST']._serialized_start=1272
-  _globals['_CREATECLIENTREQUEST']._serialized_end=1388
-  _globals['_CREATECLIENTRESPONSE']._serialized_start=1390
-  _globals['_CREATECLIENTRESPONSE']._serialized_end=1477
-  _globals['_GETCLIENTREQUEST']._serialized_start=1479
-  _globals['_GETCLIENTREQUEST']._serialized_end=1522
-  _globals['_GETCLIENTRESPONSE']._serialized_start=1524
-  _globals['_GETCLIENTRESPONSE']._serialized_end=1585
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=1587
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=1646
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1648
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1737
-  _globals['_UPDATECLIENTREQUEST']._serialized_start=1739
-  _globals['_UPDATECLIENTREQUEST']._serialized_end=1863
-  _globals['_UPDATECLIENTRESPONSE']._serialized_start=1865
-  _globals['_UPDATECLIENTRESPONSE']._serialized_end=1929
-  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_start=1932
-  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_end=2089
-  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_start=2091
-  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_end=2184
-  _globals['_DISABLECLIENTREQUEST']._serialized_start=2186
-  _globals['_DISABLECLIENTREQUEST']._serialized_end=2264
-  _globals['_DISABLECLIENTRESPONSE']._serialized_start=2266
-  _globals['_DISABLECLIENTRESPONSE']._serialized_end=2347
-  _globals['_ENABLECLIENTREQUEST']._serialized_start=2349
-  _globals['_ENABLECLIENTREQUEST']._serialized_end=2409
-  _globals['_ENABLECLIENTRESPONSE']._serialized_start=2411
-  _globals['_ENABLECLIENTRESPONSE']._serialized_end=2475
-  _globals['_DELETECLIENTREQUEST']._serialized_start=2477
-  _globals['_DELETECLIENTREQUEST']._serialized_end=2554
-  _globals['_DELETECLIENTRESPONSE']._serialized_start=2556
-  _globals['_DELETECLIENTRESPONSE']._serialized_end=2594
-  _globals['_CLIENTSERVICE']._serialized_start=2951
-  _globals['_CLIENTSERVICE']._serialized_end=3735
+  _globals['_CLIENT']._serialized_end=1323
+  _globals['_CREATECLIENTREQUEST']._serialized_start=1325
+  _globals['_CREATECLIENTREQUEST']._serialized_end=1441
+  _globals['_CREATECLIENTRESPONSE']._serialized_start=1443
+  _globals['_CREATECLIENTRESPONSE']._serialized_end=1530
+  _globals['_GETCLIENTREQUEST']._serialized_start=1532
+  _globals['_GETCLIENTREQUEST']._serialized_end=1575
+  _globals['_GETCLIENTRESPONSE']._serialized_start=1577
+  _globals['_GETCLIENTRESPONSE']._serialized_end=1638
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=1640
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=1699
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1701
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1790
+  _globals['_UPDATECLIENTREQUEST']._serialized_start=1792
+  _globals['_UPDATECLIENTREQUEST']._serialized_end=1916
+  _globals['_UPDATECLIENTRESPONSE']._serialized_start=1918
+  _globals['_UPDATECLIENTRESPONSE']._serialized_end=1982
+  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_start=1985
+  _globals['_ROTATECLIENTSECRETREQUEST']._serialized_end=2142
+  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_start=2144
+  _globals['_ROTATECLIENTSECRETRESPONSE']._serialized_end=2237
+  _globals['_DISABLECLIENTREQUEST']._serialized_start=2239
+  _globals['_DISABLECLIENTREQUEST']._serialized_end=2317
+  _globals['_DISABLECLIENTRESPONSE']._serialized_start=2319
+  _globals['_DISABLECLIENTRESPONSE']._serialized_end=2400
+  _globals['_ENABLECLIENTREQUEST']._serialized_start=2402
+  _globals['_ENABLECLIENTREQUEST']._serialized_end=2462
+  _globals['_ENABLECLIENTRESPONSE']._serialized_start=2464
+  _globals['_ENABLECLIENTRESPONSE']._serialized_end=2528
+  _globals['_DELETECLIENTREQUEST']._serialized_start=2530
+  _globals['_DELETECLIENTREQUEST']._serialized_end=2607
+  _globals['_DELETECLIENTRESPONSE']._serialized_start=2609
+  _globals['_DELETECLIENTRESPONSE']._serialized_end=2647
+  _globals['_CLIENTSERVICE']._serialized_start=3101
+  _globals['_CLIENTSERVICE']._serialized_end=3885
 # @@protoc_insertion_point(module_scope)

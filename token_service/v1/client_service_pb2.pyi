@@ -21,6 +21,12 @@ class TokenEndpointAuthMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper)
     TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT: _ClassVar[TokenEndpointAuthMethod]
     TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH: _ClassVar[TokenEndpointAuthMethod]
 
+class SubjectType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SUBJECT_TYPE_UNSPECIFIED: _ClassVar[SubjectType]
+    SUBJECT_TYPE_PUBLIC: _ClassVar[SubjectType]
+    SUBJECT_TYPE_PAIRWISE: _ClassVar[SubjectType]
+
 class ClientState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLIENT_STATE_UNSPECIFIED: _ClassVar[ClientState]
@@ -31,6 +37,9 @@ TOKEN_ENDPOINT_AUTH_METHOD_NONE: TokenEndpointAuthMethod
 TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC: TokenEndpointAuthMethod
 TOKEN_ENDPOINT_AUTH_METHOD_PRIVATE_KEY_JWT: TokenEndpointAuthMethod
 TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH: TokenEndpointAuthMethod
+SUBJECT_TYPE_UNSPECIFIED: SubjectType
+SUBJECT_TYPE_PUBLIC: SubjectType
+SUBJECT_TYPE_PAIRWISE: SubjectType
 CLIENT_STATE_UNSPECIFIED: ClientState
 CLIENT_STATE_ACTIVE: ClientState
 CLIENT_STATE_DISABLED: ClientState
@@ -66,7 +75,7 @@ class Right(_message.Message):
     def __init__(self, permission: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., token_types: _Optional[_Iterable[str]] = ..., may: _Optional[_Iterable[str]] = ..., unbounded: _Optional[bool] = ...) -> None: ...
 
 class Client(_message.Message):
-    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag", "rights")
+    __slots__ = ("client_id", "client_name", "token_endpoint_auth_method", "jwks", "jwks_uri", "accepts_endpoint_audience", "tls_client_auth_san_uri", "tls_client_auth_san_dns", "grant_types", "scopes", "audiences", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "allowed_origins", "classification", "sector_identifier_uri", "state", "secrets", "create_time", "update_time", "etag", "rights", "subject_type")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ENDPOINT_AUTH_METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +99,7 @@ class Client(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     RIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_TYPE_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     client_name: str
     token_endpoint_auth_method: TokenEndpointAuthMethod
@@ -113,7 +123,8 @@ class Client(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     etag: str
     rights: _containers.RepeatedCompositeFieldContainer[Right]
-    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ..., rights: _Optional[_Iterable[_Union[Right, _Mapping[str, _Any]]]] = ...) -> None: ...
+    subject_type: SubjectType
+    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., token_endpoint_auth_method: _Optional[_Union[TokenEndpointAuthMethod, str]] = ..., jwks: _Optional[str] = ..., jwks_uri: _Optional[str] = ..., accepts_endpoint_audience: _Optional[bool] = ..., tls_client_auth_san_uri: _Optional[str] = ..., tls_client_auth_san_dns: _Optional[str] = ..., grant_types: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., audiences: _Optional[_Iterable[str]] = ..., redirect_uris: _Optional[_Iterable[str]] = ..., post_logout_redirect_uris: _Optional[_Iterable[str]] = ..., backchannel_logout_uri: _Optional[str] = ..., allowed_origins: _Optional[_Iterable[str]] = ..., classification: _Optional[str] = ..., sector_identifier_uri: _Optional[str] = ..., state: _Optional[_Union[ClientState, str]] = ..., secrets: _Optional[_Iterable[_Union[ClientSecret, _Mapping[str, _Any]]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., etag: _Optional[str] = ..., rights: _Optional[_Iterable[_Union[Right, _Mapping[str, _Any]]]] = ..., subject_type: _Optional[_Union[SubjectType, str]] = ...) -> None: ...
 
 class CreateClientRequest(_message.Message):
     __slots__ = ("client", "secret_ttl")

@@ -119,6 +119,17 @@ def test_classification_may_be_one_of_the_policy_file(clients: Run, tmp_path: Pa
     assert "robots" in made.stdout
 
 
+def test_pairwise_subjects_need_the_key_and_a_sector(clients: Run) -> None:
+    key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    create = ("create", "--client-id", "rp", "--subject-type", "pairwise", "-o", "json")
+    refused = clients(*create, "--redirect-uri", "https://rp.example/cb")
+    assert (refused.exit_code, "TOKEN_SERVICE_PAIRWISE_KEY" in refused.stderr) == (1, True)
+    refused = clients(*create, "--redirect-uri", "http://127.0.0.1/cb", PAIRWISE_KEY=key)
+    assert (refused.exit_code, "sector_identifier_uri: is required" in refused.stderr) == (1, True)
+    made = clients(*create, "--redirect-uri", "https://rp.example/cb", PAIRWISE_KEY=key)
+    assert json.loads(made.stdout)["subject_type"] == "pairwise"
+
+
 def test_changed_client_is_refused_by_its_etag(clients: Run) -> None:
     clients("create", "--client-id", "app")
     for command in (["update", "app", "--scope", "a"], ["disable", "app"], ["delete", "app", "--yes"]):

@@ -59,6 +59,11 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert "both set" in refusal(KEY_ENCRYPTION_KEY=KEY, KEY_ENCRYPTION_KEY_FILE=file)
+    assert "both set" in refusal(PAIRWISE_KEY=KEY, PAIRWISE_KEY_FILE=file)
+    for name in ("HOSTS", "SCOPES", "CLASSIFICATION"):
+        one = {f"CLIENT_METADATA_DOCUMENT_{name}": "app.example"}
+        assert "CLIENT_METADATA_DOCUMENTS=true" in refusal(**one)
+        assert load(**one, CLIENT_METADATA_DOCUMENTS="true").client_metadata_documents
     assert "both or neither" in refusal(TLS_CERT_FILE=file)
     assert "without a server certificate" in refusal(TLS_CLIENT_CA_FILE=file)
     assert "two ports" in refusal(GRPC_ADDRESS="127.0.0.1:1", HTTP_ADDRESS="127.0.0.1:1")

@@ -12,6 +12,7 @@ from token_service.config import (
     Settings,
     load_audit_keys,
     load_key_encryption_keys,
+    load_pairwise_key,
     load_settings,
     prepare_data_dir,
 )
@@ -167,3 +168,25 @@ def test_a_data_directory_that_can_not_be_made_is_refused(tmp_path: Path) -> Non
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigurationError, match="TOKEN_SERVICE_DATA_DIR"):
             prepare_data_dir(path)
+
+
+def test_pairwise_key_is_one_key_of_the_environment_or_of_a_file_and_never_made(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert load_pairwise_key(development(data)) is None
+    assert not data.exists()
+    given = load_pairwise_key(development(data, PAIRWISE_KEY=b64encode(ONE).decode()))
+    assert given is not None
+    assert given.reveal() == ONE
+    path = key_file(tmp_path / "pairwise.key", b64encode(TWO) + b"\n")
+    of_file = load_pairwise_key(development(data, PAIRWISE_KEY_FILE=str(path)))
+    assert of_file is not None
+    assert of_file.reveal() == TWO
+
+
+def test_several_pairwise_keys_are_refused(tmp_path: Path) -> None:
+    both = b64encode(ONE) + b"\n" + b64encode(TWO)
+    path = key_file(tmp_path / "pairwise.key", both)
+    with pytest.raises(ConfigurationError, match="more than one key"):
+        load_pairwise_key(development(tmp_path, PAIRWISE_KEY_FILE=str(path)))
+    with pytest.raises(ConfigurationError, match="more than one key"):
+        development(tmp_path, PAIRWISE_KEY=both.decode().replace("\n", ","))

@@ -13,6 +13,7 @@ from tests.support.memory_stores import MemoryStores
 from token_service.app.core import CoreOptions, Ports, build_core
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
+from token_service.core.clients.documents import DocumentRules
 from token_service.core.events.event import Actor, AuditEvent
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
 from token_service.core.keys.lifecycle import RotationRules
@@ -177,6 +178,10 @@ class Node(Generic[ClockT]):
         require_registered_clients: bool = False,
         mirror: Any = None,
         counters: Any = None,
+        documents: Any = None,
+        document_rules: DocumentRules | None = None,
+        pairwise_key: Secret | None = None,
+        sectors: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -195,6 +200,9 @@ class Node(Generic[ClockT]):
                 audit=self.audit,
                 mirror=mirror if mirror is not None else MemoryMirror(MemoryMirrorData()),
                 counters=counters,
+                client_documents=documents,
+                pairwise_key=pairwise_key,
+                sector_documents=sectors,
                 rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
             CoreOptions(
@@ -206,6 +214,7 @@ class Node(Generic[ClockT]):
                 max_staleness=max_staleness,
                 max_revocations=max_revocations,
                 require_registered_clients=require_registered_clients,
+                client_documents=document_rules or DocumentRules(),
                 signing_may_fail=signing_may_fail,
             ),
             self.policies,

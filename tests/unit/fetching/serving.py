@@ -92,10 +92,7 @@ async def serving(
     keys = KeyServer()
     context = None
     if certificate is not None and tmp_path is not None:
-        (tmp_path / "chain.pem").write_bytes(certificate.certificate)
-        (tmp_path / "key.pem").write_bytes(certificate.key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "chain.pem", tmp_path / "key.pem")
+        context = tls_context(certificate, tmp_path)
         keys.is_tls = True
     server = await asyncio.start_server(keys.answer, "127.0.0.1", 0, ssl=context)
     keys.port = server.sockets[0].getsockname()[1]
@@ -105,6 +102,15 @@ async def serving(
         keys.open.set()
         server.close()
         await server.wait_closed()
+
+
+def tls_context(certificate: Certificate, tmp_path: Path) -> ssl.SSLContext:
+    """Return the TLS context of a server; the directory gets its files."""
+    (tmp_path / "chain.pem").write_bytes(certificate.certificate)
+    (tmp_path / "key.pem").write_bytes(certificate.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "chain.pem", tmp_path / "key.pem")
+    return context
 
 
 def authorities(tmp_path: Path, authority: Authority) -> Path:

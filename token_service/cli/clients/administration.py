@@ -16,7 +16,13 @@ import msgspec
 from msgspec import structs
 
 from token_service.config import Settings
-from token_service.core.clients.client import METADATA_FIELDS, AuthMethod, Client, ClientMetadata
+from token_service.core.clients.client import (
+    METADATA_FIELDS,
+    AuthMethod,
+    Client,
+    ClientMetadata,
+    SubjectType,
+)
 from token_service.core.policies.rights import parse_rights
 from token_service.errors import ClientNotFoundError, ConfigurationError
 from token_service.files import read_regular
@@ -59,6 +65,13 @@ _SETTINGS: Final = (
     click.option("--scope", "scopes", multiple=True, help="A scope it may get; may be repeated."),
     click.option("--audience", "audiences", multiple=True, help="An audience it may get; may be repeated."),
     click.option("--redirect-uri", "redirect_uris", multiple=True, help="A redirect URI; may be repeated."),
+    click.option(
+        "--subject-type",
+        type=click.Choice([kind.value for kind in SubjectType]),
+        default=None,
+        help="What the sub of its ID tokens is: the subject itself, or another one for each sector.",
+    ),
+    click.option("--sector-identifier-uri", default=None, help="URL of the list of URIs of its sector."),
     click.option("--jwks-uri", default=None, help="URL of the keys of a private_key_jwt client."),
     click.option("--classification", default=None, help="Security classification, one of the policy file."),
 )

@@ -19,7 +19,7 @@ from token_service.client._internal.following.state import AlwaysFresh, Feed
 from token_service.client._internal.keys import log_refused_keys
 from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
-from token_service.tokens.claims import VerifiedClaims
+from token_service.tokens.claims import SEALED_SUBJECT, TokenKind, VerifiedClaims
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.verified_cache import TokenCache
 from token_service.tokens.verifier import (
@@ -241,6 +241,8 @@ class LocalValidator:
             self._counters.verified += 1
             begin, issued = claims.not_before, claims.issue_time
             state = self.issuers[claims.issuer]
+            if claims.kind is TokenKind.ID and state.freshness is not None:
+                _require_open_subject(claims)
             known = Known(
                 claims,
                 state,
@@ -330,3 +332,14 @@ class LocalValidator:
             proven_at = feed.proven_at
             if feed.revocations.version == version:
                 return result, proven_at
+
+
+def _require_open_subject(claims: VerifiedClaims) -> None:
+    """Raise `InvalidTokenError(WRONG_TYPE)` for an ID token of the service whose subject is pairwise.
+
+    A revocation names the subject itself, so only the service can tell whether it revokes the token.
+    """
+    if SEALED_SUBJECT in claims.payload:
+        raise InvalidTokenError(
+            InvalidReason.WRONG_TYPE, "an ID token with a pairwise subject needs ValidateToken"
+        )

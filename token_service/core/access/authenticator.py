@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from token_service.core.access.caller import Caller, Proof
-from token_service.core.access.client_authentication import ClientAuthenticator, ClientLookup
+from token_service.core.access.client_authentication import ClientAuthenticator
 from token_service.core.access.credentials import (
     AssertionProof,
     BearerProof,
@@ -20,6 +20,7 @@ from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import Workloads
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
+from token_service.core.clients.lookup import ClientLookup
 from token_service.core.policies.rights import Permission, Right
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
 from token_service.tokens import base64url
@@ -84,7 +85,7 @@ class Authenticator:
             case BearerProof():
                 return await self._with_token(proof)
             case PublicClientProof():
-                client = self._authentication.public(proof, address)
+                client = await self._authentication.public(proof, address)
                 return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
 
     def rights(self, caller: Caller) -> Rights:

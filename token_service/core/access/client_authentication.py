@@ -7,7 +7,7 @@ reveal no client. Failures are counted for each client and address, and slowed d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.credentials import AssertionProof, ClientSecretProof, PublicClientProof
@@ -17,6 +17,7 @@ from token_service.core.access.rates import network_of
 from token_service.core.access.used_ids import UsedIds
 from token_service.core.clients.client import AuthMethod, Client, ClientSecret, ClientState
 from token_service.core.clients.client_secret import matching_secret
+from token_service.core.clients.lookup import Clients
 from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
@@ -34,6 +35,13 @@ RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
 ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
 """The `alg` values of an assertion."""
+MAX_ASSERTIONS_PER_NETWORK: Final = 600
+"""Accepted assertions of clients that describe themselves, per network and `FAILURE_WINDOW`.
+
+Each is a row in the database, and anyone can have such a client.
+"""
+MAX_ASSERTIONS_OF_STRANGERS: Final = 6000
+"""Accepted assertions of all clients that describe themselves, per `FAILURE_WINDOW`."""
 _ASSERTION_TYPES: Final = ("JWT", "client-authentication+jwt")
 _REFUSED: Final = "the client authentication failed"
 
@@ -46,19 +54,12 @@ _DUMMY: Final = Client(
 _ACTOR: Final = Actor("caller", "anonymous")
 
 
-class ClientLookup(Protocol):
-    """Registered clients in memory."""
-
-    def get(self, client_id: str) -> Client | None:
-        """Return a client; None if it is unknown or deleted."""
-
-
 class ClientAuthenticator:
-    """Authenticates registered clients."""
+    """Authenticates clients that are registered, and those that a metadata document describes."""
 
     def __init__(
         self,
-        clients: ClientLookup,
+        clients: Clients,
         keys_of: Callable[[Client], KeySource],
         used_ids: UsedIds,
         clock: Clock,
@@ -80,6 +81,18 @@ class ClientAuthenticator:
         )
         self._of_client = RateQuota("recorded failures", RECORDED_PER_CLIENT, FAILURE_WINDOW, clock.monotonic)
         self._in_all = RateQuota("recorded failures", RECORDED_IN_ALL, FAILURE_WINDOW, clock.monotonic)
+        self._of_network = RateQuota(
+            "assertions of clients that describe themselves",
+            MAX_ASSERTIONS_PER_NETWORK,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
+        self._of_strangers = RateQuota(
+            "assertions of all clients that describe themselves",
+            MAX_ASSERTIONS_OF_STRANGERS,
+            FAILURE_WINDOW,
+            clock.monotonic,
+        )
         self._unrecorded = 0
 
     def with_secret(self, proof: ClientSecretProof, address: str) -> tuple[Client, ClientSecret]:
@@ -94,13 +107,14 @@ class ClientAuthenticator:
             raise self._refuse(proof.client_id, address, "no live secret of an active client matches")
         return client, secret
 
-    def public(self, proof: PublicClientProof, address: str) -> Client:
+    async def public(self, proof: PublicClientProof, address: str) -> Client:
         """Return the public client with this id.
 
-        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, and `OverloadedError` after
-        many failures.
+        Raises `CallerUnauthenticatedError` also for a client that must authenticate itself, `OverloadedError` after
+        many failures, and `ClientDocumentUnavailableError`.
         """
         self._failures.require((proof.client_id, network_of(address)))
+        await self._clients.resolve(proof.client_id, network_of(address))
         client = self._active(proof.client_id, AuthMethod.NONE)
         if client is None:
             raise self._refuse(proof.client_id, address, "no active public client has this id")
@@ -111,7 +125,8 @@ class ClientAuthenticator:
 
         `iss` and `sub` are the client, `aud` is the issuer as one text, and `jti` is used once. Raises
         `CallerUnauthenticatedError`, `OverloadedError` after many failures, `StoreUnavailableError`, and
-        `ForeignKeysUnavailableError` if the keys of the client can't be fetched.
+        `ForeignKeysUnavailableError` or `ClientDocumentUnavailableError` if the keys or the metadata document of the
+        client can't be fetched.
         """
         try:
             parsed = parse_assertion(proof.assertion)
@@ -119,6 +134,7 @@ class ClientAuthenticator:
             raise CallerUnauthenticatedError(f"client-assertion: {error.message}") from None
         client_id = parsed.text("sub")[:MAX_CLIENT_ID]
         self._failures.require((client_id, network_of(address)))
+        await self._clients.resolve(client_id, network_of(address))
         client = self._active(client_id, AuthMethod.PRIVATE_KEY_JWT)
         if client is None:
             raise self._refuse(client_id, address, "unknown, disabled or registered for another method")
@@ -135,6 +151,9 @@ class ClientAuthenticator:
         except InvalidTokenError as error:
             raise self._refuse(client_id, address, error.message) from None
         problem = self._problem(client, parsed)
+        if not problem and client.describes_itself:
+            self._of_network.spend(network_of(address))
+            self._of_strangers.spend(None)
         if not problem and not await self._used_ids.use(
             f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"]), now
         ):

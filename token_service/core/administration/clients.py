@@ -19,8 +19,10 @@ from token_service.core.clients.client import (
     ClientMetadata,
     ClientSecret,
     ClientState,
+    SubjectType,
 )
 from token_service.core.clients.client_secret import new_secret
+from token_service.core.clients.sectors import SectorDocuments, check_sector_document
 from token_service.core.clients.store import ClientEnd, ClientPosition, ClientStore
 from token_service.core.clients.validation import check_client_id, check_metadata
 from token_service.core.entropy import Entropy
@@ -47,6 +49,9 @@ DEFAULT_OVERLAP: Final = 1.0 * DAY
 MAX_OVERLAP: Final = 30.0 * DAY
 MIN_SECRET_TTL: Final = 60.0
 MAX_SECRET_TTL: Final = 3650.0 * DAY
+_OF_SECTOR: Final = ("subject_type", "sector_identifier_uri", "redirect_uris")
+"""Settings that decide the sector of a client and who may be in it."""
+_PAIRWISE_KEY: Final = "TOKEN_SERVICE_PAIRWISE_KEY"
 _MAX_ATTEMPTS: Final = 10
 """Attempts of a change without an etag while other callers change the client."""
 
@@ -89,14 +94,19 @@ class ClientAdministration:
         changed: Callable[[int], Awaitable[None]],
         entropy: Entropy,
         audit: Audit,
+        sectors: SectorDocuments | None = None,
     ) -> None:
-        """`append` appends to the revocation log; `changed` brings the registry of this node to a revision."""
+        """`append` appends to the revocation log; `changed` brings the registry of this node to a revision.
+
+        `sectors`: the documents of sectors; None: the service has no key for pairwise subjects.
+        """
         self._store = store
         self._policies = policies
         self._append = append
         self._changed = changed
         self._entropy = entropy
         self._audit = audit
+        self._sectors = sectors
 
     async def create(
         self,
@@ -119,6 +129,7 @@ class ClientAdministration:
         check_metadata(checks, metadata, self._policies.book.policies)
         _check_ttl(checks, metadata, secret_ttl)
         checks.done()
+        await self._require_sector(metadata)
         secret: Secret | None = None
         secrets: tuple[ClientSecret, ...] = ()
         if metadata.token_endpoint_auth_method is AuthMethod.CLIENT_SECRET_BASIC:
@@ -171,11 +182,13 @@ class ClientAdministration:
                 checks.add("update_mask", f"has {name[:64]}; allowed: {', '.join(METADATA_FIELDS)}")
         checks.done()
 
-        def change(client: Client) -> Client:
+        async def change(client: Client) -> Client:
             changed = structs.replace(client, **changes, update_time=now)
             found = Checks()
             check_metadata(found, changed, self._policies.book.policies)
             found.done()
+            if any(getattr(changed, name) != getattr(client, name) for name in _OF_SECTOR):
+                await self._require_sector(changed)
             if changed.token_endpoint_auth_method is not AuthMethod.CLIENT_SECRET_BASIC:
                 changed = structs.replace(changed, secrets=())
             return changed
@@ -207,7 +220,7 @@ class ClientAdministration:
         checks.done()
         secret, at_rest = new_secret(self._entropy, now, None if secret_ttl is None else now + secret_ttl)
 
-        def change(client: Client) -> Client:
+        async def change(client: Client) -> Client:
             if client.token_endpoint_auth_method is not AuthMethod.CLIENT_SECRET_BASIC:
                 wrong = Checks()
                 wrong.add(
@@ -247,17 +260,14 @@ class ClientAdministration:
         Raises `InvalidRequestError`, `ClientNotFoundError` and `ClientChangedError`.
         """
         admit(caller, UseCase.ENABLE_CLIENT)
+
+        async def change(client: Client) -> Client:
+            if client.state is ClientState.ACTIVE:
+                return client
+            return structs.replace(client, state=ClientState.ACTIVE, update_time=now)
+
         event = _event(caller, Action.CLIENT_ENABLED, client_id)
-        saved = await self._save(
-            client_id,
-            etag,
-            lambda client: (
-                client
-                if client.state is ClientState.ACTIVE
-                else structs.replace(client, state=ClientState.ACTIVE, update_time=now)
-            ),
-            event,
-        )
+        saved = await self._save(client_id, etag, change, event)
         await self._adopt(event, saved)
         return saved
 
@@ -296,19 +306,33 @@ class ClientAdministration:
         raise _too_many_changes()
 
     async def _save(
-        self, client_id: str, etag: str, change: Callable[[Client], Client], event: AuditEvent
+        self, client_id: str, etag: str, change: Callable[[Client], Awaitable[Client]], event: AuditEvent
     ) -> Client:
         """Save what `change` returns for the current client; again if another caller has changed it meanwhile."""
         for _ in range(_MAX_ATTEMPTS):
             client = await self._existing(client_id)
             _require_etag(client, etag)
-            changed = change(client)
+            changed = await change(client)
             if changed is client:
                 return client
             saved = await self._store.save(changed, [event])
             if saved is not None:
                 return saved
         raise _too_many_changes()
+
+    async def _require_sector(self, metadata: ClientMetadata) -> None:
+        """Raise `InvalidRequestError` if a client can't have the pairwise subjects that its settings name."""
+        if metadata.subject_type is not SubjectType.PAIRWISE:
+            return
+        checks = Checks()
+        if self._sectors is None:
+            checks.add(
+                "subject_type",
+                f"is pairwise, which needs the setting {_PAIRWISE_KEY} or {_PAIRWISE_KEY}_FILE",
+            )
+        elif metadata.sector_identifier_uri:
+            await check_sector_document(checks, metadata, self._sectors)
+        checks.done()
 
     async def _existing(self, client_id: str) -> Client:
         checks = Checks()

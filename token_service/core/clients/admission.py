@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 from token_service.core.clients.client import Client, ClientState
-from token_service.core.clients.registry import ClientRegistry
+from token_service.core.clients.documents import SCHEME
+from token_service.core.clients.lookup import Clients
 from token_service.core.policies.policy import Policies
-from token_service.errors import ClientDisabledError, ClientNotFoundError, PolicyViolationError
+from token_service.errors import (
+    ClientDisabledError,
+    ClientDocumentUnavailableError,
+    ClientNotFoundError,
+    OverloadedError,
+    PolicyViolationError,
+)
 
 
 class ClientAdmission:
     """Decides for the calls that issue and refresh tokens, without I/O. `policies` has the rules for a client that is admitted."""
 
-    def __init__(self, clients: ClientRegistry, policies: Policies, *, require_registered: bool) -> None:
-        """`require_registered`: a client that is not in the registry gets no tokens."""
+    def __init__(self, clients: Clients, policies: Policies, *, require_registered: bool) -> None:
+        """`require_registered`: a client that neither is registered nor describes itself gets no tokens."""
         self.policies: Final = policies
         self._clients: Final = clients
         self._require_registered: Final = require_registered
 
     def get(self, client_id: str) -> Client | None:
-        """Return a client in any state; None if it is not in the registry."""
+        """Return a client in any state; None if it is unknown."""
         return self._clients.get(client_id)
 
     def is_registered(self, client_id: str) -> bool:
-        """Tell whether a client is in the registry, in any state."""
+        """Tell whether a client is registered, in any state, or describes itself."""
         return self._clients.get(client_id) is not None
+
+    async def resolve(self, client_id: str, asker: Hashable, *, required: bool = False) -> None:
+        """Fetch the document of a client that describes itself, so that `require` and the policies know it.
+
+        `asker`: see `Clients.resolve`. If the client need not be known, a failed fetch changes nothing. `required`: it must
+        be, even where clients need not be registered. Raises `ClientDocumentUnavailableError` and `OverloadedError`.
+        """
+        if client_id.startswith(SCHEME):
+            try:
+                await self._clients.resolve(client_id, asker)
+            except (ClientDocumentUnavailableError, OverloadedError):
+                if required or self._require_registered:
+                    raise
 
     def require(self, client_id: str, scopes: Sequence[str] = (), audience: Sequence[str] = ()) -> None:
         """Raise an error unless a client may get tokens with these scopes for this audience.

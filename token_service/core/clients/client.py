@@ -36,6 +36,15 @@ class AuthMethod(StrEnum):
     TLS_CLIENT_AUTH = "tls_client_auth"
 
 
+class SubjectType(StrEnum):
+    """What the `sub` of the ID tokens of a client is (OpenID Connect Core 1.0, section 8)."""
+
+    PUBLIC = "public"
+    """The subject itself, the same for all clients."""
+    PAIRWISE = "pairwise"
+    """Another one for each sector, from which the subject can't be found."""
+
+
 class ClientState(StrEnum):
     """Whether a client may get tokens."""
 
@@ -90,7 +99,9 @@ class ClientMetadata(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Origins of web pages that may call the HTTP endpoints for the client."""
     classification: str = ""
     """Security classification, which decides the policy. Empty: as in the policy file."""
+    subject_type: SubjectType = SubjectType.PUBLIC
     sector_identifier_uri: str = ""
+    """URI whose host is the sector of a client with pairwise subjects."""
     rights: tuple[Right, ...] = ()
     """Rights of the client as a caller, besides refreshing and revoking its own tokens."""
 
@@ -111,6 +122,11 @@ class Client(ClientMetadata, frozen=True, kw_only=True, gc=False):
     def etag(self) -> str:
         """The version of the record, for compare-and-set updates."""
         return str(self.revision)
+
+    @property
+    def describes_itself(self) -> bool:
+        """Whether a metadata document describes the client, not the registry, whose revisions begin with 1."""
+        return self.revision == 0
 
     def live_secrets(self, now: float) -> tuple[ClientSecret, ...]:
         """Return the secrets that authenticate the client at `now`."""

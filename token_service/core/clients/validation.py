@@ -13,6 +13,7 @@ from token_service.core.clients.client import (
     AuthMethod,
     ClientMetadata,
 )
+from token_service.core.clients.sectors import check_sector
 from token_service.core.clients.uris import (
     MAX_URI,
     is_absolute_uri,
@@ -58,6 +59,7 @@ def check_metadata(checks: Checks, metadata: ClientMetadata, classifications: Co
         checks.add("classification", f"is none of the policy file: {', '.join(sorted(classifications))}")
     _check_grant_types(checks, metadata)
     _check_uris(checks, metadata)
+    check_sector(checks, metadata)
     _check_authentication(checks, metadata)
 
 

@@ -71,15 +71,18 @@ class AuthorizationGrants:
         self._replica = replica
         self.issuer: Final = issuer
 
-    def create(self, caller: Caller, command: AuthorizationGrantCommand, now: float) -> tuple[str, float]:
-        """Return a code and its expiry, without I/O.
+    async def create(
+        self, caller: Caller, command: AuthorizationGrantCommand, now: float
+    ) -> tuple[str, float]:
+        """Return a code and its expiry, without I/O except for the metadata document of a client.
 
         Raises `PermissionDeniedError`, `InvalidRequestError`, `ClientNotFoundError`, `ClientDisabledError`,
         `GrantTypeNotAllowedError`, `PolicyViolationError`, `ReservedClaimError`, `CustomClaimNotAllowedError`,
-        `CustomClaimsTooLargeError`.
+        `CustomClaimsTooLargeError`, `ClientDocumentUnavailableError`, `OverloadedError`.
         """
         admit(caller, UseCase.CREATE_AUTHORIZATION_GRANT)
         _check(command)
+        await self._clients.resolve(command.client_id, caller.identity, required=True)
         client = self._client(command)
         self._registration.require_scopes(client, command.scopes)
         scopes = tuple(dict.fromkeys(command.scopes))

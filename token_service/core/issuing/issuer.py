@@ -102,6 +102,7 @@ class Issuer:
         """
         admit(caller, UseCase.ISSUE_TOKEN)
         _check(command)
+        await self._clients.resolve(command.client_id, caller.identity)
         policy, audience = self._terms(command)
         if not caller.rights.issue_anything:
             _require_within(caller, command, audience)

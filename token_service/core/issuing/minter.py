@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.entropy import Entropy
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.signer import Signer
@@ -57,8 +58,9 @@ class MintedToken(msgspec.Struct, frozen=True):
 class Minter:
     """Signs tokens with the key that is active."""
 
-    def __init__(self, issuer: str, keyring: Keyring, entropy: Entropy) -> None:
+    def __init__(self, issuer: str, keyring: Keyring, entropy: Entropy, subjects: PairwiseSubjects) -> None:
         self._issuer = issuer
+        self._subjects = subjects
         self._keyring = keyring
         self._entropy = entropy
         self._headers: dict[tuple[str, str], bytes] = {}
@@ -78,7 +80,12 @@ class Minter:
         return MintedToken(await self._sign("JWT", claims), token_id, claims["exp"])
 
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
-        """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept."""
+        """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept.
+
+        Raises the errors of `PairwiseSubjects.require`, too.
+        """
+        if with_id_token:
+            self._subjects.require(grant.client_id)
         if not grant.custom_claims and sum(map(len, grant.audience)) + sum(map(len, grant.scopes)) < _SHORT:
             return
         payload = self._access_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0)
@@ -120,7 +127,7 @@ class Minter:
     ) -> dict[str, Any]:
         claims: dict[str, Any] = {
             "iss": self._issuer,
-            "sub": grant.subject,
+            **self._subjects.claims(grant.client_id, grant.subject, token_id),
             "aud": grant.client_id,
             "azp": grant.client_id,
             "exp": issued + ttl,

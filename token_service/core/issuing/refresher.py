@@ -113,6 +113,7 @@ class Refresher:
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
         admit_client(caller, UseCase.REFRESH_TOKEN, command.client_id)
+        await self._clients.resolve(command.client_id, caller.identity)
         # Stores keep whole microseconds. Comparisons here must agree with comparisons in their statements.
         now = round(now, 6)
         policy = self._policies.of(command.client_id)

@@ -16,7 +16,7 @@ class OpaqueTokens:
 
     def __init__(self, keyring: Keyring, look_for_keys: LookForKeys) -> None:
         self._keyring = keyring
-        self._look_for_keys = look_for_keys
+        self.look_for_keys = look_for_keys
 
     async def read(self, text: str, *, asked: float | None = None) -> OpaqueToken:
         """Return the authentic token in `text`. `asked`: the monotonic time of arrival of its batch.
@@ -31,5 +31,5 @@ class OpaqueTokens:
         try:
             return parse_opaque_token(text, self._keyring.mac_keys)
         except NewerKeyError:
-            await self._look_for_keys(asked)
+            await self.look_for_keys(asked)
             return parse_opaque_token(text, self._keyring.mac_keys)

@@ -16,7 +16,8 @@ from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
 from token_service.core.access.rates import Rates
-from token_service.core.keys.opaque_tokens import LookForKeys, OpaqueTokens
+from token_service.core.clients.pairwise import PairwiseSubjects
+from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.rates import Operation
 from token_service.core.revocation.replica import Replica
@@ -27,6 +28,7 @@ from token_service.errors import InvalidReason, InvalidRequestError, InvalidToke
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueToken, OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import Cursor
+from token_service.tokens.revocation_set import RevocationSet
 from token_service.tokens.verified_cache import MAX_AGE, CacheEntry, VerifiedCache
 from token_service.tokens.verifier import (
     MAX_TOKEN_BYTES,
@@ -86,7 +88,7 @@ class Introspector:
         tailer: Tailer,
         sessions: SessionStore,
         opaque_tokens: OpaqueTokens,
-        look_for_keys: LookForKeys,
+        subjects: PairwiseSubjects,
         rates: Rates,
         clock: Clock,
     ) -> None:
@@ -95,7 +97,8 @@ class Introspector:
         self._tailer = tailer
         self._sessions = sessions
         self._opaque_tokens = opaque_tokens
-        self._look_for_keys = look_for_keys
+        self._look_for_keys = opaque_tokens.look_for_keys
+        self._subjects = subjects
         self._rates = rates
         self._policies = rates.policies
         self._clock = clock
@@ -186,7 +189,7 @@ class Introspector:
                 raise InvalidTokenError(InvalidReason.WRONG_TYPE)
             revocations = replica.revocations
             if entry.clean_version != revocations.version:
-                if revocations.find(claims) is not None:
+                if revocations.find(claims) is not None or self._subject_is_revoked(claims, revocations):
                     raise InvalidTokenError(InvalidReason.REVOKED)
                 entry.clean_version = revocations.version
             if query.required_scopes:
@@ -194,6 +197,13 @@ class Introspector:
         except InvalidTokenError as error:
             return Introspection(replica.cursor, error.reason)
         return Introspection(replica.cursor, None, claims, entry)
+
+    def _subject_is_revoked(self, claims: VerifiedClaims, revocations: RevocationSet) -> bool:
+        """Tell whether the subject behind a pairwise `sub` is revoked, which `RevocationSet.find` can't see."""
+        if claims.kind is not TokenKind.ID:
+            return False
+        subject = self._subjects.subject_of(claims)
+        return subject != claims.subject and revocations.revokes_subject(subject, claims)
 
     def _entry(self, token: str, now: float) -> CacheEntry:
         generation = self._verifier.generation

@@ -16,6 +16,7 @@ from token_service.core.clients.client import (
     ClientMetadata,
     ClientSecret,
     ClientState,
+    SubjectType,
 )
 from token_service.core.limits import Checks
 from token_service.core.policies.rights import Right, parse_rights
@@ -31,6 +32,12 @@ _METHODS: Final = {
     pb.TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH: AuthMethod.TLS_CLIENT_AUTH,
 }
 _METHOD_NUMBERS: Final = {method: number for number, method in _METHODS.items() if number}
+_SUBJECT_TYPES: Final = {
+    pb.SUBJECT_TYPE_UNSPECIFIED: SubjectType.PUBLIC,
+    pb.SUBJECT_TYPE_PUBLIC: SubjectType.PUBLIC,
+    pb.SUBJECT_TYPE_PAIRWISE: SubjectType.PAIRWISE,
+}
+_SUBJECT_TYPE_NUMBERS: Final = {kind: number for number, kind in _SUBJECT_TYPES.items() if number}
 _STATES: Final = {
     ClientState.ACTIVE: pb.CLIENT_STATE_ACTIVE,
     ClientState.DISABLED: pb.CLIENT_STATE_DISABLED,
@@ -88,6 +95,7 @@ def client_message(client: Client) -> pb.Client:
     values = {name: getattr(client, name) for name in METADATA_FIELDS}
     values["rights"] = [pb.Right(**to_builtins(right)) for right in client.rights]
     values["token_endpoint_auth_method"] = _METHOD_NUMBERS[client.token_endpoint_auth_method]
+    values["subject_type"] = _SUBJECT_TYPE_NUMBERS[client.subject_type]
     message = pb.Client(
         client_id=client.client_id,
         state=_STATES[client.state],
@@ -137,4 +145,8 @@ def _value(message: pb.Client, name: str, checks: Checks) -> Any:
         if value not in _METHODS:
             checks.add(name, "is none of NONE, CLIENT_SECRET_BASIC, PRIVATE_KEY_JWT, TLS_CLIENT_AUTH")
         return _METHODS.get(value, AuthMethod.NONE)
+    if name == "subject_type":
+        if value not in _SUBJECT_TYPES:
+            checks.add(name, "is none of PUBLIC, PAIRWISE")
+        return _SUBJECT_TYPES.get(value, SubjectType.PUBLIC)
     return tuple(value) if name in _LISTS else value

@@ -36,7 +36,7 @@ class AuthorizationService:
         self, request: pb.CreateAuthorizationGrantRequest, caller: Caller
     ) -> pb.CreateAuthorizationGrantResponse:
         """Make an authorization code."""
-        code, expire_time = self._grants.create(
+        code, expire_time = await self._grants.create(
             caller, authorization_grant_command(request), self._clock.now()
         )
         return pb.CreateAuthorizationGrantResponse(

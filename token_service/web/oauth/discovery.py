@@ -13,6 +13,9 @@ AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 
+CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
+"""The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
+
 CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 
 

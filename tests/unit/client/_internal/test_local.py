@@ -645,3 +645,16 @@ def test_a_token_whose_key_was_withdrawn_meanwhile_is_not_accepted(policy: WhenS
         settling.tell(site.answer())
     assert settling.is_stale
     assert site.counters.accepted_stale == 0
+
+
+def test_id_token_with_a_pairwise_subject_is_not_judged_locally() -> None:
+    kinds = frozenset({TokenKind.ID})
+    own = ServiceIssuer(issuer=ISSUER, target="127.0.0.1:1", token_kinds=kinds)
+    foreign = ForeignIssuer(issuer=FOREIGN, jwks_url="https://foreign.test/jwks", token_kinds=kinds)
+    site = Site(issuers=[own, foreign])
+    assert site.local.replace_keys(FOREIGN, [site.foreign.jwk], 1)
+    typ, now = {"typ": "JWT"}, site.clock.wall
+    assert isinstance(site.check(site.mint.token(now, typ)), VerifiedClaims)
+    assert site.check(site.mint.token(now, typ, sealed_sub="x")) is InvalidReason.WRONG_TYPE
+    of_another_issuer = site.foreign.token(now, typ, sealed_sub="x")
+    assert site.check(of_another_issuer) is not InvalidReason.WRONG_TYPE

@@ -10,8 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
+from tests.support.memory_clients import KnownClients
 from tests.unit.core.node import RecordingAudit
 from tests.unit.core.virtual_time import START, ManualClock
+from token_service.core.access import client_authentication
 from token_service.core.access.authenticator import Authenticator, identity_of
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.client_authentication import (
@@ -98,7 +100,7 @@ def a_client(client_id: str = "app", **changes: Any) -> Client:
 class Scene:
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.clients: dict[str, Client] = {}
+        self.clients = KnownClients()
         self.audit = RecordingAudit()
         self.used: list[tuple[str, str]] = []
         self.tokens = Tokens()
@@ -286,6 +288,28 @@ async def test_assertion_identifies_its_client_once(scene: Scene) -> None:
     await scene.refused(assertion())
     assert scene.problem() == "jti was used before"
     await scene.identify(assertion(jti="2"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "addresses"),
+    [
+        ("MAX_ASSERTIONS_PER_NETWORK", (ADDRESS,) * 3),
+        ("MAX_ASSERTIONS_OF_STRANGERS", ("192.0.2.1", "192.0.2.2", "192.0.2.3")),
+    ],
+)
+async def test_accepted_assertions_are_limited_for_clients_that_describe_themselves(
+    monkeypatch: pytest.MonkeyPatch, limit: str, addresses: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(client_authentication, limit, 2)
+    scene = Scene()
+    scene.clients["app"] = keyed()
+    for number, address in enumerate(addresses[:2]):
+        await scene.identify(assertion(jti=f"described {number}"), address)
+    with pytest.raises(OverloadedError):
+        await scene.identify(assertion(jti="described 2"), addresses[2])
+    scene.clients["app"] = keyed(revision=1)
+    for number in range(5):
+        await scene.identify(assertion(jti=f"registered {number}"))
 
 
 @pytest.mark.parametrize(

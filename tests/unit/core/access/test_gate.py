@@ -205,7 +205,7 @@ async def create_grant(scene: Scene, caller: Caller) -> None:
     command = AuthorizationGrantCommand(
         client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"
     )
-    assert scene.node.core.authorization_grants.create(caller, command, scene.now)
+    assert await scene.node.core.authorization_grants.create(caller, command, scene.now)
 
 
 async def list_keys(scene: Scene, caller: Caller) -> None:

@@ -92,7 +92,7 @@ class Scene:
     def codes(self) -> CodeGrant:
         return self.node.core.grants.code
 
-    def code(self, caller: Caller = LOGIN, **changes: Any) -> str:
+    async def code(self, caller: Caller = LOGIN, **changes: Any) -> str:
         fields = {
             "client_id": "app",
             "redirect_uri": REDIRECT,
@@ -103,7 +103,7 @@ class Scene:
             **changes,
         }
         command = AuthorizationGrantCommand(**fields)
-        return self.node.core.authorization_grants.create(caller, command, self.node.clock.now())[0]
+        return (await self.node.core.authorization_grants.create(caller, command, self.node.clock.now()))[0]
 
     async def exchange(self, code: str, caller: Caller | None = None, **changes: Any) -> IssuedTokens:
         request = changes.pop("request", GrantRequest())
@@ -132,7 +132,7 @@ async def claims(scene: Scene, token: str) -> VerifiedClaims:
 
 
 async def test_a_code_becomes_the_tokens_that_the_login_service_decided(scene: Scene) -> None:
-    code = scene.code(
+    code = await scene.code(
         nonce="n-1", auth_context=AuthContext("urn:mfa", ("pwd", "otp"), 1700), custom_claims={"team": "blue"}
     )
     tokens = await scene.exchange(code)
@@ -160,7 +160,7 @@ async def test_without_openid_and_the_refresh_grant_only_an_access_token_with_a_
         0.0,
     )
     caller = replace(scene.app, name="plain", client_id="plain")
-    code = scene.code(Caller.system(), client_id="plain", scopes=("a",), audience=())
+    code = await scene.code(Caller.system(), client_id="plain", scopes=("a",), audience=())
     tokens = await scene.exchange(code, caller)
     assert (tokens.refresh_token, tokens.id_token) == ("", "")
     await scene.node.revoke(target=RevocationTarget.SESSION, value=tokens.session_id)
@@ -168,7 +168,7 @@ async def test_without_openid_and_the_refresh_grant_only_an_access_token_with_a_
 
 
 async def test_a_replay_with_the_verifier_revokes_the_session(scene: Scene) -> None:
-    code = scene.code()
+    code = await scene.code()
     tokens = await scene.exchange(code)
     with pytest.raises(GrantInvalidError, match="used before"):
         await scene.exchange(code)
@@ -178,7 +178,7 @@ async def test_a_replay_with_the_verifier_revokes_the_session(scene: Scene) -> N
 
 
 async def test_a_replay_without_the_verifier_revokes_nothing(scene: Scene) -> None:
-    code = scene.code()
+    code = await scene.code()
     tokens = await scene.exchange(code)
     with pytest.raises(GrantInvalidError, match="code_verifier"):
         await scene.exchange(code, code_verifier="w" * 43)
@@ -195,7 +195,7 @@ async def test_a_replay_without_the_verifier_revokes_nothing(scene: Scene) -> No
 async def test_a_refused_exchange_leaves_the_code_usable(
     scene: Scene, changes: dict[str, Any], message: str
 ) -> None:
-    code = scene.code()
+    code = await scene.code()
     with pytest.raises(GrantInvalidError, match=message):
         await scene.exchange(code, **changes)
     assert (await scene.exchange(code)).access_token
@@ -203,31 +203,31 @@ async def test_a_refused_exchange_leaves_the_code_usable(
 
 async def test_another_client_can_not_exchange_a_code(scene: Scene) -> None:
     await scene.node.core.client_administration.create(Caller.system(), "other", APP, 0.0)
-    code = scene.code()
+    code = await scene.code()
     with pytest.raises(GrantInvalidError, match="another client"):
         await scene.exchange(code, replace(scene.app, name="other", client_id="other"))
     assert (await scene.exchange(code)).access_token
 
 
 async def test_the_redirect_uri_may_be_left_out_of_the_exchange(scene: Scene) -> None:
-    assert (await scene.exchange(scene.code(), redirect_uri="")).access_token
+    assert (await scene.exchange(await scene.code(), redirect_uri="")).access_token
 
 
 @pytest.mark.parametrize("verifier", ["", "v" * 42, "v" * 129, "v" * 42 + "+", "é" * 43])
 async def test_a_verifier_outside_of_rfc_7636_is_an_invalid_request(scene: Scene, verifier: str) -> None:
     with pytest.raises(InvalidRequestError, match="code_verifier"):
-        await scene.exchange(scene.code(), code_verifier=verifier)
+        await scene.exchange(await scene.code(), code_verifier=verifier)
 
 
 async def test_an_expired_code_is_refused(scene: Scene) -> None:
-    code = scene.code()
+    code = await scene.code()
     scene.node.clock.elapsed += CODE_TTL
     with pytest.raises(GrantInvalidError, match="expired"):
         await scene.exchange(code)
 
 
 async def test_concurrent_exchanges_open_one_session(scene: Scene) -> None:
-    code = scene.code()
+    code = await scene.code()
     results = await asyncio.gather(*(scene.exchange(code) for _ in range(10)), return_exceptions=True)
     assert sum(isinstance(result, IssuedTokens) for result in results) == 1
     assert sum(isinstance(result, GrantInvalidError) for result in results) == 9
@@ -240,7 +240,7 @@ async def test_concurrent_exchanges_open_one_session(scene: Scene) -> None:
 async def test_a_revocation_between_code_and_token_ends_the_code(
     scene: Scene, target: tuple[RevocationTarget, str]
 ) -> None:
-    code = scene.code()
+    code = await scene.code()
     await scene.node.revoke(target=target[0], value=target[1])
     with pytest.raises(GrantInvalidError, match="revoked since"):
         await scene.exchange(code)
@@ -249,11 +249,11 @@ async def test_a_revocation_between_code_and_token_ends_the_code(
 
 async def test_a_revocation_before_the_code_does_not_matter(scene: Scene) -> None:
     await scene.node.revoke(target=RevocationTarget.SUBJECT, value="alice")
-    assert (await scene.exchange(scene.code())).access_token
+    assert (await scene.exchange(await scene.code())).access_token
 
 
 async def test_a_client_disabled_between_code_and_token_gets_nothing(scene: Scene) -> None:
-    code = scene.code()
+    code = await scene.code()
     await scene.node.core.client_administration.disable(Caller.system(), "app", 1.0)
     with pytest.raises(ClientDisabledError):
         await scene.exchange(code)
@@ -267,7 +267,7 @@ async def test_an_exchange_that_failed_before_its_session_can_be_repeated() -> N
     sessions.target = scene.node.session_store
     scene.node.issuer._sessions = sessions
     sessions.before["create"] = raising(StoreUnavailableError())
-    code = scene.code()
+    code = await scene.code()
     with pytest.raises(StoreUnavailableError):
         await scene.exchange(code)
     sessions.before.clear()
@@ -279,7 +279,7 @@ async def test_an_exchange_whose_answer_was_lost_leaves_one_session_that_a_repea
     sessions = Intercepted(scene.node.session_store)
     scene.node.issuer._sessions = sessions
     sessions.after["create"] = raising(StoreUnavailableError())
-    code = scene.code()
+    code = await scene.code()
     with pytest.raises(StoreUnavailableError):
         await scene.exchange(code)
     sessions.after.clear()
@@ -290,24 +290,24 @@ async def test_an_exchange_whose_answer_was_lost_leaves_one_session_that_a_repea
 
 async def test_resource_narrows_the_access_token_and_not_the_session(scene: Scene) -> None:
     both = ("https://orders.example", "https://mail.example")
-    code = scene.code(audience=both)
+    code = await scene.code(audience=both)
     tokens = await scene.exchange(code, request=GrantRequest(audience=("https://mail.example",)))
     assert (await claims(scene, tokens.access_token)).audience == ("https://mail.example",)
     assert (await scene.node.session(tokens.session_id)).audience == both
     with pytest.raises(ScopeExceededError):
-        await scene.exchange(scene.code(), request=GrantRequest(audience=("https://mail.example",)))
+        await scene.exchange(await scene.code(), request=GrantRequest(audience=("https://mail.example",)))
 
 
 async def test_a_code_of_another_node_with_a_newer_key_is_read(scene: Scene) -> None:
     other = await Node(scene.node.clock, stores=scene.node.stores, node_id="node-2", seed=2).start()
     there = Scene(other)
-    assert (await there.exchange(scene.code())).access_token
+    assert (await there.exchange(await scene.code())).access_token
 
 
 @given(st.data())
 async def test_a_changed_code_is_refused(data: st.DataObject) -> None:
     scene = await Scene.make()
-    code = scene.code()
+    code = await scene.code()
     place = data.draw(st.integers(0, len(code) - 1))
     changed = (
         code[:place]
@@ -355,7 +355,7 @@ async def test_a_grant_outside_of_the_registration_is_refused(
     scene: Scene, changes: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        scene.code(**changes)
+        await scene.code(**changes)
 
 
 async def test_a_client_without_the_grant_type_gets_no_code(scene: Scene) -> None:
@@ -363,7 +363,7 @@ async def test_a_client_without_the_grant_type_gets_no_code(scene: Scene) -> Non
         Caller.system(), "batch", ClientMetadata(redirect_uris=(REDIRECT,), scopes=("openid",)), 0.0
     )
     with pytest.raises(GrantTypeNotAllowedError):
-        scene.code(Caller.system(), client_id="batch", scopes=(), audience=())
+        await scene.code(Caller.system(), client_id="batch", scopes=(), audience=())
 
 
 async def test_a_login_service_stays_within_its_right(scene: Scene) -> None:
@@ -371,13 +371,13 @@ async def test_a_login_service_stays_within_its_right(scene: Scene) -> None:
         "login",
         Rights([Right(permission=Permission.ISSUE, clients=("app",), may=(May.OTHER_SUBJECTS,))]),
     )
-    assert scene.code(subjects_only)
+    assert await scene.code(subjects_only)
     with pytest.raises(PermissionDeniedError):
-        scene.code(subjects_only, auth_context=AuthContext("urn:mfa"))
+        await scene.code(subjects_only, auth_context=AuthContext("urn:mfa"))
     with pytest.raises(PermissionDeniedError):
-        scene.code(subjects_only, custom_claims={"team": "blue"})
+        await scene.code(subjects_only, custom_claims={"team": "blue"})
     with pytest.raises(PermissionDeniedError):
-        scene.code(Caller("login", Rights([Right(permission=Permission.ISSUE, clients=("web",))])))
+        await scene.code(Caller("login", Rights([Right(permission=Permission.ISSUE, clients=("web",))])))
 
 
 async def test_no_code_makes_its_holder_the_client_itself(scene: Scene) -> None:
@@ -389,7 +389,7 @@ async def test_no_code_makes_its_holder_the_client_itself(scene: Scene) -> None:
     )
     login = Caller("login", Rights([Right(permission=Permission.ISSUE, clients=("own",))]))
     with pytest.raises(PermissionDeniedError, match="act with the rights of the client"):
-        scene.code(login, client_id="own", subject="own", scopes=(), audience=())
+        await scene.code(login, client_id="own", subject="own", scopes=(), audience=())
 
 
 @pytest.mark.parametrize(

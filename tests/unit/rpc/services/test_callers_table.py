@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from tests.support.memory_clients import KnownClients
 from tests.unit.core.virtual_time import START
 from tests.unit.rpc.services.test_permissions import METHODS, requests
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, serving
@@ -121,7 +122,7 @@ async def test_an_rpc_answers_each_kind_of_caller_by_its_proof_and_its_rights(na
     async with serving(authorizer=authorizer) as served:
         core = served.node.core
         authentication = ClientAuthenticator(
-            CLIENTS, lambda _client: pytest.fail("no assertion"), core.ports.stores.used_ids,
+            KnownClients(CLIENTS), lambda _client: pytest.fail("no assertion"), core.ports.stores.used_ids,
             core.ports.clock, core.ports.audit, issuer=core.options.issuer,
         )  # fmt: skip
         own_tokens: Any = None

@@ -14,6 +14,8 @@ from tests.unit.core.node import Node
 from tests.unit.rpc.serving import Served, refused, serving
 from token_service.clock import SystemClock
 from token_service.core.clients.client_secret import matching_secret
+from token_service.fetching.fetcher import FetchRules, HttpFetcher
+from token_service.fetching.sector_documents import FetchedSectors
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.secret import Secret
 from token_service.v1 import client_service_pb2 as pb, token_pb2
@@ -96,6 +98,27 @@ async def test_invalid_client_is_refused_with_every_violation(served: Served) ->
     assert set(failure.fields) == {"client_id", "grant_types[0]", "jwks"}
     failure = await refused(create(served, token_endpoint_auth_method=9))
     assert set(failure.fields) == {"token_endpoint_auth_method"}
+
+
+async def test_subject_type_is_public_unless_the_service_can_make_pairwise_subjects(served: Served) -> None:
+    assert (await create(served)).client.subject_type == pb.SUBJECT_TYPE_PUBLIC
+    pairwise: dict[str, Any] = {
+        "subject_type": pb.SUBJECT_TYPE_PAIRWISE,
+        "redirect_uris": ["https://app.example/cb"],
+    }
+    assert set((await refused(create(served, "b", **pairwise))).fields) == {"subject_type"}
+    assert set((await refused(create(served, "b", subject_type=9))).fields) == {"subject_type"}
+    node = Node(
+        Clock(),
+        algorithm=Algorithm.ES256,
+        pairwise_key=Secret(bytes(32)),
+        sectors=FetchedSectors(HttpFetcher(), FetchRules()),
+    )
+    async with serving(node=node) as other:
+        assert (await create(other, **pairwise)).client.subject_type == pb.SUBJECT_TYPE_PAIRWISE
+        assert (await get(other)).subject_type == pb.SUBJECT_TYPE_PAIRWISE
+        changed = await update(other, "subject_type")
+        assert changed.subject_type == pb.SUBJECT_TYPE_PUBLIC
 
 
 async def test_taken_id_is_refused_even_after_deletion(served: Served) -> None:
