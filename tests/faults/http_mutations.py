@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.faults.http_requests import FORM, Request, Shapes, urlencoded
+from tests.faults.http_requests import FORM, UNREACHABLE, Request, Shapes, urlencoded
 
 _SECRETS_OF_FORM = (
     "client_secret",
@@ -107,6 +107,12 @@ def _other_token(chance: random.Random, request: Request, shapes: Shapes) -> Req
     return _with(request, index, (name, other()))
 
 
+def _described_client(chance: random.Random, request: Request, shapes: Shapes) -> Request:
+    """Name a client that describes itself at an address that the node must not connect to."""
+    form = tuple(pair for pair in request.form if pair[0] not in {"client_id", "client_secret"})
+    return replace(request, form=(*form, ("client_id", f"{UNREACHABLE}/{chance.randrange(1000)}")))
+
+
 def _many(chance: random.Random, request: Request, shapes: Shapes) -> Request:
     count = chance.choice((40, 63, 64, 65, 1000))
     return replace(request, form=(*request.form, *((f"p{number}", "v") for number in range(count))))
@@ -145,7 +151,8 @@ def _other_body(chance: random.Random, request: Request, shapes: Shapes) -> Requ
 
 
 _OF_FORM: tuple[_Mutation, ...] = (
-    _drop, _double, _rename, _add, _odd_value, _odd_value, _other_token, _other_token, _other_token, _many, _broken_form, _other_body,
+    _drop, _double, _rename, _add, _odd_value, _odd_value, _other_token, _other_token, _other_token, _described_client,
+    _many, _broken_form, _other_body,
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from tests.support.token_mint import Mint
 from token_service.v1 import authorization_service_pb2, authorization_service_pb2_grpc
 
 FORM = b"application/x-www-form-urlencoded"
+UNREACHABLE = "https://localhost"
+"""Where a node may look for client metadata documents by its settings, but no request leads to a private address."""
 _SECRET = "fuzzsecret"
 """The beginning of every invented secret."""
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.http_fuzz import Answer, HttpFuzz, check
+from tests.faults.http_fuzz import SETTINGS, Answer, HttpFuzz, check
 from tests.faults.http_requests import Request, Shapes
 from tests.integration.oauth import OAuthNode, http_client
 
 
 async def test_short_fuzz_run_finds_no_violation() -> None:
-    async with OAuthNode(env={"TOKEN_SERVICE_LOG_LEVEL": "debug"}) as node:
+    async with OAuthNode(env=SETTINGS) as node:
         shapes = await Shapes.of(node)
         tally = await HttpFuzz(node, shapes, seed=20261130).run(2_000)
         async with http_client(node) as http:
