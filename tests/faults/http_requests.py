@@ -32,7 +32,7 @@ class Request:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes | None = None
     target: bytes | None = None
-    """What is requested in place of the path."""
+    """The requested target, if it is not the path."""
     chunked: bool = False
     raw: bytes | None = None
     """The bytes of a request that may be broken, in place of everything else."""
