@@ -25,6 +25,7 @@ _NAMES = (
     "requested_token_type", "client_assertion_type", "token_type_hint", "device_id", "request_context", "request_details",
     "code_verifier", "redirect_uri", "request", "username", "password", "__proto__", "a[b]",
 )  # fmt: skip
+_NAMED_IN_ERRORS = frozenset({"scope", "resource", "audience"})
 _ODD = (
     "", " ", "\0", "\n", "\r\n", "%", "%zz", "%00", "é", "\U0001f511", "\u2028", "\x7f", "'", '"', "\\", "<script>", "{}", "[]", "null",
     "-1", "0", "1e309", "../..", "a" * 300, "a" * 5000, "a" * 70_000, " ".join("s" * 1000), "https://api.example#f", "urn:x", "http://[",
@@ -65,9 +66,9 @@ def _double(chance: random.Random, request: Request, shapes: Shapes) -> Request:
 def _rename(chance: random.Random, request: Request, shapes: Shapes) -> Request:
     index = _at(chance, request)
     name, value = request.form[index]
-    return _with(
-        request, index, (chance.choice((name.upper(), f"{name}[]", f" {name}", chance.choice(_NAMES))), value)
-    )
+    # An error names the scope or the audience that it is about, so these must not be secrets.
+    other = chance.choice([each for each in _NAMES if each not in _NAMED_IN_ERRORS])
+    return _with(request, index, (chance.choice((name.upper(), f"{name}[]", f" {name}", other)), value))
 
 
 def _add(chance: random.Random, request: Request, shapes: Shapes) -> Request:
