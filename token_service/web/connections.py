@@ -132,12 +132,14 @@ class Connection(H11Protocol):
         """Answer input that breaks HTTP. Only end the connection if the response to the request has begun.
 
         The body of a running request can break HTTP, too. The application gets a disconnect: uvicorn would log a trace
-        when it answers after this response.
+        when it answers after this response. So it would for HEAD, whose response has no body.
         """
+        can_answer = self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}
         if not self.idle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            can_answer = can_answer and self.scope["method"] != "HEAD"
+        if can_answer:
             super().send_400_response(msg)
         else:
             self.transport.close()
