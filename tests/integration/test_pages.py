@@ -34,6 +34,7 @@ RUN_BY = {
     "docs/audit.md": "tests/integration/test_audit_page.py",
     "docs/production.md": "tests/integration/test_production_page.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
+    "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",

@@ -28,10 +28,12 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
@@ -222,6 +224,7 @@ class Core:
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     revoker: Revoker
     introspector: Introspector
@@ -357,7 +360,13 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         signing_may_fail=options.signing_may_fail,
     )
     registration = Registration(admission, options.issuer)
+    introspector = Introspector(
+        verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
+    )
     codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
+    assertions = AssertionGrant(
+        registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
+    )
     return Core(
         options=options,
         ports=ports,
@@ -388,14 +397,19 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             client_credentials=ClientCredentials(registration, issuer),
             code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
+            assertion=assertions,
+        ),
+        global_revocation=GlobalRevocation(
+            revoker,
+            lambda: assertions.trusted,
+            stores.used_ids,
+            service=options.issuer,
         ),
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
         ),
         revoker=revoker,
-        introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
-        ),
+        introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,

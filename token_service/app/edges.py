@@ -28,6 +28,7 @@ from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 
@@ -103,6 +104,7 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=_optional_members(core),

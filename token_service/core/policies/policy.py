@@ -86,7 +86,9 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
-_TOP: Final = ("default", "classifications", "clients", "audiences", "callers", "workload_issuers")
+_TOP: Final = (
+    "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers",
+)  # fmt: skip
 _LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
 _SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")

@@ -7,16 +7,20 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
+from token_service.core.grants.global_revocation import ENDPOINT as REVOCATION
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
+ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
 """The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
 
 CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+
+REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
 
 def issuer_path(issuer: str) -> str:
@@ -39,7 +43,12 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
 
 
 def discovery_document(
-    issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
+    issuer: str,
+    *,
+    algorithms: Sequence[str],
+    grant_types: Sequence[str],
+    grant_profiles: Sequence[str],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the document. It names only what this service does.
 
@@ -53,11 +62,14 @@ def discovery_document(
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
+        **({"authorization_grant_profiles_supported": list(grant_profiles)} if grant_profiles else {}),
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algorithms),
         "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "global_token_revocation_endpoint": f"{base}{REVOCATION}",
+        "global_token_revocation_endpoint_auth_methods_supported": list(REVOCATION_AUTH_METHODS),
         **more,
     }

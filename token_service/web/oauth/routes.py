@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
+from token_service.core.grants.global_revocation import ENDPOINT
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -21,6 +23,7 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    revocation: GlobalRevocationEndpoint,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -31,11 +34,22 @@ def oauth_routes(
 
     async def document(_: Request) -> Response:
         body = discovery.discovery_document(
-            issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more
+            issuer,
+            algorithms=algorithms(),
+            grant_types=token.grant_types,
+            grant_profiles=token.grant_profiles,
+            more=more,
         )
         return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
 
     return [
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
+        edge.route(
+            f"{path}{ENDPOINT}",
+            None,
+            revocation.answer,
+            methods=("POST",),
+            refuse=revocation_refusal,
+        ),
     ]

@@ -11,7 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, REFRESH_TOKEN
+from token_service.core.clients.client import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    JWT_BEARER,
+    REFRESH_TOKEN,
+)
 from token_service.core.events.event import Origin
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.grants import Grants
@@ -19,6 +24,7 @@ from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
 from token_service.web.oauth.client_authentication import HttpCallers, address_of
+from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import Parameters, read_form
 
@@ -36,12 +42,19 @@ class TokenEndpoint:
             AUTHORIZATION_CODE: self._authorization_code,
             CLIENT_CREDENTIALS: self._client_credentials,
             REFRESH_TOKEN: self._refresh_token,
+            JWT_BEARER: self._jwt_bearer,
         }
 
     @property
     def grant_types(self) -> list[str]:
-        """The supported grant types."""
-        return list(self._by_type)
+        """The supported grant types. Assertions are supported as long as an issuer is trusted."""
+        trusted = self._grants.assertion.trusted.names
+        return [each for each in self._by_type if trusted or each != JWT_BEARER]
+
+    @property
+    def grant_profiles(self) -> list[str]:
+        """The supported profiles of assertions (draft-ietf-oauth-identity-assertion-authz-grant, section 7)."""
+        return [ID_JAG_PROFILE] if self._grants.assertion.trusted.take_id_jag else []
 
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`."""
@@ -50,7 +63,7 @@ class TokenEndpoint:
         grant_type = parameters.required("grant_type")
         grant = self._by_type.get(grant_type)
         if grant is None:
-            raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self._by_type)}")
+            raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self.grant_types)}")
         return JSONResponse(
             await grant(caller, _grant_request(request, parameters), parameters), headers=NO_STORE
         )
@@ -82,6 +95,13 @@ class TokenEndpoint:
         issued = await self._grants.refresh.grant(
             caller, request, parameters.required("refresh_token"), parameters.get("device_id"), now
         )
+        return token_response(issued, now)
+
+    async def _jwt_bearer(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        issued = await self._grants.assertion.grant(caller, request, parameters.required("assertion"), now)
         return token_response(issued, now)
 
 
