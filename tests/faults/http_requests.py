@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, TIMEOUT, Api
+from tests.integration.identity_provider import ISSUER as IDP, IdentityProvider
 from tests.integration.oauth import API, CLIENT_CREDENTIALS, REFRESH_TOKEN, OAuthNode, Registered, register
 from tests.support.hostile_tokens import VECTORS, token_of
 from tests.support.token_mint import Mint
@@ -50,7 +52,7 @@ class Request:
     @property
     def is_oauth(self) -> bool:
         """Whether errors of the endpoint have the shape of RFC 6749."""
-        return self.path in {"/token", "/introspect", "/revoke"}
+        return self.path in {"/token", "/introspect", "/revoke", "/global-token-revocation"}
 
     def encode(self) -> bytes:
         """Return the bytes to send."""
@@ -124,17 +126,18 @@ class Secrets:
 class Shapes:
     """Valid requests of every endpoint and grant."""
 
-    def __init__(self, issuer: str, secrets: Secrets) -> None:
+    def __init__(self, issuer: str, secrets: Secrets, provider: IdentityProvider) -> None:
         self.secrets = secrets
+        self._provider = provider
         self._issuer = issuer
         self._clients: dict[str, Registered] = {}
         self._tokens: dict[str, list[str]] = {}
         self.hostile = [token_of(vector, Mint()) for vector in VECTORS]
 
     @classmethod
-    async def of(cls, node: OAuthNode) -> Shapes:
+    async def of(cls, node: OAuthNode, provider: IdentityProvider) -> Shapes:
         """Register the clients at a node, and issue the tokens."""
-        shapes = cls(node.issuer, Secrets())
+        shapes = cls(node.issuer, Secrets(), provider)
         async with Api(node.grpc_address) as api:
             await shapes._prepare(api)
         return shapes
@@ -145,7 +148,7 @@ class Shapes:
             ("signed", "private_key_jwt"),
             ("page", "none"),
         ):
-            grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE]
+            grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE, JWT_BEARER]
             grant_types += [] if method == "none" else [CLIENT_CREDENTIALS]
             client = await register(
                 api,
@@ -228,6 +231,26 @@ class Shapes:
         )
         return self.proven(chance, Request("POST", "/token", form), "page")
 
+    def assertion(self, chance: random.Random) -> Request:
+        form = (
+            ("grant_type", JWT_BEARER),
+            ("assertion", self._provider.id_token()),
+            ("scope", "read"),
+            ("resource", API),
+        )
+        return self.proven(chance, Request("POST", "/token", form))
+
+    def global_revocation(self, chance: random.Random) -> Request:
+        subject: dict[str, Any] = {"format": "iss_sub", "iss": IDP, "sub": f"user-{chance.randrange(10)}"}
+        if chance.random() < 0.6:
+            odd: tuple[Any, ...] = ("", None, 7, [], {}, "x" * 9000, "\0", "\ud800", "https://other.example")
+            subject[chance.choice(("format", "iss", "sub", "other"))] = chance.choice(odd)
+        path = "/global-token-revocation"
+        signed = self._provider.sign({"aud": f"{self._issuer}{path}"}, "global-token-revocation+jwt")
+        bearer = chance.choice((signed, signed, self.token(chance, "access"), self._provider.id_token()))
+        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+        return Request("POST", path, headers=_encoded(headers), body=json.dumps({"sub_id": subject}).encode())
+
     def document(self, chance: random.Random) -> Request:
         return Request("GET", chance.choice(_DOCUMENTS))
 
@@ -241,6 +264,7 @@ class Shapes:
 
 
 AUTHORIZATION_CODE = "authorization_code"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CODES = 60
 _REDIRECT_URI = "https://app.example/cb"
 _VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -251,7 +275,7 @@ _DOCUMENTS = (
 )  # fmt: skip
 Shape = Callable[[Shapes, random.Random], Request]
 _SHAPES: tuple[Shape, ...] = (
-    Shapes.client_credentials, Shapes.client_credentials, Shapes.refresh, Shapes.refresh, Shapes.code, Shapes.document, Shapes.preflight,
+    Shapes.client_credentials, Shapes.client_credentials, Shapes.refresh, Shapes.refresh, Shapes.code, Shapes.assertion, Shapes.global_revocation, Shapes.document, Shapes.preflight,
 )  # fmt: skip
 _ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.document)
 
