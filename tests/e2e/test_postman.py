@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.integration.identity_provider import IdentityProvider
 from tests.integration.oauth import OAuthNode
 from tests.integration.postman import COLLECTION, register_clients, requests_of
 from tests.support import node as nodejs
@@ -40,8 +41,8 @@ def run_collection(node: OAuthNode, variables: dict[str, str], report: Path) -> 
 
 
 def test_every_request_of_the_collection_passes_its_tests(tmp_path: Path) -> None:
-    with OAuthNode() as node:
-        variables = asyncio.run(register_clients(node))
+    with IdentityProvider("orders:read") as provider, OAuthNode(env=provider.settings) as node:
+        variables = asyncio.run(register_clients(node, provider))
         found = run_collection(node, variables, tmp_path / "report.json")
     assert found["failures"] == []
     assert found["stats"]["requests"]["total"] == len(requests_of(json.loads(COLLECTION.read_text())))

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.integration.calls import TIMEOUT, Api
+from tests.integration.identity_provider import IdentityProvider
 from tests.integration.oauth import OAuthNode, register
 from tests.integration.tour import DOCS
 from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
 
 COLLECTION = DOCS / "oauth.postman_collection.json"
 _RESOURCE = "https://orders.example"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _REDIRECT_URI = "https://app.example/cb"
 
 
@@ -28,8 +30,11 @@ def _items(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield item
 
 
-async def register_clients(node: OAuthNode) -> dict[str, str]:
-    """Register the clients, and return the variables of the collection that have no default."""
+async def register_clients(node: OAuthNode, provider: IdentityProvider) -> dict[str, str]:
+    """Register the clients, and return the variables of the collection that have no default.
+
+    `provider`: a trusted issuer of the node, whose ID tokens may give the scope orders:read.
+    """
     async with Api(node.grpc_address) as api:
         machine = await register(
             api, "shop", grant_types=["client_credentials"], scopes=["orders:read"], audiences=[_RESOURCE]
@@ -38,7 +43,7 @@ async def register_clients(node: OAuthNode) -> dict[str, str]:
             api,
             "app",
             "none",
-            grant_types=["authorization_code", "refresh_token"],
+            grant_types=["authorization_code", "refresh_token", JWT_BEARER],
             scopes=["openid", "orders:read"],
             audiences=[_RESOURCE],
             redirect_uris=[_REDIRECT_URI],
@@ -52,4 +57,10 @@ async def register_clients(node: OAuthNode) -> dict[str, str]:
         )
         stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
         made = await stub.CreateAuthorizationGrant(grant, timeout=TIMEOUT)
-    return {"client_secret": machine.secret, "code": made.code}
+    endpoint = f"{node.issuer}/global-token-revocation"
+    return {
+        "client_secret": machine.secret,
+        "code": made.code,
+        "assertion": provider.id_token(),
+        "revocation_jwt": provider.sign({"aud": endpoint}, "global-token-revocation+jwt"),
+    }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.integration.identity_provider import IdentityProvider
 from tests.integration.oauth import OAuthNode
 from tests.integration.postman import COLLECTION, requests_of
 from tests.integration.tour import DOCS, GRPC_ADDRESS, HTTP_ADDRESS, Step, Tour, steps
@@ -43,7 +44,7 @@ def _knows(node: OAuthNode, client_id: str) -> bool:
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[OAuthNode]:
-    with OAuthNode() as running:
+    with IdentityProvider("orders:read") as provider, OAuthNode(env=provider.settings) as running:
         yield running
 
 
@@ -91,4 +92,4 @@ def test_page_and_collection_have_every_endpoint_and_grant_type(node: OAuthNode)
 
 def test_collection_holds_no_secret() -> None:
     values = {each["key"]: each["value"] for each in json.loads(COLLECTION.read_text())["variable"]}
-    assert (values["client_secret"], values["code"]) == ("", "")
+    assert {values[name] for name in ("client_secret", "code", "assertion", "revocation_jwt")} == {""}
