@@ -33,8 +33,10 @@ from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.presented import PresentedTokens
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
@@ -81,11 +83,14 @@ from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 _REVOCATION_WINDOW: Final = 60.0
+_OWN_KINDS: Final = frozenset({TokenKind.ACCESS, TokenKind.ID, TokenKind.TRANSACTION})
+"""The JWTs that a node verifies."""
 
 
 class Stores(Protocol):
@@ -290,7 +295,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         interval=options.key_check_interval,
     )
     key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
-    verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
+    verifier = Verifier([(IssuerRules(options.issuer, options.accepted, _OWN_KINDS), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
     time = SteadyTime(clock)
@@ -359,10 +364,10 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit,
         signing_may_fail=options.signing_may_fail,
     )
-    registration = Registration(admission, options.issuer)
     introspector = Introspector(
         verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
     )
+    registration = Registration(admission, options.issuer)
     codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
@@ -398,6 +403,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,
+            exchange=TokenExchange(
+                registration,
+                PresentedTokens(introspector, replica),
+                terms,
+                minter,
+                audit,
+                issuer=options.issuer,
+            ),
         ),
         global_revocation=GlobalRevocation(
             revoker,

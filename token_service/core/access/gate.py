@@ -10,7 +10,12 @@ from typing import Final
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.clients.client import Client
 from token_service.core.policies.rights import May, Permission
-from token_service.errors import CallerUnauthenticatedError, GrantTypeNotAllowedError, PermissionDeniedError
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    GrantTypeNotAllowedError,
+    PermissionDeniedError,
+    ScopeExceededError,
+)
 from token_service.tokens.claims import TokenKind
 
 
@@ -90,6 +95,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
 """The needed permission; None: open to unidentified callers."""
 
 
+_IMPERSONATION: Final = frozenset({May.IMPERSONATE})
+
+
 def admit(caller: Caller, use_case: UseCase) -> None:
     """Raise `PermissionDeniedError` unless the caller has the permission that the use case needs."""
     permission = NEEDED[use_case]
@@ -124,7 +132,8 @@ def admit_issue(
     rights = caller.rights
     if rights.issue_anything:
         return
-    crossed = rights.problem_of_issue(
+    crossed = rights.problem_of(
+        Permission.ISSUE,
         client_id=client_id,
         audience=audience,
         scopes=scopes,
@@ -133,6 +142,65 @@ def admit_issue(
     )
     if crossed is not None:
         raise _outside(Permission.ISSUE, *crossed)
+
+
+def admit_exchange(
+    caller: Caller,
+    *,
+    owner: str,
+    held_audience: Collection[str],
+    held_scopes: Collection[str],
+    audience: Sequence[str],
+    scopes: Sequence[str],
+    kind: TokenKind,
+) -> bool:
+    """Raise unless the caller may exchange a token of the client `owner` for one with this audience and these scopes.
+
+    Return whether the new token may leave the caller out as an actor. `held_scopes` are those of the presented token:
+    no right adds to them. `held_audience` are the audiences that the caller may name for its own token without a right.
+    Beyond them, and for tokens of other clients, one `exchange` right must allow the whole request.
+
+    Raises `ScopeExceededError` and `PermissionDeniedError`.
+    """
+    for scope in scopes:
+        if scope not in held_scopes:
+            raise ScopeExceededError(
+                f"scopes: the subject token does not have {scope!r}", metadata={"field": "scopes"}
+            )
+    is_own = bool(owner) and owner == caller.client_id
+    if is_own and all(value in held_audience for value in audience):
+        return True
+    caller.require(Permission.EXCHANGE)
+    crossed = caller.rights.problem_of(
+        Permission.EXCHANGE,
+        client_id=owner,
+        audience=audience,
+        scopes=scopes,
+        token_types=(kind.name.lower(),),
+        uses=_IMPERSONATION,
+    )
+    # "may" is crossed last: a right allows the rest of the request.
+    if crossed is not None and crossed[0] != "may":
+        raise _outside(Permission.EXCHANGE, *crossed)
+    return is_own or crossed is None
+
+
+def admit_actor(caller: Caller, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may name the subject of a token of this client as the actor."""
+    if client_id != caller.client_id and not caller.rights.cover_client(Permission.EXCHANGE, client_id):
+        raise _outside(Permission.EXCHANGE, "clients", client_id)
+
+
+def admit_exchange_as_client(caller: Caller, *, subject: str, owner: str) -> None:
+    """Raise if an exchange would turn the token of a user, whose name is that of the caller, into one of the caller.
+
+    A token of a client for itself and this service gives its holder the rights of the client.
+    """
+    if subject == caller.client_id and owner != caller.client_id:
+        raise PermissionDeniedError(
+            f"the subject {subject!r} of the token has the name of the client, whose rights the new token would give",
+            metadata={"permission": Permission.EXCHANGE.value},
+        )
 
 
 def admit_as_client(caller: Caller, client_id: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
+from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.refresh import RefreshGrant
 
 
@@ -18,3 +19,4 @@ class Grants:
     code: CodeGrant
     refresh: RefreshGrant
     assertion: AssertionGrant
+    exchange: TokenExchange

@@ -39,6 +39,7 @@ class Policy:
 
     access_token_ttl: int = 30 * MINUTE
     id_token_ttl: int = 5 * MINUTE
+    transaction_token_ttl: int = 5 * MINUTE
     refresh_token_ttl: int = 14 * DAY
     """Lifetime of a session, regardless of use."""
     idle_timeout: int = 7 * DAY
@@ -80,6 +81,7 @@ _BUILT_IN: Final[Mapping[str, Policy]] = {
 _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "access_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
     "id_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
+    "transaction_token_ttl": (1, 5 * MINUTE),
     "refresh_token_ttl": (1, MAX_SESSION_TTL),
     "idle_timeout": (1, MAX_SESSION_TTL),
     "grace_period": (0, 5 * MINUTE),
@@ -89,7 +91,13 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
 _TOP: Final = (
     "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers",
 )  # fmt: skip
-_LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
+_LIFETIMES: Final = (
+    "access_token_ttl",
+    "id_token_ttl",
+    "transaction_token_ttl",
+    "refresh_token_ttl",
+    "idle_timeout",
+)
 _SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 

@@ -54,7 +54,7 @@ class TokenQuery:
     """Empty: any."""
     required_scopes: Sequence[str] = ()
     kind: TokenKind | None = None
-    """None: any."""
+    """None: any except TRANSACTION, which only a caller that knows the trust domain may accept."""
     strong: bool = False
     """Whether the response must include every revocation acknowledged before the call, on any node."""
 
@@ -185,7 +185,9 @@ class Introspector:
             check_times(claims, now)
             if query.audience:
                 check_audience(claims, query.audience)
-            if query.kind is not None and claims.kind is not query.kind:
+            if claims.kind is not query.kind and (
+                query.kind is not None or claims.kind is TokenKind.TRANSACTION
+            ):
                 raise InvalidTokenError(InvalidReason.WRONG_TYPE)
             revocations = replica.revocations
             if entry.clean_version != revocations.version:

@@ -37,7 +37,7 @@ from token_service.tokens.revocation import Cursor, RevocationReason, Revocation
 from token_service.v1 import authorization_service_pb2, session_service_pb2, token_pb2, token_service_pb2
 
 _KINDS: Final = {int(kind): kind for kind in TokenKind}
-_KINDS_ALLOWED: Final = "is none of the token types ACCESS, REFRESH, ID, SESSION"
+_KINDS_ALLOWED: Final = f"is none of the token types {', '.join(kind.name for kind in TokenKind)}"
 _REASONS: Final = {int(reason): reason for reason in RevocationReason}
 _LOCAL: Final = frozenset(
     {token_service_pb2.CONSISTENCY_UNSPECIFIED, token_service_pb2.CONSISTENCY_LOCAL},

@@ -90,6 +90,8 @@ def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenRespons
         set_timestamp(message.not_before, claims.not_before)
     _add_context(message, claims.auth_context, claims.confirmation)
     _add_custom_claims(message, claims.custom_claims)
+    if claims.actor is not None:
+        message.actor.CopyFrom(struct_of_json(claims.actor))
     return response
 
 

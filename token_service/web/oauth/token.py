@@ -16,9 +16,11 @@ from token_service.core.clients.client import (
     CLIENT_CREDENTIALS,
     JWT_BEARER,
     REFRESH_TOKEN,
+    TOKEN_EXCHANGE,
 )
 from token_service.core.events.event import Origin
 from token_service.core.grants.commands import GrantRequest
+from token_service.core.grants.exchange import ExchangeRequest
 from token_service.core.grants.grants import Grants
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
@@ -43,6 +45,7 @@ class TokenEndpoint:
             CLIENT_CREDENTIALS: self._client_credentials,
             REFRESH_TOKEN: self._refresh_token,
             JWT_BEARER: self._jwt_bearer,
+            TOKEN_EXCHANGE: self._exchange,
         }
 
     @property
@@ -103,6 +106,25 @@ class TokenEndpoint:
         now = self._clock.now()
         issued = await self._grants.assertion.grant(caller, request, parameters.required("assertion"), now)
         return token_response(issued, now)
+
+    async def _exchange(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        exchange = ExchangeRequest(
+            subject_token=parameters.required("subject_token"),
+            subject_token_type=parameters.required("subject_token_type"),
+            actor_token=parameters.get("actor_token"),
+            actor_token_type=parameters.get("actor_token_type"),
+            requested_token_type=parameters.get("requested_token_type"),
+            request_context=parameters.get("request_context"),
+            request_details=parameters.get("request_details"),
+        )
+        exchanged = await self._grants.exchange.grant(caller, request, exchange, now)
+        return {
+            **token_response(exchanged.tokens, now),
+            "issued_token_type": exchanged.issued_token_type,
+        }
 
 
 def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
