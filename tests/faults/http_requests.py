@@ -15,7 +15,7 @@ from tests.integration.identity_provider import ISSUER as IDP, IdentityProvider
 from tests.integration.oauth import API, CLIENT_CREDENTIALS, REFRESH_TOKEN, OAuthNode, Registered, register
 from tests.support.hostile_tokens import VECTORS, token_of
 from tests.support.token_mint import Mint
-from token_service.v1 import authorization_service_pb2, authorization_service_pb2_grpc
+from token_service.v1 import authorization_service_pb2, authorization_service_pb2_grpc, client_service_pb2
 
 FORM = b"application/x-www-form-urlencoded"
 UNREACHABLE = "https://localhost"
@@ -149,7 +149,7 @@ class Shapes:
             ("page", "none"),
         ):
             grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE, JWT_BEARER]
-            grant_types += [] if method == "none" else [CLIENT_CREDENTIALS]
+            grant_types += [] if method == "none" else [CLIENT_CREDENTIALS, TOKEN_EXCHANGE]
             client = await register(
                 api,
                 client_id,
@@ -157,6 +157,8 @@ class Shapes:
                 allowed_origins=["https://app.example"],
                 grant_types=grant_types,
                 redirect_uris=[_REDIRECT_URI],
+                audiences=[API, self._issuer],
+                rights=[] if method == "none" else _RIGHTS,
             )
             self._clients[client_id] = client
             if client.secret:
@@ -169,6 +171,17 @@ class Shapes:
                 token = self.secrets.add(getattr(issued, f"{kind}_token"))
                 self._tokens.setdefault(kind, []).append(token)
 
+        for number in range(10):  # without a session, which a mutated request could end
+            lasting = await api.issue(
+                f"lasting-{number}", client_id="page", audience=[API], token_types=[ACCESS]
+            )
+            self._tokens.setdefault("lasting", []).append(self.secrets.add(lasting.access_token))
+        for client_id in ("secret", "signed"):
+            for kind, audience in (("machine", API), ("own", self._issuer)):
+                issued = await api.issue(
+                    client_id, client_id=client_id, audience=[audience], token_types=[ACCESS]
+                )
+                self._tokens.setdefault(kind, []).append(self.secrets.add(issued.access_token))
         await self._add_codes(api)
 
     async def _add_codes(self, api: Api) -> None:
@@ -179,6 +192,7 @@ class Shapes:
                 client_id="page",
                 redirect_uri=_REDIRECT_URI,
                 scopes=["read"],
+                audience=[API],
                 code_challenge=_CHALLENGE,
             )
             made = await stub.CreateAuthorizationGrant(grant, timeout=TIMEOUT)
@@ -215,7 +229,7 @@ class Shapes:
     # The shapes.
 
     def client_credentials(self, chance: random.Random) -> Request:
-        form = (("grant_type", CLIENT_CREDENTIALS), ("scope", "read"))
+        form = (("grant_type", CLIENT_CREDENTIALS), ("scope", "read"), ("resource", API))
         return self.proven(chance, Request("POST", "/token", form), chance.choice(("secret", "signed")))
 
     def refresh(self, chance: random.Random) -> Request:
@@ -230,6 +244,47 @@ class Shapes:
             ("redirect_uri", _REDIRECT_URI),
         )
         return self.proven(chance, Request("POST", "/token", form), "page")
+
+    def exchange(self, chance: random.Random) -> Request:
+        form = [
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", self.token(chance, "access", "lasting", "machine")),
+            ("subject_token_type", f"{_TOKEN_TYPE}access_token"),
+            ("scope", "read"),
+        ]
+        if chance.random() < 0.3:
+            form += [
+                ("actor_token", self.token(chance, "machine")),
+                ("actor_token_type", f"{_TOKEN_TYPE}access_token"),
+            ]
+        if chance.random() < 0.4:
+            details = chance.choice(
+                ('{"order": 7}', "{}", "[]", "{", '{"a":' * 40 + "1" + "}" * 40, '{"a":1,"a":2}', "null")
+            )
+            form += [
+                ("requested_token_type", f"{_TOKEN_TYPE}txn_token"),
+                ("audience", _TRUST_DOMAIN),
+                ("request_details", details),
+            ]
+        else:
+            form.append(("resource", chance.choice((API, _OTHER_API))))
+        return self.proven(
+            chance, Request("POST", "/token", tuple(form)), chance.choice(("secret", "signed"))
+        )
+
+    def introspection(self, chance: random.Random) -> Request:
+        request = Request("POST", "/introspect", (("token", self.token(chance)),))
+        if chance.random() < 0.2:
+            bearer = f"Bearer {self.token(chance, 'own')}"
+            return replace(request, headers=_encoded({"Authorization": bearer}))
+        return self.proven(chance, request, chance.choice(("secret", "signed")))
+
+    def revocation(self, chance: random.Random) -> Request:
+        # The codes and the tokens of machines stay: their requests must succeed to the end.
+        token = self.token(chance, "access", "refresh", "id", "session")
+        if chance.random() < 0.9:
+            token = f"{token[:-3]}AAA"
+        return self.proven(chance, Request("POST", "/revoke", (("token", token),)))
 
     def assertion(self, chance: random.Random) -> Request:
         form = (
@@ -265,6 +320,16 @@ class Shapes:
 
 AUTHORIZATION_CODE = "authorization_code"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
+_OTHER_API = "https://other.example"
+_TRUST_DOMAIN = "shop.example"
+_RIGHTS = (
+    client_service_pb2.Right(permission="validate"),
+    client_service_pb2.Right(
+        permission="exchange", clients=["page"], audiences=[API, _OTHER_API, _TRUST_DOMAIN]
+    ),
+)
 _CODES = 60
 _REDIRECT_URI = "https://app.example/cb"
 _VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -275,7 +340,8 @@ _DOCUMENTS = (
 )  # fmt: skip
 Shape = Callable[[Shapes, random.Random], Request]
 _SHAPES: tuple[Shape, ...] = (
-    Shapes.client_credentials, Shapes.client_credentials, Shapes.refresh, Shapes.refresh, Shapes.code, Shapes.assertion, Shapes.global_revocation, Shapes.document, Shapes.preflight,
+    Shapes.client_credentials, Shapes.refresh, Shapes.code, Shapes.exchange, Shapes.exchange, Shapes.assertion,
+    Shapes.global_revocation, Shapes.document, Shapes.preflight,
 )  # fmt: skip
 _ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.document)
 
