@@ -28,6 +28,7 @@ RUN_BY = {
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
     "docs/oauth.md": "tests/integration/test_oauth_page.py",
+    "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
@@ -121,6 +122,7 @@ def test_the_table_of_policies_matches_the_code() -> None:
         "refresh_token_ttl",
         "idle_timeout",
         "grace_period",
+        "personal_access_token_ttl",
     }
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]

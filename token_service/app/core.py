@@ -36,11 +36,13 @@ from token_service.core.grants.codes import Codes
 from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.personal_access import PERSONAL_ACCESS_TOKEN, PersonalAccessReader
 from token_service.core.grants.presented import PresentedTokens
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -236,6 +238,7 @@ class Core:
     sessions: Sessions
     client_administration: ClientAdministration
     session_updates: SessionUpdates
+    personal_access_tokens: PersonalAccessTokens
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
@@ -368,6 +371,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
     )
     registration = Registration(admission, options.issuer)
+    personal_access = PersonalAccessReader(stores.sessions, opaque_tokens, admission, clock)
     codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
@@ -405,7 +409,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             assertion=assertions,
             exchange=TokenExchange(
                 registration,
-                PresentedTokens(introspector, replica),
+                PresentedTokens(introspector, replica, {PERSONAL_ACCESS_TOKEN: personal_access.read}),
                 terms,
                 minter,
                 audit,
@@ -434,6 +438,16 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             None if ports.pairwise_key is None else ports.sector_documents,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
+        personal_access_tokens=PersonalAccessTokens(
+            stores.sessions,
+            minter,
+            keyring,
+            terms,
+            revoker,
+            issuer=options.issuer,
+            entropy=entropy,
+            audit=audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -19,6 +19,7 @@ from token_service.rpc.services.audit_service import AuditService
 from token_service.rpc.services.authorization_service import AuthorizationService
 from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
+from token_service.rpc.services.personal_access_token_service import PersonalAccessTokenService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
 from token_service.rpc.services.validation import Validation
@@ -66,6 +67,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             clock,
         ),
         SessionService(core.sessions, core.session_updates, clock),
+        PersonalAccessTokenService(core.personal_access_tokens, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),

@@ -28,6 +28,8 @@ MAX_IP_ADDRESS: Final = 64
 MAX_USER_AGENT: Final = 512
 MAX_COMMENT: Final = 512
 MAX_TOKEN_ID: Final = 256
+MAX_TOKEN_NAME: Final = 256
+"""Bytes of the name of a personal access token."""
 MAX_KEY_ID: Final = 256
 MAX_SUBSCRIBER_ID: Final = 128
 MAX_BATCH: Final = 256

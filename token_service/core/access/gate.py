@@ -35,6 +35,9 @@ class UseCase(StrEnum):
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
     UPDATE_SESSION = "UpdateSession"
+    CREATE_PERSONAL_ACCESS_TOKEN = "CreatePersonalAccessToken"
+    LIST_PERSONAL_ACCESS_TOKENS = "ListPersonalAccessTokens"
+    REVOKE_PERSONAL_ACCESS_TOKEN = "RevokePersonalAccessToken"
     GET_KEY_SET = "GetKeySet"
     GET_DISCOVERY = "discovery"
     GET_HEALTH = "health and readiness"
@@ -71,6 +74,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_SESSIONS: Permission.ADMIN_READ,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
         UseCase.UPDATE_SESSION: Permission.ISSUE,
+        UseCase.CREATE_PERSONAL_ACCESS_TOKEN: Permission.ISSUE,
+        UseCase.LIST_PERSONAL_ACCESS_TOKENS: Permission.ADMIN_READ,
+        UseCase.REVOKE_PERSONAL_ACCESS_TOKEN: Permission.REVOKE,
         UseCase.GET_KEY_SET: None,
         UseCase.GET_DISCOVERY: None,
         UseCase.GET_HEALTH: None,
@@ -142,6 +148,16 @@ def admit_issue(
     )
     if crossed is not None:
         raise _outside(Permission.ISSUE, *crossed)
+
+
+def admit_token_list(caller: Caller, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may list the personal access tokens of a client.
+
+    A caller that may issue for the client may, so that a page where people manage their tokens needs no `admin.read`.
+    Without a client, which is the list of all clients, only a caller with `admin.read` may.
+    """
+    if not client_id or not caller.rights.cover_client(Permission.ISSUE, client_id):
+        admit(caller, UseCase.LIST_PERSONAL_ACCESS_TOKENS)
 
 
 def admit_exchange(

@@ -22,6 +22,7 @@ from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.rates import Operation
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.personal_tokens import holds_secret, record_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore, Use
 from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
@@ -61,7 +62,7 @@ class TokenQuery:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueClaims:
-    """The kind and the session of an active refresh or session token."""
+    """The kind and the session of an active opaque token."""
 
     kind: TokenKind
     session: Session
@@ -108,8 +109,8 @@ class Introspector:
     async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
-        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for a refresh or
-        session token: only these read the database.
+        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for an opaque
+        token: only these read the database.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
@@ -240,10 +241,17 @@ class Introspector:
             revoked = state is SessionState.REVOKED
             raise InvalidTokenError(InvalidReason.REVOKED if revoked else InvalidReason.EXPIRED)
         _check_secret(token, session)
+        if token.kind is TokenKind.PERSONAL_ACCESS and query.audience not in ("", *session.audience):
+            raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         if not set(query.required_scopes).issubset(session.scopes):
             raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE)
         if token.kind is TokenKind.SESSION:
             session = await self._use(session, now)
+        elif token.kind is TokenKind.PERSONAL_ACCESS:
+            used = await record_use(self._sessions, session, now)
+            if used is None:
+                raise InvalidTokenError(InvalidReason.REVOKED)
+            session = used
         return Introspection(self._replica.cursor, None, OpaqueClaims(token.kind, session))
 
     async def _use(self, session: Session, now: float) -> Session:
@@ -262,6 +270,9 @@ class Introspector:
 def _check_secret(token: OpaqueToken, session: Session) -> None:
     if token.kind is TokenKind.SESSION:
         if token.secret_hash != session.session_hash:
+            raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
+    elif token.kind is TokenKind.PERSONAL_ACCESS:
+        if not holds_secret(session, token):
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
     elif token.generation < session.generation:
         raise InvalidTokenError(InvalidReason.SUPERSEDED)
