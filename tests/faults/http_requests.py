@@ -15,7 +15,13 @@ from tests.integration.identity_provider import ISSUER as IDP, IdentityProvider
 from tests.integration.oauth import API, CLIENT_CREDENTIALS, REFRESH_TOKEN, OAuthNode, Registered, register
 from tests.support.hostile_tokens import VECTORS, token_of
 from tests.support.token_mint import Mint
-from token_service.v1 import authorization_service_pb2, authorization_service_pb2_grpc, client_service_pb2
+from token_service.v1 import (
+    authorization_service_pb2,
+    authorization_service_pb2_grpc,
+    client_service_pb2,
+    personal_access_token_service_pb2 as personal_pb,
+    personal_access_token_service_pb2_grpc as personal_grpc,
+)
 
 FORM = b"application/x-www-form-urlencoded"
 UNREACHABLE = "https://localhost"
@@ -183,6 +189,16 @@ class Shapes:
                 )
                 self._tokens.setdefault(kind, []).append(self.secrets.add(issued.access_token))
         await self._add_codes(api)
+        await self._add_personal_tokens(api)
+
+    async def _add_personal_tokens(self, api: Api) -> None:
+        stub: Any = personal_grpc.PersonalAccessTokenServiceStub(api.channel)
+        request = personal_pb.CreatePersonalAccessTokenRequest(
+            subject="script", client_id="page", name="fuzz", audience=[API], scopes=["read"]
+        )
+        request.ttl.FromSeconds(3600)
+        made = await stub.CreatePersonalAccessToken(request, timeout=TIMEOUT)
+        self._tokens["personal"] = [self.secrets.add(made.token)]
 
     async def _add_codes(self, api: Api) -> None:
         stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
@@ -256,6 +272,11 @@ class Shapes:
             form += [
                 ("actor_token", self.token(chance, "machine")),
                 ("actor_token_type", f"{_TOKEN_TYPE}access_token"),
+            ]
+        if chance.random() < 0.2:
+            form[1:3] = [
+                ("subject_token", self.token(chance, "personal")),
+                ("subject_token_type", "urn:token-service:token-type:personal_access_token"),
             ]
         if chance.random() < 0.4:
             details = chance.choice(
