@@ -17,7 +17,7 @@ from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
-from token_service.web.oauth import global_revocation as web_global_revocation
+from token_service.web.oauth import global_revocation as web_global_revocation, parameters
 
 NO_LIMITS = {"EARLY_LEEWAY", "MAX_NUMERIC_DATE"}
 """Numbers in the modules with limits that limit no caller."""
@@ -32,7 +32,7 @@ def in_the_code() -> dict[str, str]:
     }
     for module in (
         limits, client_authentication, credentials, foreign_issuers, assertions, rights, documents, fetcher, resolving,
-        document_clients, client_documents, sectors,
+        document_clients, client_documents, sectors, parameters,
     ):  # fmt: skip
         found |= {
             name: value

@@ -34,6 +34,7 @@ from token_service.rpc.server.certificate_authorizer import CertificateAuthorize
 from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.web.oauth.discovery import endpoint_urls
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -73,7 +74,13 @@ class Access:
         self._uses = SecretUses(stores.clients, clock)
         keys_of = client_key_sources(core.clients, clock, allow_private=self._settings.allow_private_jwks_uri)
         authentication = ClientAuthenticator(
-            core.known_clients, keys_of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.known_clients,
+            keys_of,
+            stores.used_ids,
+            clock,
+            core.ports.audit,
+            issuer=core.options.issuer,
+            endpoints=endpoint_urls(core.options.issuer),
         )
         self._authenticator = Authenticator(
             core.known_clients,

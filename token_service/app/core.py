@@ -76,6 +76,7 @@ from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.revocation.token_revocation import TokenRevocation
 from token_service.core.sessions.browsing import Sessions
 from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
@@ -234,6 +235,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     revoker: Revoker
+    token_revocation: TokenRevocation
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -426,6 +428,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         revoker=revoker,
+        token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(

@@ -30,6 +30,8 @@ from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
 
@@ -106,6 +108,8 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        IntrospectionEndpoint(callers, core.introspector, issuer),
+        RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
         GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),

@@ -30,6 +30,7 @@ from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
 from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
+from token_service.web.oauth.discovery import issuer_path
 from token_service.web.server import HttpServer, bind as bind_http
 
 
@@ -133,6 +134,7 @@ async def _node(
                 edge=edge,
                 routes=make_oauth_routes(core, access.authenticator, edge),
                 key_announce_time=settings.key_announce_time,
+                issuer_path=issuer_path(core.options.issuer),
             ),
             grace=settings.shutdown_grace,
             connections=ConnectionLimits(most=connections.http),

@@ -31,13 +31,15 @@ def make_app(
     edge: HttpEdge | None = None,
     routes: Sequence[Route] = (),
     key_announce_time: float = float("inf"),
+    issuer_path: str = "",
 ) -> Starlette:
     """Return the application.
 
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
     served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
     `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
-    third of this time. `routes` are those of further endpoints.
+    third of this time. `routes` are those of further endpoints. The key set is also served below `issuer_path`, the path
+    of the issuer, where the discovery document announces it.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
@@ -60,10 +62,13 @@ def make_app(
 
     app = Starlette(
         routes=[
+            *routes,
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
-            edge.route("/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set),
-            *routes,
+            *(
+                edge.route(f"{path}/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set)
+                for path in dict.fromkeys(("", issuer_path))
+            ),
         ]
     )
     # A redirect would repeat credentials to a URL built from the Host header (RFC 9700, sections 4.11 and 4.12).

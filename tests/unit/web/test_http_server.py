@@ -401,6 +401,14 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
 
 
+async def test_connections_send_each_packet_at_once(server: HttpServer) -> None:
+    _, writer = await opened(server)
+    (connection,) = server.connections._open
+    accepted: socket.socket = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
+
+
 async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:
     listeners = bind("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]

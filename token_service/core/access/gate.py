@@ -251,6 +251,24 @@ def admit_grant(caller: Caller, client: Client | None, grant_type: str) -> Clien
     return client
 
 
+def admit_introspection(caller: Caller) -> str:
+    """Return the client whose tokens the caller may introspect; empty: those of every client.
+
+    A caller with the permission to validate may introspect every token, an authenticated client its own ones. A public
+    client proves nothing, so it could try stolen tokens (RFC 7662, section 2.1). Raises `CallerUnauthenticatedError` and
+    `PermissionDeniedError`.
+    """
+    if caller.proof is Proof.CLIENT_ID:
+        raise CallerUnauthenticatedError(
+            "a public client can't introspect tokens, because it does not prove itself"
+        )
+    if Permission.VALIDATE in caller.permissions:
+        return ""
+    if not caller.client_id:
+        caller.require(Permission.VALIDATE)
+    return caller.client_id
+
+
 def deny_outside_clients(permission: Permission, what: str) -> PermissionDeniedError:
     """Return the error for an object that a right for some clients never covers, such as a whole subject."""
     return PermissionDeniedError(

@@ -14,7 +14,7 @@ from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_introspection
 from token_service.core.access.rates import Rates
 from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.keys.opaque_tokens import OpaqueTokens
@@ -58,6 +58,8 @@ class TokenQuery:
     """None: any except TRANSACTION, which only a caller that knows the trust domain may accept."""
     strong: bool = False
     """Whether the response must include every revocation acknowledged before the call, on any node."""
+    client_id: str = ""
+    """The client that a token must be issued to or, unless it is a refresh token, be meant for. Empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,15 @@ class Introspector:
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
             await self._tailer.catch_up()
+        return await self._judge(caller, query, self._clock.now())
+
+    async def introspect(self, caller: Caller, token: str) -> Introspection:
+        """Judge a token for the introspection endpoint (RFC 7662), like `validate`.
+
+        A client without the permission to validate learns only about tokens that it has a part in (RFC 7662,
+        section 4). Raises `CallerUnauthenticatedError` and the errors of `validate`.
+        """
+        query = TokenQuery(token, client_id=admit_introspection(caller))
         return await self._judge(caller, query, self._clock.now())
 
     async def validate_batch(
@@ -190,6 +201,8 @@ class Introspector:
                 query.kind is not None or claims.kind is TokenKind.TRANSACTION
             ):
                 raise InvalidTokenError(InvalidReason.WRONG_TYPE)
+            if query.client_id and query.client_id not in (claims.client_id, *claims.audience):
+                raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
             revocations = replica.revocations
             if entry.clean_version != revocations.version:
                 if revocations.find(claims) is not None or self._subject_is_revoked(claims, revocations):
@@ -236,6 +249,8 @@ class Introspector:
         session = await self._sessions.get(token.session_id)
         if session is None:
             raise InvalidTokenError(InvalidReason.UNKNOWN_SESSION)
+        if query.client_id and not _has_part(query.client_id, token.kind, session):
+            raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         state = session.state(now)
         if state is not SessionState.ACTIVE:
             revoked = state is SessionState.REVOKED
@@ -265,6 +280,11 @@ class Introspector:
         if used is None:
             raise InvalidTokenError(InvalidReason.REVOKED)
         return used
+
+
+def _has_part(client_id: str, kind: TokenKind, session: Session) -> bool:
+    """Tell whether a token is issued to a client, or is a session token that the client may receive."""
+    return client_id == session.client_id or (kind is TokenKind.SESSION and client_id in session.audience)
 
 
 def _check_secret(token: OpaqueToken, session: Session) -> None:

@@ -15,6 +15,8 @@ from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -23,7 +25,9 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
-    revocation: GlobalRevocationEndpoint,
+    introspection: IntrospectionEndpoint,
+    revocation: RevocationEndpoint,
+    global_revocation: GlobalRevocationEndpoint,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -43,12 +47,19 @@ def oauth_routes(
         return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
 
     return [
+        *(  # first, because routes are matched one after another
+            edge.route(f"{path}{endpoint}", None, answer, methods=("POST",), refuse=oauth_refusal)
+            for endpoint, answer in (
+                (discovery.INTROSPECTION, introspection.answer),
+                (discovery.TOKEN, token.answer),
+                (discovery.REVOCATION, revocation.answer),
+            )
+        ),
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
         edge.route(
             f"{path}{ENDPOINT}",
             None,
-            revocation.answer,
+            global_revocation.answer,
             methods=("POST",),
             refuse=revocation_refusal,
         ),
