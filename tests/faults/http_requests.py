@@ -362,9 +362,9 @@ _DOCUMENTS = (
 Shape = Callable[[Shapes, random.Random], Request]
 _SHAPES: tuple[Shape, ...] = (
     Shapes.client_credentials, Shapes.refresh, Shapes.code, Shapes.exchange, Shapes.exchange, Shapes.assertion,
-    Shapes.global_revocation, Shapes.document, Shapes.preflight,
+    Shapes.introspection, Shapes.introspection, Shapes.revocation, Shapes.global_revocation, Shapes.document, Shapes.preflight,
 )  # fmt: skip
-_ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.document)
+_ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.introspection, Shapes.document)
 
 
 def _encoded(headers: dict[str, str]) -> tuple[tuple[bytes, bytes], ...]:

@@ -9,11 +9,16 @@ from tests.integration.calls import TIMEOUT, Api
 from tests.integration.identity_provider import IdentityProvider
 from tests.integration.oauth import OAuthNode, register
 from tests.integration.tour import DOCS
-from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
+from token_service.v1 import (
+    authorization_service_pb2 as pb,
+    authorization_service_pb2_grpc,
+    client_service_pb2 as client_pb,
+)
 
 COLLECTION = DOCS / "oauth.postman_collection.json"
 _RESOURCE = "https://orders.example"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _REDIRECT_URI = "https://app.example/cb"
 
 
@@ -37,7 +42,19 @@ async def register_clients(node: OAuthNode, provider: IdentityProvider) -> dict[
     """
     async with Api(node.grpc_address) as api:
         machine = await register(
-            api, "shop", grant_types=["client_credentials"], scopes=["orders:read"], audiences=[_RESOURCE]
+            api,
+            "shop",
+            grant_types=["client_credentials", _EXCHANGE],
+            scopes=["orders:read"],
+            audiences=[_RESOURCE],
+            rights=[
+                client_pb.Right(permission="validate"),
+                client_pb.Right(
+                    permission="exchange",
+                    clients=["app"],
+                    audiences=["https://stock.example", "shop.example"],
+                ),
+            ],
         )
         await register(
             api,

@@ -208,4 +208,4 @@ async def test_3_12_tokens_of_the_service_are_no_client_assertions(site: Site) -
 async def test_3_12_client_assertion_is_no_bearer_token(site: Site) -> None:
     bearer = {"Authorization": f"Bearer {site.assertion().signed()}"}
     answer = await site.http.post("/token", data={"grant_type": CLIENT_CREDENTIALS}, headers=bearer)
-    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")

@@ -386,8 +386,15 @@ async def test_4_3_2_parameters_in_the_url_are_refused(site: Site, name: str) ->
 async def test_4_9_token_for_one_resource_is_no_credential_at_the_service(site: Site) -> None:
     answer = await site.token({"grant_type": CLIENT_CREDENTIALS, "resource": API}, site.service.basic)
     bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-    again = await site.token({"grant_type": CLIENT_CREDENTIALS, "resource": API}, bearer)
-    assert error_of(again, 401) == "invalid_client"
+    for path in ("/token", "/introspect"):
+        parameters = {
+            "grant_type": CLIENT_CREDENTIALS,
+            "resource": API,
+            "token": answer.json()["access_token"],
+        }
+        again = await site.http.post(path, data=parameters, headers=bearer)
+        assert error_of(again, 401) == "invalid_token"
+        assert again.headers["www-authenticate"].startswith("Bearer ")
 
 
 async def test_4_9_database_and_log_hold_no_token_and_no_secret(site: Site) -> None:
