@@ -55,6 +55,8 @@ class Tally:
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     unanswered: int = 0
+    grown: int = 0
+    """Bytes by which the memory of the node grew after the first requests."""
 
     def statuses(self, path: str) -> set[int]:
         """Return the statuses of the answers of a path."""
@@ -66,7 +68,10 @@ class Tally:
             by_path.setdefault(path, []).append(f"{status} {count:,}")
         lines = [f"  {path}: {', '.join(counts)}" for path, counts in by_path.items()]
         return "\n".join(
-            [f"{self.answers.total():,} answers, {self.unanswered:,} broken requests without one", *lines]
+            [
+                f"{self.answers.total():,} answers, {self.unanswered:,} broken requests without one, {self.grown / 2**20:.0f} MiB more memory",
+                *lines,
+            ]
         )
 
 
@@ -103,9 +108,9 @@ class HttpFuzz:
         await self._send(min(count, _WARM_UP))
         before = self._memory()
         await self._send(count - _WARM_UP)
-        grown = self._memory() - before
-        if grown > _MAX_GROWTH:
-            raise Violation(f"the memory of the node grew by {grown / 2**20:.0f} MiB")
+        self.tally.grown = self._memory() - before
+        if self.tally.grown > _MAX_GROWTH:
+            raise Violation(f"the memory of the node grew by {self.tally.grown / 2**20:.0f} MiB")
         await self._honest_clients_are_served()
         self._nothing_is_kept(self._shapes.secrets)
         return self.tally
