@@ -300,6 +300,10 @@ class Shapes:
             return replace(request, headers=_encoded({"Authorization": bearer}))
         return self.proven(chance, request, chance.choice(("secret", "signed")))
 
+    def question(self, chance: random.Random) -> Request:
+        """Ask about a token that does not exist. Mutated requests may have revoked every other one."""
+        return self.proven(chance, Request("POST", "/introspect", (("token", "unknown"),)), "secret")
+
     def revocation(self, chance: random.Random) -> Request:
         # The codes and the tokens of machines stay: their requests must succeed to the end.
         token = self.token(chance, "access", "refresh", "id", "session")
@@ -364,7 +368,7 @@ _SHAPES: tuple[Shape, ...] = (
     Shapes.client_credentials, Shapes.refresh, Shapes.code, Shapes.exchange, Shapes.exchange, Shapes.assertion,
     Shapes.introspection, Shapes.introspection, Shapes.revocation, Shapes.global_revocation, Shapes.document, Shapes.preflight,
 )  # fmt: skip
-_ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.introspection, Shapes.document)
+_ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.question, Shapes.document)
 
 
 def _encoded(headers: dict[str, str]) -> tuple[tuple[bytes, bytes], ...]:
