@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from token_service.config import values
 from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
@@ -15,6 +16,7 @@ from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions
+from token_service.web import forwarded
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
 from token_service.web.oauth import global_revocation as web_global_revocation, parameters
@@ -39,6 +41,7 @@ def in_the_code() -> dict[str, str]:
             for name, value in vars(module).items()
             if not name.startswith("_") and isinstance(value, int | float) and name not in NO_LIMITS
         }
+    found |= {"MAX_HOPS": forwarded.MAX_HOPS, "MAX_NETWORKS": values.MAX_NETWORKS}
     found |= {field.name: getattr(remote_keys.PACE, field.name) for field in fields(remote_keys.PACE)}
     for module, *names in (
         (validators, "SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"),

@@ -9,11 +9,13 @@ from cryptography.x509 import Certificate
 
 from token_service.app.core import Core
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.certificates.verification import CertificateVerifier
 from token_service.clock import Clock
 from token_service.config import Settings
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
+from token_service.core.access.certificates import CertifiedClients
 from token_service.core.access.client_authentication import ClientAuthenticator
 from token_service.core.access.document_clients import MAX_DOCUMENTS
 from token_service.core.access.key_sources import KeySource
@@ -52,13 +54,14 @@ class Access:
         require_classification(settings, self._document)
         self._keys = IssuerKeys(clock)
         self._authorities: ClientAuthorities | None = None
-        self._certificates: CertificateAuthorizer | None = None
-        if settings.is_production:
-            assert settings.tls_client_ca_file is not None  # the settings require it
+        self._certificates: CertificateVerifier | None = None
+        self._certificate_authorizer: CertificateAuthorizer | None = None
+        if settings.tls_client_ca_file is not None:
             self._authorities = ClientAuthorities(settings.tls_client_ca_file)
-            self._certificates = CertificateAuthorizer(
-                self._document.callers, self._authorities.load(), clock
-            )
+            self._certificates = CertificateVerifier(self._authorities.load(), clock)
+        if settings.is_production:
+            assert self._certificates is not None  # the settings require the authorities
+            self._certificate_authorizer = CertificateAuthorizer(self._document.callers, self._certificates)
         self._authenticator: Authenticator | None = None
         self._authorizer: ProofAuthorizer | None = None
         self._uses: SecretUses | None = None
@@ -81,6 +84,9 @@ class Access:
             core.ports.audit,
             issuer=core.options.issuer,
             endpoints=endpoint_urls(core.options.issuer),
+            certificates=None
+            if self._certificates is None
+            else CertifiedClients(self._certificates, core.clients),
         )
         self._authenticator = Authenticator(
             core.known_clients,
@@ -91,9 +97,11 @@ class Access:
             callers=self._document.callers,
             note_use=self._uses.note,
         )
-        if self._certificates is not None:
-            self._certificates.clients = core.clients
-        self._authorizer = ProofAuthorizer(self._authenticator, self._certificates or TrustingAuthorizer())
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.clients = core.clients
+        self._authorizer = ProofAuthorizer(
+            self._authenticator, self._certificate_authorizer or TrustingAuthorizer()
+        )
         core.clients.on_change(lambda _changed: self._clients_changed())
         return self._authorizer
 
@@ -130,16 +138,16 @@ class Access:
             self._authenticator.workloads = workloads
             self._authenticator.callers = document.callers
             self._authorizer.changed()
-        if self._certificates is not None:
-            self._certificates.callers = document.callers
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.callers = document.callers
 
     def _authorities_changed(self, authorities: Sequence[Certificate]) -> None:
         assert self._certificates is not None
         self._certificates.authorities = authorities
 
     def _clients_changed(self) -> None:
-        if self._certificates is not None:
-            self._certificates.clients_changed()
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.clients_changed()
         if self._authorizer is not None:
             self._authorizer.changed()
 

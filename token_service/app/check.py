@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from token_service.app.access import require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
-from token_service.app.edges import tls_files
+from token_service.app.edges import http_tls, tls_files
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import SystemClock
 from token_service.config import (
@@ -50,6 +50,7 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()
+        http_tls(settings)
     with noting():
         # In development `serve` creates a missing file.
         if settings.is_production or settings.key_encryption_key_file.exists():

@@ -12,7 +12,9 @@ from token_service.app.adapters import audit_keys_of, new_node_id, open_core, op
 from token_service.app.core import Core
 from token_service.app.edges import (
     grpc_limits,
+    http_certificates,
     http_edge,
+    http_tls,
     make_feed,
     make_oauth_routes,
     make_services,
@@ -61,6 +63,7 @@ async def _node(
     )
     node_id = new_node_id()
     access = Access(settings, environ, SystemClock())
+    tls = await asyncio.to_thread(http_tls, settings)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
 
@@ -132,13 +135,16 @@ async def _node(
                 lambda: strict_json.encode({"keys": core.keyring.jwks}),
                 problems,
                 edge=edge,
-                routes=make_oauth_routes(core, access.authenticator, edge),
+                routes=make_oauth_routes(
+                    core, access.authenticator, edge, certificates=http_certificates(settings)
+                ),
                 key_announce_time=settings.key_announce_time,
                 issuer_path=issuer_path(core.options.issuer),
             ),
             grace=settings.shutdown_grace,
             connections=ConnectionLimits(most=connections.http),
             bound=http_listeners,
+            tls=tls,
         )
         background = {
             "space": stores.watch,
@@ -146,6 +152,8 @@ async def _node(
             **core.background(),
             **access.background(),
         }
+        if tls is not None:
+            background["http-tls"] = tls.watch
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(), name=name) for name, run in background.items()]
             async with http_server:

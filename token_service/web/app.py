@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
+from token_service.web.oauth.cors import ANY_ORIGIN
 
 KEY_SET_MAX_AGE: Final = 300
 """Longest time in seconds that a reader may cache the key set. A new key must be published for longer before it signs."""
@@ -55,7 +56,7 @@ def make_app(
     async def key_set(request: Request) -> Response:
         body = jwks()
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"Cache-Control": f"public, max-age={max_age}", "ETag": etag}
+        headers = {"Cache-Control": f"public, max-age={max_age}", "ETag": etag, **ANY_ORIGIN}
         if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/jwk-set+json", headers=headers)

@@ -14,6 +14,7 @@ from token_service.core.access.credentials import (
     AssertionProof,
     BearerProof,
     CallerProof,
+    CertificateProof,
     ClientSecretProof,
     PublicClientProof,
 )
@@ -85,6 +86,14 @@ class Authenticator:
             case PublicClientProof():
                 client = await self._authentication.public(proof, address)
                 return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
+
+            case CertificateProof():
+                client, expire_time = self._authentication.with_certificate(proof, address)
+                return _caller(client, Proof.CERTIFICATE, expire_time)
+
+    def has_certificate(self, client_id: str) -> bool:
+        """Tell whether a client is registered to authenticate itself with a certificate."""
+        return self._authentication.has_certificate(client_id)
 
     def rights(self, caller: Caller) -> Rights:
         """Return the current rights of an identified caller."""

@@ -22,6 +22,7 @@ CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
 
 _PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
+CERTIFICATE: Final = "tls_client_auth"
 
 REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
@@ -83,4 +84,13 @@ def discovery_document(
         "global_token_revocation_endpoint": f"{base}{GLOBAL_REVOCATION}",
         "global_token_revocation_endpoint_auth_methods_supported": list(REVOCATION_AUTH_METHODS),
         **more,
+    }
+
+
+def with_certificates() -> dict[str, Any]:
+    """Return the members that differ if clients can authenticate themselves with a certificate (RFC 8705)."""
+    return {
+        "token_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],
+        "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer", CERTIFICATE],
+        "revocation_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],
     }

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
 from token_service.core.grants.global_revocation import ENDPOINT
-from token_service.web.edge import HttpEdge
+from token_service.web.edge import Endpoint, HttpEdge
 from token_service.web.oauth import discovery
+from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
 from token_service.web.oauth.introspection import IntrospectionEndpoint
@@ -28,6 +29,7 @@ def oauth_routes(
     introspection: IntrospectionEndpoint,
     revocation: RevocationEndpoint,
     global_revocation: GlobalRevocationEndpoint,
+    cors: Cors,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -44,17 +46,20 @@ def oauth_routes(
             grant_profiles=token.grant_profiles,
             more=more,
         )
-        return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
+        headers = {"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}", **ANY_ORIGIN}
+        return JSONResponse(body, headers=headers)
 
     return [
-        *(  # first, because routes are matched one after another
-            edge.route(f"{path}{endpoint}", None, answer, methods=("POST",), refuse=oauth_refusal)
-            for endpoint, answer in (
-                (discovery.INTROSPECTION, introspection.answer),
-                (discovery.TOKEN, token.answer),
-                (discovery.REVOCATION, revocation.answer),
-            )
+        # First, because routes are matched one after another. Services ask for introspection, never web pages.
+        edge.route(
+            f"{path}{discovery.INTROSPECTION}",
+            None,
+            introspection.answer,
+            methods=("POST",),
+            refuse=oauth_refusal,
         ),
+        *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
+        *_endpoint(edge, cors, f"{path}{discovery.REVOCATION}", revocation.answer),
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(
             f"{path}{ENDPOINT}",
@@ -63,4 +68,13 @@ def oauth_routes(
             methods=("POST",),
             refuse=revocation_refusal,
         ),
+    ]
+
+
+def _endpoint(edge: HttpEdge, cors: Cors, path: str, answer: Endpoint) -> list[Route]:
+    """Return the routes of an endpoint that clients call with POST, also from web pages."""
+    refuse = cors.refusing(oauth_refusal)
+    return [
+        edge.route(path, None, cors.answering(answer), methods=("POST",), refuse=refuse),
+        edge.route(path, UseCase.GET_DISCOVERY, cors.preflight, methods=("OPTIONS",)),
     ]

@@ -25,10 +25,11 @@ from token_service.core.grants.grants import Grants
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
-from token_service.web.oauth.client_authentication import HttpCallers, address_of
+from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import Parameters, read_form
+from token_service.web.peer import peer_of
 
 _Grant = Callable[[Caller, GrantRequest, Parameters], Awaitable[dict[str, Any]]]
 
@@ -131,7 +132,7 @@ def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
     return GrantRequest(
         scopes=parameters.words("scope"),
         audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
-        origin=Origin(address_of(request), request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
     )
 
 
