@@ -3,22 +3,21 @@
 Each test names the section that it proves. With the browser flows come: 2.1, 4.1 and 4.7 (redirect URIs and state of the
 authorization request), 2.1.2 (no implicit grant), 4.2 and 4.3.1 (credentials in Referer headers and browser histories), 4.4 (mix-up,
 `iss` in the response), 4.16 and 4.17 (clickjacking, messages between windows). Sender-constrained tokens (2.2.1, 4.10.1) come with
-the proofs of possession. 4.13 (headers of proxies) and 2.6 (TLS) are in `tests/unit/web`.
+the proofs of possession. TLS (2.6) is in `tests/unit/web/test_tls.py` and `tests/unit/web/test_peer.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import jwt
 import pytest
 
-from tests.integration.calls import ACCESS, ID, REFRESH, TIMEOUT, Api, refused
+from tests.integration.calls import Api, refused
 from tests.integration.oauth import (
     API,
     CLIENT_CREDENTIALS,
@@ -26,75 +25,19 @@ from tests.integration.oauth import (
     OAuthNode,
     Registered,
     http_client,
-    register,
 )
-from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
-
-OTHER_API = "https://other.example"
-IDLE = 3600
-AUTHORIZATION_CODE = "authorization_code"
-REDIRECT_URI = "https://app.example/cb"
-VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-"""The pair of RFC 7636, appendix B."""
-
-
-@dataclass(frozen=True)
-class Clients:
-    """One client of each kind."""
-
-    page: Registered
-    other_page: Registered
-    service: Registered
-    signing: Registered
-
-
-class Site:
-    """A node, its clients, and its HTTP endpoints."""
-
-    def __init__(self, node: OAuthNode, clients: Clients, api: Api, http: httpx.AsyncClient) -> None:
-        self.node, self.api, self.http = node, api, http
-        self.page, self.other_page = clients.page, clients.other_page
-        self.service, self.signing = clients.service, clients.signing
-
-    async def token(
-        self, parameters: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        """Send a token request."""
-        return await self.http.post("/token", data=dict(parameters), headers=headers)
-
-    async def refresh(self, token: str, client: Registered | None = None, **more: Any) -> httpx.Response:
-        """Refresh as the page, or as another client."""
-        proof = (client or self.page).post
-        return await self.token({"grant_type": REFRESH_TOKEN, "refresh_token": token, **proof, **more})
-
-    async def exchange(self, code: str, **more: Any) -> httpx.Response:
-        """Exchange a code."""
-        return await self.token({"grant_type": AUTHORIZATION_CODE, "code": code, **more})
-
-    async def code(self, **changes: Any) -> str:
-        """Return a new code of the page."""
-        request = pb.CreateAuthorizationGrantRequest(
-            **{
-                "subject": "alice",
-                "client_id": "page",
-                "redirect_uri": REDIRECT_URI,
-                "audience": [API],
-                "scopes": ["read"],
-                "code_challenge": CHALLENGE,
-                **changes,
-            }
-        )
-        stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(self.api.channel)
-        code: str = (await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)).code
-        return code
-
-    async def logged_in(self, subject: str = "alice") -> str:
-        """Return the refresh token of a new session of the page."""
-        issued = await self.api.issue(
-            subject, client_id="page", audience=[API, OTHER_API], token_types=[ACCESS, REFRESH, ID]
-        )
-        return issued.refresh_token
+from tests.integration.oauth_site import (
+    IDLE,
+    ORIGIN,
+    OTHER_API,
+    VERIFIER,
+    Clients,
+    Site,
+    claims_of,
+    error_of,
+    register_clients,
+)
+from tests.support.deadline import eventually
 
 
 @pytest.fixture(scope="module")
@@ -105,22 +48,7 @@ def running() -> Iterator[tuple[OAuthNode, Clients]]:
         "TOKEN_SERVICE_POLICY__INTERNAL__IDLE_TIMEOUT": f"{IDLE}s",
     }
     with OAuthNode(env=env) as node:
-        yield node, asyncio.run(_registered(node))
-
-
-async def _registered(node: OAuthNode) -> Clients:
-    async with Api(node.grpc_address) as api:
-        both: dict[str, Any] = {
-            "audiences": [API, OTHER_API],
-            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN],
-            "redirect_uris": [REDIRECT_URI],
-        }
-        return Clients(
-            page=await register(api, "page", "none", **both),
-            other_page=await register(api, "other-page", "none", **both),
-            service=await register(api, "service", audiences=[API, OTHER_API]),
-            signing=await register(api, "signing", "private_key_jwt"),
-        )
+        yield node, asyncio.run(register_clients(node))
 
 
 @pytest.fixture
@@ -128,22 +56,6 @@ async def site(running: tuple[OAuthNode, Clients]) -> AsyncIterator[Site]:
     node, clients = running
     async with Api(node.grpc_address) as api, http_client(node) as http:
         yield Site(node, clients, api, http)
-
-
-def claims_of(answer: httpx.Response) -> dict[str, Any]:
-    """Return the claims of the access token in a response, unverified."""
-    assert answer.status_code == 200, answer.text
-    claims: dict[str, Any] = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
-    return claims
-
-
-def error_of(answer: httpx.Response, status: int = 400) -> str:
-    """Return the error code of a refused request."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "no-store"
-    code: str = answer.json()["error"]
-    return code
 
 
 # --- Codes: 2.1.1, 4.5 and 4.8 ------------------------------------------------------------------------------------------
@@ -370,6 +282,39 @@ async def test_2_6_metadata_leads_to_the_keys_and_the_endpoint(site: Site) -> No
     keys = jwt.PyJWKSet.from_dict((await site.http.get(metadata["jwks_uri"])).json())
     key = keys[jwt.get_unverified_header(access_token)["kid"]]
     jwt.decode(access_token, key, ["ES256"], audience=API, issuer=metadata["issuer"])
+
+
+async def test_2_6_page_of_another_origin_reads_no_response(site: Site) -> None:
+    for origin, allowed in ((ORIGIN, ORIGIN), ("https://attacker.example", None), ("null", None)):
+        headers = {"Origin": origin}
+        preflight = {**headers, "Access-Control-Request-Method": "POST"}
+        asked = await site.http.options("/token", headers=preflight)
+        assert asked.headers.get("access-control-allow-origin") == allowed
+        answer = await site.token(
+            {"grant_type": REFRESH_TOKEN, "refresh_token": "x", **site.page.post}, headers
+        )
+        assert error_of(answer) == "invalid_grant"
+        assert answer.headers.get("access-control-allow-origin") == allowed
+        assert answer.headers["vary"] == "Origin"
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_4_13_headers_of_a_proxy_count_from_a_stated_proxy_only(site: Site) -> None:
+    forged = {
+        "X-Forwarded-For": "192.0.2.7",
+        "Forwarded": "for=192.0.2.7;proto=https",
+        "X-Forwarded-Proto": "https",
+        "Client-Cert": ":AAAA:",
+        "X-Forwarded-Client-Cert": "Hash=00",
+    }
+    answer = await site.token(
+        {"grant_type": CLIENT_CREDENTIALS, "resource": API}, {**site.service.basic, **forged}
+    )
+    token_id = claims_of(answer)["jti"]
+    await eventually(lambda: token_id in site.node.log_text())
+    (line,) = (line for line in site.node.log_text().splitlines() if token_id in line)
+    assert "ip_address=127.0.0.1" in line
+    assert "192.0.2.7" not in line
 
 
 # --- 4.3.2, 4.9, 4.11, 4.12, 4.15 ----------------------------------------------------------------------------------------
