@@ -25,6 +25,7 @@ SETTINGS = {
     "TOKEN_SERVICE_LOG_LEVEL": "debug",
     "TOKEN_SERVICE_CLIENT_METADATA_DOCUMENTS": "true",
     "TOKEN_SERVICE_CLIENT_METADATA_DOCUMENT_HOSTS": "localhost",
+    "TOKEN_SERVICE_TRUSTED_PROXIES": "127.128.0.0/9",  # half of the addresses that requests come from
 }
 """The settings of a node, with everything that the requests use."""
 _DEADLINE = 15.0

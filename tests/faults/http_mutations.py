@@ -32,6 +32,18 @@ _ODD = (
 )  # fmt: skip
 
 
+_ADDRESSES = (
+    b"192.0.2.1, 127.200.0.1",
+    b"10.0.0.1, x",
+    b"",
+    b",,,",
+    b"[::1]:0",
+    b"::ffff:1.2.3.4",
+    b"fe80::1%eth0",
+    b"1.2.3.4," * 40,
+)
+
+
 def mutated(chance: random.Random, request: Request, shapes: Shapes) -> Request:
     """Return the request with one change."""
     if request.raw is not None:
@@ -189,8 +201,9 @@ def _header(chance: random.Random, request: Request, shapes: Shapes) -> Request:
         (b"Content-Type", b"multipart/form-data; boundary=x"), (b"Content-Type", b""), (b"Content-Type", FORM + b"; charset=utf-16"),
         (b"Content-Encoding", b"gzip"), (b"Accept", b"text/html"), (b"Accept-Encoding", b"gzip, br"), (b"Origin", b"https://app.example"),
         (b"Origin", b"https://attacker.example"), (b"Origin", b"null"), (b"Origin", b"x" * 3000), (b"Host", b"attacker.example"), (b"Host", b""),
-        (b"X-Forwarded-For", b"10.0.0.1, x"), (b"X-Forwarded-Proto", b"https"), (b"Forwarded", b"for=10.0.0.1;proto=https"),
-        (b"Client-Cert", b":AAAA:"), (b"X-Forwarded-Client-Cert", b"Hash=x"), (b"DPoP", token), (b"Cookie", b"a=" + secret),
+        *((b"X-Forwarded-For", value) for value in _ADDRESSES), (b"X-Forwarded-Proto", chance.choice((b"https", b"http, x", b""))),
+        (b"Forwarded", b'for="[2001:db8::1]:7";proto=https, for="\\"'), (b"Client-Cert", chance.choice((b":AAAA:", b":" + b"A" * 9000 + b":", b""))),
+        (b"Client-Cert-Chain", b":AAAA:, :AAAA:"), (b"X-Forwarded-Client-Cert", b"Hash=x"), (b"DPoP", token), (b"Cookie", b"a=" + secret),
         (b"User-Agent", b"\x80\xff\x01 agent forged=line"), (b"User-Agent", b"u" * 9000), (b"If-None-Match", b"*"), (b"Range", b"bytes=0-5"),
         (b"Expect", b"100-continue"), (b"X-" + b"x" * 4000, b"y" * 4000), (b"Upgrade", b"h2c"), (b"Upgrade", b"websocket"),
     )  # fmt: skip

@@ -187,8 +187,8 @@ async def test_discovery_names_the_method_only_if_certificates_are_accepted(tmp_
     async with endpoint(tmp_path, BATCH) as made, made.connect(None) as client:
         document = (await client.get(path)).json()
     assert document[member] == [*plain, "tls_client_auth"]
-    for each in ("introspection", "revocation"):
-        assert document[f"{each}_endpoint_auth_methods_supported"][-1] == "tls_client_auth"
+    for name in ("introspection", "revocation"):
+        assert document[f"{name}_endpoint_auth_methods_supported"][-1] == "tls_client_auth"
 
 
 async def test_endpoint_is_refused_without_tls() -> None:

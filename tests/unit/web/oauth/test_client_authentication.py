@@ -18,15 +18,25 @@ from token_service.core.clients.client import CLIENT_CREDENTIALS, REFRESH_TOKEN
 from token_service.core.limits import MAX_CLIENT_ID
 from token_service.core.policies.rights import Permission
 from token_service.web.oauth.parameters import Parameters
+from token_service.web.peer import Peers
 
 _REFUSED = "the client authentication failed"
 
 
 def request_with(*authorizations: str) -> Request:
     headers = [(b"authorization", value.encode()) for value in authorizations]
-    return Request(
-        {"type": "http", "method": "POST", "path": "/token", "headers": headers, "client": (ADDRESS, 1)}
+    request = Request(
+        {
+            "type": "http",
+            "scheme": "https",
+            "method": "POST",
+            "path": "/token",
+            "headers": headers,
+            "client": (ADDRESS, 1),
+        }
     )
+    Peers().admit(request)
+    return request
 
 
 def parameters_of(**values: str) -> Parameters:
