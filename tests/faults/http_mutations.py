@@ -50,6 +50,8 @@ def mutated(chance: random.Random, request: Request, shapes: Shapes) -> Request:
         return request
     if request.form and chance.random() < 0.6:
         return chance.choice(_OF_FORM)(chance, request, shapes)
+    if request.body and not request.form and chance.random() < 0.6:
+        return chance.choice((_other_body, _broken_body))(chance, request, shapes)
     return chance.choice(_OF_REQUEST)(chance, request, shapes)
 
 
@@ -161,6 +163,15 @@ def _other_body(chance: random.Random, request: Request, shapes: Shapes) -> Requ
         b"&" * 65_000, b"%41" * 20_000, b'{"a":' * 5000, b"\xef\xbb\xbf{}", b'{"a":1,"a":2}', b"null", b"1e999",
     )  # fmt: skip
     return replace(request, body=chance.choice(odd))
+
+
+def _broken_body(chance: random.Random, request: Request, shapes: Shapes) -> Request:
+    assert request.body
+    at = chance.randrange(len(request.body))
+    odd = chance.choice(
+        (b"", b'"', b"{", b"[", b"\0", b"\xff", b"\\ud800", b",", b"1e999", b"\xef\xbb\xbf", b"\\u0000")
+    )
+    return replace(request, body=request.body[:at] + odd + request.body[at + chance.randrange(2) :])
 
 
 _OF_FORM: tuple[_Mutation, ...] = (
