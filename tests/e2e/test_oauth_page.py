@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.integration.oauth import OAuthNode
+from tests.integration.oauth.node import OAuthNode
 from tests.integration.test_oauth_page import TEXT, page_tour, run_step
 from tests.integration.tour import Step, steps
 from tests.support import node as nodejs

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.integration.identity_provider import IdentityProvider
-from tests.integration.oauth import OAuthNode
-from tests.integration.postman import COLLECTION, register_clients, requests_of
+from tests.integration.oauth.identity_provider import IdentityProvider
+from tests.integration.oauth.node import OAuthNode
+from tests.integration.oauth.postman import COLLECTION, register_clients, requests_of
 from tests.support import node as nodejs
 
 

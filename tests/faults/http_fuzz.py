@@ -18,8 +18,8 @@ import psutil
 
 from tests.faults.http_mutations import mutated
 from tests.faults.http_requests import UNREACHABLE, Request, Secrets, Shapes
-from tests.integration.identity_provider import IdentityProvider
-from tests.integration.oauth import OAuthNode
+from tests.integration.oauth.identity_provider import IdentityProvider
+from tests.integration.oauth.node import OAuthNode
 
 SETTINGS = {
     "TOKEN_SERVICE_LOG_LEVEL": "debug",

@@ -11,8 +11,15 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, TIMEOUT, Api
-from tests.integration.identity_provider import ISSUER as IDP, IdentityProvider
-from tests.integration.oauth import API, CLIENT_CREDENTIALS, REFRESH_TOKEN, OAuthNode, Registered, register
+from tests.integration.oauth.identity_provider import ISSUER as IDP, IdentityProvider
+from tests.integration.oauth.node import (
+    API,
+    CLIENT_CREDENTIALS,
+    REFRESH_TOKEN,
+    OAuthNode,
+    Registered,
+    register,
+)
 from tests.support.hostile_tokens import VECTORS, token_of
 from tests.support.token_mint import Mint
 from token_service.v1 import (

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.identity_provider import IdentityProvider
-from tests.integration.oauth import OAuthNode
-from tests.integration.postman import COLLECTION, requests_of
+from tests.integration.oauth.identity_provider import IdentityProvider
+from tests.integration.oauth.node import OAuthNode
+from tests.integration.oauth.postman import COLLECTION, requests_of
 from tests.integration.tour import DOCS, GRPC_ADDRESS, HTTP_ADDRESS, Step, Tour, steps
 from tests.support.deadline import eventually_sync
 from token_service.errors import Reason

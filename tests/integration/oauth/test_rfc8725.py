@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.integration.calls import ACCESS, ID, Api
-from tests.integration.oauth import (
+from tests.integration.oauth.node import (
     ASSERTION_TYPE,
     CLIENT_CREDENTIALS,
     OAuthNode,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.integration.calls import TIMEOUT, Api
-from tests.integration.identity_provider import IdentityProvider
-from tests.integration.oauth import OAuthNode, register
+from tests.integration.oauth.identity_provider import IdentityProvider
+from tests.integration.oauth.node import OAuthNode, register
 from tests.integration.tour import DOCS
 from token_service.v1 import (
     authorization_service_pb2 as pb,

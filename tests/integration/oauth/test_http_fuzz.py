@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.http_fuzz import SETTINGS, Answer, HttpFuzz, check
 from tests.faults.http_requests import Request, Shapes
-from tests.integration.identity_provider import IdentityProvider
-from tests.integration.oauth import OAuthNode, http_client
+from tests.integration.oauth.identity_provider import IdentityProvider
+from tests.integration.oauth.node import OAuthNode, http_client
 
 
 async def test_short_fuzz_run_finds_no_violation() -> None:

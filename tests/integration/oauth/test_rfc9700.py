@@ -8,55 +8,30 @@ the proofs of possession. TLS (2.6) is in `tests/unit/web/test_tls.py` and `test
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import jwt
 import pytest
 
-from tests.integration.calls import Api, refused
-from tests.integration.oauth import (
+from tests.integration.calls import refused
+from tests.integration.oauth.node import (
     API,
     CLIENT_CREDENTIALS,
     REFRESH_TOKEN,
-    OAuthNode,
     Registered,
-    http_client,
 )
-from tests.integration.oauth_site import (
+from tests.integration.oauth.site import (
     IDLE,
     ORIGIN,
     OTHER_API,
     VERIFIER,
-    Clients,
     Site,
     claims_of,
     error_of,
-    register_clients,
 )
 from tests.support.deadline import eventually
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[tuple[OAuthNode, Clients]]:
-    """A node, and one registered client of each kind."""
-    env = {
-        "TOKEN_SERVICE_POLICY__INTERNAL__GRACE_PERIOD": "0s",
-        "TOKEN_SERVICE_POLICY__INTERNAL__IDLE_TIMEOUT": f"{IDLE}s",
-    }
-    with OAuthNode(env=env) as node:
-        yield node, asyncio.run(register_clients(node))
-
-
-@pytest.fixture
-async def site(running: tuple[OAuthNode, Clients]) -> AsyncIterator[Site]:
-    node, clients = running
-    async with Api(node.grpc_address) as api, http_client(node) as http:
-        yield Site(node, clients, api, http)
-
 
 # --- Codes: 2.1.1, 4.5 and 4.8 ------------------------------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ import httpx
 import jwt
 
 from tests.integration.calls import ACCESS, ID, REFRESH, TIMEOUT, Api
-from tests.integration.oauth import API, REFRESH_TOKEN, OAuthNode, Registered, register
+from tests.integration.oauth.node import API, REFRESH_TOKEN, OAuthNode, Registered, register
 from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
 
 OTHER_API = "https://other.example"
 ORIGIN = "https://app.example"
 IDLE = 3600
 AUTHORIZATION_CODE = "authorization_code"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 REDIRECT_URI = "https://app.example/cb"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
@@ -86,7 +87,7 @@ async def register_clients(node: OAuthNode) -> Clients:
     async with Api(node.grpc_address) as api:
         both: dict[str, Any] = {
             "audiences": [API, OTHER_API],
-            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN],
+            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN, TOKEN_EXCHANGE],
             "redirect_uris": [REDIRECT_URI],
         }
         return Clients(
