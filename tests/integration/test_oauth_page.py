@@ -63,10 +63,8 @@ def test_addresses_of_the_page_are_those_of_the_tour() -> None:
 
 def test_the_page_has_a_row_for_every_error_code() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d, ]+) \|", TEXT, re.MULTILINE)
-    assert {code for code, _ in rows} == {OAUTH_ERROR[reason] for reason in Reason} | {
-        "invalid_scope",
-        "invalid_target",
-    }
+    codes = {OAUTH_ERROR[reason] for reason in Reason} | {"invalid_scope", "invalid_target"}
+    assert {code for code, _ in rows} == codes | {"invalid_token", "insufficient_scope"}
 
 
 def test_page_and_collection_have_every_endpoint_and_grant_type(node: OAuthNode) -> None:
