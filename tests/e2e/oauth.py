@@ -145,7 +145,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
 
 
 async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.CreateClientResponse:
-    async with Api(node.grpc_address) as api:
+    async with Api(node.grpc_address, node.credentials) as api:
         stub: Any = client_service_pb2_grpc.ClientServiceStub(api.channel)
         return await stub.CreateClient(request, timeout=TIMEOUT)
 

@@ -9,6 +9,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +27,9 @@ CLIENT_CREDENTIALS, REFRESH_TOKEN = "client_credentials", "refresh_token"
 
 class OAuthNode(Node):
     """A node whose issuer is its own HTTP address."""
+
+    credentials: grpc.ChannelCredentials | None = None
+    """What a caller of its gRPC port needs."""
 
     def __init__(self, *args: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
