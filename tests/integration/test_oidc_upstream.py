@@ -18,7 +18,7 @@ from tests.integration.calls import TIMEOUT
 from tests.integration.nodes import Node
 from tests.support.deadline import eventually, eventually_sync
 from tests.support.oidc_provider import CLIENT_SECRET, OidcProvider
-from token_service.client import InvalidTokenError, TokenValidator
+from token_service.client import InvalidTokenError, ServiceIssuer, TokenValidator, ValidatorConfig
 from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
 from token_service.tokens import base64url
 from token_service.v1 import client_service_pb2 as pb, client_service_pb2_grpc
@@ -128,8 +128,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 async def test_logout_at_the_provider_reaches_validators(site: Site) -> None:
-    async with TokenValidator(site.node.grpc_address, audience=API, issuer=ISSUER) as validator:
-        ended, other = await asyncio.to_thread(site.log_in), None
+    issuer = ServiceIssuer(issuer=ISSUER, target=site.node.grpc_address)
+    async with TokenValidator(ValidatorConfig(issuers=[issuer], audience=API)) as validator:
+        await validator.wait_ready(TIMEOUT)
+        ended = await asyncio.to_thread(site.log_in)
         site.provider.claims["sid"] = "session-2"
         other = await asyncio.to_thread(site.log_in)
         for tokens in (ended, other):

@@ -40,6 +40,8 @@ class OidcProvider:
         self.key = "provider-1"
         """The name of its signing key, which is also its `kid`."""
         self.published = ["provider-1"]
+        self.algorithm = "ES256"
+        """The algorithm of its keys: ES256, RS256 or EdDSA."""
         self.claims: dict[str, Any] = {"sub": "alice", "sid": "session-1"}
         """Claims of the ID token besides those of the protocol. None removes a claim of the protocol."""
         self.headers: dict[str, Any] = {}
@@ -164,7 +166,7 @@ class OidcProvider:
                     **self.metadata,
                 }
             case "/jwks":
-                keys = [{**jwk_of(private_key("ES256", name)), "kid": name} for name in self.published]
+                keys = [{**jwk_of(private_key(self.algorithm, name)), "kid": name} for name in self.published]
                 return 200, {"keys": keys}
             case "/authorize":
                 return self._authorize(dict(parse_qsl(parts.query, strict_parsing=True)))
@@ -221,19 +223,21 @@ class OidcProvider:
 
     def _id_token(self, asked: dict[str, str], access_token: str) -> str:
         now = int(self.now())
+        name = "sha512" if self.algorithm == "EdDSA" else "sha256"
+        digest = hashlib.new(name, access_token.encode()).digest()
         claims: dict[str, Any] = {
             "iss": self.issuer, "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": asked["nonce"],
-            "at_hash": b64(hashlib.sha256(access_token.encode()).digest()[:16]),
+            "at_hash": b64(digest[: len(digest) // 2]),
         }  # fmt: skip
         if "max_age" in asked:
             claims["auth_time"] = now
         return self._sign({**claims, **self.claims}, self.headers, self.key)
 
     def _sign(self, claims: dict[str, Any], headers: dict[str, Any], key: str) -> str:
-        headers = {"kid": key, "alg": "ES256", **headers}
+        headers = {"kid": key, "alg": self.algorithm, **headers}
         return jwt.encode(
             {name: value for name, value in claims.items() if value is not None},
-            self.signing_key if self.signing_key is not None else private_key("ES256", key),
+            self.signing_key if self.signing_key is not None else private_key(self.algorithm, key),
             algorithm=headers["alg"],
             headers=headers,
         )

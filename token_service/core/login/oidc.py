@@ -36,7 +36,14 @@ from token_service.errors import (
     UpstreamUnavailableError,
 )
 from token_service.tokens import base64url
-from token_service.tokens.assertions import UnverifiedAssertion, audiences, parse_assertion, verify_assertion
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.assertions import (
+    ASSERTION_ALGORITHMS,
+    UnverifiedAssertion,
+    audiences,
+    parse_assertion,
+    verify_assertion,
+)
 from token_service.tokens.claims import MAX_NUMERIC_DATE, AuthContext
 from token_service.tokens.verifier import EARLY_LEEWAY
 
@@ -57,7 +64,6 @@ _ERROR_MESSAGES: Final[Mapping[type[ServiceError], str]] = {
     ConsentRequiredError: "the identity provider needs the consent of the user",
     AuthenticationInsufficientError: "the identity provider can't authenticate the user as requested",
 }
-_HASHES: Final = {"RS256": hashlib.sha256, "ES256": hashlib.sha256, "EdDSA": hashlib.sha512}
 
 
 class OidcUpstream:
@@ -274,7 +280,8 @@ def _check_hash(claims: Mapping[str, Any], algorithm: Any, access_token: Any) ->
     """Raise `ValueError` unless `at_hash`, if given, is of the access token (OpenID Connect Core 1.0, section 3.1.3.6)."""
     if "at_hash" not in claims:
         return
-    digest = _HASHES[algorithm](access_token.encode() if isinstance(access_token, str) else b"").digest()
+    name = "sha512" if ASSERTION_ALGORITHMS[algorithm] is Algorithm.EDDSA else "sha256"
+    digest = hashlib.new(name, access_token.encode() if isinstance(access_token, str) else b"").digest()
     if claims["at_hash"] != base64url.encode(digest[: len(digest) // 2]):
         raise ValueError("at_hash is of another access token")
 

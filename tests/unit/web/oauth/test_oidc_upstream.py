@@ -45,6 +45,14 @@ async def test_user_of_the_provider_gets_tokens_here(site: Site) -> None:
     assert (context.acr, context.amr, context.auth_time) == ("mfa", ("otp",), 1000)
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "EdDSA"])
+async def test_id_token_may_have_another_algorithm(site: Site, algorithm: str) -> None:
+    site.provider.algorithm = algorithm
+    assert "code" in await site.answer()
+    site.provider.claims["at_hash"] = "x" * 22
+    assert "at_hash" in (await site.answer())["error_description"]
+
+
 async def test_provider_gets_what_the_client_asked_for(site: Site) -> None:
     site.configure(scopes=["openid", "email"], acr={"urn:2": "mfa", "urn:3": "mfa", "urn:1": "pwd"})
     url = await site.url(
