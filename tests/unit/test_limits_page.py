@@ -11,9 +11,10 @@ from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
 from token_service.core.grants import global_revocation, subjects, trusted_issuers
+from token_service.core.login import oidc, oidc_settings, upstreams
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
-from token_service.fetching import documents, fetcher, remote_keys, resolving
+from token_service.fetching import documents, fetcher, oidc_provider, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions
 from token_service.web import forwarded
@@ -47,6 +48,10 @@ def in_the_code() -> dict[str, str]:
         (validators, "SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"),
         (trusted_issuers, "MAX_NAMES", "MAX_AGE"),
         (subjects, "MAX_VALUES", "MAX_PATH"),
+        (upstreams, "MAX_UPSTREAMS"),
+        (oidc_settings, "MAX_ACR_ENTRIES"),
+        (oidc, "MAX_IDENTITY_BYTES"),
+        (oidc_provider, "UPSTREAM_TIMEOUT", "UPSTREAM_LAST_GOOD", "UPSTREAM_RETRY", "MAX_SECRET"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
     ):

@@ -26,11 +26,11 @@ from token_service.tokens import strict_json
 from token_service.tokens.key_set import KeySet
 from token_service.urls import UnusableValueError
 
-TIMEOUT: Final = 5.0
+UPSTREAM_TIMEOUT: Final = 5.0
 """Seconds for one request to the provider, with the look-up of its address."""
-LAST_GOOD: Final = 3600.0
+UPSTREAM_LAST_GOOD: Final = 3600.0
 """Seconds for which the last metadata stay in force after their lifetime, while the provider can't be reached."""
-RETRY: Final = 1.0
+UPSTREAM_RETRY: Final = 1.0
 """Seconds between two attempts to load the metadata."""
 MAX_SECRET: Final = 4096
 _MAX_CAUSE: Final = 300
@@ -75,15 +75,15 @@ class HttpProvider:
         held = self._held
         if held is None or self._age(held) >= held.lifetime:
             if self._loading is None and self._clock.monotonic() >= self._next_load:
-                self._next_load = self._clock.monotonic() + RETRY
+                self._next_load = self._clock.monotonic() + UPSTREAM_RETRY
                 # The load belongs to no call: a cancelled one must not end it for the others.
                 self._loading = asyncio.create_task(self._load(), name="discover", context=Context())
                 self._loading.add_done_callback(self._loaded)
             if self._loading is not None:
                 await asyncio.wait([self._loading])
             held = self._held
-        if held is None or self._age(held) >= held.lifetime + LAST_GOOD:
-            raise UpstreamUnavailableError(retry_after=RETRY)
+        if held is None or self._age(held) >= held.lifetime + UPSTREAM_LAST_GOOD:
+            raise UpstreamUnavailableError(retry_after=UPSTREAM_RETRY)
         return held.metadata
 
     async def exchange(self, form: Mapping[str, str]) -> Mapping[str, Any]:
@@ -164,10 +164,10 @@ class HttpProvider:
     async def _bounded(self, work: Awaitable[_T], what: str) -> _T:
         """Return the result of a request. Raises `UpstreamUnavailableError`; the log gets the cause."""
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(UPSTREAM_TIMEOUT):
                 return await work
         except TimeoutError:
-            cause = f"no complete answer within {TIMEOUT:g} s"
+            cause = f"no complete answer within {UPSTREAM_TIMEOUT:g} s"
         except FetchError as error:
             cause = str(error)
         self._complain(f"{what}: {cause}")

@@ -19,7 +19,7 @@ from token_service.errors import UpstreamUnavailableError
 from token_service.fetching import oidc_provider
 from token_service.fetching.failure import FetchError
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
-from token_service.fetching.oidc_provider import LAST_GOOD, MAX_SECRET, HttpProvider, read_secret
+from token_service.fetching.oidc_provider import MAX_SECRET, UPSTREAM_LAST_GOOD, HttpProvider, read_secret
 from token_service.fetching.remote_keys import RemoteKeys
 from token_service.urls import UnusableValueError
 
@@ -71,7 +71,7 @@ async def test_last_metadata_stay_while_the_provider_is_down(server: OidcProvide
     asked = len(server.requests)
     assert await made.discover() == found
     assert len(server.requests) == asked, "each login asked again"
-    clock.elapsed += LAST_GOOD
+    clock.elapsed += UPSTREAM_LAST_GOOD
     with pytest.raises(UpstreamUnavailableError) as caught:
         await made.discover()
     assert caught.value.retry_after == 1
@@ -100,7 +100,7 @@ async def test_slow_answer_is_given_up(
         name = f"{path[1:]}_endpoint"
         server.metadata[name] = slow.url
         await made.discover()
-        monkeypatch.setattr(oidc_provider, "TIMEOUT", 0.3)
+        monkeypatch.setattr(oidc_provider, "UPSTREAM_TIMEOUT", 0.3)
         with pytest.raises(UpstreamUnavailableError):
             await (made.exchange(FORM) if path == "/token" else made.userinfo("t"))
         assert slow.requests == 1
