@@ -17,6 +17,7 @@ from msgspec import structs
 
 from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
+from tests.support.memory_logouts import MemoryLogoutStore
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
@@ -48,6 +49,7 @@ class MemoryStores:
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
         self.used_ids: Final = MemoryUsedIds()
+        self.logouts: Final = MemoryLogoutStore(state.sessions.values)
 
     async def __aenter__(self) -> Self:
         return self
@@ -260,6 +262,19 @@ class MemorySessionStore:
         ]
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
         return [self._state.details(row) for row in rows[:limit]]
+
+    async def by_upstream(
+        self, upstream: str, upstream_session: str, *, live_at: float, limit: int
+    ) -> Sequence[UUID]:
+        """See `SessionStore.by_upstream`."""
+        found = [
+            row.id
+            for row in self._state.sessions.values()
+            if upstream_session
+            and (row.upstream, row.upstream_session) == (upstream, upstream_session)
+            and self._state.is_live(row, micro(live_at))
+        ]
+        return sorted(found)[:limit]
 
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`."""

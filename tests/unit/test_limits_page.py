@@ -11,9 +11,10 @@ from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
 from token_service.core.grants import global_revocation, subjects, trusted_issuers
+from token_service.core.logout import delivering, planner
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
-from token_service.fetching import documents, fetcher, remote_keys, resolving
+from token_service.fetching import documents, fetcher, logouts, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions
 from token_service.web import forwarded
@@ -49,6 +50,9 @@ def in_the_code() -> dict[str, str]:
         (subjects, "MAX_VALUES", "MAX_PATH"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
+        (planner, "MAX_SESSIONS_TOLD"),
+        (delivering, "MAX_CLIENTS_TOLD", "LOGOUTS_PER_CLIENT", "LOGOUT_MAX_AGE"),
+        (logouts, "LOGOUT_TIMEOUT"),
     ):
         found |= {name: getattr(module, name) for name in names}
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}

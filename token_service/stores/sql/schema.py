@@ -70,6 +70,10 @@ sessions: Final = Table(
     # Null unless the session is a personal access token.
     Column("personal_hash", LargeBinary),
     Column("name", Text),
+    # Null unless a browser login opened the session.
+    Column("identity_claims", Text),
+    Column("upstream", Text),
+    Column("upstream_session", Text),
     Index("sessions_by_subject", "subject", "create_time", "id"),
     Index(
         "sessions_by_personal_token",
@@ -87,6 +91,13 @@ sessions: Final = Table(
         "id",
         postgresql_where=sa.text("device_id <> ''"),
         sqlite_where=sa.text("device_id <> ''"),
+    ),
+    Index(
+        "sessions_by_upstream_session",
+        "upstream",
+        "upstream_session",
+        postgresql_where=sa.text("upstream_session IS NOT NULL"),
+        sqlite_where=sa.text("upstream_session IS NOT NULL"),
     ),
     Index("sessions_by_purge_time", "purge_time"),
     Index(
@@ -218,6 +229,27 @@ used_ids: Final = Table(
     Column("hash", LargeBinary, primary_key=True),
     Column("expire_time", BigInteger, nullable=False),
     Index("used_ids_by_expire_time", "expire_time"),
+)
+
+logout_deliveries: Final = Table(
+    "logout_deliveries",
+    metadata,
+    Column("session_id", Uuid, primary_key=True),
+    Column("client_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("due_time", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Index("logout_deliveries_by_due_time", "due_time"),
+)
+
+logout_cursor: Final = Table(
+    "logout_cursor",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    # The last entry of the revocation log whose deliveries are planned.
+    Column("sequence", BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
 )
 
 nodes: Final = Table(
