@@ -10,7 +10,7 @@ import httpx
 
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import AUTHORIZATION_CODE
+from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
 from token_service.core.login.challenge import AcceptCommand
 from token_service.tokens import base64url
 
@@ -41,6 +41,19 @@ class Login:
             "inhouse": upstreams.challenge("https://login.example/in"),
             "other": upstreams.challenge("https://other.example/in?tenant=a"),
         }
+
+    @classmethod
+    async def of(cls, app: OAuthApp, **metadata: Any) -> Login:
+        """Register the client `app` and return it."""
+        values = {
+            "grant_types": (AUTHORIZATION_CODE, REFRESH_TOKEN),
+            "redirect_uris": (REDIRECT, "https://app.example/other?x=1"),
+            "scopes": ("openid", "read"),
+            "first_party": True,
+            **metadata,
+        }
+        await app.register_public("app", **values)
+        return cls(app)
 
     def browser(self) -> httpx.AsyncClient:
         """Return a browser of its own cookies."""

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.unit.web.oauth.browser_login import REDIRECT, Login
+from tests.unit.web.oauth.browser_login import Login
 from tests.unit.web.oauth.oauth_app import OAuthApp
-from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
 
 
 @pytest.fixture
@@ -20,11 +19,4 @@ async def app() -> AsyncIterator[OAuthApp]:
 @pytest.fixture
 async def login(app: OAuthApp) -> Login:
     """The same application with the client `app` and two login services."""
-    await app.register_public(
-        "app",
-        grant_types=(AUTHORIZATION_CODE, REFRESH_TOKEN),
-        redirect_uris=(REDIRECT, "https://app.example/other?x=1"),
-        scopes=("openid", "read"),
-        first_party=True,
-    )
-    return Login(app)
+    return await Login.of(app)
