@@ -16,6 +16,7 @@ from token_service.core.grants.registration import Registration
 from token_service.core.limits import MAX_ACR, MAX_NONCE, THUMBPRINT, Checks
 from token_service.errors import (
     ClientNotFoundError,
+    ConsentRequiredError,
     GrantTypeNotAllowedError,
     InvalidRequestError,
     ResponseTypeUnknownError,
@@ -143,6 +144,9 @@ class AuthorizationRequests:
         client = self._clients.get(asked.client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             raise ClientNotFoundError("client_id names no active client")
+        if client.describes_itself:
+            # Anyone can describe a client, so even a failure must not be sent to it (RFC 9700, section 4.11.2).
+            raise ConsentRequiredError
         target = ResponseTarget(
             _redirect_uri(client, asked.redirect_uri),
             ResponseMode.FORM_POST if asked.response_mode == ResponseMode.FORM_POST else ResponseMode.QUERY,

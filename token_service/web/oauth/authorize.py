@@ -32,7 +32,9 @@ MAX_QUERY: Final = 12 * 1024
 MAX_COOKIE: Final = 3800
 """Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
 MAX_LOGINS: Final = 4
-"""Logins of one browser at the same time. More cookies would make its requests too long."""
+"""Logins of one browser at the same time."""
+MAX_COOKIES: Final = 6 * 1024
+"""Characters of all login cookies. With the longest answer of an upstream in the URL they fit into 16 KiB of headers."""
 _REPEATABLE: Final = frozenset({"resource"})
 
 
@@ -72,7 +74,7 @@ class AuthorizationEndpoint:
         except AuthorizationFailedError as failure:
             return self._failed(failure)
         response = RedirectResponse(url, 303, BROWSER_HEADERS)
-        for name in self._login_cookies(request)[MAX_LOGINS - 1 :]:
+        for name in self._surplus_cookies(request, len(sealed)):
             self._delete(response, name)
         response.set_cookie(
             self._cookie(login.id),
@@ -157,9 +159,20 @@ class AuthorizationEndpoint:
         """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
         return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
 
-    def _login_cookies(self, request: Request) -> list[str]:
+    def _surplus_cookies(self, request: Request, size: int) -> list[str]:
+        """Return the names of the login cookies that must give way to a new one of `size` characters."""
         prefix = self._cookie("")
-        return [name for name in request.cookies if name.startswith(prefix)]
+        kept, surplus = 1, []
+        # The newest comes last (RFC 6265, section 5.4) and is the most likely to be in use.
+        for name, value in reversed(request.cookies.items()):
+            if not name.startswith(prefix):
+                continue
+            size += len(value)
+            if kept < MAX_LOGINS and size <= MAX_COOKIES:
+                kept += 1
+            else:
+                surplus.append(name)
+        return surplus
 
     def _delete(self, response: Response, name: str) -> None:
         response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
