@@ -62,6 +62,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.step_up import IdTokenHints
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
+from token_service.core.logout.end_session import EndSession
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.policies.rates import Bucket, Operation
@@ -88,6 +89,7 @@ from token_service.core.subscribers.reports import Reports
 from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
+from token_service.core.validation.userinfo import UserInfo
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
@@ -240,6 +242,8 @@ class Core:
     login: LoginUseCases
     revoker: Revoker
     token_revocation: TokenRevocation
+    userinfo: UserInfo
+    end_session: EndSession
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -386,6 +390,17 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
     )
+    login = make_login_use_cases(
+        admission,
+        registration,
+        codes,
+        sealer,
+        entropy,
+        lambda: replica.applied,
+        IdTokenHints(verifier, key_lookups.look, subjects),
+        stores.sessions,
+        issuer=options.issuer,
+    )
     return Core(
         options=options,
         ports=ports,
@@ -442,19 +457,20 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
         ),
-        login=make_login_use_cases(
-            admission,
-            registration,
-            codes,
-            sealer,
-            entropy,
-            lambda: replica.applied,
-            IdTokenHints(verifier, key_lookups.look, subjects),
-            stores.sessions,
-            issuer=options.issuer,
-        ),
+        login=login,
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
+        userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
+        end_session=EndSession(
+            verifier,
+            key_lookups.look,
+            known_clients,
+            stores.sessions,
+            revoker,
+            sealer("logout return"),
+            lambda: login.upstreams.current,
+            clock,
+        ),
         introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(

@@ -28,12 +28,12 @@ from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.raising import RaiseCommand, SessionRaiser
 from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
+from token_service.core.validation.userinfo import OPENID
 from token_service.errors import GrantInvalidError, InvalidRequestError, ScopeExceededError
 from token_service.tokens import base64url
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
-OPENID: Final = "openid"
 MIN_VERIFIER: Final = 43
 MAX_VERIFIER: Final = 128
 _VERIFIER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -119,6 +119,9 @@ def _command(content: AuthorizationCode, client: Client, request: GrantRequest) 
         kinds=kinds_of_code(client, content.scopes),
         auth_context=content.auth_context,
         custom_claims=content.custom_claims,
+        identity_claims=content.identity_claims,
+        upstream=content.upstream,
+        upstream_session=content.upstream_session,
         nonce=content.nonce,
         client_context=request.origin,
         single_use=SingleUse(digest=content.digest, revision=content.revision),

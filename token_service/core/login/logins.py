@@ -117,14 +117,13 @@ class Logins:
                 raise AccessDeniedError("the upstream of the login is no longer configured")
             user = await upstream.complete(login, parameters)
             _require_sufficient(login.request, user.auth_context, now)
-            step_up = await self._step_ups.decide(login.request, user, now)
-            return self._code(login.request, user, step_up, now)
+            step_up = await self._step_ups.decide(login, user, now)
+            return self._code(login, user, step_up, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, login.request.target) from None
 
-    def _code(
-        self, request: AuthorizationRequest, user: Authenticated, step_up: StepUp | None, now: float
-    ) -> str:
+    def _code(self, login: Login, user: Authenticated, step_up: StepUp | None, now: float) -> str:
+        request = login.request
         self._clients.require(request.client_id)
         return self._codes.format(
             AuthorizationCode(
@@ -140,6 +139,9 @@ class Logins:
                 nonce=request.nonce,
                 auth_context=user.auth_context,
                 custom_claims=user.custom_claims,
+                identity_claims=user.identity_claims,
+                upstream=login.upstream,
+                upstream_session=user.upstream_session,
                 step_up=step_up,
             )
         )

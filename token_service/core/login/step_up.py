@@ -11,8 +11,8 @@ from uuid import UUID
 
 from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.grants.codes import StepUp
-from token_service.core.login.requests import AuthorizationRequest, Hint
-from token_service.core.login.upstream import Authenticated
+from token_service.core.login.requests import Hint
+from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import InvalidReason, InvalidTokenError, LoginRequiredError
@@ -60,11 +60,12 @@ class StepUps:
     def __init__(self, sessions: SessionStore) -> None:
         self._sessions = sessions
 
-    async def decide(self, request: AuthorizationRequest, user: Authenticated, now: float) -> StepUp | None:
+    async def decide(self, login: Login, user: Authenticated, now: float) -> StepUp | None:
         """Return the session to raise; None: a new session.
 
         Raises `LoginRequiredError` if another subject than that of the hint has logged in, `StoreUnavailableError`.
         """
+        request = login.request
         hint = request.hint
         if hint is None:
             return None
@@ -75,20 +76,23 @@ class StepUps:
         if request.max_age is None and not request.acr_values:
             return None  # an ordinary login, for which the client expects a refresh token
         session = await self._sessions.get(UUID(hint.session_id))
-        if session is None or not _may_raise(session, request, user, now):
+        if session is None or not _may_raise(session, login, user, now):
             return None
         if is_weaker(user.auth_context, session.auth_context, request.acr_values):
             return None
         return StepUp(session_id=session.id, before=session.auth_context)
 
 
-def _may_raise(session: Session, request: AuthorizationRequest, user: Authenticated, now: float) -> bool:
+def _may_raise(session: Session, login: Login, user: Authenticated, now: float) -> bool:
     """Tell whether a session is that of the request: live, and with all that is requested."""
+    request = login.request
     return (
         session.state(now) is SessionState.ACTIVE
         and session.client_id == request.client_id
         and session.subject == user.subject
         and not session.device_id  # the browser proves no device
+        # The end of the session at the upstream must end this one, too.
+        and (session.upstream, session.upstream_session) == (login.upstream, user.upstream_session)
         and set(request.scopes).issubset(session.scopes)
         and set(request.audience).issubset(session.audience)
     )

@@ -24,18 +24,15 @@ from token_service.errors import CallerUnauthenticatedError, InvalidRequestError
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.errors import NO_STORE, describe
 from token_service.web.oauth.pages import BROWSER_HEADERS, Pages
-from token_service.web.oauth.parameters import Parameters, parse_form, read_form
+from token_service.web.oauth.parameters import Parameters, query_of, read_form
 from token_service.wire import oauth_error
 
-MAX_QUERY: Final = 12 * 1024
-"""Characters of the query of an authorization request or of a callback."""
 MAX_COOKIE: Final = 3800
 """Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
 MAX_LOGINS: Final = 4
 """Logins of one browser at the same time."""
 MAX_COOKIES: Final = 6 * 1024
 """Characters of all login cookies. With the longest answer of an upstream in the URL they fit into 16 KiB of headers."""
-_REPEATABLE: Final = frozenset({"resource"})
 
 
 class AuthorizationEndpoint:
@@ -89,7 +86,7 @@ class AuthorizationEndpoint:
 
     async def callback(self, request: Request) -> Response:
         """Complete a login. Raises `ServiceError`, which a page shows, as long as the login is not known."""
-        parameters = _query_of(request)
+        parameters = query_of(request)
         state = parameters.get("state")
         sealed = request.cookies.get(self._cookie(state), "") if state.isascii() else ""
         if not sealed:
@@ -125,7 +122,7 @@ class AuthorizationEndpoint:
 
     async def _browser_parameters(self, request: Request) -> Parameters:
         """Return the parameters in the query or, of a POST, in the form (OpenID Connect Core 1.0, section 3.1.2.1)."""
-        return await read_form(request) if request.method == "POST" else _query_of(request)
+        return await read_form(request) if request.method == "POST" else query_of(request)
 
     async def _checked(self, parameters: Parameters, now: float) -> AuthorizationRequest:
         client_id = parameters.required("client_id")
@@ -176,13 +173,6 @@ class AuthorizationEndpoint:
 
     def _delete(self, response: Response, name: str) -> None:
         response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
-
-
-def _query_of(request: Request) -> Parameters:
-    query = request.url.query
-    if len(query) > MAX_QUERY:
-        raise InvalidRequestError.of("query", f"is longer than {MAX_QUERY} characters; push the request")
-    return parse_form(query.encode("utf-8", "replace"), _REPEATABLE)
 
 
 def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:

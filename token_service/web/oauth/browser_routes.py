@@ -7,12 +7,18 @@ from starlette.routing import Route
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
 
 
 def browser_routes(
-    edge: HttpEdge, authorization: AuthorizationEndpoint, pages: Pages, *, issuer: str
+    edge: HttpEdge,
+    authorization: AuthorizationEndpoint,
+    logout: EndSessionEndpoint,
+    pages: Pages,
+    *,
+    issuer: str,
 ) -> list[Route]:
     """Return the routes. A page shows an error that no client may be told of."""
     path = discovery.issuer_path(issuer)
@@ -25,6 +31,10 @@ def browser_routes(
             refuse=pages.error,
         ),
         edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
+        edge.route(
+            f"{path}{discovery.END_SESSION}", None, logout.end, methods=("GET", "POST"), refuse=pages.error
+        ),
+        edge.route(f"{path}{discovery.LOGOUT_RETURN}", None, logout.complete, refuse=pages.error),
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),

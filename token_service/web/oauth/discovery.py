@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
 from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
+from token_service.core.validation.userinfo import CLAIMS_OF_SCOPE, OPENID
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
@@ -17,6 +19,10 @@ AUTHORIZE: Final = "/authorize"
 PAR: Final = "/par"
 INTROSPECTION: Final = "/introspect"
 REVOCATION: Final = "/revoke"
+USERINFO: Final = "/userinfo"
+END_SESSION: Final = "/end_session"
+LOGOUT_RETURN: Final = f"{END_SESSION}/return"
+"""Upstreams send browsers there after their part of a logout."""
 ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
@@ -26,6 +32,7 @@ _PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt"
 CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
 CERTIFICATE: Final = "tls_client_auth"
 
+_ID_CLAIMS: Final = ("sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid")
 REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
 
@@ -63,6 +70,11 @@ def authorization_members(issuer: str) -> dict[str, Any]:
     }
 
 
+def backchannel_logout_members() -> dict[str, Any]:
+    """Return the members for a service that tells clients of logouts (OpenID Connect Back-Channel Logout 1.0)."""
+    return {"backchannel_logout_supported": True, "backchannel_logout_session_supported": True}
+
+
 def discovery_document(
     issuer: str,
     *,
@@ -89,7 +101,11 @@ def discovery_document(
         "revocation_endpoint": f"{base}{REVOCATION}",
         "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "userinfo_endpoint": f"{base}{USERINFO}",
+        "end_session_endpoint": f"{base}{END_SESSION}",
         "grant_types_supported": list(grant_types),
+        "scopes_supported": [OPENID, *CLAIMS_OF_SCOPE],
+        "claims_supported": [*_ID_CLAIMS, *chain.from_iterable(CLAIMS_OF_SCOPE.values())],
         **({"authorization_grant_profiles_supported": list(grant_profiles)} if grant_profiles else {}),
         "response_types_supported": [],
         "subject_types_supported": ["public"],

@@ -186,7 +186,7 @@ async def test_4_7_login_of_another_issue_of_the_cookie_is_refused(login: Login)
     pushed = (await login.app.post("/par", PARAMETERS)).json()["request_uri"].removeprefix(PREFIX)
     (name,) = [name for name in browser.cookies if "login-" in name]
     for value in (challenge, code, pushed, "", "x", "é".encode().decode("latin-1")):
-        refused = await login.browser().get(url, headers={"cookie": f"{name}={value}".encode("latin-1")})
+        refused = await login.browser().get(url, headers={b"cookie": f"{name}={value}".encode("latin-1")})
         assert refused.status_code == 400
 
 
@@ -263,9 +263,10 @@ async def test_4_12_redirections_never_repeat_a_body(login: Login, method: str) 
     browser = login.browser()
     for changes in ({}, {"scope": "admin"}):
         parameters = {**PARAMETERS, **changes}
-        answer = await browser.request(
-            method, "/authorize", **{"params" if method == "GET" else "data": parameters}
-        )
+        if method == "GET":
+            answer = await browser.get("/authorize", params=parameters)
+        else:
+            answer = await browser.post("/authorize", data=parameters)
         assert answer.status_code == 303
 
 

@@ -194,6 +194,12 @@ async def test_request_for_more_than_the_session_has_opens_another_one(user: Use
     await opens_another_session(user, old["id_token"], scope="openid read")
 
 
+async def test_login_at_another_upstream_opens_another_session(user: User) -> None:
+    """The end of a session at its upstream must end the session here, so one session has one upstream."""
+    old = await user.tokens()
+    await opens_another_session(user, old["id_token"], upstream="other")
+
+
 async def test_narrower_request_gets_narrower_tokens_and_leaves_the_session_its_scopes(user: User) -> None:
     old = await user.tokens()
     new = await user.tokens(MFA, id_token_hint=old["id_token"], acr_values="urn:mfa", scope="openid")
