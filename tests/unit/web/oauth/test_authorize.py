@@ -122,6 +122,14 @@ async def test_refused_login_tells_the_client(login: Login) -> None:
     }
 
 
+async def test_refused_login_without_interaction_needs_a_login(login: Login) -> None:
+    """OpenID Connect Core 1.0, section 3.1.2.6: the client must be able to tell it from a refusal of the user."""
+    browser = login.browser()
+    challenge = challenge_of(await login.begin(browser, prompt="none"))
+    url = await login.challenges.reject(Caller.system(), challenge, "", 0.0)
+    assert location(await browser.get(url))["error"] == "login_required"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
