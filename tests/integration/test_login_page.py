@@ -90,8 +90,7 @@ def service(running: tuple[list[Node], Balancer], monkeypatch: pytest.MonkeyPatc
     with grpc.insecure_channel(pair[0].grpc_address) as channel:
         created = client_service_pb2_grpc.ClientServiceStub(channel).CreateClient(request, timeout=TIMEOUT)
     service = Service(pair, balancer, created.client.client_id)
-    for node in pair:
-        eventually_sync(lambda node=node: _knows(node, service))
+    eventually_sync(lambda: all(_knows(node, service) for node in pair))
     return service
 
 
