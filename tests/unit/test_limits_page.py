@@ -51,7 +51,7 @@ def in_the_code() -> dict[str, str]:
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
         (requests, "MAX_STATE", "MAX_LOGIN_HINT", "MAX_ACR_VALUES", "MAX_AUTHENTICATION_AGE"),
-        (authorize, "MAX_QUERY", "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
+        (authorize, "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
         (logins, "LOGIN_TTL"),
         (pushed, "REQUEST_URI_TTL"),
         (codes, "CODE_TTL"),
