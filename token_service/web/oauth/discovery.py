@@ -7,9 +7,9 @@ from itertools import chain
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
 from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
 from token_service.core.validation.userinfo import CLAIMS_OF_SCOPE, OPENID
+from token_service.tokens.assertions import ASSERTION_ALGORITHMS
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
