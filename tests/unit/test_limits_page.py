@@ -63,7 +63,6 @@ def in_the_code() -> dict[str, str]:
         (logins, "LOGIN_TTL"),
         (pushed, "REQUEST_URI_TTL"),
         (codes, "CODE_TTL"),
-        (upstreams, "MAX_UPSTREAMS"),
         (sealed, "MAX_SEALED"),
     ):
         found |= {name: getattr(module, name) for name in names}
