@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.oidc_provider import OidcProvider
+from tests.unit.web.oauth.browser_login import Login
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from tests.unit.web.oauth.oidc_site import Site
 from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
@@ -17,6 +18,12 @@ async def app() -> AsyncIterator[OAuthApp]:
     running = await OAuthApp.start()
     yield running
     await running.close()
+
+
+@pytest.fixture
+async def login(app: OAuthApp) -> Login:
+    """The same application with the client `app` and two login services."""
+    return await Login.of(app)
 
 
 @pytest.fixture

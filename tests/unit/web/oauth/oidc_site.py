@@ -10,8 +10,8 @@ from uuid import UUID
 import httpx
 
 from tests.support.oidc_provider import CLIENT_SECRET, OidcProvider
+from tests.unit.web.oauth.browser_login import ISSUER, Login, location
 from tests.unit.web.oauth.oauth_app import OAuthApp
-from tests.unit.web.oauth.test_authorize import ISSUER, Login, location
 from token_service.core.login.oidc import OidcUpstream
 from token_service.core.login.oidc_settings import OidcSettings
 from token_service.core.login.upstreams import parse_upstreams

@@ -11,8 +11,8 @@ import pytest
 from tests.support.deadline import eventually
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.token_mint import private_key
+from tests.unit.web.oauth.browser_login import ISSUER, location
 from tests.unit.web.oauth.oidc_site import Site
-from tests.unit.web.oauth.test_authorize import ISSUER, location
 from token_service.tokens.claims import VerifiedClaims
 
 CORPORATE = f"{ISSUER}/callback/corporate"

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.oidc_provider import CLIENT_ID, LOGOUT_EVENT
 from tests.unit.core.node import Intercepted, raising
+from tests.unit.web.oauth.browser_login import location
 from tests.unit.web.oauth.oidc_site import Site
-from tests.unit.web.oauth.test_authorize import location
 from token_service.core.grants.subjects import SubjectTemplate
 from token_service.core.login.oidc import OidcUpstream
 from token_service.core.login.upstream_logout import LATE
