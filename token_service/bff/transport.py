@@ -99,8 +99,10 @@ class Transport:
     async def _open(self) -> httpx.AsyncClient:
         async with self._opening:
             if self._client is None:
-                # The authorities of the system take a tenth of a second to load.
-                tls: ssl.SSLContext = self._tls or await asyncio.to_thread(ssl.create_default_context)
+                tls = self._tls
+                if tls is None:
+                    # The authorities of the system take a tenth of a second to load.
+                    tls = await asyncio.to_thread(ssl.create_default_context)
                 self._client = httpx.AsyncClient(verify=tls, timeout=self._timeout, follow_redirects=False)
             return self._client
 
