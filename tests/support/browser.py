@@ -15,6 +15,7 @@ class Browser:
     """One browser. It keeps everything that it receives from the application."""
 
     def __init__(self, app: Any, origin: str = PUBLIC_URL) -> None:
+        self.app = app
         self.origin = origin
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=origin, timeout=60)
         self.received: list[str] = []

@@ -16,7 +16,7 @@ from token_service.errors import InvalidTokenError, StoreUnavailableError
 
 MARGIN: Final = 5.0
 """Seconds before its expiry from which an access token is not handed out while it can be renewed."""
-_LEASE: Final = 20.0
+_LEASE: Final = 10.0
 """Seconds besides twice the provider's timeout for which one process alone renews a session."""
 _POLL: Final = 0.1
 """Seconds between two looks at a session that another process renews."""

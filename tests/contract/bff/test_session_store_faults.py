@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.contract.bff.conftest import opened_store
 from tests.contract.bff.test_session_store import NOW, logout, session
 from tests.support.postgres import PostgresServer
 from tests.support.redis import RedisServer
+from tests.support.session_stores import opened_store
 from token_service.bff import SessionStore
 from token_service.bff.stores.redis import RedisSessionStore
 from token_service.bff.stores.sql import SqlSessionStore

@@ -11,8 +11,7 @@ from tests.support.browser import Browser
 from tests.support.deadline import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.unit.bff.conftest import VirtualClock, World
-from token_service.bff import MemorySessionStore, SessionRules, StoredSession
-from token_service.bff.renewal import MARGIN
+from token_service.bff import MemorySessionStore, SessionRules
 from token_service.errors import StoreUnavailableError
 
 LIFETIME = 300  # the provider's
@@ -214,6 +213,23 @@ async def test_refusal_does_not_end_a_session_that_another_process_renewed(
         assert await status(browser) == (200, "alice")
 
 
+async def test_process_that_died_in_a_renewal_delays_the_next_one_until_its_lease_ends(
+    world: World, provider: FakeProvider, clock: VirtualClock
+) -> None:
+    async with world.browser() as browser:
+        await browser.log_in()
+        (key,) = world.store._sessions
+        clock.advance(LIFETIME - AHEAD)
+        await world.store.lease(key, "dead", clock.now(), clock.now() + AHEAD + 10)
+        assert await status(browser) == (200, "alice")  # the access token is still valid
+        clock.advance(AHEAD)
+        waiting = asyncio.create_task(status(browser))
+        await eventually(lambda: len(browser.app._renewal._flights) == 1)
+        clock.advance(10)
+        assert await waiting == (200, "alice")
+    assert provider.families[0].refreshes == 1
+
+
 async def test_session_without_refresh_token_ends_with_its_access_token(
     browser: Browser, provider: FakeProvider, clock: VirtualClock
 ) -> None:
@@ -299,19 +315,3 @@ async def test_new_tokens_are_written_again_after_a_failure(
         assert (await status(browser))[0] == expected
         clock.advance(60)
         assert await status(browser) == (200, "alice"), "the superseded token gets the same successor"
-
-
-async def test_slow_store_in_a_renewal_does_not_lose_a_newer_token(world: World, clock: VirtualClock) -> None:
-    """The write of a renewal counts only for the version that was renewed."""
-    async with world.browser() as browser:
-        await browser.log_in()
-        (key,) = world.store._sessions
-        before: StoredSession = world.store._sessions[key]
-        clock.advance(LIFETIME)
-        assert await status(browser) == (200, "alice")
-        assert world.store._sessions[key].version == 2
-        assert not await world.store.replace(key, before.version, before.payload)
-
-
-def test_margin_is_shorter_than_what_is_renewed_ahead() -> None:
-    assert SessionRules().renew_ahead > MARGIN
