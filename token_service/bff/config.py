@@ -80,14 +80,11 @@ class SessionRules:
     """The most sessions of a user. A login beyond ends the oldest one."""
     claims: Collection[str] = ("sub",)
     """The claims of the ID token that the session endpoint shows."""
-    store_timeout: float = 3.0
-    """For one call of the session store."""
 
     def __post_init__(self) -> None:
         _between("SessionRules.idle_timeout", self.idle_timeout, 10, 366 * 86400)
         _between("SessionRules.absolute_timeout", self.absolute_timeout, self.idle_timeout, 366 * 86400)
         _between("SessionRules.renew_ahead", self.renew_ahead, 0, 3600)
-        _between("SessionRules.store_timeout", self.store_timeout, 0.05, 30)
         if self.per_user is not None:
             _between("SessionRules.per_user", self.per_user, 1, 1000)
         if isinstance(self.claims, str):

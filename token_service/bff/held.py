@@ -9,9 +9,9 @@ from token_service.bff.failures import ProviderUnavailableError
 from token_service.client._internal.single_flight import SingleFlight
 from token_service.clock import Clock
 
-LIFETIME: Final = 600.0
+DOCUMENT_LIFETIME: Final = 600.0
 """Seconds after which a document is fetched again. The last one stays in force while that fails."""
-AGAIN: Final = 10.0
+FETCHED_AGAIN: Final = 10.0
 """Seconds between two fetches that unknown keys cause, and after a failed fetch."""
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Held(Generic[T]):
         now = self._clock.monotonic()
         if self._value is None:
             return await self._again()
-        if now >= self._fetched_at + LIFETIME and now >= self._failed_at + AGAIN:
+        if now >= self._fetched_at + DOCUMENT_LIFETIME and now >= self._failed_at + FETCHED_AGAIN:
             try:
                 return await self._again()
             except ProviderUnavailableError:
@@ -42,7 +42,7 @@ class Held(Generic[T]):
 
     async def newer(self) -> T:
         """Return the document, fetched again unless that was done a moment ago: something is missing in it."""
-        if self._clock.monotonic() < max(self._fetched_at, self._failed_at) + AGAIN:
+        if self._clock.monotonic() < max(self._fetched_at, self._failed_at) + FETCHED_AGAIN:
             return await self.get()
         return await self._again()
 

@@ -67,7 +67,7 @@ class BackendForFrontend:
         self._clock = clock or SystemClock()
         self._cookies = Cookies(config.requests)
         self._provider = OpenIdProvider(config.provider, self._clock)
-        self._sessions = Sessions(store, config.sealing_keys, config.provider.issuer, config.sessions)
+        self._sessions = Sessions(store, config)
         self._renewal = Renewal(self._sessions, self._provider, self._clock, config.provider.timeout)
         parts = (config, self._provider, self._sessions, self._cookies, self._clock)
         self._login = Login(*parts)

@@ -26,7 +26,7 @@ from token_service.tokens.key_set import KeySet
 
 MAX_TOKEN: Final = 16 * 1024
 """Characters of a token that the provider issues."""
-DEFAULT_LIFETIME: Final = 300.0
+DEFAULT_TOKEN_LIFETIME: Final = 300.0
 """Seconds for which an access token without `expires_in` counts as valid."""
 _MAX_LIFETIME: Final = 31 * 86400.0
 
@@ -207,7 +207,7 @@ def _tokens(answer: Answer) -> TokenAnswer:
     access_token = _token(body, "access_token")
     if access_token is None:
         raise ProviderUnavailableError("the provider issued no access token")
-    lifetime = body.get("expires_in", DEFAULT_LIFETIME)
+    lifetime = body.get("expires_in", DEFAULT_TOKEN_LIFETIME)
     if type(lifetime) not in {int, float} or not lifetime > 0:
         raise ProviderUnavailableError("expires_in of the provider is not a number of seconds")
     return TokenAnswer(

@@ -16,14 +16,15 @@ from token_service.errors import InvalidTokenError, StoreUnavailableError
 
 MARGIN: Final = 5.0
 """Seconds before its expiry from which an access token is not handed out while it can be renewed."""
-_LEASE: Final = 10.0
+LEASE: Final = 10.0
 """Seconds besides twice the provider's timeout for which one process alone renews a session."""
 _POLL: Final = 0.1
 """Seconds between two looks at a session that another process renews."""
 _WRITES: Final = 3
 """Attempts to store new tokens. The provider has already replaced the refresh token, so giving up is costly."""
 _FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 30.0
+"""Seconds between two attempts to renew a session after failures. The first pause is 1 second."""
 _MAX_PAUSES: Final = 10_000
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Renewal:
     async def _renew_or_wait(self, key: str) -> OpenedSession:
         """Renew, or wait until the process that holds the lease has done so."""
         holder = secrets.token_hex(16)
-        lease = _LEASE + 2 * self._timeout
+        lease = LEASE + 2 * self._timeout
         give_up = self._clock.monotonic() + lease
         while True:
             now = self._clock.now()
@@ -197,7 +198,7 @@ class Renewal:
 
     def _pause(self, key: str) -> None:
         now = self._clock.monotonic()
-        length = min(2 * self._pauses.get(key, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
+        length = min(2 * self._pauses.get(key, (0.0, _FIRST_PAUSE / 2))[1], LONGEST_PAUSE)
         if len(self._pauses) >= _MAX_PAUSES:
             self._pauses = {each: pause for each, pause in self._pauses.items() if pause[0] > now}
         if len(self._pauses) < _MAX_PAUSES:

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from token_service.bff.config import SessionRules
+from token_service.bff.config import BffConfig
 from token_service.bff.provider import TokenAnswer
 from token_service.bff.provider_tokens import LogoutToken
 from token_service.bff.store import Logout, SessionStore, StoredSession
 from token_service.errors import StoreUnavailableError
 from token_service.tokens import base64url
-from token_service.tokens.opaque_token import MacKeys, NewerKeyError, OpaqueTokenError
+from token_service.tokens.opaque_token import NewerKeyError, OpaqueTokenError
 from token_service.tokens.sealed import NONCE_BYTES, open_sealed, seal
 
 MAX_CONTENT: Final = 128 * 1024
@@ -57,11 +57,12 @@ class OpenedSession:
 class Sessions:
     """The sessions of one application at one provider."""
 
-    def __init__(self, store: SessionStore, keys: MacKeys, issuer: str, rules: SessionRules) -> None:
+    def __init__(self, store: SessionStore, config: BffConfig) -> None:
         self.store: Final = store
-        self._keys = keys
-        self._issuer = issuer
-        self._rules = rules
+        self._keys = config.sealing_keys
+        # Applications that share a store never see or end each other's sessions.
+        self._scope = f"{config.provider.issuer}\0{config.provider.client.client_id}"
+        self._rules = config.sessions
 
     async def create(self, claims: dict[str, Any], tokens: TokenAnswer, sent_at: float, now: float) -> str:
         """Store a new session and return its id. `sent_at`: when the tokens were asked for.
@@ -97,7 +98,7 @@ class Sessions:
         Raises `StoreUnavailableError` if it is sealed with a newer key, which other processes have already.
         """
         try:
-            data = open_sealed(self._keys, _purpose(stored.key), stored.payload, max_length=MAX_CONTENT)
+            data = open_sealed(self._keys, self._purpose(stored.key), stored.payload, max_length=MAX_CONTENT)
             return OpenedSession(stored, msgspec.json.decode(data, type=SessionContent))
         except NewerKeyError:
             raise StoreUnavailableError(
@@ -110,7 +111,9 @@ class Sessions:
     def seal(self, key: str, content: SessionContent) -> str:
         """Return the payload of a session."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return seal(self._keys, _purpose(key), msgspec.json.encode(content), nonce, max_length=MAX_CONTENT)
+        return seal(
+            self._keys, self._purpose(key), msgspec.json.encode(content), nonce, max_length=MAX_CONTENT
+        )
 
     def content(
         self, claims: dict[str, Any], tokens: TokenAnswer, id_token: str, sent_at: float
@@ -146,8 +149,12 @@ class Sessions:
         """Mark a login as completed; return False if it was before."""
         return await self.store.use_once(self._digest("state", state), expire_time, now)
 
+    def _purpose(self, key: str) -> str:
+        """Return the purpose of the seal, which binds the content to the application and to its place in the store."""
+        return f"bff-session\0{self._scope}\0{key}"
+
     def _digest(self, kind: str, value: str) -> str:
-        return _digest(f"{kind}\0{self._issuer}\0{value}")
+        return _digest(f"{kind}\0{self._scope}\0{value}")
 
 
 def key_of(session_id: str) -> str:
@@ -157,8 +164,3 @@ def key_of(session_id: str) -> str:
 
 def _digest(text: str) -> str:
     return base64url.encode(sha256(text.encode("utf-8", "surrogatepass")).digest())
-
-
-def _purpose(key: str) -> str:
-    """Return the purpose of the seal, which binds the content to its place in the store."""
-    return f"bff-session\0{key}"

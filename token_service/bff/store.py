@@ -18,9 +18,9 @@ class StoredSession:
     key: str
     """The digest of the session id."""
     subject: str
-    """The digest of issuer and `sub`."""
+    """The digest of issuer, client and `sub`."""
     sid: str
-    """The digest of issuer and `sid`; empty if the ID token had none."""
+    """The digest of issuer, client and `sid`; empty if the ID token had none."""
     payload: str = field(repr=False)
     """The sealed content."""
     expire_time: float
@@ -34,7 +34,7 @@ class Logout:
     """A back-channel logout: of one provider session, or of all sessions of a subject."""
 
     token_id: str
-    """The digest of issuer and `jti`."""
+    """The digest of issuer, client and `jti`."""
     expire_time: float
     """Until when the store remembers `token_id`."""
     subject: str = ""

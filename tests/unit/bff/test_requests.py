@@ -10,7 +10,14 @@ import pytest
 from tests.support.browser import PUBLIC_URL, Browser
 from tests.support.fake_provider import FakeProvider
 from tests.unit.bff.conftest import VirtualClock, World, application
-from token_service.bff import BackendForFrontend, MemorySessionStore, RequestRules, SessionRules, session_of
+from token_service.bff import (
+    BackendForFrontend,
+    ClientSecretBasic,
+    MemorySessionStore,
+    RequestRules,
+    SessionRules,
+    session_of,
+)
 from token_service.errors import ConfigurationError, StoreUnavailableError
 from token_service.tokens.secret import Secret
 
@@ -370,3 +377,19 @@ async def test_lifespan_of_the_application_runs_and_closes_the_connections(world
         assert seen == ["lifespan"]
         await browser.begin_login()  # which opens new ones
         await bff.aclose()
+
+
+async def test_applications_that_share_a_store_do_not_share_sessions(
+    world: World, provider: FakeProvider
+) -> None:
+    other = ClientSecretBasic("other app", Secret(b"another secret"))
+    rules = SessionRules(per_user=1)
+    async with world.browser(sessions=rules) as browser:
+        await browser.log_in()
+        async with world.bff(provider={"client": other}, sessions=rules) as bff, Browser(bff) as foreign:
+            foreign.client.cookies = browser.client.cookies
+            assert (await foreign.fetch("/")).json()["subject"] is None
+            token = provider.logout_token(aud="other app")
+            told = await foreign.client.post("/auth/backchannel-logout", data={"logout_token": token})
+            assert told.status_code == 200
+        assert (await browser.fetch("/")).json()["subject"] == "alice"
