@@ -5,9 +5,10 @@ the same site, such as a forgotten subdomain. So a request that may change somet
 own origin, by the word of the browser, which scripts can't forge:
 
 1. Unsafe are all methods but GET, HEAD and OPTIONS, and the handshake of a WebSocket.
-2. If an unsafe request has `Origin`, it must be the application's origin exactly.
-3. If it has none, it must have `Sec-Fetch-Site: same-origin`. A WebSocket needs `Origin` in any case.
-4. A `Sec-Fetch-Site` other than `same-origin` refuses, whatever `Origin` says.
+2. An unsafe request must not have a `Sec-Fetch-Site` other than `same-origin`.
+3. It must not have an `Origin` other than the application's. `null` counts as none, because browsers send it with the
+   forms of a page that has `Referrer-Policy: no-referrer`.
+4. It must have one of both. A WebSocket must have `Origin`.
 5. If the configuration names a header, an unsafe HTTP request must have it.
 """
 
@@ -31,12 +32,12 @@ def refusal(scope: Scope, origin: str, csrf_header: str | None) -> str | None:
         custom = header(scope, csrf_header.encode()) if csrf_header is not None else ""
     except BadRequestError as error:
         return str(error)
-    if said is not None and said != origin:
-        return "the request comes from another origin"
     if site not in {None, "same-origin"}:
         return "the request comes from another site or another origin"
-    if said is None and (site is None or is_websocket):
-        return "the request has neither Origin nor Sec-Fetch-Site"
+    if said not in {None, "null", origin}:
+        return "the request comes from another origin"
+    if said != origin and (site is None or is_websocket):
+        return "the request has neither the Origin of the application nor Sec-Fetch-Site"
     if custom is None and not is_websocket:
         return f"the request has no {csrf_header} header"
     return None
