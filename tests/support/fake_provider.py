@@ -56,6 +56,8 @@ class FakeProvider:
         self.accepts_retries = True
         """Whether a superseded refresh token gets the same successor again, as in the token service."""
         self.gives_refresh_tokens = True
+        self.shows_page = False
+        """Whether a page of the provider leads back to the client, as after a password, instead of a redirect."""
         self.down = False
         self.loses_answers = 0
         """The next answers of the token endpoint that never arrive, though the provider did what was asked."""
@@ -154,7 +156,11 @@ class FakeProvider:
             self._codes[code] = (fields, None)
         answer = {"code": code, "state": fields["state"], "iss": self.issuer} | self.answer_changes
         query = urlencode({name: value for name, value in answer.items() if value is not None})
-        return 303, b"", {"Location": f"{self.redirect_uri}?{query}"}
+        url = f"{self.redirect_uri}?{query}"
+        if self.shows_page:
+            page = f"<script>location = {json.dumps(url)}</script>".encode()
+            return 200, page, {"Content-Type": "text/html"}
+        return 303, b"", {"Location": url}
 
     def push(self, fields: dict[str, str]) -> _Reply:
         self._check_request(fields)
