@@ -60,7 +60,7 @@ class FakeProvider:
         """Whether a page of the provider leads back to the client, as after a password, instead of a redirect."""
         self.down = False
         self.loses_answers = 0
-        """The next answers of the token endpoint that never arrive, though the provider did what was asked."""
+        """The next answers of the token endpoint that never arrive, although the provider has changed its state."""
         self.refresh_gate = threading.Event()
         """A refresh waits for it."""
         self.refresh_gate.set()

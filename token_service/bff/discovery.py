@@ -78,7 +78,7 @@ def _url(document: dict[str, Any], name: str, *, optional: bool = False) -> str:
 
 
 def _require_one_of(document: dict[str, Any], name: str, wanted: Collection[str]) -> None:
-    """Refuse a provider that names what it supports but not what is needed. A missing list says nothing."""
+    """Refuse a provider whose list `name` has none of the wanted values. A missing list says nothing."""
     supported = document.get(name)
     if isinstance(supported, list) and not any(each in supported for each in wanted):
         raise ProviderUnavailableError(f"{name} of the provider has none of {', '.join(sorted(wanted))}")

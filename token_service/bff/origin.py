@@ -2,7 +2,7 @@
 
 A cookie goes with requests that other sites cause; `SameSite` prevents most of them, but not those of other hosts of
 the same site, such as a forgotten subdomain. So a request that may change something must come from the application's
-own origin, by the word of the browser, which scripts can't forge:
+own origin. The browser says so in headers that scripts can't set:
 
 1. Unsafe are all methods but GET, HEAD and OPTIONS, and the handshake of a WebSocket.
 2. An unsafe request must not have a `Sec-Fetch-Site` other than `same-origin`.

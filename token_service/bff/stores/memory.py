@@ -1,4 +1,4 @@
-"""Sessions in the memory of one process, for tests and development: a restart logs everybody out."""
+"""Sessions in the memory of one process, for tests and development: a restart ends all sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MemorySessionStore:
         self._purged = 0.0
 
     async def create(self, session: StoredSession, now: float, keep: int | None) -> None:
-        """Fill the port."""
+        """See `SessionStore.create`."""
         self._purge(now)
         self._sessions[session.key] = session
         if keep is not None:
@@ -32,17 +32,17 @@ class MemorySessionStore:
                     self._drop(each.key)
 
     async def load(self, key: str, now: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.load`."""
         return self._live(key, now)
 
     async def touch(self, key: str, idle_expire_time: float) -> None:
-        """Fill the port."""
+        """See `SessionStore.touch`."""
         session = self._sessions.get(key)
         if session is not None and session.idle_expire_time < idle_expire_time:
             self._sessions[key] = replace(session, idle_expire_time=idle_expire_time)
 
     async def lease(self, key: str, holder: str, now: float, until: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.lease`."""
         session = self._live(key, now)
         current, end = self._leases.get(key, (holder, 0.0))
         if session is None or (current != holder and end > now):
@@ -51,12 +51,12 @@ class MemorySessionStore:
         return session
 
     async def release(self, key: str, holder: str) -> None:
-        """Fill the port."""
+        """See `SessionStore.release`."""
         if self._leases.get(key, ("", 0.0))[0] == holder:
             del self._leases[key]
 
     async def replace(self, key: str, version: int, payload: str) -> bool:
-        """Fill the port."""
+        """See `SessionStore.replace`."""
         session = self._sessions.get(key)
         if session is None or session.version != version:
             return False
@@ -64,7 +64,7 @@ class MemorySessionStore:
         return True
 
     async def delete(self, key: str, version: int | None = None) -> bool:
-        """Fill the port."""
+        """See `SessionStore.delete`."""
         session = self._sessions.get(key)
         if session is None or version not in {None, session.version}:
             return False
@@ -72,7 +72,7 @@ class MemorySessionStore:
         return True
 
     async def log_out(self, logout: Logout, now: float) -> int | None:
-        """Fill the port."""
+        """See `SessionStore.log_out`."""
         if not self._remember(logout.token_id, logout.expire_time, now):
             return None
         meant = [
@@ -85,7 +85,7 @@ class MemorySessionStore:
         return len(meant)
 
     async def use_once(self, name: str, expire_time: float, now: float) -> bool:
-        """Fill the port."""
+        """See `SessionStore.use_once`."""
         self._purge(now)
         return self._remember(name, expire_time, now)
 

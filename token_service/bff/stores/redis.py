@@ -1,4 +1,4 @@
-"""Sessions in Redis: one server, Sentinel or Cluster. Losing the data of Redis logs everybody out.
+"""Sessions in Redis: one server, Sentinel or Cluster. Losing the data of Redis ends all sessions.
 
 Keys, all in one slot of a cluster (`{...}` is a hash tag):
 
@@ -152,7 +152,7 @@ class RedisSessionStore:
         }
 
     async def create(self, session: StoredSession, now: float, keep: int | None) -> None:
-        """Fill the port."""
+        """See `SessionStore.create`."""
         await self._run(
             _CREATE,
             session.key,
@@ -167,7 +167,7 @@ class RedisSessionStore:
         )
 
     async def load(self, key: str, now: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.load`."""
         names = ["subject", "sid", "payload", "expire", "idle", "version"]
         session = _session(key, await self._within_time(self._client.hmget(f"{self._prefix}:s:{key}", names)))
         if session is None or session.expire_time <= now or session.idle_expire_time <= now:
@@ -175,34 +175,34 @@ class RedisSessionStore:
         return session
 
     async def touch(self, key: str, idle_expire_time: float) -> None:
-        """Fill the port."""
+        """See `SessionStore.touch`."""
         await self._run(_TOUCH, key, repr(idle_expire_time))
 
     async def lease(self, key: str, holder: str, now: float, until: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.lease`."""
         found = await self._run(_LEASE, key, holder, repr(now), repr(until))
         return None if found is None else _session(key, found)
 
     async def release(self, key: str, holder: str) -> None:
-        """Fill the port."""
+        """See `SessionStore.release`."""
         await self._run(_RELEASE, key, holder)
 
     async def replace(self, key: str, version: int, payload: str) -> bool:
-        """Fill the port."""
+        """See `SessionStore.replace`."""
         return bool(await self._run(_REPLACE, key, version, payload))
 
     async def delete(self, key: str, version: int | None = None) -> bool:
-        """Fill the port."""
+        """See `SessionStore.delete`."""
         return bool(await self._run(_DELETE, key, "" if version is None else version))
 
     async def log_out(self, logout: Logout, now: float) -> int | None:
-        """Fill the port."""
+        """See `SessionStore.log_out`."""
         left = _milliseconds(logout.expire_time - now)
         count = int(await self._run(_LOG_OUT, logout.token_id, left, logout.subject, logout.sid))
         return None if count < 0 else count
 
     async def use_once(self, name: str, expire_time: float, now: float) -> bool:
-        """Fill the port."""
+        """See `SessionStore.use_once`."""
         left = _milliseconds(expire_time - now)
         return bool(
             await self._within_time(self._client.set(f"{self._prefix}:used:{name}", "1", nx=True, px=left))

@@ -58,7 +58,7 @@ class SqlSessionStore:
             await connection.run_sync(metadata.create_all)
 
     async def create(self, session: StoredSession, now: float, keep: int | None) -> None:
-        """Fill the port. Deletes expired rows as well, at most once a minute."""
+        """See `SessionStore.create`. Deletes expired rows as well, at most once a minute."""
         async with self._begin() as connection:
             await connection.execute(
                 _sessions.insert().values(
@@ -88,12 +88,12 @@ class SqlSessionStore:
             await self._purge(now)
 
     async def load(self, key: str, now: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.load`."""
         async with self._begin() as connection:
             return await _load(connection, key, now)
 
     async def touch(self, key: str, idle_expire_time: float) -> None:
-        """Fill the port."""
+        """See `SessionStore.touch`."""
         await self._change(
             _sessions.update()
             .where(_of.key == key, _of.idle_expire_time < idle_expire_time)
@@ -101,7 +101,7 @@ class SqlSessionStore:
         )
 
     async def lease(self, key: str, holder: str, now: float, until: float) -> StoredSession | None:
-        """Fill the port."""
+        """See `SessionStore.lease`."""
         async with self._begin() as connection:
             free = sa.or_(_of.lease_holder == holder, _of.lease_until <= now)
             leased = await connection.execute(
@@ -113,7 +113,7 @@ class SqlSessionStore:
             return await _load(connection, key, now) if leased.rowcount else None
 
     async def release(self, key: str, holder: str) -> None:
-        """Fill the port."""
+        """See `SessionStore.release`."""
         await self._change(
             _sessions.update()
             .where(_of.key == key, _of.lease_holder == holder)
@@ -121,7 +121,7 @@ class SqlSessionStore:
         )
 
     async def replace(self, key: str, version: int, payload: str) -> bool:
-        """Fill the port."""
+        """See `SessionStore.replace`."""
         statement = (
             _sessions.update()
             .where(_of.key == key, _of.version == version)
@@ -130,14 +130,14 @@ class SqlSessionStore:
         return await self._change(statement) > 0
 
     async def delete(self, key: str, version: int | None = None) -> bool:
-        """Fill the port."""
+        """See `SessionStore.delete`."""
         statement = _sessions.delete().where(_of.key == key)
         if version is not None:
             statement = statement.where(_of.version == version)
         return await self._change(statement) > 0
 
     async def log_out(self, logout: Logout, now: float) -> int | None:
-        """Fill the port."""
+        """See `SessionStore.log_out`."""
         meant = [
             column == value
             for column, value in ((_of.subject, logout.subject), (_of.sid, logout.sid))
@@ -149,7 +149,7 @@ class SqlSessionStore:
             return int((await connection.execute(_sessions.delete().where(*meant))).rowcount)
 
     async def use_once(self, name: str, expire_time: float, now: float) -> bool:
-        """Fill the port."""
+        """See `SessionStore.use_once`."""
         async with self._begin() as connection:
             return await _remember(connection, name, expire_time, now)
 
