@@ -46,6 +46,7 @@ class Renewal:
         self._clock = clock
         self._timeout = timeout
         self._flights: SingleFlight[str, OpenedSession] = SingleFlight()
+        self._closing = False
         self._pauses: dict[str, tuple[float, float]] = {}
         """The end and the length of the pause after a failure, by session, on the monotonic clock."""
 
@@ -78,8 +79,10 @@ class Renewal:
         return opened
 
     async def aclose(self) -> None:
-        """Wait for the renewals in progress, each of which has a time limit."""
+        """Wait for the answers to renewals in progress, but not for renewals of other processes."""
+        self._closing = True
         await self._flights.drain()
+        self._closing = False
 
     async def _renew(self, key: str) -> OpenedSession:
         try:
@@ -112,7 +115,7 @@ class Renewal:
                 raise SessionEndedError
             if now < opened.content.renew_time or now < opened.content.access_expire_time - MARGIN:
                 return opened  # the other process is done, or has time
-            if self._clock.monotonic() >= give_up:
+            if self._closing or self._clock.monotonic() >= give_up:
                 raise ProviderUnavailableError("another process did not renew the access token in time")
             await asyncio.sleep(_POLL)
 

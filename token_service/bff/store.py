@@ -49,13 +49,16 @@ class Logout:
 class SessionStore(Protocol):
     """Where sessions live, shared by all processes of an application.
 
-    Every method is atomic with respect to all others, in this process and in others. A method whose future is
-    cancelled has either happened or not. Failures of the backend, and calls that exceed their time, raise
+    Methods are atomic for one session and for one name, in this process and in others. A method that is cancelled has
+    either happened or not. Failures of the backend, and calls that exceed their time, raise
     `StoreUnavailableError`; what the call was to do may have happened.
     """
 
     async def create(self, session: StoredSession, now: float, keep: int | None) -> None:
-        """Add a session. With `keep`, delete the sessions of its subject but the `keep` that expire last."""
+        """Add a session. With `keep`, delete the sessions of its subject but the `keep` that expire last.
+
+        Concurrent calls for one subject may keep more, until the next call.
+        """
         ...
 
     async def load(self, key: str, now: float) -> StoredSession | None:

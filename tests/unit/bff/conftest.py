@@ -45,6 +45,7 @@ class VirtualClock:
 
 async def who(request: Request) -> JSONResponse:
     session = session_of(request.scope)
+    assert request.state.session is session
     if session is None:
         return JSONResponse({"subject": None, "cookies": dict(request.cookies)})
     token = await session.access_token()

@@ -315,3 +315,17 @@ async def test_new_tokens_are_written_again_after_a_failure(
         assert (await status(browser))[0] == expected
         clock.advance(60)
         assert await status(browser) == (200, "alice"), "the superseded token gets the same successor"
+
+
+async def test_closing_does_not_wait_for_another_process(
+    world: World, provider: FakeProvider, clock: VirtualClock
+) -> None:
+    async with world.bff() as bff, Browser(bff) as browser:
+        await browser.log_in()
+        (key,) = world.store._sessions
+        clock.advance(LIFETIME)
+        await world.store.lease(key, "other", clock.now(), clock.now() + 1000)
+        waiting = asyncio.create_task(status(browser))
+        await eventually(lambda: len(bff._renewal._flights) == 1)
+        await bff.aclose()
+        assert await waiting == (503, None)
