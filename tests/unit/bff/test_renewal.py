@@ -12,6 +12,8 @@ from tests.support.deadline import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.unit.bff.conftest import VirtualClock, World
 from token_service.bff import MemorySessionStore, SessionRules
+from token_service.bff.failures import GrantRefusedError
+from token_service.bff.provider import TokenAnswer
 from token_service.errors import StoreUnavailableError
 
 LIFETIME = 300  # the provider's
@@ -193,10 +195,9 @@ async def test_refused_refresh_token_ends_the_session(
     assert world.store._sessions == {}
 
 
-async def test_refusal_does_not_end_a_session_that_another_process_renewed(
+async def test_renewal_that_outlives_its_lease_is_no_logout(
     world: World, provider: FakeProvider, clock: VirtualClock
 ) -> None:
-    """A process that stood still past its lease presents a refresh token that is long superseded."""
     async with world.bff() as one, world.bff() as other, Browser(one) as browser, Browser(other) as second:
         await browser.log_in()
         second.client.cookies = browser.client.cookies
@@ -211,6 +212,32 @@ async def test_refusal_does_not_end_a_session_that_another_process_renewed(
         assert await late == (200, "alice")
         assert await quick == (200, "alice")
         assert await status(browser) == (200, "alice")
+
+
+async def test_refusal_does_not_end_a_session_that_another_process_renewed(
+    world: World, provider: FakeProvider, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped for longer than its lease sends a refresh token that the provider has forgotten."""
+    continued = asyncio.Event()
+
+    async def refused(refresh_token: str) -> TokenAnswer:
+        await continued.wait()
+        raise GrantRefusedError("the provider refused the grant")
+
+    async with world.bff() as one, world.bff() as other, Browser(one) as browser, Browser(other) as second:
+        await browser.log_in()
+        second.client.cookies = browser.client.cookies
+        clock.advance(LIFETIME)
+        with monkeypatch.context() as stopped:
+            stopped.setattr(one._provider, "refresh", refused)
+            late = asyncio.create_task(status(browser))
+            await eventually(lambda: bool(world.store._leases))
+            clock.advance(1000)
+            assert await status(second) == (200, "alice")
+            continued.set()
+            assert await late == (200, "alice")
+        assert await status(second) == (200, "alice")
+    assert provider.families[0].refreshes == 1
 
 
 async def test_process_that_died_in_a_renewal_delays_the_next_one_until_its_lease_ends(
