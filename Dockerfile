@@ -45,8 +45,9 @@ USER 10001:10001
 VOLUME /var/lib/token-service
 EXPOSE 50051 8080
 STOPSIGNAL SIGTERM
-# Alive, not ready: a node that waits for its database must not be restarted for it.
+# Alive, not ready: a node that waits for its database must not be restarted for it. A node that has `http_tls` in a file needs
+# TOKEN_SERVICE_HTTP_TLS in the environment for this check. The certificate need not name 127.0.0.1.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; port = os.environ['TOKEN_SERVICE_HTTP_ADDRESS'].rpartition(':')[2]; urllib.request.urlopen(f'http://127.0.0.1:{port}/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; port = os.environ['TOKEN_SERVICE_HTTP_ADDRESS'].rpartition(':')[2]; scheme = 'https' if os.environ.get('TOKEN_SERVICE_HTTP_TLS', '').lower() in ('true', '1', 'yes', 'on') else 'http'; r.urlopen(f'{scheme}://127.0.0.1:{port}/healthz', timeout=2, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["token-service"]
 CMD ["serve"]

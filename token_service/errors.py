@@ -58,6 +58,7 @@ class Reason(StrEnum):
     GRANT_INVALID = "GRANT_INVALID"
     GRANT_TYPE_NOT_ALLOWED = "GRANT_TYPE_NOT_ALLOWED"
     GRANT_TYPE_UNKNOWN = "GRANT_TYPE_UNKNOWN"
+    SUBJECT_TOKEN_INVALID = "SUBJECT_TOKEN_INVALID"
 
 
 class InvalidReason(StrEnum):
@@ -266,7 +267,7 @@ class WrongDeviceError(ServiceError):
 
 
 class ScopeExceededError(ServiceError):
-    """The request asks for a scope or an audience that the session does not have."""
+    """The request asks for a scope or an audience that the session or the subject token does not have."""
 
     reason = Reason.SCOPE_EXCEEDED
     default_message = "the request asks for a scope or an audience that the session does not have"
@@ -418,7 +419,7 @@ class RateLimitedError(ServiceError):
 
 
 class GrantInvalidError(ServiceError):
-    """The grant is invalid: an assertion, a subject token or an actor token that is not accepted (RFC 6749, section 5.2)."""
+    """The grant is invalid, e.g. an assertion that is not accepted (RFC 6749, section 5.2)."""
 
     reason = Reason.GRANT_INVALID
     default_message = "the grant is invalid"
@@ -436,6 +437,16 @@ class GrantTypeUnknownError(ServiceError):
 
     reason = Reason.GRANT_TYPE_UNKNOWN
     default_message = "the token service has no such grant type"
+
+
+class SubjectTokenInvalidError(ServiceError):
+    """A subject token or an actor token of a token exchange is not accepted (RFC 8693, section 2.2.2).
+
+    The metadata has its `parameter` and the `cause`.
+    """
+
+    reason = Reason.SUBJECT_TOKEN_INVALID
+    default_message = "the subject token is not accepted"
 
 
 class DeadlineExceededError(ServiceError):

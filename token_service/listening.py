@@ -55,7 +55,9 @@ def _bind(
     with ExitStack() as stack:
         for family, (host, _, *rest) in targets:
             try:
-                holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                # With the protocol named, asyncio sets TCP_NODELAY. Without it the body of a response, which follows its
+                # header in a second packet, waits for a delayed acknowledgment, about 40 ms.
+                holder = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
                 holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if reuse_port:
                     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

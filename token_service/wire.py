@@ -92,6 +92,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.GRANT_INVALID: _Code.UNAUTHENTICATED,
         Reason.GRANT_TYPE_NOT_ALLOWED: _Code.PERMISSION_DENIED,
         Reason.GRANT_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
+        Reason.SUBJECT_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
@@ -118,6 +119,7 @@ HTTP_STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
 _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "invalid_request": (
         Reason.INVALID_REQUEST,
+        Reason.SUBJECT_TOKEN_INVALID,
         Reason.RESERVED_CLAIM,
         Reason.CUSTOM_CLAIMS_TOO_LARGE,
         Reason.CUSTOM_CLAIM_NOT_ALLOWED,
@@ -174,6 +176,8 @@ _OAUTH_ERROR_OF_FIELD: Final = {
     "resource": "invalid_target",
 }
 """The code of an `invalid_request` about one of these fields (RFC 6749, section 5.2; RFC 8707, section 2)."""
+_OAUTH_ERROR_OF_BOUND: Final = {"scopes": "invalid_scope", "audiences": "invalid_target"}
+"""The code of an `unauthorized_client` beyond one of these bounds of a right."""
 
 _ERROR_OF_REASON: Final[Mapping[str, type[ServiceError]]] = {
     error.reason.value: error for error in ServiceError.__subclasses__()
@@ -204,6 +208,8 @@ def oauth_error(error: ServiceError) -> tuple[str, int]:
             fields = {violation.field.partition("[")[0] for violation in error.violations}
             field = fields.pop() if len(fields) == 1 else ""
         code = _OAUTH_ERROR_OF_FIELD.get(field, code)
+    elif code == "unauthorized_client":
+        code = _OAUTH_ERROR_OF_BOUND.get(error.metadata.get("bound", ""), code)
     return code, 400
 
 

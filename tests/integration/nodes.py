@@ -15,9 +15,9 @@ from tests.support.processes import ServiceProcess
 
 SECRETS = re.compile(
     # A token, or the beginning of one. Ids of tokens (22 characters) and keys (43) are random and may begin like one.
-    r"(?<![\w-])(?![\w-]{43}(?![\w.-]))(?:eyJ|[rs]t_)[\w-]{24,}"
+    r"(?<![\w-])(?![\w-]{43}(?![\w.-]))(?:eyJ|[rs]t_|tspat_)[\w-]{24,}"
     # A longer part of a token, anywhere.
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}|(?<![A-Za-z0-9])[rs]t_[\w-]{48,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}|(?<![A-Za-z0-9])(?:[rs]t_|tspat_)[\w-]{48,}"
     r"|PRIVATE KEY-----",
     re.ASCII,
 )

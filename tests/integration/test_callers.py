@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -134,6 +136,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: str) -> 
     key_file.write_text(key_encryption_key())
     env = {
         "TOKEN_SERVICE_PROFILE": "production",
+        "TOKEN_SERVICE_HTTP_TLS": "true",
         "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
         "TOKEN_SERVICE_ISSUER": ISSUER,
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
@@ -215,6 +218,54 @@ async def test_client_secret_identifies_a_caller_within_its_rights(site: Site) -
     async with site.proved(basic("billing", "tscs_wrong")) as api:
         failure = await refused(api.issue("billing", client_id="billing"))
         assert (failure.code.name, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
+
+
+async def test_client_behind_a_trusted_proxy_is_known_by_client_cert(site: Site) -> None:
+    method = pb.TOKEN_ENDPOINT_AUTH_METHOD_TLS_CLIENT_AUTH
+    await register(
+        site, "proxied", token_endpoint_auth_method=method, tls_client_auth_san_dns="proxied.internal",
+        grant_types=["client_credentials"], audiences=["https://api.example"],
+    )  # fmt: skip
+    behind = {
+        "TOKEN_SERVICE_HTTP_TLS": "false",
+        "TOKEN_SERVICE_TRUSTED_PROXIES": "127.0.0.1",
+        "TOKEN_SERVICE_PROXY_CLIENT_CERT": "true",
+    }
+    env = {name: value for name, value in site.environ.items() if name.startswith("TOKEN_SERVICE_")} | behind
+
+    def client_cert(certificate: Certificate) -> str:
+        der = ssl.PEM_cert_to_DER_cert(certificate.certificate.decode())
+        return f":{b64encode(der).decode()}:"
+
+    own = {
+        "X-Forwarded-For": "198.51.100.7",
+        "X-Forwarded-Proto": "https",
+        "Client-Cert": client_cert(site.authority.caller(dns_name="proxied.internal")),
+    }
+    form = {"grant_type": "client_credentials", "client_id": "proxied"}
+    with Node(env=env) as node:
+        async with httpx.AsyncClient(
+            base_url=f"http://{node.http_address}", trust_env=False, timeout=60
+        ) as proxy:
+
+            async def answer(**changes: str) -> tuple[int, str]:
+                got = await proxy.post("/token", data=form, headers={**own, **changes})
+                return got.status_code, got.json().get("error", "")
+
+            assert await eventually(answer_is(answer, (200, "")))  # the node learns of the client first
+            stranger = client_cert(Authority().caller(dns_name="proxied.internal"))
+            assert await answer(**{"Client-Cert": stranger}) == (401, "invalid_client")
+            assert await answer(**{"Client-Cert": "x"}) == (400, "invalid_request")
+            assert await answer(**{"X-Forwarded-Proto": "http"}) == (400, "invalid_request")
+
+
+def answer_is(
+    answer: Callable[[], Awaitable[tuple[int, str]]], wanted: tuple[int, str]
+) -> Callable[[], Awaitable[bool]]:
+    async def compare() -> bool:
+        return await answer() == wanted
+
+    return compare
 
 
 async def test_assertion_identifies_a_caller_once(site: Site) -> None:

@@ -17,9 +17,10 @@ from token_service.core.access.client_authentication import (
     MAX_ASSERTION_LIFETIME,
     MAX_FAILURES,
 )
+from token_service.core.access.foreign_issuers import MAX_ISSUERS, MAX_LIFETIME
 from token_service.core.access.names import matches
 from token_service.core.access.rights import Rights
-from token_service.core.access.workloads import MAX_ISSUERS, MAX_LIFETIME, WorkloadIssuer
+from token_service.core.access.workloads import WorkloadIssuer
 from token_service.core.clients.client import AuthMethod, Client
 from token_service.core.clients.validation import check_metadata
 from token_service.core.limits import Checks

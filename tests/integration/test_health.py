@@ -19,7 +19,7 @@ from tests.support.processes import http_status
 
 SERVICES = [
     f"token_service.v1.{name}Service"
-    for name in ("Token", "Session", "Key", "Client", "Audit", "Authorization")
+    for name in ("Token", "Session", "PersonalAccessToken", "Key", "Client", "Audit", "Authorization")
 ]
 
 

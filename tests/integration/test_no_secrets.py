@@ -24,6 +24,7 @@ from token_service.v1 import session_service_pb2, token_service_pb2
         ("x_eyJ" + "a" * 10 + "." + "b" * 10, True),
         ("rt_" + "A" * 92, True),
         ("(st_" + "A" * 30 + ")", True),
+        ("token: tspat_" + "A" * 95, True),
         ("-rt_" + "A" * 60, True),
         ("-----BEGIN PRIVATE KEY-----", True),
         ("token_id=rt_" + "A" * 19, False),

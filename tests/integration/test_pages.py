@@ -28,12 +28,15 @@ RUN_BY = {
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
+    "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
     "docs/operations.md": "tests/integration/test_operations_page.py",
     "docs/audit.md": "tests/integration/test_audit_page.py",
     "docs/production.md": "tests/integration/test_production_page.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
+    "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
+    "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
@@ -46,6 +49,7 @@ SECTIONS = {
     "docs/debugging.md": "debugging",
     "docs/operations.md": "operations",
     "docs/production.md": "production",
+    "docs/token-exchange.md": "exchange",
 }
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
@@ -110,7 +114,15 @@ def test_the_table_of_policies_matches_the_code() -> None:
     policies = PolicyBook().policies
     assert names == list(policies)
     assert [row[0] for row in rows[1:]] == [each.name for each in fields(Policy)]
-    spans = {"access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout", "grace_period"}
+    spans = {
+        "access_token_ttl",
+        "id_token_ttl",
+        "transaction_token_ttl",
+        "refresh_token_ttl",
+        "idle_timeout",
+        "grace_period",
+        "personal_access_token_ttl",
+    }
     for row in rows[1:]:
         values = [getattr(policies[name], row[0]) for name in names]
         if row[0] in UNSET:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from tests.integration.calls import Api, Failure, Follower, refused
 from tests.integration.nodes import Node, key_encryption_key
 from tests.support.certificates import Authority, Certificate, subject_alt_names
 from tests.support.deadline import eventually
+from tests.support.processes import http_status
 from token_service.v1 import key_service_pb2, session_service_pb2, token_service_pb2
 
 LOGIN = "spiffe://example.org/login"
@@ -82,6 +86,7 @@ def production(tmp_path_factory: pytest.TempPathFactory, shared_postgres_url: st
     key_file.write_text(key_encryption_key())
     env = {
         "TOKEN_SERVICE_PROFILE": "production",
+        "TOKEN_SERVICE_HTTP_TLS": "true",
         "TOKEN_SERVICE_DATABASE_URL": shared_postgres_url,
         "TOKEN_SERVICE_ISSUER": "https://tokens.example.org",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),
@@ -294,6 +299,31 @@ async def _denied(api: Api) -> bool:
     return False
 
 
+def token_endpoint_refusal(production: Production, authority: Authority) -> str:
+    """Return the error of an empty request to the token endpoint over TLS; empty: the certificate does not verify."""
+    host, _, port = production.node.http_address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority.certificate.decode())
+    connection = http.client.HTTPSConnection(host, int(port), timeout=60, context=context)
+    try:
+        connection.request("POST", "/token", headers={"Content-Type": "application/x-www-form-urlencoded"})
+        return str(json.load(connection.getresponse())["error"])
+    except ssl.SSLCertVerificationError:
+        return ""
+    finally:
+        connection.close()
+
+
+async def test_token_endpoint_is_served_with_tls_only(production: Production) -> None:
+    assert (
+        await asyncio.to_thread(token_endpoint_refusal, production, production.authority) == "invalid_client"
+    )
+    assert await asyncio.to_thread(token_endpoint_refusal, production, Authority()) == ""
+    address = production.node.http_address
+    assert await asyncio.to_thread(http_status, address, "/healthz") is None  # plain HTTP on the TLS port
+    assert await asyncio.to_thread(partial(http_status, address, "/healthz", tls=True)) == 200
+
+
 async def test_certificates_are_renewed_without_a_restart(production: Production) -> None:
     """The new authority replaces the old one for new connections and for open ones."""
     new = Authority("Next Authority")
@@ -311,6 +341,7 @@ async def test_certificates_are_renewed_without_a_restart(production: Production
                     return False
 
         await eventually(taken)
+        assert await eventually(lambda: asyncio.to_thread(token_endpoint_refusal, production, new))
         failure = await refused(before.issue())
         assert (failure.code.name, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
     async with production.api(old_caller, new) as late:

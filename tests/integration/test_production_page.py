@@ -86,6 +86,15 @@ MISTAKES = {
         Mistake("set TOKEN_SERVICE_TLS_CERT_FILE, TOKEN_SERVICE_TLS_KEY_FILE", r"tls_(cert|key)_file = .*"),
         Mistake("set TOKEN_SERVICE_TLS_CLIENT_CA_FILE", "tls_client_ca_file = .*"),
     ],
+    "neither TLS on the HTTP port nor a trusted proxy": [
+        Mistake("set TOKEN_SERVICE_HTTP_TLS=true, or TOKEN_SERVICE_TRUSTED_PROXIES", "http_tls = true")
+    ],
+    "`Client-Cert` without trusted proxies": [
+        Mistake("set TOKEN_SERVICE_TRUSTED_PROXIES, too", env={"TOKEN_SERVICE_PROXY_CLIENT_CERT": "true"})
+    ],
+    "a network of all addresses as a trusted proxy": [
+        Mistake("every client could forge headers", env={"TOKEN_SERVICE_TRUSTED_PROXIES": "0.0.0.0/0"})
+    ],
     "a key that does not belong to the certificate": [
         Mistake("is not that of the certificate", "server.key", "login.key")
     ],
@@ -106,8 +115,9 @@ MISTAKES = {
     "SQLite with Redis": [
         Mistake("is SQLite, which nodes can't share", env={"TOKEN_SERVICE_DATABASE_URL": "sqlite:///t.db"})
     ],
-    "`issue` without bounds in the policy file": [
-        Mistake("write unbounded = true", r'"refresh"\]', '"issue"]', file="policy.toml")
+    "`issue` or `exchange` without bounds in the policy file": [
+        Mistake("write unbounded = true", r'"refresh"\]', '"issue"]', file="policy.toml"),
+        Mistake("write unbounded = true", r'"refresh"\]', '"exchange"]', file="policy.toml"),
     ],
     "a policy file with an unknown setting, caller or workload issuer": [
         Mistake("no such setting", "permissions = ", "permission = ", file="policy.toml"),
@@ -180,7 +190,7 @@ def test_release_0_1_0_refuses_the_files_of_this_version(deployment: Deployment,
     refused = problems()
     settings = directory / "service.toml"
     text = settings.read_text()
-    for name in ("audit_key_file", "grpc_token_address"):
+    for name in ("audit_key_file", "grpc_token_address", "http_tls"):
         assert f"the unknown key {name}" in refused
         text = re.sub(rf"^{name} = .*\n", "", text, flags=re.MULTILINE)
     settings.write_text(re.sub(r"^require_registered_clients = .*\n", "", text, flags=re.MULTILINE))

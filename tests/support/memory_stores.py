@@ -239,6 +239,8 @@ class MemorySessionStore:
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
+        personal: bool = False,
+        client_id: str = "",
     ) -> Sequence[SessionDetails]:
         """See `SessionStore.list`."""
         column: Callable[[Session], str] = {
@@ -250,6 +252,8 @@ class MemorySessionStore:
             row
             for row in self._state.sessions.values()
             if column(row) == value
+            and (row.personal_hash is not None or not personal)
+            and client_id in ("", row.client_id)
             and (by is not SessionFilter.DEVICE or row.device_id)
             and (live_at is None or self._state.is_live(row, micro(live_at)))
             and (after is None or (row.create_time, row.id) < (micro(after.create_time), after.session_id))

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 from pathlib import Path
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 _HTTP_OK = 200
 
 
-def http_status(address: str, path: str, *, timeout: float = 30) -> int | None:
-    """Return the status of `GET path` at `host:port`; None without an answer within `timeout` seconds."""
+def http_status(address: str, path: str, *, timeout: float = 30, tls: bool = False) -> int | None:
+    """Return the status of `GET path` at `host:port`; None without an answer within `timeout` seconds.
+
+    With `tls` the certificate is not verified, as by the health checks of load balancers.
+    """
     connection = http.client.HTTPConnection(address, timeout=timeout)
+    if tls:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(address, timeout=timeout, context=context)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -215,4 +222,5 @@ class ServiceProcess:
     def _is_ready(self) -> bool:
         if not self.running:
             raise RuntimeError(f"ended with {self.exit_code} before it was ready:\n{self.log_text()[-8000:]}")
-        return http_status(self.http_address, "/readyz") == _HTTP_OK
+        tls = self._settings.get("TOKEN_SERVICE_HTTP_TLS") == "true"
+        return http_status(self.http_address, "/readyz", tls=tls) == _HTTP_OK

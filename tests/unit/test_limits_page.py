@@ -6,16 +6,20 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from token_service.config import values
 from token_service.core import limits
-from token_service.core.access import client_authentication, credentials, document_clients, workloads
+from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
+from token_service.core.grants import global_revocation, subjects, trusted_issuers
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions
+from token_service.web import forwarded
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
+from token_service.web.oauth import global_revocation as web_global_revocation, parameters
 
 NO_LIMITS = {"EARLY_LEEWAY", "MAX_NUMERIC_DATE"}
 """Numbers in the modules with limits that limit no caller."""
@@ -29,17 +33,24 @@ def in_the_code() -> dict[str, str]:
         for field in fields(kind)
     }
     for module in (
-        limits, client_authentication, credentials, workloads, assertions, rights, documents, fetcher, resolving,
-        document_clients, client_documents, sectors,
+        limits, client_authentication, credentials, foreign_issuers, assertions, rights, documents, fetcher, resolving,
+        document_clients, client_documents, sectors, parameters,
     ):  # fmt: skip
         found |= {
             name: value
             for name, value in vars(module).items()
             if not name.startswith("_") and isinstance(value, int | float) and name not in NO_LIMITS
         }
+    found |= {"MAX_HOPS": forwarded.MAX_HOPS, "MAX_NETWORKS": values.MAX_NETWORKS}
     found |= {field.name: getattr(remote_keys.PACE, field.name) for field in fields(remote_keys.PACE)}
-    for name in ("SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"):
-        found[name] = getattr(validators, name)
+    for module, *names in (
+        (validators, "SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"),
+        (trusted_issuers, "MAX_NAMES", "MAX_AGE"),
+        (subjects, "MAX_VALUES", "MAX_PATH"),
+        (global_revocation, "MAX_REVOCATION_LIFETIME"),
+        (web_global_revocation, "MAX_REVOCATION_BODY"),
+    ):
+        found |= {name: getattr(module, name) for name in names}
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}
 
 

@@ -11,10 +11,10 @@ from token_service.listening import bind_all
 
 
 class Family6Lacking(socket.socket):
-    def __init__(self, family: int, kind: int) -> None:
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        super().__init__(family, kind)
+        super().__init__(family, kind, protocol)
 
 
 def names(sockets: list[socket.socket]) -> list[Any]:

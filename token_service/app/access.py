@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
 
 from token_service.app.core import Core
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.certificates.verification import CertificateVerifier
 from token_service.clock import Clock
 from token_service.config import Settings
 from token_service.config.policy_file import PolicyDocument, PolicyFile
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
+from token_service.core.access.certificates import CertifiedClients
 from token_service.core.access.client_authentication import ClientAuthenticator
 from token_service.core.access.document_clients import MAX_DOCUMENTS
 from token_service.core.access.key_sources import KeySource
-from token_service.core.access.workloads import DISCOVERY, FILE, WorkloadIssuer, Workloads
+from token_service.core.access.workloads import Workloads
 from token_service.core.clients.client import Client
 from token_service.core.clients.lookup import ClientLookup
 from token_service.core.clients.secret_uses import SecretUses
+from token_service.core.grants.assertion import AssertionGrant
+from token_service.core.grants.trusted_issuers import TrustedIssuers
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.fetching import client_documents
 from token_service.fetching.client_keys import ClientKeys
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
-from token_service.fetching.file_keys import FileKeys
-from token_service.fetching.remote_keys import RemoteKeys
 from token_service.rpc.server.authorizer import Authorizer, TrustingAuthorizer
 from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
 from token_service.rpc.server.client_authorities import ClientAuthorities
 from token_service.rpc.server.proof_authorizer import ProofAuthorizer
 from token_service.tokens.claims import TokenKind, VerifiedClaims
-from token_service.urls import UnusableValueError
+from token_service.web.oauth.discovery import endpoint_urls
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -50,43 +52,56 @@ class Access:
         self._document = self.policy_file.load()
         self.policies = Policies(self._document.book)
         require_classification(settings, self._document)
-        self._workload_fetcher = (
-            HttpFetcher()
-        )  # of its own: slow servers of clients must not delay these keys
+        self._keys = IssuerKeys(clock)
         self._authorities: ClientAuthorities | None = None
-        self._certificates: CertificateAuthorizer | None = None
-        if settings.is_production:
-            assert settings.tls_client_ca_file is not None  # the settings require it
+        self._certificates: CertificateVerifier | None = None
+        self._certificate_authorizer: CertificateAuthorizer | None = None
+        if settings.tls_client_ca_file is not None:
             self._authorities = ClientAuthorities(settings.tls_client_ca_file)
-            self._certificates = CertificateAuthorizer(
-                self._document.callers, self._authorities.load(), clock
-            )
+            self._certificates = CertificateVerifier(self._authorities.load(), clock)
+        if settings.is_production:
+            assert self._certificates is not None  # the settings require the authorities
+            self._certificate_authorizer = CertificateAuthorizer(self._document.callers, self._certificates)
         self._authenticator: Authenticator | None = None
         self._authorizer: ProofAuthorizer | None = None
         self._uses: SecretUses | None = None
-        self._sources: dict[WorkloadIssuer, KeySource] = {}
-        self._workloads(self._document)  # an unusable issuer must fail the start
+        self._assertions: AssertionGrant | None = None
+        self._issuers(self._document)  # an unusable issuer must fail the start
 
     def authorizer(self, core: Core) -> Authorizer:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
+        workloads, trusted = self._issuers(self._document)
+        self._assertions = core.grants.assertion
+        self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
         keys_of = client_key_sources(core.clients, clock, allow_private=self._settings.allow_private_jwks_uri)
         authentication = ClientAuthenticator(
-            core.known_clients, keys_of, stores.used_ids, clock, core.ports.audit, issuer=core.options.issuer
+            core.known_clients,
+            keys_of,
+            stores.used_ids,
+            clock,
+            core.ports.audit,
+            issuer=core.options.issuer,
+            endpoints=endpoint_urls(core.options.issuer),
+            certificates=None
+            if self._certificates is None
+            else CertifiedClients(self._certificates, core.clients),
         )
         self._authenticator = Authenticator(
             core.known_clients,
             authentication,
             _OwnTokens(core.introspector, core.options.issuer),
             issuer=core.options.issuer,
-            workloads=self._workloads(self._document),
+            workloads=workloads,
             callers=self._document.callers,
             note_use=self._uses.note,
         )
-        if self._certificates is not None:
-            self._certificates.clients = core.clients
-        self._authorizer = ProofAuthorizer(self._authenticator, self._certificates or TrustingAuthorizer())
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.clients = core.clients
+        self._authorizer = ProofAuthorizer(
+            self._authenticator, self._certificate_authorizer or TrustingAuthorizer()
+        )
         core.clients.on_change(lambda _changed: self._clients_changed())
         return self._authorizer
 
@@ -107,37 +122,32 @@ class Access:
             tasks["client-secret-uses"] = uses.run
         return tasks
 
-    def _workloads(self, document: PolicyDocument) -> Workloads:
-        """Return the workload issuers of a document. An unchanged issuer keeps its source of keys.
-
-        Raises `ConfigurationError`.
-        """
-        issuers = document.workload_issuers.values()
-        sources = {
-            issuer: self._sources.get(issuer) or key_source(issuer, self._workload_fetcher, self._clock)
-            for issuer in issuers
-        }
-        self._sources = sources
-        return Workloads(list(sources.items()), self._clock)
+    def _issuers(self, document: PolicyDocument) -> tuple[Workloads, TrustedIssuers]:
+        """Return the issuers of a document. Raises `ConfigurationError`."""
+        keys = self._keys.of(document)
+        workloads = [(each, keys[each.place]) for each in document.workload_issuers.values()]
+        return Workloads(workloads, self._clock), trusted_issuers(document, keys, self._settings.issuer)
 
     def _policies_changed(self, document: PolicyDocument) -> None:
-        workloads = self._workloads(document)  # first, because it may refuse the document
+        workloads, trusted = self._issuers(document)  # first, because it may refuse the document
         self._document = document
         self.policies.book = document.book
+        if self._assertions is not None:
+            self._assertions.trusted = trusted
         if self._authenticator is not None and self._authorizer is not None:
             self._authenticator.workloads = workloads
             self._authenticator.callers = document.callers
             self._authorizer.changed()
-        if self._certificates is not None:
-            self._certificates.callers = document.callers
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.callers = document.callers
 
     def _authorities_changed(self, authorities: Sequence[Certificate]) -> None:
         assert self._certificates is not None
         self._certificates.authorities = authorities
 
     def _clients_changed(self) -> None:
-        if self._certificates is not None:
-            self._certificates.clients_changed()
+        if self._certificate_authorizer is not None:
+            self._certificate_authorizer.clients_changed()
         if self._authorizer is not None:
             self._authorizer.changed()
 
@@ -153,23 +163,6 @@ def client_key_sources(
     keys = ClientKeys(HttpFetcher(), clock, FetchRules(allow_private=allow_private))
     described = ClientKeys(HttpFetcher(), clock, client_documents.RULES, most=MAX_DOCUMENTS)
     return lambda client: (described if registered.get(client.client_id) is None else keys).of(client)
-
-
-def key_source(issuer: WorkloadIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
-    """Return the source of the keys of a workload issuer, without I/O. Raises `ConfigurationError`."""
-    rules = FetchRules(
-        allow_private=issuer.private,
-        authorities=Path(issuer.ca_file) if issuer.ca_file else None,
-        bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
-    )
-    try:
-        if issuer.keys.startswith(FILE):
-            return FileKeys(Path(issuer.keys.removeprefix(FILE)), clock)
-        if issuer.keys == DISCOVERY:
-            return RemoteKeys.discovered(issuer.issuer, fetcher, clock, rules=rules)
-        return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
-    except UnusableValueError as error:
-        raise ConfigurationError(f"workload_issuers.{issuer.name}: keys: {error}") from None
 
 
 def require_classification(settings: Settings, document: PolicyDocument) -> None:

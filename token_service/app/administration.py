@@ -17,16 +17,18 @@ from token_service.config.policy_file import PolicyFile
 from token_service.core.access.caller import Caller
 from token_service.core.administration.clients import ClientAdministration
 from token_service.core.events.audit import Audit
+from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.keys.keyring import Keyring
 from token_service.core.keys.manager import KeyManager
 from token_service.core.policies.policy import Policies, PolicyBook
+from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.key_revocation import KeyRevocation
 from token_service.core.revocation.log import RevocationDraft, RevocationLog
 from token_service.core.revocation.revoker import carry_out
 from token_service.core.subscribers.registry import Subscribers
 from token_service.core.subscribers.waits import Waits
 from token_service.telemetry import Audit as AuditTrail
-from token_service.tokens.revocation import Cursor
+from token_service.tokens.revocation import Cursor, RevocationTarget
 
 
 def operator() -> Caller:
@@ -62,15 +64,15 @@ class Keys:
 
         Raises `KeyNotFoundError`, `InvalidRequestError` and `StoreUnavailableError`.
         """
-
-        async def append(drafts: Sequence[RevocationDraft]) -> Cursor:
-            head, _ = await self.log.append(drafts)
-            return Cursor(head.epoch, head.sequence)
-
         revocation = KeyRevocation(
-            self.keyring, lambda draft, actor: carry_out(draft, actor, append, self.manager, self.audit)
+            self.keyring, lambda draft, actor: carry_out(draft, actor, self.append, self.manager, self.audit)
         )
         return (await revocation.revoke(self.operator, key_id, comment, now)).cursor
+
+    async def append(self, drafts: Sequence[RevocationDraft]) -> Cursor:
+        """Append to the log of the database; return a place in it that includes the drafts."""
+        head, _ = await self.log.append(drafts)
+        return Cursor(head.epoch, head.sequence)
 
     async def wait_applied(self, cursor: Cursor, timeout: float) -> tuple[int, int]:
         """Wait for the confirmations of the subscribers of all nodes. See `Waits.wait_applied`."""
@@ -95,6 +97,44 @@ async def administer_keys(settings: Settings) -> AsyncIterator[Keys]:
             yield Keys(
                 core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit, operator()
             )
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalTokens:
+    """The personal access tokens of a database, for commands that read and change them."""
+
+    tokens: PersonalAccessTokens
+    keys: Keys
+
+    async def revoke(self, token_id: str, now: float, comment: str) -> None:
+        """Revoke a token without a node. Raises the errors of `PersonalAccessTokens.revoke`."""
+        session = await self.tokens.find(self.keys.operator, token_id)
+        draft = draft_of(RevocationTarget.SESSION, str(session.id), now, comment=comment)
+        await carry_out(
+            draft, self.keys.operator.actor(), self.keys.append, self.keys.manager, self.keys.audit
+        )
+
+
+@asynccontextmanager
+async def administer_personal_tokens(
+    settings: Settings, environ: Mapping[str, str]
+) -> AsyncIterator[PersonalTokens]:
+    """Administer the personal access tokens of the database. A database without keys gets its first ones."""
+    audit = AuditTrail()
+    policies = Policies(PolicyFile.of(settings, environ).load().book)
+    node_id = new_node_id()
+    async with open_stores(settings, await audit_keys_of(settings), node_id) as stores:
+        await stores.require_current()
+        async with open_core(settings, stores, audit, node_id, policies=policies, needs_module=False) as core:
+            await core.key_rotation.ensure()
+            await core.clients.refresh()
+            keys = Keys(
+                core.keyring, core.key_manager, core.subscribers, core.waits, stores.log, audit, operator()
+            )
+            try:
+                yield PersonalTokens(core.personal_access_tokens, keys)
+            finally:
+                audit.flush()
 
 
 @asynccontextmanager

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from token_service.app.access import key_source, require_classification
+from token_service.app.access import require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
-from token_service.app.edges import tls_files
+from token_service.app.edges import http_tls, tls_files
+from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
 from token_service.clock import SystemClock
 from token_service.config import (
     Settings,
@@ -21,7 +22,6 @@ from token_service.config import (
 )
 from token_service.config.policy_file import PolicyFile
 from token_service.errors import ConfigurationError, SigningUnavailableError
-from token_service.fetching.fetcher import HttpFetcher
 from token_service.listening import bind_all
 from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.rpc.server.unix_socket import UnixSocketPath
@@ -46,11 +46,11 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         document = PolicyFile.of(settings, environ).load()
         require_classification(settings, document)
-        for issuer in document.workload_issuers.values():
-            key_source(issuer, HttpFetcher(), SystemClock())
+        trusted_issuers(document, IssuerKeys(SystemClock()).of(document), settings.issuer)
     with noting():
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()
+        http_tls(settings)
     with noting():
         # In development `serve` creates a missing file.
         if settings.is_production or settings.key_encryption_key_file.exists():

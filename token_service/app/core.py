@@ -28,15 +28,21 @@ from token_service.core.entropy import Entropy
 from token_service.core.events.audit import Audit
 from token_service.core.events.keeper import AuditKeeper, KeeperRules
 from token_service.core.events.store import AuditStore
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.exchange import TokenExchange
+from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
+from token_service.core.grants.personal_access import PERSONAL_ACCESS_TOKEN, PersonalAccessReader
+from token_service.core.grants.presented import PresentedTokens
 from token_service.core.grants.refresh import RefreshGrant
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
+from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -70,6 +76,7 @@ from token_service.core.revocation.revisions import RevisionedCopies
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.steady_time import SteadyTime
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.revocation.token_revocation import TokenRevocation
 from token_service.core.sessions.browsing import Sessions
 from token_service.core.sessions.store import SessionStore
 from token_service.core.subscribers.node_store import NodeStore
@@ -79,11 +86,14 @@ from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
 from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
 from token_service.tokens.secret import Secret
 from token_service.tokens.verifier import IssuerRules, Verifier
 
 _REVOCATION_WINDOW: Final = 60.0
+_OWN_KINDS: Final = frozenset({TokenKind.ACCESS, TokenKind.ID, TokenKind.TRANSACTION})
+"""The JWTs that a node verifies."""
 
 
 class Stores(Protocol):
@@ -222,12 +232,15 @@ class Core:
     issuer: Issuer
     refresher: Refresher
     grants: Grants
+    global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     revoker: Revoker
+    token_revocation: TokenRevocation
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
     session_updates: SessionUpdates
+    personal_access_tokens: PersonalAccessTokens
     janitor: Janitor
     refusals: Refusals
     audit_keeper: AuditKeeper
@@ -287,7 +300,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         interval=options.key_check_interval,
     )
     key_manager = KeyManager(table, key_rotation, maker, announcement, clock, options.rotation)
-    verifier = Verifier([(IssuerRules(options.issuer, options.accepted), KeySet([]))])
+    verifier = Verifier([(IssuerRules(options.issuer, options.accepted, _OWN_KINDS), KeySet([]))])
     keyring.on_change(lambda: verifier.replace_key_set(options.issuer, keyring.key_set))
     log = FailoverLog(stores.log, clock, entropy, audit)
     time = SteadyTime(clock)
@@ -356,8 +369,15 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         audit,
         signing_may_fail=options.signing_may_fail,
     )
+    introspector = Introspector(
+        verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
+    )
     registration = Registration(admission, options.issuer)
+    personal_access = PersonalAccessReader(stores.sessions, opaque_tokens, admission, clock)
     codes = Codes(Sealer(keyring, key_lookups.look, entropy, "authorization code"), entropy)
+    assertions = AssertionGrant(
+        registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
+    )
     return Core(
         options=options,
         ports=ports,
@@ -388,14 +408,28 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             client_credentials=ClientCredentials(registration, issuer),
             code=CodeGrant(registration, codes, issuer, revoker, audit),
             refresh=RefreshGrant(registration, refresher),
+            assertion=assertions,
+            exchange=TokenExchange(
+                registration,
+                PresentedTokens(introspector, replica, {PERSONAL_ACCESS_TOKEN: personal_access.read}),
+                terms,
+                minter,
+                audit,
+                issuer=options.issuer,
+            ),
+        ),
+        global_revocation=GlobalRevocation(
+            revoker,
+            lambda: assertions.trusted,
+            stores.used_ids,
+            service=options.issuer,
         ),
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
         ),
         revoker=revoker,
-        introspector=Introspector(
-            verifier, replica, tailer, stores.sessions, opaque_tokens, subjects, rates, clock
-        ),
+        token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
+        introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(
             stores.clients,
@@ -407,6 +441,16 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             None if ports.pairwise_key is None else ports.sector_documents,
         ),
         session_updates=SessionUpdates(stores.sessions, minter, rates, audit),
+        personal_access_tokens=PersonalAccessTokens(
+            stores.sessions,
+            minter,
+            keyring,
+            terms,
+            revoker,
+            issuer=options.issuer,
+            entropy=entropy,
+            audit=audit,
+        ),
         janitor=Janitor(
             stores.sessions,
             log,

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.routing import Route
 
 from token_service.app.core import Core
+from token_service.certificates.server import TlsFiles
 from token_service.config import Settings
 from token_service.core.access.authenticator import Authenticator
 from token_service.core.clients.client import SubjectType
@@ -14,11 +15,11 @@ from token_service.core.revocation.followed_log import FollowedLog
 from token_service.rpc.server.authorizer import Authorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.rpc.server.service import Service
-from token_service.rpc.server.tls import TlsFiles
 from token_service.rpc.services.audit_service import AuditService
 from token_service.rpc.services.authorization_service import AuthorizationService
 from token_service.rpc.services.client_service import ClientService
 from token_service.rpc.services.key_service import KeyService
+from token_service.rpc.services.personal_access_token_service import PersonalAccessTokenService
 from token_service.rpc.services.session_service import SessionService
 from token_service.rpc.services.token_service import TokenService
 from token_service.rpc.services.validation import Validation
@@ -28,8 +29,14 @@ from token_service.telemetry.metrics import DURATIONS
 from token_service.web.edge import HttpEdge, RequestLimits
 from token_service.web.oauth import discovery
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.cors import Cors
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
+from token_service.web.tls import TlsContext
 
 
 def make_feed(core: Core, authorizer: Authorizer, limits: GrpcLimits) -> Feed:
@@ -65,6 +72,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
             clock,
         ),
         SessionService(core.sessions, core.session_updates, clock),
+        PersonalAccessTokenService(core.personal_access_tokens, clock),
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),
@@ -91,11 +99,32 @@ def http_edge(settings: Settings, metrics: Metrics) -> HttpEdge:
     duration = metrics.histogram(
         "http.server.request.duration", "Duration of HTTP requests, by route and status.", DURATIONS
     )
-    return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration)
+    proxies = TrustedProxies(
+        networks=settings.trusted_proxies,
+        header=ProxyHeader(settings.proxy_header),
+        client_cert=settings.proxy_client_cert,
+    )
+    peers = Peers(proxies, require_tls=settings.is_production)
+    return HttpEdge(RequestLimits(max_requests=settings.max_concurrent_calls), duration, peers)
 
 
-def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) -> list[Route]:
-    """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started."""
+def http_tls(settings: Settings) -> TlsContext | None:
+    """Return the TLS context of HTTP, loaded; None without TLS. Raises `ConfigurationError`."""
+    files = tls_files(settings)
+    if not settings.http_tls or files is None:
+        return None
+    context = TlsContext(files)
+    context.load()
+    return context
+
+
+def make_oauth_routes(
+    core: Core, authenticator: Authenticator, edge: HttpEdge, *, certificates: bool = False
+) -> list[Route]:
+    """Return the routes of the OAuth endpoints; none if the issuer is no URL. The core need not be started.
+
+    `certificates`: whether clients can authenticate themselves with a certificate.
+    """
     issuer = core.options.issuer
     if not issuer.startswith(("https://", "http://")):
         return []
@@ -103,20 +132,29 @@ def make_oauth_routes(core: Core, authenticator: Authenticator, edge: HttpEdge) 
     return oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
+        IntrospectionEndpoint(callers, core.introspector, issuer),
+        RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
+        GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
+        Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
-        more=_optional_members(core),
+        more=_optional_members(core, certificates=certificates),
     )
 
 
-def _optional_members(core: Core) -> dict[str, Any]:
+def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
     """Return the members of the discovery document that depend on the settings."""
-    members: dict[str, Any] = {}
+    members: dict[str, Any] = discovery.with_certificates() if certificates else {}
     if core.ports.client_documents is not None:
         members[discovery.CLIENT_DOCUMENTS] = True
     if core.ports.pairwise_key is not None:
         members["subject_types_supported"] = [kind.value for kind in SubjectType]
     return members
+
+
+def http_certificates(settings: Settings) -> bool:
+    """Tell whether a client certificate reaches the HTTP endpoints: by TLS or by a trusted proxy."""
+    return settings.tls_client_ca_file is not None and (settings.http_tls or settings.proxy_client_cert)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -12,7 +12,9 @@ from token_service.app.adapters import audit_keys_of, new_node_id, open_core, op
 from token_service.app.core import Core
 from token_service.app.edges import (
     grpc_limits,
+    http_certificates,
     http_edge,
+    http_tls,
     make_feed,
     make_oauth_routes,
     make_services,
@@ -30,6 +32,7 @@ from token_service.telemetry import Audit, Metrics
 from token_service.tokens import strict_json
 from token_service.web.app import make_app
 from token_service.web.connections import ConnectionLimits
+from token_service.web.oauth.discovery import issuer_path
 from token_service.web.server import HttpServer, bind as bind_http
 
 
@@ -60,6 +63,7 @@ async def _node(
     )
     node_id = new_node_id()
     access = Access(settings, environ, SystemClock())
+    tls = await asyncio.to_thread(http_tls, settings)
     if not settings.is_production:
         await asyncio.to_thread(prepare_data_dir, settings.data_dir)
 
@@ -131,12 +135,16 @@ async def _node(
                 lambda: strict_json.encode({"keys": core.keyring.jwks}),
                 problems,
                 edge=edge,
-                routes=make_oauth_routes(core, access.authenticator, edge),
+                routes=make_oauth_routes(
+                    core, access.authenticator, edge, certificates=http_certificates(settings)
+                ),
                 key_announce_time=settings.key_announce_time,
+                issuer_path=issuer_path(core.options.issuer),
             ),
             grace=settings.shutdown_grace,
             connections=ConnectionLimits(most=connections.http),
             bound=http_listeners,
+            tls=tls,
         )
         background = {
             "space": stores.watch,
@@ -144,6 +152,8 @@ async def _node(
             **core.background(),
             **access.background(),
         }
+        if tls is not None:
+            background["http-tls"] = tls.watch
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(), name=name) for name, run in background.items()]
             async with http_server:

@@ -22,12 +22,17 @@ _COMMANDS: Final = {
     "access": "Explain the rights of callers.",
     "keys": "Administer the signing keys.",
     "clients": "Administer the registered clients.",
+    "personal-access-tokens": "Administer the personal access tokens.",
     "log": "Administer the revocation log.",
     "audit": "Read, verify and export the audit trail.",
     "explain-revocation": "Show who revoked a target, when and why.",
     "version": "Show the version.",
 }
-_MODULES: Final = {"log": "revocation_log", "explain-revocation": "explain_revocation"}
+_MODULES: Final = {
+    "log": "revocation_log",
+    "explain-revocation": "explain_revocation",
+    "personal-access-tokens": "personal_access_tokens",
+}
 """Modules whose name differs from the command."""
 
 

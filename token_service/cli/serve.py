@@ -80,7 +80,8 @@ def _configured(settings: Settings) -> NodeAddresses:
 def hint(settings: Settings, addresses: NodeAddresses) -> str:
     """Return the message at startup, with example commands for a new user."""
     grpc_address, http_address, token_address = addresses
-    ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on http://{http_address}"
+    base = f"{'https' if settings.http_tls else 'http'}://{http_address}"
+    ready = f"token-service {__version__} is ready: gRPC on {grpc_address}, HTTP on {base}"
     if token_address:
         ready += f", gRPC without client certificates on {token_address}"
     if settings.is_production:
@@ -101,5 +102,5 @@ Issue tokens, in another terminal, with either of
     {calls}
   grpcurl -plaintext -d '{request}' {target} token_service.v1.TokenService/IssueToken
 and see the keys that verify them:
-  curl http://{http_address}/.well-known/jwks.json
+  curl {base}/.well-known/jwks.json
 """

@@ -29,6 +29,15 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE are not both set; allowed: both or neither"
     if settings.tls_client_ca_file is not None and settings.tls_cert_file is None:
         yield f"{PREFIX}TLS_CLIENT_CA_FILE is set without a server certificate; set {PREFIX}TLS_CERT_FILE, too"
+    if settings.http_tls and settings.tls_cert_file is None:
+        yield f"{PREFIX}HTTP_TLS is true without a server certificate; set {PREFIX}TLS_CERT_FILE, too"
+    if settings.proxy_client_cert and not settings.trusted_proxies:
+        yield f"{PREFIX}PROXY_CLIENT_CERT is true without proxies; set {PREFIX}TRUSTED_PROXIES, too"
+    if settings.proxy_client_cert and settings.tls_client_ca_file is None:
+        yield (
+            f"{PREFIX}PROXY_CLIENT_CERT is true without authorities that verify the certificates; "
+            f"set {PREFIX}TLS_CLIENT_CA_FILE, too"
+        )
     if settings.signing_algorithm is Algorithm.HS256 and not settings.allow_hs256:
         yield (
             f"{PREFIX}SIGNING_ALGORITHM is HS256, which would let every validator make tokens; allowed: RS256, ES256, "
@@ -74,6 +83,11 @@ def unsafe(settings: Settings) -> Iterator[str]:
     ]
     if missing:
         yield f"{PREFIX}PROFILE is production, where callers identify themselves by a certificate; set {', '.join(missing)}"
+    if not settings.http_tls and not settings.trusted_proxies:
+        yield (
+            f"{PREFIX}PROFILE is production, where clients send secrets over HTTP with TLS only; set {PREFIX}HTTP_TLS=true, "
+            f"or {PREFIX}TRUSTED_PROXIES to the addresses of the proxies that serve the issuer URL with TLS"
+        )
     if not settings.key_encryption_key and settings.sources["key_encryption_key_file"] == "default":
         yield (
             f"{PREFIX}PROFILE is production, where the key-encryption key is not generated; set "

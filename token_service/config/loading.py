@@ -23,7 +23,7 @@ from token_service.config.settings import (
     Settings,
     default_issuer,
 )
-from token_service.config.values import parse_path
+from token_service.config.values import Networks, parse_path
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
 from token_service.suggestions import did_you_mean, shown
@@ -79,6 +79,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     data_dir: Path = values["data_dir"]
     values["key_encryption_key"] = values["key_encryption_key"] or ()
     values["audit_key"] = values["audit_key"] or ()
+    values["trusted_proxies"] = values["trusted_proxies"] or Networks()
     for name in ("client_metadata_document_hosts", "client_metadata_document_scopes"):
         values[name] = values[name] or ()
     values["client_metadata_document_classification"] = (
@@ -87,7 +88,7 @@ def load_settings(flags: Mapping[str, str | None], environ: Mapping[str, str]) -
     if values["database_url"] is None:
         values["database_url"] = DatabaseUrl.of_file(data_dir / DATABASE_FILE)
     if values["issuer"] is None:
-        values["issuer"] = default_issuer(values["http_address"])
+        values["issuer"] = default_issuer(values["http_address"], tls=values["http_tls"])
     if values["key_encryption_key_file"] is None:
         values["key_encryption_key_file"] = data_dir / KEY_ENCRYPTION_KEY_FILE
     if values["audit_key_file"] is None:

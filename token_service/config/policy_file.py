@@ -14,6 +14,7 @@ from token_service.config.settings import Settings
 from token_service.core.access.callers import parse_callers
 from token_service.core.access.rights import Rights
 from token_service.core.access.workloads import WorkloadIssuer, parse_workload_issuers
+from token_service.core.grants.trusted_issuers import TrustedIssuer, parse_trusted_issuers
 from token_service.core.policies.policy import PolicyBook, parse_policy_book
 from token_service.errors import ConfigurationError
 from token_service.files import read_regular
@@ -37,6 +38,7 @@ class PolicyDocument:
     book: PolicyBook
     callers: Mapping[str, Rights]
     workload_issuers: Mapping[str, WorkloadIssuer]
+    trusted_issuers: Mapping[str, TrustedIssuer]
 
 
 class PolicyFile:
@@ -78,6 +80,7 @@ class PolicyFile:
                 parse_policy_book(document, self._overrides),
                 parse_callers(document, unbounded_issue=self._unbounded_issue),
                 parse_workload_issuers(document),
+                parse_trusted_issuers(document),
             )
         except ConfigurationError as error:
             where = f"{self._path}: " if self._path is not None else ""

@@ -15,6 +15,7 @@ from token_service.config.setting import Setting, setting
 from token_service.config.values import (
     Address,
     LogFormat,
+    Networks,
     Profile,
     UnixSocket,
     choice,
@@ -27,6 +28,7 @@ from token_service.config.values import (
     parse_issuer,
     parse_key,
     parse_key_encryption_keys,
+    parse_networks,
     parse_path,
     parse_redis_url,
     parse_rsa_bits,
@@ -65,8 +67,35 @@ class Settings:
     http_address: Address = setting(
         parse_address,
         "127.0.0.1:8080",
-        "The address that HTTP listens on, for the key set and health.",
+        "The address that HTTP listens on, for OAuth clients, the key set and health.",
         allowed="`host:port`; port 0 takes a free port",
+    )
+    http_tls: bool = setting(
+        parse_flag,
+        "false",
+        "Serve HTTP with TLS, with the certificate of `TLS_CERT_FILE`. A client certificate is optional there.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
+    trusted_proxies: Networks = setting(
+        parse_networks,
+        None,
+        "The proxies in front of HTTP. Only their headers about their clients are believed.",
+        allowed="up to 32 addresses and networks, such as `10.1.2.0/24`, separated by commas",
+        default_help="none",
+    )
+    proxy_header: str = setting(
+        choice("x-forwarded", "forwarded"),
+        "x-forwarded",
+        "The header in which trusted proxies tell the address and the scheme of their client.",
+        allowed="`x-forwarded` (`X-Forwarded-For` and `-Proto`) or `forwarded` (RFC 7239)",
+    )
+    proxy_client_cert: bool = setting(
+        parse_flag,
+        "false",
+        "Believe `Client-Cert` (RFC 9440) of trusted proxies. They must remove it from the requests of their clients.",
+        allowed=_FLAG_VALUES,
+        switch=True,
     )
     database_url: DatabaseUrl = setting(
         DatabaseUrl.parse,
@@ -87,7 +116,7 @@ class Settings:
         None,
         "The `iss` of all tokens: the base URL of the published key set.",
         allowed="an `https://` URL without query and fragment; `http://` in development only",
-        default_help="`http://` and `HTTP_ADDRESS`, in development",
+        default_help="`http://` (`https://` with `HTTP_TLS`) and `HTTP_ADDRESS`, in development",
     )
     profile: Profile = setting(
         one_of(Profile),
@@ -374,7 +403,11 @@ class Settings:
 
     def listening(self, grpc_address: Address | UnixSocket, http_address: Address) -> Settings:
         """Return these settings with the bound addresses. A default issuer follows the HTTP address."""
-        issuer = default_issuer(http_address) if self.sources.get("issuer") == "default" else self.issuer
+        issuer = (
+            default_issuer(http_address, tls=self.http_tls)
+            if self.sources.get("issuer") == "default"
+            else self.issuer
+        )
         return replace(self, grpc_address=grpc_address, http_address=http_address, issuer=issuer)
 
     @property
@@ -396,9 +429,9 @@ def _table() -> Iterator[Setting]:
             yield Setting(name=each.name, **row)
 
 
-def default_issuer(http_address: Address) -> str:
+def default_issuer(http_address: Address, *, tls: bool) -> str:
     """Return the issuer used if none is set: the base URL of the published key set."""
-    return f"http://{http_address}"
+    return f"{'https' if tls else 'http'}://{http_address}"
 
 
 SETTINGS: Final[tuple[Setting, ...]] = tuple(_table())

@@ -27,6 +27,7 @@ from token_service.tokens.secret import Secret
 from token_service.urls import UnusableValueError, Url, split_url
 
 KEY_ENCRYPTION_KEY_BYTES: Final = 32
+MAX_NETWORKS: Final = 32
 _LONGEST_SOCKET_PATH: Final = 107
 """Bytes: `sun_path` of Linux without the NUL."""
 
@@ -116,6 +117,26 @@ def parse_grpc_address(text: str) -> Address | UnixSocket:
     if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
         raise UnusableValueError(f"the path of a socket may have at most {_LONGEST_SOCKET_PATH} bytes")
     return UnixSocket(socket)
+
+
+class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
+    """Networks of addresses."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def parse_networks(text: str) -> Networks:
+    """Parse networks and addresses, separated by commas or white space."""
+    parts = text.replace(",", " ").split()
+    if not parts or len(parts) > MAX_NETWORKS:
+        raise UnusableValueError(f"not 1 to {MAX_NETWORKS} networks")
+    networks = Networks(map(ipaddress.ip_network, parts))
+    if any(network.prefixlen == 0 for network in networks):
+        raise UnusableValueError("a network of all addresses, so that every client could forge headers")
+    return networks
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ MAX_IP_ADDRESS: Final = 64
 MAX_USER_AGENT: Final = 512
 MAX_COMMENT: Final = 512
 MAX_TOKEN_ID: Final = 256
+MAX_TOKEN_NAME: Final = 256
+"""Bytes of the name of a personal access token."""
 MAX_KEY_ID: Final = 256
 MAX_SUBSCRIBER_ID: Final = 128
 MAX_BATCH: Final = 256
@@ -40,6 +42,11 @@ MAX_CUSTOM_CLAIMS: Final = 64
 MAX_ENCODED_CUSTOM_CLAIMS: Final = 128 * 1024
 """Bytes of the Struct. No policy allows more than 8 KiB of JSON, and a number of one digit takes 13 bytes of Struct."""
 MAX_CUSTOM_CLAIM_DEPTH: Final = 8
+MAX_ACTORS: Final = 4
+"""Actors in the `act` claim of a token, and transaction tokens that one replaces another one."""
+MAX_REQUEST_CONTEXT: Final = 4096
+"""Bytes of JSON of `rctx` and of `tctx` of a transaction token."""
+MAX_REQUEST_CONTEXT_DEPTH: Final = 8
 MAX_WAIT: Final = 60.0
 DEFAULT_WAIT: Final = 5.0
 THUMBPRINT: Final = 43

@@ -10,7 +10,7 @@ from typing import Final
 
 _SECRETS: Final = re.compile(
     r"(?P<jwt>eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*)"
-    r"|(?<![A-Za-z0-9])(?P<kind>[rs]t_|tscs_)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9])(?P<kind>[rs]t_|tscs_|tspat_)[A-Za-z0-9_-]{16,}"
     r"|(?P<url>://[^\s:/@]*:)[^\s@/]+@"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
@@ -22,7 +22,15 @@ def redact(text: str) -> str:
     or a private key.
     """
     # Every secret contains one of these texts. The search for them takes a twentieth of the time of the pattern.
-    if "eyJ" in text or "rt_" in text or "st_" in text or "tscs_" in text or "://" in text or "-----" in text:
+    if (
+        "eyJ" in text
+        or "rt_" in text
+        or "st_" in text
+        or "tscs_" in text
+        or "tspat_" in text
+        or "://" in text
+        or "-----" in text
+    ):
         return _SECRETS.sub(_replacement, text)
     return text
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Any, Final, TypeAlias, final
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, final
 
 import msgspec
 
@@ -110,6 +110,17 @@ class _UsualPayload(_Payload, gc=False, omit_defaults=True):
     cnf: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
+class _TransactionPayload(_Payload, gc=False, kw_only=True):
+    """The claims of a transaction token, whose form requires other names for the token and the client."""
+
+    txn: Annotated[str, msgspec.Meta(min_length=1)]
+    req_wl: Annotated[str, msgspec.Meta(min_length=1)]
+    scope: str
+
+
+_TRANSACTION_NAMES: Final = frozenset({"txn", "req_wl"})
+"""Claims of a transaction token that are attributes of `VerifiedClaims`. Other kinds may use these names freely."""
+_AnyPayload = TypeVar("_AnyPayload", bound=_Payload)
 _USUAL_NAMES: Final = frozenset(_UsualPayload.__struct_fields__)
 _decode_usual = msgspec.json.Decoder(_UsualPayload).decode
 _convert = msgspec.convert
@@ -133,9 +144,11 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     issuer: str
     subject: str
     client_id: str
+    """`client_id` or `azp`, or `req_wl` of a transaction token."""
     audience: tuple[str, ...]
     scopes: frozenset[str]
     token_id: str
+    """`jti`, or `txn` of a transaction token."""
     session_id: str
     issue_time: int | float
     """`iat`."""
@@ -180,7 +193,7 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
     @property
     def auth_context(self) -> AuthContext | None:
         """The authentication of the subject; None if the token does not describe it."""
-        source = self.payload.get("auth_ctx") if self.kind is TokenKind.ACCESS else self.payload
+        source = self.payload if self.kind is TokenKind.ID else self.payload.get("auth_ctx")
         if not isinstance(source, dict):
             return None
         acr, amr, auth_time = source.get("acr", ""), source.get("amr", []), source.get("auth_time", -1)
@@ -203,9 +216,21 @@ class VerifiedClaims(msgspec.Struct, gc=False, eq=False):
         return Confirmation(jkt if isinstance(jkt, str) else "", x5t if isinstance(x5t, str) else "")
 
     @property
+    def actor(self) -> dict[str, Any] | None:
+        """`act` (RFC 8693, section 4.1): who acts for the subject; None: the subject itself.
+
+        `sub` names the actor. A nested `act` names the one that acted before.
+        """
+        act = self.payload.get("act")
+        return act if isinstance(act, dict) else None
+
+    @property
     def custom_claims(self) -> dict[str, Any]:
         """Every claim whose name is not reserved."""
-        return {name: value for name, value in self.payload.items() if name not in RESERVED_CLAIMS}
+        names = RESERVED_CLAIMS
+        if self.kind is TokenKind.TRANSACTION:
+            names |= _TRANSACTION_NAMES
+        return {name: value for name, value in self.payload.items() if name not in names}
 
     def __repr__(self) -> str:
         return f"<VerifiedClaims {self.kind.name} jti={self.token_id!r} sub={self.subject!r} exp={self.expire_time}>"
@@ -225,7 +250,7 @@ def seal_claims(
     """
     typed = _usual(data) if profiled else None
     if typed is None:
-        typed = _typed(data)
+        typed = _transaction(data) if kind is TokenKind.TRANSACTION else _typed(data, _Payload)
     client_id, audience, scope = typed.client_id, typed.aud, typed.scope
     if profiled and not (client_id and typed.jti):
         raise malformed("client_id or jti is missing")
@@ -267,9 +292,15 @@ def _usual(data: bytes) -> _Payload | None:
     return None
 
 
-def _typed(data: bytes) -> _Payload:
+def _transaction(data: bytes) -> _Payload:
+    typed = _typed(data, _TransactionPayload)
+    typed.jti, typed.client_id = typed.txn, typed.req_wl
+    return typed
+
+
+def _typed(data: bytes, shape: type[_AnyPayload]) -> _AnyPayload:
     try:
-        typed = _convert(decode_object(data), _Payload)
+        typed = _convert(decode_object(data), shape)
     except msgspec.ValidationError as error:
         raise malformed(str(error)) from None  # the message names the claim and the types, never a value
     except ValueError:

@@ -1,6 +1,6 @@
-"""Refresh and session tokens: opaque references with a MAC that proves their authenticity.
+"""Refresh, session and personal access tokens: opaque references with a MAC that proves their authenticity.
 
-A token is `rt_` or `st_` followed by the base64url text of
+A token is `rt_`, `st_` or `tspat_` followed by the base64url text of
 
     version (1 byte) || key version (2) || session id (16) || generation (4) || secret (32) || MAC (16)
 
@@ -33,8 +33,8 @@ _FORMAT: Final = 1
 _BODY: Final = struct.Struct(">BH16sI32s")
 _MAC_BYTES: Final = 16
 _TEXT_LENGTH: Final = -(-(_BODY.size + _MAC_BYTES) * 4 // 3)
-_PREFIXES: Final = {TokenKind.REFRESH: "rt_", TokenKind.SESSION: "st_"}
-_KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+_PREFIXES: Final = {TokenKind.REFRESH: "rt_", TokenKind.SESSION: "st_", TokenKind.PERSONAL_ACCESS: "tspat_"}
+_ANY_PREFIX: Final = tuple(_PREFIXES.values())
 _RETRY_AFTER: Final = 1.0
 """Seconds after which a caller may retry with a token of a key not yet known."""
 
@@ -86,13 +86,13 @@ class MacKeys:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueToken:
-    """A refresh or session token whose MAC was verified, or that this node made."""
+    """An opaque token whose MAC was verified, or that this node made."""
 
     kind: TokenKind
     key_version: int
     session_id: UUID
     generation: int
-    """The number of rotations of the refresh token before this one; 0 for session tokens."""
+    """The number of rotations of the refresh token before this one; 0 for the other kinds."""
     secret: Secret
 
     @property
@@ -125,12 +125,12 @@ def parse_opaque_token(text: str, keys: MacKeys) -> OpaqueToken:
     Raises `OpaqueTokenError`. If the token names a newer key than any known key, raises `NewerKeyError`, or
     `KeysStaleError` if the keys are behind, because the token may then be authentic.
     """
-    prefix = text[:3]
-    kind = _KINDS.get(prefix)
-    if kind is None or len(text) != len(prefix) + _TEXT_LENGTH:
+    kind = next((kind for kind, prefix in _PREFIXES.items() if text.startswith(prefix)), None)
+    if kind is None or len(text) != len(_PREFIXES[kind]) + _TEXT_LENGTH:
         raise OpaqueTokenError("the text is not an opaque token", forged=False)
+    prefix = _PREFIXES[kind]
     try:
-        data = base64url.decode(text[3:].encode("ascii"))
+        data = base64url.decode(text[len(prefix) :].encode("ascii"))
     except ValueError:
         raise OpaqueTokenError("the token is not base64url", forged=False) from None
     body, mac = data[: _BODY.size], data[_BODY.size :]
@@ -159,8 +159,8 @@ def derive_first_secret(
 
 
 def looks_opaque(text: str) -> bool:
-    """Return whether `text` has the prefix of a refresh or session token."""
-    return text[:3] in _KINDS
+    """Return whether `text` has the prefix of an opaque token."""
+    return text.startswith(_ANY_PREFIX)
 
 
 def _mac(key: Secret, prefix: str, body: bytes) -> bytes:

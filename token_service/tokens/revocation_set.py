@@ -234,6 +234,18 @@ class RevocationSet:
             return RevocationTarget.EVERYTHING
         return None
 
+    def is_revoked_since(self, subject: str, issue_time: float) -> bool:
+        """Return whether a subject was revoked, itself or with everything, at or after `issue_time`.
+
+        It decides about assertions of other issuers, which have no `rev`.
+        """
+        mark = mark_of(subject)
+        for floors in self._subjects.maps:
+            found = floors.find(mark)
+            if found is not None and issue_time <= found[1]:
+                return True
+        return self._everything is not None and issue_time <= self._everything.revoke_time
+
     def revokes_subject(self, subject: str, claims: VerifiedClaims) -> bool:
         """Tell whether an entry for a subject revokes a token that was issued for it, whatever its `sub` is."""
         return bool(self._subjects.maps) and self._subjects.hit(mark_of(subject), claims)

@@ -32,6 +32,7 @@ _REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "x5c", "b64", 
 
 _AT_JWT: Final = frozenset({"at+jwt", "application/at+jwt"})
 _JWT: Final = frozenset({"jwt", "application/jwt"})
+_TRANSACTION: Final = frozenset({"txntoken+jwt", "application/txntoken+jwt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,13 @@ def _check_header(text: bytes, rules: IssuerRules, key_set: KeySet) -> _Known:
     typ, kid, alg = header.get("typ"), header.get("kid"), header.get("alg")
     typ = typ.lower() if isinstance(typ, str) else None
     profiled = typ in _AT_JWT
-    plain = typ in _JWT or ("typ" not in header and not rules.typ_required)
-    kind = TokenKind.ACCESS if profiled else rules.plain_kind if plain else None
+    kind: TokenKind | None = None
+    if profiled:
+        kind = TokenKind.ACCESS
+    elif typ in _TRANSACTION:
+        kind = TokenKind.TRANSACTION
+    elif typ in _JWT or ("typ" not in header and not rules.typ_required):
+        kind = rules.plain_kind
     if kind is None or kind not in rules.token_kinds:
         raise InvalidTokenError(InvalidReason.WRONG_TYPE, "typ is none of the expected ones")
     if not isinstance(kid, str) or not isinstance(alg, str):

@@ -79,7 +79,8 @@ class SessionServiceServicer:
 
     def ExtendSession(self, request, context):
         """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
-        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, and with INVALID_ARGUMENT
+        (INVALID_REQUEST) for a personal access token, whose lifetime is fixed.
         Permission: `refresh`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,7 +90,8 @@ class SessionServiceServicer:
     def UpdateSession(self, request, context):
         """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
         tokens issued before stay as they are. Scopes can only be narrowed.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
+        access token.
         Permission: `issue`, for the tokens of the session as it will be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

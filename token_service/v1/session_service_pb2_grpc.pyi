@@ -43,13 +43,15 @@ class SessionServiceStub:
     """
     ExtendSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]
     """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
-    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, and with INVALID_ARGUMENT
+    (INVALID_REQUEST) for a personal access token, whose lifetime is fixed.
     Permission: `refresh`.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
     """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
     tokens issued before stay as they are. Scopes can only be narrowed.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
+    access token.
     Permission: `issue`, for the tokens of the session as it will be.
     """
 
@@ -68,13 +70,15 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ExtendSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExtendSessionRequest, _session_service_pb2.ExtendSessionResponse]  # type: ignore[assignment]
     """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
-    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, and with INVALID_ARGUMENT
+    (INVALID_REQUEST) for a personal access token, whose lifetime is fixed.
     Permission: `refresh`.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
     tokens issued before stay as they are. Scopes can only be narrowed.
-    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+    NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
+    access token.
     Permission: `issue`, for the tokens of the session as it will be.
     """
 
@@ -108,7 +112,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ExtendSessionResponse, _abc.Awaitable[_session_service_pb2.ExtendSessionResponse]]:
         """Extends the idle expiry of a session of the named client, as a use of the session does, but never past its absolute
-        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        expiry. Fails with NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, and with INVALID_ARGUMENT
+        (INVALID_REQUEST) for a personal access token, whose lifetime is fixed.
         Permission: `refresh`.
         """
 
@@ -120,7 +125,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.UpdateSessionResponse, _abc.Awaitable[_session_service_pb2.UpdateSessionResponse]]:
         """Changes the scopes, custom claims or authentication context of a live session. Its next refresh uses the new values;
         tokens issued before stay as they are. Scopes can only be narrowed.
-        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client.
+        NOT_FOUND (SESSION_NOT_FOUND) for a session of another client, INVALID_ARGUMENT (INVALID_REQUEST) for a personal
+        access token.
         Permission: `issue`, for the tokens of the session as it will be.
         """
 

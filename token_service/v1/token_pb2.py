@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctoken_service/v1/token.proto\x12\x10token_service.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0b\x41uthContext\x12\x0b\n\x03\x61\x63r\x18\x01 \x01(\t\x12\x0b\n\x03\x61mr\x18\x02 \x03(\t\x12-\n\tauth_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\x0c\x43onfirmation\x12\x0b\n\x03jkt\x18\x01 \x01(\t\x12\x10\n\x08x5t_s256\x18\x02 \x01(\t\"7\n\rClientContext\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\"\xe1\x03\n\x06\x43laims\x12/\n\ntoken_type\x18\x01 \x01(\x0e\x32\x1b.token_service.v1.TokenType\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06issuer\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x03(\t\x12\x11\n\tclient_id\x18\x07 \x01(\t\x12\x0e\n\x06scopes\x18\x08 \x03(\t\x12.\n\nissue_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nnot_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0c\x61uth_context\x18\x0c \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12\x34\n\x0c\x63onfirmation\x18\r \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12.\n\rcustom_claims\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct*\xbd\x01\n\tTokenType\x12\x1a\n\x16TOKEN_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11TOKEN_TYPE_ACCESS\x10\x01\x12\x16\n\x12TOKEN_TYPE_REFRESH\x10\x02\x12\x11\n\rTOKEN_TYPE_ID\x10\x03\x12\x16\n\x12TOKEN_TYPE_SESSION\x10\x04\x12\x1a\n\x16TOKEN_TYPE_TRANSACTION\x10\x05\x12\x1e\n\x1aTOKEN_TYPE_PERSONAL_ACCESS\x10\x06\x42\x38\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctoken_service/v1/token.proto\x12\x10token_service.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0b\x41uthContext\x12\x0b\n\x03\x61\x63r\x18\x01 \x01(\t\x12\x0b\n\x03\x61mr\x18\x02 \x03(\t\x12-\n\tauth_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"-\n\x0c\x43onfirmation\x12\x0b\n\x03jkt\x18\x01 \x01(\t\x12\x10\n\x08x5t_s256\x18\x02 \x01(\t\"7\n\rClientContext\x12\x12\n\nip_address\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\"\x89\x04\n\x06\x43laims\x12/\n\ntoken_type\x18\x01 \x01(\x0e\x32\x1b.token_service.v1.TokenType\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06issuer\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x10\n\x08\x61udience\x18\x06 \x03(\t\x12\x11\n\tclient_id\x18\x07 \x01(\t\x12\x0e\n\x06scopes\x18\x08 \x03(\t\x12.\n\nissue_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nnot_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0c\x61uth_context\x18\x0c \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12\x34\n\x0c\x63onfirmation\x18\r \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12.\n\rcustom_claims\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x61\x63tor\x18\x0f \x01(\x0b\x32\x17.google.protobuf.Struct*\xbd\x01\n\tTokenType\x12\x1a\n\x16TOKEN_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11TOKEN_TYPE_ACCESS\x10\x01\x12\x16\n\x12TOKEN_TYPE_REFRESH\x10\x02\x12\x11\n\rTOKEN_TYPE_ID\x10\x03\x12\x16\n\x12TOKEN_TYPE_SESSION\x10\x04\x12\x1a\n\x16TOKEN_TYPE_TRANSACTION\x10\x05\x12\x1e\n\x1aTOKEN_TYPE_PERSONAL_ACCESS\x10\x06\x42\x38\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'token_service.v1.token_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023com.tokenservice.v1P\001Z\037token_service/v1;tokenservicev1'
-  _globals['_TOKENTYPE']._serialized_start=790
-  _globals['_TOKENTYPE']._serialized_end=979
+  _globals['_TOKENTYPE']._serialized_start=830
+  _globals['_TOKENTYPE']._serialized_end=1019
   _globals['_AUTHCONTEXT']._serialized_start=113
   _globals['_AUTHCONTEXT']._serialized_end=199
   _globals['_CONFIRMATION']._serialized_start=201
@@ -43,5 +43,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTCONTEXT']._serialized_start=248
   _globals['_CLIENTCONTEXT']._serialized_end=303
   _globals['_CLAIMS']._serialized_start=306
-  _globals['_CLAIMS']._serialized_end=787
+  _globals['_CLAIMS']._serialized_end=827
 # @@protoc_insertion_point(module_scope)

@@ -55,7 +55,7 @@ class ClientContext(_message.Message):
     def __init__(self, ip_address: _Optional[str] = ..., user_agent: _Optional[str] = ...) -> None: ...
 
 class Claims(_message.Message):
-    __slots__ = ("token_type", "token_id", "session_id", "issuer", "subject", "audience", "client_id", "scopes", "issue_time", "not_before", "expire_time", "auth_context", "confirmation", "custom_claims")
+    __slots__ = ("token_type", "token_id", "session_id", "issuer", "subject", "audience", "client_id", "scopes", "issue_time", "not_before", "expire_time", "auth_context", "confirmation", "custom_claims", "actor")
     TOKEN_TYPE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class Claims(_message.Message):
     AUTH_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONFIRMATION_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
     token_type: TokenType
     token_id: str
     session_id: str
@@ -84,4 +85,5 @@ class Claims(_message.Message):
     auth_context: AuthContext
     confirmation: Confirmation
     custom_claims: _struct_pb2.Struct
-    def __init__(self, token_type: _Optional[_Union[TokenType, str]] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., issuer: _Optional[str] = ..., subject: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., issue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., auth_context: _Optional[_Union[AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[Confirmation, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
+    actor: _struct_pb2.Struct
+    def __init__(self, token_type: _Optional[_Union[TokenType, str]] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., issuer: _Optional[str] = ..., subject: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., issue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., auth_context: _Optional[_Union[AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[Confirmation, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ..., actor: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...

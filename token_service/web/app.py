@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
+from token_service.web.oauth.cors import ANY_ORIGIN
 
 KEY_SET_MAX_AGE: Final = 300
 """Longest time in seconds that a reader may cache the key set. A new key must be published for longer before it signs."""
@@ -31,13 +32,15 @@ def make_app(
     edge: HttpEdge | None = None,
     routes: Sequence[Route] = (),
     key_announce_time: float = float("inf"),
+    issuer_path: str = "",
 ) -> Starlette:
     """Return the application.
 
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
     served. `readiness` returns the problems that keep this process from serving calls; none if it is ready.
     `key_announce_time` is how many seconds a key is published before it signs. A reader may cache the key set for a
-    third of this time. `routes` are those of further endpoints.
+    third of this time. `routes` are those of further endpoints. The key set is also served below `issuer_path`, the path
+    of the issuer, where the discovery document announces it.
     """
     edge = edge or HttpEdge()
     max_age = int(min(KEY_SET_MAX_AGE, key_announce_time / 3))
@@ -53,17 +56,20 @@ def make_app(
     async def key_set(request: Request) -> Response:
         body = jwks()
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"Cache-Control": f"public, max-age={max_age}", "ETag": etag}
+        headers = {"Cache-Control": f"public, max-age={max_age}", "ETag": etag, **ANY_ORIGIN}
         if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/jwk-set+json", headers=headers)
 
     return Starlette(
         routes=[
+            *routes,
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
             edge.route("/readyz", UseCase.GET_HEALTH, readyz, always=True),
-            edge.route("/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set),
-            *routes,
+            *(
+                edge.route(f"{path}/.well-known/jwks.json", UseCase.GET_KEY_SET, key_set)
+                for path in dict.fromkeys(("", issuer_path))
+            ),
         ]
     )
 

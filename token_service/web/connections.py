@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,6 +27,25 @@ class ConnectionLimits:
     """Time from a request until its response is written, so a client that does not read its response is disconnected."""
     max_age: float = 300.0
     """Lifetime of a connection. Reconnecting clients spread over new workers."""
+    tls_timeout: float = 10.0
+    """Time for the handshake of TLS. `header_timeout` and `max_age` start after it."""
+
+
+class OpenConnection(Protocol):
+    """An open connection, or one whose TLS handshake is not done."""
+
+    @property
+    def address(self) -> str:
+        """The address of the peer."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is running."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection at once."""
 
 
 class Connections:
@@ -39,15 +58,15 @@ class Connections:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._open: dict[Connection, None] = {}
+        self._open: dict[OpenConnection, None] = {}
         """Connections in the order in which they were opened or last finished a response."""
-        self._of_address: dict[str, dict[Connection, None]] = {}
+        self._of_address: dict[str, dict[OpenConnection, None]] = {}
 
     def __len__(self) -> int:
         """Return the number of open connections."""
         return len(self._open)
 
-    def add(self, connection: Connection) -> bool:
+    def add(self, connection: OpenConnection) -> bool:
         """Accept a new connection. Returns False if it must be closed, because too many others are busy.
 
         The limits apply to all connections, and to the connections of the same address.
@@ -61,14 +80,14 @@ class Connections:
         same[connection] = None
         return len(self._open) <= self.limits.most + _SPARE and len(same) <= self.limits.of_address + _SPARE
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: OpenConnection) -> None:
         """Note that a connection was just used."""
         for connections in (self._open, self._of_address.get(connection.address, {})):
             if connection in connections:
                 del connections[connection]
                 connections[connection] = None
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: OpenConnection) -> None:
         """Forget a connection that is closed."""
         self._open.pop(connection, None)
         same = self._of_address.get(connection.address)
@@ -151,7 +170,7 @@ class Connection(H11Protocol):
             self._timer = None
 
 
-def _close_oldest_idle(connections: dict[Connection, None]) -> None:
+def _close_oldest_idle(connections: dict[OpenConnection, None]) -> None:
     oldest = next((connection for connection in connections if connection.idle), None)
     if oldest is not None:
         oldest.close()

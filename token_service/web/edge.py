@@ -23,6 +23,7 @@ from token_service.core.access.gate import UseCase, admit
 from token_service.errors import DeadlineExceededError, OverloadedError, ServiceError
 from token_service.telemetry import Histogram
 from token_service.telemetry.unexpected import unexpected
+from token_service.web.peer import Peers
 from token_service.wire import HTTP_STATUS
 
 UNCACHED: Final = {"Cache-Control": "no-store"}
@@ -47,9 +48,18 @@ class RequestLimits:
 class HttpEdge:
     """A wrapper of endpoints. `running` is the number of requests in progress."""
 
-    def __init__(self, limits: RequestLimits | None = None, duration: Histogram | None = None) -> None:
-        """Create a wrapper that records durations in `duration`; None records nothing."""
+    def __init__(
+        self,
+        limits: RequestLimits | None = None,
+        duration: Histogram | None = None,
+        peers: Peers | None = None,
+    ) -> None:
+        """Create a wrapper that records durations in `duration`; None records nothing.
+
+        `peers` admits the peers of endpoints that identify their callers.
+        """
         self._limits = limits or RequestLimits()
+        self._peers = peers or Peers()
         self._duration = duration
         self.running = 0
 
@@ -65,9 +75,9 @@ class HttpEdge:
     ) -> Route:
         """Return the route of an endpoint.
 
-        `use_case` must be open to every caller; None: the endpoint identifies its caller and asks the gate itself.
-        `refuse` makes the responses for errors. `always` exempts the endpoint from the limit on concurrent requests. Health checks need this: an overload must not
-        make a supervisor end the process.
+        `use_case` must be open to every caller; None: the endpoint identifies its caller and asks the gate itself, and
+        `peer_of` returns the peer. `refuse` makes the responses for errors. `always` exempts the endpoint from the limit
+        on concurrent requests. Health checks need this: an overload must not make a supervisor end the process.
         """
         refuse = refuse or _plainly
 
@@ -97,6 +107,8 @@ class HttpEdge:
     ) -> Response:
         if use_case is not None:
             admit(Caller.anonymous(), use_case)
+        else:
+            self._peers.admit(request)
         if self.running >= self._limits.max_requests and not always:
             raise OverloadedError(retry_after=_RETRY_AFTER)
         self.running += 1

@@ -15,6 +15,7 @@ import uvicorn
 from token_service.errors import ConfigurationError
 from token_service.listening import bind_all
 from token_service.web.connections import KEEP_ALIVE, Connection, ConnectionLimits, Connections
+from token_service.web.tls import TlsContext, TlsListener
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -38,11 +39,12 @@ class HttpServer:
         grace: float = 5.0,
         connections: ConnectionLimits | None = None,
         bound: Sequence[socket.socket] | None = None,
+        tls: TlsContext | None = None,
     ) -> None:
         """Create a server, without I/O. `port` 0 takes a free port.
 
         `reuse_port` lets other processes listen on the same port. `grace` is how many seconds running requests may take
-        at the end. `bound` are sockets from `bind`.
+        at the end. `bound` are sockets from `bind`. `tls` is loaded; None serves plain HTTP.
         """
         self._host = host
         self._port = port
@@ -51,6 +53,7 @@ class HttpServer:
         self._app = app
         self.connections = Connections(connections or ConnectionLimits())
         self._bound = bound
+        self._tls = tls
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -62,7 +65,7 @@ class HttpServer:
                 listener.listen(128)
         except OSError as error:
             raise _refusal(self._host, self._port, error) from None
-        self._server = _Server(_config(self._app, self.connections, self._grace))
+        self._server = _Server(_config(self._app, self.connections, self._grace), self.connections, self._tls)
         self._task = asyncio.create_task(self._server.serve(sockets=[*listeners]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,13 +127,35 @@ def _config(app: ASGIApp, connections: Connections, grace: float) -> uvicorn.Con
 class _Server(uvicorn.Server):
     """A server that leaves signals to the process and announces that it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, tls: TlsContext | None) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self._connections = connections
+        self._tls = tls
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            options = {
+                "config": self.config,
+                "server_state": self.server_state,
+                "app_state": self.lifespan.state,
+            }
+            for each in sockets or ():
+                listener = TlsListener(each, self._tls, self._connections, **options)
+                self._accepting.append(asyncio.create_task(listener.run(), name="http-accept"))
         self.has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(
+            *self._accepting, return_exceptions=True
+        )  # they use the sockets that are closed now
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

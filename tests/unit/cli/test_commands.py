@@ -214,11 +214,11 @@ def test_failing_command_has_an_exit_code_and_a_message(
 
 def test_migrate_says_where_the_database_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
     async def migrate(settings: Settings) -> str:
-        return "0008"
+        return "0009"
 
     monkeypatch.setattr(token_service.app.administration, "migrate", migrate)
     result = run("migrate", DATABASE_URL="postgresql://me:hunter2@db/t")
-    assert result.stdout == "postgresql://me:***@db/t is at schema 0008\n"
+    assert result.stdout == "postgresql://me:***@db/t is at schema 0009\n"
 
 
 def test_listed_keys_contain_no_private_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ def production(tmp_path: Path) -> dict[str, object]:
         "PROFILE": "production",
         "GRPC_ADDRESS": "0.0.0.0:50051",
         "HTTP_ADDRESS": "0.0.0.0:8080",
+        "HTTP_TLS": "true",
         "DATABASE_URL": "postgresql://service:secret@db/tokens",
         "ISSUER": "https://tokens.example",
         "TLS_CERT_FILE": tmp_path / "cert",

@@ -18,6 +18,7 @@ def test_a_complete_production_configuration_is_accepted(production: dict[str, o
     settings = load(**production)
     assert settings.is_production
     assert not settings.uses_sqlite
+    assert load(**{**production, "HTTP_TLS": "", "TRUSTED_PROXIES": "10.0.0.1"}).trusted_proxies
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_a_complete_production_configuration_is_accepted(production: dict[str, o
             "set TOKEN_SERVICE_TLS_CERT_FILE",
         ),
         ({"TLS_CLIENT_CA_FILE": ""}, "set TOKEN_SERVICE_TLS_CLIENT_CA_FILE"),
+        ({"HTTP_TLS": ""}, "set TOKEN_SERVICE_HTTP_TLS=true, or TOKEN_SERVICE_TRUSTED_PROXIES"),
         ({"KEY_ENCRYPTION_KEY_FILE": ""}, "set TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE"),
         ({"AUDIT_KEY_FILE": ""}, "openssl rand -base64 32 > audit.key"),
         ({"DATABASE_URL": ""}, "set TOKEN_SERVICE_DATABASE_URL"),
@@ -66,6 +68,10 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
         assert load(**one, CLIENT_METADATA_DOCUMENTS="true").client_metadata_documents
     assert "both or neither" in refusal(TLS_CERT_FILE=file)
     assert "without a server certificate" in refusal(TLS_CLIENT_CA_FILE=file)
+    assert "set TOKEN_SERVICE_TLS_CERT_FILE" in refusal(HTTP_TLS="true")
+    assert "set TOKEN_SERVICE_TRUSTED_PROXIES" in refusal(PROXY_CLIENT_CERT="true")
+    proxied = {"PROXY_CLIENT_CERT": "true", "TRUSTED_PROXIES": "10.0.0.1"}
+    assert "set TOKEN_SERVICE_TLS_CLIENT_CA_FILE" in refusal(**proxied)
     assert "two ports" in refusal(GRPC_ADDRESS="127.0.0.1:1", HTTP_ADDRESS="127.0.0.1:1")
     settings = load(GRPC_ADDRESS="127.0.0.1:0", HTTP_ADDRESS="127.0.0.1:0")
     assert settings.grpc_address == settings.http_address == Address("127.0.0.1", 0)

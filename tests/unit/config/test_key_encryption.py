@@ -33,6 +33,7 @@ def production(tmp_path: Path, key_file: Path) -> Settings:
     environ = {f"TOKEN_SERVICE_{name}": str(other) for name in names}
     environ |= {
         "TOKEN_SERVICE_PROFILE": "production",
+        "TOKEN_SERVICE_HTTP_TLS": "true",
         "TOKEN_SERVICE_DATABASE_URL": "postgresql://db/tokens",
         "TOKEN_SERVICE_ISSUER": "https://tokens.example",
         "TOKEN_SERVICE_KEY_ENCRYPTION_KEY_FILE": str(key_file),

@@ -34,6 +34,14 @@ CONTENTS = {
         b"[callers.x]\npermissions = [{a" + b".a" * 5000 + b" = 1}]",
         " is no permission; allowed: ",
     ),
+    "huge kind of assertion": (
+        b'[trusted_issuers.a]\nkeys = "own"\nassertions = [[0x' + b"f" * 5000 + b"]]",
+        "trusted_issuers.a: assertions: <a huge list> is none of",
+    ),
+    "deep roles": (
+        b'[trusted_issuers.a]\nkeys = "own"\nassertions = ["id_token"]\nroles.claim' + b".a" * 5000 + b" = 1",
+        "trusted_issuers.a: roles: claim: must be",
+    ),
     "not UTF-8": (b"\xff\xfe", "is not TOML"),
     "NUL": (b"\0", "is not TOML"),
     "impossible month": (b"x = 2020-13-01", "is not TOML"),

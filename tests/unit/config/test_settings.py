@@ -12,6 +12,9 @@ def test_the_issuer_that_is_not_set_follows_the_http_address() -> None:
     assert settings.issuer == "http://[::1]:0"
     bound = settings.listening(settings.grpc_address, Address("::1", 1234))
     assert (bound.issuer, str(bound.http_address)) == ("http://[::1]:1234", "[::1]:1234")
+    secure = load(HTTP_TLS="true", TLS_CERT_FILE=__file__, TLS_KEY_FILE=__file__)
+    assert secure.issuer == "https://127.0.0.1:8080"
+    assert secure.listening(secure.grpc_address, Address("::1", 1)).issuer == "https://[::1]:1"
     settings = load(HTTP_ADDRESS="localhost:0", ISSUER="http://issuer.example")
     bound = settings.listening(Address("127.0.0.1", 1), Address("localhost", 2))
     assert bound.issuer == "http://issuer.example"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from token_service.tokens.algorithms import Algorithm
         ("SIGNING_ALGORITHM", "eddsa", Algorithm.EDDSA),
         ("ALLOW_HS256", "YES", True),
         ("ALLOW_HS256", "off", False),
+        ("TRUSTED_PROXIES", "", ()),
+        ("TRUSTED_PROXIES", "10.0.0.1, fd00::/8", (ip_network("10.0.0.1/32"), ip_network("fd00::/8"))),
         ("REPLICA_POLL_INTERVAL", "20ms", 0.02),
         ("REPLICA_POLL_INTERVAL", "1", 1.0),
         ("STREAM_MAX_AGE", "1.5m", 90.0),
@@ -56,6 +59,11 @@ def test_a_database_url_may_name_a_file(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
+        ("TRUSTED_PROXIES", "proxy.internal", "addresses and networks"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "addresses and networks"),
+        ("TRUSTED_PROXIES", "10.0.0.1,::/0", "every client could forge headers"),
+        ("TRUSTED_PROXIES", ",".join(["10.0.0.1"] * 33), "not 1 to 32 networks"),
+        ("PROXY_HEADER", "x-real-ip", "`forwarded`"),
         ("GRPC_ADDRESS", "50051", "host:port"),
         ("GRPC_ADDRESS", "127.0.0.1", "host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:http", "host:port"),

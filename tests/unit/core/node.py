@@ -182,6 +182,7 @@ class Node(Generic[ClockT]):
         document_rules: DocumentRules | None = None,
         pairwise_key: Secret | None = None,
         sectors: Any = None,
+        issuer: str = ISSUER,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -207,7 +208,7 @@ class Node(Generic[ClockT]):
             ),
             CoreOptions(
                 node_id=node_id,
-                issuer=ISSUER,
+                issuer=issuer,
                 rotation=RotationRules(algorithm, period=90 * DAY, announce=600.0),
                 accepted=frozenset(Algorithm),
                 poll_interval=poll_interval,

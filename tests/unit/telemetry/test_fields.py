@@ -23,6 +23,10 @@ REFRESH = OpaqueToken(TokenKind.REFRESH, 1, UUID(int=7), 0, Secret(b"s" * 32)).f
     MacKeys({1: Secret(b"k" * 32)}, 1)
 )
 
+PERSONAL = OpaqueToken(TokenKind.PERSONAL_ACCESS, 1, UUID(int=7), 0, Secret(b"s" * 32)).format(
+    MacKeys({1: Secret(b"k" * 32)}, 1)
+)
+
 CLIENT_SECRET = new_secret(lambda size: bytes(range(size)), 0.0)[0].reveal().decode()
 
 NAMES = [
@@ -36,6 +40,7 @@ NAMES = [
     "rt_" + "A" * 40,
     "tscs_mallory",
     "tscs_" + "A" * 38,
+    "tspat_mallory",
     "x client_id=admin session_id=1",
     'x" client_id="admin',
     "a'b=c",
@@ -127,6 +132,8 @@ def test_commas_in_list_items_are_quoted() -> None:
         JWT.partition(".")[0],
         REFRESH,
         REFRESH[:60],
+        PERSONAL,
+        PERSONAL[:60],
         CLIENT_SECRET,
         CLIENT_SECRET[:50],
         CLIENT_SECRET[:-1],

@@ -32,7 +32,7 @@ JWT = "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJ
 KEYS = MacKeys({1: Secret(b"k" * 32)}, 1)
 TOKENS = [
     OpaqueToken(kind, 1, UUID(int=7), 0, Secret(b"s" * 32)).format(KEYS)
-    for kind in (TokenKind.REFRESH, TokenKind.SESSION)
+    for kind in (TokenKind.REFRESH, TokenKind.SESSION, TokenKind.PERSONAL_ACCESS)
 ]
 
 

@@ -26,7 +26,7 @@ TEXT = TOKEN.format(KEYS)
 
 _tokens = st.builds(
     OpaqueToken,
-    st.sampled_from([TokenKind.REFRESH, TokenKind.SESSION]),
+    st.sampled_from([TokenKind.REFRESH, TokenKind.SESSION, TokenKind.PERSONAL_ACCESS]),
     st.sampled_from([1, 7]),
     st.uuids(),
     st.integers(0, MAX_GENERATION),

@@ -348,3 +348,17 @@ def test_set_without_names_has_one_record_per_subject() -> None:
         nameless.apply(one)
     assert (len(nameless), len(the_set(*entries))) == (1, 2)
     assert [one.reason for one in the_set(*entries).entries()] == [one.reason for one in entries]
+
+
+def test_subject_is_revoked_since_the_latest_entry_for_it_or_for_everything() -> None:
+    revocations = the_set(
+        entry(RevocationTarget.SUBJECT, "alice", 1, revoke_time=NOW + 10.5),
+        entry(RevocationTarget.SUBJECT, "alice", 2, revoke_time=NOW + 5, expire_time=NOW + 99_000),
+        entry(RevocationTarget.CLIENT, "bob", 3, revoke_time=NOW + 99),
+    )
+    assert revocations.is_revoked_since("alice", NOW + 10.5)
+    assert not revocations.is_revoked_since("alice", NOW + 11)
+    assert not revocations.is_revoked_since("bob", NOW)
+    revocations.apply(entry(RevocationTarget.EVERYTHING, sequence=4, revoke_time=NOW + 20))
+    assert revocations.is_revoked_since("bob", NOW + 20)
+    assert not revocations.is_revoked_since("bob", NOW + 21)

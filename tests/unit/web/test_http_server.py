@@ -11,7 +11,7 @@ import pytest
 from tests.support.deadline import eventually
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.web.app import make_app
-from token_service.web.connections import Connection, ConnectionLimits, Connections
+from token_service.web.connections import Connection, ConnectionLimits, Connections, OpenConnection
 from token_service.web.server import HttpServer, bind
 
 
@@ -119,7 +119,8 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     error = answer.json()["error"]
     error_id = error.pop("error_id")
     assert error == {"reason": "INTERNAL", "message": "internal error"}
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+    logged = [record for record in caplog.records if record.name.startswith("token_service")]
+    assert [(record.levelname, record.getMessage()) for record in logged] == [
         ("ERROR", f"GET /.well-known/jwks.json failed, error_id {error_id}")
     ]
     assert (await client.get("/healthz")).status_code == 200
@@ -307,7 +308,7 @@ class Fake:
 
     def close(self) -> None:
         self.closed = True
-        self._among.discard(self)  # type: ignore[arg-type]  # as much of one as is used
+        self._among.discard(self)
 
 
 def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() -> None:
@@ -315,7 +316,7 @@ def test_busy_connections_are_not_closed_and_addresses_do_not_cost_each_other() 
 
     def added(address: str, *, idle: bool) -> tuple[Fake, bool]:
         fake = Fake(address, idle=idle, among=among)
-        connection: Connection = fake  # type: ignore[assignment]  # likewise
+        connection: OpenConnection = fake
         return fake, among.add(connection)
 
     other, _ = added("b", idle=True)
@@ -334,7 +335,7 @@ def test_busy_connections_of_one_address_leave_room_for_others() -> None:
     among = Connections(ConnectionLimits(most=100, of_address=2))
 
     def added(address: str) -> bool:
-        connection: Connection = Fake(address, idle=False, among=among)  # type: ignore[assignment]  # likewise
+        connection: OpenConnection = Fake(address, idle=False, among=among)
         taken = among.add(connection)
         if not taken:
             connection.close()
@@ -352,6 +353,15 @@ async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             for host in hosts:
                 assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+async def test_connections_send_each_packet_at_once(server: HttpServer) -> None:
+    _, writer = await opened(server)
+    (connection,) = server.connections._open
+    assert isinstance(connection, Connection)
+    accepted: socket.socket = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
 
 
 async def test_bound_socket_without_listen_refuses_connections(node: Node) -> None:

@@ -51,6 +51,8 @@ class AskService:
     token: str
     audience: str | None
     required_scopes: frozenset[str]
+    is_transaction: bool = False
+    """Whether it is a transaction token, which the token service judges only if the request says so."""
 
     def __repr__(self) -> str:
         return f"AskService(audience={self.audience!r}, required_scopes={sorted(self.required_scopes)})"
@@ -296,7 +298,8 @@ class LocalValidator:
                 # Ask twice: the first answer may belong to an old call of another validation, or the process may have
                 # been stopped while it waited for the answer.
                 for _ in range(2):
-                    answer = yield AskService(token, audience, frozenset(required_scopes))
+                    is_transaction = known.claims.kind is TokenKind.TRANSACTION
+                    answer = yield AskService(token, audience, frozenset(required_scopes), is_transaction)
                     if not isinstance(answer, Answer):
                         break
                     if answer.reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from token_service.client._internal.clock import Instant
 from token_service.client._internal.local import Answer, AskService
 from token_service.errors import InvalidReason
+from token_service.v1.token_pb2 import TOKEN_TYPE_TRANSACTION, TOKEN_TYPE_UNSPECIFIED
 from token_service.v1.token_service_pb2 import (
     CONSISTENCY_STRONG,
     InvalidReason as InvalidReasonPb,
@@ -22,6 +23,7 @@ def validate_request(question: AskService) -> ValidateTokenRequest:
         audience=question.audience or "",
         required_scopes=sorted(question.required_scopes),
         consistency=CONSISTENCY_STRONG,
+        token_type_hint=TOKEN_TYPE_TRANSACTION if question.is_transaction else TOKEN_TYPE_UNSPECIFIED,
     )
 
 

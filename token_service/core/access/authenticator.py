@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from token_service.core.access.caller import Caller, Proof
@@ -13,6 +14,7 @@ from token_service.core.access.credentials import (
     AssertionProof,
     BearerProof,
     CallerProof,
+    CertificateProof,
     ClientSecretProof,
     PublicClientProof,
 )
@@ -75,10 +77,7 @@ class Authenticator:
             case ClientSecretProof():
                 client, secret = self._authentication.with_secret(proof, address)
                 self._note_use(client.client_id, secret.secret_id)
-                return replace(
-                    _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time)),
-                    secret_id=secret.secret_id,
-                )
+                return _caller(client, Proof.CLIENT_SECRET, _end_of(secret.expire_time), secret.secret_id)
             case AssertionProof():
                 client = await self._authentication.with_assertion(proof, address)
                 return _caller(client, Proof.CLIENT_ASSERTION)
@@ -87,6 +86,14 @@ class Authenticator:
             case PublicClientProof():
                 client = await self._authentication.public(proof, address)
                 return replace(_caller(client, Proof.CLIENT_ID), rights=_rights_of_its_tokens(client))
+
+            case CertificateProof():
+                client, expire_time = self._authentication.with_certificate(proof, address)
+                return _caller(client, Proof.CERTIFICATE, expire_time)
+
+    def has_certificate(self, client_id: str) -> bool:
+        """Tell whether a client is registered to authenticate itself with a certificate."""
+        return self._authentication.has_certificate(client_id)
 
     def rights(self, caller: Caller) -> Rights:
         """Return the current rights of an identified caller."""
@@ -137,14 +144,20 @@ class Authenticator:
 
 def rights_of_client(client: Client) -> Rights:
     """Return the rights of a registered client: those of its record, and to refresh and revoke its own tokens."""
-    return Rights((*client.rights, *_rights_of_its_tokens(client)))
+    return _rights_with(client.client_id, client.rights)
 
 
 def _rights_of_its_tokens(client: Client) -> Rights:
     """Return the rights that every client has. A public client has no others, because it proves nothing."""
-    own = (client.client_id,)
+    return _rights_with(client.client_id, ())
+
+
+@lru_cache(maxsize=4096)  # each call of a client needs them
+def _rights_with(client_id: str, rights: tuple[Right, ...]) -> Rights:
+    own = (client_id,)
     return Rights(
         (
+            *rights,
             Right(permission=Permission.REFRESH, clients=own),
             Right(permission=Permission.REVOKE, clients=own),
         )
@@ -156,7 +169,7 @@ def identity_of(name: str) -> str:
     return base64url.encode(hashlib.sha256(name.encode()).digest())
 
 
-def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> Caller:
+def _caller(client: Client, proof: Proof, expire_time: float = float("inf"), secret_id: str = "") -> Caller:
     return Caller(
         client.client_id,
         rights_of_client(client),
@@ -164,6 +177,7 @@ def _caller(client: Client, proof: Proof, expire_time: float = float("inf")) -> 
         identity_of(f"client:{client.client_id}"),
         client_id=client.client_id,
         expire_time=expire_time,
+        secret_id=secret_id,
     )
 
 

@@ -30,6 +30,8 @@ class Proof(StrEnum):
     """An access token that this service issued to a registered client for itself."""
     WORKLOAD_TOKEN = "workload_token"
     """A JWT of a trusted workload issuer."""
+    ISSUER_TOKEN = "issuer_token"
+    """A JWT by which a trusted issuer asks to revoke one of its subjects. Only HTTP accepts it."""
 
 
 @dataclass(frozen=True, slots=True)

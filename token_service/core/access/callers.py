@@ -8,7 +8,7 @@ from typing import Any
 from token_service.core.access.names import problem_of_pattern
 from token_service.core.access.rights import Rights
 from token_service.core.policies.rates import CallerRates, parse_caller_rates
-from token_service.core.policies.rights import Permission, Right, parse_permissions, parse_rights
+from token_service.core.policies.rights import MUST_BE_BOUNDED, Right, parse_permissions, parse_rights
 from token_service.errors import ConfigurationError
 from token_service.suggestions import did_you_mean, listed
 
@@ -26,7 +26,7 @@ def parse_callers(document: Mapping[str, Any], *, unbounded_issue: bool = True) 
         permission = "issue"
         clients = ["web"]
 
-    Without `unbounded_issue`, `permissions = ["issue"]` needs `unbounded = true` beside it. Raises
+    Without `unbounded_issue`, `permissions = ["issue"]` and `["exchange"]` need `unbounded = true` beside them. Raises
     `ConfigurationError`, which lists every mistake.
     """
     table = document.get("callers", {})
@@ -69,9 +69,11 @@ def _rights(settings: Any, *, unbounded_issue: bool) -> tuple[Right, ...]:
     if not isinstance(unbounded, bool):
         raise ValueError("unbounded: is neither true nor false")
     permissions = parse_permissions(settings.get("permissions", []))
-    if not unbounded and any(right.permission is Permission.ISSUE for right in permissions):
+    dangerous = [right.permission for right in permissions if right.permission in MUST_BE_BOUNDED]
+    if dangerous and not unbounded:
+        name = dangerous[0]
         raise ValueError(
-            "permissions: `issue` without bounds may issue any token for any client; name its bounds in a table "
-            '[[callers."…".rights]] with permission = "issue", or write unbounded = true'
+            f"permissions: `{name}` without bounds gives tokens for any client; name its bounds in a table "
+            f'[[callers."…".rights]] with permission = "{name}", or write unbounded = true'
         )
     return (*permissions, *parse_rights(settings.get("rights", [])))

@@ -1,4 +1,4 @@
-"""Authentication of registered clients by a secret or an assertion.
+"""Authentication of registered clients by a secret, an assertion or a certificate.
 
 A client that is unknown, disabled, of another method or wrong in its proof gets the same answer, so the answers
 reveal no client. Failures are counted for each client and address, and slowed down. An IPv6 address counts as its /64 network.
@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from token_service.clock import Clock
-from token_service.core.access.credentials import AssertionProof, ClientSecretProof, PublicClientProof
+from token_service.core.access.certificates import CertifiedClients
+from token_service.core.access.credentials import (
+    AssertionProof,
+    CertificateProof,
+    ClientSecretProof,
+    PublicClientProof,
+)
 from token_service.core.access.key_sources import KeySource
 from token_service.core.access.quotas import RateQuota
 from token_service.core.access.rates import network_of
@@ -67,8 +73,12 @@ class ClientAuthenticator:
         *,
         issuer: str,
         endpoints: frozenset[str] = frozenset(),
+        certificates: CertifiedClients | None = None,
     ) -> None:
-        """`endpoints`: URLs that a client with `accepts_endpoint_audience` may name as `aud`."""
+        """`endpoints`: URLs that a client with `accepts_endpoint_audience` may name as `aud`.
+
+        `certificates` finds clients by their certificate; None accepts none.
+        """
         self._clients = clients
         self._keys_of = keys_of
         self._used_ids = used_ids
@@ -76,6 +86,7 @@ class ClientAuthenticator:
         self._audit = audit
         self._issuer = issuer
         self._endpoints = endpoints
+        self._certificates = certificates
         self._failures = RateQuota(
             "failed client authentications", MAX_FAILURES, FAILURE_WINDOW, clock.monotonic
         )
@@ -119,6 +130,26 @@ class ClientAuthenticator:
         if client is None:
             raise self._refuse(proof.client_id, address, "no active public client has this id")
         return client
+
+    def has_certificate(self, client_id: str) -> bool:
+        """Tell whether a client is registered to authenticate itself with a certificate."""
+        return self._active(client_id, AuthMethod.TLS_CLIENT_AUTH) is not None
+
+    def with_certificate(self, proof: CertificateProof, address: str) -> tuple[Client, float]:
+        """Return the client with this certificate (RFC 8705, section 2.1), and when the certificate expires.
+
+        Raises `CallerUnauthenticatedError`, `OverloadedError` after many failures.
+        """
+        self._failures.require((proof.client_id, network_of(address)))
+        if self._certificates is None:
+            raise self._refuse(proof.client_id, address, "no authority of client certificates is set")
+        try:
+            client, expire_time = self._certificates.client_of(proof.chain)
+        except CallerUnauthenticatedError as error:
+            raise self._refuse(proof.client_id, address, error.message) from None
+        if client is None or client.client_id != proof.client_id:
+            raise self._refuse(proof.client_id, address, "the certificate is not that of this client alone")
+        return client, expire_time
 
     async def with_assertion(self, proof: AssertionProof, address: str) -> Client:
         """Return the client that signed an assertion (RFC 7523, section 3).

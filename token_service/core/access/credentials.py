@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -56,7 +56,16 @@ class PublicClientProof:
     client_id: str
 
 
-CallerProof = ClientSecretProof | AssertionProof | BearerProof | PublicClientProof
+@dataclass(frozen=True, slots=True)
+class CertificateProof:
+    """`client_id` and the certificate of the connection (RFC 8705, section 2). Only HTTP has it beside other proofs."""
+
+    client_id: str
+    chain: bytes = field(repr=False)
+    """PEM, the certificate first; empty: the client has none."""
+
+
+CallerProof = ClientSecretProof | AssertionProof | BearerProof | PublicClientProof | CertificateProof
 
 
 def parse_proof(

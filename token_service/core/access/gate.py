@@ -10,7 +10,12 @@ from typing import Final
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.clients.client import Client
 from token_service.core.policies.rights import May, Permission
-from token_service.errors import CallerUnauthenticatedError, GrantTypeNotAllowedError, PermissionDeniedError
+from token_service.errors import (
+    CallerUnauthenticatedError,
+    GrantTypeNotAllowedError,
+    PermissionDeniedError,
+    ScopeExceededError,
+)
 from token_service.tokens.claims import TokenKind
 
 
@@ -30,6 +35,9 @@ class UseCase(StrEnum):
     LIST_SESSIONS = "ListSessions"
     EXTEND_SESSION = "ExtendSession"
     UPDATE_SESSION = "UpdateSession"
+    CREATE_PERSONAL_ACCESS_TOKEN = "CreatePersonalAccessToken"
+    LIST_PERSONAL_ACCESS_TOKENS = "ListPersonalAccessTokens"
+    REVOKE_PERSONAL_ACCESS_TOKEN = "RevokePersonalAccessToken"
     GET_KEY_SET = "GetKeySet"
     GET_DISCOVERY = "discovery"
     GET_HEALTH = "health and readiness"
@@ -66,6 +74,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
         UseCase.LIST_SESSIONS: Permission.ADMIN_READ,
         UseCase.EXTEND_SESSION: Permission.REFRESH,
         UseCase.UPDATE_SESSION: Permission.ISSUE,
+        UseCase.CREATE_PERSONAL_ACCESS_TOKEN: Permission.ISSUE,
+        UseCase.LIST_PERSONAL_ACCESS_TOKENS: Permission.ADMIN_READ,
+        UseCase.REVOKE_PERSONAL_ACCESS_TOKEN: Permission.REVOKE,
         UseCase.GET_KEY_SET: None,
         UseCase.GET_DISCOVERY: None,
         UseCase.GET_HEALTH: None,
@@ -88,6 +99,9 @@ NEEDED: Final[Mapping[UseCase, Permission | None]] = MappingProxyType(
     }
 )
 """The needed permission; None: open to unidentified callers."""
+
+
+_IMPERSONATION: Final = frozenset({May.IMPERSONATE})
 
 
 def admit(caller: Caller, use_case: UseCase) -> None:
@@ -124,7 +138,8 @@ def admit_issue(
     rights = caller.rights
     if rights.issue_anything:
         return
-    crossed = rights.problem_of_issue(
+    crossed = rights.problem_of(
+        Permission.ISSUE,
         client_id=client_id,
         audience=audience,
         scopes=scopes,
@@ -133,6 +148,75 @@ def admit_issue(
     )
     if crossed is not None:
         raise _outside(Permission.ISSUE, *crossed)
+
+
+def admit_token_list(caller: Caller, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may list the personal access tokens of a client.
+
+    A caller that may issue for the client may, so that a page where people manage their tokens needs no `admin.read`.
+    Without a client, which is the list of all clients, only a caller with `admin.read` may.
+    """
+    if not client_id or not caller.rights.cover_client(Permission.ISSUE, client_id):
+        admit(caller, UseCase.LIST_PERSONAL_ACCESS_TOKENS)
+
+
+def admit_exchange(
+    caller: Caller,
+    *,
+    owner: str,
+    held_audience: Collection[str],
+    held_scopes: Collection[str],
+    audience: Sequence[str],
+    scopes: Sequence[str],
+    kind: TokenKind,
+) -> bool:
+    """Raise unless the caller may exchange a token of the client `owner` for one with this audience and these scopes.
+
+    Return whether the new token may leave the caller out as an actor. `held_scopes` are those of the presented token:
+    no right adds to them. `held_audience` are the audiences that the caller may name for its own token without a right.
+    Beyond them, and for tokens of other clients, one `exchange` right must allow the whole request.
+
+    Raises `ScopeExceededError` and `PermissionDeniedError`.
+    """
+    for scope in scopes:
+        if scope not in held_scopes:
+            raise ScopeExceededError(
+                f"scopes: the subject token does not have {scope!r}", metadata={"field": "scopes"}
+            )
+    is_own = bool(owner) and owner == caller.client_id
+    if is_own and all(value in held_audience for value in audience):
+        return True
+    caller.require(Permission.EXCHANGE)
+    crossed = caller.rights.problem_of(
+        Permission.EXCHANGE,
+        client_id=owner,
+        audience=audience,
+        scopes=scopes,
+        token_types=(kind.name.lower(),),
+        uses=_IMPERSONATION,
+    )
+    # "may" is crossed last: a right allows the rest of the request.
+    if crossed is not None and crossed[0] != "may":
+        raise _outside(Permission.EXCHANGE, *crossed)
+    return is_own or crossed is None
+
+
+def admit_actor(caller: Caller, client_id: str) -> None:
+    """Raise `PermissionDeniedError` unless the caller may name the subject of a token of this client as the actor."""
+    if client_id != caller.client_id and not caller.rights.cover_client(Permission.EXCHANGE, client_id):
+        raise _outside(Permission.EXCHANGE, "clients", client_id)
+
+
+def admit_exchange_as_client(caller: Caller, *, subject: str, owner: str) -> None:
+    """Raise if an exchange would turn the token of a user, whose name is that of the caller, into one of the caller.
+
+    A token of a client for itself and this service gives its holder the rights of the client.
+    """
+    if subject == caller.client_id and owner != caller.client_id:
+        raise PermissionDeniedError(
+            f"the subject {subject!r} of the token has the name of the client, whose rights the new token would give",
+            metadata={"permission": Permission.EXCHANGE.value},
+        )
 
 
 def admit_as_client(caller: Caller, client_id: str) -> None:
@@ -165,6 +249,24 @@ def admit_grant(caller: Caller, client: Client | None, grant_type: str) -> Clien
             metadata={"grant_type": grant_type},
         )
     return client
+
+
+def admit_introspection(caller: Caller) -> str:
+    """Return the client whose tokens the caller may introspect; empty: those of every client.
+
+    A caller with the permission to validate may introspect every token, an authenticated client its own ones. A public
+    client proves nothing, so it could try stolen tokens (RFC 7662, section 2.1). Raises `CallerUnauthenticatedError` and
+    `PermissionDeniedError`.
+    """
+    if caller.proof is Proof.CLIENT_ID:
+        raise CallerUnauthenticatedError(
+            "a public client can't introspect tokens, because it does not prove itself"
+        )
+    if Permission.VALIDATE in caller.permissions:
+        return ""
+    if not caller.client_id:
+        caller.require(Permission.VALIDATE)
+    return caller.client_id
 
 
 def deny_outside_clients(permission: Permission, what: str) -> PermissionDeniedError:

@@ -72,8 +72,9 @@ class Rights:
             for right in self._by_permission.get(permission, ())
         )
 
-    def problem_of_issue(
+    def problem_of(
         self,
+        permission: Permission,
         *,
         client_id: str,
         audience: Sequence[str],
@@ -81,13 +82,13 @@ class Rights:
         token_types: Collection[str],
         uses: frozenset[May],
     ) -> tuple[str, str] | None:
-        """Return the bound that a request to issue crosses, and the value beyond it; None: a right allows it.
+        """Return the bound that a request for tokens crosses, and the value beyond it; None: a right allows it.
 
         One right must allow the whole request: a client of one right with a scope of another one is refused.
         """
-        crossed: tuple[str, str] | None = ("permission", Permission.ISSUE.value)
+        crossed: tuple[str, str] | None = ("permission", permission.value)
         closest = -1
-        for right in self._by_permission.get(Permission.ISSUE, ()):
+        for right in self._by_permission.get(permission, ()):
             if right.unbounded:
                 return None
             for inside, (name, patterns, values) in enumerate(

@@ -20,101 +20,55 @@ as a Kubernetes cluster with its service-account tokens, has a name here, and it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from token_service.clock import Clock
+from token_service.core.access.foreign_issuers import (
+    MAX_LIFETIME,
+    PLACE_SETTINGS,
+    ForeignIssuer,
+    IssuerIndex,
+    check_place,
+    domain_of,
+    parse_issuers,
+    place_settings,
+    require_known,
+    require_text,
+)
 from token_service.core.access.key_sources import KeySource
-from token_service.core.access.names import is_spiffe_id
-from token_service.errors import CallerUnauthenticatedError, ConfigurationError, InvalidTokenError
-from token_service.suggestions import did_you_mean, listed
+from token_service.errors import CallerUnauthenticatedError, InvalidTokenError
 from token_service.tokens.assertions import UnverifiedAssertion, audiences, verify_assertion
 
-MAX_LIFETIME: Final = 25 * 3600.0
-"""Seconds that `exp` of a workload token may be ahead. Kubernetes issues tokens for up to a day by default."""
-MAX_ISSUERS: Final = 32
-DISCOVERY: Final = "discovery"
-FILE: Final = "file:"
-_TYPES: Final = ("JWT", "JOSE")
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+WORKLOAD_TYPES: Final = ("JWT", "JOSE")
+"""The accepted values of `typ` of a workload token."""
 _MAX_SUBJECT: Final = 512
-_SETTINGS: Final = ("issuer", "trust_domain", "audience", "keys", "private", "ca_file", "bearer_token_file")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadIssuer:
-    """An issuer of the policy file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadIssuer(ForeignIssuer):
+    """An issuer of the policy file whose tokens identify workloads."""
 
-    name: str
+    TABLE: ClassVar[str] = "workload_issuers"
     audience: str
     """The audience that its tokens must name: this service."""
-    keys: str
-    """`discovery` (OpenID Connect Discovery), an https URL of a JWK Set, or `file:` with the path of one."""
-    issuer: str = ""
-    """`iss`, compared exactly. Empty for a SPIFFE trust domain."""
-    trust_domain: str = ""
-    private: bool = False
-    """Whether the keys may come from a private address."""
-    ca_file: str = ""
-    """Path of the certificate authorities of the server of the keys. Empty: those of the system."""
-    bearer_token_file: str = ""
-    """Path of the bearer token that this server demands. Empty: none."""
 
 
 def parse_workload_issuers(document: Mapping[str, Any]) -> dict[str, WorkloadIssuer]:
     """Return the workload issuers by name. Raises `ConfigurationError`, which lists every mistake."""
-    table = document.get("workload_issuers", {})
-    if not isinstance(table, dict):
-        raise ConfigurationError("workload_issuers: must be a table")
-    problems: list[str] = []
-    issuers: dict[str, WorkloadIssuer] = {}
-    if len(table) > MAX_ISSUERS:
-        problems.append(f"workload_issuers: more than {MAX_ISSUERS}")
-    for name, settings in table.items():
-        try:
-            issuers[name] = _issuer(name, settings)
-        except ValueError as error:
-            problems.append(f"workload_issuers.{name}: {error}")
-    for field in ("issuer", "trust_domain"):
-        values = [value for each in issuers.values() if (value := getattr(each, field))]
-        problems += [
-            f"workload_issuers: {value!r} is the {field} of several entries"
-            for value in sorted(set(values))
-            if values.count(value) > 1
-        ]
-    if problems:
-        raise ConfigurationError(listed("the workload issuers are invalid:", problems))
-    return issuers
+    return parse_issuers(document, WorkloadIssuer.TABLE, _issuer)
 
 
-def _issuer(name: str, settings: Any) -> WorkloadIssuer:
-    if _NAME.fullmatch(name) is None:
-        raise ValueError("the name must have lower-case letters, digits and inner dashes, at most 64")
-    if not isinstance(settings, dict):
-        raise ValueError("must be a table")
-    for key, value in settings.items():
-        if key not in _SETTINGS:
-            raise ValueError(
-                f"{key}: no such setting; allowed: {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}"
-            )
-        if key == "private":
-            if not isinstance(value, bool):
-                raise ValueError("private: must be true or false")
-        elif not isinstance(value, str) or not value:
-            raise ValueError(f"{key}: must be a text")
-    issuer = WorkloadIssuer(name=name, **{"audience": "", "keys": "", **settings})
-    if not issuer.audience or not issuer.keys:
+def _issuer(name: str, settings: dict[str, Any]) -> WorkloadIssuer:
+    require_known(settings, (*PLACE_SETTINGS, "audience"))
+    place = place_settings(settings)
+    if "audience" in settings:
+        require_text("audience", settings["audience"])
+    if "audience" not in settings or "keys" not in settings:
         raise ValueError("needs audience and keys")
-    if bool(issuer.issuer) == bool(issuer.trust_domain):
-        raise ValueError("needs either issuer or trust_domain")
-    if issuer.trust_domain and not is_spiffe_id(f"spiffe://{issuer.trust_domain}"):
-        raise ValueError("trust_domain: is no SPIFFE trust domain, such as example.org")
-    if issuer.keys == DISCOVERY and not issuer.issuer.startswith("https://"):
-        raise ValueError("keys: discovery needs an issuer that is an https URL")
-    if issuer.keys != DISCOVERY and not issuer.keys.startswith((FILE, "https://")):
-        raise ValueError('keys: must be "discovery", an https URL or "file:" and a path')
+    issuer = WorkloadIssuer(name=name, audience=settings["audience"], **place)
+    check_place(issuer)
     return issuer
 
 
@@ -122,8 +76,7 @@ class Workloads:
     """Identifies workloads by their tokens."""
 
     def __init__(self, issuers: Sequence[tuple[WorkloadIssuer, KeySource]], clock: Clock) -> None:
-        self._by_issuer = {each.issuer: (each, keys) for each, keys in issuers if each.issuer}
-        self._by_domain = {each.trust_domain: (each, keys) for each, keys in issuers if each.trust_domain}
+        self._issuers = IssuerIndex(issuers)
         self._names = {each.name for each, _ in issuers}
         self._clock = clock
 
@@ -132,21 +85,21 @@ class Workloads:
         kind, _, rest = name.partition(":")
         if kind == "workload":
             return rest.partition(":")[0] in self._names
-        return _domain_of(name) in self._by_domain
+        return self._issuers.has_domain(domain_of(name))
 
     async def identify(self, parsed: UnverifiedAssertion) -> tuple[str, float]:
         """Return the name of the caller and the expiry of the token.
 
         Raises `CallerUnauthenticatedError`, and `ForeignKeysUnavailableError` if the keys can't be fetched.
         """
-        found = self._issuer_of(parsed)
+        found = self._issuers.find(parsed)
         if found is None:
             raise CallerUnauthenticatedError("the issuer of the bearer token is not trusted")
         issuer, source = found
         key_set = await source.keys(parsed.key_id)
         try:
             claims = verify_assertion(
-                parsed, key_set, now=self._clock.now(), max_lifetime=MAX_LIFETIME, types=_TYPES
+                parsed, key_set, now=self._clock.now(), max_lifetime=MAX_LIFETIME, types=WORKLOAD_TYPES
             )
         except InvalidTokenError as error:
             raise CallerUnauthenticatedError(f"the workload token is not accepted: {error.message}") from None
@@ -158,15 +111,3 @@ class Workloads:
         if not 0 < len(subject) <= _MAX_SUBJECT or not subject.isprintable():
             raise CallerUnauthenticatedError("the workload token is not accepted: its sub is no name")
         return f"workload:{issuer.name}:{subject}", float(claims["exp"])
-
-    def _issuer_of(self, parsed: UnverifiedAssertion) -> tuple[WorkloadIssuer, KeySource] | None:
-        subject = parsed.text("sub")
-        if is_spiffe_id(subject):
-            found = self._by_domain.get(_domain_of(subject))
-            if found is not None:
-                return found
-        return self._by_issuer.get(parsed.text("iss"))
-
-
-def _domain_of(spiffe_id: str) -> str:
-    return spiffe_id.removeprefix("spiffe://").partition("/")[0]

@@ -12,13 +12,16 @@ from token_service.core.policies.rights import Right
 AUTHORIZATION_CODE: Final = "authorization_code"
 REFRESH_TOKEN: Final = "refresh_token"
 CLIENT_CREDENTIALS: Final = "client_credentials"
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
 GRANT_TYPES: Final = (
     AUTHORIZATION_CODE,
     REFRESH_TOKEN,
     CLIENT_CREDENTIALS,
-    "urn:ietf:params:oauth:grant-type:token-exchange",
-    "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    "urn:ietf:params:oauth:grant-type:device_code",
+    TOKEN_EXCHANGE,
+    JWT_BEARER,
+    DEVICE_CODE,
 )
 """The grant types that a client may be registered for."""
 

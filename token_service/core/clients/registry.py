@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterable
 
 from token_service.core.clients.client import AuthMethod, Client, ClientState
+from token_service.core.clients.origins import Origins
 from token_service.core.clients.store import ClientStore
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class ClientRegistry:
         self._listeners: list[Callable[[Collection[str]], None]] = []
         self._by_name: dict[str, list[str]] | None = None
         """Clients by the name in their certificate; None: to be collected at the next use."""
+        self._origins = Origins()
         self.certificate_changes = 0
         """Counts the changes of clients that authenticate with a certificate."""
         self.revision = -1
@@ -66,6 +68,10 @@ class ClientRegistry:
                 named.setdefault(name, []).append(client.client_id)
         return named
 
+    def has_origin(self, origin: str) -> bool:
+        """Tell whether any active client is registered with an origin of web pages."""
+        return origin in self._origins
+
     def classification(self, client_id: str) -> str | None:
         """Return the classification that a client is registered with; None without one."""
         client = self._clients.get(client_id)
@@ -89,6 +95,8 @@ class ClientRegistry:
             stored = await self._store.load(self.revision)
             before = [self._clients.get(client.client_id) for client in stored.clients]
             self._clients.update((client.client_id, client) for client in stored.clients)
+            for old, client in zip(before, stored.clients, strict=True):
+                self._origins.replace(old, client)
             if any(map(_has_certificate, (*before, *stored.clients))):
                 self._names_changed()
             self.revision = max(self.revision, stored.revision)
@@ -100,6 +108,9 @@ class ClientRegistry:
             stored = await self._store.load()
             before = self._clients
             self._clients = {client.client_id: client for client in stored.clients}
+            self._origins = Origins()
+            for client in stored.clients:
+                self._origins.replace(None, client)
             self.revision = stored.revision
             self._names_changed()
             self._tell(

@@ -28,6 +28,7 @@ class Action(StrEnum):
 
     TOKEN_ISSUED = "token.issued"
     TOKEN_REFRESHED = "token.refreshed"
+    TOKEN_EXCHANGED = "token.exchanged"
     REVOKED = "revoked"
     REFRESH_TOKEN_REUSED = "refresh_token.reused"
     CLIENT_CREATED = "client.created"
@@ -60,6 +61,7 @@ class Action(StrEnum):
 _CATEGORIES: Final = {
     Action.TOKEN_ISSUED: Category.ROUTINE,
     Action.TOKEN_REFRESHED: Category.ROUTINE,
+    Action.TOKEN_EXCHANGED: Category.ROUTINE,
     Action.REVOKED: Category.SECURITY,
     Action.REFRESH_TOKEN_REUSED: Category.SECURITY,
     Action.SESSION_UPDATED: Category.SECURITY,

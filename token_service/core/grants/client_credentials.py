@@ -37,5 +37,6 @@ class ClientCredentials:
             scopes=self._registration.scopes(client, request.scopes),
             kinds=_ACCESS,
             client_context=request.origin,
+            audit_fields={"grant_type": CLIENT_CREDENTIALS},
         )
         return await self._issuer.grant(caller, command, now)

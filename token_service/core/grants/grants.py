@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
+from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.refresh import RefreshGrant
 
 
@@ -16,3 +18,5 @@ class Grants:
     client_credentials: ClientCredentials
     code: CodeGrant
     refresh: RefreshGrant
+    assertion: AssertionGrant
+    exchange: TokenExchange

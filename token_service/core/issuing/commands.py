@@ -59,6 +59,12 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the audience, for the access token of this response only. Empty: all of it."""
     single_use: SingleUse | None = None
     """The grant of the session. A session is then opened even without a refresh or session token."""
+    session_id: str = ""
+    """The session that tokens belong to that open none: they end with it."""
+    revision: int | None = None
+    """The seen sequence of the tokens, at which their grant was judged: a later revocation revokes them. None: the newest."""
+    audit_fields: Mapping[str, Any] = {}
+    """Further fields of the audit event, such as the grant type."""
 
 
 class RefreshCommand(msgspec.Struct, frozen=True, kw_only=True):

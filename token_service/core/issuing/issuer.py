@@ -111,7 +111,8 @@ class Issuer:
     async def grant(self, caller: Caller, command: IssueCommand, now: float) -> IssuedTokens:
         """Issue the tokens of a grant, for which `admit_grant` has admitted the caller.
 
-        Raises `GrantUsedError` for a command with `single_use` whose grant has opened a session before.
+        Raises `GrantUsedError` for a command with `single_use` whose grant has opened a session before, and if its
+        subject or client was revoked after the revision of the command.
 
         The grant, not the right `issue`, decides what the client may get. Its custom claims come from the configuration,
         so the policy's list of allowed claims does not apply. Raises the errors of `issue` except those of its rights.
@@ -156,8 +157,8 @@ class Issuer:
             client_id=command.client_id,
             audience=audience,
             scopes=command.scopes,
-            session_id="",
-            revision=self._replica.applied,
+            session_id=command.session_id,
+            revision=self._replica.applied if command.revision is None else command.revision,
             auth_context=command.auth_context,
             confirmation=command.confirmation,
             custom_claims=command.custom_claims,
@@ -196,7 +197,7 @@ class Issuer:
                 actor=caller.actor(),
                 target=Target("token", token_id, command.subject, grant.session_id, command.client_id),
                 origin=command.client_context,
-                fields={"token_types": _names(command.kinds)},
+                fields={"token_types": _names(command.kinds), **command.audit_fields},
             )
         )
         return IssuedTokens(
@@ -267,6 +268,8 @@ class Issuer:
                 raise GrantUsedError("it was used before", str(session.id))
             if session.floor > command.single_use.revision:
                 raise GrantUsedError("its subject or client was revoked since it was made", str(session.id))
+        elif command.revision is not None and session.floor > command.revision:
+            raise GrantUsedError("its subject or client was revoked since it was made", str(session.id))
         elif not created:
             opaque = self._repeat(command, wanted, session, keys, now)
         texts = {kind: token.format(keys) for kind, token in opaque.items()}

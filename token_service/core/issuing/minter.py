@@ -1,4 +1,4 @@
-"""Makes JWTs: access tokens (RFC 9068) and ID tokens (OpenID Connect Core 1.0, section 2)."""
+"""Makes JWTs: access tokens (RFC 9068), ID tokens (OpenID Connect Core 1.0, section 2) and transaction tokens."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     auth_context: AuthContext | None
     confirmation: Confirmation
     custom_claims: Mapping[str, Any]
+    actor: Mapping[str, Any] | None = None
+    """`act`: who acts for the subject; None: the subject itself."""
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction token says about its transaction, besides its grant."""
+
+    transaction_id: str = ""
+    """`txn` of the token that the new one replaces; empty: a new transaction begins."""
+    requesters: tuple[str, ...] = ()
+    """The clients that requested the replaced tokens, the first one first."""
+    request_context: Mapping[str, Any] = {}
+    """`rctx`: the environment of the request."""
+    details: Mapping[str, Any] = {}
+    """`tctx`: the details of the operation."""
 
 
 class MintedToken(msgspec.Struct, frozen=True):
@@ -79,6 +94,19 @@ class Minter:
         claims = self._id_claims(grant, token_id, int(now), ttl, nonce, access_token)
         return MintedToken(await self._sign("JWT", claims), token_id, claims["exp"])
 
+    async def transaction_token(
+        self, grant: Grant, transaction: Transaction, now: float, ttl: int
+    ) -> MintedToken:
+        """Make a transaction token (draft-ietf-oauth-transaction-tokens-10, section 8) for one audience.
+
+        Raises `InvalidRequestError` if it would be longer than validators accept.
+        """
+        token_id = transaction.transaction_id or base64url.encode(self._entropy(_TOKEN_ID_BYTES))
+        claims = self._transaction_claims(grant, transaction, token_id, int(now), ttl)
+        if len(strict_json.encode(claims)) > _MAX_PAYLOAD_BYTES:
+            raise _too_long("request_details")
+        return MintedToken(await self._sign("txntoken+jwt", claims), token_id, claims["exp"])
+
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
         """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept.
 
@@ -94,10 +122,7 @@ class Minter:
             payload = self._id_claims(grant, _WIDEST_ID, MAX_NUMERIC_DATE, 0, nonce, _WIDEST_ID)
             size = max(size, len(strict_json.encode(payload)))
         if size > _MAX_PAYLOAD_BYTES:
-            raise InvalidRequestError.of(
-                "custom_claims",
-                f"with audience and scopes make a token longer than the {MAX_TOKEN_BYTES} bytes validators take",
-            )
+            raise _too_long("custom_claims")
 
     def _access_claims(self, grant: Grant, token_id: str, issued: int, ttl: int) -> dict[str, Any]:
         # `VerifiedClaims` are read fastest in this order.
@@ -119,7 +144,38 @@ class Minter:
         if grant.auth_context is not None:
             claims["auth_ctx"] = _auth_claims(grant.auth_context)
         _confirm(claims, grant.confirmation)
+        if grant.actor is not None:
+            claims["act"] = grant.actor
         claims.update(grant.custom_claims)
+        return claims
+
+    def _transaction_claims(
+        self, grant: Grant, transaction: Transaction, token_id: str, issued: int, ttl: int
+    ) -> dict[str, Any]:
+        claims: dict[str, Any] = {
+            **grant.custom_claims,
+            "iss": self._issuer,
+            "sub": grant.subject,
+            "aud": grant.audience[0],
+            "exp": issued + ttl,
+            "iat": issued,
+            "txn": token_id,
+            "req_wl": grant.client_id,
+            "rev": grant.revision,
+            "scope": " ".join(grant.scopes),
+        }
+        if grant.session_id:
+            claims["sid"] = grant.session_id
+        if grant.auth_context is not None:
+            claims["auth_ctx"] = _auth_claims(grant.auth_context)
+        if grant.actor is not None:
+            claims["act"] = grant.actor
+        if transaction.requesters:
+            claims["req_wl_chain"] = transaction.requesters
+        if transaction.request_context:
+            claims["rctx"] = transaction.request_context
+        if transaction.details:
+            claims["tctx"] = transaction.details
         return claims
 
     def _id_claims(
@@ -160,6 +216,12 @@ class Minter:
             header = base64url.encode(strict_json.encode(content)).encode() + b"."
             self._headers[signer.key_id, typ] = header
         return header
+
+
+def _too_long(field: str) -> InvalidRequestError:
+    return InvalidRequestError.of(
+        field, f"with the other claims makes a token longer than the {MAX_TOKEN_BYTES} bytes validators take"
+    )
 
 
 def _auth_claims(context: AuthContext) -> dict[str, Any]:

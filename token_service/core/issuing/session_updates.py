@@ -16,7 +16,7 @@ from token_service.core.limits import MAX_CLIENT_ID, Checks
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.rates import Operation
 from token_service.core.policies.rights import May
-from token_service.core.sessions.browsing import check_session_id
+from token_service.core.sessions.browsing import check_session_id, require_changeable
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import Amendment, SessionStore
 from token_service.errors import (
@@ -59,9 +59,9 @@ class SessionUpdates:
     async def update(self, caller: Caller, command: UpdateSessionCommand, now: float) -> Session:
         """Change a live session; return it. Tokens that were issued before stay as they are.
 
-        Raises `PermissionDeniedError`, `InvalidRequestError`, `RateLimitedError`, `SessionNotFoundError` (also for the session of
-        another client), `SessionNotActiveError`, `ScopeExceededError` for a scope that the session does not have,
-        `ReservedClaimError`, `CustomClaimNotAllowedError`, `CustomClaimsTooLargeError`, `StoreUnavailableError`.
+        Raises `PermissionDeniedError`, `InvalidRequestError` (also for a personal access token), `RateLimitedError`,
+        `SessionNotFoundError` (also for the session of another client), `SessionNotActiveError`, `ScopeExceededError`
+        for a scope that the session does not have, `ReservedClaimError`, `CustomClaimNotAllowedError`, `CustomClaimsTooLargeError`, `StoreUnavailableError`.
         """
         admit(caller, UseCase.UPDATE_SESSION)
         checks = Checks()
@@ -84,6 +84,7 @@ class SessionUpdates:
             session = await self._sessions.get(key)
             if session is None or session.client_id != command.client_id:
                 raise SessionNotFoundError
+            require_changeable(session)
             if session.state(now) is not SessionState.ACTIVE:
                 raise SessionNotActiveError
             amendment = self._amendment(caller, command, session, now)

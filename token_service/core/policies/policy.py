@@ -39,10 +39,13 @@ class Policy:
 
     access_token_ttl: int = 30 * MINUTE
     id_token_ttl: int = 5 * MINUTE
+    transaction_token_ttl: int = 5 * MINUTE
     refresh_token_ttl: int = 14 * DAY
     """Lifetime of a session, regardless of use."""
     idle_timeout: int = 7 * DAY
     """Lifetime of an unused session."""
+    personal_access_token_ttl: int = 90 * DAY
+    """The longest lifetime of a personal access token; 0: the clients get none."""
     rotate: bool = True
     """Whether each refresh replaces the refresh token."""
     grace_period: int = 10
@@ -66,11 +69,17 @@ class Policy:
 _BUILT_IN: Final[Mapping[str, Policy]] = {
     "public": Policy(access_token_ttl=60 * MINUTE, refresh_token_ttl=30 * DAY, idle_timeout=14 * DAY),
     "internal": Policy(),
-    "confidential": Policy(access_token_ttl=15 * MINUTE, refresh_token_ttl=7 * DAY, idle_timeout=1 * DAY),
+    "confidential": Policy(
+        access_token_ttl=15 * MINUTE,
+        refresh_token_ttl=7 * DAY,
+        idle_timeout=1 * DAY,
+        personal_access_token_ttl=30 * DAY,
+    ),
     "restricted": Policy(
         access_token_ttl=15 * MINUTE,
         refresh_token_ttl=7 * DAY,
         idle_timeout=8 * HOUR,
+        personal_access_token_ttl=0,
         reuse_response=ReuseResponse.SUBJECT,
         binding_required=True,
         max_custom_claim_bytes=2048,
@@ -80,14 +89,25 @@ _BUILT_IN: Final[Mapping[str, Policy]] = {
 _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "access_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
     "id_token_ttl": (1, MAX_ACCESS_TOKEN_TTL),
+    "transaction_token_ttl": (1, 5 * MINUTE),
     "refresh_token_ttl": (1, MAX_SESSION_TTL),
     "idle_timeout": (1, MAX_SESSION_TTL),
+    "personal_access_token_ttl": (0, 366 * DAY),
     "grace_period": (0, 5 * MINUTE),
     "max_retries": (0, 10_000),
     "max_custom_claim_bytes": (0, 8192),
 }
-_TOP: Final = ("default", "classifications", "clients", "audiences", "callers", "workload_issuers")
-_LIFETIMES: Final = ("access_token_ttl", "id_token_ttl", "refresh_token_ttl", "idle_timeout")
+_TOP: Final = (
+    "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers",
+)  # fmt: skip
+_LIFETIMES: Final = (
+    "access_token_ttl",
+    "id_token_ttl",
+    "transaction_token_ttl",
+    "refresh_token_ttl",
+    "idle_timeout",
+    "personal_access_token_ttl",
+)
 _SPANS: Final = frozenset({*_LIFETIMES, "grace_period"})
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
 

@@ -46,8 +46,12 @@ class Permission(StrEnum):
     ADMIN_WRITE = "admin.write"
 
 
+MUST_BE_BOUNDED: Final = frozenset({Permission.ISSUE, Permission.EXCHANGE})
+"""Permissions whose right needs a bound, or says that it has none: without bounds it gives tokens of any client."""
+
+
 class May(StrEnum):
-    """A part of an IssueToken request that a right must allow by name."""
+    """A part of a request for tokens that a right must allow by name."""
 
     AUTH_CONTEXT = "auth_context"
     """State how the subject was authenticated (`auth_time`, `acr`, `amr`)."""
@@ -71,7 +75,7 @@ class Right(msgspec.Struct, frozen=True, kw_only=True):
     token_types: tuple[str, ...] = ()
     may: tuple[May, ...] = ()
     unbounded: bool = False
-    """No bound applies, `may` included. Written down, because it is dangerous for `issue`."""
+    """No bound applies, `may` included. Written down, because it is dangerous for `MUST_BE_BOUNDED`."""
 
 
 ADMIN: Final = "admin"
@@ -87,6 +91,12 @@ _BOUNDS: Final[Mapping[Permission, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """The bounds that each permission may have. Others are enforced nowhere, so they are refused."""
+_MAY: Final[Mapping[Permission, tuple[May, ...]]] = MappingProxyType(
+    {
+        Permission.ISSUE: (May.AUTH_CONTEXT, May.CUSTOM_CLAIMS, May.OTHER_SUBJECTS),
+        Permission.EXCHANGE: (May.IMPERSONATE,),
+    }
+)
 _PATTERN: Final = re.compile(r"[\x21-\x29\x2b-\x7e]+\*?", re.ASCII)
 """Printable ASCII without spaces; a `*` only at the end, and not alone."""
 
@@ -146,10 +156,16 @@ def _rights(table: Any) -> list[Right]:
             values[name] = _patterns(name, value)
     if values.get("unbounded") and len(values) > 1:
         raise ValueError("unbounded: a right is either unbounded or has bounds")
-    if permissions[0] is Permission.ISSUE and not values.get("unbounded") and not set(values) - {"may"}:
+    permission = permissions[0]
+    if permission in MUST_BE_BOUNDED and not values.get("unbounded") and not set(values) - {"may"}:
         raise ValueError(
-            "an issue right needs a bound (clients, audiences, scopes or token_types), or unbounded = true"
+            f"the right {permission} needs a bound (clients, audiences, scopes or token_types), or unbounded = true"
         )
+    for item in values.get("may", ()):
+        if item not in _MAY[permission]:
+            raise ValueError(
+                f"may: {item} is nothing that {permission} can do; allowed: {', '.join(_MAY[permission])}"
+            )
     return [Right(permission=permission, **values) for permission in permissions]
 
 

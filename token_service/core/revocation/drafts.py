@@ -17,7 +17,7 @@ from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.read_index import ReadIndex
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import InvalidReason, InvalidTokenError, SessionNotFoundError
-from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, VerifiedClaims
+from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind, VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError, looks_opaque
 from token_service.tokens.revocation import MAX_LEEWAY, RevocationReason, RevocationTarget
 from token_service.tokens.verifier import Verifier
@@ -160,7 +160,8 @@ class Drafts:
             now,
             reason=command.reason,
             comment=command.comment,
-            token_expire_time=int(claims.expire_time),
+            # The tokens of one transaction have different expiries, and all of them end.
+            token_expire_time=None if claims.kind is TokenKind.TRANSACTION else int(claims.expire_time),
         )
         return draft, claims.client_id
 

@@ -14,7 +14,7 @@ from token_service.core.policies.rates import Operation
 from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionFilter, SessionPosition, SessionStore, Use
-from token_service.errors import SessionNotActiveError, SessionNotFoundError
+from token_service.errors import InvalidRequestError, SessionNotActiveError, SessionNotFoundError
 from token_service.tokens import base64url
 from token_service.tokens.claims import MAX_NUMERIC_DATE
 
@@ -57,12 +57,12 @@ class Sessions:
         admit(caller, UseCase.LIST_SESSIONS)
         checks = Checks()
         checks.text(by.value, value, MAX_SUBJECT, required=True)
-        after = checks.page(page_size, page_token, _parse_position)
+        after = checks.page(page_size, page_token, parse_position)
         checks.done()
         size = page_size or DEFAULT_PAGE
         rows = await self._store.list(by, value, live_at=live_at, limit=size + 1, after=after)
         page = rows[:size]
-        return SessionPage(page, _format_position(page[-1].session) if len(rows) > size else "")
+        return SessionPage(page, format_position(page[-1].session) if len(rows) > size else "")
 
     async def extend(
         self, caller: Caller, session_id: str, client_id: str, idle_timeout: float | None, now: float
@@ -71,8 +71,8 @@ class Sessions:
 
         None, or more than the policy allows, means the policy's.
 
-        Raises `InvalidRequestError`, `RateLimitedError`, `SessionNotFoundError` (also for the session of another
-        client), and `SessionNotActiveError`.
+        Raises `InvalidRequestError` (also for a personal access token), `RateLimitedError`, `SessionNotFoundError`
+        (also for the session of another client), and `SessionNotActiveError`.
         """
         admit(caller, UseCase.EXTEND_SESSION)
         checks = Checks()
@@ -89,6 +89,7 @@ class Sessions:
         session = await self._store.get(key)
         if session is None or session.client_id != client_id:
             raise SessionNotFoundError
+        require_changeable(session)
         longest = float(self._policies.of(session.client_id, session.audience).idle_timeout)
         span = longest if idle_timeout is None else min(idle_timeout, longest)
         later = max(session.idle_expire_time, now + span)
@@ -107,23 +108,33 @@ def parse_session_id(text: str) -> UUID:
     return key
 
 
-def check_session_id(checks: Checks, text: str) -> UUID | None:
-    """Return the id in a request; None and a violation if it is not a UUID."""
+def check_session_id(checks: Checks, text: str, field: str = "session_id") -> UUID | None:
+    """Return the id in a field of a request; None and a violation if it is not a UUID."""
     try:
         if len(text) == 36:  # the canonical form only: UUID() also accepts braces and URNs
             return UUID(text)
     except ValueError:
         pass
-    checks.add("session_id", "is not a UUID")
+    checks.add(field, "is not a UUID")
     return None
 
 
-def _format_position(session: Session) -> str:
+def require_changeable(session: Session) -> None:
+    """Raise `InvalidRequestError` for a personal access token: its lifetime and its content never change."""
+    if session.personal_hash is not None:
+        raise InvalidRequestError.of(
+            "session_id", "is a personal access token, which never changes; create another one"
+        )
+
+
+def format_position(session: Session) -> str:
+    """Return the page token of the page after a session."""
     micros = round(session.create_time * 1_000_000)
     return base64url.encode(micros.to_bytes(8) + session.id.bytes)
 
 
-def _parse_position(text: str) -> SessionPosition:
+def parse_position(text: str) -> SessionPosition:
+    """Return the position in a page token. Raises `ValueError`."""
     data = base64url.decode(text.encode("ascii"))
     micros = int.from_bytes(data[:8])
     if len(data) != 24 or micros > MAX_NUMERIC_DATE * 1_000_000:

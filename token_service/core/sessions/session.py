@@ -1,4 +1,4 @@
-"""A session: one login of a subject through a client. Defines its row and its state."""
+"""A session: one login of a subject through a client, or a personal access token. Defines its row and its state."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ class Session:
     """Repeated presentations of the previous refresh token since the last rotation."""
     session_hash: bytes | None = None
     """SHA-256 of the session token's secret; None: the session has no session token."""
+    personal_hash: bytes | None = None
+    """SHA-256 of the personal access token's secret; None: the session is no personal access token.
+
+    A personal access token has no other token, and both its expiries are the same.
+    """
+    name: str = ""
+    """The name of a personal access token, for people. Empty for other sessions."""
 
     create_time: float
     rotate_time: float

@@ -162,10 +162,13 @@ class SessionStore(Protocol):
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
+        personal: bool = False,
+        client_id: str = "",
     ) -> Sequence[SessionDetails]:
         """Return up to `limit` rows after a position, newest first (create_time, then id, both descending).
 
-        `live_at`: only rows live at that time.
+        `live_at`: only rows live at that time. `personal`: only personal access tokens. `client_id`: only rows of this
+        client; empty: of any.
         """
         ...
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit
+from token_service.core.access.gate import UseCase, admit, admit_introspection
 from token_service.core.access.rates import Rates
 from token_service.core.clients.pairwise import PairwiseSubjects
 from token_service.core.keys.opaque_tokens import OpaqueTokens
@@ -22,6 +22,7 @@ from token_service.core.limits import MAX_BATCH
 from token_service.core.policies.rates import Operation
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.sessions.personal_tokens import holds_secret, record_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore, Use
 from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
@@ -54,14 +55,16 @@ class TokenQuery:
     """Empty: any."""
     required_scopes: Sequence[str] = ()
     kind: TokenKind | None = None
-    """None: any."""
+    """None: any except TRANSACTION, which only a caller that knows the trust domain may accept."""
     strong: bool = False
     """Whether the response must include every revocation acknowledged before the call, on any node."""
+    client_id: str = ""
+    """The client that a token must be issued to or, unless it is a refresh token, be meant for. Empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpaqueClaims:
-    """The kind and the session of an active refresh or session token."""
+    """The kind and the session of an active opaque token."""
 
     kind: TokenKind
     session: Session
@@ -108,12 +111,21 @@ class Introspector:
     async def validate(self, caller: Caller, query: TokenQuery) -> Introspection:
         """Judge a token of any kind.
 
-        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for a refresh or
-        session token: only these read the database.
+        Raises `StoreUnavailableError`, `ReplicaStaleError`, `KeysStaleError`, and `RateLimitedError` for an opaque
+        token: only these read the database.
         """
         admit(caller, UseCase.VALIDATE_TOKEN)
         if query.strong:
             await self._tailer.catch_up()
+        return await self._judge(caller, query, self._clock.now())
+
+    async def introspect(self, caller: Caller, token: str) -> Introspection:
+        """Judge a token for the introspection endpoint (RFC 7662), like `validate`.
+
+        A client without the permission to validate learns only about tokens that it has a part in (RFC 7662,
+        section 4). Raises `CallerUnauthenticatedError` and the errors of `validate`.
+        """
+        query = TokenQuery(token, client_id=admit_introspection(caller))
         return await self._judge(caller, query, self._clock.now())
 
     async def validate_batch(
@@ -185,8 +197,12 @@ class Introspector:
             check_times(claims, now)
             if query.audience:
                 check_audience(claims, query.audience)
-            if query.kind is not None and claims.kind is not query.kind:
+            if claims.kind is not query.kind and (
+                query.kind is not None or claims.kind is TokenKind.TRANSACTION
+            ):
                 raise InvalidTokenError(InvalidReason.WRONG_TYPE)
+            if query.client_id and query.client_id not in (claims.client_id, *claims.audience):
+                raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
             revocations = replica.revocations
             if entry.clean_version != revocations.version:
                 if revocations.find(claims) is not None or self._subject_is_revoked(claims, revocations):
@@ -233,15 +249,24 @@ class Introspector:
         session = await self._sessions.get(token.session_id)
         if session is None:
             raise InvalidTokenError(InvalidReason.UNKNOWN_SESSION)
+        if query.client_id and not _has_part(query.client_id, token.kind, session):
+            raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         state = session.state(now)
         if state is not SessionState.ACTIVE:
             revoked = state is SessionState.REVOKED
             raise InvalidTokenError(InvalidReason.REVOKED if revoked else InvalidReason.EXPIRED)
         _check_secret(token, session)
+        if token.kind is TokenKind.PERSONAL_ACCESS and query.audience not in ("", *session.audience):
+            raise InvalidTokenError(InvalidReason.WRONG_AUDIENCE)
         if not set(query.required_scopes).issubset(session.scopes):
             raise InvalidTokenError(InvalidReason.INSUFFICIENT_SCOPE)
         if token.kind is TokenKind.SESSION:
             session = await self._use(session, now)
+        elif token.kind is TokenKind.PERSONAL_ACCESS:
+            used = await record_use(self._sessions, session, now)
+            if used is None:
+                raise InvalidTokenError(InvalidReason.REVOKED)
+            session = used
         return Introspection(self._replica.cursor, None, OpaqueClaims(token.kind, session))
 
     async def _use(self, session: Session, now: float) -> Session:
@@ -257,9 +282,17 @@ class Introspector:
         return used
 
 
+def _has_part(client_id: str, kind: TokenKind, session: Session) -> bool:
+    """Tell whether a token is issued to a client, or is a session token that the client may receive."""
+    return client_id == session.client_id or (kind is TokenKind.SESSION and client_id in session.audience)
+
+
 def _check_secret(token: OpaqueToken, session: Session) -> None:
     if token.kind is TokenKind.SESSION:
         if token.secret_hash != session.session_hash:
+            raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
+    elif token.kind is TokenKind.PERSONAL_ACCESS:
+        if not holds_secret(session, token):
             raise InvalidTokenError(InvalidReason.BAD_SIGNATURE)
     elif token.generation < session.generation:
         raise InvalidTokenError(InvalidReason.SUPERSEDED)

@@ -15,7 +15,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.grants.authorization import AuthorizationGrantCommand
-from token_service.core.issuing.commands import DEFAULT_KINDS, IssueCommand, RefreshCommand
+from token_service.core.issuing.commands import DEFAULT_KINDS, ISSUABLE, IssueCommand, RefreshCommand
+from token_service.core.issuing.personal_access_tokens import CreateCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.limits import (
     DEFAULT_WAIT,
@@ -34,10 +35,18 @@ from token_service.errors import CustomClaimsTooLargeError
 from token_service.rpc.convert.values import json_of_struct, seconds_of_duration, seconds_of_timestamp
 from token_service.tokens.claims import AuthContext, Confirmation, TokenKind
 from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
-from token_service.v1 import authorization_service_pb2, session_service_pb2, token_pb2, token_service_pb2
+from token_service.v1 import (
+    authorization_service_pb2,
+    personal_access_token_service_pb2,
+    session_service_pb2,
+    token_pb2,
+    token_service_pb2,
+)
 
 _KINDS: Final = {int(kind): kind for kind in TokenKind}
-_KINDS_ALLOWED: Final = "is none of the token types ACCESS, REFRESH, ID, SESSION"
+_KINDS_ALLOWED: Final = f"is none of the token types {', '.join(kind.name for kind in TokenKind)}"
+_ISSUABLE: Final = {int(kind): kind for kind in sorted(ISSUABLE)}
+_ISSUABLE_ALLOWED: Final = f"is none of the token types {', '.join(kind.name for kind in _ISSUABLE.values())}"
 _REASONS: Final = {int(reason): reason for reason in RevocationReason}
 _LOCAL: Final = frozenset(
     {token_service_pb2.CONSISTENCY_UNSPECIFIED, token_service_pb2.CONSISTENCY_LOCAL},
@@ -68,8 +77,8 @@ def issue_command(request: token_service_pb2.IssueTokenRequest) -> IssueCommand:
         kinds = _kinds(tuple(request.token_types))
         if kinds is None:
             for number, value in enumerate(request.token_types):
-                if value not in _KINDS:
-                    checks.add(f"token_types[{number}]", _KINDS_ALLOWED)
+                if value not in _ISSUABLE:
+                    checks.add(f"token_types[{number}]", _ISSUABLE_ALLOWED)
     command = IssueCommand(
         subject=request.subject,
         client_id=request.client_id,
@@ -259,6 +268,33 @@ def update_session_command(request: session_service_pb2.UpdateSessionRequest) ->
     return command
 
 
+def create_personal_access_token(
+    request: personal_access_token_service_pb2.CreatePersonalAccessTokenRequest,
+) -> CreateCommand:
+    """Convert a CreatePersonalAccessTokenRequest."""
+    checks = Checks()
+    command = CreateCommand(
+        subject=request.subject,
+        client_id=request.client_id,
+        name=request.name,
+        audience=tuple(request.audience),
+        scopes=tuple(request.scopes),
+        ttl=seconds_of_duration(request.ttl, "ttl", checks),
+        request_id=request.request_id,
+        client_context=_client_context(request),
+    )
+    checks.done()
+    return command
+
+
+def revocation_reason(value: int) -> RevocationReason:
+    """Return a reason by its number in the enum of a request."""
+    reason = _REASONS.get(value)
+    if reason is None:
+        raise_violations(lambda checks: checks.add("reason", "is not a known reason"))
+    return reason or RevocationReason.UNSPECIFIED
+
+
 def raise_violations(check: Callable[[Checks], None]) -> None:
     """Raise `InvalidRequestError` with the violations `check` finds."""
     checks = Checks()
@@ -268,8 +304,8 @@ def raise_violations(check: Callable[[Checks], None]) -> None:
 
 @lru_cache(256)
 def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
-    """Return the token kinds of these enum numbers; None if a number is unknown."""
-    kinds = frozenset(map(_KINDS.get, values))
+    """Return the token kinds of these enum numbers; None if IssueToken issues no token of one of them."""
+    kinds = frozenset(map(_ISSUABLE.get, values))
     return None if None in kinds else kinds  # type: ignore[return-value]  # None is excluded
 
 
@@ -304,7 +340,9 @@ def _confirmation(request: token_service_pb2.IssueTokenRequest) -> Confirmation:
 
 
 def _client_context(
-    request: token_service_pb2.IssueTokenRequest | token_service_pb2.RefreshTokenRequest,
+    request: token_service_pb2.IssueTokenRequest
+    | token_service_pb2.RefreshTokenRequest
+    | personal_access_token_service_pb2.CreatePersonalAccessTokenRequest,
 ) -> Origin:
     if not request.HasField("client_context"):
         return NO_ORIGIN

@@ -11,6 +11,7 @@ from token_service.core.events.event import NO_ORIGIN, Origin
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.keys.store import SigningKeyState, StoredSigningKey
 from token_service.core.sessions.details import SessionDetails
+from token_service.core.sessions.personal_tokens import last_use
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.validation.introspector import OpaqueClaims
 from token_service.rpc.convert.values import set_timestamp, struct_of_json, timestamp
@@ -18,7 +19,13 @@ from token_service.tokens.claims import AuthContext, Confirmation, VerifiedClaim
 from token_service.tokens.jwk import public_jwk
 from token_service.tokens.revocation import Revocation, RevocationTarget
 from token_service.tokens.revocation_set import Block
-from token_service.v1 import key_service_pb2, session_service_pb2, token_pb2, token_service_pb2
+from token_service.v1 import (
+    key_service_pb2,
+    personal_access_token_service_pb2 as pat_pb2,
+    session_service_pb2,
+    token_pb2,
+    token_service_pb2,
+)
 
 _Issued = TypeVar("_Issued", token_service_pb2.IssueTokenResponse, token_service_pb2.RefreshTokenResponse)
 
@@ -90,11 +97,13 @@ def active_jwt(claims: VerifiedClaims) -> token_service_pb2.ValidateTokenRespons
         set_timestamp(message.not_before, claims.not_before)
     _add_context(message, claims.auth_context, claims.confirmation)
     _add_custom_claims(message, claims.custom_claims)
+    if claims.actor is not None:
+        message.actor.CopyFrom(struct_of_json(claims.actor))
     return response
 
 
 def opaque_claims(claims: OpaqueClaims, issuer: str) -> token_pb2.Claims:
-    """Build the claims of a refresh or session token."""
+    """Build the claims of an opaque token."""
     session = claims.session
     message = token_pb2.Claims(
         token_type=int(claims.kind),  # type: ignore[arg-type]  # numbered alike
@@ -130,6 +139,7 @@ def session_message(details: SessionDetails, now: float) -> session_service_pb2.
         absolute_expire_time=timestamp(session.absolute_expire_time),
         created_from=_client_context(details.created_from),
         last_used_from=_client_context(details.last_used_from),
+        personal_access_token_name=session.name,
     )
     end = details.end()
     if end is not None:
@@ -140,6 +150,31 @@ def session_message(details: SessionDetails, now: float) -> session_service_pb2.
         message.auth_context.CopyFrom(_auth_context(session.auth_context))
     if session.confirmation:
         message.confirmation.CopyFrom(_confirmation(session.confirmation))
+    return message
+
+
+def personal_access_token(details: SessionDetails, now: float) -> pat_pb2.PersonalAccessToken:
+    """Build the message of a personal access token as of `now`, without its secret."""
+    session = details.session
+    message = pat_pb2.PersonalAccessToken(
+        personal_access_token_id=str(session.id),
+        name=session.name,
+        subject=session.subject,
+        client_id=session.client_id,
+        audience=session.audience,
+        scopes=session.scopes,
+        state=_SESSION_STATES[session.state(now)],
+        create_time=timestamp(session.create_time),
+        expire_time=timestamp(session.absolute_expire_time),
+    )
+    used = last_use(session)
+    if used is not None:
+        message.last_use_time.CopyFrom(timestamp(used))
+    end = details.end()
+    if end is not None:
+        message.revoke_time.CopyFrom(timestamp(end.time))
+        message.revoke_reason = int(end.reason)  # type: ignore[assignment]  # numbered alike
+        message.revoked_through = _REVOKED_THROUGH[end.through]
     return message
 
 

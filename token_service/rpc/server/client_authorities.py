@@ -31,9 +31,9 @@ class ClientAuthorities:
             return x509.load_pem_x509_certificates(self._seen)
         except OSError as error:
             raise ConfigurationError(f"{self._path} can't be read: {error.strerror}") from None
-        except ValueError:
+        except ValueError as error:
             raise ConfigurationError(
-                f"{self._path} has no certificate, or one that can't be parsed"
+                f"{self._path} (TOKEN_SERVICE_TLS_CLIENT_CA_FILE) holds no certificates in PEM ({error})"
             ) from None
 
     async def watch(self, changed: Callable[[Sequence[x509.Certificate]], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2
 
+from token_service.certificates.server import TlsFiles
 from token_service.core.access.gate import NEEDED, UseCase
 from token_service.core.access.refusals import Refusals
 from token_service.errors import ConfigurationError
@@ -22,12 +23,10 @@ from token_service.rpc.server.metered import metered
 from token_service.rpc.server.reception import Reception
 from token_service.rpc.server.service import Service, StreamMethod, UnaryMethod
 from token_service.rpc.server.standard_services import PlainServices
-from token_service.rpc.server.tls import ReloadingCredentials, TlsFiles
+from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.rpc.server.unix_socket import UnixSocketPath
 from token_service.telemetry import Metrics
 from token_service.telemetry.metrics import DURATIONS
-
-__all__ = ["GrpcServer", "TlsFiles"]
 
 _WATCH_INTERVAL: Final = 0.5
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -67,7 +67,18 @@ sessions: Final = Table(
     # Null: as at the creation. A rotation sets both or none of them.
     Column("last_ip_address", Text),
     Column("last_user_agent", Text),
+    # Null unless the session is a personal access token.
+    Column("personal_hash", LargeBinary),
+    Column("name", Text),
     Index("sessions_by_subject", "subject", "create_time", "id"),
+    Index(
+        "sessions_by_personal_token",
+        "subject",
+        "create_time",
+        "id",
+        postgresql_where=sa.text("personal_hash IS NOT NULL"),
+        sqlite_where=sa.text("personal_hash IS NOT NULL"),
+    ),
     Index("sessions_by_client", "client_id", "create_time", "id"),
     Index(
         "sessions_by_device",

@@ -149,6 +149,8 @@ class SqlSessionStore:
         live_at: float | None,
         limit: int,
         after: SessionPosition | None,
+        personal: bool = False,
+        client_id: str = "",
     ) -> Sequence[SessionDetails]:
         """See `SessionStore.list`."""
         statement = (
@@ -159,6 +161,10 @@ class SqlSessionStore:
         )
         if by is SessionFilter.DEVICE:
             statement = statement.where(_S.device_id != sa.literal_column("''"))  # the condition of the index
+        if personal:
+            statement = statement.where(_S.personal_hash.is_not(None))
+        if client_id:
+            statement = statement.where(_S.client_id == client_id)
         if live_at is not None:
             statement = statement.where(
                 session_statements.live(sa.literal(to_micros(live_at), sa.BigInteger))

@@ -8,8 +8,10 @@ from token_service.core.access.authenticator import Authenticator
 from token_service.core.access.caller import Caller
 from token_service.core.access.credentials import (
     MAX_CLIENT_SECRET,
+    AssertionProof,
     BearerProof,
     CallerProof,
+    CertificateProof,
     ClientSecretProof,
     PublicClientProof,
     parse_proof,
@@ -18,7 +20,9 @@ from token_service.core.access.credentials import (
 from token_service.core.limits import MAX_CLIENT_ID
 from token_service.errors import CallerUnauthenticatedError
 from token_service.tokens.secret import Secret
+from token_service.web.oauth.cors import note_client
 from token_service.web.oauth.parameters import Parameters
+from token_service.web.peer import peer_of
 
 
 class HttpCallers:
@@ -31,10 +35,11 @@ class HttpCallers:
         """Return the registered client that sends a request.
 
         It proves itself with a secret (`client_secret_basic`, `client_secret_post`) or an assertion
-        (`private_key_jwt`); a public client names itself with `client_id`. Raises `CallerUnauthenticatedError` and the
+        (`private_key_jwt`), or with `client_id` and the certificate of its connection (`tls_client_auth`); a public client
+        names itself with `client_id`. Raises `CallerUnauthenticatedError` and the
         errors of `Authenticator.identify`.
         """
-        proof = _proof_of(request, parameters)
+        proof = self._proof_of(request, parameters)
         if isinstance(proof, BearerProof):
             raise CallerUnauthenticatedError("a client proves itself with a secret or an assertion here")
         return await self._identify(request, parameters, proof)
@@ -44,10 +49,13 @@ class HttpCallers:
 
         Raises the errors of `Authenticator.identify`.
         """
-        return await self._identify(request, parameters, _proof_of(request, parameters))
+        return await self._identify(request, parameters, self._proof_of(request, parameters))
 
     async def _identify(self, request: Request, parameters: Parameters, proof: CallerProof) -> Caller:
-        caller = await self._authenticator.identify(proof, address_of(request))
+        if not isinstance(proof, AssertionProof | BearerProof):
+            note_client(request, proof.client_id)  # so that a page can read why it failed
+        caller = await self._authenticator.identify(proof, peer_of(request).address)
+        note_client(request, caller.client_id)
         client_id = parameters.get("client_id")
         if client_id and caller.client_id and client_id != caller.client_id:
             raise CallerUnauthenticatedError(
@@ -55,13 +63,18 @@ class HttpCallers:
             )
         return caller
 
+    def _proof_of(self, request: Request, parameters: Parameters) -> CallerProof:
+        proof = _sent_proof(request, parameters)
+        if proof is not None:
+            return proof
+        client_id = parameters.get("client_id")
+        if self._authenticator.has_certificate(client_id):
+            return CertificateProof(client_id, peer_of(request).chain)
+        return PublicClientProof(client_id)
 
-def address_of(request: Request) -> str:
-    """Return the address of the peer; empty: unknown."""
-    return request.client.host if request.client is not None else ""
 
-
-def _proof_of(request: Request, parameters: Parameters) -> CallerProof:
+def _sent_proof(request: Request, parameters: Parameters) -> CallerProof | None:
+    """Return the proof in the headers or parameters; None if `client_id` alone names the client."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         raise two_proofs()
@@ -81,9 +94,10 @@ def _proof_of(request: Request, parameters: Parameters) -> CallerProof:
         return ClientSecretProof(client_id, Secret(secret.encode()))
     if proof is not None:
         return proof
-    if client_id:
-        return PublicClientProof(client_id)
-    raise CallerUnauthenticatedError(
-        "the request proves no client; send Basic credentials, client_id and client_secret, a client_assertion, or "
-        "the client_id of a public client"
-    )
+    if not client_id:
+        raise CallerUnauthenticatedError(
+            "the request proves no client; send Basic credentials, client_id and client_secret, a client_assertion, "
+            "client_id and a client certificate, or the client_id of a public client"
+        )
+    # Other clients may have a certificate for another reason, so it is no second proof.
+    return None

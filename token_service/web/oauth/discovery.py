@@ -7,21 +7,29 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
+from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
+INTROSPECTION: Final = "/introspect"
+REVOCATION: Final = "/revoke"
+ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
 """The member that announces client metadata documents (draft-ietf-oauth-client-id-metadata-document, section 6)."""
 
-CLIENT_AUTHENTICATION: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+_PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
+CERTIFICATE: Final = "tls_client_auth"
+
+REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
 
 def issuer_path(issuer: str) -> str:
-    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path."""
-    return urlsplit(issuer).path.rstrip("/")
+    """Return the path of the issuer, without a slash at the end; empty for an issuer without a path, or that is no URL."""
+    return urlsplit(issuer).path.rstrip("/") if "://" in issuer else ""
 
 
 def discovery_paths(issuer: str) -> tuple[str, ...]:
@@ -31,15 +39,21 @@ def discovery_paths(issuer: str) -> tuple[str, ...]:
     (section 3.1).
     """
     path = issuer_path(issuer)
-    return tuple(
-        dict.fromkeys(
-            (f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}", AUTHORIZATION_SERVER)
-        )
-    )
+    return f"{path}{OPENID_CONFIGURATION}", f"{AUTHORIZATION_SERVER}{path}"
+
+
+def endpoint_urls(issuer: str) -> frozenset[str]:
+    """Return the URLs that a client assertion may name as its audience, if its client is allowed to."""
+    return frozenset(f"{issuer.rstrip('/')}{path}" for path in (TOKEN, INTROSPECTION, REVOCATION))
 
 
 def discovery_document(
-    issuer: str, *, algorithms: Sequence[str], grant_types: Sequence[str], more: Mapping[str, Any]
+    issuer: str,
+    *,
+    algorithms: Sequence[str],
+    grant_types: Sequence[str],
+    grant_profiles: Sequence[str],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the document. It names only what this service does.
 
@@ -52,12 +66,31 @@ def discovery_document(
         "token_endpoint": f"{base}{TOKEN}",
         "token_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "introspection_endpoint": f"{base}{INTROSPECTION}",
+        # RFC 8414, section 2: an access token type is a method, too.
+        "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer"],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "revocation_endpoint": f"{base}{REVOCATION}",
+        "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
         "grant_types_supported": list(grant_types),
+        **({"authorization_grant_profiles_supported": list(grant_profiles)} if grant_profiles else {}),
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(algorithms),
         "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "global_token_revocation_endpoint": f"{base}{GLOBAL_REVOCATION}",
+        "global_token_revocation_endpoint_auth_methods_supported": list(REVOCATION_AUTH_METHODS),
         **more,
+    }
+
+
+def with_certificates() -> dict[str, Any]:
+    """Return the members that differ if clients can authenticate themselves with a certificate (RFC 8705)."""
+    return {
+        "token_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],
+        "introspection_endpoint_auth_methods_supported": [*_PROVED, "Bearer", CERTIFICATE],
+        "revocation_endpoint_auth_methods_supported": [*CLIENT_AUTHENTICATION, CERTIFICATE],
     }

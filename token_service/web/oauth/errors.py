@@ -15,14 +15,28 @@ from token_service.wire import oauth_error
 NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """Headers of every response that may have a token or an error (RFC 6749, section 5.1)."""
 REALM: Final = "token-service"
+_BEARER_ERRORS: Final = {
+    "invalid_client": ("invalid_token", 401),
+    "unauthorized_client": ("insufficient_scope", 403),
+}
 _MAX_DESCRIPTION: Final = 512
 _UNQUOTED: Final = str.maketrans({'"': "'", "\\": "/"})
 _NOT_ALLOWED: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def oauth_refusal(error: ServiceError, request: Request) -> Response:
-    """Return the response for an error. Besides the members of RFC 6749 it has the `reason` of the error."""
+    """Return the response for an error. Besides the members of RFC 6749 it has the `reason` of the error.
+
+    A request with a bearer token gets the codes and statuses of RFC 6750, section 3.1.
+    """
     code, status = oauth_error(error)
+    headers = dict(NO_STORE)
+    if request.headers.get("authorization", "")[:7].lower() == "bearer ":
+        code, status = _BEARER_ERRORS.get(code, (code, status))
+        if status in {401, 403}:
+            headers["WWW-Authenticate"] = f'Bearer realm="{REALM}", error="{code}"'
+    elif status == 401:
+        headers["WWW-Authenticate"] = f'Basic realm="{REALM}", charset="UTF-8"'
     body: dict[str, Any] = {
         "error": code,
         "error_description": describe(error.message),
@@ -30,16 +44,11 @@ def oauth_refusal(error: ServiceError, request: Request) -> Response:
     }
     if "error_id" in error.metadata:
         body["error_id"] = error.metadata["error_id"]
-    headers = dict(NO_STORE)
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
-    if status == 401:
-        scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
-        headers["WWW-Authenticate"] = (
-            f'Bearer realm="{REALM}", error="invalid_token"'
-            if scheme == "bearer"
-            else f'Basic realm="{REALM}", charset="UTF-8"'
-        )
+    retry_after = error.retry_after
+    if retry_after is None and status == 503:
+        retry_after = 1.0
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, ceil(retry_after)))
     return JSONResponse(body, status, headers)
 
 

@@ -13,8 +13,8 @@ from token_service.errors import InvalidRequestError
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body. The longest has a subject token, an actor token and a client assertion."""
 MAX_PARAMETERS: Final = 64
-MAX_NAME: Final = 64
-"""Characters of the name of a parameter."""
+_SHOWN_NAME: Final = 64
+"""Characters of the name of a parameter in an error message."""
 _FORM: Final = "application/x-www-form-urlencoded"
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
@@ -57,7 +57,7 @@ async def read_form(request: Request) -> Parameters:
 
     Parameters in the URL are refused, because URLs are written to logs.
     """
-    if request.url.query:
+    if request.scope.get("query_string"):  # request.url would be parsed first, which takes 40 us
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise InvalidRequestError.of("content-type", f"must be {_FORM}")
@@ -100,6 +100,6 @@ def parse_form(body: bytes, repeatable: Collection[str] = REPEATABLE) -> Paramet
         if not value:
             continue
         if name in values and name not in repeatable:
-            raise InvalidRequestError.of(name[:MAX_NAME], "is sent more than once")
+            raise InvalidRequestError.of(name[:_SHOWN_NAME], "is sent more than once")
         values[name] = (*values.get(name, ()), value)
     return Parameters(values)

@@ -10,9 +10,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
-from token_service.web.edge import HttpEdge
+from token_service.core.grants.global_revocation import ENDPOINT
+from token_service.web.edge import Endpoint, HttpEdge
 from token_service.web.oauth import discovery
+from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
+from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, revocation_refusal
+from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
 
 _DISCOVERY_MAX_AGE = 300
@@ -21,6 +26,10 @@ _DISCOVERY_MAX_AGE = 300
 def oauth_routes(
     edge: HttpEdge,
     token: TokenEndpoint,
+    introspection: IntrospectionEndpoint,
+    revocation: RevocationEndpoint,
+    global_revocation: GlobalRevocationEndpoint,
+    cors: Cors,
     *,
     issuer: str,
     algorithms: Callable[[], Sequence[str]],
@@ -31,11 +40,41 @@ def oauth_routes(
 
     async def document(_: Request) -> Response:
         body = discovery.discovery_document(
-            issuer, algorithms=algorithms(), grant_types=token.grant_types, more=more
+            issuer,
+            algorithms=algorithms(),
+            grant_types=token.grant_types,
+            grant_profiles=token.grant_profiles,
+            more=more,
         )
-        return JSONResponse(body, headers={"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}"})
+        headers = {"Cache-Control": f"public, max-age={_DISCOVERY_MAX_AGE}", **ANY_ORIGIN}
+        return JSONResponse(body, headers=headers)
 
     return [
+        # First, because routes are matched one after another. Services ask for introspection, never web pages.
+        edge.route(
+            f"{path}{discovery.INTROSPECTION}",
+            None,
+            introspection.answer,
+            methods=("POST",),
+            refuse=oauth_refusal,
+        ),
+        *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
+        *_endpoint(edge, cors, f"{path}{discovery.REVOCATION}", revocation.answer),
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
-        edge.route(f"{path}{discovery.TOKEN}", None, token.answer, methods=("POST",), refuse=oauth_refusal),
+        edge.route(
+            f"{path}{ENDPOINT}",
+            None,
+            global_revocation.answer,
+            methods=("POST",),
+            refuse=revocation_refusal,
+        ),
+    ]
+
+
+def _endpoint(edge: HttpEdge, cors: Cors, path: str, answer: Endpoint) -> list[Route]:
+    """Return the routes of an endpoint that clients call with POST, also from web pages."""
+    refuse = cors.refusing(oauth_refusal)
+    return [
+        edge.route(path, None, cors.answering(answer), methods=("POST",), refuse=refuse),
+        edge.route(path, UseCase.GET_DISCOVERY, cors.preflight, methods=("OPTIONS",)),
     ]

@@ -11,16 +11,25 @@ from starlette.responses import JSONResponse, Response
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, REFRESH_TOKEN
+from token_service.core.clients.client import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    JWT_BEARER,
+    REFRESH_TOKEN,
+    TOKEN_EXCHANGE,
+)
 from token_service.core.events.event import Origin
 from token_service.core.grants.commands import GrantRequest
+from token_service.core.grants.exchange import ExchangeRequest
 from token_service.core.grants.grants import Grants
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
-from token_service.web.oauth.client_authentication import HttpCallers, address_of
+from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import Parameters, read_form
+from token_service.web.peer import peer_of
 
 _Grant = Callable[[Caller, GrantRequest, Parameters], Awaitable[dict[str, Any]]]
 
@@ -36,12 +45,20 @@ class TokenEndpoint:
             AUTHORIZATION_CODE: self._authorization_code,
             CLIENT_CREDENTIALS: self._client_credentials,
             REFRESH_TOKEN: self._refresh_token,
+            JWT_BEARER: self._jwt_bearer,
+            TOKEN_EXCHANGE: self._exchange,
         }
 
     @property
     def grant_types(self) -> list[str]:
-        """The supported grant types."""
-        return list(self._by_type)
+        """The supported grant types. Assertions are supported as long as an issuer is trusted."""
+        trusted = self._grants.assertion.trusted.names
+        return [each for each in self._by_type if trusted or each != JWT_BEARER]
+
+    @property
+    def grant_profiles(self) -> list[str]:
+        """The supported profiles of assertions (draft-ietf-oauth-identity-assertion-authz-grant, section 7)."""
+        return [ID_JAG_PROFILE] if self._grants.assertion.trusted.take_id_jag else []
 
     async def answer(self, request: Request) -> Response:
         """Answer a request. Raises `ServiceError`."""
@@ -50,7 +67,7 @@ class TokenEndpoint:
         grant_type = parameters.required("grant_type")
         grant = self._by_type.get(grant_type)
         if grant is None:
-            raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self._by_type)}")
+            raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self.grant_types)}")
         return JSONResponse(
             await grant(caller, _grant_request(request, parameters), parameters), headers=NO_STORE
         )
@@ -84,12 +101,38 @@ class TokenEndpoint:
         )
         return token_response(issued, now)
 
+    async def _jwt_bearer(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        issued = await self._grants.assertion.grant(caller, request, parameters.required("assertion"), now)
+        return token_response(issued, now)
+
+    async def _exchange(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        exchange = ExchangeRequest(
+            subject_token=parameters.required("subject_token"),
+            subject_token_type=parameters.required("subject_token_type"),
+            actor_token=parameters.get("actor_token"),
+            actor_token_type=parameters.get("actor_token_type"),
+            requested_token_type=parameters.get("requested_token_type"),
+            request_context=parameters.get("request_context"),
+            request_details=parameters.get("request_details"),
+        )
+        exchanged = await self._grants.exchange.grant(caller, request, exchange, now)
+        return {
+            **token_response(exchanged.tokens, now),
+            "issued_token_type": exchanged.issued_token_type,
+        }
+
 
 def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
     return GrantRequest(
         scopes=parameters.words("scope"),
         audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
-        origin=Origin(address_of(request), request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
     )
 
 

@@ -19,10 +19,12 @@ from token_service.client._internal.local import (
     Proof,
     RefreshKeys,
 )
+from token_service.client._internal.remote import validate_request
 from token_service.client.config import ForeignIssuer, Freshness, ServiceIssuer, ValidatorConfig, WhenStale
 from token_service.errors import InvalidReason, InvalidTokenError, ReplicaStaleError
 from token_service.tokens.claims import TokenKind, VerifiedClaims
 from token_service.tokens.revocation import Revocation, RevocationTarget
+from token_service.v1.token_pb2 import TOKEN_TYPE_TRANSACTION, TOKEN_TYPE_UNSPECIFIED
 
 S = 5.0
 ACCEPT_FOR = 60.0
@@ -524,6 +526,26 @@ def test_answer_of_the_service_proves_freshness_for_s_from_its_question() -> Non
     site.clock.advance(0.5)
     assert site.check() is known
     assert site.counters.rejected_stale == 0
+
+
+def test_service_is_asked_about_a_transaction_token_as_such() -> None:
+    freshness = Freshness(bound=S, when_stale=(REMOTE,))
+    kinds = frozenset({TokenKind.TRANSACTION})
+    issuer = ServiceIssuer(issuer=ISSUER, target="127.0.0.1:1", freshness=freshness, token_kinds=kinds)
+    site = Site(issuers=[issuer, ForeignIssuer(issuer=FOREIGN, jwks_url="https://foreign.test/jwks")])
+    header = {"typ": "txntoken+jwt"}
+    site.token = site.mint.token(site.clock.wall, header, txn="tx-1", req_wl="gateway")
+    site.clock.advance(S)
+    settling = site.settle(site.check())
+    assert settling.request == AskService(site.token, AUDIENCE, frozenset(), is_transaction=True)
+    assert validate_request(settling.request).token_type_hint == TOKEN_TYPE_TRANSACTION
+    settling.tell(site.answer())
+    assert settling.accepted
+
+
+def test_service_is_asked_about_an_access_token_without_a_hint() -> None:
+    question = AskService("token", AUDIENCE, frozenset())
+    assert validate_request(question).token_type_hint == TOKEN_TYPE_UNSPECIFIED
 
 
 def test_proof_does_not_replace_the_revocation_lookup() -> None:

@@ -75,10 +75,11 @@ def test_rights_have_their_bounds() -> None:
     ]
 
 
-def test_unbounded_issue_must_be_written_down_where_it_is_demanded() -> None:
-    text = '[callers.a]\npermissions = ["issue"]\n'
-    unbounded = {"a": Rights.of(Permission.ISSUE)}
-    assert "unbounded = true" in mistakes(text)[0]
+@pytest.mark.parametrize("permission", [Permission.ISSUE, Permission.EXCHANGE])
+def test_unbounded_issue_must_be_written_down_where_it_is_demanded(permission: Permission) -> None:
+    text = f'[callers.a]\npermissions = ["{permission}"]\n'
+    unbounded = {"a": Rights.of(permission)}
+    assert f'permission = "{permission}", or write unbounded = true' in mistakes(text)[0]
     assert callers(text, unbounded_issue=True) == unbounded
     assert callers(text + "unbounded = true\n") == unbounded
     assert callers(text + "unbounded = true\n", unbounded_issue=True) == unbounded
@@ -92,6 +93,10 @@ def test_unbounded_issue_must_be_written_down_where_it_is_demanded() -> None:
         ('clients = ["a"]', "None is no permission"),
         ('permission = "issue"', "needs a bound"),
         ('permission = "issue"\nmay = ["custom_claims"]', "needs a bound"),
+        ('permission = "exchange"', "the right exchange needs a bound"),
+        ('permission = "exchange"\nmay = ["impersonate"]', "needs a bound"),
+        ('permission = "exchange"\nclients = ["a"]\nmay = ["auth_context"]', "allowed: impersonate"),
+        ('permission = "issue"\nclients = ["a"]\nmay = ["impersonate"]', "nothing that issue can do"),
         ('permission = "issue"\nunbounded = true\nclients = ["a"]', "either unbounded or has bounds"),
         ('permission = "issue"\nunbounded = 1', "neither true nor false"),
         ('permission = "issue"\nclients = []', "would allow nothing"),

@@ -20,6 +20,7 @@ from token_service.core.clients.client import AUTHORIZATION_CODE, AuthMethod, Cl
 from token_service.core.events.store import AuditFilter
 from token_service.core.grants.authorization import AuthorizationGrantCommand
 from token_service.core.issuing.commands import IssueCommand, IssuedTokens, RefreshCommand
+from token_service.core.issuing.personal_access_tokens import CreateCommand
 from token_service.core.issuing.session_updates import UpdateSessionCommand
 from token_service.core.keys.administration import SigningKeys
 from token_service.core.policies.rights import Permission
@@ -31,12 +32,13 @@ from token_service.core.validation.introspector import TokenQuery
 from token_service.errors import PermissionDeniedError
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.rpc.server.grpc_limits import GrpcLimits
-from token_service.tokens.revocation import Cursor, RevocationTarget
+from token_service.tokens.revocation import Cursor, RevocationReason, RevocationTarget
 from token_service.v1 import (
     audit_service_pb2,
     authorization_service_pb2,
     client_service_pb2,
     key_service_pb2,
+    personal_access_token_service_pb2,
     session_service_pb2,
     token_service_pb2,
 )
@@ -44,6 +46,7 @@ from token_service.v1 import (
 _MODULES = (
     token_service_pb2,
     session_service_pb2,
+    personal_access_token_service_pb2,
     key_service_pb2,
     client_service_pb2,
     audit_service_pb2,
@@ -60,10 +63,11 @@ ALL = frozenset(Permission)
 
 @dataclass
 class Scene:
-    """A node on which each use case can succeed: it has a session and an announced prepared key."""
+    """A node on which each use case can succeed: it has a session, a personal access token and an announced prepared key."""
 
     node: Node
     tokens: IssuedTokens
+    personal_id: str
     active_key: str
     prepared_key: str
 
@@ -95,7 +99,8 @@ async def scene() -> Scene:
         redirect_uris=("https://app.example/cb",),
     )
     await node.core.client_administration.create(Caller.system(), "app", app, 0.0)
-    return Scene(node, await node.issue(), active, prepared)
+    personal = await node.core.personal_access_tokens.create(Caller.system(), PERSONAL, clock.now())
+    return Scene(node, await node.issue(), str(personal.session.id), active, prepared)
 
 
 async def issue(scene: Scene, caller: Caller) -> None:
@@ -184,7 +189,7 @@ async def list_sessions(scene: Scene, caller: Caller) -> None:
     page = await scene.node.sessions.list(
         caller, SessionFilter.SUBJECT, "alice", live_at=None, page_size=0, page_token=""
     )
-    assert len(page.sessions) == 1
+    assert len(page.sessions) == 2
 
 
 async def extend_session(scene: Scene, caller: Caller) -> None:
@@ -199,6 +204,26 @@ async def update_session(scene: Scene, caller: Caller) -> None:
         custom_claims={"team": "blue"},
     )
     await scene.node.core.session_updates.update(caller, command, scene.now)
+
+
+PERSONAL = CreateCommand(
+    subject="alice", client_id="web", name="backup", audience=("api",), scopes=("read",), ttl=60.0
+)
+
+
+async def create_personal(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.personal_access_tokens.create(caller, PERSONAL, scene.now)
+
+
+async def list_personal(scene: Scene, caller: Caller) -> None:
+    page = await scene.node.core.personal_access_tokens.list(caller, "alice")
+    assert [str(details.session.id) for details in page.sessions] == [scene.personal_id]
+
+
+async def revoke_personal(scene: Scene, caller: Caller) -> None:
+    await scene.node.core.personal_access_tokens.revoke(
+        caller, scene.personal_id, reason=RevocationReason.LOGOUT, comment="", now=scene.now
+    )
 
 
 async def create_grant(scene: Scene, caller: Caller) -> None:
@@ -265,6 +290,9 @@ CALLS: list[tuple[UseCase, Callable[[Scene, Caller], Awaitable[None]]]] = [
     (UseCase.LIST_SESSIONS, list_sessions),
     (UseCase.EXTEND_SESSION, extend_session),
     (UseCase.UPDATE_SESSION, update_session),
+    (UseCase.CREATE_PERSONAL_ACCESS_TOKEN, create_personal),
+    (UseCase.LIST_PERSONAL_ACCESS_TOKENS, list_personal),
+    (UseCase.REVOKE_PERSONAL_ACCESS_TOKEN, revoke_personal),
     (UseCase.LIST_SIGNING_KEYS, list_keys),
     (UseCase.PREPARE_SIGNING_KEY, prepare_key),
     (UseCase.ACTIVATE_SIGNING_KEY, activate_key),
@@ -289,6 +317,8 @@ CHANGING = {
     UseCase.REVOKE_WIDELY,
     UseCase.EXTEND_SESSION,
     UseCase.UPDATE_SESSION,
+    UseCase.CREATE_PERSONAL_ACCESS_TOKEN,
+    UseCase.REVOKE_PERSONAL_ACCESS_TOKEN,
     UseCase.PREPARE_SIGNING_KEY,
     UseCase.ACTIVATE_SIGNING_KEY,
     UseCase.RETIRE_SIGNING_KEY,

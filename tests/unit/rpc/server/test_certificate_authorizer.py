@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 
 from tests.support.certificates import Authority, subject_alt_names
+from token_service.certificates.verification import CertificateVerifier
 from token_service.core.access.caller import Caller, Proof
 from token_service.core.access.rights import Rights
 from token_service.core.clients.client import Client
@@ -63,9 +64,8 @@ class Clock:
 def authorizer_for(
     callers: Mapping[str, Rights], *authorities: Authority, clock: Clock | None = None
 ) -> CertificateAuthorizer:
-    return CertificateAuthorizer(
-        callers, [each.x509 for each in authorities or (AUTHORITY,)], clock or Clock()
-    )
+    certificates = CertificateVerifier([each.x509 for each in authorities or (AUTHORITY,)], clock or Clock())
+    return CertificateAuthorizer(callers, certificates)
 
 
 KNOWN = {
@@ -197,11 +197,11 @@ def test_current_authorities_are_used() -> None:
     callers = [authorizer.identify(each) for each in (peer, below)]
     heard: list[bool] = []
     authorizer.on_change(lambda: heard.append(True))
-    authorizer.authorities = [middle.x509]
+    authorizer._certificates.authorities = [middle.x509]
     assert heard == [True]
     assert [authorizer.rights(caller) for caller in callers] == [Rights(), VALIDATE]
     assert "not accepted any more" in refusal(authorizer, peer)
-    authorizer.authorities = [middle.x509, AUTHORITY.x509]
+    authorizer._certificates.authorities = [middle.x509, AUTHORITY.x509]
     assert [authorizer.rights(caller) for caller in callers] == [VALIDATE, VALIDATE]
 
 
@@ -224,6 +224,7 @@ def test_cache_of_callers_is_bounded() -> None:
         peer.properties = {"x509_pem_cert": [pem + b"\n" * number]}
         authorizer.identify(peer)
     assert len(authorizer._known) <= 1024
+    assert len(authorizer._certificates._known) <= 1024
 
 
 def test_a_chain_too_large_to_be_remembered_is_refused() -> None:
@@ -232,6 +233,7 @@ def test_a_chain_too_large_to_be_remembered_is_refused() -> None:
     peer.properties = {**peer.properties, "x509_pem_cert_chain": [b"\n" * 32 * 1024]}
     assert "more than 32768 bytes" in refusal(authorizer, peer)
     assert not authorizer._known
+    assert not authorizer._certificates._known
 
 
 def test_a_missing_permission_is_named() -> None:

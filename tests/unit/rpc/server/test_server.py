@@ -28,7 +28,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = [
     f"token_service.v1.{name}Service"
-    for name in ("Token", "Session", "Key", "Client", "Audit", "Authorization")
+    for name in ("Token", "Session", "PersonalAccessToken", "Key", "Client", "Audit", "Authorization")
 ]
 
 
@@ -76,7 +76,7 @@ async def test_a_node_that_is_behind_says_so() -> None:
         log.before["head"] = raising(StoreUnavailableError())
         await reads(watch, NOT_SERVING)
         await eventually(lambda: _is(served, SERVICES[0], NOT_SERVING))
-        assert await status(served, SERVICES[2]) == SERVING
+        assert await status(served, SERVICES[3]) == SERVING
         log.before.clear()
         await reads(watch, SERVING)
         watch.cancel()

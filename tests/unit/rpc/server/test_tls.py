@@ -29,6 +29,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.unit.core.node import Node
 from tests.unit.rpc.serving import TIMEOUT, Failure, Served, refused, serving
+from token_service.certificates.server import TlsFiles
+from token_service.certificates.verification import CertificateVerifier
 from token_service.clock import SystemClock
 from token_service.core.access.caller import Caller
 from token_service.core.access.rights import Rights
@@ -36,7 +38,6 @@ from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError, ConfigurationError
 from token_service.rpc.server.authorizer import Peer
 from token_service.rpc.server.certificate_authorizer import CertificateAuthorizer
-from token_service.rpc.server.server import TlsFiles
 from token_service.rpc.server.tls import ReloadingCredentials
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.revocation import RevocationTarget
@@ -146,8 +147,7 @@ async def test_callers_are_told_apart_by_their_certificates(
             "gateway.internal": Rights.of(Permission.VALIDATE),
             "spiffe://example.org/login": Rights.of(Permission.ISSUE),
         },
-        [AUTHORITY.certificate],
-        SystemClock(),
+        CertificateVerifier([AUTHORITY.certificate], SystemClock()),
     )
     async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
         client = Pair(names, AUTHORITY, common_name="gateway.internal")
@@ -161,7 +161,8 @@ async def test_callers_are_told_apart_by_their_certificates(
 async def test_only_its_own_caller_confirms_for_a_subscriber(tmp_path: Path) -> None:
     subscribe = Rights.of(Permission.SUBSCRIBE)
     authorizer = CertificateAuthorizer(
-        {"one.internal": subscribe, "two.internal": subscribe}, [AUTHORITY.certificate], SystemClock()
+        {"one.internal": subscribe, "two.internal": subscribe},
+        CertificateVerifier([AUTHORITY.certificate], SystemClock()),
     )
     async with serving(tls=write(tmp_path, server_pair(), AUTHORITY), authorizer=authorizer) as served:
         subscribers = served.node.subscribers
@@ -218,7 +219,7 @@ async def test_changed_files_are_taken_up_while_the_server_runs(
     other = Pair(common_name="other authority")
     async with serving(tls=write(tmp_path, server_pair())) as served:
         assert (await validate(served)).cursor
-        with caplog.at_level(logging.INFO, "token_service.rpc.server.tls"):
+        with caplog.at_level(logging.INFO, "token_service.certificates.server"):
             write(tmp_path, server_pair(other))
             assert (await validate(served, authority=other)).cursor
             assert (await validate(served)).code == "UNAVAILABLE"
@@ -332,7 +333,9 @@ class RecordingAuthorizer(CertificateAuthorizer):
 
     def __init__(self, clock: AheadClock) -> None:
         permissions = Rights.of(Permission.VALIDATE, Permission.SUBSCRIBE)
-        super().__init__({"gateway.internal": permissions}, [AUTHORITY.certificate], clock)
+        super().__init__(
+            {"gateway.internal": permissions}, CertificateVerifier([AUTHORITY.certificate], clock)
+        )
         self.seen: list[tuple[bool, str]] = []
 
     def identify(self, peer: Peer) -> Caller:
@@ -418,7 +421,7 @@ async def test_resumed_tls_session_has_the_permissions_of_its_certificate(
         clock.ahead = 3601
         await asyncio.to_thread(client.call, session)
         clock.ahead = 0
-        authorizer.authorities = [STRANGER.certificate]
+        authorizer._certificates.authorities = [STRANGER.certificate]
         await asyncio.to_thread(client.call, session)
     assert [resumed for resumed, _ in authorizer.seen] == [False, True, True, True]
     said = [what for _, what in authorizer.seen]
@@ -444,7 +447,7 @@ async def test_an_open_connection_and_its_streams_end_with_the_proof(tmp_path: P
         if change == "certificate":
             clock.ahead = 3601
         else:
-            authorizer.authorities = [STRANGER.certificate]
+            authorizer._certificates.authorities = [STRANGER.certificate]
         failure = await refused(stub.ValidateToken(pb.ValidateTokenRequest(token="x"), timeout=TIMEOUT))
         assert (failure.code, failure.reason) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
         ended = await reader.ended()

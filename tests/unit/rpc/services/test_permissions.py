@@ -20,19 +20,21 @@ from token_service.core.access.rights import Rights
 from token_service.core.policies.rights import Permission
 from token_service.errors import CallerUnauthenticatedError
 from token_service.rpc.convert.clients import client_metadata
+from token_service.rpc.convert.requests import create_personal_access_token
 from token_service.rpc.server.authorizer import TrustingAuthorizer
 from token_service.v1 import (
     audit_service_pb2 as audit_pb,
     authorization_service_pb2 as authorization_pb,
     client_service_pb2 as clients_pb,
     key_service_pb2 as keys_pb,
+    personal_access_token_service_pb2 as personal_pb,
     session_service_pb2 as sessions_pb,
     token_service_pb2 as pb,
 )
 
 METHODS = {
     method.name: method
-    for module in (pb, sessions_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
+    for module in (pb, sessions_pb, personal_pb, keys_pb, clients_pb, audit_pb, authorization_pb)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -56,6 +58,17 @@ async def requests(served: Served) -> dict[str, Message]:
     active = node.keyring.signer().key_id
     prepared = (await node.key_manager.prepare(SYSTEM, None)).key_id
     tokens = await node.issue()
+    personal = personal_pb.CreatePersonalAccessTokenRequest(
+        subject="alice",
+        client_id="web",
+        name="backup",
+        audience=["api"],
+        scopes=["read"],
+        ttl={"seconds": 60},
+    )
+    created = await served.node.core.personal_access_tokens.create(
+        Caller.system(), create_personal_access_token(personal), node.clock.now()
+    )
     query = pb.ValidateTokenRequest(token=tokens.access_token)
     confidential = clients_pb.TOKEN_ENDPOINT_AUTH_METHOD_CLIENT_SECRET_BASIC
     app = clients_pb.Client(
@@ -81,6 +94,11 @@ async def requests(served: Served) -> dict[str, Message]:
         "ExtendSession": sessions_pb.ExtendSessionRequest(session_id=tokens.session_id, client_id="web"),
         "UpdateSession": sessions_pb.UpdateSessionRequest(
             session_id=tokens.session_id, client_id="web", update_mask=FieldMask(paths=["custom_claims"])
+        ),
+        "CreatePersonalAccessToken": personal,
+        "ListPersonalAccessTokens": personal_pb.ListPersonalAccessTokensRequest(subject="alice"),
+        "RevokePersonalAccessToken": personal_pb.RevokePersonalAccessTokenRequest(
+            personal_access_token_id=str(created.session.id)
         ),
         "GetKeySet": keys_pb.GetKeySetRequest(),
         "ListSigningKeys": keys_pb.ListSigningKeysRequest(),

@@ -14,13 +14,21 @@ from tests.unit.rpc.serving import TIMEOUT, Failure, serving
 from token_service.v1 import (
     client_service_pb2,
     key_service_pb2,
+    personal_access_token_service_pb2,
     session_service_pb2,
     token_pb2,
     token_service_pb2,
 )
 
 PROTOS = Path(__file__).resolve().parents[4] / "protos" / "token_service" / "v1"
-MODULES = (token_pb2, token_service_pb2, session_service_pb2, key_service_pb2, client_service_pb2)
+MODULES = (
+    token_pb2,
+    token_service_pb2,
+    session_service_pb2,
+    key_service_pb2,
+    client_service_pb2,
+    personal_access_token_service_pb2,
+)
 
 
 def is_required(field: FieldDescriptor) -> bool:
@@ -50,7 +58,7 @@ def test_comment_and_annotation_agree(module: object) -> None:
 
 
 def test_some_fields_are_required() -> None:
-    assert len(METHODS) == 17
+    assert len(METHODS) == 20
 
 
 @pytest.mark.parametrize(("path", "request_type"), METHODS, ids=[path for path, _ in METHODS])
