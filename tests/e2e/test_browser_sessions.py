@@ -21,6 +21,7 @@ from token_service.bff import (
     ClientSecretBasic,
     MemorySessionStore,
     Provider,
+    ProviderLogout,
     RequestRules,
     SameSite,
     session_of,
@@ -66,6 +67,7 @@ async def site(same_site: SameSite) -> AsyncIterator[Site]:
             ),
             keys={1: Secret(b"k" * 32)},
             active_key=1,
+            logout=ProviderLogout.ASK,
             requests=RequestRules(same_site=same_site),
         )
         store = MemorySessionStore()

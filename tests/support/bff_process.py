@@ -11,7 +11,14 @@ import uvicorn
 from tests.support.browser import PUBLIC_URL
 from tests.support.fake_provider import CLIENT_ID, CLIENT_SECRET
 from tests.support.session_stores import opened_store
-from token_service.bff import BackendForFrontend, BffConfig, ClientSecretBasic, Provider, session_of
+from token_service.bff import (
+    BackendForFrontend,
+    BffConfig,
+    ClientSecretBasic,
+    Provider,
+    ProviderLogout,
+    session_of,
+)
 from token_service.tokens.secret import Secret
 
 
@@ -39,6 +46,7 @@ async def serve(port: int, issuer: str, store_url: str) -> None:
         ),
         keys={1: Secret(b"k" * 32)},
         active_key=1,
+        logout=ProviderLogout.REVOKE,
     )
     async with opened_store(store_url) as store, BackendForFrontend(application, config, store) as bff:
         settings = uvicorn.Config(

@@ -15,7 +15,14 @@ from token_service.bff.client_authentication import (
     PrivateKeyJwt,
     Proof,
 )
-from token_service.bff.config import BffConfig, Provider, RequestRules, SameSite, SessionRules
+from token_service.bff.config import (
+    BffConfig,
+    Provider,
+    ProviderLogout,
+    RequestRules,
+    SameSite,
+    SessionRules,
+)
 from token_service.bff.failures import ProviderUnavailableError, SessionEndedError
 from token_service.bff.middleware import BackendForFrontend
 from token_service.bff.store import Logout, SessionStore, StoredSession
@@ -32,6 +39,7 @@ __all__ = [
     "PrivateKeyJwt",
     "Proof",
     "Provider",
+    "ProviderLogout",
     "ProviderUnavailableError",
     "RequestRules",
     "SameSite",

@@ -36,6 +36,20 @@ class SameSite(StrEnum):
     """Sent only with requests from the site itself: a link from an e-mail opens the application logged out."""
 
 
+class ProviderLogout(StrEnum):
+    """What a logout by the user does at the provider. It has no default, because each choice has a price."""
+
+    REVOKE = "revoke"
+    """Revoke the refresh token (RFC 7009). The user stays logged in at the provider, and may log in without a password."""
+    ASK = "ask"
+    """Also lead the browser to the provider's logout, with `client_id` alone. Providers ask the user then, or refuse."""
+    PROVE = "prove"
+    """Also lead the browser there with the ID token as `id_token_hint`, which is the proof that providers want.
+
+    The ID token is then in a URL that the browser opens, and in its history. Its session has been revoked before.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """The OpenID provider, and the client that the application is registered as."""
@@ -128,17 +142,13 @@ class BffConfig:
     """
     active_key: int
     """The version that seals. The others only open."""
+    logout: ProviderLogout
     prefix: str = "/auth"
     """The path that the endpoints are below."""
     sessions: SessionRules = field(default_factory=SessionRules)
     requests: RequestRules = field(default_factory=RequestRules)
     after_logout: str = "/"
     """The path that the provider sends the browser to after a logout. Register its URL there."""
-    id_token_hint: bool = False
-    """Whether a logout tells the provider the ID token, for providers that refuse a logout without one.
-
-    The ID token is then in a URL that the browser opens, and in its history.
-    """
 
     def __post_init__(self) -> None:
         _require_url("BffConfig.public_url", self.public_url)

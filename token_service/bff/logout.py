@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from urllib.parse import urlencode
 
-from token_service.bff.config import BffConfig
+from token_service.bff.config import BffConfig, ProviderLogout
 from token_service.bff.cookies import Cookies
 from token_service.bff.exchange import (
     BadRequestError,
@@ -39,7 +39,7 @@ class Logout:
         self._clock = clock
 
     async def by_user(self, scope: Scope) -> Response:
-        """End the session here and lead the browser to the provider, which ends its own.
+        """End the session here, and at the provider as the configuration says.
 
         A script that accepts JSON gets the URL to navigate to, because it can't follow a redirect to the provider.
         Raises `StoreUnavailableError`; the user is then still logged in.
@@ -75,7 +75,7 @@ class Logout:
         return Response(200)
 
     async def _end_at_provider(self, opened: OpenedSession) -> str:
-        """Revoke the refresh token, and return the URL that ends the session of the provider."""
+        """Revoke the refresh token, and return the URL that the browser goes to."""
         try:
             metadata = await self._provider.metadata()
             if opened.content.refresh_token is not None:
@@ -85,13 +85,13 @@ class Logout:
                 "a logout did not reach the provider: %s; its tokens live until they expire", error.message
             )
             return self._config.after_logout
-        if not metadata.end_session_endpoint:
+        if not metadata.end_session_endpoint or self._config.logout is ProviderLogout.REVOKE:
             return self._config.after_logout
         parameters = {
             "client_id": self._config.provider.client.client_id,
             "post_logout_redirect_uri": self._config.post_logout_redirect_uri,
         }
-        if self._config.id_token_hint:
+        if self._config.logout is ProviderLogout.PROVE:
             parameters["id_token_hint"] = opened.content.id_token
         separator = "&" if "?" in metadata.end_session_endpoint else "?"
         return f"{metadata.end_session_endpoint}{separator}{urlencode(parameters)}"

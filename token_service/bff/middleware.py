@@ -48,7 +48,7 @@ class BackendForFrontend:
     - `GET login?return_to=/path`: leads to the provider, and in the end to the path;
     - `GET callback`: the redirect URI to register;
     - `GET session`: JSON with the claims of the configuration, or 401; it does not count as use of the session;
-    - `POST logout`: ends the session here and at the provider;
+    - `POST logout`: ends the session here, and at the provider as `ProviderLogout` says;
     - `POST backchannel-logout`: for the provider alone.
 
     For every other request it sets `scope["state"]["session"]` to a `BrowserSession` or None and hides its cookies from
@@ -104,7 +104,9 @@ class BackendForFrontend:
             served = text_response(error.status, str(error))
         except (ProviderUnavailableError, StoreUnavailableError) as error:
             served = text_response(
-                503, "the session can't be used now; try again", retry_after=error.retry_after or 1.0
+                503,
+                "the login service or the sessions are not available now; try again",
+                retry_after=error.retry_after or 1.0,
             )
         if isinstance(served, Response):
             await respond(scope, receive, send, served)

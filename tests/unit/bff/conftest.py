@@ -20,6 +20,7 @@ from token_service.bff import (
     ClientSecretBasic,
     MemorySessionStore,
     Provider,
+    ProviderLogout,
     session_of,
 )
 from token_service.tokens.secret import Secret
@@ -85,6 +86,7 @@ class World:
                 ),
                 "keys": {1: KEY},
                 "active_key": 1,
+                "logout": ProviderLogout.ASK,
                 **changes,
             }
         )

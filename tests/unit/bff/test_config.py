@@ -10,6 +10,7 @@ from token_service.bff import (
     ClientSecretBasic,
     PrivateKeyJwt,
     Provider,
+    ProviderLogout,
     RequestRules,
     SessionRules,
 )
@@ -30,6 +31,7 @@ def config(**changes: Any) -> BffConfig:
         "provider": provider(),
         "keys": {1: KEY},
         "active_key": 1,
+        "logout": ProviderLogout.REVOKE,
         **changes,
     }
     return BffConfig(**given)

@@ -12,7 +12,7 @@ from tests.support.browser import PUBLIC_URL, Browser
 from tests.support.fake_provider import CLIENT_ID, LOGOUT_EVENT, FakeProvider
 from tests.support.token_mint import Mint
 from tests.unit.bff.conftest import VirtualClock, World
-from token_service.bff import MemorySessionStore
+from token_service.bff import MemorySessionStore, ProviderLogout
 from token_service.errors import StoreUnavailableError
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -55,10 +55,29 @@ async def test_script_gets_the_url_to_navigate_to(browser: Browser, provider: Fa
 
 
 async def test_id_token_is_told_only_by_choice(world: World, provider: FakeProvider) -> None:
-    async with world.browser(id_token_hint=True) as browser:
+    async with world.browser(logout=ProviderLogout.PROVE) as browser:
         await browser.log_in()
         url = urlsplit((await browser.fetch("/auth/logout", "POST")).json()["location"])
         assert parse_qs(url.query)["id_token_hint"][0] in provider.issued
+        assert provider.families[0].revoked
+
+
+async def test_user_may_stay_logged_in_at_the_provider(world: World, provider: FakeProvider) -> None:
+    async with world.browser(logout=ProviderLogout.REVOKE) as browser:
+        await browser.log_in()
+        assert (await browser.fetch("/auth/logout", "POST")).json() == {"location": "/"}
+        assert provider.families[0].revoked
+        assert await subject(browser) is None
+
+
+async def test_provider_without_a_logout_endpoint_gets_a_revocation(
+    world: World, provider: FakeProvider
+) -> None:
+    provider.metadata_changes = {"end_session_endpoint": ...}
+    async with world.browser() as browser:
+        await browser.log_in()
+        assert (await browser.fetch("/auth/logout", "POST")).json() == {"location": "/"}
+        assert provider.families[0].revoked
 
 
 async def test_logout_works_while_the_provider_is_down(browser: Browser, provider: FakeProvider) -> None:
