@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from token_service.bff.config import is_secure_url
 from token_service.bff.failures import ProviderUnavailableError
-from token_service.tokens.assertions import ASYMMETRIC
+from token_service.tokens.assertions import ASSERTION_ALGORITHMS
 
 _MAX_URL: Final = 2048
 
@@ -40,9 +40,7 @@ def parse_metadata(document: dict[str, Any], issuer: str, method: str) -> Provid
         raise ProviderUnavailableError("the discovery document is of another issuer than the configured one")
     _require_one_of(document, "response_types_supported", {"code"})
     _require_one_of(document, "code_challenge_methods_supported", {"S256"})
-    _require_one_of(
-        document, "id_token_signing_alg_values_supported", {algorithm.value for algorithm in ASYMMETRIC}
-    )
+    _require_one_of(document, "id_token_signing_alg_values_supported", ASSERTION_ALGORITHMS)
     _require_one_of(
         {"token_endpoint_auth_methods_supported": ["client_secret_basic"], **document},
         "token_endpoint_auth_methods_supported",
