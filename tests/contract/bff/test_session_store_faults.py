@@ -123,7 +123,8 @@ async def test_all_keys_of_a_store_are_in_one_slot_of_a_cluster() -> None:
             await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
 
             async def is_ready() -> bool:
-                return "cluster_state:ok" in str(await client.execute_command("CLUSTER INFO"))
+                info = await client.execute_command("CLUSTER INFO")
+                return bool(info["cluster_state"] == "ok")
 
             await eventually(is_ready)
         async with RedisCluster.from_url(server.url) as cluster:
