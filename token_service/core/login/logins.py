@@ -121,7 +121,7 @@ class Logins:
         """
         try:
             user = await self.authenticate(login, parameters, now)
-            return self._code(login.request, user, now)
+            return self._code(login, user, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, login.request.target) from None
 
@@ -137,7 +137,8 @@ class Logins:
         _require_sufficient(login.request, user.auth_context, now)
         return user
 
-    def _code(self, request: AuthorizationRequest, user: Authenticated, now: float) -> str:
+    def _code(self, login: Login, user: Authenticated, now: float) -> str:
+        request = login.request
         self._clients.require(request.client_id)
         return self._codes.format(
             AuthorizationCode(
@@ -153,6 +154,9 @@ class Logins:
                 nonce=request.nonce,
                 auth_context=user.auth_context,
                 custom_claims=user.custom_claims,
+                identity_claims=user.identity_claims,
+                upstream=login.upstream,
+                upstream_session=user.upstream_session,
             )
         )
 
