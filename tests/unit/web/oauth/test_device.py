@@ -63,7 +63,10 @@ async def test_device_gets_the_tokens_that_its_user_approved(scene: DeviceScene)
     }
     assert await scene.error(body["device_code"]) == "authorization_pending"
     done = await scene.approve(
-        code, auth_context=AuthContext("urn:mfa", ("otp",), 1700), custom_claims={"team": "blue"}
+        code,
+        auth_context=AuthContext("urn:mfa", ("otp",), 1700),
+        custom_claims={"team": "blue"},
+        identity_claims={"email": "alice@example.org"},
     )
     assert done.status_code == 200
     assert "The device is connected" in done.text
@@ -73,10 +76,12 @@ async def test_device_gets_the_tokens_that_its_user_approved(scene: DeviceScene)
     id_token = (await scene.app.node.validate(tokens["id_token"])).claims
     assert isinstance(access, VerifiedClaims)
     assert isinstance(id_token, VerifiedClaims)
-    assert (access.subject, access.client_id, access.scopes) == ("alice", "tv", {"openid", "read"})
+    assert (access.subject, access.client_id, set(access.scopes)) == ("alice", "tv", {"openid", "read"})
     assert access.auth_context == AuthContext("urn:mfa", ("otp",), 1700)
     assert access.custom_claims == {"team": "blue"}
     assert access.session_id == id_token.session_id
+    (session,) = scene.app.node.stores.sessions._state.sessions.values()
+    assert (session.identity_claims, session.upstream) == ({"email": "alice@example.org"}, "inhouse")
     refreshed = await scene.app.post(
         "/token",
         {"grant_type": "refresh_token", "client_id": "tv", "refresh_token": tokens["refresh_token"]},
