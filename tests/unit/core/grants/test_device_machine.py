@@ -18,6 +18,7 @@ from token_service.core.access.rights import Rights
 from token_service.core.clients.client import DEVICE_CODE, ClientMetadata
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.device_codes import DEVICE_CODE_TTL
+from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.sessions.session import SessionState
 from token_service.errors import (
@@ -181,15 +182,15 @@ class Devices(RuleBasedStateMachine):
         expected = self.expected(device, node)
         self.requests.before = {"remove": raising(StoreUnavailableError())} if remove_fails else {}
         grant = self.nodes[node].core.grants.device
+        issued: IssuedTokens | None = None
+        got: type[ServiceError] | None = None
         try:
             issued = self.do(grant.grant(TV, GrantRequest(), device.code, self.now))
         except ServiceError as error:
-            issued, got = None, type(error)
-        else:
-            got = None
+            got = type(error)
         event("issued" if got is None else got.__name__)
         assert got is expected
-        if got is not None:
+        if issued is None:
             return
         assert isinstance(device.decision, tuple)
         device.session_of = device.decision[0]
