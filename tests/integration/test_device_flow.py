@@ -23,6 +23,8 @@ from token_service.core.login.devices import MAX_CODES_OF_ADDRESS, MAX_CODES_OF_
 from token_service.v1 import authorization_service_pb2 as pb, authorization_service_pb2_grpc
 
 TEXT = (DOCS / "device-flow.md").read_text()
+ISSUER = "http://127.0.0.1:8080"
+"""The issuer of a node that is told none, whatever its port."""
 TIMEOUT = 60
 
 
@@ -63,12 +65,12 @@ async def log_in(node: Node, page: httpx.Response) -> str:
         accepted = await stub.AcceptLoginRequest(
             pb.AcceptLoginRequestRequest(login_challenge=challenge, subject="alice"), timeout=TIMEOUT
         )
-    return str(accepted.redirect_to)
+    return str(accepted.redirect_to).replace(ISSUER, node.http_url)
 
 
 async def test_program_of_the_page_gets_tokens_when_its_user_approves(node: Node, tmp_path: Path) -> None:
     program = tmp_path / "device.py"
-    program.write_text(block("python").replace("http://127.0.0.1:8080", node.http_url))
+    program.write_text(block("python").replace(ISSUER, node.http_url))
     device = await asyncio.create_subprocess_exec(sys.executable, program, stdout=asyncio.subprocess.PIPE)
     assert device.stdout is not None
     try:
@@ -87,7 +89,8 @@ async def test_program_of_the_page_gets_tokens_when_its_user_approves(node: Node
 
 
 async def approve(browser: httpx.AsyncClient, node: Node, url: str, user_code: str) -> None:
-    assert url == f"{node.http_url}/device"
+    assert url == f"{ISSUER}/device"
+    url = url.replace(ISSUER, node.http_url)
     page = await browser.get(url)
     entered: dict[str, Any] = {"ticket": field_of(page, "ticket"), "user_code": user_code.lower()}
     page = await browser.post(url, data=entered)
