@@ -10,7 +10,14 @@ from token_service.config import values
 from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
-from token_service.core.grants import global_revocation, subjects, trusted_issuers
+from token_service.core.grants import (
+    device_authorization,
+    device_paces,
+    global_revocation,
+    subjects,
+    trusted_issuers,
+)
+from token_service.core.login import devices
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
@@ -48,6 +55,9 @@ def in_the_code() -> dict[str, str]:
         (trusted_issuers, "MAX_NAMES", "MAX_AGE"),
         (subjects, "MAX_VALUES", "MAX_PATH"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
+        (device_authorization, "MAX_REQUESTS_OF_CLIENT", "MAX_REQUESTS_OF_ADDRESS"),
+        (devices, "MAX_CODES_OF_ADDRESS", "MAX_CODES_OF_BROWSER"),
+        (device_paces, "MAX_INTERVAL", "MAX_PACES"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
     ):
         found |= {name: getattr(module, name) for name in names}
