@@ -510,6 +510,20 @@ async def test_taken_user_code_is_replaced(scene: DeviceScene) -> None:
     assert (await begun(scene))[1] == "BCDF-GHJL"
 
 
+async def test_device_code_never_gets_the_approval_of_the_next_device_with_its_user_code(
+    scene: DeviceScene,
+) -> None:
+    """A node whose clock is ahead may purge a request too early."""
+    codes = scene.app.node.core.devices.authorizations._codes
+    codes.new_user_code = lambda: "BCDFGHJK"  # type: ignore[method-assign]
+    first, _ = await begun(scene)
+    assert await scene.app.node.stores.device_requests.purge(1e12, 10) == 1
+    second, user_code = await begun(scene)
+    await scene.approve(user_code)
+    assert await scene.error(first) == "invalid_grant"
+    assert (await scene.poll(second)).status_code == 200
+
+
 async def test_login_service_learns_the_client_and_the_scopes(scene: DeviceScene) -> None:
     _, user_code = await begun(scene, scope="read")
     challenge = challenge_of(await scene.browser().enter(user_code))
