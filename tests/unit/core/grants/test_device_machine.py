@@ -121,10 +121,19 @@ class Devices(RuleBasedStateMachine):
         assert begun.expire_time == self.now + DEVICE_CODE_TTL
         self.devices.append(Device(begun.device_code, begun.user_code, begun.expire_time))
 
+    @rule(node=st.sampled_from([0, 1]), user=st.sampled_from(USERS), approve=st.booleans())
+    def begin_and_decide(self, node: int, user: str, *, approve: bool) -> None:
+        """Take the usual way, so that more examples reach what comes after a decision."""
+        self.begin(node)
+        self.ask(self.devices[-1], 1 - node, user)
+        self.answer(self.forms[-1], node, approve=approve)
+
     @precondition(lambda self: self.devices)
     @rule(data=st.data(), node=st.sampled_from([0, 1]), user=st.sampled_from(USERS))
     def log_in(self, data: st.DataObject, node: int, user: str) -> None:
-        device = data.draw(st.sampled_from(self.devices))
+        self.ask(data.draw(st.sampled_from(self.devices)), node, user)
+
+    def ask(self, device: Device, node: int, user: str) -> None:
         core = self.nodes[node].core
         self.user = user
         ticket = core.devices.logins.ticket(BROWSER, self.now)
@@ -145,7 +154,9 @@ class Devices(RuleBasedStateMachine):
     @precondition(lambda self: self.forms)
     @rule(data=st.data(), node=st.sampled_from([0, 1]), approve=st.booleans())
     def decide(self, data: st.DataObject, node: int, *, approve: bool) -> None:
-        form = data.draw(st.sampled_from(self.forms))
+        self.answer(data.draw(st.sampled_from(self.forms)), node, approve=approve)
+
+    def answer(self, form: Form, node: int, *, approve: bool) -> None:
         device = form.device
         logins = self.nodes[node].core.devices.logins
         try:
@@ -181,6 +192,21 @@ class Devices(RuleBasedStateMachine):
         device = data.draw(st.sampled_from(self.devices))
         expected = self.expected(device, node)
         self.requests.before = {"remove": raising(StoreUnavailableError())} if remove_fails else {}
+        self.poll_once(device, node, expected)
+
+    @precondition(lambda self: any(isinstance(device.decision, tuple) for device in self.devices))
+    @rule(data=st.data(), node=st.sampled_from([0, 1]))
+    def poll_twice(self, data: st.DataObject, node: int) -> None:
+        """Poll an approved device whose request stays, after the interval again."""
+        device = data.draw(
+            st.sampled_from([each for each in self.devices if isinstance(each.decision, tuple)])
+        )
+        self.requests.before = {"remove": raising(StoreUnavailableError())}
+        for at in (node, 1 - node):
+            self.poll_once(device, at, self.expected(device, at))
+            self.clock.elapsed += 5
+
+    def poll_once(self, device: Device, node: int, expected: type[ServiceError] | None) -> None:
         grant = self.nodes[node].core.grants.device
         issued: IssuedTokens | None = None
         got: type[ServiceError] | None = None
