@@ -48,6 +48,7 @@ from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
+from token_service.core.issuing.raising import SessionRaiser
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -66,7 +67,14 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
+from token_service.core.login.step_up import IdTokenHints
+from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
+from token_service.core.logout.backchannel import BackchannelLogout, LogoutPorts, make_backchannel_logout
+from token_service.core.logout.clients import LogoutClients
+from token_service.core.logout.delivering import Outcome, SendLogout
+from token_service.core.logout.end_session import EndSession
+from token_service.core.logout.store import LogoutStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.policies.rates import Bucket, Operation
@@ -93,6 +101,7 @@ from token_service.core.subscribers.reports import Reports
 from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
+from token_service.core.validation.userinfo import UserInfo
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
@@ -144,6 +153,10 @@ class Stores(Protocol):
         """Samples of the cursors of subscribers."""
 
     @property
+    def logouts(self) -> LogoutStore:
+        """Logouts that clients are still to be told of."""
+
+    @property
     def audit(self) -> AuditStore:
         """The stored audit trail."""
 
@@ -182,6 +195,10 @@ class Ports:
     """Fetches the documents of sectors; None: no client can name one."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
+    send_logout: SendLogout | None = None
+    """Sends logout tokens; None: no client is told of logouts."""
+    logout_counted: Callable[[Outcome], None] = lambda _: None
+    """Is called with the outcome of each attempt to tell a client of a logout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +265,12 @@ class Core:
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
     devices: DeviceUseCases
+    upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
+    userinfo: UserInfo
+    end_session: EndSession
+    backchannel_logout: BackchannelLogout | None
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -282,6 +303,8 @@ class Core:
         }
         if self.mirroring is not None:
             tasks["mirroring"] = self.mirroring.run
+        if self.backchannel_logout is not None:
+            tasks["backchannel-logout"] = self.backchannel_logout.run
         if self.ports.counters is not None:
             tasks["counters"] = self.counters.run
         return tasks
@@ -397,7 +420,15 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
     )
     login = make_login_use_cases(
-        admission, registration, codes, sealer, entropy, lambda: replica.applied, issuer=options.issuer
+        admission,
+        registration,
+        codes,
+        sealer,
+        entropy,
+        lambda: replica.applied,
+        IdTokenHints(verifier, key_lookups.look, subjects),
+        stores.sessions,
+        issuer=options.issuer,
     )
 
     def can_log_in() -> bool:
@@ -455,7 +486,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         refresher=refresher,
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
-            code=CodeGrant(registration, codes, issuer, revoker, audit),
+            code=CodeGrant(
+                registration,
+                codes,
+                issuer,
+                SessionRaiser(stores.sessions, stores.used_ids, minter, keyring, terms, audit),
+                revoker,
+                audit,
+            ),
             device=devices.grant,
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,
@@ -479,8 +517,39 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         login=login,
         devices=devices,
+        upstream_logout=UpstreamLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+        ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
+        userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
+        end_session=EndSession(
+            verifier,
+            key_lookups.look,
+            known_clients,
+            stores.sessions,
+            revoker,
+            sealer("logout return"),
+            lambda: login.upstreams.current,
+            clock,
+        ),
+        backchannel_logout=None
+        if ports.send_logout is None
+        else make_backchannel_logout(
+            LogoutPorts(
+                stores.logouts,
+                Lease(stores.leases, "logouts", options.node_id),
+                ports.send_logout,
+                ports.logout_counted,
+                clock,
+            ),
+            log,
+            tailer,
+            replica,
+            LogoutClients(clients),
+            minter,
+            keyring,
+        ),
         introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(

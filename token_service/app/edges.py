@@ -33,6 +33,7 @@ from token_service.web.oauth.browser_routes import browser_routes
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
 from token_service.web.oauth.device import DeviceEndpoint
+from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
 from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.login_cookies import LoginCookies
@@ -40,6 +41,8 @@ from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.oauth.upstream_logout import UpstreamLogoutEndpoint, upstream_logout_route
+from token_service.web.oauth.userinfo import UserInfoEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
 from token_service.web.tls import TlsContext
 
@@ -149,12 +152,19 @@ def make_oauth_routes(
         IntrospectionEndpoint(callers, core.introspector, issuer),
         RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
         GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
+        UserInfoEndpoint(core.userinfo),
         Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=lambda: _optional_members(core, certificates=certificates),
     )
-    return [*routes, *browser_routes(edge, authorization, device, pages, issuer=issuer)]
+    logout = EndSessionEndpoint(core.end_session, pages, issuer=issuer)
+    upstream_logout = UpstreamLogoutEndpoint(core.upstream_logout, core.ports.clock)
+    return [
+        *routes,
+        *browser_routes(edge, authorization, device, logout, pages, issuer=issuer),
+        upstream_logout_route(edge, upstream_logout, issuer=issuer),
+    ]
 
 
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
@@ -162,6 +172,8 @@ def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
     members: dict[str, Any] = discovery.with_certificates() if certificates else {}
     if core.login.upstreams.current:
         members |= discovery.authorization_members(core.options.issuer)
+    if core.backchannel_logout is not None:
+        members |= discovery.backchannel_logout_members()
     if core.ports.client_documents is not None:
         members[discovery.CLIENT_DOCUMENTS] = True
     if core.ports.pairwise_key is not None:

@@ -12,12 +12,16 @@ from token_service.errors import InvalidRequestError
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body. The longest has a subject token, an actor token and a client assertion."""
+MAX_QUERY: Final = 12 * 1024
+"""Characters of the query of a request that a browser sends."""
 MAX_PARAMETERS: Final = 64
 _SHOWN_NAME: Final = 64
 """Characters of the name of a parameter in an error message."""
 _FORM: Final = b"application/x-www-form-urlencoded"
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
+
+_REPEATABLE_IN_QUERY: Final = frozenset({"resource"})
 
 
 class Parameters:
@@ -63,12 +67,22 @@ async def read_form(request: Request) -> Parameters:
     """
     if request.scope.get("query_string"):  # request.url would be parsed first, which takes 40 us
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
-    headers: dict[bytes, bytes] = dict(request.scope["headers"])
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _FORM:
+    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    types = [value for name, value in headers if name == b"content-type"]
+    # Of two types, a proxy could believe the other one.
+    if len(types) != 1 or types[0].partition(b";")[0].strip().lower() != _FORM:
         raise InvalidRequestError.of("content-type", f"must be {_FORM.decode()}")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
         raise InvalidRequestError.of("content-encoding", "must not be sent")
     return parse_form(await read_body(request, MAX_BODY))
+
+
+def query_of(request: Request) -> Parameters:
+    """Return the parameters in the URL of a request of a browser. Raises `InvalidRequestError`."""
+    query = request.url.query
+    if len(query) > MAX_QUERY:
+        raise InvalidRequestError.of("query", f"is longer than {MAX_QUERY} characters; send a form")
+    return parse_form(query.encode("utf-8", "replace"), _REPEATABLE_IN_QUERY)
 
 
 async def read_body(request: Request, most: int) -> bytes:

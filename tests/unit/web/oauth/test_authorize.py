@@ -2,98 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-import httpx
 import pytest
 
-from tests.unit.web.oauth.oauth_app import OAuthApp
+from tests.unit.web.oauth.browser_login import (
+    ISSUER,
+    PARAMETERS,
+    REDIRECT,
+    Login,
+    challenge_of,
+    location,
+)
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
-from token_service.core.login.challenge import AcceptCommand
+from token_service.core.clients.client import AUTHORIZATION_CODE
 from token_service.core.login.logins import LOGIN_TTL
 from token_service.core.login.pushed import REQUEST_URI_TTL
 from token_service.errors import InvalidRequestError
-from token_service.tokens import base64url
 from token_service.tokens.claims import AuthContext, VerifiedClaims
 from token_service.tokens.revocation import RevocationTarget
-
-ISSUER = "https://issuer.example"
-REDIRECT = "https://app.example/cb"
-VERIFIER = "v" * 43
-CHALLENGE = base64url.encode(hashlib.sha256(VERIFIER.encode()).digest())
-PARAMETERS = {
-    "client_id": "app",
-    "redirect_uri": REDIRECT,
-    "response_type": "code",
-    "scope": "openid read",
-    "state": "s-1",
-    "nonce": "n-1",
-    "code_challenge": CHALLENGE,
-    "code_challenge_method": "S256",
-}
-
-
-class Login:
-    """An application with the client `app` and the login service `inhouse`."""
-
-    def __init__(self, app: OAuthApp) -> None:
-        self.app = app
-        self.challenges = app.node.core.login.challenges
-        upstreams = app.node.core.login.upstreams
-        upstreams.current = {
-            "inhouse": upstreams.challenge("https://login.example/in"),
-            "other": upstreams.challenge("https://other.example/in?tenant=a"),
-        }
-
-    def browser(self) -> httpx.AsyncClient:
-        """Return a browser of its own cookies."""
-        return httpx.AsyncClient(
-            transport=self.app.http._transport, base_url=ISSUER, trust_env=False, follow_redirects=False
-        )
-
-    async def begin(self, browser: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-        parameters = {name: value for name, value in {**PARAMETERS, **changes}.items() if value is not None}
-        return await browser.get("/authorize", params=parameters)
-
-    async def accept(self, challenge: str, subject: str = "alice", **fields: Any) -> str:
-        command = AcceptCommand(login_challenge=challenge, subject=subject, **fields)
-        return await self.challenges.accept(Caller.system(), command, self.app.clock.now())
-
-    async def exchange(self, code: str, **changes: Any) -> httpx.Response:
-        parameters = {
-            "grant_type": AUTHORIZATION_CODE,
-            "client_id": "app",
-            "code": code,
-            "redirect_uri": REDIRECT,
-            "code_verifier": VERIFIER,
-            **changes,
-        }
-        return await self.app.post("/token", parameters)
-
-
-@pytest.fixture
-async def login(app: OAuthApp) -> Login:
-    await app.register_public(
-        "app",
-        grant_types=(AUTHORIZATION_CODE, REFRESH_TOKEN),
-        redirect_uris=(REDIRECT, "https://app.example/other?x=1"),
-        scopes=("openid", "read"),
-        first_party=True,
-    )
-    return Login(app)
-
-
-def location(answer: httpx.Response) -> dict[str, str]:
-    """Return the parameters of a redirection."""
-    assert answer.status_code == 303, answer.text
-    return dict(parse_qsl(urlsplit(answer.headers["location"]).query, keep_blank_values=True))
-
-
-def challenge_of(answer: httpx.Response) -> str:
-    return location(answer)["login_challenge"]
 
 
 async def test_browser_comes_back_with_a_code_for_the_user_of_the_login_service(login: Login) -> None:
@@ -108,6 +36,19 @@ async def test_browser_comes_back_with_a_code_for_the_user_of_the_login_service(
     claims = (await login.app.node.validate(tokens["id_token"])).claims
     assert isinstance(claims, VerifiedClaims)
     assert (claims.subject, claims.payload["nonce"], claims.client_id) == ("alice", "n-1", "app")
+
+
+async def test_session_keeps_the_identity_claims_and_the_upstream_of_its_login(login: Login) -> None:
+    browser = login.browser()
+    begun = await login.begin(browser, upstream="other")
+    url = await login.accept(challenge_of(begun), identity_claims={"email": "a@example.org"})
+    tokens = (await login.exchange(location(await browser.get(url))["code"])).json()
+    claims = (await login.app.node.validate(tokens["id_token"])).claims
+    assert isinstance(claims, VerifiedClaims)
+    session = await login.app.node.session(claims.session_id)
+    assert (session.upstream, session.upstream_session) == ("other", "")
+    assert session.identity_claims == {"email": "a@example.org"}
+    assert "email" not in claims.payload
 
 
 async def test_login_service_learns_what_the_client_asked_for(login: Login) -> None:
@@ -194,6 +135,14 @@ async def test_refused_login_tells_the_client(login: Login) -> None:
     }
 
 
+async def test_refused_login_without_interaction_needs_a_login(login: Login) -> None:
+    """OpenID Connect Core 1.0, section 3.1.2.6: the client must be able to tell it from a refusal of the user."""
+    browser = login.browser()
+    challenge = challenge_of(await login.begin(browser, prompt="none"))
+    url = await login.challenges.reject(Caller.system(), challenge, "", 0.0)
+    assert location(await browser.get(url))["error"] == "login_required"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -246,7 +195,7 @@ async def test_a_disabled_client_gets_a_page(login: Login) -> None:
     ],
     ids=str,
 )
-async def test_the_client_learns_what_is_wrong_with_its_request(
+async def test_client_learns_the_mistake_in_its_request(
     login: Login, changes: dict[str, Any], error: str
 ) -> None:
     answer = location(await login.begin(login.browser(), **changes))

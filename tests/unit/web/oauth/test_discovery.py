@@ -10,9 +10,15 @@ import pytest
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.app.edges import make_oauth_routes
 from token_service.tokens.algorithms import Algorithm
-from token_service.web.oauth.discovery import discovery_paths
+from token_service.web.oauth.discovery import discovery_paths, issuer_path
 
-ENDPOINTS = {"token_endpoint", "introspection_endpoint", "revocation_endpoint"}
+ENDPOINTS = {
+    "token_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+}
 
 
 async def document_of(app: OAuthApp, path: str = "/.well-known/openid-configuration") -> dict[str, Any]:
@@ -67,15 +73,16 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
     for endpoint in endpoints:
         answer = await app.http.post(endpoint)
         assert answer.status_code in {400, 401}
-        page = endpoint.endswith("/authorize")
+        page = endpoint.endswith(("/authorize", "/end_session"))
         assert answer.headers["content-type"] == ("text/html; charset=utf-8" if page else "application/json")
     posts = {
         route.path
         for route in make_oauth_routes(app.node.core, app.authenticator, app.edge)
         if "POST" in (route.methods or ())
     }
-    # The URL of the page for users is in the response to the device.
-    assert posts == endpoints | {f"{urlsplit(issuer).path}/device"}
+    # Identity providers are told of the one where they know this service as a client, users of the other by their device.
+    path = issuer_path(issuer)
+    assert posts == endpoints | {f"{path}/backchannel-logout/{{upstream}}", f"{path}/device"}
     await app.close()
 
 
