@@ -36,6 +36,7 @@ RUN_BY = {
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
+    "docs/logout.md": "tests/integration/test_logout.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
