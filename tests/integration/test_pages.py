@@ -27,6 +27,7 @@ RUN_BY = {
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
+    "docs/oauth.md": "tests/integration/test_oauth_page.py",
     "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
@@ -35,6 +36,8 @@ RUN_BY = {
     "docs/production.md": "tests/integration/test_production_page.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
+    "docs/login.md": "tests/integration/test_login_page.py",
+    "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/logout.md": "tests/integration/test_logout.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
@@ -47,14 +50,16 @@ SECTIONS = {
     "docs/tour.md": "tour",
     "docs/client.md": "client",
     "docs/debugging.md": "debugging",
+    "docs/oauth.md": "oauth",
     "docs/operations.md": "operations",
     "docs/production.md": "production",
     "docs/token-exchange.md": "exchange",
+    "docs/login.md": "login",
 }
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
 """The blocks of the README outside its section."""
-_RUNNABLE = {"sh", "python", "toml"}
+_RUNNABLE = {"sh", "python", "toml", "js"}
 
 
 def test_the_commands_of_the_readme_exist_and_explain_themselves() -> None:

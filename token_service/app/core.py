@@ -43,6 +43,7 @@ from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
+from token_service.core.issuing.raising import SessionRaiser
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -59,6 +60,8 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
+from token_service.core.login.step_up import IdTokenHints
+from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.backchannel import BackchannelLogout, LogoutPorts, make_backchannel_logout
 from token_service.core.logout.clients import LogoutClients
@@ -250,6 +253,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
+    upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
     userinfo: UserInfo
@@ -410,6 +414,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         sealer,
         entropy,
         lambda: replica.applied,
+        IdTokenHints(verifier, key_lookups.look, subjects),
+        stores.sessions,
         issuer=options.issuer,
     )
     return Core(
@@ -440,7 +446,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         refresher=refresher,
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
-            code=CodeGrant(registration, codes, issuer, revoker, audit),
+            code=CodeGrant(
+                registration,
+                codes,
+                issuer,
+                SessionRaiser(stores.sessions, stores.used_ids, minter, keyring, terms, audit),
+                revoker,
+                audit,
+            ),
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,
             exchange=TokenExchange(
@@ -462,6 +475,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         login=login,
+        upstream_logout=UpstreamLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+        ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         userinfo=UserInfo(introspector, stores.sessions, subjects, clock),

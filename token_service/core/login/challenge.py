@@ -25,11 +25,12 @@ from token_service.core.grants.code import kinds_of_code
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.keys.sealer import Sealer
 from token_service.core.limits import MAX_COMMENT, MAX_SUBJECT, Checks
+from token_service.core.login.requests import Prompt
 from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
 from token_service.core.policies.rights import May
 from token_service.core.sessions.session import Session
-from token_service.errors import AccessDeniedError, GrantInvalidError, InvalidRequestError
+from token_service.errors import AccessDeniedError, GrantInvalidError, InvalidRequestError, LoginRequiredError
 from token_service.tokens.claims import AuthContext
 from token_service.tokens.opaque_token import OpaqueTokenError
 
@@ -83,6 +84,8 @@ class ChallengeUpstream:
         if verdict.login_id != login.id:
             raise GrantInvalidError("login_verifier: it is of another login")
         if verdict.user is None:
+            if Prompt.NONE in login.request.prompts:
+                raise LoginRequiredError(verdict.refusal or None)
             raise AccessDeniedError(verdict.refusal or None)
         return verdict.user
 

@@ -30,7 +30,9 @@ from token_service.wire import oauth_error
 MAX_COOKIE: Final = 3800
 """Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
 MAX_LOGINS: Final = 4
-"""Logins of one browser at the same time. More cookies would make its requests too long."""
+"""Logins of one browser at the same time."""
+MAX_COOKIES: Final = 6 * 1024
+"""Characters of all login cookies. With the longest answer of an upstream in the URL they fit into 16 KiB of headers."""
 
 
 class AuthorizationEndpoint:
@@ -69,7 +71,7 @@ class AuthorizationEndpoint:
         except AuthorizationFailedError as failure:
             return self._failed(failure)
         response = RedirectResponse(url, 303, BROWSER_HEADERS)
-        for name in self._login_cookies(request)[MAX_LOGINS - 1 :]:
+        for name in self._surplus_cookies(request, len(sealed)):
             self._delete(response, name)
         response.set_cookie(
             self._cookie(login.id),
@@ -109,7 +111,7 @@ class AuthorizationEndpoint:
             raise InvalidRequestError.of("request_uri", "must not be pushed")
         asked = _asked(parameters, caller.client_id)
         try:
-            checked = self._requests.check(asked)
+            checked = await self._requests.check(asked)
         except AuthorizationFailedError as failure:
             raise failure.error from None
         body = {
@@ -127,7 +129,7 @@ class AuthorizationEndpoint:
         request_uri = parameters.get("request_uri")
         if request_uri:  # the other parameters do not count (RFC 9126, section 4)
             return await self._pushed.read(request_uri, client_id, now)
-        return self._requests.check(_asked(parameters, client_id))
+        return await self._requests.check(_asked(parameters, client_id))
 
     def _answer(self, target: ResponseTarget, parameters: Mapping[str, str]) -> Response:
         """Return an authorization response, which names the issuer (RFC 9207)."""
@@ -154,9 +156,20 @@ class AuthorizationEndpoint:
         """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
         return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
 
-    def _login_cookies(self, request: Request) -> list[str]:
+    def _surplus_cookies(self, request: Request, size: int) -> list[str]:
+        """Return the names of the login cookies that must give way to a new one of `size` characters."""
         prefix = self._cookie("")
-        return [name for name in request.cookies if name.startswith(prefix)]
+        kept, surplus = 1, []
+        # The newest comes last (RFC 6265, section 5.4) and is the most likely to be in use.
+        for name, value in reversed(request.cookies.items()):
+            if not name.startswith(prefix):
+                continue
+            size += len(value)
+            if kept < MAX_LOGINS and size <= MAX_COOKIES:
+                kept += 1
+            else:
+                surplus.append(name)
+        return surplus
 
     def _delete(self, response: Response, name: str) -> None:
         response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
@@ -178,6 +191,7 @@ def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:
         max_age=parameters.get("max_age"),
         acr_values=parameters.words("acr_values"),
         login_hint=parameters.get("login_hint"),
+        id_token_hint=parameters.get("id_token_hint"),
         upstream=parameters.get("upstream"),
         request=parameters.get("request"),
     )

@@ -22,7 +22,7 @@ def browser_routes(
 ) -> list[Route]:
     """Return the routes. A page shows an error that no client may be told of."""
     path = discovery.issuer_path(issuer)
-    return [
+    routes = [
         edge.route(
             f"{path}{discovery.AUTHORIZE}",
             None,
@@ -39,3 +39,8 @@ def browser_routes(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),
     ]
+    for route in routes:
+        # A request of a program that only looks at a URL must not begin or complete a login.
+        assert route.methods is not None
+        route.methods.discard("HEAD")
+    return routes
