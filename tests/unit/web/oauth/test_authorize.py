@@ -182,7 +182,7 @@ async def test_a_disabled_client_gets_a_page(login: Login) -> None:
     ],
     ids=str,
 )
-async def test_the_client_learns_what_is_wrong_with_its_request(
+async def test_the_client_learns_which_parameter_is_wrong(
     login: Login, changes: dict[str, Any], error: str
 ) -> None:
     answer = location(await login.begin(login.browser(), **changes))
