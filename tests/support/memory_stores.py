@@ -17,6 +17,7 @@ from msgspec import structs
 
 from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
+from tests.support.memory_logouts import MemoryLogoutStore
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
@@ -57,6 +58,7 @@ class MemoryStores:
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
         self.used_ids: Final = MemoryUsedIds(state.used_ids)
+        self.logouts: Final = MemoryLogoutStore(state.sessions.values)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,9 +12,10 @@ from token_service.core.access import client_authentication, credentials, docume
 from token_service.core.clients import documents as client_documents, sectors
 from token_service.core.grants import codes, global_revocation, subjects, trusted_issuers
 from token_service.core.login import logins, pushed, requests, upstreams
+from token_service.core.logout import delivering, planner
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
-from token_service.fetching import documents, fetcher, remote_keys, resolving
+from token_service.fetching import documents, fetcher, logouts, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions, sealed
 from token_service.web import forwarded
@@ -57,6 +58,9 @@ def in_the_code() -> dict[str, str]:
         (codes, "CODE_TTL"),
         (upstreams, "MAX_UPSTREAMS"),
         (sealed, "MAX_SEALED"),
+        (planner, "MAX_SESSIONS_TOLD"),
+        (delivering, "MAX_CLIENTS_TOLD", "LOGOUTS_PER_CLIENT", "LOGOUT_MAX_AGE"),
+        (logouts, "LOGOUT_TIMEOUT"),
     ):
         found |= {name: getattr(module, name) for name in names}
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}

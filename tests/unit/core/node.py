@@ -148,6 +148,7 @@ class SomeStores:
     used_ids: Any
     audit: Any
     samples: Any
+    logouts: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:
@@ -183,6 +184,7 @@ class Node(Generic[ClockT]):
         pairwise_key: Secret | None = None,
         sectors: Any = None,
         issuer: str = ISSUER,
+        send_logout: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -191,6 +193,7 @@ class Node(Generic[ClockT]):
         self.policies = Policies(PolicyBook({"internal": policy or Policy()}))
         self.audit = RecordingAudit()
         self.limited: list[tuple[Operation, Bucket]] = []
+        self.logout_outcomes: list[str] = []
         self.core = core = build_core(
             Ports(
                 stores=ports,
@@ -204,6 +207,8 @@ class Node(Generic[ClockT]):
                 client_documents=documents,
                 pairwise_key=pairwise_key,
                 sector_documents=sectors,
+                send_logout=send_logout,
+                logout_counted=lambda outcome: self.logout_outcomes.append(outcome.value),
                 rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
             CoreOptions(

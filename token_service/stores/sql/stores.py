@@ -13,6 +13,7 @@ from token_service.stores.sql.clients import SqlClientStore
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
+from token_service.stores.sql.logouts import SqlLogoutStore
 from token_service.stores.sql.nodes import SqlNodeStore
 from token_service.stores.sql.revocation_log import SqlRevocationLog
 from token_service.stores.sql.samples import SqlSampleStore
@@ -51,6 +52,7 @@ class SqlStores:
         self.used_ids: Final = SqlUsedIds(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
         self.samples: Final = SqlSampleStore(self._database)
+        self.logouts: Final = SqlLogoutStore(self._database)
 
     @property
     def trouble(self) -> str | None:
