@@ -98,6 +98,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.RESPONSE_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
         Reason.AUTHENTICATION_INSUFFICIENT: _Code.FAILED_PRECONDITION,
         Reason.SUBJECT_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
+        Reason.UPSTREAM_UNAVAILABLE: _Code.UNAVAILABLE,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
@@ -171,6 +172,7 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
         Reason.UNREACHABLE,
         Reason.FOREIGN_KEYS_UNAVAILABLE,
         Reason.CLIENT_DOCUMENT_UNAVAILABLE,
+        Reason.UPSTREAM_UNAVAILABLE,
         Reason.RATE_LIMITED,
     ),
     "server_error": (Reason.INTERNAL,),

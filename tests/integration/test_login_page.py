@@ -28,6 +28,7 @@ from token_service.config.policy_file import PolicyFile
 from token_service.core.grants.codes import CODE_TTL
 from token_service.core.login.logins import LOGIN_TTL
 from token_service.core.login.requests import MAX_LOGIN_HINT, MAX_STATE
+from token_service.core.login.upstreams import ChallengeSettings
 from token_service.v1 import (
     client_service_pb2,
     client_service_pb2_grpc,
@@ -248,6 +249,8 @@ def test_node_killed_during_a_step_up(service: Service) -> None:
 def test_policy_file_and_numbers_of_the_page_match_the_code(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(UPSTREAMS)
-    assert PolicyFile(file, {}).load().upstreams["inhouse"].url == "http://127.0.0.1:8090/login"
+    assert PolicyFile(file, {}).load().upstreams["inhouse"] == ChallengeSettings(
+        "inhouse", "http://127.0.0.1:8090/login"
+    )
     assert (LOGIN_TTL, CODE_TTL) == (600, 60)
     assert "for ten minutes" in TEXT

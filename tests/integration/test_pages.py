@@ -24,6 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])
 RUN_BY = {
     "README.md": "tests/integration/test_tour.py",
     "docs/tour.md": "tests/integration/test_tour.py",
+    "docs/browser-sessions.md": "tests/integration/bff/test_browser_sessions_page.py",
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
@@ -38,6 +39,7 @@ RUN_BY = {
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/login.md": "tests/integration/test_login_page.py",
     "docs/logout.md": "tests/integration/test_logout.py",
+    "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",

@@ -61,6 +61,7 @@ from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.step_up import IdTokenHints
+from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.backchannel import BackchannelLogout, LogoutPorts, make_backchannel_logout
 from token_service.core.logout.clients import LogoutClients
@@ -252,6 +253,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
+    upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
     userinfo: UserInfo
@@ -473,6 +475,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         login=login,
+        upstream_logout=UpstreamLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+        ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
