@@ -35,7 +35,7 @@ from token_service.v1 import (
     session_service_pb2,
     session_service_pb2_grpc,
 )
-from token_service.web.oauth.authorize import MAX_LOGINS
+from token_service.web.oauth.login_cookies import MAX_LOGINS
 
 TIMEOUT = 60
 (UPSTREAMS,) = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

@@ -33,6 +33,11 @@ from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.device import DeviceGrant
+from token_service.core.grants.device_authorization import DeviceAuthorizations
+from token_service.core.grants.device_codes import DeviceCodes
+from token_service.core.grants.device_paces import Paces
+from token_service.core.grants.device_requests import DeviceRequests
 from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
@@ -60,6 +65,8 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
+from token_service.core.login.device_use_cases import DeviceUseCases
+from token_service.core.login.devices import DeviceLogins
 from token_service.core.login.step_up import IdTokenHints
 from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
@@ -132,6 +139,10 @@ class Stores(Protocol):
     @property
     def used_ids(self) -> UsedIds:
         """Identifiers that may be used once."""
+
+    @property
+    def device_requests(self) -> DeviceRequests:
+        """Requests of devices that wait for a user."""
 
     @property
     def nodes(self) -> NodeStore:
@@ -253,6 +264,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
+    devices: DeviceUseCases
     upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
@@ -418,6 +430,34 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         stores.sessions,
         issuer=options.issuer,
     )
+
+    def can_log_in() -> bool:
+        return bool(login.upstreams.current)
+
+    device_codes = DeviceCodes(sealer("device code"), entropy)
+    devices = DeviceUseCases(
+        authorizations=DeviceAuthorizations(
+            registration, device_codes, stores.device_requests, rates, can_log_in
+        ),
+        grant=DeviceGrant(
+            registration,
+            device_codes,
+            stores.device_requests,
+            issuer,
+            revoker,
+            audit,
+            Paces(clock.monotonic),
+            can_log_in,
+        ),
+        logins=DeviceLogins(
+            login.logins,
+            admission,
+            stores.device_requests,
+            rates,
+            sealer("device page"),
+            lambda: replica.applied,
+        ),
+    )
     return Core(
         options=options,
         ports=ports,
@@ -454,6 +494,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
                 revoker,
                 audit,
             ),
+            device=devices.grant,
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,
             exchange=TokenExchange(
@@ -475,6 +516,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             registration, admission, codes, replica, issuer=options.issuer
         ),
         login=login,
+        devices=devices,
         upstream_logout=UpstreamLogout(
             lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
         ),
@@ -533,6 +575,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         janitor=Janitor(
             stores.sessions,
             log,
+            stores.device_requests,
             Lease(stores.leases, "janitor", options.node_id),
             time,
             interval=options.janitor_interval,

@@ -1,4 +1,4 @@
-"""The routes that browsers come to, and that of pushed requests."""
+"""The routes that browsers come to, and those of clients that send browsers there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from starlette.routing import Route
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
@@ -15,6 +16,7 @@ from token_service.web.oauth.pages import Pages
 def browser_routes(
     edge: HttpEdge,
     authorization: AuthorizationEndpoint,
+    device: DeviceEndpoint,
     logout: EndSessionEndpoint,
     pages: Pages,
     *,
@@ -38,6 +40,15 @@ def browser_routes(
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),
+        edge.route(
+            f"{path}{discovery.DEVICE_AUTHORIZATION}",
+            None,
+            device.authorize,
+            methods=("POST",),
+            refuse=oauth_refusal,
+        ),
+        edge.route(f"{path}{discovery.DEVICE}", None, device.show, refuse=pages.error),
+        edge.route(f"{path}{discovery.DEVICE}", None, device.send, methods=("POST",), refuse=pages.error),
     ]
     for route in routes:
         # A request of a program that only looks at a URL must not begin or complete a login.

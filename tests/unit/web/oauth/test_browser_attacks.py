@@ -30,7 +30,7 @@ from token_service.core.login.pushed import PREFIX
 from token_service.core.login.requests import MAX_STATE
 from token_service.tokens import strict_json
 from token_service.tokens.claims import AuthContext
-from token_service.web.oauth.authorize import MAX_COOKIES, MAX_LOGINS
+from token_service.web.oauth.login_cookies import MAX_COOKIES, MAX_LOGINS
 
 MAX_HEADERS = 16 * 1024
 """Bytes of headers that common proxies and servers accept."""

@@ -1,0 +1,20 @@
+"""The conversion of HTTP requests to what grants take."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from token_service.core.events.event import Origin
+from token_service.core.grants.commands import GrantRequest
+from token_service.core.limits import MAX_USER_AGENT
+from token_service.web.oauth.parameters import Parameters
+from token_service.web.peer import peer_of
+
+
+def grant_request(request: Request, parameters: Parameters) -> GrantRequest:
+    """Return what every grant has in common: scopes, audience and origin."""
+    return GrantRequest(
+        scopes=parameters.words("scope"),
+        audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
+        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+    )
