@@ -38,6 +38,7 @@ RUN_BY = {
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/login.md": "tests/integration/test_login_page.py",
+    "docs/logout.md": "tests/integration/test_logout.py",
     "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/device-flow.md": "tests/integration/test_device_flow.py",
