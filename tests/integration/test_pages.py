@@ -42,7 +42,6 @@ RUN_BY = {
     "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/device-flow.md": "tests/integration/test_device_flow.py",
-    "docs/logout.md": "tests/integration/test_logout.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
