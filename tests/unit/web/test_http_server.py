@@ -137,6 +137,15 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     assert (await client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_slash_at_the_end_is_no_redirect_to_a_host_that_the_request_names(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    answer = await client.request(method, "/healthz/", headers={"Host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
 async def test_other_paths_and_methods_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).status_code == 404
     assert (await client.post("/healthz", content=b"x" * 100_000)).status_code == 405
