@@ -365,6 +365,19 @@ def test_busy_connections_of_one_address_leave_room_for_others() -> None:
     assert added("b")
 
 
+def test_busy_connections_of_one_ipv6_network_count_as_one_address() -> None:
+    among = Connections(ConnectionLimits(most=100, of_address=2))
+    connections = [
+        Fake(f"2001:db8::{number:x}", idle=False, among=among) for number in range(40)
+    ]  # one host has 2**64 of them
+    taken = [among.add(each) for each in connections]
+    assert taken.count(True) == 34
+    assert among.add(Fake("2001:db8:0:1::1", idle=False, among=among))
+    for each in connections:
+        each.close()
+    assert (len(among), len(among._of_address)) == (1, 1)
+
+
 async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:
     async with HttpServer("localhost", 0, make_app(node.jwks, node.readiness)) as server:
         assert server.address.startswith("localhost:")

@@ -129,10 +129,13 @@ class TokenEndpoint:
 
 
 def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
+    agent = request.headers.get("user-agent", "")[:MAX_USER_AGENT]
+    if not agent.isprintable():  # it may be in any encoding, and is only for people
+        agent = "".join(each if each.isprintable() else "?" for each in agent)
     return GrantRequest(
         scopes=parameters.words("scope"),
         audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
-        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+        origin=Origin(peer_of(request).address, agent),
     )
 
 
