@@ -165,6 +165,21 @@ async def test_malformed_requests_are_answered_and_the_server_continues(
     assert (await client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/unknown"])
+async def test_request_with_two_lengths_ends_its_connection(server: HttpServer, path: str) -> None:
+    """What follows may be the request of another client, whom a proxy that took the other length has served."""
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    ambiguous = (
+        "GET {} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    writer.write((ambiguous.format(path) + "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").encode())
+    answers = await asyncio.wait_for(reader.read(), 60)
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    writer.close()
+
+
 async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: HttpServer, node: Node) -> None:
     port = int(server.address.rpartition(":")[2])
     with pytest.raises(ConfigurationError, match=r"TOKEN_SERVICE_HTTP_ADDRESS.*in use"):
