@@ -103,7 +103,8 @@ class Drafts:
             await self._require_within(caller, command, draft, client_id)
         if draft is not None and _is_unbounded(draft):
             await self._rates.take_names(caller)
-        if draft is not None and command.token and await self._is_in_log(draft):
+        # A call that waits appends its entry again, because that makes other nodes ask their subscribers to confirm.
+        if draft is not None and command.token and command.wait is None and await self._is_in_log(draft):
             return None
         return draft
 
