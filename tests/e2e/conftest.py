@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.oauth import OAuthNode
+from tests.integration.oauth.node import OAuthNode
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-import grpc
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from tests.integration.calls import TIMEOUT, Api
-from tests.integration.nodes import Node
+from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
 from token_service.v1 import (
     authorization_service_pb2 as authorization_pb,
@@ -34,27 +33,6 @@ STATE = "the-state-of-the-browser"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
-
-
-class OAuthNode(Node):
-    """A node that is its own issuer, on loopback without TLS: foreign clients must be told to allow that."""
-
-    credentials: grpc.ChannelCredentials | None = None
-    """What a caller of its gRPC port needs."""
-
-    def __init__(self, *args: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._directory()  # takes the ports
-        self._settings = {
-            "TOKEN_SERVICE_ISSUER": self.http_url,
-            "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
-            **self._settings,
-        }
-
-    @property
-    def issuer(self) -> str:
-        """The issuer, which is also the base of all endpoints."""
-        return self._settings["TOKEN_SERVICE_ISSUER"]
 
 
 @dataclass(frozen=True)

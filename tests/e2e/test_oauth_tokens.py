@@ -18,13 +18,13 @@ from tests.e2e.oauth import (
     TOKEN_EXCHANGE,
     TOKEN_TYPE,
     Client,
-    OAuthNode,
     ask,
     claims_of,
     refresh_token_of,
     register,
 )
 from tests.integration.calls import ACCESS, ID, STRONG, TIMEOUT, Api
+from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
 from token_service.v1 import (
     client_service_pb2 as pb,

@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from tests.e2e.conformance import assert_conformant
-from tests.e2e.oauth import Answers, Client, OAuthNode, ask, register
+from tests.e2e.oauth import Answers, Client, ask, register
+from tests.integration.oauth.node import OAuthNode
 from tests.support.certificates import Authority, Certificate
 
 NAME = "spiffe://example.org/billing"

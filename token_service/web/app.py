@@ -81,7 +81,7 @@ class _ExactRouter(Router):
     """Finds a route by its method and path. No path has parameters, so none has to be matched with a pattern."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        # A redirect to a path without a slash would repeat the request at the scheme and host that the client claims.
+        # A redirect would repeat credentials to a URL built from the Host header (RFC 9700, sections 4.11 and 4.12).
         super().__init__(routes, redirect_slashes=False)
         self._exact = {(method, route.path): route for route in routes for method in route.methods or ()}
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -167,7 +169,7 @@ async def test_malformed_requests_are_answered_and_the_server_continues(
 
 @pytest.mark.parametrize("path", ["/healthz", "/unknown"])
 async def test_request_with_two_lengths_ends_its_connection(server: HttpServer, path: str) -> None:
-    """What follows may be the request of another client, whom a proxy that took the other length has served."""
+    """A proxy that takes the other length would send the request of another client as the rest of this one."""
     host, _, port = server.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     ambiguous = (
@@ -178,6 +180,53 @@ async def test_request_with_two_lengths_ends_its_connection(server: HttpServer, 
     assert answers.startswith(b"HTTP/1.1 400 ")
     assert answers.count(b"HTTP/1.1 ") == 1
     writer.close()
+
+
+_CHUNKED = b"%b / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+
+
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+async def test_body_that_breaks_http_is_answered_without_a_trace(
+    caplog: pytest.LogCaptureFixture, method: bytes
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 405, "headers": []})
+        await send({"type": "http.response.body", "body": b"refused without reading"})
+
+    caplog.set_level(logging.WARNING, "uvicorn.error")
+    async with HttpServer("127.0.0.1", 0, app) as server:
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(_CHUNKED % method + b"no length\r\n")
+        answer = await asyncio.wait_for(reader.read(), 60)
+        assert answer[:12] == (b"HTTP/1.1 400" if method == b"POST" else b"")
+        writer.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_body_that_breaks_http_after_the_response_began_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send({"type": "http.response.body", "body": b"ok"})
+        ended.set()
+
+    caplog.set_level(logging.WARNING, "uvicorn.error")
+    async with HttpServer("127.0.0.1", 0, app) as server:
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(_CHUNKED % b"POST")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        writer.write(b"no length\r\n")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        await asyncio.wait_for(ended.wait(), 60)
+        writer.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: HttpServer, node: Node) -> None:

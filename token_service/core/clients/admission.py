@@ -75,7 +75,7 @@ class ClientAdmission:
     def registered(
         self, client_id: str, scopes: Sequence[str], audience: Sequence[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the scopes and the audiences that the client is still registered for, of those of an older grant.
+        """Return the scopes and the audiences of an older grant that the client is still registered for.
 
         Raises `PolicyViolationError` if nothing is left of either.
         """
