@@ -589,7 +589,7 @@ class MemoryUsedIds:
 
 
 class MemoryDeviceRequests:
-    """Implements `core.grants.device_requests.DeviceRequests`."""
+    """Implements `core.oauth.grants.device_requests.DeviceRequests`."""
 
     def __init__(self) -> None:
         self._requests: dict[bytes, DeviceRequest] = {}

@@ -77,7 +77,7 @@ class Access:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
         workloads, trusted, providers = self._issuers(self._document)
-        self._assertions = core.grants.assertion
+        self._assertions = core.oauth.grants.assertion
         self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
         keys_of = client_key_sources(core.clients, clock, allow_private=self._settings.allow_private_jwks_uri)
@@ -108,7 +108,7 @@ class Access:
             self._authenticator, self._certificate_authorizer or TrustingAuthorizer()
         )
         core.clients.on_change(lambda _changed: self._clients_changed())
-        self._upstreams = core.login.upstreams
+        self._upstreams = core.oauth.login.upstreams
         self._upstreams_changed(self._document, providers)
         return self._authorizer
 

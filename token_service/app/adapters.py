@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from token_service.app.core import Core, CoreOptions, Ports, build_core
+from token_service.app.core import Core, build_core
+from token_service.app.ports import CoreOptions, Ports
 from token_service.clock import SystemClock
 from token_service.config import Settings, load_audit_keys, load_key_encryption_keys, load_pairwise_key
 from token_service.core.access.counters import SharedCounters

@@ -84,7 +84,7 @@ def make_services(core: Core, feed: Feed) -> list[Service]:
         KeyService(core.keyring, core.key_manager, core.revoker, clock, issuer),
         ClientService(core.client_administration, clock),
         AuditService(core.audit_reports),
-        AuthorizationService(core.authorization_grants, core.login.challenges, clock),
+        AuthorizationService(core.oauth.authorization_grants, core.oauth.login.challenges, clock),
     ]
 
 
@@ -142,24 +142,24 @@ def make_oauth_routes(
     if not issuer.startswith(("https://", "http://")):
         return []
     callers, pages, cookies = HttpCallers(authenticator), pages or Pages(), LoginCookies(issuer)
-    device = DeviceEndpoint(core.devices, callers, pages, cookies, core.ports.clock, issuer=issuer)
+    device = DeviceEndpoint(core.oauth.devices, callers, pages, cookies, core.ports.clock, issuer=issuer)
     authorization = AuthorizationEndpoint(
-        core.login, callers, pages, device, cookies, core.ports.clock, issuer=issuer
+        core.oauth.login, callers, pages, device, cookies, core.ports.clock, issuer=issuer
     )
     routes = oauth_routes(
         edge,
-        TokenEndpoint(callers, core.grants, core.ports.clock),
+        TokenEndpoint(callers, core.oauth.grants, core.ports.clock),
         IntrospectionEndpoint(callers, core.introspector, issuer),
         RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
-        GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
-        UserInfoEndpoint(core.userinfo),
+        GlobalRevocationEndpoint(callers, core.oauth.global_revocation, core.ports.clock),
+        UserInfoEndpoint(core.oauth.userinfo),
         Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=lambda: _optional_members(core, certificates=certificates),
     )
-    logout = EndSessionEndpoint(core.end_session, pages, issuer=issuer)
-    upstream_logout = UpstreamLogoutEndpoint(core.upstream_logout, core.ports.clock)
+    logout = EndSessionEndpoint(core.oauth.end_session, pages, issuer=issuer)
+    upstream_logout = UpstreamLogoutEndpoint(core.oauth.upstream_logout, core.ports.clock)
     return [
         *routes,
         *browser_routes(edge, authorization, device, logout, pages, issuer=issuer),
@@ -170,7 +170,7 @@ def make_oauth_routes(
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
     """Return the members of the discovery document that depend on the settings."""
     members: dict[str, Any] = discovery.with_certificates() if certificates else {}
-    if core.login.upstreams.current:
+    if core.oauth.login.upstreams.current:
         members |= discovery.authorization_members(core.options.issuer)
     if core.backchannel_logout is not None:
         members |= discovery.backchannel_logout_members()

@@ -13,7 +13,8 @@ from typing import Any
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import ISSUER, SYSTEM, PlainWrap, RecordingAudit, SomeStores, open_signer
 from tests.unit.core.virtual_time import START
-from token_service.app.core import CoreOptions, Ports, build_core
+from token_service.app.core import build_core
+from token_service.app.ports import CoreOptions, Ports
 from token_service.core.keys.key_wrap import KeyWrap
 from token_service.core.keys.lifecycle import RotationRules
 from token_service.core.keys.making import NewKey

@@ -10,7 +10,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from tests.support.memory_mirror import MemoryMirror, MemoryMirrorData
 from tests.support.memory_stores import MemoryStores
-from token_service.app.core import CoreOptions, Ports, build_core
+from token_service.app.core import build_core
+from token_service.app.ports import CoreOptions, Ports
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
 from token_service.core.clients.documents import DocumentRules

@@ -21,7 +21,7 @@ _texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class SqlDeviceRequests:
-    """The requests of devices. See `core.grants.device_requests.DeviceRequests`."""
+    """The requests of devices. See `core.oauth.grants.device_requests.DeviceRequests`."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database

@@ -232,23 +232,23 @@ async def create_grant(scene: Scene, caller: Caller) -> None:
     command = AuthorizationGrantCommand(
         client_id="app", redirect_uri="https://app.example/cb", code_challenge="c" * 43, subject="bob"
     )
-    assert await scene.node.core.authorization_grants.create(caller, command, scene.now)
+    assert await scene.node.core.oauth.authorization_grants.create(caller, command, scene.now)
 
 
 async def get_login(scene: Scene, caller: Caller) -> None:
     challenge = await login_challenge(scene.node)
-    login, _ = await scene.node.core.login.challenges.get(caller, challenge, scene.now)
+    login, _ = await scene.node.core.oauth.login.challenges.get(caller, challenge, scene.now)
     assert login.request.client_id == "app"
 
 
 async def accept_login(scene: Scene, caller: Caller) -> None:
     command = AcceptCommand(login_challenge=await login_challenge(scene.node), subject="bob")
-    assert await scene.node.core.login.challenges.accept(caller, command, scene.now)
+    assert await scene.node.core.oauth.login.challenges.accept(caller, command, scene.now)
 
 
 async def reject_login(scene: Scene, caller: Caller) -> None:
     challenge = await login_challenge(scene.node)
-    assert await scene.node.core.login.challenges.reject(caller, challenge, "", scene.now)
+    assert await scene.node.core.oauth.login.challenges.reject(caller, challenge, "", scene.now)
 
 
 async def list_keys(scene: Scene, caller: Caller) -> None:

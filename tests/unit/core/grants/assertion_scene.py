@@ -87,7 +87,7 @@ class Scene:
     def __init__(self, node: Node[ManualClock]) -> None:
         self.node = node
         self.keys = Keys()
-        self.grant_of = node.core.grants.assertion
+        self.grant_of = node.core.oauth.grants.assertion
         self._made = 0
         self.trust(POLICY)
 

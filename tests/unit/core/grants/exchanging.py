@@ -76,7 +76,7 @@ class Exchanging:
         **exchange: Any,
     ) -> ExchangedToken:
         caller = Caller(client_id, Rights(rights), proof, client_id=client_id)
-        return await self.node.core.grants.exchange.grant(
+        return await self.node.core.oauth.grants.exchange.grant(
             caller,
             GrantRequest(scopes=scopes, audience=audience),
             ExchangeRequest(**{"subject_token": token, "subject_token_type": ACCESS_TOKEN, **exchange}),

@@ -94,7 +94,7 @@ class Scene:
 
     @property
     def codes(self) -> CodeGrant:
-        return self.node.core.grants.code
+        return self.node.core.oauth.grants.code
 
     async def code(self, caller: Caller = LOGIN, **changes: Any) -> str:
         fields = {
@@ -107,7 +107,9 @@ class Scene:
             **changes,
         }
         command = AuthorizationGrantCommand(**fields)
-        return (await self.node.core.authorization_grants.create(caller, command, self.node.clock.now()))[0]
+        return (
+            await self.node.core.oauth.authorization_grants.create(caller, command, self.node.clock.now())
+        )[0]
 
     async def exchange(self, code: str, caller: Caller | None = None, **changes: Any) -> IssuedTokens:
         request = changes.pop("request", GrantRequest())

@@ -89,9 +89,9 @@ class Devices(RuleBasedStateMachine):
         self.user = ""
         for node in self.nodes:
             self.do(node.start())
-            upstreams = node.core.login.upstreams
+            upstreams = node.core.oauth.login.upstreams
             upstreams.current = {"inhouse": upstreams.challenge("https://login.example/in")}
-            node.core.login.logins.authenticate = self.authenticate  # type: ignore[method-assign]
+            node.core.oauth.login.logins.authenticate = self.authenticate  # type: ignore[method-assign]
         metadata = ClientMetadata(grant_types=(DEVICE_CODE,), scopes=("read",))
         self.do(self.nodes[0].core.client_administration.create(Caller.system(), "tv", metadata, 0.0))
         for node in self.nodes:
@@ -116,7 +116,9 @@ class Devices(RuleBasedStateMachine):
     @rule(node=st.sampled_from([0, 1]))
     def begin(self, node: int) -> None:
         begun = self.do(
-            self.nodes[node].core.devices.authorizations.begin(TV, GrantRequest(scopes=("read",)), self.now)
+            self.nodes[node].core.oauth.devices.authorizations.begin(
+                TV, GrantRequest(scopes=("read",)), self.now
+            )
         )
         assert begun.expire_time == self.now + DEVICE_CODE_TTL
         self.devices.append(Device(begun.device_code, begun.user_code, begun.expire_time))
@@ -136,18 +138,20 @@ class Devices(RuleBasedStateMachine):
     def ask(self, device: Device, node: int, user: str) -> None:
         core = self.nodes[node].core
         self.user = user
-        ticket = core.devices.logins.ticket(BROWSER, self.now)
-        rates, core.devices.logins._rates = core.devices.logins._rates, Unlimited()  # type: ignore[assignment]
+        ticket = core.oauth.devices.logins.ticket(BROWSER, self.now)
+        rates, core.oauth.devices.logins._rates = core.oauth.devices.logins._rates, Unlimited()  # type: ignore[assignment]
         try:
-            login, _, _ = self.do(core.devices.logins.enter(device.user_code, ticket, BROWSER, "", self.now))
+            login, _, _ = self.do(
+                core.oauth.devices.logins.enter(device.user_code, ticket, BROWSER, "", self.now)
+            )
         except GrantInvalidError:
             assert device.decision is not None or device.expire_time <= self.now
             return
         finally:
-            core.devices.logins._rates = rates
+            core.oauth.devices.logins._rates = rates
         assert device.decision is None
         assert device.expire_time > self.now
-        question = self.do(core.devices.logins.ask(login, {}, BROWSER, self.now))
+        question = self.do(core.oauth.devices.logins.ask(login, {}, BROWSER, self.now))
         revision = self.nodes[node].replica.applied
         self.forms.append(Form(device, user, question.ticket, revision, self.now + 600))
 
@@ -158,7 +162,7 @@ class Devices(RuleBasedStateMachine):
 
     def answer(self, form: Form, node: int, *, approve: bool) -> None:
         device = form.device
-        logins = self.nodes[node].core.devices.logins
+        logins = self.nodes[node].core.oauth.devices.logins
         try:
             self.do(logins.decide(form.ticket, BROWSER, self.now, approve=approve))
         except ServiceError:
@@ -207,7 +211,7 @@ class Devices(RuleBasedStateMachine):
             self.clock.elapsed += 5
 
     def poll_once(self, device: Device, node: int, expected: type[ServiceError] | None) -> None:
-        grant = self.nodes[node].core.grants.device
+        grant = self.nodes[node].core.oauth.grants.device
         issued: IssuedTokens | None = None
         got: type[ServiceError] | None = None
         try:

@@ -414,7 +414,7 @@ async def test_new_token_knows_no_revocation_that_its_verdict_lacks(scene: Excha
     """A subject that is revoked while the call counts its rates must not escape through the new token."""
     scene.node.policy = Policy(rates={(Operation.ISSUE, Bucket.CLIENT): Rate(10, 60)})
     token = await scene.token()
-    exchange = scene.node.core.grants.exchange
+    exchange = scene.node.core.oauth.grants.exchange
     take = exchange._rates.take
 
     async def revoke_then_take(*args: Any, **kwargs: Any) -> None:
@@ -429,7 +429,7 @@ async def test_new_token_knows_no_revocation_that_its_verdict_lacks(scene: Excha
 async def test_client_disabled_during_the_call_gets_nothing(scene: Exchanging) -> None:
     scene.node.policy = Policy(rates={(Operation.ISSUE, Bucket.CLIENT): Rate(10, 60)})
     token = await scene.token()
-    exchange = scene.node.core.grants.exchange
+    exchange = scene.node.core.oauth.grants.exchange
     take = exchange._rates.take
 
     async def disable_then_take(*args: Any, **kwargs: Any) -> None:

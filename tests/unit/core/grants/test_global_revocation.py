@@ -37,7 +37,7 @@ async def scene() -> Scene:
 
 
 def revocation(scene: Scene) -> GlobalRevocation:
-    return scene.node.core.global_revocation
+    return scene.node.core.oauth.global_revocation
 
 
 @pytest.mark.parametrize(

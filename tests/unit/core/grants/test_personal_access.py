@@ -64,7 +64,7 @@ async def exchange(node: Node, token: str, client_id: str = "ci", **request: Any
     client = node.clients.get(client_id)
     assert client is not None
     caller = Caller(client_id, rights_of_client(client), Proof.CLIENT_SECRET, client_id=client_id)
-    exchanged = await node.core.grants.exchange.grant(
+    exchanged = await node.core.oauth.grants.exchange.grant(
         caller,
         GrantRequest(**request),
         ExchangeRequest(subject_token=token, subject_token_type=PERSONAL_ACCESS_TOKEN),

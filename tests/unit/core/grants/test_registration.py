@@ -134,7 +134,7 @@ async def test_only_the_client_itself_is_admitted_and_only_to_its_grant_types(no
 
 async def test_grant_needs_a_proof_and_an_active_client_but_no_right(node: Node) -> None:
     await registered(node, scopes=("read",))
-    grant = node.core.grants.client_credentials
+    grant = node.core.oauth.grants.client_credentials
     issued = await grant.grant(caller(), GrantRequest(), node.clock.now())
     assert (issued.scopes, issued.refresh_token, issued.session_id) == (("read",), "", "")
     with pytest.raises(GrantTypeNotAllowedError):

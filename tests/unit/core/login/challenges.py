@@ -24,5 +24,5 @@ async def login_challenge(node: Node[Any]) -> str:
     login = Login(
         id="login-1", request=request, upstream="inhouse", secret="s", expire_time=node.clock.now() + 60
     )
-    url = await node.core.login.upstreams.challenge("https://login.example/in").login_url(login)
+    url = await node.core.oauth.login.upstreams.challenge("https://login.example/in").login_url(login)
     return parse_qs(urlsplit(url).query)["login_challenge"][0]

@@ -35,8 +35,8 @@ class Login:
 
     def __init__(self, app: OAuthApp) -> None:
         self.app = app
-        self.challenges = app.node.core.login.challenges
-        upstreams = app.node.core.login.upstreams
+        self.challenges = app.node.core.oauth.login.challenges
+        upstreams = app.node.core.oauth.login.upstreams
         upstreams.current = {
             "inhouse": upstreams.challenge("https://login.example/in"),
             "other": upstreams.challenge("https://other.example/in?tenant=a"),

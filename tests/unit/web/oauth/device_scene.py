@@ -24,7 +24,7 @@ class DeviceScene:
 
     def __init__(self, app: OAuthApp) -> None:
         self.app = app
-        upstreams = app.node.core.login.upstreams
+        upstreams = app.node.core.oauth.login.upstreams
         upstreams.current = {"inhouse": upstreams.challenge(LOGIN_PAGE)}
 
     @classmethod
@@ -59,7 +59,7 @@ class DeviceScene:
     async def accept(self, challenge: str, subject: str = "alice", **fields: Any) -> str:
         """Return the URL that the login service sends a browser to, after its user has logged in."""
         command = AcceptCommand(login_challenge=challenge, subject=subject, **fields)
-        return await self.app.node.core.login.challenges.accept(
+        return await self.app.node.core.oauth.login.challenges.accept(
             Caller.system(), command, self.app.clock.now()
         )
 

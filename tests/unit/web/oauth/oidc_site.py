@@ -40,7 +40,7 @@ class Site(Login):
             "corporate": self.provider.settings(str(self.secret), **settings),
             "partner": self.partner.settings(str(self.secret)),
         }
-        self.app.node.core.login.upstreams.current = {
+        self.app.node.core.oauth.login.upstreams.current = {
             name: self._upstream(each)
             for name, each in parse_upstreams({"upstreams": table}).items()
             if isinstance(each, OidcSettings)
@@ -53,7 +53,7 @@ class Site(Login):
 
     @property
     def corporate(self) -> OidcUpstream:
-        upstream = self.app.node.core.login.upstreams.current["corporate"]
+        upstream = self.app.node.core.oauth.login.upstreams.current["corporate"]
         assert isinstance(upstream, OidcUpstream)
         return upstream
 

@@ -322,7 +322,7 @@ async def test_the_endpoint_is_announced_only_with_an_upstream(login: Login) -> 
     document = (await login.app.http.get(path)).json()
     assert document["response_types_supported"] == ["code"]
     assert document["authorization_endpoint"] == f"{ISSUER}/authorize"
-    login.app.node.core.login.upstreams.current = {}
+    login.app.node.core.oauth.login.upstreams.current = {}
     document = (await login.app.http.get(path)).json()
     assert document["response_types_supported"] == []
     assert "authorization_endpoint" not in document

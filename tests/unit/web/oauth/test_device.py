@@ -151,7 +151,7 @@ async def test_client_that_polls_too_fast_is_slowed_down_by_five_seconds_each_ti
 async def test_poll_that_comes_too_early_reads_no_store(scene: DeviceScene) -> None:
     device_code, _ = await begun(scene)
     await scene.poll(device_code)
-    grant = scene.app.node.core.grants.device
+    grant = scene.app.node.core.oauth.grants.device
     grant._requests = None  # type: ignore[assignment]
     assert await scene.error(device_code) == "slow_down"
 
@@ -190,7 +190,7 @@ async def test_device_code_is_used_once_even_if_its_request_stays(scene: DeviceS
     """The process may end between the session and the deletion of the request."""
     device_code, user_code = await begun(scene)
     await scene.approve(user_code)
-    grant = scene.app.node.core.grants.device
+    grant = scene.app.node.core.oauth.grants.device
 
     async def fail(request: object) -> None:
         pass
@@ -309,7 +309,7 @@ async def test_endpoint_is_announced_and_works_only_with_an_upstream(scene: Devi
     document = (await scene.app.http.get(METADATA)).json()
     assert document["device_authorization_endpoint"] == f"{ISSUER}/device_authorization"
     assert DEVICE_CODE in document["grant_types_supported"]
-    scene.app.node.core.login.upstreams.current = {}
+    scene.app.node.core.oauth.login.upstreams.current = {}
     document = (await scene.app.http.get(METADATA)).json()
     assert "device_authorization_endpoint" not in document
     assert DEVICE_CODE not in document["grant_types_supported"]
@@ -467,7 +467,7 @@ async def test_refused_login_leaves_the_device_waiting(scene: DeviceScene) -> No
     device_code, user_code = await begun(scene)
     browser = scene.browser()
     challenge = challenge_of(await browser.enter(user_code))
-    url = await scene.app.node.core.login.challenges.reject(
+    url = await scene.app.node.core.oauth.login.challenges.reject(
         Caller.system(), challenge, "the user is locked", scene.app.clock.now()
     )
     page = await browser.open(url)
@@ -529,7 +529,7 @@ async def test_policy_may_set_the_rates_of_requests() -> None:
 
 
 async def test_taken_user_code_is_replaced(scene: DeviceScene) -> None:
-    codes = scene.app.node.core.devices.authorizations._codes
+    codes = scene.app.node.core.oauth.devices.authorizations._codes
     drawn = iter(["BCDFGHJK", "BCDFGHJK", "BCDFGHJL"])
     codes.new_user_code = lambda: next(drawn)  # type: ignore[method-assign]
     assert (await begun(scene))[1] == "BCDF-GHJK"
@@ -540,7 +540,7 @@ async def test_device_code_never_gets_the_approval_of_the_next_device_with_its_u
     scene: DeviceScene,
 ) -> None:
     """A node whose clock is ahead may purge a request too early."""
-    codes = scene.app.node.core.devices.authorizations._codes
+    codes = scene.app.node.core.oauth.devices.authorizations._codes
     codes.new_user_code = lambda: "BCDFGHJK"  # type: ignore[method-assign]
     first, _ = await begun(scene)
     assert await scene.app.node.stores.device_requests.purge(1e12, 10) == 1
@@ -553,7 +553,7 @@ async def test_device_code_never_gets_the_approval_of_the_next_device_with_its_u
 async def test_login_service_learns_the_client_and_the_scopes(scene: DeviceScene) -> None:
     _, user_code = await begun(scene, scope="read")
     challenge = challenge_of(await scene.browser().enter(user_code))
-    login, client = await scene.app.node.core.login.challenges.get(
+    login, client = await scene.app.node.core.oauth.login.challenges.get(
         Caller.system(), challenge, scene.app.clock.now()
     )
     assert client is not None

@@ -61,7 +61,7 @@ async def test_document_is_where_clients_look_for_it(issuer: str, paths: tuple[s
 @pytest.mark.parametrize("issuer", ["https://issuer.example", "https://issuer.example/tenant/a"])
 async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: str) -> None:
     app = await OAuthApp.start(issuer=issuer, algorithm=Algorithm.ES256)
-    upstreams = app.node.core.login.upstreams
+    upstreams = app.node.core.oauth.login.upstreams
     upstreams.current = {"inhouse": upstreams.challenge("https://login.example/in")}
     document = await document_of(app, discovery_paths(issuer)[0])
     urls = {name: url for name, url in document.items() if name.endswith(("_endpoint", "_uri"))}

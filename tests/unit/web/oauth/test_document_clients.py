@@ -128,7 +128,7 @@ async def test_described_client_exchanges_a_code_of_a_login_service() -> None:
         subject="alice",
         scopes=("openid", "mcp"),
     )
-    code, _ = await service.node.core.authorization_grants.create(
+    code, _ = await service.node.core.oauth.authorization_grants.create(
         Caller.system(), command, ManualClock().now()
     )
     answer = await service.token(
@@ -139,7 +139,7 @@ async def test_described_client_exchanges_a_code_of_a_login_service() -> None:
     assert claims_of(answer.json()["access_token"])["client_id"] == URL
     for changes in ({"scopes": ("admin",)}, {"audience": ("https://other.example",)}):
         with pytest.raises(PolicyViolationError):
-            await service.node.core.authorization_grants.create(
+            await service.node.core.oauth.authorization_grants.create(
                 Caller.system(), structs.replace(command, **changes), ManualClock().now()
             )
 

@@ -164,7 +164,7 @@ async def test_page_can_be_neither_framed_nor_scripted(web: OAuthApp) -> None:
 
 async def test_upstream_logs_out_and_sends_the_browser_back(web: OAuthApp) -> None:
     upstream: Any = UpstreamWithLogout()
-    web.node.core.login.upstreams.current = {"corporate": upstream}
+    web.node.core.oauth.login.upstreams.current = {"corporate": upstream}
     issued = await issue(web, upstream="corporate", upstream_session="there-1")
     answer = await ask(web, id_token_hint=issued.id_token, post_logout_redirect_uri=BACK, state="s")
     location = answer.headers["location"]
@@ -189,9 +189,9 @@ async def test_way_back_goes_only_where_this_service_has_sealed(web: OAuthApp, s
 async def test_upstream_without_a_logout_page_is_left_out(web: OAuthApp) -> None:
     upstream: Any = UpstreamWithLogout()
     upstream.url = None
-    web.node.core.login.upstreams.current = {"corporate": upstream}
+    web.node.core.oauth.login.upstreams.current = {"corporate": upstream}
     issued = await issue(web, upstream="corporate")
     answer = await ask(web, id_token_hint=issued.id_token, post_logout_redirect_uri=BACK)
     assert answer.headers["location"] == BACK
-    challenge = web.node.core.login.upstreams.challenge("https://login.example/in")
+    challenge = web.node.core.oauth.login.upstreams.challenge("https://login.example/in")
     assert await challenge.logout_url(await web.node.session(issued.session_id), "x", "y") is None

@@ -53,7 +53,7 @@ async def partner_session(site: Site) -> Session:
 
 
 async def test_session_of_another_upstream_stays(site: Site) -> None:
-    for upstream in site.app.node.core.login.upstreams.current.values():
+    for upstream in site.app.node.core.oauth.login.upstreams.current.values():
         assert isinstance(upstream, OidcUpstream)
         upstream.settings = replace(upstream.settings, subject=SubjectTemplate.parse("{sub}"))
     ended, other = await site.session(), await partner_session(site)
@@ -97,14 +97,14 @@ async def test_token_that_is_used_again_ends_no_later_session(site: Site) -> Non
 async def test_logout_that_failed_can_be_repeated_with_the_same_token(site: Site) -> None:
     session, token = await site.session(), site.provider.logout_token()
     node = site.app.node
-    sessions: Any = node.core.upstream_logout._sessions
+    sessions: Any = node.core.oauth.upstream_logout._sessions
     broken: Any = Intercepted(sessions)
     broken.before["by_upstream"] = raising(StoreUnavailableError())
-    node.core.upstream_logout._sessions = broken
+    node.core.oauth.upstream_logout._sessions = broken
     failed = await logout(site, token)
     assert (failed.status_code, failed.headers["cache-control"]) == (400, "no-store")
     assert await is_live(site, session)
-    node.core.upstream_logout._sessions = sessions
+    node.core.oauth.upstream_logout._sessions = sessions
     assert (await logout(site, token)).status_code == 200
     assert not await is_live(site, session)
 
@@ -161,7 +161,7 @@ async def test_token_of_one_provider_is_refused_at_the_endpoint_of_another(site:
 
 
 async def test_login_service_has_no_back_channel(site: Site) -> None:
-    upstreams = site.app.node.core.login.upstreams
+    upstreams = site.app.node.core.oauth.login.upstreams
     upstreams.current = {**upstreams.current, "inhouse": upstreams.challenge("https://login.example/in")}
     assert (await logout(site, path="/backchannel-logout/inhouse")).status_code == 400
 

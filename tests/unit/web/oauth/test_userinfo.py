@@ -177,7 +177,7 @@ async def test_token_of_another_client_for_the_session_is_refused(app: OAuthApp)
 
 async def test_session_is_read_once(app: OAuthApp) -> None:
     issued = await issue(app, "openid")
-    store = app.node.core.userinfo._sessions
+    store = app.node.core.oauth.userinfo._sessions
     asked: list[Any] = []
     get = store.get
 
