@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks import against, fanout, growth, rotation, rpcs, starting, statements
+from tests.benchmarks import against, fanout, growth, oauth, rotation, rpcs, starting, statements
 from tests.benchmarks.duel import Effort
 from tests.benchmarks.table import Row, render
 from tests.support.postgres import PostgresDatabases, PostgresServer, external_postgres
@@ -20,6 +20,7 @@ _SUITES: dict[str, tuple[Callable[..., Iterator[Row]], ...]] = {
     "validate": (rpcs.validate_repeated, rpcs.validate_distinct),
     "issue": (rpcs.issue_access, rpcs.issue_session),
     "refresh": (rpcs.refresh, statements.rotation),
+    "oauth": (oauth.client_credentials, oauth.refresh_token, oauth.introspect),
     "keys": (rotation.validate_during_rotation,),
     "growth": (growth.refresh_growth, growth.validate_growth, growth.set_growth),
     "start": (starting.start, starting.import_client),

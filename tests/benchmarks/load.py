@@ -1,4 +1,4 @@
-"""The load generator: its own process that keeps a server busy with unary calls, in a closed loop.
+"""The load generator: its own process that keeps a server busy with unary calls or POST requests, in a closed loop.
 
 The program reads a job (one line of JSON) and then commands (one per line) from standard input, and answers each with
 a line of JSON. Connections stay open between two runs, so that no run measures their setup.
@@ -12,14 +12,14 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.benchmarks.http2 import Connection
+from tests.benchmarks import http1, http2
 
 _LENGTH = struct.Struct(">I")
 
@@ -38,9 +38,11 @@ class Job:
     """Path of a file of requests, sent in turn."""
     connections: int = 4
     concurrency: int = 16
-    """Concurrent calls on each connection."""
+    """Concurrent calls on each connection of gRPC."""
     replies: str = "drop"
     kept: str = ""
+    header: str = ""
+    """For HTTP/1.1, the request line and the header fields (see `http1.Connection`); empty for gRPC."""
 
 
 @dataclass(frozen=True)
@@ -128,20 +130,22 @@ class _Generator:
         self._failures = 0
         self._left = 0
         self._kept: list[bytes] = []
-        self._connections: list[Connection] = []
+        self._connections: list[http1.Connection | http2.Connection] = []
         self._done = asyncio.Event()
         if job.replies == "refresh":
-            from token_service.v1 import token_service_pb2 as pb
-
-            self._request_type, self._response_type = pb.RefreshTokenRequest, pb.RefreshTokenResponse
+            self._next_refresh = _next_form if job.header else _next_message()
 
     async def connect(self) -> None:
         host, _, port = self._job.address.rpartition(":")
         loop = asyncio.get_running_loop()
+        make: Callable[[], http1.Connection | http2.Connection]
+        if self._job.header:
+            make = partial(http1.Connection, self._job.header.encode(), self._take, self._give)
+        else:
+            make = partial(http2.Connection, self._job.method, self._job.concurrency, self._take, self._give)
         for _ in range(self._job.connections):
-            make = partial(Connection, self._job.method, self._job.concurrency, self._take, self._give)
-            _, connection = await loop.create_connection(make, host, int(port))
-            self._connections.append(connection)
+            self._connections.append(made := make())
+            await loop.create_connection(partial(_same, made), host, int(port))
 
     def _take(self) -> tuple[bytes, object] | None:
         if not self._left or not self._queue:
@@ -157,10 +161,7 @@ class _Generator:
         if reply is None:
             self._failures += 1
         elif self._job.replies == "refresh":
-            token = self._response_type.FromString(reply).refresh_token
-            request = self._request_type.FromString(tag)
-            request.refresh_token = token
-            self._queue.append(request.SerializeToString())
+            self._queue.append(self._next_refresh(tag, reply))
         elif self._job.replies == "keep":
             self._kept.append(reply)
         if not self._left:
@@ -195,6 +196,27 @@ class _Generator:
             write_messages(Path(self._job.kept), self._kept)
         ordered = sorted(self._latencies)
         return Run(count, took, _percentile(ordered, 50), _percentile(ordered, 99))
+
+
+def _same(connection: http1.Connection | http2.Connection) -> http1.Connection | http2.Connection:
+    return connection
+
+
+def _next_message() -> Callable[[bytes, bytes], bytes]:
+    from token_service.v1 import token_service_pb2 as pb
+
+    def following(request: bytes, reply: bytes) -> bytes:
+        message = pb.RefreshTokenRequest.FromString(request)
+        message.refresh_token = pb.RefreshTokenResponse.FromString(reply).refresh_token
+        return message.SerializeToString()
+
+    return following
+
+
+def _next_form(request: bytes, reply: bytes) -> bytes:
+    # Refresh tokens need no encoding.
+    fields = request.rpartition(b"refresh_token=")[0]
+    return fields + b"refresh_token=" + json.loads(reply)["refresh_token"].encode()
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:

@@ -35,6 +35,9 @@ class Algorithm(StrEnum):
     HS256 = "HS256"
 
 
+ED25519 = "Ed25519"
+"""The name of `EdDSA` with an Ed25519 key in RFC 9864, section 2.2, which others use in their keys and assertions."""
+
 VerificationKeyMaterial: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Secret
 Verify: TypeAlias = Callable[[bytes, bytes], bool]
 """`verify(signature, signing_input)` returns whether the signature is valid. It raises nothing."""

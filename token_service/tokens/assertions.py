@@ -6,12 +6,13 @@ checks what all profiles share: size, form, header, algorithm, signature and tim
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from token_service.errors import InvalidReason, InvalidTokenError
-from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.algorithms import ED25519, Algorithm
 from token_service.tokens.base64url import decode
 from token_service.tokens.claims import MAX_NUMERIC_DATE, malformed
 from token_service.tokens.key_set import KeySet, VerificationKey
@@ -22,7 +23,13 @@ MAX_ASSERTION_BYTES: Final = 8 * 1024
 _MAX_KEYS_WITHOUT_KID: Final = 4
 """Keys that are tried for an assertion without `kid`. The limit bounds the cost of a forged one."""
 _REFUSED_HEADERS: Final = frozenset({"crit", "jwk", "jku", "x5u", "b64", "zip", "enc"})
-ASYMMETRIC: Final = frozenset({Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA})
+ASSERTION_ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType(
+    {
+        **{each.value: each for each in (Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)},
+        ED25519: Algorithm.EDDSA,
+    }
+)
+"""The accepted values of `alg`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,8 @@ def audiences(claims: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _candidates(parsed: UnverifiedAssertion, key_set: KeySet) -> Iterable[VerificationKey]:
-    algorithm = next((each for each in ASYMMETRIC if each.value == parsed.header.get("alg")), None)
+    name = parsed.header.get("alg")
+    algorithm = ASSERTION_ALGORITHMS.get(name) if isinstance(name, str) else None
     if algorithm is None:
         raise InvalidTokenError(InvalidReason.BAD_SIGNATURE, "alg is none of the accepted algorithms")
     if "kid" in parsed.header:

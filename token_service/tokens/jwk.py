@@ -14,7 +14,7 @@ from jwt.exceptions import PyJWTError
 from jwt.utils import from_base64url_uint
 
 from token_service.tokens import strict_json
-from token_service.tokens.algorithms import Algorithm, VerificationKeyMaterial, algorithm_of
+from token_service.tokens.algorithms import ED25519, Algorithm, VerificationKeyMaterial, algorithm_of
 from token_service.tokens.base64url import encode
 from token_service.tokens.weak_rsa import weakness_of
 
@@ -81,9 +81,14 @@ def parse_public_jwk(jwk: Mapping[str, Any]) -> tuple[str, Algorithm, Verificati
         algorithm = algorithm_of(material)
     except ValueError as error:
         raise UnusableKeyError(str(error)) from None
-    if jwk.get("alg", algorithm.value) != algorithm.value:
+    if jwk.get("alg", algorithm.value) not in _names(algorithm):
         raise UnusableKeyError(f"alg is not {algorithm.value}")
     return kid, algorithm, material
+
+
+def _names(algorithm: Algorithm) -> tuple[str, ...]:
+    """Return the values of `alg` that a key of this algorithm may have."""
+    return (algorithm.value, ED25519) if algorithm is Algorithm.EDDSA else (algorithm.value,)
 
 
 def _material(jwk: Mapping[str, Any]) -> VerificationKeyMaterial:

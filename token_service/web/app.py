@@ -12,10 +12,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from token_service.core.access.gate import UseCase
 from token_service.web.edge import UNCACHED, HttpEdge
@@ -33,7 +33,7 @@ def make_app(
     routes: Sequence[Route] = (),
     key_announce_time: float = float("inf"),
     issuer_path: str = "",
-) -> Starlette:
+) -> Router:
     """Return the application.
 
     `jwks` returns the key set as JSON, or raises a `ServiceError` before the keys are loaded; an empty key set is never
@@ -61,7 +61,7 @@ def make_app(
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/jwk-set+json", headers=headers)
 
-    return Starlette(
+    return _ExactRouter(
         routes=[
             *routes,
             edge.route("/healthz", UseCase.GET_HEALTH, healthz, always=True),
@@ -72,6 +72,22 @@ def make_app(
             ),
         ]
     )
+
+
+class _ExactRouter(Router):
+    """Finds a route by its method and path. No path has parameters, so none has to be matched with a pattern."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        super().__init__(routes)
+        self._exact = {(method, route.path): route for route in routes for method in route.methods or ()}
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the route of a request. The patterns decide about the others, and answer 404 or 405."""
+        route = self._exact.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
+            await super().app(scope, receive, send)
+        else:
+            await route.app(scope, receive, send)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -6,7 +6,6 @@ measures durations, like `token_service.rpc.server.edge` for gRPC.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from starlette.routing import Route
 
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit
-from token_service.errors import DeadlineExceededError, OverloadedError, ServiceError
+from token_service.errors import OverloadedError, ServiceError
 from token_service.telemetry import Histogram
 from token_service.telemetry.unexpected import unexpected
+from token_service.web.deadlines import Deadlines
 from token_service.web.peer import Peers
 from token_service.wire import HTTP_STATUS
 
@@ -60,6 +60,7 @@ class HttpEdge:
         """
         self._limits = limits or RequestLimits()
         self._peers = peers or Peers()
+        self._deadlines = Deadlines(self._limits.request_deadline)
         self._duration = duration
         self.running = 0
 
@@ -113,19 +114,9 @@ class HttpEdge:
             raise OverloadedError(retry_after=_RETRY_AFTER)
         self.running += 1
         try:
-            return await self._in_time(endpoint(request))
+            return await self._deadlines.keep(endpoint(request))
         finally:
             self.running -= 1
-
-    async def _in_time(self, answer: Awaitable[Response]) -> Response:
-        limit = asyncio.timeout(self._limits.request_deadline)
-        try:
-            async with limit:
-                return await answer
-        except TimeoutError:
-            if limit.expired():
-                raise DeadlineExceededError from None
-            raise
 
 
 def _plainly(error: ServiceError, _: Request) -> Response:

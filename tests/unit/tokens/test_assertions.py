@@ -19,7 +19,7 @@ from token_service.tokens.assertions import (
     verify_assertion,
 )
 from token_service.tokens.base64url import encode
-from token_service.tokens.jwk import public_jwk
+from token_service.tokens.jwk import UnusableKeyError, parse_public_jwk, public_jwk
 from token_service.tokens.key_set import KeySet
 
 NOW = 1_800_000_000.0
@@ -52,6 +52,26 @@ def refusal(token: str, key_set: KeySet = KEY_SET) -> InvalidReason:
 @pytest.mark.parametrize("alg", KEYS)
 def test_assertion_of_each_algorithm_verifies(alg: str) -> None:
     assert verify(signed(alg)) == CLAIMS
+
+
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
+def test_either_name_of_ed25519_in_key_and_assertion_verifies(name: str) -> None:
+    key_set = KeySet.from_jwks([{**public_jwk(ED_KEY.public_key()), "kid": "ed", "alg": name}])
+    for alg in ("EdDSA", "Ed25519"):
+        assert verify(renamed(alg), key_set) == CLAIMS
+
+
+def test_name_of_ed25519_with_a_key_of_another_type_is_refused() -> None:
+    assert refusal(renamed("Ed25519", kid="ES256")) is InvalidReason.UNKNOWN_KEY
+    with pytest.raises(UnusableKeyError, match="alg is not ES256"):
+        parse_public_jwk({**public_jwk(EC_KEY.public_key()), "alg": "Ed25519"})
+
+
+def renamed(alg: str, kid: str = "ed") -> str:
+    """Return an assertion of the Ed25519 key with any `alg`."""
+    parts = [encode(json.dumps(part).encode()) for part in ({"alg": alg, "kid": kid}, CLAIMS)]
+    signing_input = ".".join(parts)
+    return f"{signing_input}.{encode(ED_KEY.sign(signing_input.encode()))}"
 
 
 def test_assertion_without_kid_is_tried_with_the_keys_of_its_algorithm() -> None:

@@ -99,6 +99,17 @@ async def test_key_set_max_age_is_within_the_announcement_of_the_next_key(
     assert answer.headers["cache-control"] == f"public, max-age={age}"
 
 
+async def test_key_set_is_below_the_path_of_the_issuer_as_well(node: Node) -> None:
+    server = HttpServer("127.0.0.1", 0, make_app(node.jwks, node.readiness, issuer_path="/realms/a"))
+    async with server as running, httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        answers = [
+            await client.get(f"http://{running.address}{path}/.well-known/jwks.json")
+            for path in ("", "/realms/a", "/realms")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 404]
+    assert answers[1].content == answers[0].content == b'{"keys":[]}'
+
+
 async def test_key_set_is_never_empty(client: httpx.AsyncClient, node: Node) -> None:
     node.keys = SigningUnavailableError("the keys are not loaded yet", retry_after=0.4)
     answer = await client.get("/.well-known/jwks.json")

@@ -164,6 +164,7 @@ def _rights_with(client_id: str, rights: tuple[Right, ...]) -> Rights:
     )
 
 
+@lru_cache(maxsize=4096)
 def identity_of(name: str) -> str:
     """Return the identity of a caller with one name, for quotas and subscribers."""
     return base64url.encode(hashlib.sha256(name.encode()).digest())

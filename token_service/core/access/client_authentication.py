@@ -6,8 +6,8 @@ reveal no client. Failures are counted for each client and address, and slowed d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from token_service.clock import Clock
 from token_service.core.access.certificates import CertifiedClients
@@ -28,10 +28,14 @@ from token_service.core.events.audit import Audit
 from token_service.core.events.event import Action, Actor, AuditEvent, Origin, Outcome, Target
 from token_service.core.limits import MAX_CLIENT_ID, MAX_TOKEN_ID
 from token_service.errors import CallerUnauthenticatedError, InvalidTokenError, OverloadedError
-from token_service.tokens.assertions import ASYMMETRIC, UnverifiedAssertion, parse_assertion, verify_assertion
+from token_service.tokens.assertions import UnverifiedAssertion, parse_assertion, verify_assertion
+from token_service.tokens.verifier import EARLY_LEEWAY
 
 MAX_ASSERTION_LIFETIME: Final = 300.0
-"""Seconds that `exp` of an assertion may be ahead. It bounds how long its `jti` must be remembered."""
+"""Seconds that an assertion counts after its `iat`, and that `exp` may be ahead if it has no `iat`.
+
+It bounds how long a `jti` must be remembered. Common clients (authlib) set `exp` an hour ahead.
+"""
 MAX_FAILURES: Final = 10
 """Failed attempts per client and address, and minute."""
 FAILURE_WINDOW: Final = 60.0
@@ -39,8 +43,6 @@ RECORDED_PER_CLIENT: Final = 60
 """Failures of one client that are recorded a minute, from all addresses. Unknown clients share one limit."""
 RECORDED_IN_ALL: Final = 600
 """Failures of all clients that are recorded a minute."""
-ASSERTION_ALGORITHMS: Final = tuple(sorted(algorithm.value for algorithm in ASYMMETRIC))
-"""The `alg` values of an assertion."""
 MAX_ASSERTIONS_PER_NETWORK: Final = 600
 """Accepted assertions of clients that describe themselves, per network and `FAILURE_WINDOW`.
 
@@ -176,17 +178,17 @@ class ClientAuthenticator:
                 parsed,
                 key_set,
                 now=now,
-                max_lifetime=MAX_ASSERTION_LIFETIME,
+                max_lifetime=float("inf"),  # `_problem` checks it
                 types=_ASSERTION_TYPES,
             )
         except InvalidTokenError as error:
             raise self._refuse(client_id, address, error.message) from None
-        problem = self._problem(client, parsed)
+        problem = self._problem(client, parsed) or _problem_of_time(_end(claims), now)
         if not problem and client.describes_itself:
             self._of_network.spend(network_of(address))
             self._of_strangers.spend(None)
         if not problem and not await self._used_ids.use(
-            f"assertion:{client_id}", parsed.text("jti"), float(claims["exp"]), now
+            f"assertion:{client_id}", parsed.text("jti"), _end(claims), now
         ):
             problem = "jti was used before"
         if problem:
@@ -239,3 +241,17 @@ class ClientAuthenticator:
         else:
             self._audit.record(event)  # a flood of invented names must not fill the database
         return CallerUnauthenticatedError(_REFUSED)
+
+
+def _end(claims: Mapping[str, Any]) -> float:
+    """Return until when a verified assertion counts."""
+    expire_time = float(claims["exp"])
+    return min(expire_time, float(claims["iat"]) + MAX_ASSERTION_LIFETIME) if "iat" in claims else expire_time
+
+
+def _problem_of_time(end: float, now: float) -> str:
+    if end <= now:
+        return f"iat is more than {MAX_ASSERTION_LIFETIME:g} s ago"
+    if end > now + MAX_ASSERTION_LIFETIME + EARLY_LEEWAY:
+        return f"exp is more than {MAX_ASSERTION_LIFETIME:g} s ahead, and iat is missing"
+    return ""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from token_service.core.access.client_authentication import ASSERTION_ALGORITHMS
 from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
+from token_service.tokens.assertions import ASSERTION_ALGORITHMS
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"

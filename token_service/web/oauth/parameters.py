@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from token_service.errors import InvalidRequestError
 
@@ -15,7 +15,7 @@ MAX_BODY: Final = 64 * 1024
 MAX_PARAMETERS: Final = 64
 _SHOWN_NAME: Final = 64
 """Characters of the name of a parameter in an error message."""
-_FORM: Final = "application/x-www-form-urlencoded"
+_FORM: Final = b"application/x-www-form-urlencoded"
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
 
@@ -63,9 +63,10 @@ async def read_form(request: Request) -> Parameters:
     """
     if request.scope.get("query_string"):  # request.url would be parsed first, which takes 40 us
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        raise InvalidRequestError.of("content-type", f"must be {_FORM}")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    headers: dict[bytes, bytes] = dict(request.scope["headers"])
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _FORM:
+        raise InvalidRequestError.of("content-type", f"must be {_FORM.decode()}")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise InvalidRequestError.of("content-encoding", "must not be sent")
     return parse_form(await read_body(request, MAX_BODY))
 
@@ -74,30 +75,28 @@ async def read_body(request: Request, most: int) -> bytes:
     """Return the body of a request of at most `most` bytes. Raises `InvalidRequestError` for a longer one."""
     parts: list[bytes] = []
     size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise InvalidRequestError.of("body", f"is longer than {most} bytes")
-            parts.append(part)
-    except ClientDisconnect:
-        raise InvalidRequestError.of("body", "ended early") from None
-    return b"".join(parts)
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequestError.of("body", "ended early")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise InvalidRequestError.of("body", f"is longer than {most} bytes")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def parse_form(body: bytes, repeatable: Collection[str] = REPEATABLE) -> Parameters:
     """Parse an urlencoded body. Raises `InvalidRequestError`."""
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(body),
-            errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )
+        pairs = [_pair(each) for each in body.decode("ascii").split("&", MAX_PARAMETERS)] if body else []
+        if len(pairs) > MAX_PARAMETERS:
+            raise ValueError
     except ValueError:
         raise InvalidRequestError.of(
-            "body", f"is not {_FORM} in UTF-8 with at most {MAX_PARAMETERS} parameters"
+            "body", f"is not {_FORM.decode()} in UTF-8 with at most {MAX_PARAMETERS} parameters"
         ) from None
     values: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
@@ -107,3 +106,17 @@ def parse_form(body: bytes, repeatable: Collection[str] = REPEATABLE) -> Paramet
             raise InvalidRequestError.of(name[:_SHOWN_NAME], "is sent more than once")
         values[name] = (*values.get(name, ()), value)
     return Parameters(values)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Return a decoded parameter. Raises `ValueError`. The standard parser takes twice as long for most parameters."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError
+    return _decoded(name), _decoded(value)
+
+
+def _decoded(text: str) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote(text, errors="strict") if "%" in text else text

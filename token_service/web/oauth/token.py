@@ -7,7 +7,7 @@ from math import floor
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from token_service.clock import Clock
 from token_service.core.access.caller import Caller
@@ -25,6 +25,7 @@ from token_service.core.grants.grants import Grants
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
+from token_service.tokens import strict_json
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
@@ -68,9 +69,8 @@ class TokenEndpoint:
         grant = self._by_type.get(grant_type)
         if grant is None:
             raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self.grant_types)}")
-        return JSONResponse(
-            await grant(caller, _grant_request(request, parameters), parameters), headers=NO_STORE
-        )
+        body = await grant(caller, _grant_request(request, parameters), parameters)
+        return Response(strict_json.encode(body), media_type="application/json", headers=NO_STORE)
 
     async def _client_credentials(
         self, caller: Caller, request: GrantRequest, _: Parameters

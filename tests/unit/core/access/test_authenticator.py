@@ -325,7 +325,9 @@ async def test_accepted_assertions_are_limited_for_clients_that_describe_themsel
         ({"jti": None}, "jti is missing or longer than 256 characters"),
         ({"jti": "x" * 257}, "jti is missing or longer than 256 characters"),
         ({"exp": START}, "the assertion has expired"),
-        ({"exp": START + 306}, "exp is more than 300 s ahead"),
+        ({"exp": START + 306}, "exp is more than 300 s ahead, and iat is missing"),
+        ({"exp": START + 60, "iat": START - 300}, "iat is more than 300 s ago"),
+        ({"exp": START + 3600, "iat": START - 300}, "iat is more than 300 s ago"),
         ({"sub": "unknown"}, "unknown, disabled or registered for another method"),
     ],
 )
@@ -336,6 +338,23 @@ async def test_wrong_assertion_is_refused_without_the_reason(
     assert await scene.refused(assertion(**claims)) == "the client authentication failed"
     assert scene.problem() == problem
     await scene.identify(assertion())  # its jti was not used up
+
+
+async def test_assertion_with_a_late_exp_counts_for_300_seconds_after_its_iat_and_once(scene: Scene) -> None:
+    scene.clients["app"] = keyed()
+    late = assertion(exp=START + 3600, iat=START)
+    await scene.identify(late)
+    scene.clock.elapsed += 299
+    await scene.refused(late)
+    assert scene.problem() == "jti was used before"
+    await scene.identify(assertion(exp=START + 3600, iat=START, jti="2"))
+    scene.clock.elapsed += 1
+    await scene.refused(assertion(exp=START + 3600, iat=START, jti="3"))
+    assert scene.problem() == "iat is more than 300 s ago"
+    # Also while exp is near, when the first use is forgotten.
+    scene.clock.elapsed += 3200
+    await scene.refused(late)
+    assert scene.problem() == "iat is more than 300 s ago"
 
 
 async def test_assertion_of_another_key_is_refused(scene: Scene) -> None:
