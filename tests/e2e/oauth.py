@@ -6,8 +6,10 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -51,6 +53,13 @@ class OAuthNode(Node):
     def issuer(self) -> str:
         """The issuer, which is also the base of all endpoints."""
         return self.http_url
+
+    ca_file: Path | None = None
+    """The authority of its certificate, if it has one."""
+
+    def api(self) -> Api:
+        """Return a connection to the node."""
+        return Api(self.grpc_address)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
     )
 
     async def create() -> authorization_pb.CreateAuthorizationGrantResponse:
-        async with Api(node.grpc_address) as api:
+        async with node.api() as api:
             stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
             return await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)
 
@@ -163,14 +172,15 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
 
 
 async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.CreateClientResponse:
-    async with Api(node.grpc_address) as api:
+    async with node.api() as api:
         stub: Any = client_service_pb2_grpc.ClientServiceStub(api.channel)
         return await stub.CreateClient(request, timeout=TIMEOUT)
 
 
 def claims_of(node: OAuthNode, token: str, typ: str = "at+jwt") -> dict[str, Any]:
     """Verify a token of the service with joserfc and return its claims."""
-    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=30, trust_env=False)
+    tls = ssl.create_default_context(cafile=node.ca_file)
+    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=30, trust_env=False, verify=tls)
     decoded = jwt.decode(token, KeySet.import_key_set(answer.json()), algorithms=["ES256"])
     assert decoded.header["typ"] == typ
     return decoded.claims
@@ -180,7 +190,7 @@ def refresh_token_of(node: OAuthNode, client_id: str) -> str:
     """Return a refresh token of alice for a client, as a login service gets it."""
 
     async def issue() -> str:
-        async with Api(node.grpc_address) as api:
+        async with node.api() as api:
             return (await api.issue(client_id=client_id, audience=[API])).refresh_token
 
     return asyncio.run(issue())
@@ -211,5 +221,6 @@ def ask(
                 "calls": calls,
                 **more,
             },
+            ca_file=node.ca_file,
         )
     )

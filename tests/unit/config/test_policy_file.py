@@ -109,6 +109,11 @@ def test_first_50_problems_are_listed(path: Path) -> None:
     assert lines[-1] == "  and 10 more"
 
 
+def test_upstreams_are_read(path: Path) -> None:
+    path.write_text('[upstreams.inhouse]\nkind = "challenge"\nurl = "https://login.example/in"\n')
+    assert PolicyFile(path, {}).load().upstreams["inhouse"].url == "https://login.example/in"
+
+
 class Watched:
     def __init__(self, path: Path) -> None:
         self.file = PolicyFile(path, {})

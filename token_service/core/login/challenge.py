@@ -25,10 +25,16 @@ from token_service.core.grants.code import kinds_of_code
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.keys.sealer import Sealer
 from token_service.core.limits import MAX_COMMENT, MAX_SUBJECT, Checks
+from token_service.core.login.requests import Prompt
 from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.rights import May
-from token_service.errors import AccessDeniedError, GrantInvalidError, InvalidRequestError
+from token_service.errors import (
+    AccessDeniedError,
+    GrantInvalidError,
+    InvalidRequestError,
+    LoginRequiredError,
+)
 from token_service.tokens.claims import AuthContext
 from token_service.tokens.opaque_token import OpaqueTokenError
 
@@ -81,7 +87,9 @@ class ChallengeUpstream:
         if verdict.login_id != login.id:
             raise GrantInvalidError("login_verifier: it is of another login")
         if verdict.user is None:
-            raise AccessDeniedError(verdict.refusal or None)
+            # Without a page, only a user who is logged in can be accepted (OpenID Connect Core 1.0, section 3.1.2.6).
+            silent = Prompt.NONE in login.request.prompts
+            raise (LoginRequiredError if silent else AccessDeniedError)(verdict.refusal or None)
         return verdict.user
 
 

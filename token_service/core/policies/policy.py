@@ -99,6 +99,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
 }
 _TOP: Final = (
     "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers",
+    "upstreams",
 )  # fmt: skip
 _LIFETIMES: Final = (
     "access_token_ttl",

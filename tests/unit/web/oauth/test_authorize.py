@@ -194,6 +194,13 @@ async def test_refused_login_tells_the_client(login: Login) -> None:
     }
 
 
+async def test_refusal_without_a_page_says_that_a_login_is_required(login: Login) -> None:
+    browser = login.browser()
+    challenge = challenge_of(await login.begin(browser, prompt="none"))
+    url = await login.challenges.reject(Caller.system(), challenge, "", 0.0)
+    assert location(await browser.get(url))["error"] == "login_required"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

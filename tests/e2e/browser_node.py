@@ -1,0 +1,120 @@
+"""A node for browser flows: HTTPS with its own authority, and a login service as its upstream."""
+
+from __future__ import annotations
+
+import html
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import grpc
+import httpx
+
+from tests.e2e.login_service import LoginService
+from tests.e2e.oauth import OAuthNode
+from tests.integration.calls import Api
+from tests.support.certificates import Authority
+
+_POLICY = """
+[upstreams.inhouse]
+kind = "challenge"
+url = "{url}"
+"""
+
+
+class BrowserNode(OAuthNode):
+    """A node at https://localhost with a `LoginService`.
+
+    `authority` signs its certificate and those of other servers. `ca_file` has the certificate of the authority.
+    """
+
+    def __init__(self, env: Mapping[str, str] | None = None, policy: str = "", **kwargs: Any) -> None:
+        self.authority = Authority()
+        self.login = LoginService()
+        super().__init__(env=env, **kwargs)
+        directory = self._directory()
+        own = self.authority.server()
+        self.ca_file = _write(directory / "ca.pem", self.authority.certificate)
+        self._settings = {
+            **self._settings,
+            "TOKEN_SERVICE_ISSUER": self.http_url,
+            "TOKEN_SERVICE_HTTP_TLS": "true",
+            "TOKEN_SERVICE_TLS_CERT_FILE": str(_write(directory / "cert.pem", own.certificate)),
+            "TOKEN_SERVICE_TLS_KEY_FILE": str(_write(directory / "key.pem", own.key)),
+            "TOKEN_SERVICE_POLICY_FILE": str(
+                _write(directory / "policy.toml", (_POLICY.format(url=self.login.url) + policy).encode())
+            ),
+            **(env or {}),
+        }
+
+    @property
+    def http_url(self) -> str:
+        """Base URL of the HTTP edge. Its host is another site than those at 127.0.0.1."""
+        return f"https://localhost:{self.http_address.rsplit(':', 1)[1]}"
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Credentials that trust the authority of the node."""
+        return grpc.ssl_channel_credentials(self.authority.certificate)
+
+    def api(self) -> Api:
+        """Return a connection to the node."""
+        return Api(self.grpc_address, self.credentials)
+
+    def browser(self) -> httpx.Client:
+        """Return a browser with cookies of its own that follows no redirection by itself."""
+        tls = ssl.create_default_context(cafile=str(self.ca_file))
+        return httpx.Client(verify=tls, trust_env=False, timeout=60)
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the node, and the login service before it."""
+        super().start(wait=wait)
+        self.login.connect(grpc.secure_channel(self.grpc_address, self.credentials))
+
+    def __enter__(self) -> Self:
+        self.login.__enter__()
+        super().__enter__()
+        return self
+
+    def close(self) -> None:
+        """Stop both."""
+        self.login.__exit__(None, None, None)
+        super().close()
+
+
+def log_in(
+    browser: httpx.Client, url: str, until: str, user: str = "alice", answer: str = "accept"
+) -> httpx.Response | str:
+    """Follow a browser from `url` through the login page to a URL that begins with `until`, which is returned.
+
+    The last response is returned instead if it is no redirection, as with the response mode form_post.
+    """
+    for _ in range(20):
+        if url.startswith(until):
+            return url
+        response = browser.get(url)
+        if 'name="login_challenge"' in response.text:
+            form = {
+                "login_challenge": hidden(response.text)["login_challenge"],
+                "user": user,
+                "answer": answer,
+            }
+            response = browser.post(url, data=form)
+        if not response.is_redirect:
+            return response
+        url = str(response.next_request.url) if response.next_request else ""
+    raise AssertionError(f"no end of redirections, at {urlsplit(url)._replace(query='').geturl()}")
+
+
+def hidden(page: str) -> dict[str, str]:
+    """Return the hidden fields of the form of a page."""
+    fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page)
+    return {name: html.unescape(value) for name, value in fields}
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

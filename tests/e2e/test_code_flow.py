@@ -1,0 +1,165 @@
+"""openid-client, unmodified, through the authorization code flow with a login service of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.e2e.browser_node import BrowserNode, hidden, log_in
+from tests.e2e.conformance import assert_conformant
+from tests.e2e.oauth import CALLBACK, Answers, Client, ask, claims_of, register
+
+PROGRAM = "openid_client.mjs"
+SCOPE = "openid read"
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[BrowserNode]:
+    with BrowserNode() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def clients(node: BrowserNode) -> Mapping[str, Client]:
+    """Clients of each kind of proof, by their method."""
+    fields: dict[str, Any] = {
+        "grant_types": ["authorization_code", "refresh_token"],
+        "redirect_uris": [CALLBACK],
+        "scopes": ["openid", "read"],
+        "first_party": True,
+    }
+    made = [
+        register(node, "web", "client_secret_basic", client_name="Web <Shop>", **fields),
+        register(node, "spa", "none", **fields),
+        register(node, "bank", "private_key_jwt", algorithm="ES256", **fields),
+    ]
+    return {client.method: client for client in made}
+
+
+def authorize(node: BrowserNode, client: Client, *, push: bool = False, **parameters: str) -> dict[str, Any]:
+    """Return what openid-client begins a flow with: the URL, and the state, nonce and verifier that it keeps."""
+    asked = {"redirect_uri": CALLBACK, "scope": SCOPE, **parameters}
+    answers = ask(PROGRAM, node, client, {"call": "authorize", "parameters": asked, "push": push})
+    assert_conformant(answers.wire)
+    return answers.ok()
+
+
+def finish(
+    node: BrowserNode, client: Client, begun: Mapping[str, Any], location: str, **more: Any
+) -> Answers:
+    """Give openid-client the answer that the browser brought, and let it exchange the code."""
+    kept = {name: begun[name] for name in ("state", "nonce", "verifier")}
+    return ask(PROGRAM, node, client, {"call": "code", "location": location, **kept, **more})
+
+
+@pytest.mark.parametrize("push", [False, True], ids=["query", "pushed"])
+@pytest.mark.parametrize("method", ["client_secret_basic", "none", "private_key_jwt"])
+def test_code_flow_from_discovery_to_refreshed_tokens(
+    node: BrowserNode, clients: Mapping[str, Client], method: str, *, push: bool
+) -> None:
+    client = clients[method]
+    begun = authorize(node, client, push=push)
+    assert ("request_uri" in begun["url"]) == push
+    with node.browser() as browser:
+        location = log_in(browser, begun["url"], CALLBACK)
+    assert isinstance(location, str)
+    tokens = finish(node, client, begun, location)
+    assert_conformant(tokens.wire)
+    granted = tokens.ok()
+    claims = claims_of(node, granted["access_token"])
+    assert (claims["sub"], claims["client_id"], claims["scope"]) == ("alice", client.client_id, SCOPE)
+    identity = claims_of(node, granted["id_token"], "JWT")
+    assert (identity["sub"], identity["nonce"], identity["aud"]) == (
+        "alice",
+        begun["nonce"],
+        client.client_id,
+    )
+    refreshed = ask(PROGRAM, node, client, {"call": "refresh", "token": granted["refresh_token"]}).ok()
+    assert claims_of(node, refreshed["access_token"])["sid"] == claims["sid"]
+
+
+def test_answer_in_a_posted_form_is_accepted(node: BrowserNode, clients: Mapping[str, Client]) -> None:
+    client = clients["client_secret_basic"]
+    begun = authorize(node, client, response_mode="form_post")
+    with node.browser() as browser:
+        page = log_in(browser, begun["url"], CALLBACK)
+    assert not isinstance(page, str)
+    form = hidden(page.text)
+    assert form.keys() == {"code", "state", "iss"}
+    assert f'action="{CALLBACK}"' in page.text
+    assert finish(node, client, begun, CALLBACK, form=form).ok()["id_token"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "answer", "error"),
+    [
+        ({}, "reject", "access_denied"),
+        ({"prompt": "none"}, "accept", "login_required"),
+        ({"acr_values": "urn:mfa"}, "accept", "unmet_authentication_requirements"),
+        ({"max_age": "60"}, "accept", "login_required"),
+        ({"scope": "openid unknown"}, "accept", "invalid_scope"),
+    ],
+)
+def test_refused_login_reaches_the_application_as_its_error(
+    node: BrowserNode, clients: Mapping[str, Client], parameters: Mapping[str, str], answer: str, error: str
+) -> None:
+    client = clients["client_secret_basic"]
+    begun = authorize(node, client, **parameters)
+    with node.browser() as browser:
+        location = log_in(browser, begun["url"], CALLBACK, answer=answer)
+    assert isinstance(location, str)
+    refused = finish(node, client, begun, location).refused()
+    assert (refused["name"], refused["error"]) == ("AuthorizationResponseError", error)
+
+
+def test_application_refuses_the_answer_of_another_issuer_or_browser(
+    node: BrowserNode, clients: Mapping[str, Client]
+) -> None:
+    client = clients["client_secret_basic"]
+    begun = authorize(node, client)
+    with node.browser() as browser:
+        location = log_in(browser, begun["url"], CALLBACK)
+    assert isinstance(location, str)
+    for changes in (
+        {"location": location.replace("iss=https%3A%2F%2Flocalhost", "iss=https%3A%2F%2Fevil.example")},
+        {"state": "the-state-of-another-browser"},
+    ):
+        call = {"location": location, **begun, **changes}
+        assert (
+            ask(PROGRAM, node, client, {"call": "code", **call}).refused()["code"] == "OAUTH_INVALID_RESPONSE"
+        )
+    # A nonce or a verifier of another flow is refused after the exchange, by the application and by the service.
+    refused = finish(node, client, {**begun, "verifier": "v" * 43}, location).refused()
+    assert (refused["status"], refused["error"]) == (400, "invalid_grant")
+
+
+def test_second_use_of_a_code_ends_the_session(node: BrowserNode, clients: Mapping[str, Client]) -> None:
+    client = clients["client_secret_basic"]
+    begun = authorize(node, client)
+    with node.browser() as browser:
+        location = log_in(browser, begun["url"], CALLBACK)
+    assert isinstance(location, str)
+    granted = finish(node, client, begun, location).ok()
+    refused = finish(node, client, begun, location).refused()
+    assert (refused["status"], refused["error"]) == (400, "invalid_grant")
+    refresh = {"call": "refresh", "token": granted["refresh_token"]}
+    assert ask(PROGRAM, node, client, refresh).refused()["error"] == "invalid_grant"
+
+
+def test_login_service_learns_the_name_and_the_wishes_of_the_application(
+    node: BrowserNode, clients: Mapping[str, Client]
+) -> None:
+    client = clients["client_secret_basic"]
+    begun = authorize(
+        node, client, push=True, login_hint="bob@example", prompt="login consent", acr_values="a b"
+    )
+    with node.browser() as browser:
+        response = browser.get(begun["url"])
+        assert response.status_code == 303
+        page = browser.get(response.headers["location"])
+    assert "Log in to Web &lt;Shop&gt;" in page.text
+    asked = node.login.requests[-1]
+    assert (asked.client_id, asked.login_hint) == (client.client_id, "bob@example")
+    assert (list(asked.prompts), list(asked.acr_values)) == (["login", "consent"], ["a", "b"])
