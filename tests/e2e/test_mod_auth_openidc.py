@@ -1,0 +1,102 @@
+"""Apache's mod_auth_openidc, unmodified, as a relying party."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.browser_node import BrowserNode, hidden, log_in
+from tests.e2e.oauth import claims_of
+from tests.e2e.relying_party import REFRESH_ALWAYS, RelyingParty, relying_parties
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[BrowserNode]:
+    with BrowserNode() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def parties(node: BrowserNode) -> Iterator[Mapping[str, RelyingParty]]:
+    sites = {"basic": (), "posted": ("OIDCResponseMode form_post",), "refreshing": (REFRESH_ALWAYS,)}
+    with relying_parties(node, sites) as made:
+        yield made
+
+
+def visit(browser: httpx.Client, party: RelyingParty, user: str = "alice") -> str:
+    """Return the protected page, after a login if one is needed."""
+    url = log_in(browser, party.page, "https://nowhere.example", user)
+    assert not isinstance(url, str)
+    if "Back to the application" in url.text:
+        posted = browser.post(party.callback, data=hidden(url.text))
+        assert posted.is_redirect, posted.text
+        url = browser.get(posted.headers["location"])
+    assert url.status_code == 200, url.text
+    return url.text
+
+
+def access_token(page: str) -> str:
+    (token,) = re.findall(r"access token (\S+)</p>", page)
+    return token
+
+
+@pytest.mark.parametrize("name", ["basic", "posted"])
+def test_user_sees_the_protected_page_after_the_login(
+    node: BrowserNode, parties: Mapping[str, RelyingParty], name: str
+) -> None:
+    with node.browser() as browser:
+        page = visit(browser, parties[name])
+        assert "<p>subject alice</p>" in page
+        claims = claims_of(node, access_token(page))
+        assert (claims["sub"], claims["client_id"]) == ("alice", parties[name].client_id)
+        # The second visit is in Apache's own session.
+        asked = len(node.login.requests)
+        assert access_token(visit(browser, parties[name])) == access_token(page)
+        assert len(node.login.requests) == asked
+
+
+def test_login_begins_with_a_challenge_of_s256(
+    node: BrowserNode, parties: Mapping[str, RelyingParty]
+) -> None:
+    with node.browser() as browser:
+        url = browser.get(parties["basic"].page).headers["location"]
+    query = parse_qs(urlsplit(url).query)
+    assert url.startswith(f"{node.issuer}/authorize?")
+    assert query["code_challenge_method"] == ["S256"]
+
+
+def test_access_token_is_refreshed_before_it_expires(
+    node: BrowserNode, parties: Mapping[str, RelyingParty]
+) -> None:
+    with node.browser() as browser:
+        first = claims_of(node, access_token(visit(browser, parties["refreshing"])))
+        second = claims_of(node, access_token(visit(browser, parties["refreshing"])))
+    assert first["sid"] == second["sid"]
+    assert first["jti"] != second["jti"]
+
+
+def test_revoked_session_ends_the_login_at_the_next_refresh(
+    node: BrowserNode, parties: Mapping[str, RelyingParty]
+) -> None:
+    party = parties["refreshing"]
+    with node.browser() as browser:
+        sid = claims_of(node, access_token(visit(browser, party)))["sid"]
+        revoke(node, sid)
+        logged_out = browser.get(party.page)
+        assert "subject" not in logged_out.text
+        assert "<p>subject bob</p>" in visit(browser, party, "bob")
+
+
+def revoke(node: BrowserNode, session_id: str) -> None:
+    """Revoke a session, as an operator does."""
+
+    async def call() -> None:
+        async with node.api() as api:
+            await api.revoke(session_id=session_id)
+
+    asyncio.run(call())
