@@ -261,6 +261,19 @@ class MemorySessionStore:
         rows.sort(key=lambda row: (row.create_time, row.id), reverse=True)
         return [self._state.details(row) for row in rows[:limit]]
 
+    async def by_upstream(
+        self, upstream: str, upstream_session: str, *, live_at: float, limit: int
+    ) -> Sequence[UUID]:
+        """See `SessionStore.by_upstream`."""
+        found = [
+            row.id
+            for row in self._state.sessions.values()
+            if upstream_session
+            and (row.upstream, row.upstream_session) == (upstream, upstream_session)
+            and self._state.is_live(row, micro(live_at))
+        ]
+        return sorted(found)[:limit]
+
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`."""
         sessions = self._state.sessions

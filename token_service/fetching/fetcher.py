@@ -1,14 +1,15 @@
-"""HTTP GET to hosts that others name: bounded, without redirects, only to checked addresses."""
+"""HTTP requests to hosts that others name: bounded, without redirects, only to checked addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import h11
 
@@ -31,6 +32,7 @@ _MAX_AUTHORITIES: Final = 1024 * 1024
 _MAX_TOKEN: Final = 16 * 1024
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _BLOCK: Final = 64 * 1024
+_ACCEPTED_KEYS: Final = "application/jwk-set+json, application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,15 @@ class Answer:
     body: bytes
     cache_control: str
     age: str
+    status: int = 200
 
 
 class HttpFetcher:
-    """Fetches small documents. All sources of keys of a node share one fetcher and its limits."""
+    """Fetches small documents and sends forms. All sources of keys of a node share one fetcher and its limits."""
 
-    def __init__(self, resolve: Resolve | None = None) -> None:
+    def __init__(self, resolve: Resolve | None = None, *, connections: int = MAX_CONNECTIONS) -> None:
         self._resolve = resolve or SystemResolver()
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._slots = asyncio.Semaphore(connections)
         self._system: ssl.SSLContext | None = None
 
     async def get(self, url: str, rules: FetchRules) -> Answer:
@@ -77,22 +80,44 @@ class HttpFetcher:
         elsewhere (DNS rebinding). TLS verifies the name of the host. Proxies of the environment are not used, because a
         proxy would resolve the name again. Raises `FetchError`.
         """
+        async with self._slots:
+            token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
+            authorization = f"Bearer {token}" if token else ""
+            answer = await self._send(url, rules, "GET", _ACCEPTED_KEYS, authorization, None)
+        if answer.status != 200:
+            raise FetchError(f"{_authority(url)} answered with status {answer.status}")
+        return answer
+
+    async def post(
+        self, url: str, form: Mapping[str, str], rules: FetchRules, *, authorization: str = ""
+    ) -> Answer:
+        """Send a form with the rules of `get`, and return the answer with any status that is no redirect.
+
+        `authorization` is the value of the header. Raises `FetchError`. The server may then have received the form.
+        """
+        async with self._slots:
+            return await self._send(
+                url, rules, "POST", "application/json", authorization, urlencode(form).encode()
+            )
+
+    async def _send(
+        self, url: str, rules: FetchRules, method: str, accept: str, authorization: str, body: bytes | None
+    ) -> Answer:
         try:
             target = Target.parse(url, allow_private=rules.allow_private)
         except UnusableValueError as error:
-            raise FetchError(f"the URL of the document can't be used: {error}") from None
-        async with self._slots:
-            context = await asyncio.to_thread(self._context, rules) if target.is_tls else None
-            token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
-            found = await self._resolve(target.host, target.port)
-            addresses = permitted(target, found, allow_private=rules.allow_private)
-            reader, writer = await _connect(target, addresses[:_MAX_TRIED], context)
-            try:
-                return await _exchange(target, token, rules.max_bytes, reader, writer)
-            except (OSError, h11.RemoteProtocolError) as error:
-                raise FetchError(f"{target.authority} did not answer properly: {error}") from None
-            finally:
-                writer.transport.abort()  # the server may take forever to close its side
+            raise FetchError(f"the URL can't be used: {error}") from None
+        context = await asyncio.to_thread(self._context, rules) if target.is_tls else None
+        found = await self._resolve(target.host, target.port)
+        addresses = permitted(target, found, allow_private=rules.allow_private)
+        request = _request(target, method, accept, authorization, body)
+        reader, writer = await _connect(target, addresses[:_MAX_TRIED], context)
+        try:
+            return await _exchange(target, request, body, rules.max_bytes, reader, writer)
+        except (OSError, h11.RemoteProtocolError) as error:
+            raise FetchError(f"{target.authority} did not answer properly: {error}") from None
+        finally:
+            writer.transport.abort()  # the server may take forever to close its side
 
     def _context(self, rules: FetchRules) -> ssl.SSLContext:
         """Return the TLS context. That of the system is kept, because it takes 90 ms to load."""
@@ -148,22 +173,37 @@ async def _connect(
     raise FetchError(f"no connection to {target.authority}: {'; '.join(failures)}")
 
 
-async def _exchange(
-    target: Target, token: str, limit: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> Answer:
+def _request(target: Target, method: str, accept: str, authorization: str, body: bytes | None) -> h11.Request:
     headers = [
         ("Host", target.authority),
         ("User-Agent", "token-service"),
-        ("Accept", "application/jwk-set+json, application/json"),
+        ("Accept", accept),
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
     ]
-    if token:
-        headers.append(("Authorization", f"Bearer {token}"))
+    if authorization:
+        headers.append(("Authorization", authorization))
+    if body is not None:
+        headers += [
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", str(len(body))),
+        ]
+    return h11.Request(method=method, target=target.path, headers=headers)
+
+
+async def _exchange(
+    target: Target,
+    request: h11.Request,
+    sent: bytes | None,
+    limit: int,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> Answer:
     connection = h11.Connection(h11.CLIENT)
-    request = h11.Request(method="GET", target=target.path, headers=headers)
-    writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+    parts = [request, *([] if sent is None else [h11.Data(sent)]), h11.EndOfMessage()]
+    writer.write(b"".join(connection.send(part) or b"" for part in parts))
     await writer.drain()
+    status = 0
     received = 0
     body = bytearray()
     cache_control = age = ""
@@ -176,13 +216,14 @@ async def _exchange(
             connection.receive_data(data)
         elif isinstance(event, h11.Response):
             _require_plain(target, event)
+            status = event.status_code
             cache_control = _header(event, b"cache-control")
             age = _header(event, b"age")
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > limit:
                 raise FetchError(f"{target.authority} answered with a document of more than {limit} bytes")
-    return Answer(bytes(body), cache_control, age)
+    return Answer(bytes(body), cache_control, age, status)
 
 
 def _require_plain(target: Target, response: h11.Response) -> None:
@@ -191,10 +232,12 @@ def _require_plain(target: Target, response: h11.Response) -> None:
         raise FetchError(
             f"{target.authority} answered with a redirect ({response.status_code}), which is not followed"
         )
-    if response.status_code != 200:
-        raise FetchError(f"{target.authority} answered with status {response.status_code}")
     if _header(response, b"content-encoding") not in {"", "identity"}:
         raise FetchError(f"{target.authority} answered with a content encoding that was not asked for")
+
+
+def _authority(url: str) -> str:
+    return Target.parse(url, allow_private=True).authority
 
 
 def _header(response: h11.Response, name: bytes) -> str:

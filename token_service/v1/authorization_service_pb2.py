@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from token_service.v1 import token_pb2 as token__service_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,token_service/v1/authorization_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctoken_service/v1/token.proto\"\xa1\x02\n\x1f\x43reateAuthorizationGrantRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0credirect_uri\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63ode_challenge\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07subject\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x61udience\x18\x05 \x03(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12\r\n\x05nonce\x18\x07 \x01(\t\x12\x33\n\x0c\x61uth_context\x18\x08 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n CreateAuthorizationGrantResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x03 \x01(\t\"7\n\x16GetLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf9\x01\n\x17GetLoginRequestResponse\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x0f\n\x07prompts\x18\x05 \x03(\t\x12*\n\x07max_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nacr_values\x18\x07 \x03(\t\x12\x12\n\nlogin_hint\x18\x08 \x01(\t\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb6\x01\n\x19\x41\x63\x63\x65ptLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07subject\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x61uth_context\x18\x03 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"1\n\x1a\x41\x63\x63\x65ptLoginRequestResponse\x12\x13\n\x0bredirect_to\x18\x01 \x01(\t\"J\n\x19RejectLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x1aRejectLoginRequestResponse\x12\x13\n\x0bredirect_to\x18\x01 \x01(\t2\xe4\x03\n\x14\x41uthorizationService\x12\x81\x01\n\x18\x43reateAuthorizationGrant\x12\x31.token_service.v1.CreateAuthorizationGrantRequest\x1a\x32.token_service.v1.CreateAuthorizationGrantResponse\x12\x66\n\x0fGetLoginRequest\x12(.token_service.v1.GetLoginRequestRequest\x1a).token_service.v1.GetLoginRequestResponse\x12o\n\x12\x41\x63\x63\x65ptLoginRequest\x12+.token_service.v1.AcceptLoginRequestRequest\x1a,.token_service.v1.AcceptLoginRequestResponse\x12o\n\x12RejectLoginRequest\x12+.token_service.v1.RejectLoginRequestRequest\x1a,.token_service.v1.RejectLoginRequestResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,token_service/v1/authorization_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctoken_service/v1/token.proto\"\xd3\x02\n\x1f\x43reateAuthorizationGrantRequest\x12\x17\n\tclient_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0credirect_uri\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63ode_challenge\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07subject\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x08\x61udience\x18\x05 \x03(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12\r\n\x05nonce\x18\x07 \x01(\t\x12\x33\n\x0c\x61uth_context\x18\x08 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0fidentity_claims\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n CreateAuthorizationGrantResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x03 \x01(\t\"7\n\x16GetLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf9\x01\n\x17GetLoginRequestResponse\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x10\n\x08\x61udience\x18\x04 \x03(\t\x12\x0f\n\x07prompts\x18\x05 \x03(\t\x12*\n\x07max_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nacr_values\x18\x07 \x03(\t\x12\x12\n\nlogin_hint\x18\x08 \x01(\t\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe8\x01\n\x19\x41\x63\x63\x65ptLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07subject\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x61uth_context\x18\x03 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12.\n\rcustom_claims\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x0fidentity_claims\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"1\n\x1a\x41\x63\x63\x65ptLoginRequestResponse\x12\x13\n\x0bredirect_to\x18\x01 \x01(\t\"J\n\x19RejectLoginRequestRequest\x12\x1d\n\x0flogin_challenge\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x1aRejectLoginRequestResponse\x12\x13\n\x0bredirect_to\x18\x01 \x01(\t2\xe4\x03\n\x14\x41uthorizationService\x12\x81\x01\n\x18\x43reateAuthorizationGrant\x12\x31.token_service.v1.CreateAuthorizationGrantRequest\x1a\x32.token_service.v1.CreateAuthorizationGrantResponse\x12\x66\n\x0fGetLoginRequest\x12(.token_service.v1.GetLoginRequestRequest\x1a).token_service.v1.GetLoginRequestResponse\x12o\n\x12\x41\x63\x63\x65ptLoginRequest\x12+.token_service.v1.AcceptLoginRequestRequest\x1a,.token_service.v1.AcceptLoginRequestResponse\x12o\n\x12RejectLoginRequest\x12+.token_service.v1.RejectLoginRequestRequest\x1a,.token_service.v1.RejectLoginRequestResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,21 +54,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTLOGINREQUESTREQUEST'].fields_by_name['login_challenge']._loaded_options = None
   _globals['_REJECTLOGINREQUESTREQUEST'].fields_by_name['login_challenge']._serialized_options = b'\342A\001\002'
   _globals['_CREATEAUTHORIZATIONGRANTREQUEST']._serialized_start=225
-  _globals['_CREATEAUTHORIZATIONGRANTREQUEST']._serialized_end=514
-  _globals['_CREATEAUTHORIZATIONGRANTRESPONSE']._serialized_start=516
-  _globals['_CREATEAUTHORIZATIONGRANTRESPONSE']._serialized_end=629
-  _globals['_GETLOGINREQUESTREQUEST']._serialized_start=631
-  _globals['_GETLOGINREQUESTREQUEST']._serialized_end=686
-  _globals['_GETLOGINREQUESTRESPONSE']._serialized_start=689
-  _globals['_GETLOGINREQUESTRESPONSE']._serialized_end=938
-  _globals['_ACCEPTLOGINREQUESTREQUEST']._serialized_start=941
-  _globals['_ACCEPTLOGINREQUESTREQUEST']._serialized_end=1123
-  _globals['_ACCEPTLOGINREQUESTRESPONSE']._serialized_start=1125
-  _globals['_ACCEPTLOGINREQUESTRESPONSE']._serialized_end=1174
-  _globals['_REJECTLOGINREQUESTREQUEST']._serialized_start=1176
-  _globals['_REJECTLOGINREQUESTREQUEST']._serialized_end=1250
-  _globals['_REJECTLOGINREQUESTRESPONSE']._serialized_start=1252
-  _globals['_REJECTLOGINREQUESTRESPONSE']._serialized_end=1301
-  _globals['_AUTHORIZATIONSERVICE']._serialized_start=1304
-  _globals['_AUTHORIZATIONSERVICE']._serialized_end=1788
+  _globals['_CREATEAUTHORIZATIONGRANTREQUEST']._serialized_end=564
+  _globals['_CREATEAUTHORIZATIONGRANTRESPONSE']._serialized_start=566
+  _globals['_CREATEAUTHORIZATIONGRANTRESPONSE']._serialized_end=679
+  _globals['_GETLOGINREQUESTREQUEST']._serialized_start=681
+  _globals['_GETLOGINREQUESTREQUEST']._serialized_end=736
+  _globals['_GETLOGINREQUESTRESPONSE']._serialized_start=739
+  _globals['_GETLOGINREQUESTRESPONSE']._serialized_end=988
+  _globals['_ACCEPTLOGINREQUESTREQUEST']._serialized_start=991
+  _globals['_ACCEPTLOGINREQUESTREQUEST']._serialized_end=1223
+  _globals['_ACCEPTLOGINREQUESTRESPONSE']._serialized_start=1225
+  _globals['_ACCEPTLOGINREQUESTRESPONSE']._serialized_end=1274
+  _globals['_REJECTLOGINREQUESTREQUEST']._serialized_start=1276
+  _globals['_REJECTLOGINREQUESTREQUEST']._serialized_end=1350
+  _globals['_REJECTLOGINREQUESTRESPONSE']._serialized_start=1352
+  _globals['_REJECTLOGINREQUESTRESPONSE']._serialized_end=1401
+  _globals['_AUTHORIZATIONSERVICE']._serialized_start=1404
+  _globals['_AUTHORIZATIONSERVICE']._serialized_end=1888
 # @@protoc_insertion_point(module_scope)

@@ -14,7 +14,7 @@ from typing import Any as _Any, ClassVar as _ClassVar, Optional as _Optional, Un
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateAuthorizationGrantRequest(_message.Message):
-    __slots__ = ("client_id", "redirect_uri", "code_challenge", "subject", "audience", "scopes", "nonce", "auth_context", "custom_claims")
+    __slots__ = ("client_id", "redirect_uri", "code_challenge", "subject", "audience", "scopes", "nonce", "auth_context", "custom_claims", "identity_claims")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_URI_FIELD_NUMBER: _ClassVar[int]
     CODE_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class CreateAuthorizationGrantRequest(_message.Message):
     NONCE_FIELD_NUMBER: _ClassVar[int]
     AUTH_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_CLAIMS_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     redirect_uri: str
     code_challenge: str
@@ -33,7 +34,8 @@ class CreateAuthorizationGrantRequest(_message.Message):
     nonce: str
     auth_context: _token_pb2.AuthContext
     custom_claims: _struct_pb2.Struct
-    def __init__(self, client_id: _Optional[str] = ..., redirect_uri: _Optional[str] = ..., code_challenge: _Optional[str] = ..., subject: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., nonce: _Optional[str] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
+    identity_claims: _struct_pb2.Struct
+    def __init__(self, client_id: _Optional[str] = ..., redirect_uri: _Optional[str] = ..., code_challenge: _Optional[str] = ..., subject: _Optional[str] = ..., audience: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., nonce: _Optional[str] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ..., identity_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class CreateAuthorizationGrantResponse(_message.Message):
     __slots__ = ("code", "expire_time", "issuer")
@@ -74,16 +76,18 @@ class GetLoginRequestResponse(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., acr_values: _Optional[_Iterable[str]] = ..., login_hint: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class AcceptLoginRequestRequest(_message.Message):
-    __slots__ = ("login_challenge", "subject", "auth_context", "custom_claims")
+    __slots__ = ("login_challenge", "subject", "auth_context", "custom_claims", "identity_claims")
     LOGIN_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     AUTH_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_CLAIMS_FIELD_NUMBER: _ClassVar[int]
     login_challenge: str
     subject: str
     auth_context: _token_pb2.AuthContext
     custom_claims: _struct_pb2.Struct
-    def __init__(self, login_challenge: _Optional[str] = ..., subject: _Optional[str] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
+    identity_claims: _struct_pb2.Struct
+    def __init__(self, login_challenge: _Optional[str] = ..., subject: _Optional[str] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., custom_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ..., identity_claims: _Optional[_Union[_struct_pb2.Struct, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class AcceptLoginRequestResponse(_message.Message):
     __slots__ = ("redirect_to",)

@@ -31,7 +31,7 @@ from token_service.v1 import token_pb2 as token__service_dot_v1_dot_token__pb2
 from token_service.v1 import token_service_pb2 as token__service_dot_v1_dot_token__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&token_service/v1/session_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctoken_service/v1/token.proto\x1a$token_service/v1/token_service.proto\"\xb3\x06\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08\x61udience\x18\x06 \x03(\t\x12\x33\n\x0c\x61uth_context\x18\x07 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12\x34\n\x0c\x63onfirmation\x18\x08 \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12-\n\x05state\x18\t \x01(\x0e\x32\x1e.token_service.v1.SessionState\x12\x12\n\ngeneration\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10idle_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14\x61\x62solute_expire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\rrevoke_reason\x18\x10 \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x39\n\x0frevoked_through\x18\x11 \x01(\x0e\x32 .token_service.v1.RevokedThrough\x12\x35\n\x0c\x63reated_from\x18\x12 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\x12\x37\n\x0elast_used_from\x18\x13 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\x12\"\n\x1apersonal_access_token_name\x18\x14 \x01(\t\"-\n\x11GetSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"@\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session\"\x98\x01\n\x13ListSessionsRequest\x12\x11\n\x07subject\x18\x01 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x02 \x01(\tH\x00\x12\x13\n\tdevice_id\x18\x03 \x01(\tH\x00\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x08\n\x06\x66ilter\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.token_service.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x14\x45xtendSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0cidle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\tclient_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x15\x45xtendSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session\"\xf5\x01\n\x14UpdateSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tclient_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12.\n\rcustom_claims\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x0c\x61uth_context\x18\x06 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\"C\n\x15UpdateSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session*}\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x02\x12\x19\n\x15SESSION_STATE_REVOKED\x10\x03*\xa7\x01\n\x0eRevokedThrough\x12\x1f\n\x1bREVOKED_THROUGH_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVOKED_THROUGH_SESSION\x10\x01\x12\x1b\n\x17REVOKED_THROUGH_SUBJECT\x10\x02\x12\x1a\n\x16REVOKED_THROUGH_CLIENT\x10\x03\x12\x1e\n\x1aREVOKED_THROUGH_EVERYTHING\x10\x04\x32\x8c\x03\n\x0eSessionService\x12W\n\nGetSession\x12#.token_service.v1.GetSessionRequest\x1a$.token_service.v1.GetSessionResponse\x12]\n\x0cListSessions\x12%.token_service.v1.ListSessionsRequest\x1a&.token_service.v1.ListSessionsResponse\x12`\n\rExtendSession\x12&.token_service.v1.ExtendSessionRequest\x1a\'.token_service.v1.ExtendSessionResponse\x12`\n\rUpdateSession\x12&.token_service.v1.UpdateSessionRequest\x1a\'.token_service.v1.UpdateSessionResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&token_service/v1/session_service.proto\x12\x10token_service.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctoken_service/v1/token.proto\x1a$token_service/v1/token_service.proto\"\xc5\x06\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\x12\x11\n\tdevice_id\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12\x10\n\x08\x61udience\x18\x06 \x03(\t\x12\x33\n\x0c\x61uth_context\x18\x07 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\x12\x34\n\x0c\x63onfirmation\x18\x08 \x01(\x0b\x32\x1e.token_service.v1.Confirmation\x12-\n\x05state\x18\t \x01(\x0e\x32\x1e.token_service.v1.SessionState\x12\x12\n\ngeneration\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10idle_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14\x61\x62solute_expire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\rrevoke_reason\x18\x10 \x01(\x0e\x32\".token_service.v1.RevocationReason\x12\x39\n\x0frevoked_through\x18\x11 \x01(\x0e\x32 .token_service.v1.RevokedThrough\x12\x35\n\x0c\x63reated_from\x18\x12 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\x12\x37\n\x0elast_used_from\x18\x13 \x01(\x0b\x32\x1f.token_service.v1.ClientContext\x12\"\n\x1apersonal_access_token_name\x18\x14 \x01(\t\x12\x10\n\x08upstream\x18\x15 \x01(\t\"-\n\x11GetSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"@\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session\"\x98\x01\n\x13ListSessionsRequest\x12\x11\n\x07subject\x18\x01 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x02 \x01(\tH\x00\x12\x13\n\tdevice_id\x18\x03 \x01(\tH\x00\x12\x13\n\x0b\x61\x63tive_only\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x08\n\x06\x66ilter\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.token_service.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x14\x45xtendSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x0cidle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\tclient_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x15\x45xtendSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session\"\xf5\x01\n\x14UpdateSessionRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tclient_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12.\n\rcustom_claims\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x0c\x61uth_context\x18\x06 \x01(\x0b\x32\x1d.token_service.v1.AuthContext\"C\n\x15UpdateSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.token_service.v1.Session*}\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x01\x12\x19\n\x15SESSION_STATE_EXPIRED\x10\x02\x12\x19\n\x15SESSION_STATE_REVOKED\x10\x03*\xa7\x01\n\x0eRevokedThrough\x12\x1f\n\x1bREVOKED_THROUGH_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVOKED_THROUGH_SESSION\x10\x01\x12\x1b\n\x17REVOKED_THROUGH_SUBJECT\x10\x02\x12\x1a\n\x16REVOKED_THROUGH_CLIENT\x10\x03\x12\x1e\n\x1aREVOKED_THROUGH_EVERYTHING\x10\x04\x32\x8c\x03\n\x0eSessionService\x12W\n\nGetSession\x12#.token_service.v1.GetSessionRequest\x1a$.token_service.v1.GetSessionResponse\x12]\n\x0cListSessions\x12%.token_service.v1.ListSessionsRequest\x1a&.token_service.v1.ListSessionsResponse\x12`\n\rExtendSession\x12&.token_service.v1.ExtendSessionRequest\x1a\'.token_service.v1.ExtendSessionResponse\x12`\n\rUpdateSession\x12&.token_service.v1.UpdateSessionRequest\x1a\'.token_service.v1.UpdateSessionResponseB8\n\x13\x63om.tokenservice.v1P\x01Z\x1ftoken_service/v1;tokenservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,28 +51,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['client_id']._serialized_options = b'\342A\001\002'
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\002'
-  _globals['_SESSIONSTATE']._serialized_start=1984
-  _globals['_SESSIONSTATE']._serialized_end=2109
-  _globals['_REVOKEDTHROUGH']._serialized_start=2112
-  _globals['_REVOKEDTHROUGH']._serialized_end=2279
+  _globals['_SESSIONSTATE']._serialized_start=2002
+  _globals['_SESSIONSTATE']._serialized_end=2127
+  _globals['_REVOKEDTHROUGH']._serialized_start=2130
+  _globals['_REVOKEDTHROUGH']._serialized_end=2297
   _globals['_SESSION']._serialized_start=291
-  _globals['_SESSION']._serialized_end=1110
-  _globals['_GETSESSIONREQUEST']._serialized_start=1112
-  _globals['_GETSESSIONREQUEST']._serialized_end=1157
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1159
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1223
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1226
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1378
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1380
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1472
-  _globals['_EXTENDSESSIONREQUEST']._serialized_start=1474
-  _globals['_EXTENDSESSIONREQUEST']._serialized_end=1596
-  _globals['_EXTENDSESSIONRESPONSE']._serialized_start=1598
-  _globals['_EXTENDSESSIONRESPONSE']._serialized_end=1665
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=1668
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1913
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1915
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1982
-  _globals['_SESSIONSERVICE']._serialized_start=2282
-  _globals['_SESSIONSERVICE']._serialized_end=2678
+  _globals['_SESSION']._serialized_end=1128
+  _globals['_GETSESSIONREQUEST']._serialized_start=1130
+  _globals['_GETSESSIONREQUEST']._serialized_end=1175
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1177
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1241
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1244
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1396
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1398
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1490
+  _globals['_EXTENDSESSIONREQUEST']._serialized_start=1492
+  _globals['_EXTENDSESSIONREQUEST']._serialized_end=1614
+  _globals['_EXTENDSESSIONRESPONSE']._serialized_start=1616
+  _globals['_EXTENDSESSIONRESPONSE']._serialized_end=1683
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=1686
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1931
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1933
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=2000
+  _globals['_SESSIONSERVICE']._serialized_start=2300
+  _globals['_SESSIONSERVICE']._serialized_end=2696
 # @@protoc_insertion_point(module_scope)

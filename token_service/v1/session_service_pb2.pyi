@@ -41,7 +41,7 @@ REVOKED_THROUGH_CLIENT: RevokedThrough
 REVOKED_THROUGH_EVERYTHING: RevokedThrough
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "subject", "client_id", "device_id", "scopes", "audience", "auth_context", "confirmation", "state", "generation", "create_time", "last_use_time", "idle_expire_time", "absolute_expire_time", "revoke_time", "revoke_reason", "revoked_through", "created_from", "last_used_from", "personal_access_token_name")
+    __slots__ = ("session_id", "subject", "client_id", "device_id", "scopes", "audience", "auth_context", "confirmation", "state", "generation", "create_time", "last_use_time", "idle_expire_time", "absolute_expire_time", "revoke_time", "revoke_reason", "revoked_through", "created_from", "last_used_from", "personal_access_token_name", "upstream")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class Session(_message.Message):
     CREATED_FROM_FIELD_NUMBER: _ClassVar[int]
     LAST_USED_FROM_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_ACCESS_TOKEN_NAME_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     subject: str
     client_id: str
@@ -82,7 +83,8 @@ class Session(_message.Message):
     created_from: _token_pb2.ClientContext
     last_used_from: _token_pb2.ClientContext
     personal_access_token_name: str
-    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping[str, _Any]]] = ..., state: _Optional[_Union[SessionState, str]] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., idle_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., absolute_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_reason: _Optional[_Union[_token_service_pb2.RevocationReason, str]] = ..., revoked_through: _Optional[_Union[RevokedThrough, str]] = ..., created_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., last_used_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., personal_access_token_name: _Optional[str] = ...) -> None: ...
+    upstream: str
+    def __init__(self, session_id: _Optional[str] = ..., subject: _Optional[str] = ..., client_id: _Optional[str] = ..., device_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., auth_context: _Optional[_Union[_token_pb2.AuthContext, _Mapping[str, _Any]]] = ..., confirmation: _Optional[_Union[_token_pb2.Confirmation, _Mapping[str, _Any]]] = ..., state: _Optional[_Union[SessionState, str]] = ..., generation: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., idle_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., absolute_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., revoke_reason: _Optional[_Union[_token_service_pb2.RevocationReason, str]] = ..., revoked_through: _Optional[_Union[RevokedThrough, str]] = ..., created_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., last_used_from: _Optional[_Union[_token_pb2.ClientContext, _Mapping[str, _Any]]] = ..., personal_access_token_name: _Optional[str] = ..., upstream: _Optional[str] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -26,7 +26,7 @@ from token_service.core.limits import (
     THUMBPRINT,
     Checks,
 )
-from token_service.core.policies.custom_claims import check_custom_claims
+from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
 from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.errors import (
@@ -51,6 +51,7 @@ class AuthorizationGrantCommand(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str = ""
     auth_context: AuthContext | None = None
     custom_claims: Mapping[str, Any] = {}
+    identity_claims: Mapping[str, Any] = {}
 
 
 class AuthorizationGrants:
@@ -102,6 +103,7 @@ class AuthorizationGrants:
         check_custom_claims(
             command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
         )
+        check_identity_claims(command.identity_claims, policy.max_custom_claim_bytes)
         code = AuthorizationCode(
             id=self._codes.new_id(),
             client_id=client.client_id,
@@ -115,6 +117,7 @@ class AuthorizationGrants:
             nonce=command.nonce,
             auth_context=command.auth_context,
             custom_claims=command.custom_claims,
+            identity_claims=command.identity_claims,
         )
         return self._codes.format(code), code.expire_time
 
@@ -161,7 +164,7 @@ def _uses(command: AuthorizationGrantCommand) -> frozenset[May]:
     uses = set()
     if command.auth_context is not None:
         uses.add(May.AUTH_CONTEXT)
-    if command.custom_claims:
+    if command.custom_claims or command.identity_claims:
         uses.add(May.CUSTOM_CLAIMS)
     return frozenset(uses)
 

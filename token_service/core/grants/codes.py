@@ -40,6 +40,10 @@ class AuthorizationCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     nonce: str = ""
     auth_context: AuthContext | None = None
     custom_claims: Mapping[str, Any] = {}
+    identity_claims: Mapping[str, Any] = {}
+    upstream: str = ""
+    """The name of the upstream that authenticated the subject. Empty: a login service made the code by itself."""
+    upstream_session: str = ""
 
     @property
     def digest(self) -> bytes:
@@ -67,7 +71,9 @@ class Codes:
         try:
             return self._sealer.seal(_encode(code))
         except ValueError:
-            raise InvalidRequestError.of("custom_claims", "make a code that is too long for a URL") from None
+            raise InvalidRequestError.of(
+                "custom_claims", "and identity_claims make a code that is too long for a URL"
+            ) from None
 
     async def read(self, text: str, now: float) -> AuthorizationCode:
         """Return an authentic code that has not expired.

@@ -63,6 +63,11 @@ class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):
     """The session that tokens belong to that open none: they end with it."""
     revision: int | None = None
     """The seen sequence of the tokens, at which their grant was judged: a later revocation revokes them. None: the newest."""
+    identity_claims: Mapping[str, Any] = {}
+    """Claims about the subject for the userinfo endpoint. The session keeps them; no token has them."""
+    upstream: str = ""
+    upstream_session: str = ""
+    """The upstream that authenticated the subject, and its session there."""
     audit_fields: Mapping[str, Any] = {}
     """Further fields of the audit event, such as the grant type."""
 

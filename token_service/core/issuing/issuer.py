@@ -249,6 +249,9 @@ class Issuer:
             auth_context=command.auth_context,
             confirmation=command.confirmation,
             custom_claims=command.custom_claims,
+            identity_claims=command.identity_claims,
+            upstream=command.upstream,
+            upstream_session=command.upstream_session,
             access_token_ttl=None
             if command.access_token_ttl is None
             else int(min(command.access_token_ttl, MAX_ACCESS_TOKEN_TTL)),

@@ -27,8 +27,9 @@ from token_service.core.keys.sealer import Sealer
 from token_service.core.limits import MAX_COMMENT, MAX_SUBJECT, Checks
 from token_service.core.login.requests import Prompt
 from token_service.core.login.upstream import Authenticated, Login
-from token_service.core.policies.custom_claims import check_custom_claims
+from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
 from token_service.core.policies.rights import May
+from token_service.core.sessions.session import Session
 from token_service.errors import (
     AccessDeniedError,
     GrantInvalidError,
@@ -46,6 +47,7 @@ class AcceptCommand(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     auth_context: AuthContext | None = None
     custom_claims: Mapping[str, Any] = {}
+    identity_claims: Mapping[str, Any] = {}
 
 
 class _Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +93,10 @@ class ChallengeUpstream:
             silent = Prompt.NONE in login.request.prompts
             raise (LoginRequiredError if silent else AccessDeniedError)(verdict.refusal or None)
         return verdict.user
+
+    async def logout_url(self, session: Session, return_to: str, state: str) -> str | None:
+        """See `Upstream.logout_url`. A login service learns of a logout from its back-channel or the stream."""
+        return None
 
 
 class LoginChallenges:
@@ -148,10 +154,12 @@ class LoginChallenges:
         check_custom_claims(
             command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
         )
+        check_identity_claims(command.identity_claims, policy.max_custom_claim_bytes)
         user = Authenticated(
             subject=command.subject,
             auth_context=command.auth_context,
             custom_claims=command.custom_claims,
+            identity_claims=command.identity_claims,
         )
         return self._callback(login, _Verdict(login_id=login.id, expire_time=login.expire_time, user=user))
 
@@ -172,7 +180,9 @@ class LoginChallenges:
         try:
             verifier = self._verdicts.seal(_encode(verdict))
         except ValueError:
-            raise InvalidRequestError.of("custom_claims", "are too long for a URL") from None
+            raise InvalidRequestError.of(
+                "custom_claims", "and the identity claims are too long for a URL"
+            ) from None
         query = urlencode({"state": login.id, "login_verifier": verifier})
         return f"{self._issuer.rstrip('/')}/callback/{login.upstream}?{query}"
 
@@ -190,6 +200,6 @@ def _uses(command: AcceptCommand) -> frozenset[May]:
     uses = set()
     if command.auth_context is not None:
         uses.add(May.AUTH_CONTEXT)
-    if command.custom_claims:
+    if command.custom_claims or command.identity_claims:
         uses.add(May.CUSTOM_CLAIMS)
     return frozenset(uses)

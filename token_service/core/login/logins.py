@@ -114,11 +114,12 @@ class Logins:
                 raise AccessDeniedError("the upstream of the login is no longer configured")
             user = await upstream.complete(login, parameters)
             _require_sufficient(login.request, user.auth_context, now)
-            return self._code(login.request, user, now)
+            return self._code(login, user, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, login.request.target) from None
 
-    def _code(self, request: AuthorizationRequest, user: Authenticated, now: float) -> str:
+    def _code(self, login: Login, user: Authenticated, now: float) -> str:
+        request = login.request
         self._clients.require(request.client_id)
         return self._codes.format(
             AuthorizationCode(
@@ -134,6 +135,9 @@ class Logins:
                 nonce=request.nonce,
                 auth_context=user.auth_context,
                 custom_claims=user.custom_claims,
+                identity_claims=user.identity_claims,
+                upstream=login.upstream,
+                upstream_session=user.upstream_session,
             )
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from token_service.core.login.requests import AuthorizationRequest
+from token_service.core.sessions.session import Session
 from token_service.tokens.claims import AuthContext
 
 
@@ -30,6 +31,10 @@ class Authenticated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     auth_context: AuthContext | None = None
     custom_claims: Mapping[str, Any] = {}
     """Claims for access and ID tokens, such as `roles`."""
+    identity_claims: Mapping[str, Any] = {}
+    """Claims about the subject for the userinfo endpoint, such as `email`."""
+    upstream_session: str = ""
+    """The `sid` of the session at the upstream. Empty: it named none."""
 
 
 class Upstream(Protocol):
@@ -47,5 +52,14 @@ class Upstream(Protocol):
 
         Raises `ServiceError`: `AccessDeniedError` if the user or the upstream refused, `LoginRequiredError` if the
         request allowed no interaction, `GrantInvalidError` if the answer of the upstream is not acceptable.
+        """
+        ...
+
+    async def logout_url(self, session: Session, return_to: str, state: str) -> str | None:
+        """Return the URL at which the browser logs out of the upstream; None: the upstream has none.
+
+        The upstream sends the browser to `return_to` with the parameter `state`. Both are of this service, and
+        `return_to` is the same at each logout, so that it can be registered at the upstream. The session has ended
+        already, so this raises no error: an upstream that can't be reached has no URL.
         """
         ...

@@ -46,31 +46,41 @@ def check_custom_claims(claims: Mapping[str, Any], max_bytes: int, allowed: tupl
 
     Raises `ReservedClaimError`, `CustomClaimNotAllowedError` and `CustomClaimsTooLargeError`.
     """
+    _check("custom_claims", claims, max_bytes, allowed)
+
+
+def check_identity_claims(claims: Mapping[str, Any], max_bytes: int) -> None:
+    """Check claims about a subject for the userinfo endpoint. No token has them, so no list of a policy applies.
+
+    Raises the errors of `check_custom_claims`.
+    """
+    _check("identity_claims", claims, max_bytes, ())
+
+
+def _check(field: str, claims: Mapping[str, Any], max_bytes: int, allowed: tuple[str, ...]) -> None:
     if not claims:
         return
     reserved = RESERVED_CLAIMS.intersection(claims)
     if reserved:
         name = min(reserved)
-        raise ReservedClaimError(f"custom_claims: {name} is set by the service", metadata={"claim": name})
+        raise ReservedClaimError(f"{field}: {name} is set by the service", metadata={"claim": name})
     for name in claims:
         if _names_a_secret(name):
             raise CustomClaimNotAllowedError(
-                f"custom_claims: {name!r} names a secret, and the claims of a token are readable",
+                f"{field}: {name!r} names a secret, and the claims of a token are readable",
                 metadata={"claim": name},
             )
         if allowed and name not in allowed:
             raise CustomClaimNotAllowedError(
-                f"custom_claims: the policy of this client does not allow {name!r}; it allows {', '.join(allowed)}",
+                f"{field}: the policy of this client does not allow {name!r}; it allows {', '.join(allowed)}",
                 metadata={"claim": name},
             )
     if len(claims) > MAX_CUSTOM_CLAIMS:
-        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_CUSTOM_CLAIMS} claims")
+        raise CustomClaimsTooLargeError(f"{field}: more than {MAX_CUSTOM_CLAIMS} claims")
     try:
         strict_json.require_depth(claims, MAX_CUSTOM_CLAIM_DEPTH)
     except ValueError:
-        raise CustomClaimsTooLargeError(
-            f"custom_claims: nested deeper than {MAX_CUSTOM_CLAIM_DEPTH}"
-        ) from None
+        raise CustomClaimsTooLargeError(f"{field}: nested deeper than {MAX_CUSTOM_CLAIM_DEPTH}") from None
     size = len(strict_json.encode(claims))
     if size > max_bytes:
-        raise CustomClaimsTooLargeError(f"custom_claims: {size} bytes of JSON where {max_bytes} are allowed")
+        raise CustomClaimsTooLargeError(f"{field}: {size} bytes of JSON where {max_bytes} are allowed")

@@ -61,6 +61,12 @@ class Session:
     """
     name: str = ""
     """The name of a personal access token, for people. Empty for other sessions."""
+    identity_claims: Mapping[str, Any] = field(default_factory=dict)
+    """Claims about the subject that only the userinfo endpoint returns (OpenID Connect Core 1.0, section 5.1)."""
+    upstream: str = ""
+    """The name of the upstream that authenticated the subject. Empty: none did."""
+    upstream_session: str = ""
+    """The `sid` of the session at the upstream. Empty: the upstream named none."""
 
     create_time: float
     rotate_time: float

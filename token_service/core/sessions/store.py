@@ -172,6 +172,15 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def by_upstream(
+        self, upstream: str, upstream_session: str, *, live_at: float, limit: int
+    ) -> Sequence[UUID]:
+        """Return the ids of up to `limit` sessions live at a time that came of one session at an upstream.
+
+        No session has an empty `upstream_session`, so none is found by it.
+        """
+        ...
+
     async def purge(self, before: float, limit: int) -> int:
         """Delete up to `limit` rows that ended (by either expiry or a revocation) before a time; return how many."""
         ...

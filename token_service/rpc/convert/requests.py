@@ -123,6 +123,7 @@ def authorization_grant_command(
         custom_claims=_custom_claims(request.custom_claims, checks)
         if request.HasField("custom_claims")
         else {},
+        identity_claims=_custom_claims(request.identity_claims, checks, "identity_claims"),
     )
     checks.done()
     return command
@@ -138,6 +139,7 @@ def accept_command(request: authorization_service_pb2.AcceptLoginRequestRequest)
         custom_claims=_custom_claims(request.custom_claims, checks)
         if request.HasField("custom_claims")
         else {},
+        identity_claims=_custom_claims(request.identity_claims, checks, "identity_claims"),
     )
     checks.done()
     return command
@@ -325,13 +327,13 @@ def _kinds(values: tuple[int, ...]) -> frozenset[TokenKind] | None:
     return None if None in kinds else kinds  # type: ignore[return-value]  # None is excluded
 
 
-def _custom_claims(struct: Struct, checks: Checks) -> dict[str, Any]:
+def _custom_claims(struct: Struct, checks: Checks, field: str = "custom_claims") -> dict[str, Any]:
     """Convert custom claims. Raises `CustomClaimsTooLargeError`, before converting, above what any policy allows."""
     if len(struct.fields) > MAX_CUSTOM_CLAIMS:
-        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_CUSTOM_CLAIMS} claims")
+        raise CustomClaimsTooLargeError(f"{field}: more than {MAX_CUSTOM_CLAIMS} claims")
     if struct.ByteSize() > MAX_ENCODED_CUSTOM_CLAIMS:
-        raise CustomClaimsTooLargeError(f"custom_claims: more than {MAX_ENCODED_CUSTOM_CLAIMS} bytes")
-    return json_of_struct(struct, "custom_claims", checks)
+        raise CustomClaimsTooLargeError(f"{field}: more than {MAX_ENCODED_CUSTOM_CLAIMS} bytes")
+    return json_of_struct(struct, field, checks)
 
 
 def _auth_context(

@@ -140,6 +140,7 @@ def session_message(details: SessionDetails, now: float) -> session_service_pb2.
         created_from=_client_context(details.created_from),
         last_used_from=_client_context(details.last_used_from),
         personal_access_token_name=session.name,
+        upstream=session.upstream,
     )
     end = details.end()
     if end is not None:

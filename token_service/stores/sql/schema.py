@@ -70,6 +70,10 @@ sessions: Final = Table(
     # Null unless the session is a personal access token.
     Column("personal_hash", LargeBinary),
     Column("name", Text),
+    # Null unless a browser login opened the session.
+    Column("identity_claims", Text),
+    Column("upstream", Text),
+    Column("upstream_session", Text),
     Index("sessions_by_subject", "subject", "create_time", "id"),
     Index(
         "sessions_by_personal_token",
@@ -87,6 +91,13 @@ sessions: Final = Table(
         "id",
         postgresql_where=sa.text("device_id <> ''"),
         sqlite_where=sa.text("device_id <> ''"),
+    ),
+    Index(
+        "sessions_by_upstream_session",
+        "upstream",
+        "upstream_session",
+        postgresql_where=sa.text("upstream_session IS NOT NULL"),
+        sqlite_where=sa.text("upstream_session IS NOT NULL"),
     ),
     Index("sessions_by_purge_time", "purge_time"),
     Index(

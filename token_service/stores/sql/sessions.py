@@ -180,6 +180,26 @@ class SqlSessionStore:
 
         return await self._database.read(select)
 
+    async def by_upstream(
+        self, upstream: str, upstream_session: str, *, live_at: float, limit: int
+    ) -> Sequence[UUID]:
+        """See `SessionStore.by_upstream`."""
+        statement = (
+            sa.select(_S.id)
+            .where(
+                _S.upstream == upstream,
+                _S.upstream_session == upstream_session,
+                session_statements.live(sa.literal(to_micros(live_at), sa.BigInteger)),
+            )
+            .order_by(_S.id)
+            .limit(limit)
+        )
+
+        async def select(connection: AsyncConnection) -> Sequence[UUID]:
+            return list((await connection.execute(statement)).scalars())
+
+        return await self._database.read(select)
+
     async def purge(self, before: float, limit: int) -> int:
         """See `SessionStore.purge`.
 
