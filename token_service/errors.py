@@ -63,6 +63,9 @@ class Reason(StrEnum):
     CONSENT_REQUIRED = "CONSENT_REQUIRED"
     RESPONSE_TYPE_UNKNOWN = "RESPONSE_TYPE_UNKNOWN"
     AUTHENTICATION_INSUFFICIENT = "AUTHENTICATION_INSUFFICIENT"
+    AUTHORIZATION_PENDING = "AUTHORIZATION_PENDING"
+    SLOW_DOWN = "SLOW_DOWN"
+    DEVICE_CODE_EXPIRED = "DEVICE_CODE_EXPIRED"
     SUBJECT_TOKEN_INVALID = "SUBJECT_TOKEN_INVALID"
 
 
@@ -480,6 +483,27 @@ class AuthenticationInsufficientError(ServiceError):
 
     reason = Reason.AUTHENTICATION_INSUFFICIENT
     default_message = "the authentication does not meet the requested acr_values"
+
+
+class AuthorizationPendingError(ServiceError):
+    """No user has approved or denied the device yet (RFC 8628, section 3.5)."""
+
+    reason = Reason.AUTHORIZATION_PENDING
+    default_message = "the user has not decided about the device yet; poll again after the interval"
+
+
+class SlowDownError(ServiceError):
+    """The client polls too often (RFC 8628, section 3.5). The metadata has the new `interval` in seconds."""
+
+    reason = Reason.SLOW_DOWN
+    default_message = "the client polls too often"
+
+
+class DeviceCodeExpiredError(ServiceError):
+    """The device code has expired (RFC 8628, section 3.5)."""
+
+    reason = Reason.DEVICE_CODE_EXPIRED
+    default_message = "the device code has expired; start the authorization of the device again"
 
 
 class SubjectTokenInvalidError(ServiceError):

@@ -97,6 +97,9 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.CONSENT_REQUIRED: _Code.FAILED_PRECONDITION,
         Reason.RESPONSE_TYPE_UNKNOWN: _Code.INVALID_ARGUMENT,
         Reason.AUTHENTICATION_INSUFFICIENT: _Code.FAILED_PRECONDITION,
+        Reason.AUTHORIZATION_PENDING: _Code.FAILED_PRECONDITION,
+        Reason.SLOW_DOWN: _Code.FAILED_PRECONDITION,
+        Reason.DEVICE_CODE_EXPIRED: _Code.FAILED_PRECONDITION,
         Reason.SUBJECT_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
     }
 )
@@ -159,6 +162,9 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "consent_required": (Reason.CONSENT_REQUIRED,),
     "unsupported_response_type": (Reason.RESPONSE_TYPE_UNKNOWN,),
     "unmet_authentication_requirements": (Reason.AUTHENTICATION_INSUFFICIENT,),
+    "authorization_pending": (Reason.AUTHORIZATION_PENDING,),
+    "slow_down": (Reason.SLOW_DOWN,),
+    "expired_token": (Reason.DEVICE_CODE_EXPIRED,),
     "temporarily_unavailable": (
         Reason.TOO_MANY_RETRIES,
         Reason.SHUTTING_DOWN,

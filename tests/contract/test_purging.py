@@ -34,6 +34,7 @@ def janitor(stores, skew):
     return Janitor(
         stores.sessions,
         stores.log,
+        stores.device_requests,
         Lease(stores.leases, "janitor", "wrong"),
         SteadyTime(ShiftedClock(skew)),
         interval=60,

@@ -20,6 +20,7 @@ from tests.support.memory_clients import MemoryClientStore, end_client, micro
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
+from token_service.core.grants.device_requests import Decision, DeviceRequest
 from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.details import Floor, SessionDetails
@@ -48,6 +49,7 @@ class MemoryStores:
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
         self.used_ids: Final = MemoryUsedIds()
+        self.device_requests: Final = MemoryDeviceRequests()
 
     async def __aenter__(self) -> Self:
         return self
@@ -551,3 +553,40 @@ class MemoryUsedIds:
             return False
         self._expire_times[scope, identifier] = expire_time
         return True
+
+
+class MemoryDeviceRequests:
+    """Implements `core.grants.device_requests.DeviceRequests`."""
+
+    def __init__(self) -> None:
+        self._requests: dict[bytes, DeviceRequest] = {}
+
+    async def add(self, request: DeviceRequest) -> bool:
+        """See `DeviceRequests.add`."""
+        key = request.user_code_digest
+        return self._requests.setdefault(key, request) is request
+
+    async def find(self, user_code_digest: bytes) -> DeviceRequest | None:
+        """See `DeviceRequests.find`."""
+        return self._requests.get(user_code_digest)
+
+    async def decide(self, user_code_digest: bytes, decision: Decision, now: float) -> bool:
+        """See `DeviceRequests.decide`."""
+        request = self._requests.get(user_code_digest)
+        if request is None or request.decision is not None or request.expire_time <= now:
+            return False
+        self._requests[user_code_digest] = structs.replace(request, decision=decision)
+        return True
+
+    async def remove(self, request: DeviceRequest) -> None:
+        """See `DeviceRequests.remove`."""
+        found = self._requests.get(request.user_code_digest)
+        if found is not None and found.code_digest == request.code_digest:
+            del self._requests[request.user_code_digest]
+
+    async def purge(self, before: float, limit: int) -> int:
+        """See `DeviceRequests.purge`."""
+        ended = [key for key, each in self._requests.items() if each.expire_time < before][:limit]
+        for key in ended:
+            del self._requests[key]
+        return len(ended)

@@ -33,6 +33,11 @@ from token_service.core.grants.authorization import AuthorizationGrants
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import Codes
+from token_service.core.grants.device import DeviceGrant
+from token_service.core.grants.device_authorization import DeviceAuthorizations
+from token_service.core.grants.device_codes import DeviceCodes
+from token_service.core.grants.device_paces import Paces
+from token_service.core.grants.device_requests import DeviceRequests
 from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.global_revocation import GlobalRevocation
 from token_service.core.grants.grants import Grants
@@ -59,6 +64,8 @@ from token_service.core.keys.signer import Signer
 from token_service.core.keys.store import KeyStore, StoredSigningKey
 from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
+from token_service.core.login.device_use_cases import DeviceUseCases
+from token_service.core.login.devices import DeviceLogins
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
@@ -123,6 +130,10 @@ class Stores(Protocol):
     @property
     def used_ids(self) -> UsedIds:
         """Identifiers that may be used once."""
+
+    @property
+    def device_requests(self) -> DeviceRequests:
+        """Requests of devices that wait for a user."""
 
     @property
     def nodes(self) -> NodeStore:
@@ -236,6 +247,7 @@ class Core:
     global_revocation: GlobalRevocation
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
+    devices: DeviceUseCases
     revoker: Revoker
     token_revocation: TokenRevocation
     introspector: Introspector
@@ -384,6 +396,37 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
     )
+    login = make_login_use_cases(
+        admission, registration, codes, sealer, entropy, lambda: replica.applied, issuer=options.issuer
+    )
+
+    def can_log_in() -> bool:
+        return bool(login.upstreams.current)
+
+    device_codes = DeviceCodes(sealer("device code"), entropy)
+    devices = DeviceUseCases(
+        authorizations=DeviceAuthorizations(
+            registration, device_codes, stores.device_requests, rates, can_log_in
+        ),
+        grant=DeviceGrant(
+            registration,
+            device_codes,
+            stores.device_requests,
+            issuer,
+            revoker,
+            audit,
+            Paces(clock.monotonic),
+            can_log_in,
+        ),
+        logins=DeviceLogins(
+            login.logins,
+            admission,
+            stores.device_requests,
+            rates,
+            sealer("device page"),
+            lambda: replica.applied,
+        ),
+    )
     return Core(
         options=options,
         ports=ports,
@@ -413,6 +456,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
             code=CodeGrant(registration, codes, issuer, revoker, audit),
+            device=devices.grant,
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,
             exchange=TokenExchange(
@@ -433,15 +477,8 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         authorization_grants=AuthorizationGrants(
             registration, admission, codes, replica, issuer=options.issuer
         ),
-        login=make_login_use_cases(
-            admission,
-            registration,
-            codes,
-            sealer,
-            entropy,
-            lambda: replica.applied,
-            issuer=options.issuer,
-        ),
+        login=login,
+        devices=devices,
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         introspector=introspector,
@@ -469,6 +506,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         janitor=Janitor(
             stores.sessions,
             log,
+            stores.device_requests,
             Lease(stores.leases, "janitor", options.node_id),
             time,
             interval=options.janitor_interval,

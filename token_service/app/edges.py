@@ -32,8 +32,10 @@ from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.browser_routes import browser_routes
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
+from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
 from token_service.web.oauth.introspection import IntrospectionEndpoint
+from token_service.web.oauth.login_cookies import LoginCookies
 from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
@@ -136,8 +138,11 @@ def make_oauth_routes(
     issuer = core.options.issuer
     if not issuer.startswith(("https://", "http://")):
         return []
-    callers, pages = HttpCallers(authenticator), pages or Pages()
-    authorization = AuthorizationEndpoint(core.login, callers, pages, core.ports.clock, issuer=issuer)
+    callers, pages, cookies = HttpCallers(authenticator), pages or Pages(), LoginCookies(issuer)
+    device = DeviceEndpoint(core.devices, callers, pages, cookies, core.ports.clock, issuer=issuer)
+    authorization = AuthorizationEndpoint(
+        core.login, callers, pages, device, cookies, core.ports.clock, issuer=issuer
+    )
     routes = oauth_routes(
         edge,
         TokenEndpoint(callers, core.grants, core.ports.clock),
@@ -149,7 +154,7 @@ def make_oauth_routes(
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=lambda: _optional_members(core, certificates=certificates),
     )
-    return [*routes, *browser_routes(edge, authorization, pages, issuer=issuer)]
+    return [*routes, *browser_routes(edge, authorization, device, pages, issuer=issuer)]
 
 
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:

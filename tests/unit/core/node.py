@@ -146,6 +146,7 @@ class SomeStores:
     leases: Any
     nodes: Any
     used_ids: Any
+    device_requests: Any
     audit: Any
     samples: Any
 

@@ -94,6 +94,14 @@ class Rates:
                 operation, Bucket.CALLER, f"{error.metadata['limit']}/1m", error.retry_after
             ) from None
 
+    async def take_always(self, operation: Operation, bucket: Bucket, rate: Rate, value: str) -> None:
+        """Count a call of an operation that has a rate even without a policy. An empty value is not counted.
+
+        Raises `RateLimitedError`.
+        """
+        if value:
+            await self._count(operation, bucket, rate, value)
+
     async def _take(
         self, operation: Operation, bucket: Bucket, rates: ClassRates, client_id: str, value: str
     ) -> None:

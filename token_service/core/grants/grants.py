@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.client_credentials import ClientCredentials
 from token_service.core.grants.code import CodeGrant
+from token_service.core.grants.device import DeviceGrant
 from token_service.core.grants.exchange import TokenExchange
 from token_service.core.grants.refresh import RefreshGrant
 
@@ -17,6 +18,7 @@ class Grants:
 
     client_credentials: ClientCredentials
     code: CodeGrant
+    device: DeviceGrant
     refresh: RefreshGrant
     assertion: AssertionGrant
     exchange: TokenExchange

@@ -33,9 +33,11 @@ class SingleUse(msgspec.Struct, frozen=True):
 class GrantUsedError(Exception):
     """A session exists for the grant already, or its subject was revoked since the grant was made."""
 
-    def __init__(self, message: str, session_id: str) -> None:
+    def __init__(self, message: str, session_id: str, *, is_revoked: bool = False) -> None:
+        """`is_revoked`: the grant has just opened the session, after a revocation of its subject or client."""
         super().__init__(message)
         self.session_id = session_id
+        self.is_revoked = is_revoked
 
 
 class IssueCommand(msgspec.Struct, frozen=True, kw_only=True):

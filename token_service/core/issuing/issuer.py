@@ -270,9 +270,9 @@ class Issuer:
             if not created:
                 raise GrantUsedError("it was used before", str(session.id))
             if session.floor > command.single_use.revision:
-                raise GrantUsedError("its subject or client was revoked since it was made", str(session.id))
+                raise _revoked(session)
         elif command.revision is not None and session.floor > command.revision:
-            raise GrantUsedError("its subject or client was revoked since it was made", str(session.id))
+            raise _revoked(session)
         elif not created:
             opaque = self._repeat(command, wanted, session, keys, now)
         texts = {kind: token.format(keys) for kind, token in opaque.items()}
@@ -340,6 +340,12 @@ def _require_within(caller: Caller, command: IssueCommand, audience: tuple[str, 
 def access_token_ttl(policy: Policy, asked: float | None) -> int:
     """Return the lifetime of an access token in seconds: the requested one, limited by the policy."""
     return policy.access_token_ttl if asked is None else max(1, int(min(policy.access_token_ttl, asked)))
+
+
+def _revoked(session: Session) -> GrantUsedError:
+    return GrantUsedError(
+        "its subject or client was revoked since it was made", str(session.id), is_revoked=True
+    )
 
 
 def _request_hash(command: IssueCommand) -> bytes | None:

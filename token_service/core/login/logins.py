@@ -70,24 +70,35 @@ class Logins:
             client = self._clients.get(request.client_id)
             if client is not None and not client.first_party:
                 raise ConsentRequiredError
-            upstreams = self._upstreams()
-            name = request.upstream or next(iter(upstreams), "")
-            if name not in upstreams:
-                raise InvalidRequestError.of("upstream", "names no upstream of this service")
-            login = Login(
-                id=base64url.encode(self._entropy(_ID_BYTES)),
-                request=request,
-                upstream=name,
-                secret=base64url.encode(self._entropy(_SECRET_BYTES)),
-                expire_time=now + LOGIN_TTL,
-            )
-            try:
-                sealed = self._sealer.seal(_encode(login))
-            except ValueError:
-                raise InvalidRequestError.of("request", "is too long; push it (RFC 9126)") from None
-            return login, sealed, await upstreams[name].login_url(login)
+            return await self.start(request, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, request.target) from None
+
+    async def start(
+        self, request: AuthorizationRequest, now: float, *, user_code: str = ""
+    ) -> tuple[Login, str, str]:
+        """Return a new login, its sealed text for the browser, and the URL to send the browser to.
+
+        `user_code`: of the device that the login is for. Raises `InvalidRequestError` and the errors of
+        `Upstream.login_url`.
+        """
+        upstreams = self._upstreams()
+        name = request.upstream or next(iter(upstreams), "")
+        if name not in upstreams:
+            raise InvalidRequestError.of("upstream", "names no upstream of this service")
+        login = Login(
+            id=base64url.encode(self._entropy(_ID_BYTES)),
+            request=request,
+            upstream=name,
+            secret=base64url.encode(self._entropy(_SECRET_BYTES)),
+            expire_time=now + LOGIN_TTL,
+            user_code=user_code,
+        )
+        try:
+            sealed = self._sealer.seal(_encode(login))
+        except ValueError:
+            raise InvalidRequestError.of("request", "is too long; push it (RFC 9126)") from None
+        return login, sealed, await upstreams[name].login_url(login)
 
     async def open(self, sealed: str, now: float) -> Login:
         """Return the login in a cookie.
@@ -109,14 +120,22 @@ class Logins:
         Raises `AuthorizationFailedError`.
         """
         try:
-            upstream = self._upstreams().get(login.upstream)
-            if upstream is None:
-                raise AccessDeniedError("the upstream of the login is no longer configured")
-            user = await upstream.complete(login, parameters)
-            _require_sufficient(login.request, user.auth_context, now)
+            user = await self.authenticate(login, parameters, now)
             return self._code(login, user, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, login.request.target) from None
+
+    async def authenticate(self, login: Login, parameters: Mapping[str, str], now: float) -> Authenticated:
+        """Return the user of a login that the browser has brought back.
+
+        Raises `LoginRequiredError`, `AuthenticationInsufficientError` and the errors of `Upstream.complete`.
+        """
+        upstream = self._upstreams().get(login.upstream)
+        if upstream is None:
+            raise AccessDeniedError("the upstream of the login is no longer configured")
+        user = await upstream.complete(login, parameters)
+        _require_sufficient(login.request, user.auth_context, now)
+        return user
 
     def _code(self, login: Login, user: Authenticated, now: float) -> str:
         request = login.request

@@ -69,6 +69,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
     client_id: str
     redirect_uri: str
+    """Empty for a device, which gets no response through the browser."""
     code_challenge: str
     scopes: tuple[str, ...]
     audience: tuple[str, ...]

@@ -22,6 +22,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
     """A random value of this login, from which an upstream derives its nonce and its code verifier."""
     expire_time: float
+    user_code: str = ""
+    """The user code of the device that the login is for; empty: the login answers an authorization request."""
 
 
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

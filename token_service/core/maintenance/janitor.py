@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from token_service.core.leases import Lease
 from token_service.core.revocation.log import FloorPosition, RevocationLog
@@ -21,6 +21,8 @@ _PAUSE: Final = 0.05
 """Seconds between two batches, so that statements of calls run first."""
 _LOG_MARGIN: Final = 60.0
 """Seconds that a log entry is kept after its expiry, because clocks differ."""
+_DEVICE_MARGIN: Final = 60.0
+"""Seconds that the request of a device is kept after its expiry, because clocks differ."""
 _FLOOR_MARGIN: Final = 3600.0
 """Minimal lifetime of a floor in seconds: more than clocks differ and a statement takes."""
 _FLOOR_BATCHES: Final = 40
@@ -29,13 +31,22 @@ _FLOOR_BATCHES: Final = 40
 logger = logging.getLogger(__name__)
 
 
+class ExpiringRows(Protocol):
+    """Rows that are not needed after a time."""
+
+    async def purge(self, before: float, limit: int) -> int:
+        """Delete at most `limit` rows that expired before a time; return their number."""
+        ...
+
+
 class Janitor:
-    """Purges ended sessions, expired log entries and floors that are above no session."""
+    """Purges ended sessions, expired log entries, floors that are above no session, and requests of devices."""
 
     def __init__(
         self,
         sessions: SessionStore,
         log: RevocationLog,
+        devices: ExpiringRows,
         lease: Lease,
         time: SteadyTime,
         *,
@@ -44,6 +55,7 @@ class Janitor:
     ) -> None:
         self._sessions = sessions
         self._log = log
+        self._devices = devices
         self._lease = lease
         self._time = time
         self._floors_done: FloorPosition | None = None
@@ -77,6 +89,7 @@ class Janitor:
         purged = (
             await self._batches(lambda: self._log.compact(now - _LOG_MARGIN, _BATCH))
             + await self._batches(lambda: self._sessions.purge(now - self._retention, _BATCH))
+            + await self._batches(lambda: self._devices.purge(now - _DEVICE_MARGIN, _BATCH))
             + await self._purge_floors(now - _FLOOR_MARGIN)
         )
         if await self._lead():

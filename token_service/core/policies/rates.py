@@ -35,6 +35,8 @@ class Bucket(StrEnum):
     """The `client_context.ip_address` of the request. A call without one is not counted."""
     CLIENT = "client"
     CALLER = "caller"
+    BROWSER = "browser"
+    """A browser with the cookie of the device page. Without a cookie nothing tells browsers of one address apart."""
 
 
 class Operation(StrEnum):
@@ -51,6 +53,10 @@ class Operation(StrEnum):
     """ExtendSession and UpdateSession."""
     VALIDATE_OPAQUE = "validate_opaque"
     """Validation of a refresh or session token, which reads its session."""
+    AUTHORIZE_DEVICE = "authorize_device"
+    """A request of a device at the device authorization endpoint. It has a rate even without one in the policy."""
+    ENTER_USER_CODE = "enter_user_code"
+    """A user code typed at the device page, whose client is not known before. Its rate is fixed."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -76,6 +82,7 @@ _ALLOWED: Final[Mapping[str, tuple[Operation, Bucket]]] = {
         (Operation.OPEN_SESSION, _BUCKETS),
         (Operation.REFRESH, _BUCKETS),
         (Operation.UPDATE_SESSION, (Bucket.CLIENT,)),
+        (Operation.AUTHORIZE_DEVICE, (Bucket.ADDRESS, Bucket.CLIENT)),
     )
     for bucket in buckets
 }
@@ -93,7 +100,8 @@ def parse_class_rates(settings: Any) -> ClassRates:
 
 def parse_caller_rates(settings: Any) -> CallerRates:
     """Return the rates of a caller. Raises `ValueError`."""
-    return {Operation(name): rate for name, rate in _parse(settings, tuple(Operation)).items()}
+    known = tuple(each for each in Operation if each is not Operation.ENTER_USER_CODE)
+    return {Operation(name): rate for name, rate in _parse(settings, known).items()}
 
 
 def strictest(several: Iterable[CallerRates]) -> CallerRates:

@@ -231,6 +231,22 @@ used_ids: Final = Table(
     Index("used_ids_by_expire_time", "expire_time"),
 )
 
+device_requests: Final = Table(
+    "device_requests",
+    metadata,
+    # SHA-256 of the user code. At most one request at a time has a user code.
+    Column("user_code_digest", LargeBinary, primary_key=True),
+    Column("code_digest", LargeBinary, nullable=False),
+    Column("client_id", Text, nullable=False),
+    # JSON lists.
+    Column("scopes", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+    # JSON: the approval with its subject; an empty object if the user denied. Null: no user has decided.
+    Column("decision", Text),
+    Index("device_requests_by_expire_time", "expire_time"),
+)
+
 nodes: Final = Table(
     "nodes",
     metadata,

@@ -10,6 +10,7 @@ from token_service.stores.sql import migrations
 from token_service.stores.sql.audit import SqlAuditStore
 from token_service.stores.sql.audit_chain import AuditChain
 from token_service.stores.sql.clients import SqlClientStore
+from token_service.stores.sql.device_requests import SqlDeviceRequests
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
@@ -49,6 +50,7 @@ class SqlStores:
         self.audit: Final = SqlAuditStore(self._database, chain)
         self.leases: Final = SqlLeaseStore(self._database)
         self.used_ids: Final = SqlUsedIds(self._database)
+        self.device_requests: Final = SqlDeviceRequests(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
         self.samples: Final = SqlSampleStore(self._database)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from token_service.clock import Clock
-from token_service.core.login.logins import LOGIN_TTL
 from token_service.core.login.pushed import REQUEST_URI_TTL
 from token_service.core.login.requests import (
     AuthorizationFailedError,
@@ -19,21 +17,17 @@ from token_service.core.login.requests import (
     ResponseMode,
     ResponseTarget,
 )
+from token_service.core.login.upstream import Login
 from token_service.core.login.use_cases import LoginUseCases
 from token_service.errors import CallerUnauthenticatedError, InvalidRequestError, OverloadedError
 from token_service.web.oauth.client_authentication import HttpCallers
+from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.errors import NO_STORE, describe
+from token_service.web.oauth.login_cookies import MAX_COOKIE, LoginCookies
 from token_service.web.oauth.pages import BROWSER_HEADERS, Pages
-from token_service.web.oauth.parameters import Parameters, parse_form, read_form
+from token_service.web.oauth.parameters import Parameters, read_form
+from token_service.web.oauth.requests import query_of
 from token_service.wire import oauth_error
-
-MAX_QUERY: Final = 12 * 1024
-"""Characters of the query of an authorization request or of a callback."""
-MAX_COOKIE: Final = 3800
-"""Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
-MAX_LOGINS: Final = 4
-"""Logins of one browser at the same time. More cookies would make its requests too long."""
-_REPEATABLE: Final = frozenset({"resource"})
 
 
 class AuthorizationEndpoint:
@@ -44,6 +38,8 @@ class AuthorizationEndpoint:
         use_cases: LoginUseCases,
         callers: HttpCallers,
         pages: Pages,
+        device: DeviceEndpoint,
+        cookies: LoginCookies,
         clock: Clock,
         *,
         issuer: str,
@@ -53,9 +49,10 @@ class AuthorizationEndpoint:
         self._logins = use_cases.logins
         self._callers = callers
         self._pages = pages
+        self._device = device
+        self._cookies = cookies
         self._clock = clock
         self._issuer = issuer
-        self._is_secure = issuer.startswith("https://")
 
     async def authorize(self, request: Request) -> Response:
         """Send the browser to an upstream. Raises `ServiceError`, which a page shows."""
@@ -72,36 +69,25 @@ class AuthorizationEndpoint:
         except AuthorizationFailedError as failure:
             return self._failed(failure)
         response = RedirectResponse(url, 303, BROWSER_HEADERS)
-        for name in self._login_cookies(request)[MAX_LOGINS - 1 :]:
-            self._delete(response, name)
-        response.set_cookie(
-            self._cookie(login.id),
-            sealed,
-            max_age=int(LOGIN_TTL),
-            path="/",
-            secure=self._is_secure,
-            httponly=True,
-            samesite="lax",  # an upstream returns with a navigation from another site
-        )
+        self._cookies.add(request, response, login.id, sealed)
         return response
 
     async def callback(self, request: Request) -> Response:
         """Complete a login. Raises `ServiceError`, which a page shows, as long as the login is not known."""
-        parameters = _query_of(request)
+        parameters = query_of(request)
         state = parameters.get("state")
-        sealed = request.cookies.get(self._cookie(state), "") if state.isascii() else ""
+        sealed = self._cookies.read(request, state)
         if not sealed:
             raise InvalidRequestError.of("state", "is of no login that this browser has begun; start again")
         now = self._clock.now()
         login = await self._logins.open(sealed, now)
         if login.id != state or login.upstream != request.path_params["upstream"]:
             raise InvalidRequestError.of("state", "is of another login; start again")
-        try:
-            code = await self._logins.complete(login, parameters.as_dict(), now)
-            response = self._answer(login.request.target, {"code": code})
-        except AuthorizationFailedError as failure:
-            response = self._failed(failure)
-        self._delete(response, self._cookie(state))
+        if login.user_code:
+            response = await self._device.ask(request, login, parameters.as_dict())
+        else:
+            response = await self._complete(login, parameters, now)
+        self._cookies.delete(response, state)
         return response
 
     async def push(self, request: Request) -> Response:
@@ -123,7 +109,14 @@ class AuthorizationEndpoint:
 
     async def _browser_parameters(self, request: Request) -> Parameters:
         """Return the parameters in the query or, of a POST, in the form (OpenID Connect Core 1.0, section 3.1.2.1)."""
-        return await read_form(request) if request.method == "POST" else _query_of(request)
+        return await read_form(request) if request.method == "POST" else query_of(request)
+
+    async def _complete(self, login: Login, parameters: Parameters, now: float) -> Response:
+        try:
+            code = await self._logins.complete(login, parameters.as_dict(), now)
+            return self._answer(login.request.target, {"code": code})
+        except AuthorizationFailedError as failure:
+            return self._failed(failure)
 
     async def _checked(self, parameters: Parameters, now: float) -> AuthorizationRequest:
         client_id = parameters.required("client_id")
@@ -152,24 +145,6 @@ class AuthorizationEndpoint:
         return self._answer(
             failure.target, {"error": code, "error_description": describe(failure.error.message)}
         )
-
-    def _cookie(self, login_id: str) -> str:
-        """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
-        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
-
-    def _login_cookies(self, request: Request) -> list[str]:
-        prefix = self._cookie("")
-        return [name for name in request.cookies if name.startswith(prefix)]
-
-    def _delete(self, response: Response, name: str) -> None:
-        response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
-
-
-def _query_of(request: Request) -> Parameters:
-    query = request.url.query
-    if len(query) > MAX_QUERY:
-        raise InvalidRequestError.of("query", f"is longer than {MAX_QUERY} characters; push the request")
-    return parse_form(query.encode("utf-8", "replace"), _REPEATABLE)
 
 
 def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:

@@ -1,4 +1,4 @@
-"""The routes that browsers come to, and that of pushed requests."""
+"""The routes that browsers come to, and those of clients that send browsers there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from starlette.routing import Route
 from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
+from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
 
 
 def browser_routes(
-    edge: HttpEdge, authorization: AuthorizationEndpoint, pages: Pages, *, issuer: str
+    edge: HttpEdge,
+    authorization: AuthorizationEndpoint,
+    device: DeviceEndpoint,
+    pages: Pages,
+    *,
+    issuer: str,
 ) -> list[Route]:
     """Return the routes. A page shows an error that no client may be told of."""
     path = discovery.issuer_path(issuer)
@@ -28,4 +34,13 @@ def browser_routes(
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),
+        edge.route(
+            f"{path}{discovery.DEVICE_AUTHORIZATION}",
+            None,
+            device.authorize,
+            methods=("POST",),
+            refuse=oauth_refusal,
+        ),
+        edge.route(f"{path}{discovery.DEVICE}", None, device.show, refuse=pages.error),
+        edge.route(f"{path}{discovery.DEVICE}", None, device.send, methods=("POST",), refuse=pages.error),
     ]

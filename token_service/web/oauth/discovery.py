@@ -15,6 +15,8 @@ JWKS: Final = "/.well-known/jwks.json"
 TOKEN: Final = "/token"
 AUTHORIZE: Final = "/authorize"
 PAR: Final = "/par"
+DEVICE_AUTHORIZATION: Final = "/device_authorization"
+DEVICE: Final = "/device"
 INTROSPECTION: Final = "/introspect"
 REVOCATION: Final = "/revoke"
 ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
@@ -55,6 +57,7 @@ def authorization_members(issuer: str) -> dict[str, Any]:
     return {
         "authorization_endpoint": f"{base}{AUTHORIZE}",
         "pushed_authorization_request_endpoint": f"{base}{PAR}",
+        "device_authorization_endpoint": f"{base}{DEVICE_AUTHORIZATION}",
         "authorization_response_iss_parameter_supported": True,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],

@@ -41,7 +41,7 @@ class Pages:
     def error(self, error: ServiceError, _: Request) -> Response:
         """Return the page for an error that no client may be told of."""
         code, status = oauth_error(error)
-        return self._page(
+        return self.page(
             "error.html",
             400 if status == 401 else status,
             error=code,
@@ -53,9 +53,10 @@ class Pages:
         """Return the page that posts an authorization response (OAuth 2.0 Form Post Response Mode, section 2)."""
         parts = urlsplit(action)
         target = f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
-        return self._page("form_post.html", 200, form_action=target, action=action, fields=fields)
+        return self.page("form_post.html", 200, form_action=target, action=action, fields=fields)
 
-    def _page(self, name: str, status: int, *, form_action: str = "'self'", **values: Any) -> Response:
+    def page(self, name: str, status: int, *, form_action: str = "'self'", **values: Any) -> Response:
+        """Return a page. `form_action`: the only place that its forms may be sent to; `values`: those of the template."""
         nonce = secrets.token_urlsafe(16)
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "

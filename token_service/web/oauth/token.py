@@ -14,23 +14,22 @@ from token_service.core.access.caller import Caller
 from token_service.core.clients.client import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
+    DEVICE_CODE,
     JWT_BEARER,
     REFRESH_TOKEN,
     TOKEN_EXCHANGE,
 )
-from token_service.core.events.event import Origin
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.exchange import ExchangeRequest
 from token_service.core.grants.grants import Grants
 from token_service.core.issuing.commands import IssuedTokens
-from token_service.core.limits import MAX_USER_AGENT
 from token_service.errors import GrantTypeUnknownError
 from token_service.tokens import strict_json
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.discovery import ID_JAG_PROFILE
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.parameters import Parameters, read_form
-from token_service.web.peer import peer_of
+from token_service.web.oauth.requests import grant_request
 
 _Grant = Callable[[Caller, GrantRequest, Parameters], Awaitable[dict[str, Any]]]
 
@@ -45,6 +44,7 @@ class TokenEndpoint:
         self._by_type: dict[str, _Grant] = {
             AUTHORIZATION_CODE: self._authorization_code,
             CLIENT_CREDENTIALS: self._client_credentials,
+            DEVICE_CODE: self._device_code,
             REFRESH_TOKEN: self._refresh_token,
             JWT_BEARER: self._jwt_bearer,
             TOKEN_EXCHANGE: self._exchange,
@@ -52,9 +52,12 @@ class TokenEndpoint:
 
     @property
     def grant_types(self) -> list[str]:
-        """The supported grant types. Assertions are supported as long as an issuer is trusted."""
-        trusted = self._grants.assertion.trusted.names
-        return [each for each in self._by_type if trusted or each != JWT_BEARER]
+        """The supported grant types: assertions if an issuer is trusted, device codes if there is an upstream."""
+        available = {
+            JWT_BEARER: bool(self._grants.assertion.trusted.names),
+            DEVICE_CODE: self._grants.device.is_available,
+        }
+        return [each for each in self._by_type if available.get(each, True)]
 
     @property
     def grant_profiles(self) -> list[str]:
@@ -69,7 +72,7 @@ class TokenEndpoint:
         grant = self._by_type.get(grant_type)
         if grant is None:
             raise GrantTypeUnknownError(f"grant_type must be one of {', '.join(self.grant_types)}")
-        body = await grant(caller, _grant_request(request, parameters), parameters)
+        body = await grant(caller, grant_request(request, parameters), parameters)
         return Response(strict_json.encode(body), media_type="application/json", headers=NO_STORE)
 
     async def _client_credentials(
@@ -90,6 +93,13 @@ class TokenEndpoint:
             code_verifier=parameters.required("code_verifier"),
             now=now,
         )
+        return token_response(issued, now)
+
+    async def _device_code(
+        self, caller: Caller, request: GrantRequest, parameters: Parameters
+    ) -> dict[str, Any]:
+        now = self._clock.now()
+        issued = await self._grants.device.grant(caller, request, parameters.required("device_code"), now)
         return token_response(issued, now)
 
     async def _refresh_token(
@@ -126,14 +136,6 @@ class TokenEndpoint:
             **token_response(exchanged.tokens, now),
             "issued_token_type": exchanged.issued_token_type,
         }
-
-
-def _grant_request(request: Request, parameters: Parameters) -> GrantRequest:
-    return GrantRequest(
-        scopes=parameters.words("scope"),
-        audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
-        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
-    )
 
 
 def token_response(issued: IssuedTokens, now: float) -> dict[str, Any]:

@@ -392,6 +392,7 @@ class SessionMachine(RuleBasedStateMachine):
         janitor = Janitor(
             self.stores.sessions,
             self.stores.log,
+            self.stores.device_requests,
             Lease(self.stores.leases, "janitor", "node-1"),
             SteadyTime(self.clock),
             interval=60,

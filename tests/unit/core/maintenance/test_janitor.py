@@ -31,6 +31,7 @@ class House:
         self.stores = MemoryStores(self.clock)
         self.sessions = Intercepted(self.stores.sessions)
         self.log = Intercepted(self.stores.log)
+        self.device_requests = self.stores.device_requests
         self.leases = Intercepted(self.stores.leases)
         self.node = Node(self.clock, stores=self.stores, max_staleness=1e12, **options)
 
@@ -44,6 +45,7 @@ class House:
         return Janitor(
             self.sessions,
             self.log,
+            self.device_requests,
             Lease(self.leases, "janitor", node_id),
             time or SteadyTime(self.clock),
             interval=interval,
@@ -296,6 +298,7 @@ async def test_a_node_whose_clock_was_ahead_from_the_start_deletes_nothing_too_e
     janitor = Janitor(
         house.sessions,
         house.log,
+        house.device_requests,
         Lease(house.leases, "janitor", "node-2"),
         SteadyTime(ahead),
         interval=60.0,

@@ -50,6 +50,9 @@ EXPECTED = {
     "consent_required": (400, "CONSENT_REQUIRED"),
     "unsupported_response_type": (400, "RESPONSE_TYPE_UNKNOWN"),
     "unmet_authentication_requirements": (400, "AUTHENTICATION_INSUFFICIENT"),
+    "authorization_pending": (400, "AUTHORIZATION_PENDING"),
+    "slow_down": (400, "SLOW_DOWN"),
+    "expired_token": (400, "DEVICE_CODE_EXPIRED"),
 }
 UNAVAILABLE = {
     503: "SHUTTING_DOWN STORE_UNAVAILABLE REPLICA_STALE SIGNING_UNAVAILABLE KEYS_STALE UNREACHABLE "

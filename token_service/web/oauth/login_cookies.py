@@ -1,0 +1,53 @@
+"""The cookies of logins: one for each login of a browser, sealed, and gone when the login is complete."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from token_service.core.login.logins import LOGIN_TTL
+
+MAX_COOKIE: Final = 3800
+"""Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
+MAX_LOGINS: Final = 4
+"""Logins of one browser at the same time. More cookies would make its requests too long."""
+
+
+class LoginCookies:
+    """Sets, reads and deletes the cookies of logins."""
+
+    def __init__(self, issuer: str) -> None:
+        self._is_secure = issuer.startswith("https://")
+
+    def read(self, request: Request, login_id: str) -> str:
+        """Return the sealed login that a browser has begun; empty: there is none of this id."""
+        return request.cookies.get(self._name(login_id), "") if login_id.isascii() else ""
+
+    def add(self, request: Request, response: Response, login_id: str, sealed: str) -> None:
+        """Set the cookie of a new login, and delete the oldest ones of a browser that has too many."""
+        prefix = self._name("")
+        begun = [name for name in request.cookies if name.startswith(prefix)]
+        for name in begun[MAX_LOGINS - 1 :]:
+            self._delete(response, name)
+        response.set_cookie(
+            self._name(login_id),
+            sealed,
+            max_age=int(LOGIN_TTL),
+            path="/",
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",  # an upstream returns with a navigation from another site
+        )
+
+    def delete(self, response: Response, login_id: str) -> None:
+        """Delete the cookie of a login."""
+        self._delete(response, self._name(login_id))
+
+    def _name(self, login_id: str) -> str:
+        """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
+        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
+
+    def _delete(self, response: Response, name: str) -> None:
+        response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")
