@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ class RelyingParty:
 
 @contextmanager
 def relying_parties(
-    node: BrowserNode, parties: dict[str, Sequence[str]]
+    node: BrowserNode, parties: Mapping[str, Sequence[str]]
 ) -> Iterator[dict[str, RelyingParty]]:
     """Run a site for each name, with more directives."""
     apache = Apache(node.authority)

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from tests.e2e.browser_node import BrowserNode
+from tests.e2e.pages import LOOKS, assert_policy_kept, assert_refuses_frames, assert_sound
 from tests.e2e.relying_party import RelyingParty, relying_parties
-from tests.support.chromium import DARK, PHONE, Chromium, Page
-
-LOOKS: Mapping[str, Mapping[str, Any]] = {"wide": {}, "dark": DARK, "phone": PHONE}
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[BrowserNode]:
-    with BrowserNode() as made:
-        yield made
+from tests.support.chromium import Chromium, Page
 
 
 @pytest.fixture(scope="module")
 def parties(node: BrowserNode) -> Iterator[Mapping[str, RelyingParty]]:
     with relying_parties(node, {"query": (), "post": ("OIDCResponseMode form_post",)}) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def page(chromium: Chromium) -> Iterator[Page]:
-    made = chromium.page()
-    yield made
-    made.close()
-
-
-def assert_sound(page: Page, name: str) -> None:
-    """Check a page as people with a small window, a keyboard or a screen reader meet it, and take its picture."""
-    page.screenshot(name)
-    assert page.axe() == []
-    assert page.overflow() <= 0
-    assert_policy_kept(page)
-
-
-def assert_policy_kept(page: Page) -> None:
-    """Check that the content security policy refused nothing of the pages since the last check."""
-    assert [each for each in page.console() if "Content Security Policy" in each] == []
 
 
 @pytest.mark.parametrize("mode", ["query", "post"])
@@ -91,10 +57,7 @@ def test_error_page_is_readable(node: BrowserNode, chromium: Chromium, look: str
 
 def test_error_page_is_not_shown_in_a_frame(node: BrowserNode, page: Page) -> None:
     url = f"{node.issuer}/authorize?client_id=missing"
-    assert "invalid_client" in page.goto(url).text
-    page.console()
-    assert page.framed(node.login.url, url) == ""
-    assert [each for each in page.console() if "frame-ancestors 'none'" in each]
+    assert_refuses_frames(page, node.login.url, url, "invalid_client")
 
 
 def test_posted_answer_waits_for_a_browser_without_scripts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,12 +13,6 @@ from tests.e2e.oauth import CALLBACK, Answers, Client, ask, claims_of, register
 
 PROGRAM = "openid_client.mjs"
 SCOPE = "openid read"
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[BrowserNode]:
-    with BrowserNode() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def clients(node: BrowserNode) -> Mapping[str, Client]:
     return {client.method: client for client in made}
 
 
-def authorize(node: BrowserNode, client: Client, *, push: bool = False, **parameters: str) -> dict[str, Any]:
+def authorize(node: BrowserNode, client: Client, *, push: bool = False, **parameters: Any) -> dict[str, Any]:
     """Return what openid-client begins a flow with: the URL, and the state, nonce and verifier that it keeps."""
     asked = {"redirect_uri": CALLBACK, "scope": SCOPE, **parameters}
     answers = ask(PROGRAM, node, client, {"call": "authorize", "parameters": asked, "push": push})
@@ -106,7 +100,7 @@ def test_refused_login_reaches_the_application_as_its_error(
     node: BrowserNode, clients: Mapping[str, Client], parameters: Mapping[str, str], answer: str, error: str
 ) -> None:
     client = clients["client_secret_basic"]
-    begun = authorize(node, client, **parameters)
+    begun = authorize(node, client, **dict[str, Any](parameters))
     with node.browser() as browser:
         location = log_in(browser, begun["url"], CALLBACK, answer=answer)
     assert isinstance(location, str)

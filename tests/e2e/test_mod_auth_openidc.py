@@ -16,12 +16,6 @@ from tests.e2e.relying_party import REFRESH_ALWAYS, RelyingParty, relying_partie
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[BrowserNode]:
-    with BrowserNode() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def parties(node: BrowserNode) -> Iterator[Mapping[str, RelyingParty]]:
     sites = {"basic": (), "posted": ("OIDCResponseMode form_post",), "refreshing": (REFRESH_ALWAYS,)}
     with relying_parties(node, sites) as made:

@@ -40,6 +40,8 @@ const calls = {
     const expected = { expectedNonce: nonce, expectedState: state, pkceCodeVerifier: verifier, maxAge: max_age }
     return client.authorizationCodeGrant(config, response, expected)
   },
+  device: (config, { parameters }) => client.initiateDeviceAuthorization(config, parameters),
+  poll: (config, { device }) => client.pollDeviceAuthorizationGrant(config, device),
   userinfo: (config, { token, subject }) => client.fetchUserInfo(config, token, subject),
   logout: (config, { parameters }) => client.buildEndSessionUrl(config, parameters).href,
   introspect: (config, { token, parameters }) => client.tokenIntrospection(config, token, parameters),

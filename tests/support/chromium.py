@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ARTIFACTS = Path(__file__).resolve().parents[2] / "build" / "e2e"
 """The directory of the screenshots. Git ignores it."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PHONE = {"viewport": {"width": 375, "height": 667}, "deviceScaleFactor": 2, "hasTouch": True}
-DARK = {"colorScheme": "dark"}
 
 
 def find_chromium() -> Path:
@@ -142,7 +140,8 @@ class Page:
 
     def focused(self) -> Mapping[str, str]:
         """Return tag, name and outline of the element with the focus."""
-        return self._call("focused")
+        found: Mapping[str, str] = self._call("focused")
+        return found
 
     def screenshot(self, name: str) -> None:
         """Write the whole page to the artifacts."""
@@ -151,23 +150,28 @@ class Page:
 
     def cookies(self) -> list[Mapping[str, Any]]:
         """Return all cookies of the browser's profile."""
-        return self._call("cookies")
+        found: list[Mapping[str, Any]] = self._call("cookies")
+        return found
 
     def console(self) -> list[str]:
         """Return the messages of the console since the last call."""
-        return self._call("console")
+        found: list[str] = self._call("console")
+        return found
 
     def overflow(self) -> int:
         """Return the pixels by which the page is wider than the window."""
-        return self._call("overflow")
+        found: int = self._call("overflow")
+        return found
 
     def axe(self) -> list[str]:
         """Return the faults in accessibility that axe-core finds."""
-        return self._call("axe")
+        found: list[str] = self._call("axe")
+        return found
 
     def framed(self, around: str, url: str) -> str:
         """Return the text of `url` in a frame of a page at `around`; empty if the browser refused to show it."""
-        return self._call("framed", around=around, url=url)
+        found: str = self._call("framed", around=around, url=url)
+        return found
 
     def close(self) -> None:
         """Close the page with its cookies."""
