@@ -46,7 +46,7 @@ def relying_parties(
         fields: dict[str, Any] = {
             "client_name": f"Apache {name}",
             "grant_types": ["authorization_code", "refresh_token"],
-            "redirect_uris": [party.callback],
+            "redirect_uris": [party.callback, f"{party.url}/moved"],
             "scopes": ["openid", "read"],
             "first_party": True,
         }

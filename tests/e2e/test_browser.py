@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
@@ -74,3 +74,21 @@ def test_posted_answer_waits_for_a_browser_without_scripts(
         page.screenshot(f"form-post-{look}")
         assert "subject alice" in page.press("Continue", until=f"^{party.page}$").text
         page.close()
+
+
+def test_application_may_redirect_a_posted_answer_to_another_origin(
+    node: BrowserNode, parties: Mapping[str, RelyingParty], page: Page
+) -> None:
+    party = parties["post"]
+    query = {
+        "client_id": party.client_id,
+        "redirect_uri": f"{party.url}/moved",
+        "response_type": "code",
+        "response_mode": "form_post",
+        "code_challenge": "c" * 43,
+        "code_challenge_method": "S256",
+    }
+    page.goto(f"{node.issuer}/authorize?{urlencode(query)}")
+    page.fill("User", "alice")
+    page.press("Log in", until=f"^{party.url.replace('127.0.0.1', 'localhost')}/$")
+    assert_policy_kept(page)

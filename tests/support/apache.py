@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CACHE = "apache"
 _PACKAGE = "libapache2-mod-auth-openidc"
 _MODULES = (
-    "mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc", "dir", "env", "include", "mime",
+    "mpm_event", "alias", "authn_core", "authz_core", "authz_user", "auth_openidc", "dir", "env", "include", "mime",
     "socache_shmcb", "ssl",
 )  # fmt: skip
 _CONFIGURATION = """
@@ -69,6 +69,7 @@ Listen 127.0.0.1:{port} https
     OIDCPKCEMethod S256
     OIDCCacheType file
     OIDCCacheDir {directory}/cache-{port}
+    Redirect 303 /moved https://localhost:{port}/
     {directives}
 </VirtualHost>
 """
@@ -115,7 +116,7 @@ class Apache:
     """One server with a site for each relying party, at https://127.0.0.1.
 
     Each site protects `/protected/`, whose page shows the user, the subject and the access token. The redirect URI is
-    `callback` below it.
+    `callback` below it. `/moved` redirects to https://localhost, which is another origin.
     """
 
     def __init__(self, authority: Authority) -> None:

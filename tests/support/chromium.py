@@ -169,7 +169,7 @@ class Page:
         return found
 
     def framed(self, around: str, url: str) -> str:
-        """Return the text of `url` in a frame of a page at `around`; empty if the browser refused to show it."""
+        """Return the text that the browser shows for `url` in a frame of a page at `around`."""
         found: str = self._call("framed", around=around, url=url)
         return found
 
