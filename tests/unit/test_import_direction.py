@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
 # The features of `core` (packages or modules directly in it), top to bottom. A feature may import features of lower
 # layers, but none of its own layer.
 LAYERS: tuple[set[str], ...] = (
+    {"logout"},
     {"login"},
     {"administration", "grants", "reports"},
     {"issuing", "validation", "maintenance"},

@@ -67,6 +67,7 @@ from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
+from token_service.core.logout.end_session import EndSession
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.policies.rates import Bucket, Operation
@@ -93,6 +94,7 @@ from token_service.core.subscribers.reports import Reports
 from token_service.core.subscribers.samples import CursorSampler, SampleStore
 from token_service.core.subscribers.waits import Waits
 from token_service.core.validation.introspector import Introspector
+from token_service.core.validation.userinfo import UserInfo
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.key_set import KeySet
@@ -250,6 +252,8 @@ class Core:
     devices: DeviceUseCases
     revoker: Revoker
     token_revocation: TokenRevocation
+    userinfo: UserInfo
+    end_session: EndSession
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -481,6 +485,17 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         devices=devices,
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
+        userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
+        end_session=EndSession(
+            verifier,
+            key_lookups.look,
+            known_clients,
+            stores.sessions,
+            revoker,
+            sealer("logout return"),
+            lambda: login.upstreams.current,
+            clock,
+        ),
         introspector=introspector,
         sessions=Sessions(stores.sessions, rates),
         client_administration=ClientAdministration(

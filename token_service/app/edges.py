@@ -33,6 +33,7 @@ from token_service.web.oauth.browser_routes import browser_routes
 from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.cors import Cors
 from token_service.web.oauth.device import DeviceEndpoint
+from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint
 from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.login_cookies import LoginCookies
@@ -40,6 +41,7 @@ from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.oauth.userinfo import UserInfoEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
 from token_service.web.tls import TlsContext
 
@@ -149,12 +151,14 @@ def make_oauth_routes(
         IntrospectionEndpoint(callers, core.introspector, issuer),
         RevocationEndpoint(callers, core.token_revocation, core.ports.clock),
         GlobalRevocationEndpoint(callers, core.global_revocation, core.ports.clock),
+        UserInfoEndpoint(core.userinfo),
         Cors(core.clients),
         issuer=issuer,
         algorithms=lambda: sorted({str(key["alg"]) for key in core.keyring.jwks}),
         more=lambda: _optional_members(core, certificates=certificates),
     )
-    return [*routes, *browser_routes(edge, authorization, device, pages, issuer=issuer)]
+    logout = EndSessionEndpoint(core.end_session, pages, issuer=issuer)
+    return [*routes, *browser_routes(edge, authorization, device, logout, pages, issuer=issuer)]
 
 
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:

@@ -64,15 +64,23 @@ class PairwiseSubjects:
 
         Raises the errors of `require`.
         """
+        sub = self.sub(client_id, subject)
+        if self._key is None or not self._is_pairwise(client_id):
+            return {"sub": sub}
+        return {"sub": sub, SEALED_SUBJECT: self._seal(self._key, subject, token_id)}
+
+    def sub(self, client_id: str, subject: str) -> str:
+        """Return the subject as the client knows it. Raises the errors of `require`."""
         self.require(client_id)
         client = self._clients.get(client_id)
         if client is None or self._key is None or client.subject_type is not SubjectType.PAIRWISE:
-            return {"sub": subject}
+            return subject
         message = sector_of(client).encode() + _SEPARATOR + subject.encode()
-        return {
-            "sub": base64url.encode(hmac.digest(self._key.reveal(), message, "sha256")),
-            SEALED_SUBJECT: self._seal(self._key, subject, token_id),
-        }
+        return base64url.encode(hmac.digest(self._key.reveal(), message, "sha256"))
+
+    def _is_pairwise(self, client_id: str) -> bool:
+        client = self._clients.get(client_id)
+        return client is not None and client.subject_type is SubjectType.PAIRWISE
 
     def subject_of(self, claims: VerifiedClaims) -> str:
         """Return the subject that a token of this service was issued for, also if its `sub` is pairwise.

@@ -6,7 +6,6 @@ from typing import Final
 
 from token_service.core.clients.client import JWT_BEARER, REFRESH_TOKEN, Client
 from token_service.core.grants.assertion_profiles import Presented
-from token_service.core.grants.code import OPENID
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.registration import Registration
 from token_service.core.grants.subjects import auth_context_of
@@ -14,6 +13,7 @@ from token_service.core.grants.trusted_issuers import AssertionKind
 from token_service.core.issuing.commands import IssueCommand
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.limits import MAX_SUBJECT, Checks
+from token_service.core.validation.userinfo import OPENID
 from token_service.errors import InvalidRequestError, PolicyViolationError
 from token_service.tokens.claims import TokenKind
 

@@ -27,12 +27,12 @@ from token_service.core.issuing.commands import GrantUsedError, IssueCommand, Is
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
+from token_service.core.validation.userinfo import OPENID
 from token_service.errors import GrantInvalidError, InvalidRequestError, ScopeExceededError
 from token_service.tokens import base64url
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
 
-OPENID: Final = "openid"
 MIN_VERIFIER: Final = 43
 MAX_VERIFIER: Final = 128
 _VERIFIER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")

@@ -25,8 +25,7 @@ from token_service.web.oauth.device import DeviceEndpoint
 from token_service.web.oauth.errors import NO_STORE, describe
 from token_service.web.oauth.login_cookies import MAX_COOKIE, LoginCookies
 from token_service.web.oauth.pages import BROWSER_HEADERS, Pages
-from token_service.web.oauth.parameters import Parameters, read_form
-from token_service.web.oauth.requests import query_of
+from token_service.web.oauth.parameters import Parameters, query_of, read_form
 from token_service.wire import oauth_error
 
 

@@ -8,6 +8,7 @@ from token_service.web.edge import HttpEdge
 from token_service.web.oauth import discovery
 from token_service.web.oauth.authorize import AuthorizationEndpoint
 from token_service.web.oauth.device import DeviceEndpoint
+from token_service.web.oauth.end_session import EndSessionEndpoint
 from token_service.web.oauth.errors import oauth_refusal
 from token_service.web.oauth.pages import Pages
 
@@ -16,6 +17,7 @@ def browser_routes(
     edge: HttpEdge,
     authorization: AuthorizationEndpoint,
     device: DeviceEndpoint,
+    logout: EndSessionEndpoint,
     pages: Pages,
     *,
     issuer: str,
@@ -31,6 +33,10 @@ def browser_routes(
             refuse=pages.error,
         ),
         edge.route(f"{path}/callback/{{upstream}}", None, authorization.callback, refuse=pages.error),
+        edge.route(
+            f"{path}{discovery.END_SESSION}", None, logout.end, methods=("GET", "POST"), refuse=pages.error
+        ),
+        edge.route(f"{path}{discovery.LOGOUT_RETURN}", None, logout.complete, refuse=pages.error),
         edge.route(
             f"{path}{discovery.PAR}", None, authorization.push, methods=("POST",), refuse=oauth_refusal
         ),

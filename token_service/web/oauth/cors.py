@@ -18,7 +18,6 @@ from token_service.errors import ServiceError
 ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*"}
 """Headers of public documents."""
 _PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
     "Access-Control-Max-Age": "600",  # seconds
 }
@@ -43,13 +42,21 @@ class Cors:
     def __init__(self, clients: ClientOrigins) -> None:
         self._clients = clients
 
-    async def preflight(self, request: Request) -> Response:
-        """Answer a preflight. It does not name the client, so the origin of any active client is allowed to ask."""
-        headers = {"Vary": "Origin", "Cache-Control": "no-store"}
-        origin = request.headers.get("origin", "")
-        if "access-control-request-method" in request.headers and self._clients.has_origin(origin):
-            headers |= {"Access-Control-Allow-Origin": origin, **_PREFLIGHT}
-        return Response(status_code=204, headers=headers)
+    def preflight(self, *methods: str) -> Callable[[Request], Awaitable[Response]]:
+        """Return the endpoint for preflights of an endpoint with these methods.
+
+        A preflight does not name the client, so the origin of any active client is allowed to ask.
+        """
+        allowed = {"Access-Control-Allow-Methods": ", ".join(methods), **_PREFLIGHT}
+
+        async def answer(request: Request) -> Response:
+            headers = {"Vary": "Origin", "Cache-Control": "no-store"}
+            origin = request.headers.get("origin", "")
+            if "access-control-request-method" in request.headers and self._clients.has_origin(origin):
+                headers |= {"Access-Control-Allow-Origin": origin, **allowed}
+            return Response(status_code=204, headers=headers)
+
+        return answer
 
     def answering(
         self, endpoint: Callable[[Request], Awaitable[Response]]

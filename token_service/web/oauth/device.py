@@ -22,8 +22,8 @@ from token_service.web.oauth.client_authentication import HttpCallers
 from token_service.web.oauth.errors import NO_STORE
 from token_service.web.oauth.login_cookies import MAX_COOKIE, LoginCookies
 from token_service.web.oauth.pages import Pages
-from token_service.web.oauth.parameters import read_form
-from token_service.web.oauth.requests import grant_request, query_of
+from token_service.web.oauth.parameters import query_of, read_form
+from token_service.web.oauth.requests import grant_request
 from token_service.web.peer import peer_of
 
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{22}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from token_service.core.grants.global_revocation import ENDPOINT as GLOBAL_REVOCATION
+from token_service.core.validation.userinfo import CLAIMS_OF_SCOPE, OPENID
 from token_service.tokens.assertions import ASSERTION_ALGORITHMS
 
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
@@ -19,6 +21,10 @@ DEVICE_AUTHORIZATION: Final = "/device_authorization"
 DEVICE: Final = "/device"
 INTROSPECTION: Final = "/introspect"
 REVOCATION: Final = "/revoke"
+USERINFO: Final = "/userinfo"
+END_SESSION: Final = "/end_session"
+LOGOUT_RETURN: Final = f"{END_SESSION}/return"
+"""Upstreams send browsers there after their part of a logout."""
 ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 CLIENT_DOCUMENTS: Final = "client_id_metadata_document_supported"
@@ -28,6 +34,7 @@ _PROVED: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt"
 CLIENT_AUTHENTICATION: Final = (*_PROVED, "none")
 CERTIFICATE: Final = "tls_client_auth"
 
+_ID_CLAIMS: Final = ("sub", "iss", "aud", "exp", "iat", "auth_time", "acr", "amr", "sid")
 REVOCATION_AUTH_METHODS: Final = ("client_secret_basic", "Bearer")
 
 
@@ -66,6 +73,11 @@ def authorization_members(issuer: str) -> dict[str, Any]:
     }
 
 
+def backchannel_logout_members() -> dict[str, Any]:
+    """Return the members for a service that tells clients of logouts (OpenID Connect Back-Channel Logout 1.0)."""
+    return {"backchannel_logout_supported": True, "backchannel_logout_session_supported": True}
+
+
 def discovery_document(
     issuer: str,
     *,
@@ -92,7 +104,11 @@ def discovery_document(
         "revocation_endpoint": f"{base}{REVOCATION}",
         "revocation_endpoint_auth_methods_supported": list(CLIENT_AUTHENTICATION),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "userinfo_endpoint": f"{base}{USERINFO}",
+        "end_session_endpoint": f"{base}{END_SESSION}",
         "grant_types_supported": list(grant_types),
+        "scopes_supported": [OPENID, *CLAIMS_OF_SCOPE],
+        "claims_supported": [*_ID_CLAIMS, *chain.from_iterable(CLAIMS_OF_SCOPE.values())],
         **({"authorization_grant_profiles_supported": list(grant_profiles)} if grant_profiles else {}),
         "response_types_supported": [],
         "subject_types_supported": ["public"],

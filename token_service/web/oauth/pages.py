@@ -49,6 +49,10 @@ class Pages:
             error_id=error.metadata.get("error_id", ""),
         )
 
+    def logout(self, *, logged_out: bool) -> Response:
+        """Return the page that tells the outcome of a logout."""
+        return self.page("logout.html", 200 if logged_out else 400, logged_out=logged_out)
+
     def form_post(self, action: str, fields: Mapping[str, str]) -> Response:
         """Return the page that posts an authorization response (OAuth 2.0 Form Post Response Mode, section 2)."""
         # Browsers apply `form-action` also to where the application redirects from there, which may be another origin.

@@ -12,12 +12,16 @@ from token_service.errors import InvalidRequestError
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request body. The longest has a subject token, an actor token and a client assertion."""
+MAX_QUERY: Final = 12 * 1024
+"""Characters of the query of a request that a browser sends."""
 MAX_PARAMETERS: Final = 64
 _SHOWN_NAME: Final = 64
 """Characters of the name of a parameter in an error message."""
 _FORM: Final = b"application/x-www-form-urlencoded"
 REPEATABLE: Final = frozenset({"resource", "audience"})
 """Parameters that may be sent several times (RFC 8707, section 2; RFC 8693, section 2.1)."""
+
+_REPEATABLE_IN_QUERY: Final = frozenset({"resource"})
 
 
 class Parameters:
@@ -69,6 +73,14 @@ async def read_form(request: Request) -> Parameters:
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise InvalidRequestError.of("content-encoding", "must not be sent")
     return parse_form(await read_body(request, MAX_BODY))
+
+
+def query_of(request: Request) -> Parameters:
+    """Return the parameters in the URL of a request of a browser. Raises `InvalidRequestError`."""
+    query = request.url.query
+    if len(query) > MAX_QUERY:
+        raise InvalidRequestError.of("query", f"is longer than {MAX_QUERY} characters; send a form")
+    return parse_form(query.encode("utf-8", "replace"), _REPEATABLE_IN_QUERY)
 
 
 async def read_body(request: Request, most: int) -> bytes:

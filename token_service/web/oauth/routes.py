@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from token_service.core.access.gate import UseCase
 from token_service.core.grants.global_revocation import ENDPOINT
-from token_service.web.edge import Endpoint, HttpEdge
+from token_service.web.edge import Endpoint, HttpEdge, Refuse
 from token_service.web.oauth import discovery
 from token_service.web.oauth.cors import ANY_ORIGIN, Cors
 from token_service.web.oauth.errors import oauth_refusal
@@ -19,6 +19,7 @@ from token_service.web.oauth.global_revocation import GlobalRevocationEndpoint, 
 from token_service.web.oauth.introspection import IntrospectionEndpoint
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.oauth.userinfo import UserInfoEndpoint, bearer_refusal
 
 _DISCOVERY_MAX_AGE = 300
 
@@ -29,6 +30,7 @@ def oauth_routes(
     introspection: IntrospectionEndpoint,
     revocation: RevocationEndpoint,
     global_revocation: GlobalRevocationEndpoint,
+    userinfo: UserInfoEndpoint,
     cors: Cors,
     *,
     issuer: str,
@@ -60,6 +62,14 @@ def oauth_routes(
         ),
         *_endpoint(edge, cors, f"{path}{discovery.TOKEN}", token.answer),
         *_endpoint(edge, cors, f"{path}{discovery.REVOCATION}", revocation.answer),
+        *_endpoint(
+            edge,
+            cors,
+            f"{path}{discovery.USERINFO}",
+            userinfo.answer,
+            methods=("GET", "POST"),
+            refuse=bearer_refusal,
+        ),
         *(edge.route(each, UseCase.GET_DISCOVERY, document) for each in discovery.discovery_paths(issuer)),
         edge.route(
             f"{path}{ENDPOINT}",
@@ -71,10 +81,17 @@ def oauth_routes(
     ]
 
 
-def _endpoint(edge: HttpEdge, cors: Cors, path: str, answer: Endpoint) -> list[Route]:
-    """Return the routes of an endpoint that clients call with POST, also from web pages."""
-    refuse = cors.refusing(oauth_refusal)
+def _endpoint(
+    edge: HttpEdge,
+    cors: Cors,
+    path: str,
+    answer: Endpoint,
+    *,
+    methods: Sequence[str] = ("POST",),
+    refuse: Refuse = oauth_refusal,
+) -> list[Route]:
+    """Return the routes of an endpoint that clients call, also from web pages."""
     return [
-        edge.route(path, None, cors.answering(answer), methods=("POST",), refuse=refuse),
-        edge.route(path, UseCase.GET_DISCOVERY, cors.preflight, methods=("OPTIONS",)),
+        edge.route(path, None, cors.answering(answer), methods=methods, refuse=cors.refusing(refuse)),
+        edge.route(path, UseCase.GET_DISCOVERY, cors.preflight(*methods), methods=("OPTIONS",)),
     ]

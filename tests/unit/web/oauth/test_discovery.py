@@ -12,7 +12,13 @@ from token_service.app.edges import make_oauth_routes
 from token_service.tokens.algorithms import Algorithm
 from token_service.web.oauth.discovery import discovery_paths
 
-ENDPOINTS = {"token_endpoint", "introspection_endpoint", "revocation_endpoint"}
+ENDPOINTS = {
+    "token_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+}
 
 
 async def document_of(app: OAuthApp, path: str = "/.well-known/openid-configuration") -> dict[str, Any]:
@@ -67,7 +73,7 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
     for endpoint in endpoints:
         answer = await app.http.post(endpoint)
         assert answer.status_code in {400, 401}
-        page = endpoint.endswith("/authorize")
+        page = endpoint.endswith(("/authorize", "/end_session"))
         assert answer.headers["content-type"] == ("text/html; charset=utf-8" if page else "application/json")
     posts = {
         route.path
