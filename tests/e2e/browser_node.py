@@ -85,27 +85,31 @@ class BrowserNode(OAuthNode):
         super().close()
 
 
-def log_in(
-    browser: httpx.Client, url: str, until: str, user: str = "alice", answer: str = "accept"
-) -> httpx.Response | str:
-    """Follow a browser from `url` through the login page to a URL that begins with `until`, which is returned.
+def log_in(browser: httpx.Client, url: str, until: str, user: str = "alice", answer: str = "accept") -> str:
+    """Follow a browser from `url` through the login page to a URL that begins with `until`, and return that."""
+    end = _follow(browser, url, until, user, answer)
+    assert isinstance(end, str), end.text
+    return end
 
-    The last response is returned instead if it is no redirection, as with the response mode form_post.
-    """
+
+def log_in_to_page(browser: httpx.Client, url: str, user: str = "alice") -> httpx.Response:
+    """Follow a browser from `url` through the login page, and return the page at the end."""
+    end = _follow(browser, url, "", user, "accept")
+    assert not isinstance(end, str)
+    return end
+
+
+def _follow(browser: httpx.Client, url: str, until: str, user: str, answer: str) -> httpx.Response | str:
     for _ in range(20):
-        if url.startswith(until):
+        if until and url.startswith(until):
             return url
         response = browser.get(url)
         if 'name="login_challenge"' in response.text:
-            form = {
-                "login_challenge": hidden(response.text)["login_challenge"],
-                "user": user,
-                "answer": answer,
-            }
+            form = {**hidden(response.text), "user": user, "answer": answer}
             response = browser.post(url, data=form)
-        if not response.is_redirect:
+        if response.next_request is None:
             return response
-        url = str(response.next_request.url) if response.next_request else ""
+        url = str(response.next_request.url)
     raise AssertionError(f"no end of redirections, at {urlsplit(url)._replace(query='').geturl()}")
 
 

@@ -47,7 +47,8 @@ def relying_parties(
             "client_name": f"Apache {name}",
             "grant_types": ["authorization_code", "refresh_token"],
             "redirect_uris": [party.callback, f"{party.url}/moved"],
-            "scopes": ["openid", "read"],
+            "post_logout_redirect_uris": [f"{party.url}/"],
+            "scopes": ["openid", "profile", "read"],
             "first_party": True,
         }
         client = register(node, party.client_id, "client_secret_basic", **fields)
@@ -56,7 +57,7 @@ def relying_parties(
             [
                 f"OIDCProviderMetadataURL {node.issuer}/.well-known/openid-configuration",
                 f"OIDCClientID {party.client_id}",
-                'OIDCScope "openid read"',
+                'OIDCScope "openid profile read"',
                 "OIDCRemoteUserClaim sub",
                 f"OIDCClientSecret {client.secret}",
                 "OIDCProviderTokenEndpointAuth client_secret_basic",

@@ -92,3 +92,26 @@ def test_application_may_redirect_a_posted_answer_to_another_origin(
     page.fill("User", "alice")
     page.press("Log in", until=f"^{party.url.replace('127.0.0.1', 'localhost')}/$")
     assert_policy_kept(page)
+
+
+def test_logout_leads_back_to_the_public_page(
+    node: BrowserNode, parties: Mapping[str, RelyingParty], page: Page
+) -> None:
+    party = parties["query"]
+    page.goto(party.page)
+    page.fill("User", "alice")
+    page.press("Log in", until=f"^{party.page}$")
+    shown = page.goto(f"{party.callback}?{urlencode({'logout': f'{party.url}/'})}")
+    assert "Public page" in shown.text
+    assert page.goto(party.page).url.startswith(node.login.url)
+    assert_policy_kept(page)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_logout_that_no_application_asks_for_changes_nothing(
+    node: BrowserNode, chromium: Chromium, look: str
+) -> None:
+    page = chromium.page(**LOOKS[look])
+    assert "You are not logged out yet" in page.goto(f"{node.issuer}/end_session").text
+    assert_sound(page, f"logout-{look}")
+    page.close()

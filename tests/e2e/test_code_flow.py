@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser_node import BrowserNode, hidden, log_in
+from tests.e2e.browser_node import BrowserNode, hidden, log_in, log_in_to_page
 from tests.e2e.conformance import assert_conformant
 from tests.e2e.oauth import CALLBACK, Answers, Client, ask, claims_of, register
 
 PROGRAM = "openid_client.mjs"
-SCOPE = "openid read"
+SCOPE = "openid profile read"
+GOODBYE = "https://app.example/goodbye"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def clients(node: BrowserNode) -> Mapping[str, Client]:
     fields: dict[str, Any] = {
         "grant_types": ["authorization_code", "refresh_token"],
         "redirect_uris": [CALLBACK],
-        "scopes": ["openid", "read"],
+        "post_logout_redirect_uris": [GOODBYE],
+        "scopes": ["openid", "profile", "read"],
         "first_party": True,
     }
     made = [
@@ -58,7 +60,6 @@ def test_code_flow_from_discovery_to_refreshed_tokens(
     assert ("request_uri" in begun["url"]) == push
     with node.browser() as browser:
         location = log_in(browser, begun["url"], CALLBACK)
-    assert isinstance(location, str)
     tokens = finish(node, client, begun, location)
     assert_conformant(tokens.wire)
     granted = tokens.ok()
@@ -78,8 +79,7 @@ def test_answer_in_a_posted_form_is_accepted(node: BrowserNode, clients: Mapping
     client = clients["client_secret_basic"]
     begun = authorize(node, client, response_mode="form_post")
     with node.browser() as browser:
-        page = log_in(browser, begun["url"], CALLBACK)
-    assert not isinstance(page, str)
+        page = log_in_to_page(browser, begun["url"])
     form = hidden(page.text)
     assert form.keys() == {"code", "state", "iss"}
     assert f'action="{CALLBACK}"' in page.text
@@ -103,7 +103,6 @@ def test_refused_login_reaches_the_application_as_its_error(
     begun = authorize(node, client, **dict[str, Any](parameters))
     with node.browser() as browser:
         location = log_in(browser, begun["url"], CALLBACK, answer=answer)
-    assert isinstance(location, str)
     refused = finish(node, client, begun, location).refused()
     assert (refused["name"], refused["error"]) == ("AuthorizationResponseError", error)
 
@@ -115,7 +114,6 @@ def test_application_refuses_the_answer_of_another_issuer_or_browser(
     begun = authorize(node, client)
     with node.browser() as browser:
         location = log_in(browser, begun["url"], CALLBACK)
-    assert isinstance(location, str)
     for changes in (
         {"location": location.replace("iss=https%3A%2F%2Flocalhost", "iss=https%3A%2F%2Fevil.example")},
         {"state": "the-state-of-another-browser"},
@@ -134,12 +132,37 @@ def test_second_use_of_a_code_ends_the_session(node: BrowserNode, clients: Mappi
     begun = authorize(node, client)
     with node.browser() as browser:
         location = log_in(browser, begun["url"], CALLBACK)
-    assert isinstance(location, str)
     granted = finish(node, client, begun, location).ok()
     refused = finish(node, client, begun, location).refused()
     assert (refused["status"], refused["error"]) == (400, "invalid_grant")
     refresh = {"call": "refresh", "token": granted["refresh_token"]}
     assert ask(PROGRAM, node, client, refresh).refused()["error"] == "invalid_grant"
+
+
+def test_application_reads_the_claims_of_the_user_and_logs_the_user_out(
+    node: BrowserNode, clients: Mapping[str, Client]
+) -> None:
+    client = clients["none"]
+    node.login.accepts = {"identity_claims": {"name": "Alice Example", "email": "a@b.example"}}
+    begun = authorize(node, client)
+    with node.browser() as browser:
+        location = log_in(browser, begun["url"], CALLBACK)
+        node.login.accepts = {}
+        granted = finish(node, client, begun, location).ok()
+        userinfo = {"call": "userinfo", "token": granted["access_token"], "subject": "alice"}
+        asked = ask(PROGRAM, node, client, userinfo, {**userinfo, "subject": "bob"})
+        assert_conformant(asked.wire)
+        assert asked.ok(0) == {"sub": "alice", "name": "Alice Example"}  # the scope email was not granted
+        assert asked.refused(1)["code"] == "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED"
+        leaving = {
+            "id_token_hint": granted["id_token"],
+            "post_logout_redirect_uri": GOODBYE,
+            "state": "the-state-of-the-logout",
+        }
+        url = ask(PROGRAM, node, client, {"call": "logout", "parameters": leaving}).ok()
+        assert log_in(browser, url, GOODBYE) == f"{GOODBYE}?state=the-state-of-the-logout"
+    ended = ask(PROGRAM, node, client, userinfo, {"call": "refresh", "token": granted["refresh_token"]})
+    assert (ended.refused(0)["status"], ended.refused(1)["error"]) == (401, "invalid_grant")
 
 
 def test_login_service_learns_the_name_and_the_wishes_of_the_application(

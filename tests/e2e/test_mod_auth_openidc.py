@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from tests.e2e.browser_node import BrowserNode, hidden, log_in
+from tests.e2e.browser_node import BrowserNode, hidden, log_in, log_in_to_page
 from tests.e2e.oauth import claims_of
 from tests.e2e.relying_party import REFRESH_ALWAYS, RelyingParty, relying_parties
+from tests.integration.calls import STRONG
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +25,24 @@ def parties(node: BrowserNode) -> Iterator[Mapping[str, RelyingParty]]:
 
 def visit(browser: httpx.Client, party: RelyingParty, user: str = "alice") -> str:
     """Return the protected page, after a login if one is needed."""
-    url = log_in(browser, party.page, "https://nowhere.example", user)
-    assert not isinstance(url, str)
-    if "Back to the application" in url.text:
-        posted = browser.post(party.callback, data=hidden(url.text))
+    shown = log_in_to_page(browser, party.page, user)
+    if "Back to the application" in shown.text:
+        posted = browser.post(party.callback, data=hidden(shown.text))
         assert posted.is_redirect, posted.text
-        url = browser.get(posted.headers["location"])
-    assert url.status_code == 200, url.text
-    return url.text
+        shown = browser.get(posted.headers["location"])
+    assert shown.status_code == 200, shown.text
+    return shown.text
 
 
 def access_token(page: str) -> str:
     (token,) = re.findall(r"access token (\S+)</p>", page)
     return token
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names(node: BrowserNode) -> None:
+    """The login service knows the name of each user."""
+    node.login.accepts["identity_claims"] = {"name": "Alice Example"}
 
 
 @pytest.mark.parametrize("name", ["basic", "posted"])
@@ -46,6 +52,7 @@ def test_user_sees_the_protected_page_after_the_login(
     with node.browser() as browser:
         page = visit(browser, parties[name])
         assert "<p>subject alice</p>" in page
+        assert "<p>name Alice Example</p>" in page  # from /userinfo
         claims = claims_of(node, access_token(page))
         assert (claims["sub"], claims["client_id"]) == ("alice", parties[name].client_id)
         # The second visit is in Apache's own session.
@@ -84,6 +91,30 @@ def test_revoked_session_ends_the_login_at_the_next_refresh(
         logged_out = browser.get(party.page)
         assert "subject" not in logged_out.text
         assert "<p>subject bob</p>" in visit(browser, party, "bob")
+
+
+def test_logout_at_the_application_ends_the_session_here(
+    node: BrowserNode, parties: Mapping[str, RelyingParty]
+) -> None:
+    party = parties["basic"]
+    with node.browser() as browser:
+        token = access_token(visit(browser, party))
+        logout = browser.get(party.callback, params={"logout": f"{party.url}/"})
+        assert logout.headers["location"].startswith(f"{node.issuer}/end_session?")
+        url = log_in(browser, logout.headers["location"], f"{party.url}/")
+        assert browser.get(url).status_code == 200
+        assert why(node, token) == "REVOKED"
+        assert browser.get(party.page).is_redirect
+
+
+def why(node: BrowserNode, token: str) -> str:
+    """Return why the service holds a token invalid; empty: it is valid."""
+
+    async def call() -> str:
+        async with node.api() as api:
+            return await api.why(token, consistency=STRONG)
+
+    return asyncio.run(call())
 
 
 def revoke(node: BrowserNode, session_id: str) -> None:

@@ -78,6 +78,7 @@ _PAGE = """<!doctype html>
 <h1>Protected page</h1>
 <p>user <!--#echo var="REMOTE_USER" --></p>
 <p>subject <!--#echo var="OIDC_CLAIM_sub" --></p>
+<p>name <!--#echo var="OIDC_CLAIM_name" --></p>
 <p>access token <!--#echo var="OIDC_access_token" --></p>
 </body></html>
 """
@@ -115,7 +116,7 @@ def _present() -> Found | None:
 class Apache:
     """One server with a site for each relying party, at https://127.0.0.1.
 
-    Each site protects `/protected/`, whose page shows the user, the subject and the access token. The redirect URI is
+    Each site has a public page `/` and protects `/protected/`, whose page shows the user, the subject, the name and the access token. The redirect URI is
     `callback` below it. `/moved` redirects to https://localhost, which is another origin.
     """
 
@@ -157,6 +158,7 @@ class Apache:
         page = self._directory / "pages" / "protected"
         page.mkdir(parents=True)
         (page / "index.shtml").write_text(_PAGE)
+        (page.parent / "index.shtml").write_text("<!doctype html><title>Public</title><h1>Public page</h1>")
         own = self._authority.server()
         for name, content in (
             ("ca.pem", self._authority.certificate),
