@@ -35,6 +35,7 @@ RUN_BY = {
     "docs/production.md": "tests/integration/test_production_page.py",
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
+    "docs/login.md": "tests/integration/test_login_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
@@ -49,6 +50,7 @@ SECTIONS = {
     "docs/operations.md": "operations",
     "docs/production.md": "production",
     "docs/token-exchange.md": "exchange",
+    "docs/login.md": "login",
 }
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")

@@ -25,7 +25,16 @@ from token_service.core.keys.store import SigningKeyState, StoredKeys, StoredMac
 from token_service.core.revocation.log import FloorPosition, LogHead, RevocationDraft
 from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session, SessionState
-from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.sessions.store import (
+    RAISES,
+    Amendment,
+    Raise,
+    Retry,
+    Rotation,
+    SessionFilter,
+    SessionPosition,
+    Use,
+)
 from token_service.core.subscribers.node_store import NodeReport
 from token_service.errors import ClientDisabledError
 from token_service.tokens.revocation import Cursor, Revocation, RevocationTarget
@@ -48,7 +57,7 @@ class MemoryStores:
         self.clients: Final = MemoryClientStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
-        self.used_ids: Final = MemoryUsedIds()
+        self.used_ids: Final = state.used_ids
         self.device_requests: Final = MemoryDeviceRequests()
 
     async def __aenter__(self) -> Self:
@@ -73,6 +82,7 @@ class State:
         self.origins: dict[UUID, tuple[Origin, Origin]] = {}
         """The origins of the creation and of the last use of each session."""
         self.requests: dict[tuple[str, bytes], UUID] = {}
+        self.used_ids = MemoryUsedIds()
         self.signing_keys: dict[str, StoredSigningKey] = {}
         self.mac_keys: dict[int, StoredMacKey] = {}
         self.clients: dict[str, Client] = {}
@@ -222,6 +232,24 @@ class MemorySessionStore:
                 auth_context=command.auth_context if command.with_auth_context else row.auth_context,
             )
         )
+
+    async def raise_context(
+        self, command: Raise, events: Sequence[AuditEvent] = ()
+    ) -> tuple[Session | None, bool]:
+        """See `SessionStore.raise_context`."""
+        row = self._state.sessions.get(command.session_id)
+        if self._state.used_ids.has(RAISES, command.grant_id):
+            return None, False
+        if (
+            row is None
+            or row.client_id != command.client_id
+            or row.auth_context != command.expected
+            or not self._state.is_live(row, micro(command.now))
+        ):
+            return None, True
+        await self._state.used_ids.use(RAISES, command.grant_id, command.expire_time, command.now)
+        self._state.audit.add(events)
+        return self._put(replace(row, auth_context=command.auth_context)), True
 
     async def get(self, session_id: UUID) -> Session | None:
         """See `SessionStore.get`."""
@@ -553,6 +581,10 @@ class MemoryUsedIds:
             return False
         self._expire_times[scope, identifier] = expire_time
         return True
+
+    def has(self, scope: str, identifier: str) -> bool:
+        """Tell whether an identifier was used."""
+        return (scope, identifier) in self._expire_times
 
 
 class MemoryDeviceRequests:

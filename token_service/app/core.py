@@ -48,6 +48,7 @@ from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import Issuer
 from token_service.core.issuing.minter import Minter
 from token_service.core.issuing.personal_access_tokens import PersonalAccessTokens
+from token_service.core.issuing.raising import SessionRaiser
 from token_service.core.issuing.refresher import Refresher
 from token_service.core.issuing.session_updates import SessionUpdates
 from token_service.core.issuing.terms import Terms
@@ -66,6 +67,7 @@ from token_service.core.keys.table import KeyTable
 from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
+from token_service.core.login.step_up import IdTokenHints
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.end_session import EndSession
 from token_service.core.maintenance.janitor import Janitor
@@ -401,7 +403,15 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=options.issuer
     )
     login = make_login_use_cases(
-        admission, registration, codes, sealer, entropy, lambda: replica.applied, issuer=options.issuer
+        admission,
+        registration,
+        codes,
+        sealer,
+        entropy,
+        lambda: replica.applied,
+        IdTokenHints(verifier, key_lookups.look, subjects),
+        stores.sessions,
+        issuer=options.issuer,
     )
 
     def can_log_in() -> bool:
@@ -459,7 +469,14 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         refresher=refresher,
         grants=Grants(
             client_credentials=ClientCredentials(registration, issuer),
-            code=CodeGrant(registration, codes, issuer, revoker, audit),
+            code=CodeGrant(
+                registration,
+                codes,
+                issuer,
+                SessionRaiser(stores.sessions, stores.used_ids, minter, keyring, terms, audit),
+                revoker,
+                audit,
+            ),
             device=devices.grant,
             refresh=RefreshGrant(registration, refresher),
             assertion=assertions,

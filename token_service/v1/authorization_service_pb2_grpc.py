@@ -89,7 +89,8 @@ class AuthorizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectLoginRequest(self, request, context):
-        """Tells that the login was refused. The login service sends the browser to the returned URL.
+        """Tells that the login was refused. The login service sends the browser to the returned URL. The client gets the error
+        `login_required` if it asked for the prompt `none`, else `access_denied`.
         Permission: `issue`, for the client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -49,7 +49,8 @@ class AuthorizationServiceStub:
     Permission: `issue`, for the tokens that come of the login.
     """
     RejectLoginRequest: _grpc.UnaryUnaryMultiCallable[_authorization_service_pb2.RejectLoginRequestRequest, _authorization_service_pb2.RejectLoginRequestResponse]
-    """Tells that the login was refused. The login service sends the browser to the returned URL.
+    """Tells that the login was refused. The login service sends the browser to the returned URL. The client gets the error
+    `login_required` if it asked for the prompt `none`, else `access_denied`.
     Permission: `issue`, for the client.
     """
 
@@ -74,7 +75,8 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     Permission: `issue`, for the tokens that come of the login.
     """
     RejectLoginRequest: _aio.UnaryUnaryMultiCallable[_authorization_service_pb2.RejectLoginRequestRequest, _authorization_service_pb2.RejectLoginRequestResponse]  # type: ignore[assignment]
-    """Tells that the login was refused. The login service sends the browser to the returned URL.
+    """Tells that the login was refused. The login service sends the browser to the returned URL. The client gets the error
+    `login_required` if it asked for the prompt `none`, else `access_denied`.
     Permission: `issue`, for the client.
     """
 
@@ -120,7 +122,8 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_service_pb2.RejectLoginRequestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_service_pb2.RejectLoginRequestResponse, _abc.Awaitable[_authorization_service_pb2.RejectLoginRequestResponse]]:
-        """Tells that the login was refused. The login service sends the browser to the returned URL.
+        """Tells that the login was refused. The login service sends the browser to the returned URL. The client gets the error
+        `login_required` if it asked for the prompt `none`, else `access_denied`.
         Permission: `issue`, for the client.
         """
 

@@ -1,9 +1,9 @@
 """The authorization code grant (RFC 6749, section 4.1.3) with PKCE (RFC 7636).
 
 Invariants at any load, number of nodes and point of a crash:
-- at most one session is ever opened for a code;
+- at most one session is ever opened for a code, and a code for a step-up opens none and raises its session once;
 - a code whose exchange failed before its session existed can be exchanged again;
-- a code that is presented again with its verifier revokes the session that was opened for it.
+- a code that is presented again with its verifier revokes the session that was opened or raised for it.
 
 A replay without the right verifier is refused and revokes nothing: codes appear in logs and histories of browsers, and
 must not be enough to log a user out.
@@ -20,11 +20,12 @@ from typing import Final
 from token_service.core.access.caller import Caller
 from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN, Client
 from token_service.core.events.audit import Audit
-from token_service.core.grants.codes import AuthorizationCode, Codes
+from token_service.core.grants.codes import AuthorizationCode, Codes, StepUp
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.commands import GrantUsedError, IssueCommand, IssuedTokens, SingleUse
 from token_service.core.issuing.issuer import Issuer
+from token_service.core.issuing.raising import RaiseCommand, SessionRaiser
 from token_service.core.revocation.drafts import draft_of, event_of
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.validation.userinfo import OPENID
@@ -40,14 +41,21 @@ _VERIFIER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 class CodeGrant:
-    """Exchanges authorization codes for tokens. It always opens a session, so that a logout can end it."""
+    """Exchanges authorization codes for tokens. It always opens or raises a session, so that a logout can end it."""
 
     def __init__(
-        self, registration: Registration, codes: Codes, issuer: Issuer, revoker: Revoker, audit: Audit
+        self,
+        registration: Registration,
+        codes: Codes,
+        issuer: Issuer,
+        raiser: SessionRaiser,
+        revoker: Revoker,
+        audit: Audit,
     ) -> None:
         self._registration = registration
         self._codes = codes
         self._issuer = issuer
+        self._raiser = raiser
         self._revoker = revoker
         self._audit = audit
 
@@ -77,24 +85,12 @@ class CodeGrant:
             raise ScopeExceededError(
                 f"audience: the code is not for {min(extra)!r}", metadata={"field": "audience"}
             )
-        command = IssueCommand(
-            subject=content.subject,
-            client_id=client.client_id,
-            audience=content.audience,
-            access_token_audience=request.audience,
-            scopes=content.scopes,
-            kinds=kinds_of_code(client, content.scopes),
-            auth_context=content.auth_context,
-            custom_claims=content.custom_claims,
-            identity_claims=content.identity_claims,
-            upstream=content.upstream,
-            upstream_session=content.upstream_session,
-            nonce=content.nonce,
-            client_context=request.origin,
-            single_use=SingleUse(digest=content.digest, revision=content.revision),
-        )
+        if content.step_up is not None:
+            granted = self._raiser.grant(caller, _raise(content, content.step_up, client, request), now)
+        else:
+            granted = self._issuer.grant(caller, _command(content, client, request), now)
         try:
-            return await self._issuer.grant(caller, command, now)
+            return await granted
         except GrantUsedError as error:
             await self._end(caller, error, request, now)
             raise GrantInvalidError(f"code: {error}") from None
@@ -111,6 +107,45 @@ class CodeGrant:
         event = event_of(draft, caller.actor(), request.origin)
         await self._revoker.append([replace(draft, event=event)])
         self._audit.record(event)
+
+
+def _command(content: AuthorizationCode, client: Client, request: GrantRequest) -> IssueCommand:
+    return IssueCommand(
+        subject=content.subject,
+        client_id=client.client_id,
+        audience=content.audience,
+        access_token_audience=request.audience,
+        scopes=content.scopes,
+        kinds=kinds_of_code(client, content.scopes),
+        auth_context=content.auth_context,
+        custom_claims=content.custom_claims,
+        identity_claims=content.identity_claims,
+        upstream=content.upstream,
+        upstream_session=content.upstream_session,
+        nonce=content.nonce,
+        client_context=request.origin,
+        single_use=SingleUse(digest=content.digest, revision=content.revision),
+    )
+
+
+def _raise(
+    content: AuthorizationCode, step_up: StepUp, client: Client, request: GrantRequest
+) -> RaiseCommand:
+    assert content.auth_context is not None
+    return RaiseCommand(
+        session_id=step_up.session_id,
+        client_id=client.client_id,
+        subject=content.subject,
+        scopes=content.scopes,
+        audience=request.audience or content.audience,
+        before=step_up.before,
+        auth_context=content.auth_context,
+        grant_id=content.digest.hex(),
+        expire_time=content.expire_time,
+        nonce=content.nonce,
+        with_id_token=OPENID in content.scopes,
+        client_context=request.origin,
+    )
 
 
 def kinds_of_code(client: Client, scopes: Sequence[str]) -> frozenset[TokenKind]:

@@ -1,7 +1,8 @@
 """Authorization codes (RFC 6749, section 4.1.2): sealed values that live for a minute.
 
 A code is not stored. The session that it is exchanged for has a digest of the code, and at most one session with a
-digest can exist. So a code is used exactly if its session exists, whatever crashes, and needs no row of its own.
+digest can exist. So a code is used exactly if its session exists, whatever crashes, and needs no row of its own. Only a
+code that raises a session leaves a row: its use is recorded in the transaction that raises the session.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -21,6 +23,14 @@ from token_service.tokens.opaque_token import OpaqueTokenError
 CODE_TTL: Final = 60.0
 """Seconds. RFC 6749 recommends at most ten minutes; a browser needs seconds."""
 _ID_BYTES: Final = 16
+
+
+class StepUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session that a new authentication of its subject raises (RFC 9470)."""
+
+    session_id: UUID
+    before: AuthContext | None = None
+    """The authentication context of the session when this was decided."""
 
 
 class AuthorizationCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +54,8 @@ class AuthorizationCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     upstream: str = ""
     """The name of the upstream that authenticated the subject. Empty: a login service made the code by itself."""
     upstream_session: str = ""
+    step_up: StepUp | None = None
+    """The session that the code raises; None: it opens one."""
 
     @property
     def digest(self) -> bytes:

@@ -30,12 +30,7 @@ from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
 from token_service.core.policies.rights import May
 from token_service.core.sessions.session import Session
-from token_service.errors import (
-    AccessDeniedError,
-    GrantInvalidError,
-    InvalidRequestError,
-    LoginRequiredError,
-)
+from token_service.errors import AccessDeniedError, GrantInvalidError, InvalidRequestError, LoginRequiredError
 from token_service.tokens.claims import AuthContext
 from token_service.tokens.opaque_token import OpaqueTokenError
 
@@ -89,9 +84,9 @@ class ChallengeUpstream:
         if verdict.login_id != login.id:
             raise GrantInvalidError("login_verifier: it is of another login")
         if verdict.user is None:
-            # Without a page, only a user who is logged in can be accepted (OpenID Connect Core 1.0, section 3.1.2.6).
-            silent = Prompt.NONE in login.request.prompts
-            raise (LoginRequiredError if silent else AccessDeniedError)(verdict.refusal or None)
+            if Prompt.NONE in login.request.prompts:
+                raise LoginRequiredError(verdict.refusal or None)
+            raise AccessDeniedError(verdict.refusal or None)
         return verdict.user
 
     async def logout_url(self, session: Session, return_to: str, state: str) -> str | None:

@@ -14,9 +14,10 @@ import msgspec
 
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.entropy import Entropy
-from token_service.core.grants.codes import CODE_TTL, AuthorizationCode, Codes
+from token_service.core.grants.codes import CODE_TTL, AuthorizationCode, Codes, StepUp
 from token_service.core.keys.sealer import Sealer
 from token_service.core.login.requests import AuthorizationFailedError, AuthorizationRequest, Prompt
+from token_service.core.login.step_up import StepUps
 from token_service.core.login.upstream import Authenticated, Login, Upstream
 from token_service.errors import (
     AccessDeniedError,
@@ -52,6 +53,7 @@ class Logins:
         entropy: Entropy,
         revision: Callable[[], int],
         upstreams: Callable[[], Mapping[str, Upstream]],
+        step_ups: StepUps,
     ) -> None:
         """`revision` returns the head of the revocation log as this node knows it. `upstreams`: the default one first."""
         self._clients = clients
@@ -60,6 +62,7 @@ class Logins:
         self._entropy = entropy
         self._revision = revision
         self._upstreams = upstreams
+        self._step_ups = step_ups
 
     async def begin(self, request: AuthorizationRequest, now: float) -> tuple[Login, str, str]:
         """Return a new login, its sealed text for the browser, and the URL to send the browser to.
@@ -121,7 +124,8 @@ class Logins:
         """
         try:
             user = await self.authenticate(login, parameters, now)
-            return self._code(login, user, now)
+            step_up = await self._step_ups.decide(login, user, now)
+            return self._code(login, user, step_up, now)
         except ServiceError as error:
             raise AuthorizationFailedError(error, login.request.target) from None
 
@@ -137,7 +141,7 @@ class Logins:
         _require_sufficient(login.request, user.auth_context, now)
         return user
 
-    def _code(self, login: Login, user: Authenticated, now: float) -> str:
+    def _code(self, login: Login, user: Authenticated, step_up: StepUp | None, now: float) -> str:
         request = login.request
         self._clients.require(request.client_id)
         return self._codes.format(
@@ -157,6 +161,7 @@ class Logins:
                 identity_claims=user.identity_claims,
                 upstream=login.upstream,
                 upstream_session=user.upstream_session,
+                step_up=step_up,
             )
         )
 

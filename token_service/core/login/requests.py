@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import structs
 
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import AUTHORIZATION_CODE, Client, ClientState
@@ -14,6 +16,7 @@ from token_service.core.grants.registration import Registration
 from token_service.core.limits import MAX_ACR, MAX_NONCE, THUMBPRINT, Checks
 from token_service.errors import (
     ClientNotFoundError,
+    ConsentRequiredError,
     GrantTypeNotAllowedError,
     InvalidRequestError,
     ResponseTypeUnknownError,
@@ -60,8 +63,23 @@ class RequestedAuthorization(msgspec.Struct, frozen=True, kw_only=True):
     max_age: str = ""
     acr_values: tuple[str, ...] = ()
     login_hint: str = ""
+    id_token_hint: str = ""
     upstream: str = ""
     request: str = ""
+
+    def __repr__(self) -> str:
+        return f"<RequestedAuthorization client_id={self.client_id!r}>"
+
+
+class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an authentic ID token of the client says about the login of its user."""
+
+    subject: str
+    session_id: str = ""
+
+
+ReadHint: TypeAlias = Callable[[str, str], Awaitable[Hint | None]]
+"""`read(id_token_hint, client_id)`. See `IdTokenHints.read`."""
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +100,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     acr_values: tuple[str, ...] = ()
     """Acceptable authentication context classes, the preferred one first."""
     login_hint: str = ""
+    hint: Hint | None = None
+    """The user that is expected, and the session that a step-up raises."""
     upstream: str = ""
     """The name of the upstream that shall authenticate the user; empty: the default one."""
 
@@ -111,11 +131,12 @@ class AuthorizationFailedError(Exception):
 class AuthorizationRequests:
     """Checks authorization requests against the registration of their clients."""
 
-    def __init__(self, clients: ClientAdmission, registration: Registration) -> None:
+    def __init__(self, clients: ClientAdmission, registration: Registration, read_hint: ReadHint) -> None:
         self._clients = clients
         self._registration = registration
+        self._read_hint = read_hint
 
-    def check(self, asked: RequestedAuthorization) -> AuthorizationRequest:
+    async def check(self, asked: RequestedAuthorization) -> AuthorizationRequest:
         """Return a checked request.
 
         As long as client and redirect URI are not known to be right, nothing may be sent there: raises `ServiceError`,
@@ -124,13 +145,18 @@ class AuthorizationRequests:
         client = self._clients.get(asked.client_id)
         if client is None or client.state is not ClientState.ACTIVE:
             raise ClientNotFoundError("client_id names no active client")
+        if client.describes_itself:
+            # Anyone can describe a client, so even a failure must not be sent to it (RFC 9700, section 4.11.2).
+            raise ConsentRequiredError
         target = ResponseTarget(
             _redirect_uri(client, asked.redirect_uri),
             ResponseMode.FORM_POST if asked.response_mode == ResponseMode.FORM_POST else ResponseMode.QUERY,
             asked.state if len(asked.state) <= MAX_STATE else "",
         )
         try:
-            return self._checked(client, asked, target)
+            checked = self._checked(client, asked, target)
+            hint = await self._read_hint(asked.id_token_hint, client.client_id)
+            return structs.replace(checked, hint=hint)
         except ServiceError as error:
             raise AuthorizationFailedError(error, target) from None
 

@@ -14,7 +14,9 @@ from token_service.core.login.challenge import ChallengeUpstream, LoginChallenge
 from token_service.core.login.logins import Logins
 from token_service.core.login.pushed import PushedRequests
 from token_service.core.login.requests import AuthorizationRequests
+from token_service.core.login.step_up import IdTokenHints, StepUps
 from token_service.core.login.upstream import Upstream
+from token_service.core.sessions.store import SessionStore
 
 
 class Upstreams:
@@ -48,6 +50,8 @@ def make_login_use_cases(
     sealer: Callable[[str], Sealer],
     entropy: Entropy,
     revision: Callable[[], int],
+    hints: IdTokenHints,
+    sessions: SessionStore,
     *,
     issuer: str,
 ) -> LoginUseCases:
@@ -55,9 +59,17 @@ def make_login_use_cases(
     challenges, verdicts = sealer("login challenge"), sealer("login verdict")
     upstreams = Upstreams(challenges, verdicts)
     return LoginUseCases(
-        requests=AuthorizationRequests(clients, registration),
+        requests=AuthorizationRequests(clients, registration, hints.read),
         pushed=PushedRequests(sealer("pushed request")),
-        logins=Logins(clients, codes, sealer("login"), entropy, revision, lambda: upstreams.current),
+        logins=Logins(
+            clients,
+            codes,
+            sealer("login"),
+            entropy,
+            revision,
+            lambda: upstreams.current,
+            StepUps(sessions),
+        ),
         challenges=LoginChallenges(clients, challenges, verdicts, issuer=issuer),
         upstreams=upstreams,
     )

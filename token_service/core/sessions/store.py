@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
@@ -81,6 +81,26 @@ class Amendment:
     """Whether `auth_context` is set; None then removes it."""
 
 
+RAISES: Final = "raises of sessions"
+"""The scope, in `UsedIds`, of the grants that raise sessions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raise:
+    """Give a live session the authentication context of a later authentication, once for each grant."""
+
+    session_id: UUID
+    client_id: str
+    now: float
+    expected: AuthContext | None
+    """The row's, so that of two concurrent changes none overwrites what the other decided."""
+    auth_context: AuthContext
+    grant_id: str
+    """The identifier of the grant, in the scope `RAISES` of `UsedIds`."""
+    expire_time: float
+    """The expiry of the grant."""
+
+
 class SessionFilter(Enum):
     """The column by which sessions are listed."""
 
@@ -143,6 +163,17 @@ class SessionStore(Protocol):
         """Set scopes, custom claims and auth_context of a live row in one UPDATE; return None if no row matches.
 
         The rows of the audit events are written in the same transaction, if the row matches.
+        """
+        ...
+
+    async def raise_context(
+        self, command: Raise, events: Sequence[AuditEvent] = ()
+    ) -> tuple[Session | None, bool]:
+        """Record the use of the grant and set the authentication context of a live row, both or none.
+
+        Returns the changed row and True; None and True if the row is not live or does not match; None and False if the
+        grant was used before. Exactly one of any number of concurrent calls with a grant uses it, on any node. The rows
+        of the audit events are written in the same transaction, if the row changes.
         """
         ...
 

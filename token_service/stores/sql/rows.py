@@ -15,7 +15,7 @@ from token_service.core.keys.store import StoredMacKey, StoredSigningKey
 from token_service.core.revocation.log import LogHead, RevocationDraft
 from token_service.core.sessions.details import Floor, SessionDetails
 from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import Amendment
+from token_service.core.sessions.store import Amendment, Raise
 from token_service.stores.sql import schema
 from token_service.stores.sql.micros import to_micros, to_seconds
 from token_service.tokens.claims import AuthContext, Confirmation
@@ -198,6 +198,17 @@ def values_of_amendment(command: Amendment) -> dict[str, Any]:
         else ""
         if context is None
         else _json(context),
+    }
+
+
+def values_of_raise(command: Raise) -> dict[str, Any]:
+    """Return the parameters of a raise."""
+    return {
+        "p_id": command.session_id,
+        "p_client_id": command.client_id,
+        "p_now": to_micros(command.now),
+        "p_expected": "" if command.expected is None else _json(command.expected),
+        "p_auth_context": _json(command.auth_context),
     }
 
 

@@ -272,6 +272,22 @@ def amend() -> sa.Executable:
     )
 
 
+def raise_context() -> sa.Executable:
+    """Return the statement of `SessionStore.raise_context`. An empty text stands for a session without a context."""
+    return (
+        sa.update(sessions)
+        .where(
+            _S.id == bindparam("p_id", type_=Uuid),
+            _S.client_id == bindparam("p_client_id", type_=Text),
+            sa.func.coalesce(_S.auth_context, sa.literal_column("''", Text))
+            == bindparam("p_expected", type_=Text),
+            live(_micros("p_now")),
+        )
+        .values(auth_context=bindparam("p_auth_context", type_=Text))
+        .returning(*SELECTED, _ITEM)
+    )
+
+
 def use(*, with_hash: bool) -> sa.Executable:
     """Return the statement of `SessionStore.use`, with or without `refresh_hash` and the origin of the refresh."""
     now = _micros("p_now")

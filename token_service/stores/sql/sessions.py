@@ -12,7 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
 from token_service.core.sessions.details import SessionDetails
 from token_service.core.sessions.session import Session
-from token_service.core.sessions.store import Amendment, Retry, Rotation, SessionFilter, SessionPosition, Use
+from token_service.core.sessions.store import (
+    RAISES,
+    Amendment,
+    Raise,
+    Retry,
+    Rotation,
+    SessionFilter,
+    SessionPosition,
+    Use,
+)
 from token_service.errors import ClientDisabledError
 from token_service.stores.sql import session_statements
 from token_service.stores.sql.audit_chain import AppendEvents
@@ -27,12 +36,15 @@ from token_service.stores.sql.rows import (
     values_of,
     values_of_amendment,
     values_of_last_use,
+    values_of_raise,
 )
-from token_service.stores.sql.schema import sessions
+from token_service.stores.sql.schema import sessions, used_ids
+from token_service.stores.sql.used_ids import digest_of, use_digest
 
 _S: Final = sessions.c
 _CREATE_ATTEMPTS: Final = 3
 _AMEND: Final = session_statements.amend()
+_RAISE: Final = session_statements.raise_context()
 
 
 class SqlSessionStore:
@@ -129,6 +141,27 @@ class SqlSessionStore:
             if row is not None:
                 await self._append_events(connection, events)
             return _session(row)
+
+        return await self._database.write(work)
+
+    async def raise_context(
+        self, command: Raise, events: Sequence[AuditEvent] = ()
+    ) -> tuple[Session | None, bool]:
+        """See `SessionStore.raise_context`."""
+        parameters = {**values_of_raise(command), ITEM: 0}
+        digest = digest_of(RAISES, command.grant_id)
+        use = sa.delete(used_ids).where(used_ids.c.hash == digest)
+
+        async def work(connection: AsyncConnection) -> tuple[Session | None, bool]:
+            # The use comes first: calls with the same grant wait for each other here, before they read the row.
+            if not await use_digest(connection, digest, command.expire_time, command.now):
+                return None, False
+            row = (await connection.execute(_RAISE, parameters)).first()
+            if row is None:
+                await connection.execute(use)
+            else:
+                await self._append_events(connection, events)
+            return _session(row), True
 
         return await self._database.write(work)
 

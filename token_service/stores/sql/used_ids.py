@@ -26,24 +26,32 @@ class SqlUsedIds:
 
     async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
         """See `UsedIds.use`."""
-        digest = hashlib.sha256(f"{scope}\0{identifier}".encode()).digest()
-        statement = insert(used_ids, self._database.dialect).values(
-            hash=digest, expire_time=to_micros(expire_time)
-        )
-        statement = statement.on_conflict_do_nothing(index_elements=[used_ids.c.hash])
-        expired = (
-            sa.select(used_ids.c.hash)
-            .where(used_ids.c.expire_time < to_micros(now - _CLOCKS_APART))
-            .order_by(used_ids.c.expire_time)
-            .limit(_PURGED)
-            .with_for_update(skip_locked=True)
-        )
+        digest = digest_of(scope, identifier)
 
         async def work(connection: AsyncConnection) -> bool:
-            first = bool((await connection.execute(statement)).rowcount)
-            over = list((await connection.execute(expired)).scalars())
-            if over:
-                await connection.execute(sa.delete(used_ids).where(used_ids.c.hash.in_(over)))
-            return first
+            return await use_digest(connection, digest, expire_time, now)
 
         return await self._database.write(work)
+
+
+def digest_of(scope: str, identifier: str) -> bytes:
+    """Return the key of an identifier."""
+    return hashlib.sha256(f"{scope}\0{identifier}".encode()).digest()
+
+
+async def use_digest(connection: AsyncConnection, digest: bytes, expire_time: float, now: float) -> bool:
+    """Record a digest in the transaction of a connection; return whether it is the first time. See `UsedIds.use`."""
+    statement = insert(used_ids, connection.dialect).values(hash=digest, expire_time=to_micros(expire_time))
+    statement = statement.on_conflict_do_nothing(index_elements=[used_ids.c.hash])
+    expired = (
+        sa.select(used_ids.c.hash)
+        .where(used_ids.c.expire_time < to_micros(now - _CLOCKS_APART))
+        .order_by(used_ids.c.expire_time)
+        .limit(_PURGED)
+        .with_for_update(skip_locked=True)
+    )
+    first = bool((await connection.execute(statement)).rowcount)
+    over = list((await connection.execute(expired)).scalars())
+    if over:
+        await connection.execute(sa.delete(used_ids).where(used_ids.c.hash.in_(over)))
+    return first

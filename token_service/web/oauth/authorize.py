@@ -97,7 +97,7 @@ class AuthorizationEndpoint:
             raise InvalidRequestError.of("request_uri", "must not be pushed")
         asked = _asked(parameters, caller.client_id)
         try:
-            checked = self._requests.check(asked)
+            checked = await self._requests.check(asked)
         except AuthorizationFailedError as failure:
             raise failure.error from None
         body = {
@@ -122,7 +122,7 @@ class AuthorizationEndpoint:
         request_uri = parameters.get("request_uri")
         if request_uri:  # the other parameters do not count (RFC 9126, section 4)
             return await self._pushed.read(request_uri, client_id, now)
-        return self._requests.check(_asked(parameters, client_id))
+        return await self._requests.check(_asked(parameters, client_id))
 
     def _answer(self, target: ResponseTarget, parameters: Mapping[str, str]) -> Response:
         """Return an authorization response, which names the issuer (RFC 9207)."""
@@ -162,6 +162,7 @@ def _asked(parameters: Parameters, client_id: str) -> RequestedAuthorization:
         max_age=parameters.get("max_age"),
         acr_values=parameters.words("acr_values"),
         login_hint=parameters.get("login_hint"),
+        id_token_hint=parameters.get("id_token_hint"),
         upstream=parameters.get("upstream"),
         request=parameters.get("request"),
     )

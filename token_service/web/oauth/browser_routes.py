@@ -24,7 +24,7 @@ def browser_routes(
 ) -> list[Route]:
     """Return the routes. A page shows an error that no client may be told of."""
     path = discovery.issuer_path(issuer)
-    return [
+    routes = [
         edge.route(
             f"{path}{discovery.AUTHORIZE}",
             None,
@@ -50,3 +50,8 @@ def browser_routes(
         edge.route(f"{path}{discovery.DEVICE}", None, device.show, refuse=pages.error),
         edge.route(f"{path}{discovery.DEVICE}", None, device.send, methods=("POST",), refuse=pages.error),
     ]
+    for route in routes:
+        # A request of a program that only looks at a URL must not begin or complete a login.
+        assert route.methods is not None
+        route.methods.discard("HEAD")
+    return routes

@@ -12,7 +12,9 @@ from token_service.core.login.logins import LOGIN_TTL
 MAX_COOKIE: Final = 3800
 """Characters of a login cookie. Browsers keep cookies of at least 4096 bytes (RFC 6265, section 6.1)."""
 MAX_LOGINS: Final = 4
-"""Logins of one browser at the same time. More cookies would make its requests too long."""
+"""Logins of one browser at the same time."""
+MAX_COOKIES: Final = 6 * 1024
+"""Characters of all login cookies. With the longest answer of an upstream in the URL they fit into 16 KiB of headers."""
 
 
 class LoginCookies:
@@ -27,9 +29,7 @@ class LoginCookies:
 
     def add(self, request: Request, response: Response, login_id: str, sealed: str) -> None:
         """Set the cookie of a new login, and delete the oldest ones of a browser that has too many."""
-        prefix = self._name("")
-        begun = [name for name in request.cookies if name.startswith(prefix)]
-        for name in begun[MAX_LOGINS - 1 :]:
+        for name in self._surplus(request, len(sealed)):
             self._delete(response, name)
         response.set_cookie(
             self._name(login_id),
@@ -44,6 +44,21 @@ class LoginCookies:
     def delete(self, response: Response, login_id: str) -> None:
         """Delete the cookie of a login."""
         self._delete(response, self._name(login_id))
+
+    def _surplus(self, request: Request, size: int) -> list[str]:
+        """Return the names of the cookies that must give way to a new one of `size` characters."""
+        prefix = self._name("")
+        kept, surplus = 1, []
+        # The newest comes last (RFC 6265, section 5.4) and is the most likely to be in use.
+        for name, value in reversed(request.cookies.items()):
+            if not name.startswith(prefix):
+                continue
+            size += len(value)
+            if kept < MAX_LOGINS and size <= MAX_COOKIES:
+                kept += 1
+            else:
+                surplus.append(name)
+        return surplus
 
     def _name(self, login_id: str) -> str:
         """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.unit.web.oauth.browser_login import Login
 from tests.unit.web.oauth.oauth_app import OAuthApp
 
 
@@ -13,3 +14,9 @@ async def app() -> AsyncIterator[OAuthApp]:
     running = await OAuthApp.start()
     yield running
     await running.close()
+
+
+@pytest.fixture
+async def login(app: OAuthApp) -> Login:
+    """The same application with the client `app` and two login services."""
+    return await Login.of(app)

@@ -2,98 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-import httpx
 import pytest
 
-from tests.unit.web.oauth.oauth_app import OAuthApp
+from tests.unit.web.oauth.browser_login import (
+    ISSUER,
+    PARAMETERS,
+    REDIRECT,
+    Login,
+    challenge_of,
+    location,
+)
 from token_service.core.access.caller import Caller
-from token_service.core.clients.client import AUTHORIZATION_CODE, REFRESH_TOKEN
-from token_service.core.login.challenge import AcceptCommand
+from token_service.core.clients.client import AUTHORIZATION_CODE
 from token_service.core.login.logins import LOGIN_TTL
 from token_service.core.login.pushed import REQUEST_URI_TTL
 from token_service.errors import InvalidRequestError
-from token_service.tokens import base64url
 from token_service.tokens.claims import AuthContext, VerifiedClaims
 from token_service.tokens.revocation import RevocationTarget
-
-ISSUER = "https://issuer.example"
-REDIRECT = "https://app.example/cb"
-VERIFIER = "v" * 43
-CHALLENGE = base64url.encode(hashlib.sha256(VERIFIER.encode()).digest())
-PARAMETERS = {
-    "client_id": "app",
-    "redirect_uri": REDIRECT,
-    "response_type": "code",
-    "scope": "openid read",
-    "state": "s-1",
-    "nonce": "n-1",
-    "code_challenge": CHALLENGE,
-    "code_challenge_method": "S256",
-}
-
-
-class Login:
-    """An application with the client `app` and the login service `inhouse`."""
-
-    def __init__(self, app: OAuthApp) -> None:
-        self.app = app
-        self.challenges = app.node.core.login.challenges
-        upstreams = app.node.core.login.upstreams
-        upstreams.current = {
-            "inhouse": upstreams.challenge("https://login.example/in"),
-            "other": upstreams.challenge("https://other.example/in?tenant=a"),
-        }
-
-    def browser(self) -> httpx.AsyncClient:
-        """Return a browser of its own cookies."""
-        return httpx.AsyncClient(
-            transport=self.app.http._transport, base_url=ISSUER, trust_env=False, follow_redirects=False
-        )
-
-    async def begin(self, browser: httpx.AsyncClient, **changes: Any) -> httpx.Response:
-        parameters = {name: value for name, value in {**PARAMETERS, **changes}.items() if value is not None}
-        return await browser.get("/authorize", params=parameters)
-
-    async def accept(self, challenge: str, subject: str = "alice", **fields: Any) -> str:
-        command = AcceptCommand(login_challenge=challenge, subject=subject, **fields)
-        return await self.challenges.accept(Caller.system(), command, self.app.clock.now())
-
-    async def exchange(self, code: str, **changes: Any) -> httpx.Response:
-        parameters = {
-            "grant_type": AUTHORIZATION_CODE,
-            "client_id": "app",
-            "code": code,
-            "redirect_uri": REDIRECT,
-            "code_verifier": VERIFIER,
-            **changes,
-        }
-        return await self.app.post("/token", parameters)
-
-
-@pytest.fixture
-async def login(app: OAuthApp) -> Login:
-    await app.register_public(
-        "app",
-        grant_types=(AUTHORIZATION_CODE, REFRESH_TOKEN),
-        redirect_uris=(REDIRECT, "https://app.example/other?x=1"),
-        scopes=("openid", "read"),
-        first_party=True,
-    )
-    return Login(app)
-
-
-def location(answer: httpx.Response) -> dict[str, str]:
-    """Return the parameters of a redirection."""
-    assert answer.status_code == 303, answer.text
-    return dict(parse_qsl(urlsplit(answer.headers["location"]).query, keep_blank_values=True))
-
-
-def challenge_of(answer: httpx.Response) -> str:
-    return location(answer)["login_challenge"]
 
 
 async def test_browser_comes_back_with_a_code_for_the_user_of_the_login_service(login: Login) -> None:
@@ -194,7 +122,8 @@ async def test_refused_login_tells_the_client(login: Login) -> None:
     }
 
 
-async def test_refusal_without_a_page_says_that_a_login_is_required(login: Login) -> None:
+async def test_refused_login_without_interaction_needs_a_login(login: Login) -> None:
+    """OpenID Connect Core 1.0, section 3.1.2.6: the client must be able to tell it from a refusal of the user."""
     browser = login.browser()
     challenge = challenge_of(await login.begin(browser, prompt="none"))
     url = await login.challenges.reject(Caller.system(), challenge, "", 0.0)
