@@ -17,6 +17,7 @@ from msgspec import structs
 
 from tests.support.memory_audit import MemoryAuditStore, MemorySampleStore
 from tests.support.memory_clients import MemoryClientStore, end_client, micro
+from tests.support.memory_logouts import MemoryLogoutStore
 from token_service.clock import Clock, SystemClock
 from token_service.core.clients.client import Client, ClientState
 from token_service.core.events.event import NO_ORIGIN, AuditEvent, Origin
@@ -59,6 +60,7 @@ class MemoryStores:
         self.nodes: Final = MemoryNodeStore(clock, state)
         self.used_ids: Final = state.used_ids
         self.device_requests: Final = MemoryDeviceRequests()
+        self.logouts: Final = MemoryLogoutStore(state.sessions.values)
 
     async def __aenter__(self) -> Self:
         return self

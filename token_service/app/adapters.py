@@ -20,12 +20,14 @@ from token_service.core.events.audit import Audit
 from token_service.core.events.chain import AuditKeys
 from token_service.core.events.keeper import KeeperRules
 from token_service.core.keys.lifecycle import RotationRules
+from token_service.core.logout.delivering import Outcome
 from token_service.core.policies.policy import Policies
 from token_service.core.policies.rates import Bucket, Operation
 from token_service.core.revocation.mirror import RevocationMirror
 from token_service.errors import ConfigurationError, SigningUnavailableError
 from token_service.fetching.client_documents import ClientDocuments
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
+from token_service.fetching.logouts import LogoutPosts
 from token_service.fetching.sector_documents import FetchedSectors
 from token_service.signers.hsm.pkcs11 import Pkcs11Keys
 from token_service.signers.key_wrap import AesGcmKeyWrap
@@ -78,6 +80,7 @@ async def open_core(
     mirror: RevocationMirror | None = None,
     counters: SharedCounters | None = None,
     rate_limited: Callable[[Operation, Bucket], None] | None = None,
+    logout_counted: Callable[[Outcome], None] | None = None,
     needs_module: bool = True,
 ) -> AsyncIterator[Core]:
     """Build a core on the adapters of these settings, with access to its private keys.
@@ -106,6 +109,8 @@ async def open_core(
             mirror=mirror,
             counters=counters,
             rate_limited=rate_limited,
+            send_logout=LogoutPosts(allow_private=settings.allow_private_logout_uri).send,
+            logout_counted=logout_counted or (lambda _: None),
             pairwise_key=await asyncio.to_thread(load_pairwise_key, settings),
             sector_documents=sector_documents(settings),
             client_documents=ClientDocuments(HttpFetcher()) if settings.client_metadata_documents else None,

@@ -69,7 +69,11 @@ from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
 from token_service.core.login.step_up import IdTokenHints
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
+from token_service.core.logout.backchannel import BackchannelLogout, LogoutPorts, make_backchannel_logout
+from token_service.core.logout.clients import LogoutClients
+from token_service.core.logout.delivering import Outcome, SendLogout
 from token_service.core.logout.end_session import EndSession
+from token_service.core.logout.store import LogoutStore
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, Policies
 from token_service.core.policies.rates import Bucket, Operation
@@ -148,6 +152,10 @@ class Stores(Protocol):
         """Samples of the cursors of subscribers."""
 
     @property
+    def logouts(self) -> LogoutStore:
+        """Logouts that clients are still to be told of."""
+
+    @property
     def audit(self) -> AuditStore:
         """The stored audit trail."""
 
@@ -186,6 +194,10 @@ class Ports:
     """Fetches the documents of sectors; None: no client can name one."""
     rate_limited: Callable[[Operation, Bucket], None] | None = None
     """Is called for each call that a rate refuses."""
+    send_logout: SendLogout | None = None
+    """Sends logout tokens; None: no client is told of logouts."""
+    logout_counted: Callable[[Outcome], None] = lambda _: None
+    """Is called with the outcome of each attempt to tell a client of a logout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +268,7 @@ class Core:
     token_revocation: TokenRevocation
     userinfo: UserInfo
     end_session: EndSession
+    backchannel_logout: BackchannelLogout | None
     introspector: Introspector
     sessions: Sessions
     client_administration: ClientAdministration
@@ -288,6 +301,8 @@ class Core:
         }
         if self.mirroring is not None:
             tasks["mirroring"] = self.mirroring.run
+        if self.backchannel_logout is not None:
+            tasks["backchannel-logout"] = self.backchannel_logout.run
         if self.ports.counters is not None:
             tasks["counters"] = self.counters.run
         return tasks
@@ -512,6 +527,23 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
             sealer("logout return"),
             lambda: login.upstreams.current,
             clock,
+        ),
+        backchannel_logout=None
+        if ports.send_logout is None
+        else make_backchannel_logout(
+            LogoutPorts(
+                stores.logouts,
+                Lease(stores.leases, "logouts", options.node_id),
+                ports.send_logout,
+                ports.logout_counted,
+                clock,
+            ),
+            log,
+            tailer,
+            replica,
+            LogoutClients(clients),
+            minter,
+            keyring,
         ),
         introspector=introspector,
         sessions=Sessions(stores.sessions, rates),

@@ -166,6 +166,8 @@ def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:
     members: dict[str, Any] = discovery.with_certificates() if certificates else {}
     if core.login.upstreams.current:
         members |= discovery.authorization_members(core.options.issuer)
+    if core.backchannel_logout is not None:
+        members |= discovery.backchannel_logout_members()
     if core.ports.client_documents is not None:
         members[discovery.CLIENT_DOCUMENTS] = True
     if core.ports.pairwise_key is not None:

@@ -24,6 +24,7 @@ from token_service.clock import SystemClock
 from token_service.config import Address, Settings, prepare_data_dir
 from token_service.config.descriptors import raise_descriptor_limit, share_connections
 from token_service.core.events.queue import RowQueue
+from token_service.core.logout.delivering import Outcome
 from token_service.core.policies.rates import Bucket, Operation
 from token_service.listening import NodeAddresses
 from token_service.rpc.server.server import GrpcServer
@@ -100,6 +101,7 @@ async def _node(
                 mirror=mirror,
                 counters=counters,
                 rate_limited=_count_limited(metrics),
+                logout_counted=_count_logouts(metrics),
             )
         )
         authorizer = access.authorizer(core)
@@ -185,6 +187,15 @@ def _count_limited(metrics: Metrics) -> Callable[[Operation, Bucket], None] | No
     )
 
 
+def _count_logouts(metrics: Metrics) -> Callable[[Outcome], None] | None:
+    counter = metrics.counter(
+        "token_service.logouts", "Attempts to tell a client that a session has ended, by outcome."
+    )
+    if counter is None:
+        return None
+    return lambda outcome: counter.add(1, {"token_service.outcome": outcome.value})
+
+
 def _add_gauges(metrics: Metrics, core: Core, access: Access, feed: Feed) -> None:
     metrics.gauge(
         "token_service.replica.staleness",
@@ -202,4 +213,10 @@ def _add_gauges(metrics: Metrics, core: Core, access: Access, feed: Feed) -> Non
         "1 while the policy file is unusable and the policies read earlier stay in force.",
         lambda: int(access.policy_file.is_failing),
     )
+    if (logout := core.backchannel_logout) is not None:
+        metrics.gauge(
+            "token_service.logouts.pending",
+            "Logouts that clients are still to be told of, on the node that delivers them.",
+            lambda: logout.backlog.count,
+        )
     metrics.gauge("token_service.streams", "Open revocation streams.", lambda: len(feed))

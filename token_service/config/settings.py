@@ -351,6 +351,13 @@ class Settings:
         allowed=_FLAG_VALUES,
         switch=True,
     )
+    allow_private_logout_uri: bool = setting(
+        parse_flag,
+        "false",
+        "Send logouts to a `backchannel_logout_uri` with private addresses, too.",
+        allowed=_FLAG_VALUES,
+        switch=True,
+    )
     database_pool_size: int = setting(
         default="10", help="Connections of each process to PostgreSQL.", **whole(2, 1000)
     )

@@ -149,6 +149,7 @@ class SomeStores:
     device_requests: Any
     audit: Any
     samples: Any
+    logouts: Any
 
     @classmethod
     def of(cls, stores: Any, **others: Any) -> SomeStores:
@@ -184,6 +185,7 @@ class Node(Generic[ClockT]):
         pairwise_key: Secret | None = None,
         sectors: Any = None,
         issuer: str = ISSUER,
+        send_logout: Any = None,
     ) -> None:
         self.clock = clock
         self.stores = stores if stores is not None else MemoryStores(clock)
@@ -192,6 +194,7 @@ class Node(Generic[ClockT]):
         self.policies = Policies(PolicyBook({"internal": policy or Policy()}))
         self.audit = RecordingAudit()
         self.limited: list[tuple[Operation, Bucket]] = []
+        self.logout_outcomes: list[str] = []
         self.core = core = build_core(
             Ports(
                 stores=ports,
@@ -205,6 +208,8 @@ class Node(Generic[ClockT]):
                 client_documents=documents,
                 pairwise_key=pairwise_key,
                 sector_documents=sectors,
+                send_logout=send_logout,
+                logout_counted=lambda outcome: self.logout_outcomes.append(outcome.value),
                 rate_limited=lambda operation, bucket: self.limited.append((operation, bucket)),
             ),
             CoreOptions(

@@ -18,6 +18,9 @@ from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import MAX_NUMERIC_DATE, AuthContext, Confirmation
 from token_service.tokens.verifier import MAX_TOKEN_BYTES
 
+LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+_LOGOUT_TTL: Final = 120
+"""Seconds: the most that the specification recommends."""
 _TOKEN_ID_BYTES: Final = 16
 _WIDEST_ID: Final = "x" * 36
 """A placeholder as long as a session id, which is longer than a token id."""
@@ -106,6 +109,23 @@ class Minter:
         if len(strict_json.encode(claims)) > _MAX_PAYLOAD_BYTES:
             raise _too_long("request_details")
         return MintedToken(await self._sign("txntoken+jwt", claims), token_id, claims["exp"])
+
+    async def logout_token(self, client_id: str, subject: str, session_id: str, now: float) -> str:
+        """Make a logout token for a client (OpenID Connect Back-Channel Logout 1.0, section 2.4).
+
+        Its `sub` and `sid` are those of the ID tokens of the session. Raises the errors of `PairwiseSubjects.require`.
+        """
+        claims = {
+            "iss": self._issuer,
+            "sub": self._subjects.sub(client_id, subject),
+            "aud": client_id,
+            "exp": int(now) + _LOGOUT_TTL,
+            "iat": int(now),
+            "jti": base64url.encode(self._entropy(_TOKEN_ID_BYTES)),
+            "events": {LOGOUT_EVENT: {}},
+            "sid": session_id,
+        }
+        return await self._sign("logout+jwt", claims)
 
     def require_fit(self, grant: Grant, *, with_id_token: bool, nonce: str) -> None:
         """Raise `InvalidRequestError` if a token of this grant would be longer than validators accept.

@@ -247,6 +247,27 @@ device_requests: Final = Table(
     Index("device_requests_by_expire_time", "expire_time"),
 )
 
+logout_deliveries: Final = Table(
+    "logout_deliveries",
+    metadata,
+    Column("session_id", Uuid, primary_key=True),
+    Column("client_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("due_time", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Index("logout_deliveries_by_due_time", "due_time"),
+)
+
+logout_cursor: Final = Table(
+    "logout_cursor",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    # The last entry of the revocation log whose deliveries are planned.
+    Column("sequence", BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
 nodes: Final = Table(
     "nodes",
     metadata,

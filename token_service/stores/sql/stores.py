@@ -14,6 +14,7 @@ from token_service.stores.sql.device_requests import SqlDeviceRequests
 from token_service.stores.sql.engine.database import Database
 from token_service.stores.sql.keys import SqlKeyStore
 from token_service.stores.sql.leases import SqlLeaseStore
+from token_service.stores.sql.logouts import SqlLogoutStore
 from token_service.stores.sql.nodes import SqlNodeStore
 from token_service.stores.sql.revocation_log import SqlRevocationLog
 from token_service.stores.sql.samples import SqlSampleStore
@@ -53,6 +54,7 @@ class SqlStores:
         self.device_requests: Final = SqlDeviceRequests(self._database)
         self.nodes: Final = SqlNodeStore(self._database)
         self.samples: Final = SqlSampleStore(self._database)
+        self.logouts: Final = SqlLogoutStore(self._database)
 
     @property
     def trouble(self) -> str | None:

@@ -1,0 +1,416 @@
+"""Back-channel logout (OpenID Connect Back-Channel Logout 1.0) of a node on stores in memory.
+
+Invariant: the client of every session that a revocation ends is told at least once, at any crash of the nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.support.memory_stores import MemoryStores
+from tests.unit.core.node import Intercepted, Node, SomeStores
+from tests.unit.core.virtual_time import LoopClock, cancelled, virtual_time
+from token_service.core.access.caller import Caller
+from token_service.core.clients.client import ClientMetadata, SubjectType
+from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.logout.backchannel import INTERVAL, LEASE_TTL
+from token_service.core.logout.delivering import MAX_AGE, PER_CLIENT, ReceiverUnreachableError, delay_after
+from token_service.core.logout.planner import MAX_SESSIONS
+from token_service.errors import RefreshTokenReusedError
+from token_service.tokens.algorithms import Algorithm
+from token_service.tokens.claims import TokenKind
+from token_service.tokens.revocation import RevocationReason, RevocationTarget
+from token_service.tokens.secret import Secret
+
+KINDS = frozenset({TokenKind.ACCESS, TokenKind.REFRESH, TokenKind.ID})
+SOON = 1.0
+"""Seconds in which a reachable client is told."""
+
+
+class Receivers:
+    """The clients: what they were sent, and how they answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, str, str]] = []
+        """Time, host and token."""
+        self.respond: dict[str, Callable[[], Awaitable[int]]] = {}
+        self.running: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+
+    async def send(self, uri: str, token: str) -> int:
+        host = uri.split("/")[2].split(".", maxsplit=1)[0]
+        self.sent.append((asyncio.get_running_loop().time(), host, token))
+        self.running[host] = self.running.get(host, 0) + 1
+        self.most[host] = max(self.most.get(host, 0), self.running[host])
+        try:
+            return await self.respond[host]() if host in self.respond else 200
+        finally:
+            self.running[host] -= 1
+
+    def told(self, host: str) -> list[str]:
+        """Return the sessions that a client was told of, in order."""
+        return [claims_of(token)["sid"] for _, each, token in self.sent if each == host]
+
+    def times(self, host: str) -> list[float]:
+        return [time for time, each, _ in self.sent if each == host]
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+async def away() -> int:
+    raise ReceiverUnreachableError("no connection")
+
+
+async def slow() -> int:
+    await asyncio.sleep(5)
+    raise ReceiverUnreachableError("no answer in 5 seconds")
+
+
+def answering(status: int) -> Callable[[], Awaitable[int]]:
+    async def answer() -> int:
+        return status
+
+    return answer
+
+
+async def start(receivers: Receivers, **options: Any) -> Node[LoopClock]:
+    """Return a node with the clients `app` and `other`, which are told, and `quiet`, which is not."""
+    node = await Node(LoopClock(), send_logout=receivers.send, max_staleness=1e12, **options).start()
+    for client_id in ("app", "other", "quiet"):
+        if node.core.clients.get(client_id) is None:
+            uri = "" if client_id == "quiet" else f"https://{client_id}.example/logout"
+            await register(node, client_id, backchannel_logout_uri=uri)
+    return node
+
+
+async def register(node: Node[LoopClock], client_id: str, **metadata: Any) -> None:
+    await node.core.client_administration.create(
+        Caller.system(), client_id, ClientMetadata(**metadata), node.clock.now()
+    )
+
+
+async def issue(node: Node[LoopClock], client_id: str = "app", subject: str = "alice") -> IssuedTokens:
+    return await node.issue(subject, client_id, scopes=("openid",), kinds=KINDS)
+
+
+async def revoke(node: Node[LoopClock], session: IssuedTokens) -> None:
+    await node.revoke(
+        target=RevocationTarget.SESSION, value=session.session_id, reason=RevocationReason.LOGOUT
+    )
+
+
+@asynccontextmanager
+async def running(node: Node[LoopClock]) -> AsyncIterator[None]:
+    assert node.core.backchannel_logout is not None
+    task = asyncio.create_task(node.core.backchannel_logout.run())
+    try:
+        yield
+    finally:
+        await cancelled(task)
+
+
+@virtual_time
+async def test_client_gets_a_signed_logout_token_of_its_session() -> None:
+    receivers = Receivers()
+    node = await start(receivers, algorithm=Algorithm.ES256)
+    session = await issue(node)
+    async with running(node):
+        await asyncio.sleep(SOON)
+        assert receivers.sent == []
+        await revoke(node, session)
+        await asyncio.sleep(SOON)
+    ((_, host, token),) = receivers.sent
+    assert host == "app"
+    header = jwt.get_unverified_header(token)
+    key = next(key for key in node.keyring.jwks if key["kid"] == header["kid"])
+    claims = jwt.decode(
+        token,
+        jwt.PyJWK(dict(key)).key,
+        algorithms=["ES256"],
+        audience="app",
+        issuer="https://issuer.example",
+        options={"verify_iat": False, "verify_exp": False},
+    )
+    now = claims["iat"]
+    assert header["typ"] == "logout+jwt"
+    assert claims == {
+        "iss": "https://issuer.example",
+        "sub": "alice",
+        "aud": "app",
+        "iat": now,
+        "exp": now + 120,
+        "jti": claims["jti"],
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        "sid": session.session_id,
+    }
+    assert node.clock.now() - 2 * SOON <= now <= node.clock.now()
+    assert node.stores.logouts.deliveries == {}
+    assert node.logout_outcomes == ["sent"]
+    found = await node.validate(token)
+    assert found.reason is not None  # a logout token is no token for anything else
+    assert found.reason.value == "WRONG_TYPE"
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "told"),
+    [
+        (RevocationTarget.SUBJECT, "alice", {"app": 2, "other": 1}),
+        (RevocationTarget.CLIENT, "app", {"app": 3, "other": 0}),
+        (RevocationTarget.CLIENT, "quiet", {"app": 0, "other": 0}),
+        (RevocationTarget.EVERYTHING, "", {"app": 3, "other": 2}),
+        (RevocationTarget.TOKEN_ID, "x", {"app": 0, "other": 0}),
+    ],
+)
+@virtual_time
+async def test_each_session_that_a_revocation_ends_is_told(
+    target: RevocationTarget, value: str, told: dict[str, int]
+) -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    for client_id, subject in (
+        ("app", "alice"),
+        ("app", "alice"),
+        ("app", "bob"),
+        ("other", "alice"),
+        ("other", "bob"),
+        ("quiet", "alice"),
+    ):
+        await issue(node, client_id, subject)
+    async with running(node):
+        await node.revoke(target=target, value=value)
+        await asyncio.sleep(SOON)
+        await issue(node)  # began after the revocation
+        await asyncio.sleep(SOON)
+    assert {host: len(receivers.told(host)) for host in told} == told
+    assert len(set(receivers.told("app"))) == told["app"]
+
+
+@virtual_time
+async def test_session_that_had_ended_before_is_not_told_again() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    sessions = [await issue(node) for _ in range(2)]
+    async with running(node):
+        await revoke(node, sessions[0])
+        await asyncio.sleep(SOON)
+        await node.revoke(target=RevocationTarget.SUBJECT, value="alice")
+        await asyncio.sleep(SOON)
+    assert receivers.told("app") == [each.session_id for each in sessions]
+
+
+@virtual_time
+async def test_reuse_of_a_refresh_token_is_told() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    session = await issue(node)
+    async with running(node):
+        await node.refresh(session.refresh_token, "app")
+        await asyncio.sleep(120)
+        with pytest.raises(RefreshTokenReusedError):
+            await node.refresh(session.refresh_token, "app")
+        await asyncio.sleep(SOON)
+    assert receivers.told("app") == [session.session_id]
+
+
+@virtual_time
+async def test_pairwise_client_learns_the_sub_of_its_id_tokens() -> None:
+    receivers = Receivers()
+    node = await start(receivers, pairwise_key=Secret(b"k" * 32), sectors=object())
+    await register(
+        node,
+        "pair",
+        subject_type=SubjectType.PAIRWISE,
+        redirect_uris=("https://pair.example/cb",),
+        backchannel_logout_uri="https://pair.example/logout",
+    )
+    session = await issue(node, "pair")
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(SOON)
+    ((*_, token),) = receivers.sent
+    assert claims_of(token)["sub"] == claims_of(session.id_token)["sub"] != "alice"
+
+
+@pytest.mark.parametrize("failing", [away, answering(503), answering(400)])
+@virtual_time
+async def test_failed_delivery_is_repeated_with_growing_delays(failing: Callable[[], Awaitable[int]]) -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    session = await issue(node)
+    receivers.respond["app"] = failing
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(40)
+        assert receivers.told("app") == [session.session_id] * 4
+        times = receivers.times("app")
+        for attempts, (before, after) in enumerate(pairwise(times), 1):
+            assert delay_after(attempts) <= after - before <= delay_after(attempts) + SOON
+        assert node.core.backchannel_logout is not None
+        assert node.core.backchannel_logout.backlog.count == 1
+        del receivers.respond["app"]
+        await asyncio.sleep(60)
+    assert len(receivers.sent) == 5
+    tokens = [claims_of(token) for *_, token in receivers.sent]
+    assert len({each["jti"] for each in tokens}) == 5
+    assert tokens[4]["iat"] > tokens[3]["iat"]
+    assert node.logout_outcomes == ["failed"] * 4 + ["sent"]
+    assert node.stores.logouts.deliveries == {}
+
+
+@virtual_time
+async def test_delivery_is_given_up_after_a_day() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    session = await issue(node)
+    receivers.respond["app"] = away
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(MAX_AGE + 3700)
+        assert node.stores.logouts.deliveries == {}
+        assert (node.logout_outcomes[-1], len(node.logout_outcomes) < 35) == ("given_up", True)
+        assert max(receivers.times("app")) <= MAX_AGE + SOON
+
+
+@virtual_time
+async def test_slow_client_delays_no_other_client() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    receivers.respond["app"] = slow
+    async with running(node):
+        for number in range(50):
+            await revoke(node, await issue(node, subject=f"user-{number}"))
+        await asyncio.sleep(SOON)
+        began = asyncio.get_running_loop().time()
+        await revoke(node, await issue(node, "other"))
+        await asyncio.sleep(SOON)
+        assert receivers.times("other")[0] - began < SOON
+        assert receivers.most["app"] == PER_CLIENT
+        await asyncio.sleep(20)
+        assert len(receivers.told("app")) <= 4 * PER_CLIENT  # one group for each delay, not fifty
+        del receivers.respond["app"]
+        await asyncio.sleep(delay_after(4))
+    assert len(set(receivers.told("app"))) == 50
+    assert node.stores.logouts.deliveries == {}
+
+
+@virtual_time
+async def test_client_that_refuses_one_token_gets_the_others() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    receivers.respond["app"] = answering(400)
+    async with running(node):
+        for number in range(9):
+            await revoke(node, await issue(node, subject=f"user-{number}"))
+        await asyncio.sleep(SOON)
+    assert len(set(receivers.told("app"))) == 9
+
+
+@virtual_time
+async def test_revocation_of_a_node_that_was_killed_is_told_by_another() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    session = await issue(node)
+    await revoke(node, session)  # its background tasks never run again
+    other = await start(receivers, stores=node.stores, node_id="node-2", seed=2)
+    async with running(other):
+        await asyncio.sleep(SOON)
+    assert receivers.told("app") == [session.session_id]
+
+
+@virtual_time
+async def test_another_node_takes_over_from_one_that_was_killed_while_it_delivered() -> None:
+    receivers, stuck = Receivers(), Receivers()
+    stores = MemoryStores(LoopClock())
+    released = Intercepted(stores.leases)
+    node = await start(stuck, stores=SomeStores.of(stores, leases=released))
+    session = await issue(node)
+
+    async def forever() -> int:
+        await asyncio.Event().wait()
+        return 200
+
+    async def fails() -> None:
+        raise asyncio.CancelledError  # the lease stays
+
+    released.before["release"] = fails
+    stuck.respond["app"] = forever
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(SOON)
+        assert stuck.told("app") == [session.session_id]
+    began = asyncio.get_running_loop().time()
+    other = await start(receivers, stores=stores, node_id="node-2", seed=2)
+    async with running(other):
+        await asyncio.sleep(LEASE_TTL + INTERVAL + SOON)
+    assert receivers.told("app") == [session.session_id]
+    assert receivers.times("app")[0] - began > SOON
+
+
+@virtual_time
+async def test_two_nodes_tell_once() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    other = await start(receivers, stores=node.stores, node_id="node-2", seed=2)
+    sessions = [await issue(node) for _ in range(20)]
+    async with running(node), running(other):
+        for number, session in enumerate(sessions):
+            await revoke(node if number % 2 else other, session)
+        await asyncio.sleep(2 * INTERVAL)
+    assert sorted(receivers.told("app")) == sorted(each.session_id for each in sessions)
+
+
+@virtual_time
+async def test_wide_revocation_tells_a_bounded_number_of_the_newest_sessions() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    sessions = []
+    for _ in range(MAX_SESSIONS + 5):
+        sessions.append((await issue(node)).session_id)
+        node.clock.skew += 1
+    async with running(node):
+        await node.revoke(target=RevocationTarget.CLIENT, value="app")
+        await asyncio.sleep(30)
+    assert sorted(receivers.told("app")) == sorted(sessions[5:])
+
+
+@virtual_time
+async def test_database_is_not_used_while_no_client_is_told() -> None:
+    receivers = Receivers()
+    stores = MemoryStores(LoopClock())
+    leases, logouts = Intercepted(stores.leases), Intercepted(stores.logouts)
+    ports = SomeStores.of(stores, leases=leases, logouts=logouts)
+    node = await Node(LoopClock(), stores=ports, send_logout=receivers.send, max_staleness=1e12).start()
+    await register(node, "quiet")
+    leases.calls.clear()
+    async with running(node):
+        await revoke(node, await issue(node, "quiet"))
+        await asyncio.sleep(3 * INTERVAL)
+        assert [*leases.calls, *logouts.calls] == []
+        await register(node, "app", backchannel_logout_uri="https://app.example/logout")
+        await revoke(node, session := await issue(node))
+        await asyncio.sleep(INTERVAL + SOON)
+    assert receivers.told("app") == [session.session_id]
+
+
+@virtual_time
+async def test_client_without_a_uri_any_more_is_given_up() -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    receivers.respond["app"] = away
+    session = await issue(node)
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(SOON)
+        await node.core.client_administration.delete(Caller.system(), "app", node.clock.now())
+        await asyncio.sleep(10)
+    assert node.logout_outcomes == ["failed", "given_up"]
