@@ -47,6 +47,9 @@ class BrowserNode(OAuthNode):
             "TOKEN_SERVICE_POLICY_FILE": str(
                 _write(directory / "policy.toml", (_POLICY.format(url=self.login.url) + policy).encode())
             ),
+            # Applications of the tests are on loopback, with certificates of the same authority.
+            "SSL_CERT_FILE": str(self.ca_file),
+            "TOKEN_SERVICE_ALLOW_PRIVATE_LOGOUT_URI": "true",
             **(env or {}),
         }
 

@@ -48,6 +48,7 @@ def relying_parties(
             "grant_types": ["authorization_code", "refresh_token"],
             "redirect_uris": [party.callback, f"{party.url}/moved"],
             "post_logout_redirect_uris": [f"{party.url}/"],
+            "backchannel_logout_uri": f"{party.callback}?logout=backchannel",
             "scopes": ["openid", "profile", "read"],
             "first_party": True,
         }

@@ -14,6 +14,7 @@ from tests.e2e.browser_node import BrowserNode, hidden, log_in, log_in_to_page
 from tests.e2e.oauth import claims_of
 from tests.e2e.relying_party import REFRESH_ALWAYS, RelyingParty, relying_parties
 from tests.integration.calls import STRONG
+from tests.support.deadline import eventually_sync
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,19 @@ def test_logout_at_the_application_ends_the_session_here(
         assert browser.get(url).status_code == 200
         assert why(node, token) == "REVOKED"
         assert browser.get(party.page).is_redirect
+
+
+def test_revoked_session_ends_the_login_of_its_browser_only(
+    node: BrowserNode, parties: Mapping[str, RelyingParty]
+) -> None:
+    """Apache refreshes nothing here: it learns of the revocation from the logout token (back-channel logout)."""
+    party = parties["basic"]
+    with node.browser() as ended, node.browser() as other:
+        visit(other, party)
+        sid = claims_of(node, access_token(visit(ended, party)))["sid"]
+        revoke(node, sid)
+        eventually_sync(lambda: ended.get(party.page).is_redirect)
+        assert "<p>subject alice</p>" in other.get(party.page).text
 
 
 def why(node: BrowserNode, token: str) -> str:
