@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from google.protobuf import timestamp_pb2
 
 from tests.e2e.browser_node import BrowserNode, hidden, log_in, log_in_to_page
 from tests.e2e.conformance import assert_conformant
 from tests.e2e.oauth import CALLBACK, Answers, Client, ask, claims_of, register
+from token_service.v1 import token_pb2
 
 PROGRAM = "openid_client.mjs"
 SCOPE = "openid profile read"
@@ -163,6 +166,33 @@ def test_application_reads_the_claims_of_the_user_and_logs_the_user_out(
         assert log_in(browser, url, GOODBYE) == f"{GOODBYE}?state=the-state-of-the-logout"
     ended = ask(PROGRAM, node, client, userinfo, {"call": "refresh", "token": granted["refresh_token"]})
     assert (ended.refused(0)["status"], ended.refused(1)["error"]) == (401, "invalid_grant")
+
+
+def test_step_up_raises_the_session_and_leaves_old_tokens_as_they_were(
+    node: BrowserNode, clients: Mapping[str, Client]
+) -> None:
+    """RFC 9470: the API wants a stronger authentication, so the application asks for one."""
+    client = clients["none"]
+
+    def tokens(acr: str, **parameters: str) -> Any:
+        begun = authorize(node, client, **parameters)
+        node.login.accepts = {
+            "auth_context": token_pb2.AuthContext(
+                acr=acr, amr=["pwd"], auth_time=timestamp_pb2.Timestamp(seconds=int(time.time()))
+            )
+        }
+        with node.browser() as browser:
+            location = log_in(browser, begun["url"], CALLBACK)
+        node.login.accepts = {}
+        return finish(node, client, begun, location, max_age=300).ok()
+
+    before = tokens("urn:pwd", max_age="300")
+    after = tokens("urn:mfa", max_age="300", acr_values="urn:mfa", id_token_hint=before["id_token"])
+    old, new = (claims_of(node, each["access_token"]) for each in (before, after))
+    assert (old["sid"], old["acr"]) == (new["sid"], "urn:pwd")
+    assert new["acr"] == "urn:mfa"
+    refreshed = ask(PROGRAM, node, client, {"call": "refresh", "token": after["refresh_token"]}).ok()
+    assert claims_of(node, refreshed["access_token"])["acr"] == "urn:mfa"
 
 
 def test_login_service_learns_the_name_and_the_wishes_of_the_application(

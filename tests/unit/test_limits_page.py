@@ -10,16 +10,17 @@ from token_service.config import values
 from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
-from token_service.core.grants import global_revocation, subjects, trusted_issuers
+from token_service.core.grants import codes, global_revocation, subjects, trusted_issuers
+from token_service.core.login import logins, pushed, requests, upstreams
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
 from token_service.fetching import documents, fetcher, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
-from token_service.tokens import assertions
+from token_service.tokens import assertions, sealed
 from token_service.web import forwarded
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
-from token_service.web.oauth import global_revocation as web_global_revocation, parameters
+from token_service.web.oauth import authorize, global_revocation as web_global_revocation, parameters
 
 NO_LIMITS = {"EARLY_LEEWAY", "MAX_NUMERIC_DATE"}
 """Numbers in the modules with limits that limit no caller."""
@@ -49,6 +50,13 @@ def in_the_code() -> dict[str, str]:
         (subjects, "MAX_VALUES", "MAX_PATH"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
+        (requests, "MAX_STATE", "MAX_LOGIN_HINT", "MAX_ACR_VALUES", "MAX_AUTHENTICATION_AGE"),
+        (authorize, "MAX_QUERY", "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
+        (logins, "LOGIN_TTL"),
+        (pushed, "REQUEST_URI_TTL"),
+        (codes, "CODE_TTL"),
+        (upstreams, "MAX_UPSTREAMS"),
+        (sealed, "MAX_SEALED"),
     ):
         found |= {name: getattr(module, name) for name in names}
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in found.items()}

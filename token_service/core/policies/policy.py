@@ -98,8 +98,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "max_custom_claim_bytes": (0, 8192),
 }
 _TOP: Final = (
-    "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers",
-    "upstreams",
+    "default", "classifications", "clients", "audiences", "callers", "workload_issuers", "trusted_issuers", "upstreams",
 )  # fmt: skip
 _LIFETIMES: Final = (
     "access_token_ttl",
