@@ -14,8 +14,8 @@ import grpc
 import httpx
 
 from tests.e2e.login_service import LoginService
-from tests.e2e.oauth import OAuthNode
 from tests.integration.calls import Api
+from tests.integration.oauth.node import OAuthNode
 from tests.support.certificates import Authority
 
 _POLICY = """
@@ -34,6 +34,7 @@ class BrowserNode(OAuthNode):
     def __init__(self, env: Mapping[str, str] | None = None, policy: str = "", **kwargs: Any) -> None:
         self.authority = Authority()
         self.login = LoginService()
+        self.credentials = grpc.ssl_channel_credentials(self.authority.certificate)
         super().__init__(env=env, **kwargs)
         directory = self._directory()
         own = self.authority.server()
@@ -58,11 +59,6 @@ class BrowserNode(OAuthNode):
         """Base URL of the HTTP edge. Its host is another site than those at 127.0.0.1."""
         return f"https://localhost:{self.http_address.rsplit(':', 1)[1]}"
 
-    @property
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Credentials that trust the authority of the node."""
-        return grpc.ssl_channel_credentials(self.authority.certificate)
-
     def api(self) -> Api:
         """Return a connection to the node."""
         return Api(self.grpc_address, self.credentials)
@@ -75,6 +71,7 @@ class BrowserNode(OAuthNode):
     def start(self, *, wait: bool = True) -> None:
         """Start the node, and the login service before it."""
         super().start(wait=wait)
+        assert self.credentials is not None
         self.login.connect(grpc.secure_channel(self.grpc_address, self.credentials))
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.browser_node import BrowserNode
-from tests.e2e.oauth import OAuthNode
+from tests.integration.oauth.node import OAuthNode
 from tests.support.chromium import Chromium, Page
 
 

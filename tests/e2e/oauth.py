@@ -9,7 +9,6 @@ import json
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,7 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from tests.integration.calls import TIMEOUT, Api
-from tests.integration.nodes import Node
+from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
 from token_service.v1 import (
     authorization_service_pb2 as authorization_pb,
@@ -35,31 +34,6 @@ STATE = "the-state-of-the-browser"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
-
-
-class OAuthNode(Node):
-    """A node that is its own issuer, on loopback without TLS: foreign clients must be told to allow that."""
-
-    def __init__(self, *args: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._directory()  # takes the ports
-        self._settings = {
-            "TOKEN_SERVICE_ISSUER": self.http_url,
-            "TOKEN_SERVICE_SIGNING_ALGORITHM": "ES256",
-            **self._settings,
-        }
-
-    @property
-    def issuer(self) -> str:
-        """The issuer, which is also the base of all endpoints."""
-        return self.http_url
-
-    ca_file: Path | None = None
-    """The authority of its certificate, if it has one."""
-
-    def api(self) -> Api:
-        """Return a connection to the node."""
-        return Api(self.grpc_address)
 
 
 @dataclass(frozen=True)
@@ -163,7 +137,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
     )
 
     async def create() -> authorization_pb.CreateAuthorizationGrantResponse:
-        async with node.api() as api:
+        async with Api(node.grpc_address, node.credentials) as api:
             stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
             return await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)
 
@@ -172,7 +146,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
 
 
 async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.CreateClientResponse:
-    async with node.api() as api:
+    async with Api(node.grpc_address, node.credentials) as api:
         stub: Any = client_service_pb2_grpc.ClientServiceStub(api.channel)
         return await stub.CreateClient(request, timeout=TIMEOUT)
 
@@ -190,7 +164,7 @@ def refresh_token_of(node: OAuthNode, client_id: str) -> str:
     """Return a refresh token of alice for a client, as a login service gets it."""
 
     async def issue() -> str:
-        async with node.api() as api:
+        async with Api(node.grpc_address, node.credentials) as api:
             return (await api.issue(client_id=client_id, audience=[API])).refresh_token
 
     return asyncio.run(issue())
@@ -219,8 +193,8 @@ def ask(
                 "proof": proof,
                 "algorithm": algorithm,
                 "calls": calls,
+                **({"tls": {"ca": node.ca_file.read_text()}} if node.ca_file else {}),
                 **more,
             },
-            ca_file=node.ca_file,
         )
     )

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from tests.e2e.oauth import CALLBACK, STATE, Client, OAuthNode, code_for, refresh_token_of, register
+from tests.e2e.oauth import CALLBACK, STATE, Client, code_for, refresh_token_of, register
+from tests.integration.oauth.node import OAuthNode
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # authlib prefers a fork of httpx

@@ -174,7 +174,7 @@ def test_step_up_raises_the_session_and_leaves_old_tokens_as_they_were(
     """RFC 9470: the API wants a stronger authentication, so the application asks for one."""
     client = clients["none"]
 
-    def tokens(acr: str, **parameters: str) -> Any:
+    def tokens(acr: str, **parameters: Any) -> Any:
         begun = authorize(node, client, **parameters)
         node.login.accepts = {
             "auth_context": token_pb2.AuthContext(

@@ -13,7 +13,8 @@ import pytest
 
 from tests.e2e.conformance import assert_conformant
 from tests.e2e.foreign_issuer import ForeignIssuer
-from tests.e2e.oauth import API, JWT_BEARER, Answers, Client, OAuthNode, ask, claims_of, register
+from tests.e2e.oauth import API, JWT_BEARER, Answers, Client, ask, claims_of, register
+from tests.integration.oauth.node import OAuthNode
 from token_service.tokens.assertions import parse_assertion
 
 RELYING_PARTY = "shop-at-acme"

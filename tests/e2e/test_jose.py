@@ -7,10 +7,10 @@ import asyncio
 import httpx
 from cryptography import x509
 
-from tests.e2e.oauth import OAuthNode
 from tests.integration.calls import ACCESS, ID, Api
 from tests.integration.keys.authorities import Authority
 from tests.integration.keys.operator import Operator
+from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
 from tests.support.deadline import eventually
 

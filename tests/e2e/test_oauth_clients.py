@@ -14,13 +14,13 @@ from tests.e2e.oauth import (
     CALLBACK,
     STATE,
     Client,
-    OAuthNode,
     ask,
     claims_of,
     code_for,
     refresh_token_of,
     register,
 )
+from tests.integration.oauth.node import OAuthNode
 
 OTHER_API = "https://reports.example"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf import duration_pb2
 
 from tests.e2e.conformance import assert_conformant
 from tests.e2e.oauth import (
@@ -17,15 +18,19 @@ from tests.e2e.oauth import (
     TOKEN_EXCHANGE,
     TOKEN_TYPE,
     Client,
-    OAuthNode,
     ask,
     claims_of,
     refresh_token_of,
     register,
 )
-from tests.integration.calls import ACCESS, ID, STRONG, Api
+from tests.integration.calls import ACCESS, ID, STRONG, TIMEOUT, Api
+from tests.integration.oauth.node import OAuthNode
 from tests.support import node as nodejs
-from token_service.v1 import client_service_pb2 as pb
+from token_service.v1 import (
+    client_service_pb2 as pb,
+    personal_access_token_service_pb2 as personal_pb,
+    personal_access_token_service_pb2_grpc,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # authlib prefers a fork of httpx
@@ -33,6 +38,7 @@ with warnings.catch_warnings():
 
 INVENTORY = "https://inventory.example"
 TRUST_DOMAIN = "https://trust.example"
+PERSONAL_ACCESS_TOKEN = "urn:token-service:token-type:personal_access_token"
 
 both_programs = pytest.mark.parametrize("program", ["openid_client.mjs", "oauth4webapi.mjs"])
 
@@ -59,6 +65,7 @@ def clients(service: OAuthNode) -> Mapping[str, Client]:
                 pb.Right(permission="exchange", clients=["shop"], audiences=[INVENTORY]),
             ],
         ),
+        register(service, "cli", "none", grant_types=[TOKEN_EXCHANGE]),
         register(service, "other", "private_key_jwt", algorithm="ES256", grant_types=["refresh_token"]),
     ]
     return {client.client_id: client for client in made}
@@ -171,6 +178,51 @@ def test_transaction_token_is_no_bearer_token(
     claims = claims_of(service, issued["access_token"], typ="txntoken+jwt")
     assert (claims["sub"], claims["aud"], claims["scope"]) == ("alice", TRUST_DOMAIN, "read")
     assert claims["txn"]
+    assert_conformant(answers.wire)
+
+
+# --- Personal access tokens -------------------------------------------------------------------------------------------
+
+
+def personal_access_token_of(service: OAuthNode, client_id: str) -> str:
+    """Return a personal access token of alice for a client."""
+
+    async def create() -> str:
+        request = personal_pb.CreatePersonalAccessTokenRequest(
+            subject="alice",
+            client_id=client_id,
+            name="nightly backup",
+            audience=[API],
+            scopes=["read", "write"],
+            ttl=duration_pb2.Duration(seconds=3600),
+        )
+        async with Api(service.grpc_address) as api:
+            stub: Any = personal_access_token_service_pb2_grpc.PersonalAccessTokenServiceStub(api.channel)
+            return (await stub.CreatePersonalAccessToken(request, timeout=TIMEOUT)).token
+
+    return asyncio.run(create())
+
+
+@both_programs
+def test_personal_access_token_gives_access_tokens_until_it_is_revoked(
+    service: OAuthNode, clients: Mapping[str, Client], program: str
+) -> None:
+    token = personal_access_token_of(service, "cli")
+    call = exchange(token, subject_token_type=PERSONAL_ACCESS_TOKEN, scope="read")
+    revoke = {"call": "revoke", "token": token, "parameters": {}}
+    answers = ask(program, service, clients["cli"], call, call, revoke, call)
+    first, second = answers.ok(0)["access_token"], answers.ok(1)["access_token"]
+    assert first != second
+    claims = claims_of(service, first)
+    assert (claims["sub"], claims["client_id"], claims["aud"], claims["scope"]) == (
+        "alice",
+        "cli",
+        API,
+        "read",
+    )
+    assert answers.ok(2) is None
+    assert (answers.refused(3)["error"], answers.refused(3)["status"]) == ("invalid_request", 400)
+    assert [why(service, each) for each in (first, second)] == ["REVOKED", "REVOKED"]
     assert_conformant(answers.wire)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -21,6 +22,12 @@ def main() -> int:
     fuzz.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
     fuzz.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: all processors")
     fuzz.set_defaults(run=_fuzz)
+    http = commands.add_parser(
+        "http", help="hostile HTTP requests: no defect, no secret in an answer or a log"
+    )
+    http.add_argument("--thousands", type=float, default=100.0, help="thousands of requests (default 100)")
+    http.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
+    http.set_defaults(run=_http)
     staleness = commands.add_parser(
         "staleness", help="nodes, network, Redis and validators fail: no token is accepted after t + S"
     )
@@ -54,6 +61,14 @@ def _fuzz(arguments: argparse.Namespace) -> int:
             seeds, pool.starmap(run_one, [(seed, count) for seed in seeds]), strict=True
         ):
             print(f"seed {seed}: {summary}")
+    return 0
+
+
+def _http(arguments: argparse.Namespace) -> int:
+    from tests.faults.http_fuzz import run_one
+
+    print(f"faults: http: seed {arguments.seed}", file=sys.stderr, flush=True)
+    print(asyncio.run(run_one(arguments.seed, int(arguments.thousands * 1000))))
     return 0
 
 

@@ -27,6 +27,7 @@ RUN_BY = {
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",
+    "docs/oauth.md": "tests/integration/test_oauth_page.py",
     "docs/personal-access-tokens.md": "tests/integration/test_clients_page.py",
     "docs/restore.md": "tests/integration/test_restore_page.py",
     "docs/debugging.md": "tests/integration/test_debugging_page.py",
@@ -47,6 +48,7 @@ SECTIONS = {
     "docs/tour.md": "tour",
     "docs/client.md": "client",
     "docs/debugging.md": "debugging",
+    "docs/oauth.md": "oauth",
     "docs/operations.md": "operations",
     "docs/production.md": "production",
     "docs/token-exchange.md": "exchange",
@@ -55,7 +57,7 @@ SECTIONS = {
 """The section whose blocks the test runs. For a page without a line here, the test runs all blocks."""
 COMMANDS = ("scripts/serve", "scripts/test")
 """The blocks of the README outside its section."""
-_RUNNABLE = {"sh", "python", "toml"}
+_RUNNABLE = {"sh", "python", "toml", "js"}
 
 
 def test_the_commands_of_the_readme_exist_and_explain_themselves() -> None:

@@ -1,13 +1,14 @@
 // oauth4webapi: discovery of the question's issuer, then its calls. Stricter than openid-client about each answer.
 import * as oauth from 'oauth4webapi'
-import { answer, question, recordingFetch, signingKey } from './wire.mjs'
+import { allowsHttp, answer, question, recordingFetch, signingKey } from './wire.mjs'
 
 const { issuer, client_id, proof, algorithm } = question
-const options = { [oauth.allowInsecureRequests]: true, [oauth.customFetch]: recordingFetch }
+const options = { [oauth.allowInsecureRequests]: allowsHttp, [oauth.customFetch]: recordingFetch }
 const proofs = {
   client_secret_basic: () => oauth.ClientSecretBasic(proof.secret),
   client_secret_post: () => oauth.ClientSecretPost(proof.secret),
   private_key_jwt: async () => oauth.PrivateKeyJwt(await signingKey(proof)),
+  tls_client_auth: () => oauth.TlsClientAuth(),
   none: () => oauth.None(),
 }
 const client = { client_id }

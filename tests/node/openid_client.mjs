@@ -1,6 +1,6 @@
 // openid-client: discovery of the question's issuer, then its calls.
 import * as client from 'openid-client'
-import { answer, question, recordingFetch, signingKey } from './wire.mjs'
+import { allowsHttp, answer, question, recordingFetch, signingKey } from './wire.mjs'
 
 const { issuer, client_id, proof, algorithm, claims } = question
 const proofs = {
@@ -12,6 +12,7 @@ const proofs = {
         Object.assign(payload, claims)
       },
     }),
+  tls_client_auth: () => client.TlsClientAuth(),
   none: () => client.None(),
 }
 
@@ -51,7 +52,7 @@ const calls = {
 await answer(async (call) => {
   const config = await client.discovery(new URL(issuer), client_id, undefined, await proofs[proof.method](), {
     algorithm,
-    execute: [client.allowInsecureRequests],
+    execute: allowsHttp ? [client.allowInsecureRequests] : [],
     [client.customFetch]: recordingFetch,
   })
   return calls[call.call](config, call)

@@ -1,12 +1,19 @@
 // What both client programs share: the question from standard input, a fetch that records answers, and the outcome as JSON.
 import { text } from 'node:stream/consumers'
 import { importJWK } from 'jose'
+import * as undici from 'undici'
 
 export const question = JSON.parse(await text(process.stdin))
 export const wire = []
 
+// With `tls` ({ca, key, cert}, PEM), only servers of this authority are trusted, and `cert` is sent to them.
+const send = question.tls
+  ? (url, options) => undici.fetch(url, { ...options, dispatcher: new undici.Agent({ connect: question.tls }) })
+  : fetch
+export const allowsHttp = question.issuer.startsWith('http:')
+
 export async function recordingFetch(url, options) {
-  const response = await fetch(url, options)
+  const response = await send(url, options)
   const body = await response.clone().text()
   wire.push({
     method: options?.method ?? 'GET',

@@ -94,17 +94,17 @@ def install() -> None:
         stamp.write_text(wanted)
 
 
-def run(program: str, question: Mapping[str, Any], *, ca_file: Path | None = None) -> Any:
+def run(program: str, question: Mapping[str, Any]) -> Any:
     """Run a program of `DIRECTORY` with `question` as JSON on standard input; return the JSON that it prints.
 
-    `ca_file`: one more authority to trust. Raises `NodeFailedError` with its messages.
+    Raises `NodeFailedError` with its messages.
     """
     install()
     done = subprocess.run(
         [find_node().node, DIRECTORY / program],
         input=json.dumps(question),
         cwd=DIRECTORY,
-        env={**_environment(), **({"NODE_EXTRA_CA_CERTS": str(ca_file)} if ca_file else {})},
+        env=_environment(),
         capture_output=True,
         text=True,
         timeout=_TIMEOUT,

@@ -78,7 +78,8 @@ class _ExactRouter(Router):
     """Finds a route by its method and path. No path has parameters, so none has to be matched with a pattern."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        super().__init__(routes)
+        # A redirect would repeat credentials to a URL built from the Host header (RFC 9700, sections 4.11 and 4.12).
+        super().__init__(routes, redirect_slashes=False)
         self._exact = {(method, route.path): route for route in routes for method in route.methods or ()}
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 KEEP_ALIVE: Final = 75
@@ -145,6 +146,22 @@ class Connection(H11Protocol):
             self._await_answer()
         elif self._timer is None and not self.transport.is_closing():
             self._await_header()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer input that breaks HTTP. Only end the connection if the response to the request has begun.
+
+        The body of a running request can break HTTP, too. The application gets a disconnect: uvicorn would log a trace
+        when it answers after this response. So it would for HEAD, whose response has no body.
+        """
+        can_answer = self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}
+        if not self.idle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            can_answer = can_answer and self.scope["method"] != "HEAD"
+        if can_answer:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Note that the connection is idle, or wait for the next response."""

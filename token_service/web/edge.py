@@ -59,8 +59,8 @@ class HttpEdge:
         `peers` admits the peers of endpoints that identify their callers.
         """
         self._limits = limits or RequestLimits()
-        self._peers = peers or Peers()
         self._deadlines = Deadlines(self._limits.request_deadline)
+        self._peers = peers or Peers()
         self._duration = duration
         self.running = 0
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -154,6 +155,51 @@ async def test_malformed_requests_are_answered_and_the_server_continues(
         assert answer.startswith(b"HTTP/1.1 4")
         writer.close()
     assert (await client.get("/healthz")).status_code == 200
+
+
+_CHUNKED = b"%b / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+
+
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+async def test_body_that_breaks_http_is_answered_without_a_trace(
+    caplog: pytest.LogCaptureFixture, method: bytes
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 405, "headers": []})
+        await send({"type": "http.response.body", "body": b"refused without reading"})
+
+    async with HttpServer("127.0.0.1", 0, app) as server:
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(_CHUNKED % method + b"no length\r\n")
+        answer = await asyncio.wait_for(reader.read(), 60)
+        assert answer[:12] == (b"HTTP/1.1 400" if method == b"POST" else b"")
+        writer.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_body_that_breaks_http_after_the_response_began_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send({"type": "http.response.body", "body": b"ok"})
+        ended.set()
+
+    async with HttpServer("127.0.0.1", 0, app) as server:
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(_CHUNKED % b"POST")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        writer.write(b"no length\r\n")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        await asyncio.wait_for(ended.wait(), 60)
+        writer.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_port_in_use_is_refused_with_the_name_of_the_setting(server: HttpServer, node: Node) -> None:

@@ -75,7 +75,7 @@ class Cors:
         return lambda error, request: self._marked(request, refuse(error, request))
 
     def _marked(self, request: Request, response: Response) -> Response:
-        response.headers["Vary"] = "Origin"
+        response.raw_headers.append((b"vary", b"Origin"))
         origin = request.headers.get("origin")
         if origin is not None and self._allows(request.scope.get(_CLIENT, ""), origin):
             response.headers["Access-Control-Allow-Origin"] = origin

@@ -67,10 +67,12 @@ async def read_form(request: Request) -> Parameters:
     """
     if request.scope.get("query_string"):  # request.url would be parsed first, which takes 40 us
         raise InvalidRequestError.of("query", "must be empty; send the parameters in the body")
-    headers: dict[bytes, bytes] = dict(request.scope["headers"])
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _FORM:
+    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    types = [value for name, value in headers if name == b"content-type"]
+    # Of two types, a proxy could believe the other one.
+    if len(types) != 1 or types[0].partition(b";")[0].strip().lower() != _FORM:
         raise InvalidRequestError.of("content-type", f"must be {_FORM.decode()}")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
         raise InvalidRequestError.of("content-encoding", "must not be sent")
     return parse_form(await read_body(request, MAX_BODY))
 

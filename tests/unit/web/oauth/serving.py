@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 from msgspec import structs
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from tests.unit.core.node import Node
 from tests.unit.core.virtual_time import ManualClock
@@ -32,7 +32,7 @@ class Site:
     """A node, the application of its HTTP port, and a client of it that has no certificate."""
 
     node: Node[ManualClock]
-    app: Starlette
+    app: ASGIApp
     http: httpx.AsyncClient
 
     async def register(self, client: Client) -> None:

@@ -76,6 +76,14 @@ async def test_other_content_types_are_refused_before_the_body_is_read(content_t
     assert left == [b"a=1"]
 
 
+@pytest.mark.parametrize("at", [0, 1])
+async def test_second_content_type_is_refused(at: int) -> None:
+    request, _ = request_of(b"a=1", content_type=FORM)
+    request.scope["headers"].insert(at, (b"content-type", b"application/json"))
+    with pytest.raises(InvalidRequestError, match=r"^content-type: must be"):
+        await read_form(request)
+
+
 async def test_parameters_in_the_url_and_compressed_bodies_are_refused() -> None:
     assert await refusal_of(b"a=1", query=b"client_secret=s") == (
         "query: must be empty; send the parameters in the body"
