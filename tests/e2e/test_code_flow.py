@@ -189,10 +189,10 @@ def test_step_up_raises_the_session_and_leaves_old_tokens_as_they_were(
     before = tokens("urn:pwd", max_age="300")
     after = tokens("urn:mfa", max_age="300", acr_values="urn:mfa", id_token_hint=before["id_token"])
     old, new = (claims_of(node, each["access_token"]) for each in (before, after))
-    assert (old["sid"], old["acr"]) == (new["sid"], "urn:pwd")
-    assert new["acr"] == "urn:mfa"
+    assert (old["sid"], old["auth_ctx"]["acr"]) == (new["sid"], "urn:pwd")
+    assert new["auth_ctx"]["acr"] == claims_of(node, after["id_token"], "JWT")["acr"] == "urn:mfa"
     refreshed = ask(PROGRAM, node, client, {"call": "refresh", "token": after["refresh_token"]}).ok()
-    assert claims_of(node, refreshed["access_token"])["acr"] == "urn:mfa"
+    assert claims_of(node, refreshed["access_token"])["auth_ctx"]["acr"] == "urn:mfa"
 
 
 def test_login_service_learns_the_name_and_the_wishes_of_the_application(
