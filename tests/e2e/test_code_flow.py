@@ -191,7 +191,8 @@ def test_step_up_raises_the_session_and_leaves_old_tokens_as_they_were(
     old, new = (claims_of(node, each["access_token"]) for each in (before, after))
     assert (old["sid"], old["auth_ctx"]["acr"]) == (new["sid"], "urn:pwd")
     assert new["auth_ctx"]["acr"] == claims_of(node, after["id_token"], "JWT")["acr"] == "urn:mfa"
-    refreshed = ask(PROGRAM, node, client, {"call": "refresh", "token": after["refresh_token"]}).ok()
+    assert "refresh_token" not in after  # the one of the session goes on
+    refreshed = ask(PROGRAM, node, client, {"call": "refresh", "token": before["refresh_token"]}).ok()
     assert claims_of(node, refreshed["access_token"])["auth_ctx"]["acr"] == "urn:mfa"
 
 

@@ -24,6 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), CONTRACT, *DOCS.rglob("*.md")])
 RUN_BY = {
     "README.md": "tests/integration/test_tour.py",
     "docs/tour.md": "tests/integration/test_tour.py",
+    "docs/browser-sessions.md": "tests/integration/bff/test_browser_sessions_page.py",
     "docs/client.md": "tests/integration/client/test_client_page.py",
     "docs/keys.md": "tests/integration/keys/test_keys_page.py",
     "docs/clients.md": "tests/integration/test_clients_page.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -39,6 +40,31 @@ def find_chromium() -> Path:
 def _present() -> Path | None:
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), f"{debian.cache('chromium')}/usr/bin"))
     return next((Path(found) for name in _NAMES if (found := shutil.which(name, path=places))), None)
+
+
+async def page_after(url: str, profile: Path) -> str:
+    """Navigate to `url` and return the document that the browser shows in the end, after redirects and scripts."""
+    arguments = [
+        "--headless",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-proxy-server",
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # Chromium refuses to run as root with one
+    process = await asyncio.create_subprocess_exec(
+        find_chromium(), *arguments, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        shown, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return shown.decode()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_build_requirements_of_image_have_hashes() -> None:
         assert "--require-hashes" in line or "--no-deps --no-index" in line
 
 
-@pytest.mark.parametrize("extras", [(), ("server",), ("hsm",)])
+@pytest.mark.parametrize("extras", [(), ("server",), ("hsm",), ("bff",)])
 def test_pinned_versions_satisfy_the_requirements(extras: tuple[str, ...]) -> None:
     for requirement in required(*extras):
         assert requirement.specifier.contains(PINNED[canonicalize_name(requirement.name)]), requirement

@@ -29,26 +29,26 @@ _HEADER: Final = struct.Struct(">BH")
 _RETRY_AFTER: Final = 1.0
 
 
-def seal(keys: MacKeys, purpose: str, payload: bytes, nonce: bytes) -> str:
+def seal(keys: MacKeys, purpose: str, payload: bytes, nonce: bytes, *, max_length: int = MAX_SEALED) -> str:
     """Return the text of a sealed payload. `nonce`: 12 random bytes, used once.
 
-    Raises `ValueError` if the text would be longer than `MAX_SEALED`.
+    Raises `ValueError` if the text would be longer than `max_length` characters.
     """
     header = _HEADER.pack(_FORMAT, keys.active)
     ciphertext = _cipher(keys, keys.active, purpose).encrypt(nonce, payload, header)
     text = base64url.encode(header + nonce + ciphertext)
-    if len(text) > MAX_SEALED:
-        raise ValueError(f"a sealed value is longer than {MAX_SEALED} characters")
+    if len(text) > max_length:
+        raise ValueError(f"a sealed value is longer than {max_length} characters")
     return text
 
 
-def open_sealed(keys: MacKeys, purpose: str, text: str) -> bytes:
+def open_sealed(keys: MacKeys, purpose: str, text: str, *, max_length: int = MAX_SEALED) -> bytes:
     """Return the payload of a sealed value.
 
     Raises `OpaqueTokenError` for every other text. If the value names a newer key than any known key, raises
     `NewerKeyError`, or `KeysStaleError` if the keys are behind, because the value may then be authentic.
     """
-    if len(text) > MAX_SEALED:
+    if len(text) > max_length:
         raise OpaqueTokenError("the sealed value is too long", forged=False)
     try:
         data = base64url.decode(text.encode("ascii"))
