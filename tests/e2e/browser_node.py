@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import ssl
@@ -14,9 +15,10 @@ import grpc
 import httpx
 
 from tests.e2e.login_service import LoginService
-from tests.integration.calls import Api
+from tests.integration.calls import STRONG, TIMEOUT, Api
 from tests.integration.oauth.node import OAuthNode
 from tests.support.certificates import Authority
+from token_service.v1 import session_service_pb2
 
 _POLICY = """
 [upstreams.inhouse]
@@ -62,6 +64,35 @@ class BrowserNode(OAuthNode):
     def api(self) -> Api:
         """Return a connection to the node."""
         return Api(self.grpc_address, self.credentials)
+
+    def revoke(self, session_id: str) -> None:
+        """Revoke a session, as an operator does."""
+
+        async def call() -> None:
+            async with self.api() as api:
+                await api.revoke(session_id=session_id)
+
+        asyncio.run(call())
+
+    def why(self, token: str) -> str:
+        """Return why the service holds a token invalid; empty: it is valid."""
+
+        async def call() -> str:
+            async with self.api() as api:
+                return await api.why(token, consistency=STRONG)
+
+        return asyncio.run(call())
+
+    def sessions(self, client_id: str) -> list[str]:
+        """Return the live sessions of a client, the newest first."""
+        request = session_service_pb2.ListSessionsRequest(client_id=client_id, active_only=True)
+
+        async def call() -> list[str]:
+            async with self.api() as api:
+                listed = await api.sessions.ListSessions(request, timeout=TIMEOUT)
+                return [each.session_id for each in listed.sessions]
+
+        return asyncio.run(call())
 
     def browser(self) -> httpx.Client:
         """Return a browser with cookies of its own that follows no redirection by itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +64,7 @@ def site(node: BrowserNode) -> Iterator[str]:
         client=ClientSecretBasic(client.client_id, Secret(client.secret.encode())),
         scopes=["openid", "read"],
         timeout=20.0,
-        ca_file=node.ca_file,
+        tls=ssl.create_default_context(cafile=node.ca_file),
     )
     config = BffConfig(
         public_url=url,
@@ -92,3 +92,35 @@ def site(node: BrowserNode) -> Iterator[str]:
         server.should_exit = True
         serving.join(60)
         release_port(port)
+
+
+def log_in(page: Page, site: str) -> None:
+    """Log alice in."""
+    page.goto(f"{site}/auth/login?return_to=/")
+    page.fill("User", "alice")
+    assert "user: alice" in page.press("Log in", until=f"^{site}/$").text
+
+
+def test_browser_keeps_a_cookie_and_no_token(site: str, page: Page) -> None:
+    assert "user: none" in page.goto(f"{site}/").text
+    log_in(page, site)
+    assert "user: alice" in page.goto(f"{site}/").text
+    kept = [each for each in page.cookies() if each["domain"] == "127.0.0.1"]
+    assert [each["name"] for each in kept] == ["__Host-session"]
+    assert all(each["httpOnly"] and each["secure"] for each in kept)
+    assert not any(prefix in each["value"] for each in page.cookies() for prefix in ("eyJ", "rt_", "st_"))
+    assert_policy_kept(page)
+
+
+def test_logout_of_the_application_is_a_logout_at_the_node(node: BrowserNode, site: str, page: Page) -> None:
+    log_in(page, site)
+    session = node.sessions("shop")[0]
+    assert "user: none" in page.press("Log out", until=f"^{site}/$").text
+    assert session not in node.sessions("shop")
+    assert_policy_kept(page)
+
+
+def test_revocation_at_the_node_logs_the_browser_out(node: BrowserNode, site: str, page: Page) -> None:
+    log_in(page, site)
+    node.revoke(node.sessions("shop")[0])
+    eventually_sync(lambda: "user: none" in page.goto(f"{site}/").text)

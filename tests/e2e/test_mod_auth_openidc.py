@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +12,6 @@ import pytest
 from tests.e2e.browser_node import BrowserNode, hidden, log_in, log_in_to_page
 from tests.e2e.oauth import claims_of
 from tests.e2e.relying_party import REFRESH_ALWAYS, RelyingParty, relying_parties
-from tests.integration.calls import STRONG
 from tests.support.deadline import eventually_sync
 
 
@@ -88,7 +86,7 @@ def test_revoked_session_ends_the_login_at_the_next_refresh(
     party = parties["refreshing"]
     with node.browser() as browser:
         sid = claims_of(node, access_token(visit(browser, party)))["sid"]
-        revoke(node, sid)
+        node.revoke(sid)
         logged_out = browser.get(party.page)
         assert "subject" not in logged_out.text
         assert "<p>subject bob</p>" in visit(browser, party, "bob")
@@ -104,7 +102,7 @@ def test_logout_at_the_application_ends_the_session_here(
         assert logout.headers["location"].startswith(f"{node.issuer}/end_session?")
         url = log_in(browser, logout.headers["location"], f"{party.url}/")
         assert browser.get(url).status_code == 200
-        assert why(node, token) == "REVOKED"
+        assert node.why(token) == "REVOKED"
         assert browser.get(party.page).is_redirect
 
 
@@ -116,26 +114,6 @@ def test_revoked_session_ends_the_login_of_its_browser_only(
     with node.browser() as ended, node.browser() as other:
         visit(other, party)
         sid = claims_of(node, access_token(visit(ended, party)))["sid"]
-        revoke(node, sid)
+        node.revoke(sid)
         eventually_sync(lambda: ended.get(party.page).is_redirect)
         assert "<p>subject alice</p>" in other.get(party.page).text
-
-
-def why(node: BrowserNode, token: str) -> str:
-    """Return why the service holds a token invalid; empty: it is valid."""
-
-    async def call() -> str:
-        async with node.api() as api:
-            return await api.why(token, consistency=STRONG)
-
-    return asyncio.run(call())
-
-
-def revoke(node: BrowserNode, session_id: str) -> None:
-    """Revoke a session, as an operator does."""
-
-    async def call() -> None:
-        async with node.api() as api:
-            await api.revoke(session_id=session_id)
-
-    asyncio.run(call())
