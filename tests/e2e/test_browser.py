@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from tests.e2e.browser_node import BrowserNode
+from tests.e2e.oauth import API
 from tests.e2e.pages import LOOKS, assert_policy_kept, assert_refuses_frames, assert_sound
 from tests.e2e.relying_party import RelyingParty, relying_parties
+from tests.integration.calls import ACCESS, ID
 from tests.support.chromium import Chromium, Page
 
 
@@ -105,6 +108,21 @@ def test_logout_leads_back_to_the_public_page(
     assert "Public page" in shown.text
     assert page.goto(party.page).url.startswith(node.login.url)
     assert_policy_kept(page)
+
+
+def test_logout_without_a_way_back_is_confirmed(
+    node: BrowserNode, parties: Mapping[str, RelyingParty], page: Page
+) -> None:
+    async def hint() -> str:
+        async with node.api() as api:
+            issued = await api.issue(
+                client_id=parties["query"].client_id, audience=[API], token_types=[ACCESS, ID]
+            )
+            return issued.id_token
+
+    shown = page.goto(f"{node.issuer}/end_session?{urlencode({'id_token_hint': asyncio.run(hint())})}")
+    assert (shown.status, "You are logged out" in shown.text) == (200, True)
+    assert_sound(page, "logged-out")
 
 
 @pytest.mark.parametrize("look", LOOKS)

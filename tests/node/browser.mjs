@@ -1,20 +1,20 @@
 // Chromium, driven line by line: each line of standard input is a call as JSON, and gets one line of JSON as its answer.
 //
-// `node browser.mjs CHROMIUM`. A call names its page by a number; the first call of a page opens it in a context of its own.
+// `node browser.mjs CHROMIUM LD_LIBRARY_PATH`. A call names its page by a number; the first call of a page opens it in a context of its own.
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { createRequire } from 'node:module'
 import { chromium } from 'playwright-core'
 
-const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
-const executablePath = process.argv[2]
-// Root needs --no-sandbox. Containers often have a small /dev/shm.
-const args = [...(process.getuid() === 0 ? ['--no-sandbox'] : []), '--disable-dev-shm-usage', '--disable-gpu']
-const browser = await chromium.launch({ executablePath, args })
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const [executablePath, LD_LIBRARY_PATH] = process.argv.slice(2)
+// Containers often have a small /dev/shm.
+const args = ['--disable-dev-shm-usage', '--disable-gpu']
+const browser = await chromium.launch({ executablePath, args, env: { ...process.env, LD_LIBRARY_PATH } })
 const pages = new Map()
 
 async function opened({ page: number, options }) {
   if (!pages.has(number)) {
-    // bypassCSP stays off: what the policy refuses must be refused here, too.
     const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options })
     const page = await context.newPage()
     const messages = []
@@ -55,11 +55,10 @@ const calls = {
   overflow: ({ page }) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth),
   cookies: ({ context }) => context.cookies(),
   console: ({ messages }) => messages.splice(0),
-  // Axe needs to be evaluated, which no policy of the page may refuse: the debugger does it.
+  // The debugger evaluates axe-core, which the policy of the page would refuse.
   async axe({ page }) {
-    const { readFileSync } = await import('node:fs')
-    await page.evaluate(readFileSync(axe, 'utf8'))
-    const { violations } = await page.evaluate(() => axe.run())
+    await page.evaluate(axe)
+    const { violations } = await page.evaluate('axe.run()')
     return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((each) => each.html).join(' ')}`)
   },
   // Returns the text that a frame shows.

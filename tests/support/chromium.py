@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "build" / "e2e"
 """The directory of the screenshots. Git ignores it."""
+_CACHE = "chromium"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -28,7 +29,7 @@ def find_chromium() -> Path:
     """Return the program, installing it if possible. Raise `RuntimeError` that says what to install."""
     found, problem = _present(), ""
     if found is None:
-        found, problem = debian.fetch("chromium", "chromium", (), _present)
+        found, problem = debian.fetch(_CACHE, "chromium", (), _present)
     if found is None:
         raise RuntimeError(
             f"Chromium is needed for these tests and could not be installed ({problem}). "
@@ -38,8 +39,16 @@ def find_chromium() -> Path:
 
 
 def _present() -> Path | None:
-    places = os.pathsep.join((os.environ.get("PATH", os.defpath), f"{debian.cache('chromium')}/usr/bin"))
-    return next((Path(found) for name in _NAMES if (found := shutil.which(name, path=places))), None)
+    for name in _NAMES:
+        if (found := shutil.which(name)) is not None:
+            return Path(found)
+    unpacked = debian.cache(_CACHE) / "usr/lib/chromium/chromium"
+    return unpacked if unpacked.exists() else None
+
+
+def _libraries() -> str:
+    """Return LD_LIBRARY_PATH for a browser that was unpacked, not installed."""
+    return os.pathsep.join(str(path) for path in debian.cache(_CACHE).glob("usr/lib/*-linux-*"))
 
 
 async def page_after(url: str, profile: Path) -> str:
@@ -56,7 +65,12 @@ async def page_after(url: str, profile: Path) -> str:
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium refuses to run as root with one
     process = await asyncio.create_subprocess_exec(
-        find_chromium(), *arguments, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        find_chromium(),
+        *arguments,
+        url,
+        env={**os.environ, "LD_LIBRARY_PATH": _libraries()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         shown, _ = await asyncio.wait_for(process.communicate(), 120)
@@ -109,7 +123,12 @@ class Chromium:
         nodejs.install()
         program = str(find_chromium())
         self._process = nodejs.popen(
-            "browser.mjs", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            "browser.mjs",
+            program,
+            _libraries(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         reaper.watch(self._process.pid)
         try:
