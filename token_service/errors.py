@@ -67,6 +67,7 @@ class Reason(StrEnum):
     SLOW_DOWN = "SLOW_DOWN"
     DEVICE_CODE_EXPIRED = "DEVICE_CODE_EXPIRED"
     SUBJECT_TOKEN_INVALID = "SUBJECT_TOKEN_INVALID"
+    UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
 
 
 class InvalidReason(StrEnum):
@@ -514,6 +515,13 @@ class SubjectTokenInvalidError(ServiceError):
 
     reason = Reason.SUBJECT_TOKEN_INVALID
     default_message = "the subject token is not accepted"
+
+
+class UpstreamUnavailableError(ServiceError):
+    """The identity provider of an upstream can't be reached, or does not answer as its standard says."""
+
+    reason = Reason.UPSTREAM_UNAVAILABLE
+    default_message = "the identity provider is not available at the moment; the log of the service says why"
 
 
 class DeadlineExceededError(ServiceError):

@@ -101,6 +101,7 @@ GRPC_STATUS: Final[Mapping[Reason, grpc.StatusCode]] = MappingProxyType(
         Reason.SLOW_DOWN: _Code.FAILED_PRECONDITION,
         Reason.DEVICE_CODE_EXPIRED: _Code.FAILED_PRECONDITION,
         Reason.SUBJECT_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
+        Reason.UPSTREAM_UNAVAILABLE: _Code.UNAVAILABLE,
     }
 )
 """The gRPC status of each reason, as `error_reason.proto` documents it."""
@@ -177,6 +178,7 @@ _OAUTH_ERRORS: Final[Mapping[str, tuple[Reason, ...]]] = {
         Reason.UNREACHABLE,
         Reason.FOREIGN_KEYS_UNAVAILABLE,
         Reason.CLIENT_DOCUMENT_UNAVAILABLE,
+        Reason.UPSTREAM_UNAVAILABLE,
         Reason.RATE_LIMITED,
     ),
     "server_error": (Reason.INTERNAL,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
 import shutil
 import ssl
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 
@@ -33,6 +34,8 @@ class ForeignIssuer:
 
     def __init__(self, audience: str) -> None:
         self.audience = audience
+        self.metadata: dict[str, Any] = {}
+        """Further metadata of the relying party. Set before the start."""
         self._port = free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="token-service-issuer-"))
         self._process: ManagedProcess | None = None
@@ -56,6 +59,7 @@ class ForeignIssuer:
             self.audience,
             str(self._key),
             str(self._certificate),
+            json.dumps(self.metadata),
             log=self._directory / "log",
         )
         try:
@@ -95,13 +99,7 @@ class ForeignIssuer:
                     "nonce": secrets.token_urlsafe(8),
                 },
             )
-            for form in (
-                {"prompt": "login", "login": user, "password": "any"},
-                {"prompt": "consent"},
-            ):
-                answer = browser.post(answer.headers["location"], data=form)
-                answer = browser.get(answer.headers["location"])
-            location = answer.headers["location"]
+            location = self.interact(browser, answer, user)
             assert location.startswith(f"{CALLBACK}?code="), location
             answer = browser.post(
                 "/token",
@@ -114,6 +112,23 @@ class ForeignIssuer:
                 },
             )
         return answer.json()["id_token"]
+
+    def interact(self, browser: httpx.Client, answer: httpx.Response, user: str) -> str:
+        """Log a user in and consent, after the answer to an authorization request; return the URL of the response."""
+        for form in (
+            {"prompt": "login", "login": user, "password": "any"},
+            {"prompt": "consent"},
+        ):
+            answer = browser.post(self._absolute(answer), data=form)
+            answer = browser.get(self._absolute(answer))
+        return answer.headers["location"]
+
+    def browser(self) -> httpx.Client:
+        """Return a browser that trusts the authority of the provider."""
+        return httpx.Client(verify=self._tls, trust_env=False, timeout=60)
+
+    def _absolute(self, answer: httpx.Response) -> str:
+        return urljoin(self.issuer, answer.headers["location"])
 
     def rotate(self) -> str:
         """Replace the signing key and return the id of the new one. Logins before are forgotten."""

@@ -61,19 +61,24 @@ class Browser:
 
     def __init__(self) -> None:
         self._http = httpx.Client(trust_env=False, timeout=_TIMEOUT)
+        self.shown: dict[str, str] = {}
+        """The values in the last form."""
 
-    def log_in(self, url: str, user: str = "alice", password: str = "wonderland") -> str:
-        """Return the URL of the client that the browser ends up at."""
+    def log_in(
+        self, url: str, user: str = "alice", password: str = "wonderland", *, finish: bool = True
+    ) -> str:
+        """Return the URL of the client that the browser ends up at; without `finish`, that of the callback."""
         answer = self._http.get(url)
         while True:
             if answer.status_code == 303:
                 url = urljoin(str(answer.url), answer.headers["location"])
-                if url.startswith(REDIRECT_URI):
+                if url.startswith(REDIRECT_URI) or (not finish and "/callback/" in url):
                     return url
                 answer = self._http.get(url)
                 continue
             assert answer.status_code == 200, answer.text
-            form = _Inputs(answer.text).values | {"user": user, "password": password}
+            self.shown = _Inputs(answer.text).values
+            form = self.shown | {"user": user, "password": password}
             answer = self._http.post(answer.url, data=form)
 
 

@@ -27,12 +27,15 @@ from tests.support.ports import free_port
 from token_service.config.policy_file import PolicyFile
 from token_service.core.grants.codes import CODE_TTL
 from token_service.core.login.logins import LOGIN_TTL
+from token_service.core.login.requests import MAX_LOGIN_HINT, MAX_STATE
+from token_service.core.login.upstreams import ChallengeSettings
 from token_service.v1 import (
     client_service_pb2,
     client_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
 )
+from token_service.web.oauth.login_cookies import MAX_LOGINS
 
 TIMEOUT = 60
 (UPSTREAMS,) = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -118,7 +121,9 @@ def test_programs_of_the_page_log_in_and_step_up_at_alternating_nodes(service: S
     tokens = refresh(service, tokens["refresh_token"])
     challenge = 'Bearer error="insufficient_user_authentication", acr_values="urn:example:pwd", max_age="300"'
     url, kept = app["step_up"](challenge, tokens["id_token"])
+    assert browser.shown["user"] == ""
     raised, again = app["finish"](browser.log_in(url), kept)
+    assert browser.shown["user"] == "alice"
     assert "refresh_token" not in raised
     assert again["sid"] == claims["sid"]
     after = jwt.decode(
@@ -151,6 +156,22 @@ def test_wrong_password_and_no_interaction_are_told(service: Service) -> None:
     url, _ = app["begin"]()
     with pytest.raises(AssertionError, match="Wrong user or password"):
         Browser().log_in(url, password="guess")
+
+
+def test_longest_logins_fit_into_the_headers_of_a_node(service: Service) -> None:
+    """As many logins as a browser keeps, each with the longest state; and fifty cookies of others."""
+    app, browser = service.client(), Browser()
+    longest = {"state": "s" * MAX_STATE, "login_hint": "h" * MAX_LOGIN_HINT}
+    begun = [app["begin"](**longest) for _ in range(MAX_LOGINS)]
+    *_, back = [browser.log_in(url, finish=False) for url, _ in begun]
+    kept = begun[-1][1] | {"state": longest["state"]}
+    assert app["finish"](browser.log_in(back), kept)[1]["sub"] == "alice"
+    cookie = "; ".join(f"login-{n:022}={'x' * 100}" for n in range(50))
+    url, _ = app["begin"]()
+    for node in service.nodes:
+        at_node = url.replace(service.balancer.url, node.http_url)
+        answer = httpx.get(at_node, headers={"Cookie": cookie}, trust_env=False, timeout=TIMEOUT)
+        assert answer.status_code == 303
 
 
 def test_node_killed_between_code_and_token(service: Service) -> None:
@@ -228,6 +249,8 @@ def test_node_killed_during_a_step_up(service: Service) -> None:
 def test_policy_file_and_numbers_of_the_page_match_the_code(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(UPSTREAMS)
-    assert PolicyFile(file, {}).load().upstreams["inhouse"].url == "http://127.0.0.1:8090/login"
+    assert PolicyFile(file, {}).load().upstreams["inhouse"] == ChallengeSettings(
+        "inhouse", "http://127.0.0.1:8090/login"
+    )
     assert (LOGIN_TTL, CODE_TTL) == (600, 60)
     assert "for ten minutes" in TEXT

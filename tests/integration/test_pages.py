@@ -38,6 +38,7 @@ RUN_BY = {
     "docs/callers.md": "tests/integration/test_callers_page.py",
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/login.md": "tests/integration/test_login_page.py",
+    "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",

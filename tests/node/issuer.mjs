@@ -1,4 +1,5 @@
-// oidc-provider as an issuer of ID tokens: `node issuer.mjs PORT AUDIENCE KEY CERTIFICATE`, the last two being files.
+// oidc-provider as an issuer of ID tokens: `node issuer.mjs PORT AUDIENCE KEY CERTIFICATE [METADATA]`. KEY and CERTIFICATE
+// are files, METADATA is JSON with metadata of the relying party.
 //
 // Besides the provider's own paths, POST /test/rotate replaces its signing key and POST /test/sign signs the JSON
 // {header, claims} of the body with the present one.
@@ -7,7 +8,7 @@ import { createServer } from 'node:https'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { Provider } from 'oidc-provider'
 
-const [port, audience, key, certificate] = process.argv.slice(2)
+const [port, audience, key, certificate, metadata = '{}'] = process.argv.slice(2)
 const issuer = `https://localhost:${port}`
 let number = 0
 let current
@@ -22,12 +23,15 @@ async function start() {
         client_secret: 'secret-of-the-relying-party',
         redirect_uris: ['https://app.example/cb'],
         id_token_signed_response_alg: 'ES256',
+        ...JSON.parse(metadata),
       },
     ],
     claims: { openid: ['sub'], profile: ['groups', 'name'] },
     conformIdTokenClaims: false,
     cookies: { keys: ['a key for cookies'] },
-    features: { devInteractions: { enabled: true } },
+    features: { backchannelLogout: { enabled: true }, devInteractions: { enabled: true } },
+    // Without the dispatcher that refuses loopback addresses.
+    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }),
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, name: 'Alice', groups: ['staff', 'oncall'] }) }),
     jwks: { keys: [{ ...(await exportJWK(privateKey)), kid, alg: 'ES256', use: 'sig' }] },
     pkce: { required: () => true },

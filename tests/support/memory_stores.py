@@ -58,7 +58,7 @@ class MemoryStores:
         self.clients: Final = MemoryClientStore(state)
         self.leases: Final = MemoryLeaseStore(clock)
         self.nodes: Final = MemoryNodeStore(clock, state)
-        self.used_ids: Final = state.used_ids
+        self.used_ids: Final = MemoryUsedIds(state.used_ids)
         self.device_requests: Final = MemoryDeviceRequests()
         self.logouts: Final = MemoryLogoutStore(state.sessions.values)
 
@@ -84,7 +84,8 @@ class State:
         self.origins: dict[UUID, tuple[Origin, Origin]] = {}
         """The origins of the creation and of the last use of each session."""
         self.requests: dict[tuple[str, bytes], UUID] = {}
-        self.used_ids = MemoryUsedIds()
+        self.used_ids: dict[tuple[str, str], float] = {}
+        """The expiry of each used identifier, by its scope and itself."""
         self.signing_keys: dict[str, StoredSigningKey] = {}
         self.mac_keys: dict[int, StoredMacKey] = {}
         self.clients: dict[str, Client] = {}
@@ -240,7 +241,7 @@ class MemorySessionStore:
     ) -> tuple[Session | None, bool]:
         """See `SessionStore.raise_context`."""
         row = self._state.sessions.get(command.session_id)
-        if self._state.used_ids.has(RAISES, command.grant_id):
+        if (RAISES, command.grant_id) in self._state.used_ids:
             return None, False
         if (
             row is None
@@ -249,7 +250,7 @@ class MemorySessionStore:
             or not self._state.is_live(row, micro(command.now))
         ):
             return None, True
-        await self._state.used_ids.use(RAISES, command.grant_id, command.expire_time, command.now)
+        self._state.used_ids[RAISES, command.grant_id] = command.expire_time
         self._state.audit.add(events)
         return self._put(replace(row, auth_context=command.auth_context)), True
 
@@ -573,20 +574,18 @@ class MemoryNodeStore:
 class MemoryUsedIds:
     """Identifiers that were used. See `UsedIds`."""
 
-    def __init__(self) -> None:
-        self._expire_times: dict[tuple[str, str], float] = {}
+    def __init__(self, expire_times: dict[tuple[str, str], float] | None = None) -> None:
+        """`expire_times`: by scope and identifier, shared with other stores."""
+        self._expire_times: Final = {} if expire_times is None else expire_times
 
     async def use(self, scope: str, identifier: str, expire_time: float, now: float) -> bool:
         """See `UsedIds.use`."""
-        self._expire_times = {key: end for key, end in self._expire_times.items() if end >= now - 60}
+        for key in [key for key, end in self._expire_times.items() if end < now - 60]:
+            del self._expire_times[key]
         if (scope, identifier) in self._expire_times:
             return False
         self._expire_times[scope, identifier] = expire_time
         return True
-
-    def has(self, scope: str, identifier: str) -> bool:
-        """Tell whether an identifier was used."""
-        return (scope, identifier) in self._expire_times
 
 
 class MemoryDeviceRequests:

@@ -11,10 +11,11 @@ from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
 from token_service.core.grants import codes, global_revocation, subjects, trusted_issuers
-from token_service.core.login import logins, pushed, requests, upstreams
+from token_service.core.login import logins, oidc, oidc_settings, pushed, requests, upstreams
+from token_service.core.logout import delivering, planner
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
-from token_service.fetching import documents, fetcher, remote_keys, resolving
+from token_service.fetching import documents, fetcher, logouts, oidc_provider, remote_keys, resolving
 from token_service.rpc.server.grpc_limits import GrpcLimits
 from token_service.tokens import assertions, sealed
 from token_service.web import forwarded
@@ -48,14 +49,20 @@ def in_the_code() -> dict[str, str]:
         (validators, "SILENT_AFTER", "MAX_FOREIGN_PER_CALLER"),
         (trusted_issuers, "MAX_NAMES", "MAX_AGE"),
         (subjects, "MAX_VALUES", "MAX_PATH"),
+        (upstreams, "MAX_UPSTREAMS"),
+        (oidc_settings, "MAX_ACR_ENTRIES"),
+        (oidc, "MAX_IDENTITY_BYTES"),
+        (oidc_provider, "UPSTREAM_TIMEOUT", "UPSTREAM_LAST_GOOD", "UPSTREAM_RETRY", "MAX_SECRET"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
+        (planner, "MAX_SESSIONS_TOLD"),
+        (delivering, "MAX_CLIENTS_TOLD", "LOGOUTS_PER_CLIENT", "LOGOUT_MAX_AGE"),
+        (logouts, "LOGOUT_TIMEOUT"),
         (requests, "MAX_STATE", "MAX_LOGIN_HINT", "MAX_ACR_VALUES", "MAX_AUTHENTICATION_AGE"),
-        (authorize, "MAX_QUERY", "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
+        (authorize, "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
         (logins, "LOGIN_TTL"),
         (pushed, "REQUEST_URI_TTL"),
         (codes, "CODE_TTL"),
-        (upstreams, "MAX_UPSTREAMS"),
         (sealed, "MAX_SEALED"),
     ):
         found |= {name: getattr(module, name) for name in names}

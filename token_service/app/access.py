@@ -9,6 +9,7 @@ from cryptography.x509 import Certificate
 
 from token_service.app.core import Core
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.app.upstreams import IdentityProviders, current_upstreams
 from token_service.certificates.verification import CertificateVerifier
 from token_service.clock import Clock
 from token_service.config import Settings
@@ -25,6 +26,7 @@ from token_service.core.clients.lookup import ClientLookup
 from token_service.core.clients.secret_uses import SecretUses
 from token_service.core.grants.assertion import AssertionGrant
 from token_service.core.grants.trusted_issuers import TrustedIssuers
+from token_service.core.login.oidc import OidcUpstream
 from token_service.core.login.use_cases import Upstreams
 from token_service.core.policies.policy import Policies
 from token_service.core.validation.introspector import Introspector, TokenQuery
@@ -54,6 +56,7 @@ class Access:
         self.policies = Policies(self._document.book)
         require_classification(settings, self._document)
         self._keys = IssuerKeys(clock)
+        self._providers = IdentityProviders(clock, issuer=settings.issuer)
         self._authorities: ClientAuthorities | None = None
         self._certificates: CertificateVerifier | None = None
         self._certificate_authorizer: CertificateAuthorizer | None = None
@@ -73,7 +76,7 @@ class Access:
     def authorizer(self, core: Core) -> Authorizer:
         """Make the authorizer of a node. Its core need not be started."""
         clock, stores = self._clock, core.ports.stores
-        workloads, trusted = self._issuers(self._document)
+        workloads, trusted, providers = self._issuers(self._document)
         self._assertions = core.grants.assertion
         self._assertions.trusted = trusted
         self._uses = SecretUses(stores.clients, clock)
@@ -106,7 +109,7 @@ class Access:
         )
         core.clients.on_change(lambda _changed: self._clients_changed())
         self._upstreams = core.login.upstreams
-        self._upstreams_changed(self._document)
+        self._upstreams_changed(self._document, providers)
         return self._authorizer
 
     @property
@@ -126,19 +129,22 @@ class Access:
             tasks["client-secret-uses"] = uses.run
         return tasks
 
-    def _issuers(self, document: PolicyDocument) -> tuple[Workloads, TrustedIssuers]:
-        """Return the issuers of a document. Raises `ConfigurationError`."""
+    def _issuers(
+        self, document: PolicyDocument
+    ) -> tuple[Workloads, TrustedIssuers, Mapping[str, OidcUpstream]]:
+        """Return the issuers and identity providers of a document. Raises `ConfigurationError`."""
         keys = self._keys.of(document)
         workloads = [(each, keys[each.place]) for each in document.workload_issuers.values()]
-        return Workloads(workloads, self._clock), trusted_issuers(document, keys, self._settings.issuer)
+        trusted = trusted_issuers(document, keys, self._settings.issuer)
+        return Workloads(workloads, self._clock), trusted, self._providers.of(document, keys)
 
     def _policies_changed(self, document: PolicyDocument) -> None:
-        workloads, trusted = self._issuers(document)  # first, because it may refuse the document
+        workloads, trusted, providers = self._issuers(document)  # first, because it may refuse the document
         self._document = document
         self.policies.book = document.book
         if self._assertions is not None:
             self._assertions.trusted = trusted
-        self._upstreams_changed(document)
+        self._upstreams_changed(document, providers)
         if self._authenticator is not None and self._authorizer is not None:
             self._authenticator.workloads = workloads
             self._authenticator.callers = document.callers
@@ -146,11 +152,9 @@ class Access:
         if self._certificate_authorizer is not None:
             self._certificate_authorizer.callers = document.callers
 
-    def _upstreams_changed(self, document: PolicyDocument) -> None:
+    def _upstreams_changed(self, document: PolicyDocument, providers: Mapping[str, OidcUpstream]) -> None:
         if self._upstreams is not None:
-            self._upstreams.current = {
-                each.name: self._upstreams.challenge(each.url) for each in document.upstreams.values()
-            }
+            self._upstreams.current = current_upstreams(document, providers, self._upstreams)
 
     def _authorities_changed(self, authorities: Sequence[Certificate]) -> None:
         assert self._certificates is not None

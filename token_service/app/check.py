@@ -10,6 +10,7 @@ from token_service.app.access import require_classification
 from token_service.app.adapters import open_stores, pkcs11_keys, redis_adapters
 from token_service.app.edges import http_tls, tls_files
 from token_service.app.issuer_keys import IssuerKeys, trusted_issuers
+from token_service.app.upstreams import IdentityProviders
 from token_service.clock import SystemClock
 from token_service.config import (
     Settings,
@@ -46,7 +47,9 @@ async def check(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     with noting():
         document = PolicyFile.of(settings, environ).load()
         require_classification(settings, document)
-        trusted_issuers(document, IssuerKeys(SystemClock()).of(document), settings.issuer)
+        keys = IssuerKeys(SystemClock()).of(document)
+        trusted_issuers(document, keys, settings.issuer)
+        IdentityProviders(SystemClock(), issuer=settings.issuer).of(document, keys)
     with noting():
         if (tls := tls_files(settings)) is not None:
             ReloadingCredentials(tls).load()

@@ -68,6 +68,7 @@ from token_service.core.leases import Lease, LeaseStore
 from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
 from token_service.core.login.step_up import IdTokenHints
+from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.backchannel import BackchannelLogout, LogoutPorts, make_backchannel_logout
 from token_service.core.logout.clients import LogoutClients
@@ -264,6 +265,7 @@ class Core:
     authorization_grants: AuthorizationGrants
     login: LoginUseCases
     devices: DeviceUseCases
+    upstream_logout: UpstreamLogout
     revoker: Revoker
     token_revocation: TokenRevocation
     userinfo: UserInfo
@@ -515,6 +517,9 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         ),
         login=login,
         devices=devices,
+        upstream_logout=UpstreamLogout(
+            lambda: login.upstreams.current, stores.sessions, revoker, stores.used_ids, audit
+        ),
         revoker=revoker,
         token_revocation=TokenRevocation(revoker, opaque_tokens, stores.sessions),
         userinfo=UserInfo(introspector, stores.sessions, subjects, clock),

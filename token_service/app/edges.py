@@ -41,6 +41,7 @@ from token_service.web.oauth.pages import Pages
 from token_service.web.oauth.revocation import RevocationEndpoint
 from token_service.web.oauth.routes import oauth_routes
 from token_service.web.oauth.token import TokenEndpoint
+from token_service.web.oauth.upstream_logout import UpstreamLogoutEndpoint, upstream_logout_route
 from token_service.web.oauth.userinfo import UserInfoEndpoint
 from token_service.web.peer import Peers, ProxyHeader, TrustedProxies
 from token_service.web.tls import TlsContext
@@ -158,7 +159,12 @@ def make_oauth_routes(
         more=lambda: _optional_members(core, certificates=certificates),
     )
     logout = EndSessionEndpoint(core.end_session, pages, issuer=issuer)
-    return [*routes, *browser_routes(edge, authorization, device, logout, pages, issuer=issuer)]
+    upstream_logout = UpstreamLogoutEndpoint(core.upstream_logout, core.ports.clock)
+    return [
+        *routes,
+        *browser_routes(edge, authorization, device, logout, pages, issuer=issuer),
+        upstream_logout_route(edge, upstream_logout, issuer=issuer),
+    ]
 
 
 def _optional_members(core: Core, *, certificates: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from token_service.config.policy_file import PolicyDocument
 from token_service.core.access.foreign_issuers import DISCOVERY, FILE, ForeignIssuer, KeyPlace
 from token_service.core.access.key_sources import KeySource
 from token_service.core.grants.trusted_issuers import TrustedIssuers
+from token_service.core.login.oidc_settings import OidcSettings
 from token_service.errors import ConfigurationError
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 from token_service.fetching.file_keys import FileKeys
@@ -27,12 +28,14 @@ class IssuerKeys:
 
     def of(self, document: PolicyDocument) -> Mapping[KeyPlace, KeySource]:
         """Return the sources of a document, without I/O. Raises `ConfigurationError`."""
-        issuers: list[ForeignIssuer] = [
+        issuers: list[ForeignIssuer | OidcSettings] = [
             *document.workload_issuers.values(),
             *(each for each in document.trusted_issuers.values() if not each.is_own),
+            *(each for each in document.upstreams.values() if isinstance(each, OidcSettings)),
         ]
         self._sources = {
-            each.place: self._sources.get(each.place) or _key_source(each, self._fetcher, self._clock)
+            each.place: self._sources.get(each.place)
+            or _key_source(str(each), each.place, self._fetcher, self._clock)
             for each in issuers
         }
         return self._sources
@@ -49,17 +52,17 @@ def trusted_issuers(
     )
 
 
-def _key_source(issuer: ForeignIssuer, fetcher: HttpFetcher, clock: Clock) -> KeySource:
+def _key_source(entry: str, place: KeyPlace, fetcher: HttpFetcher, clock: Clock) -> KeySource:
     rules = FetchRules(
-        allow_private=issuer.private,
-        authorities=Path(issuer.ca_file) if issuer.ca_file else None,
-        bearer_token=Path(issuer.bearer_token_file) if issuer.bearer_token_file else None,
+        allow_private=place.private,
+        authorities=Path(place.ca_file) if place.ca_file else None,
+        bearer_token=Path(place.bearer_token_file) if place.bearer_token_file else None,
     )
     try:
-        if issuer.keys.startswith(FILE):
-            return FileKeys(Path(issuer.keys.removeprefix(FILE)), clock)
-        if issuer.keys == DISCOVERY:
-            return RemoteKeys.discovered(issuer.issuer, fetcher, clock, rules=rules)
-        return RemoteKeys(issuer.keys, fetcher, clock, rules=rules)
+        if place.keys.startswith(FILE):
+            return FileKeys(Path(place.keys.removeprefix(FILE)), clock)
+        if place.keys == DISCOVERY:
+            return RemoteKeys.discovered(place.issuer, fetcher, clock, rules=rules)
+        return RemoteKeys(place.keys, fetcher, clock, rules=rules)
     except UnusableValueError as error:
-        raise ConfigurationError(f"{issuer}: keys: {error}") from None
+        raise ConfigurationError(f"{entry}: keys: {error}") from None

@@ -73,16 +73,17 @@ class HttpFetcher:
         self._slots = asyncio.Semaphore(connections)
         self._system: ssl.SSLContext | None = None
 
-    async def get(self, url: str, rules: FetchRules) -> Answer:
+    async def get(self, url: str, rules: FetchRules, *, authorization: str = "") -> Answer:
         """Return the answer to a GET, whose body has at most `rules.max_bytes`. The caller limits the time.
 
         Resolves the host, checks its addresses and connects to a checked address, so that a second look-up can't lead
         elsewhere (DNS rebinding). TLS verifies the name of the host. Proxies of the environment are not used, because a
-        proxy would resolve the name again. Raises `FetchError`.
+        proxy would resolve the name again. `authorization`: the value of that header, if the rules have no bearer token.
+        Raises `FetchError`.
         """
         async with self._slots:
             token = await asyncio.to_thread(_token, rules.bearer_token) if rules.bearer_token else ""
-            authorization = f"Bearer {token}" if token else ""
+            authorization = f"Bearer {token}" if token else authorization
             answer = await self._send(url, rules, "GET", _ACCEPTED_KEYS, authorization, None)
         if answer.status != 200:
             raise FetchError(f"{_authority(url)} answered with status {answer.status}")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from token_service.core.logout.delivering import MAX_CLIENTS, PER_CLIENT, ReceiverUnreachableError
+from token_service.core.logout.delivering import (
+    LOGOUTS_PER_CLIENT,
+    MAX_CLIENTS_TOLD,
+    ReceiverUnreachableError,
+)
 from token_service.fetching.failure import FetchError
 from token_service.fetching.fetcher import FetchRules, HttpFetcher
 
-TIMEOUT: Final = 5.0
+LOGOUT_TIMEOUT: Final = 5.0
 """Seconds for one request, with its connection."""
 _MAX_ANSWER: Final = 64 * 1024
 
@@ -17,8 +21,8 @@ _MAX_ANSWER: Final = 64 * 1024
 class LogoutPosts:
     """Sends logout tokens, with connections of its own: slow clients must not delay the fetching of keys."""
 
-    def __init__(self, *, allow_private: bool, timeout: float = TIMEOUT) -> None:
-        self._fetcher = HttpFetcher(connections=MAX_CLIENTS * PER_CLIENT)
+    def __init__(self, *, allow_private: bool, timeout: float = LOGOUT_TIMEOUT) -> None:
+        self._fetcher = HttpFetcher(connections=MAX_CLIENTS_TOLD * LOGOUTS_PER_CLIENT)
         self._rules = FetchRules(allow_private=allow_private, max_bytes=_MAX_ANSWER)
         self._timeout = timeout
 

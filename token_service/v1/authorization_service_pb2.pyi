@@ -54,7 +54,7 @@ class GetLoginRequestRequest(_message.Message):
     def __init__(self, login_challenge: _Optional[str] = ...) -> None: ...
 
 class GetLoginRequestResponse(_message.Message):
-    __slots__ = ("client_id", "client_name", "scopes", "audience", "prompts", "max_age", "acr_values", "login_hint", "expire_time")
+    __slots__ = ("client_id", "client_name", "scopes", "audience", "prompts", "max_age", "acr_values", "login_hint", "expire_time", "subject")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class GetLoginRequestResponse(_message.Message):
     ACR_VALUES_FIELD_NUMBER: _ClassVar[int]
     LOGIN_HINT_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     client_name: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
@@ -73,7 +74,8 @@ class GetLoginRequestResponse(_message.Message):
     acr_values: _containers.RepeatedScalarFieldContainer[str]
     login_hint: str
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., acr_values: _Optional[_Iterable[str]] = ..., login_hint: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ...) -> None: ...
+    subject: str
+    def __init__(self, client_id: _Optional[str] = ..., client_name: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[str]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping[str, _Any]]] = ..., acr_values: _Optional[_Iterable[str]] = ..., login_hint: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, _Any]]] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class AcceptLoginRequestRequest(_message.Message):
     __slots__ = ("login_challenge", "subject", "auth_context", "custom_claims", "identity_claims")

@@ -111,7 +111,7 @@ def test_first_50_problems_are_listed(path: Path) -> None:
 
 def test_upstreams_are_read(path: Path) -> None:
     path.write_text('[upstreams.inhouse]\nkind = "challenge"\nurl = "https://login.example/in"\n')
-    assert PolicyFile(path, {}).load().upstreams["inhouse"].url == "https://login.example/in"
+    assert PolicyFile(path, {}).load().upstreams == {"inhouse": ChallengeSettings("https://login.example/in")}
 
 
 class Watched:

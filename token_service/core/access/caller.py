@@ -31,7 +31,7 @@ class Proof(StrEnum):
     WORKLOAD_TOKEN = "workload_token"
     """A JWT of a trusted workload issuer."""
     ISSUER_TOKEN = "issuer_token"
-    """A JWT by which a trusted issuer asks to revoke one of its subjects. Only HTTP accepts it."""
+    """A JWT by which another issuer asks to revoke one of its subjects or sessions. Only HTTP accepts it."""
 
 
 @dataclass(frozen=True, slots=True)

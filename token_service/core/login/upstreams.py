@@ -8,29 +8,30 @@ url = "https://login.example.org/login"
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from token_service.core.access.foreign_issuers import require_known, require_text
 from token_service.core.clients.uris import MAX_URI, problem_of_web_uri
+from token_service.core.login.oidc_settings import OidcSettings, parse_oidc
 from token_service.errors import ConfigurationError
-from token_service.suggestions import did_you_mean, listed
+from token_service.suggestions import listed
 
 MAX_UPSTREAMS: Final = 16
-CHALLENGE: Final = "challenge"
-_KINDS: Final = (CHALLENGE,)
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-_SETTINGS: Final = ("kind", "url")
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """An upstream of the policy file."""
+class ChallengeSettings:
+    """A login service of the policy file."""
 
     name: str
-    kind: str
-    url: str = ""
+    url: str
     """The page of the login service."""
+
+
+UpstreamSettings: TypeAlias = ChallengeSettings | OidcSettings
 
 
 def parse_upstreams(document: Mapping[str, Any]) -> dict[str, UpstreamSettings]:
@@ -57,17 +58,22 @@ def _upstream(name: str, settings: Any) -> UpstreamSettings:
         raise ValueError("the name must have lower-case letters, digits and inner dashes, at most 64")
     if not isinstance(settings, dict):
         raise ValueError("must be a table")
-    for key, value in settings.items():
-        if key not in _SETTINGS:
-            raise ValueError(
-                f"{key}: no such setting; allowed: {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}"
-            )
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{key}: must be a text")
-    upstream = UpstreamSettings(name, **{"kind": "", **settings})
-    if upstream.kind not in _KINDS:
+    kind = settings.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"kind: must be one of {', '.join(_KINDS)}")
-    problem = problem_of_web_uri(upstream.url) if len(upstream.url) <= MAX_URI else "is too long"
+    return _KINDS[kind](name, settings)
+
+
+def _challenge(name: str, settings: Mapping[str, Any]) -> ChallengeSettings:
+    require_known(settings, ("kind", "url"))
+    url = require_text("url", settings.get("url"))
+    problem = problem_of_web_uri(url) if len(url) <= MAX_URI else "is too long"
     if problem is not None:
         raise ValueError(f"url: {problem}")
-    return upstream
+    return ChallengeSettings(name, url)
+
+
+_KINDS: Final[Mapping[str, Callable[[str, Mapping[str, Any]], UpstreamSettings]]] = {
+    "challenge": _challenge,
+    "oidc": parse_oidc,
+}

@@ -17,11 +17,11 @@ from token_service.core.logout.clients import LogoutClients
 from token_service.core.logout.store import Delivery, LogoutStore
 from token_service.errors import ClientDisabledError, PolicyViolationError, TokenServiceError
 
-MAX_CLIENTS: Final = 16
+MAX_CLIENTS_TOLD: Final = 16
 """Clients that are told at the same time."""
-PER_CLIENT: Final = 4
+LOGOUTS_PER_CLIENT: Final = 4
 """Tokens that are on their way to one client at the same time."""
-MAX_AGE: Final = 86400.0
+LOGOUT_MAX_AGE: Final = 86400.0
 """Seconds after which a logout is given up. Every access token of the session has expired by then."""
 _FIRST_DELAY: Final = 2.0
 _GROWTH: Final = 3
@@ -87,13 +87,13 @@ class LogoutDelivery:
 
     async def start_due(self) -> None:
         """Begin to tell the clients whose deliveries are due. Raises `StoreUnavailableError`."""
-        while len(self._telling) < MAX_CLIENTS:
+        while len(self._telling) < MAX_CLIENTS_TOLD:
             due = await self._store.due(self._clock.now(), _BATCH, list(self._telling))
             if not due:
                 return
             by_client = sorted(due, key=lambda each: each.session.client_id)
             for client_id, deliveries in groupby(by_client, key=lambda each: each.session.client_id):
-                if len(self._telling) < MAX_CLIENTS:
+                if len(self._telling) < MAX_CLIENTS_TOLD:
                     self._begin(client_id, list(deliveries))
 
     async def stop(self) -> None:
@@ -122,8 +122,8 @@ class LogoutDelivery:
 
     async def _tell(self, client_id: str, deliveries: Sequence[Delivery]) -> None:
         """Deliver in small groups, until the client is found to be away."""
-        for start in range(0, len(deliveries), PER_CLIENT):
-            group = deliveries[start : start + PER_CLIENT]
+        for start in range(0, len(deliveries), LOGOUTS_PER_CLIENT):
+            group = deliveries[start : start + LOGOUTS_PER_CLIENT]
             attempted = (self._attempt(client_id, each) for each in group)
             reached = await asyncio.gather(*attempted, return_exceptions=True)
             for error in reached:
@@ -139,7 +139,7 @@ class LogoutDelivery:
         """Send one logout token; return whether the client is reachable."""
         session = delivery.session
         uri = self._clients.uri(client_id)
-        if not uri or self._clock.now() - delivery.create_time > MAX_AGE:
+        if not uri or self._clock.now() - delivery.create_time > LOGOUT_MAX_AGE:
             await self._give_up(
                 delivery, "it is too old" if uri else "the client has no backchannel_logout_uri"
             )

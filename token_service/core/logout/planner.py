@@ -19,7 +19,7 @@ from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.store import SessionFilter
 from token_service.tokens.revocation import Revocation, RevocationTarget
 
-MAX_SESSIONS: Final = 1000
+MAX_SESSIONS_TOLD: Final = 1000
 """Sessions of a subject, or of each client, that are told of a revocation of the subject, the client or everything."""
 _BATCH: Final = 256
 """Entries of the log that are planned at once."""
@@ -73,7 +73,9 @@ class LogoutPlanner:
     async def _write(self, told: Sequence[EndedSession], after: int, through: int) -> bool:
         """Write deliveries in transactions of a bounded size; the last one moves the cursor."""
         now = self._clock.now()
-        chunks = [told[start : start + MAX_SESSIONS] for start in range(0, len(told), MAX_SESSIONS)] or [()]
+        chunks = [
+            told[start : start + MAX_SESSIONS_TOLD] for start in range(0, len(told), MAX_SESSIONS_TOLD)
+        ] or [()]
         for chunk in chunks[:-1]:
             if not await self._store.plan(chunk, after, after, now):
                 return False
@@ -96,12 +98,12 @@ class LogoutPlanner:
         return list(found.values())
 
     async def _wide(self, by: SessionFilter, value: str, entry: Revocation) -> Sequence[EndedSession]:
-        found = await self._store.sessions_ended_by(by, value, entry, MAX_SESSIONS + 1)
-        if len(found) > MAX_SESSIONS:
+        found = await self._store.sessions_ended_by(by, value, entry, MAX_SESSIONS_TOLD + 1)
+        if len(found) > MAX_SESSIONS_TOLD:
             logger.warning(
                 "revocation %d ended more than %d sessions of one %s; only the newest are told by back-channel logout",
                 entry.sequence,
-                MAX_SESSIONS,
+                MAX_SESSIONS_TOLD,
                 "subject" if by is SessionFilter.SUBJECT else "client",
             )
-        return found[:MAX_SESSIONS]
+        return found[:MAX_SESSIONS_TOLD]

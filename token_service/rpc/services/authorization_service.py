@@ -63,6 +63,7 @@ class AuthorizationService:
             acr_values=asked.acr_values,
             login_hint=asked.login_hint,
             expire_time=timestamp(login.expire_time),
+            subject="" if asked.hint is None else asked.hint.subject,
         )
         if asked.max_age is not None:
             answer.max_age.seconds = asked.max_age

@@ -20,18 +20,22 @@ from token_service.core.grants.code import CodeGrant
 from token_service.core.grants.codes import CODE_TTL
 from token_service.core.grants.commands import GrantRequest
 from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.policies.policy import Policy
 from token_service.core.policies.rights import May, Permission, Right
 from token_service.core.sessions.session import SessionState
 from token_service.core.sessions.store import SessionFilter
 from token_service.errors import (
     ClientDisabledError,
     ClientNotFoundError,
+    CustomClaimNotAllowedError,
+    CustomClaimsTooLargeError,
     GrantInvalidError,
     GrantTypeNotAllowedError,
     InvalidReason,
     InvalidRequestError,
     PermissionDeniedError,
     PolicyViolationError,
+    ReservedClaimError,
     ScopeExceededError,
     StoreUnavailableError,
 )
@@ -148,6 +152,16 @@ async def test_a_code_becomes_the_tokens_that_the_login_service_decided(scene: S
     assert id_token.payload["nonce"] == "n-1"
     assert id_token.session_id == access.session_id == tokens.session_id
     assert (await scene.node.refresh(tokens.refresh_token, "app")).session_id == tokens.session_id
+
+
+async def test_identity_claims_are_kept_in_the_session_and_are_in_no_token(scene: Scene) -> None:
+    scene.node.policy = Policy(allowed_custom_claims=("team",))  # is about claims of tokens
+    tokens = await scene.exchange(await scene.code(identity_claims={"email": "a@example.org"}))
+    refreshed = await scene.node.refresh(tokens.refresh_token, "app")
+    session = await scene.node.session(tokens.session_id)
+    assert (session.identity_claims, session.upstream) == ({"email": "a@example.org"}, "")
+    for token in (tokens.access_token, tokens.id_token, refreshed.access_token):
+        assert "email" not in (await claims(scene, token)).payload
 
 
 async def test_without_openid_and_the_refresh_grant_only_an_access_token_with_a_session_is_issued(
@@ -348,6 +362,9 @@ async def test_any_other_text_is_refused(text: str) -> None:
         ({"audience": ()}, PolicyViolationError),
         ({"nonce": "n" * 257}, InvalidRequestError),
         ({"custom_claims": {f"c{n}": "x" * 100 for n in range(60)}}, Exception),
+        ({"identity_claims": {"name": "x" * 10_000}}, CustomClaimsTooLargeError),
+        ({"identity_claims": {"sub": "bob"}}, ReservedClaimError),
+        ({"identity_claims": {"password": "x"}}, CustomClaimNotAllowedError),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else value.__name__,
 )
@@ -376,6 +393,8 @@ async def test_a_login_service_stays_within_its_right(scene: Scene) -> None:
         await scene.code(subjects_only, auth_context=AuthContext("urn:mfa"))
     with pytest.raises(PermissionDeniedError):
         await scene.code(subjects_only, custom_claims={"team": "blue"})
+    with pytest.raises(PermissionDeniedError):
+        await scene.code(subjects_only, identity_claims={"email": "a@example.org"})
     with pytest.raises(PermissionDeniedError):
         await scene.code(Caller("login", Rights([Right(permission=Permission.ISSUE, clients=("web",))])))
 

@@ -21,8 +21,13 @@ from token_service.core.access.caller import Caller
 from token_service.core.clients.client import ClientMetadata, SubjectType
 from token_service.core.issuing.commands import IssuedTokens
 from token_service.core.logout.backchannel import INTERVAL, LEASE_TTL
-from token_service.core.logout.delivering import MAX_AGE, PER_CLIENT, ReceiverUnreachableError, delay_after
-from token_service.core.logout.planner import MAX_SESSIONS
+from token_service.core.logout.delivering import (
+    LOGOUT_MAX_AGE,
+    LOGOUTS_PER_CLIENT,
+    ReceiverUnreachableError,
+    delay_after,
+)
+from token_service.core.logout.planner import MAX_SESSIONS_TOLD
 from token_service.errors import RefreshTokenReusedError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
@@ -275,10 +280,10 @@ async def test_delivery_is_given_up_after_a_day() -> None:
     receivers.respond["app"] = away
     async with running(node):
         await revoke(node, session)
-        await asyncio.sleep(MAX_AGE + 3700)
+        await asyncio.sleep(LOGOUT_MAX_AGE + 3700)
         assert node.stores.logouts.deliveries == {}
         assert (node.logout_outcomes[-1], len(node.logout_outcomes) < 35) == ("given_up", True)
-        assert max(receivers.times("app")) <= MAX_AGE + SOON
+        assert max(receivers.times("app")) <= LOGOUT_MAX_AGE + SOON
 
 
 @virtual_time
@@ -294,9 +299,9 @@ async def test_slow_client_delays_no_other_client() -> None:
         await revoke(node, await issue(node, "other"))
         await asyncio.sleep(SOON)
         assert receivers.times("other")[0] - began < SOON
-        assert receivers.most["app"] == PER_CLIENT
+        assert receivers.most["app"] == LOGOUTS_PER_CLIENT
         await asyncio.sleep(20)
-        assert len(receivers.told("app")) <= 4 * PER_CLIENT  # one group for each delay, not fifty
+        assert len(receivers.told("app")) <= 4 * LOGOUTS_PER_CLIENT  # one group for each delay, not fifty
         del receivers.respond["app"]
         await asyncio.sleep(delay_after(4))
     assert len(set(receivers.told("app"))) == 50
@@ -374,7 +379,7 @@ async def test_wide_revocation_tells_a_bounded_number_of_the_newest_sessions() -
     receivers = Receivers()
     node = await start(receivers)
     sessions = []
-    for _ in range(MAX_SESSIONS + 5):
+    for _ in range(MAX_SESSIONS_TOLD + 5):
         sessions.append((await issue(node)).session_id)
         node.clock.skew += 1
     async with running(node):

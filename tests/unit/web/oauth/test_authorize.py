@@ -38,6 +38,19 @@ async def test_browser_comes_back_with_a_code_for_the_user_of_the_login_service(
     assert (claims.subject, claims.payload["nonce"], claims.client_id) == ("alice", "n-1", "app")
 
 
+async def test_session_keeps_the_identity_claims_and_the_upstream_of_its_login(login: Login) -> None:
+    browser = login.browser()
+    begun = await login.begin(browser, upstream="other")
+    url = await login.accept(challenge_of(begun), identity_claims={"email": "a@example.org"})
+    tokens = (await login.exchange(location(await browser.get(url))["code"])).json()
+    claims = (await login.app.node.validate(tokens["id_token"])).claims
+    assert isinstance(claims, VerifiedClaims)
+    session = await login.app.node.session(claims.session_id)
+    assert (session.upstream, session.upstream_session) == ("other", "")
+    assert session.identity_claims == {"email": "a@example.org"}
+    assert "email" not in claims.payload
+
+
 async def test_login_service_learns_what_the_client_asked_for(login: Login) -> None:
     begun = await login.begin(
         login.browser(), prompt="login", max_age="60", acr_values="urn:mfa urn:pwd", login_hint="a@b.example"
@@ -182,7 +195,7 @@ async def test_a_disabled_client_gets_a_page(login: Login) -> None:
     ],
     ids=str,
 )
-async def test_the_client_learns_what_is_wrong_with_its_request(
+async def test_client_learns_the_mistake_in_its_request(
     login: Login, changes: dict[str, Any], error: str
 ) -> None:
     answer = location(await login.begin(login.browser(), **changes))

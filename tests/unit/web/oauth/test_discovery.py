@@ -10,7 +10,7 @@ import pytest
 from tests.unit.web.oauth.oauth_app import OAuthApp
 from token_service.app.edges import make_oauth_routes
 from token_service.tokens.algorithms import Algorithm
-from token_service.web.oauth.discovery import discovery_paths
+from token_service.web.oauth.discovery import discovery_paths, issuer_path
 
 ENDPOINTS = {
     "token_endpoint",
@@ -80,8 +80,10 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
         for route in make_oauth_routes(app.node.core, app.authenticator, app.edge)
         if "POST" in (route.methods or ())
     }
-    # The URL of the page for users is in the response to the device.
-    assert posts == endpoints | {f"{urlsplit(issuer).path}/device"}
+    # The page for users is in the response to the device. Identity providers are told of the other one where they know this
+    # service as a client.
+    path = issuer_path(issuer)
+    assert posts == endpoints | {f"{path}/device", f"{path}/backchannel-logout/{{upstream}}"}
     await app.close()
 
 

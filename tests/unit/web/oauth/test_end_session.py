@@ -124,7 +124,7 @@ async def test_browser_goes_only_to_a_registered_uri(web: OAuthApp, uri: str) ->
     assert await reason_of(web, issued) is RevocationReason.LOGOUT
 
 
-async def test_without_a_usable_hint_nothing_is_revoked_and_nobody_redirected(web: OAuthApp) -> None:
+async def test_no_session_ends_and_no_browser_is_redirected_without_a_usable_hint(web: OAuthApp) -> None:
     issued = await issue(web)
     head, payload, signature = issued.id_token.split(".")
     stranger = await Node(ManualClock(), seed=2).start()
