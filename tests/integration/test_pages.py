@@ -16,7 +16,7 @@ from tests.integration.tour import DOCS, README, ROOT, section
 from tests.support.reference import reference
 from token_service.core.access.callers import parse_callers
 from token_service.core.policies.policy import DAY, HOUR, MINUTE, Policy, PolicyBook, parse_policy_book
-from token_service.core.policies.rates import Operation, parse_caller_rates, parse_class_rates
+from token_service.core.policies.rates import OF_CALLERS, parse_caller_rates, parse_class_rates
 from token_service.core.policies.rights import Permission
 
 CONTRACT = ROOT / "protos" / "README.md"
@@ -40,6 +40,7 @@ RUN_BY = {
     "docs/login.md": "tests/integration/test_login_page.py",
     "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
+    "docs/device-flow.md": "tests/integration/test_device_flow.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",
     "docs/policies.md": "tests/integration/test_pages.py",
     "protos/README.md": "tests/integration/test_pages.py",
@@ -145,7 +146,7 @@ def test_the_table_of_rates_matches_the_code() -> None:
     operations = [cells[1][0] for cells in rows if len(cells) > 1 and cells[1]]
     of_classes = [name for cells in rows if len(cells) > 1 and cells[1] for name in cells[3]]
     of_callers = [name for cells in rows if len(cells) > 1 and cells[1] for name in cells[4]]
-    assert operations == of_callers == list(Operation)
+    assert operations == of_callers == list(OF_CALLERS)
     parse_caller_rates(dict.fromkeys(of_callers, "1/1s"))
     assert len(of_classes) == len(parse_class_rates(dict.fromkeys(of_classes, "1/1s")))
     with pytest.raises(ValueError) as caught:

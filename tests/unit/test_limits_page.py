@@ -10,8 +10,15 @@ from token_service.config import values
 from token_service.core import limits
 from token_service.core.access import client_authentication, credentials, document_clients, foreign_issuers
 from token_service.core.clients import documents as client_documents, sectors
-from token_service.core.grants import codes, global_revocation, subjects, trusted_issuers
-from token_service.core.login import logins, oidc, oidc_settings, pushed, requests, upstreams
+from token_service.core.grants import (
+    codes,
+    device_authorization,
+    device_paces,
+    global_revocation,
+    subjects,
+    trusted_issuers,
+)
+from token_service.core.login import devices, logins, oidc, oidc_settings, pushed, requests, upstreams
 from token_service.core.logout import delivering, planner
 from token_service.core.policies import rights
 from token_service.core.subscribers import registry as validators
@@ -21,7 +28,7 @@ from token_service.tokens import assertions, sealed
 from token_service.web import forwarded
 from token_service.web.connections import ConnectionLimits
 from token_service.web.edge import RequestLimits
-from token_service.web.oauth import authorize, global_revocation as web_global_revocation, parameters
+from token_service.web.oauth import global_revocation as web_global_revocation, login_cookies, parameters
 
 NO_LIMITS = {"EARLY_LEEWAY", "MAX_NUMERIC_DATE"}
 """Numbers in the modules with limits that limit no caller."""
@@ -54,12 +61,15 @@ def in_the_code() -> dict[str, str]:
         (oidc, "MAX_IDENTITY_BYTES"),
         (oidc_provider, "UPSTREAM_TIMEOUT", "UPSTREAM_LAST_GOOD", "UPSTREAM_RETRY", "MAX_SECRET"),
         (global_revocation, "MAX_REVOCATION_LIFETIME"),
+        (device_authorization, "MAX_REQUESTS_OF_CLIENT", "MAX_REQUESTS_OF_ADDRESS"),
+        (devices, "MAX_CODES_OF_ADDRESS", "MAX_CODES_OF_BROWSER"),
+        (device_paces, "MAX_INTERVAL", "MAX_PACES"),
         (web_global_revocation, "MAX_REVOCATION_BODY"),
         (planner, "MAX_SESSIONS_TOLD"),
         (delivering, "MAX_CLIENTS_TOLD", "LOGOUTS_PER_CLIENT", "LOGOUT_MAX_AGE"),
         (logouts, "LOGOUT_TIMEOUT"),
         (requests, "MAX_STATE", "MAX_LOGIN_HINT", "MAX_ACR_VALUES", "MAX_AUTHENTICATION_AGE"),
-        (authorize, "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
+        (login_cookies, "MAX_COOKIE", "MAX_LOGINS", "MAX_COOKIES"),
         (logins, "LOGIN_TTL"),
         (pushed, "REQUEST_URI_TTL"),
         (codes, "CODE_TTL"),

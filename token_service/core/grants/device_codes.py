@@ -25,6 +25,7 @@ POLL_INTERVAL: Final = 5.0
 USER_CODE_LENGTH: Final = 8
 USER_CODE_ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """The letters that RFC 8628 proposes in section 6.1: no vowels, no digits, no letters that look like one."""
+_LETTERS: Final = frozenset(USER_CODE_ALPHABET)
 _USER_CODES: Final = len(USER_CODE_ALPHABET) ** USER_CODE_LENGTH
 _MAX_TYPED: Final = 64
 _ID_BYTES: Final = 16
@@ -91,10 +92,11 @@ def parse_user_code(typed: str) -> str | None:
     """Return the user code that a person typed, whatever its case and separators; None if it can't be one."""
     if len(typed) > _MAX_TYPED:
         return None
-    code = "".join(character for character in typed.upper() if character.isalnum())
-    if len(code) != USER_CODE_LENGTH or not set(code) <= set(USER_CODE_ALPHABET):
+    code = "".join(character for character in typed if character.isalnum())
+    # Outside of ASCII, a letter in upper case may be two others.
+    if len(code) != USER_CODE_LENGTH or not code.isascii() or not set(code.upper()) <= _LETTERS:
         return None
-    return code
+    return code.upper()
 
 
 def shown_user_code(code: str) -> str:

@@ -22,6 +22,11 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The head of the revocation log at the login: a later revocation of the subject or the client ends the approval."""
     auth_context: AuthContext | None = None
     custom_claims: Mapping[str, Any] = {}
+    identity_claims: Mapping[str, Any] = {}
+    """Claims for the UserInfo endpoint."""
+    upstream: str = ""
+    upstream_session: str = ""
+    """The upstream that authenticated the user, and its session there."""
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):

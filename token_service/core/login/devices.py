@@ -137,6 +137,9 @@ class DeviceLogins:
             revision=revision,
             auth_context=user.auth_context,
             custom_claims=user.custom_claims,
+            identity_claims=user.identity_claims,
+            upstream=login.upstream,
+            upstream_session=user.upstream_session,
         )
         ticket = Ticket(
             browser=browser,
@@ -148,7 +151,9 @@ class DeviceLogins:
         try:
             sealed = self._sealer.seal(_encode(ticket))
         except ValueError:
-            raise InvalidRequestError.of("custom_claims", "of the user are too long for a form") from None
+            raise InvalidRequestError.of(
+                "custom_claims", "and identity_claims of the user are too long for a form"
+            ) from None
         return Question(
             client=client,
             scopes=login.request.scopes,

@@ -59,6 +59,10 @@ class Operation(StrEnum):
     """A user code typed at the device page, whose client is not known before. Its rate is fixed."""
 
 
+OF_CALLERS: Final = tuple(each for each in Operation if each is not Operation.ENTER_USER_CODE)
+"""The operations that can have a rate of a caller. Browsers are no callers."""
+
+
 class Rate(msgspec.Struct, frozen=True):
     """At most `amount` calls in any `period` of seconds."""
 
@@ -100,8 +104,7 @@ def parse_class_rates(settings: Any) -> ClassRates:
 
 def parse_caller_rates(settings: Any) -> CallerRates:
     """Return the rates of a caller. Raises `ValueError`."""
-    known = tuple(each for each in Operation if each is not Operation.ENTER_USER_CODE)
-    return {Operation(name): rate for name, rate in _parse(settings, known).items()}
+    return {Operation(name): rate for name, rate in _parse(settings, OF_CALLERS).items()}
 
 
 def strictest(several: Iterable[CallerRates]) -> CallerRates:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.memory_stores import MemoryStores
 from tests.unit.core.node import Intercepted, Node, raising, sequences
 from tests.unit.core.virtual_time import START, LoopClock, cancelled, settle, virtual_time
+from token_service.core.grants.device_requests import DeviceRequest
 from token_service.core.leases import Lease
 from token_service.core.maintenance.janitor import Janitor
 from token_service.core.policies.policy import DAY, MAX_SESSION_TTL, Policy
@@ -101,6 +102,26 @@ async def test_a_session_in_use_is_never_purged():
 
 
 # --- The log -----------------------------------------------------------------------------------------------------------------
+
+
+@virtual_time
+async def test_request_of_a_device_is_kept_for_a_minute_after_its_expiry():
+    house = House()
+    await house.node.start()
+    request = DeviceRequest(
+        user_code_digest=b"u",
+        code_digest=b"c",
+        client_id="tv",
+        scopes=(),
+        audience=(),
+        expire_time=house.clock.now() + 600,
+    )
+    await house.device_requests.add(request)
+    await house.later(659)
+    assert await house.janitor().sweep() == 0
+    await house.later(2)
+    assert await house.janitor().sweep() == 1
+    assert await house.device_requests.find(b"u") is None
 
 
 @virtual_time

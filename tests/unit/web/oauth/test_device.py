@@ -63,7 +63,10 @@ async def test_device_gets_the_tokens_that_its_user_approved(scene: DeviceScene)
     }
     assert await scene.error(body["device_code"]) == "authorization_pending"
     done = await scene.approve(
-        code, auth_context=AuthContext("urn:mfa", ("otp",), 1700), custom_claims={"team": "blue"}
+        code,
+        auth_context=AuthContext("urn:mfa", ("otp",), 1700),
+        custom_claims={"team": "blue"},
+        identity_claims={"email": "alice@example.org"},
     )
     assert done.status_code == 200
     assert "The device is connected" in done.text
@@ -73,10 +76,12 @@ async def test_device_gets_the_tokens_that_its_user_approved(scene: DeviceScene)
     id_token = (await scene.app.node.validate(tokens["id_token"])).claims
     assert isinstance(access, VerifiedClaims)
     assert isinstance(id_token, VerifiedClaims)
-    assert (access.subject, access.client_id, access.scopes) == ("alice", "tv", {"openid", "read"})
+    assert (access.subject, access.client_id, set(access.scopes)) == ("alice", "tv", {"openid", "read"})
     assert access.auth_context == AuthContext("urn:mfa", ("otp",), 1700)
     assert access.custom_claims == {"team": "blue"}
     assert access.session_id == id_token.session_id
+    (session,) = scene.app.node.stores.sessions._state.sessions.values()
+    assert (session.identity_claims, session.upstream) == ({"email": "alice@example.org"}, "inhouse")
     refreshed = await scene.app.post(
         "/token",
         {"grant_type": "refresh_token", "client_id": "tv", "refresh_token": tokens["refresh_token"]},
@@ -231,6 +236,24 @@ async def test_client_disabled_after_the_approval_gets_no_tokens(
     assert SessionState.ACTIVE not in await states(scene)
 
 
+async def test_client_disabled_during_the_login_is_not_approved(scene: DeviceScene) -> None:
+    device_code, user_code = await begun(scene)
+    browser = scene.browser()
+    await browser.question(user_code)
+    clients, now = scene.app.node.core.client_administration, scene.app.clock.now()
+    await clients.disable(Caller.system(), "tv", now)
+    assert (await browser.decide("approve")).status_code == 400
+    await clients.enable(Caller.system(), "tv", now)
+    assert await scene.error(device_code) == "authorization_pending"
+
+
+async def test_subject_revoked_before_the_login_may_approve(scene: DeviceScene) -> None:
+    device_code, user_code = await begun(scene)
+    await scene.app.node.revoke(target=RevocationTarget.SUBJECT, value="alice")
+    await scene.approve(user_code)
+    assert (await scene.poll(device_code)).status_code == 200
+
+
 async def test_device_code_belongs_to_its_client(scene: DeviceScene) -> None:
     await scene.app.register_public("radio", **TV)
     device_code, user_code = await begun(scene)
@@ -351,17 +374,19 @@ async def test_pages_can_be_neither_framed_nor_scripted(scene: DeviceScene) -> N
 
 
 async def test_wrong_expired_and_used_codes_get_the_same_answer(scene: DeviceScene) -> None:
+    _, expired = await begun(scene)
+    scene.app.clock.elapsed += DEVICE_CODE_TTL
     used_device, used = await begun(scene)
     await scene.approve(used)
     assert (await scene.poll(used_device)).status_code == 200
-    _, decided = await begun(scene)
-    await scene.approve(decided)
-    _, expired = await begun(scene)
-    scene.app.clock.elapsed += DEVICE_CODE_TTL
-    _, of_disabled = await begun(scene)
-    await scene.app.node.core.client_administration.disable(Caller.system(), "tv", scene.app.clock.now())
+    _, approved = await begun(scene)
+    await scene.approve(approved)
+    await scene.app.register_public("radio", **TV)
+    _, of_disabled = await begun(scene, client_id="radio")
+    now = scene.app.clock.now()
+    await scene.app.node.core.client_administration.disable(Caller.system(), "radio", now)
     seen = set()
-    for code in (used, decided, expired, of_disabled, "BBBB-BBBB", "no code", ""):
+    for code in (used, approved, expired, of_disabled, "BBBB-BBBB", "no code", ""):
         page = await scene.browser().enter(code)
         plain = re.sub(r'(nonce|ticket" value)="[^"]*"', "", page.text)
         seen.add((page.status_code, plain))
@@ -380,6 +405,9 @@ async def test_decision_needs_the_cookie_of_the_browser_that_logged_in(scene: De
     assert (await scene.app.http.post("/device", data=form)).status_code == 400
     of_attacker = {"ticket": attacker.ticket, "decision": "approve"}
     assert (await victim.http.post("/device", data=of_attacker)).status_code == 400
+    of_code_form = {"ticket": attacker.ticket, "decision": "approve"}
+    refused = await attacker.http.post("/device", data=of_code_form)
+    assert "is of the form that asks for a code" in refused.text
     assert (await victim.http.post("/device", data={"decision": "approve"})).status_code == 400
     assert await scene.error(device_code) == "authorization_pending"
     assert (await victim.decide("approve")).status_code == 200
@@ -400,7 +428,7 @@ async def test_form_expires(scene: DeviceScene) -> None:
     form = {"ticket": browser.ticket, "user_code": "BBBB-BBBB"}
     scene.app.clock.elapsed += 600
     refused = await browser.http.post("/device", data=form)
-    assert "has expired" in refused.text
+    assert "ticket: has expired; open the page again" in unescape(refused.text)
 
 
 async def test_decision_is_never_changed(scene: DeviceScene) -> None:
@@ -503,6 +531,20 @@ async def test_taken_user_code_is_replaced(scene: DeviceScene) -> None:
     codes.new_user_code = lambda: next(drawn)  # type: ignore[method-assign]
     assert (await begun(scene))[1] == "BCDF-GHJK"
     assert (await begun(scene))[1] == "BCDF-GHJL"
+
+
+async def test_device_code_never_gets_the_approval_of_the_next_device_with_its_user_code(
+    scene: DeviceScene,
+) -> None:
+    """A node whose clock is ahead may purge a request too early."""
+    codes = scene.app.node.core.devices.authorizations._codes
+    codes.new_user_code = lambda: "BCDFGHJK"  # type: ignore[method-assign]
+    first, _ = await begun(scene)
+    assert await scene.app.node.stores.device_requests.purge(1e12, 10) == 1
+    second, user_code = await begun(scene)
+    await scene.approve(user_code)
+    assert await scene.error(first) == "invalid_grant"
+    assert (await scene.poll(second)).status_code == 200
 
 
 async def test_login_service_learns_the_client_and_the_scopes(scene: DeviceScene) -> None:

@@ -18,7 +18,7 @@ from token_service.stores.sql.engine.errors import RETRY_AFTER, is_login_refused
 from token_service.stores.sql.engine.sqlite_file import SqliteFile
 from token_service.urls import DatabaseUrl
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 """The schema revision that this version of the token service needs.
 
 It is a constant, so that a start on an up-to-date database does not import Alembic.
