@@ -194,7 +194,7 @@ def test_node_killed_between_code_and_token(service: Service) -> None:
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_node_killed_between_the_session_and_its_answer(service: Service, *, seen: bool) -> None:
-    """`seen`: kill when the row is there; else at once. Either way the client never reads the answer."""
+    """`seen`: kill after the insert; else at once. Either way the client never reads the answer."""
     app = service.client()
     url, kept = app["begin"]()
     back = Browser().log_in(url)

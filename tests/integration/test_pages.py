@@ -39,6 +39,7 @@ RUN_BY = {
     "docs/trusted-issuers.md": "tests/integration/test_trusted_issuers_page.py",
     "docs/login.md": "tests/integration/test_login_page.py",
     "docs/upstreams.md": "tests/integration/test_upstreams_page.py",
+    "docs/logout.md": "tests/integration/test_logout.py",
     "docs/token-exchange.md": "tests/integration/test_exchange.py",
     "docs/device-flow.md": "tests/integration/test_device_flow.py",
     "docs/redis-layout.md": "tests/contract/test_redis_layout_page.py",

@@ -83,7 +83,7 @@ class BackchannelLogout:
                 await self._lease.release()
 
     async def _lead(self) -> bool:
-        """Take or renew the lease, plan, and start what is due. Tell whether this node has it."""
+        """Take or renew the lease, plan, and start the due deliveries. Tell whether this node has it."""
         if not await self._has_lease():
             self.backlog = _NONE
             return False
