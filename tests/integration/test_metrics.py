@@ -12,6 +12,9 @@ import pytest
 
 from tests.integration.calls import Api
 from tests.integration.nodes import Node
+from tests.support.deadline import eventually
+from token_service.v1.client_service_pb2 import Client, CreateClientRequest
+from token_service.v1.client_service_pb2_grpc import ClientServiceStub
 from token_service.v1.token_service_pb2 import (
     IssueTokenRequest,
     RevokeTokenRequest,
@@ -53,7 +56,13 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
             await api.tokens.IssueToken(IssueTokenRequest(client_id="web"))
         with pytest.raises(grpc.aio.AioRpcError):
             await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id="web"))
+        client = Client(backchannel_logout_uri="https://127.0.0.1:1/logout")  # not allowed: it is private
+        created = await ClientServiceStub(api.channel).CreateClient(CreateClientRequest(client=client))
+        await api.tokens.IssueToken(
+            IssueTokenRequest(subject="alice", client_id=created.client.client_id)
+        )
         await api.tokens.RevokeToken(RevokeTokenRequest(subject="alice"))
+        await eventually(lambda: "was not told of a logout" in node.log_text())
         stream.cancel()
         assert node.terminate() == 0
         metrics = {metric["name"]: metric for metric in exported(node.log_text())}
@@ -66,7 +75,8 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
         for point in duration["data"]["data_points"]
     }
     assert calls == {
-        ("token_service.v1.TokenService/IssueToken", "OK"): 3,
+        ("token_service.v1.ClientService/CreateClient", "OK"): 1,
+        ("token_service.v1.TokenService/IssueToken", "OK"): 4,
         ("token_service.v1.TokenService/IssueToken", "INVALID_ARGUMENT"): 1,
         ("token_service.v1.TokenService/IssueToken", "RESOURCE_EXHAUSTED"): 1,
         ("token_service.v1.TokenService/RevokeToken", "OK"): 1,
@@ -75,10 +85,14 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
         point["attributes"]["token_service.event"]: point["value"]
         for point in metrics["token_service.events"]["data"]["data_points"]
     }
-    assert events["token.issued"] == 3
+    assert events["token.issued"] == 4
     assert events["revoked"] == 1
     (limited,) = metrics["token_service.rate_limited"]["data"]["data_points"]
     assert limited["value"] == 1
     assert limited["attributes"] == {"token_service.operation": "issue", "token_service.bucket": "client"}
+    (logouts,) = metrics["token_service.logouts"]["data"]["data_points"]
+    assert logouts["attributes"] == {"token_service.outcome": "failed"}
+    (pending,) = metrics["token_service.logouts.pending"]["data"]["data_points"]
+    assert pending["value"] == 1
     (revocations,) = metrics["token_service.revocations"]["data"]["data_points"]
     assert revocations["value"] == 1

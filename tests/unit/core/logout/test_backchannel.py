@@ -198,6 +198,7 @@ async def test_each_session_that_a_revocation_ends_is_told(
         await asyncio.sleep(SOON)
     assert {host: len(receivers.told(host)) for host in told} == told
     assert len(set(receivers.told("app"))) == told["app"]
+    assert node.logout_outcomes == ["sent"] * sum(told.values())
 
 
 @virtual_time

@@ -129,8 +129,9 @@ async def test_no_session_ends_and_no_browser_is_redirected_without_a_usable_hin
     head, payload, signature = issued.id_token.split(".")
     stranger = await Node(ManualClock(), seed=2).start()
     foreign = await stranger.issue(client_id="app", scopes=("openid",), kinds=KINDS)
+    for_itself = await issue(web, audience=("app",))
     hints = ["", "x", f"{head}.{payload}.{signature[::-1]}", foreign.id_token, issued.access_token]
-    for hint in [*hints, issued.refresh_token]:
+    for hint in [*hints, issued.refresh_token, for_itself.access_token]:
         for client_id in ("", "app"):
             answer = await ask(
                 web, id_token_hint=hint, client_id=client_id, post_logout_redirect_uri=BACK, state="s"
