@@ -292,7 +292,7 @@ def _derive(login: Login, purpose: str) -> str:
 
 
 def _error_of(code: str) -> ServiceError:
-    """Return the error for an error response. Its text is ours: that of the response could be of anybody."""
+    """Return the error for an error response. Its text is ours, because an attacker may have written that of the response."""
     kind = _ERRORS.get(code)
     if kind is not None:
         return kind(_ERROR_MESSAGES[kind])

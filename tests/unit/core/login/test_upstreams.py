@@ -48,7 +48,7 @@ def test_classes_are_translated_in_both_directions() -> None:
     assert upstream.acrs_there(("pwd", "mfa", "urn:9")) == (
         "urn:1", "pwd", "urn:2", "urn:3", "mfa", "urn:9",
     )  # fmt: skip
-    # The provider calls `urn:1` what is `pwd` here, so its `urn:1` would not satisfy this request.
+    # `urn:1` of the provider becomes `pwd` here, so it would not satisfy this request.
     assert upstream.acrs_there(("urn:1",)) == ()
 
 
