@@ -58,9 +58,7 @@ async def test_calls_events_and_state_are_reported_as_documented() -> None:
             await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id="web"))
         client = Client(backchannel_logout_uri="https://127.0.0.1:1/logout")  # not allowed: it is private
         created = await ClientServiceStub(api.channel).CreateClient(CreateClientRequest(client=client))
-        await api.tokens.IssueToken(
-            IssueTokenRequest(subject="alice", client_id=created.client.client_id)
-        )
+        await api.tokens.IssueToken(IssueTokenRequest(subject="alice", client_id=created.client.client_id))
         await api.tokens.RevokeToken(RevokeTokenRequest(subject="alice"))
         await eventually(lambda: "was not told of a logout" in node.log_text())
         stream.cancel()

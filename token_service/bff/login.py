@@ -55,7 +55,7 @@ class Login:
         if not is_own_path(return_to, self._config.prefix):
             raise BadRequestError("return_to must be a path of this application, such as /orders?page=2")
         now = self._clock.now()
-        login = LoginState.begin(return_to, self._issuer, now)
+        login = LoginState.begin(return_to, self._issuer, self._session_key(scope), now)
         url = await self._provider.authorization_url(
             {
                 "redirect_uri": self._config.redirect_uri,
@@ -71,10 +71,10 @@ class Login:
         )
 
     async def complete(self, scope: Scope) -> Response:
-        """Complete a login and begin a session.
+        """Complete a login and begin a session, which replaces the previous one of this browser.
 
-        Raises `BadRequestError` for a callback that no login of this browser waits for: it is forged, replayed, or
-        late.
+        A callback that no login of this browser waits for gets a page: it is forged, replayed or late. Raises
+        `BadRequestError`.
         """
         parameters = query(scope)
         now = self._clock.now()
@@ -92,9 +92,8 @@ class Login:
             if not await self._sessions.use_state(state, login.expire_time, now):
                 raise LoginFailedError("This login was completed before.")
             session_id = await self._log_in(parameters, login)
-            previous = self._cookies.session_id(scope)
-            if previous is not None:
-                await self._sessions.store.delete(key_of(previous))
+            for previous in {login.previous, self._session_key(scope)} - {""}:
+                await self._sessions.store.delete(previous)
         except LoginFailedError as error:
             return page(400, error.message, again, "Log in again", used)
         except (ProviderUnavailableError, StoreUnavailableError) as error:
@@ -145,6 +144,11 @@ class Login:
         except InvalidTokenError as error:
             logger.warning("a login was refused: its ID token is invalid: %s", error.message)
             raise LoginFailedError("The answer of the login service is not valid.") from None
+
+    def _session_key(self, scope: Scope) -> str:
+        """Return the key of the session of a request; empty without one."""
+        session_id = self._cookies.session_id(scope)
+        return "" if session_id is None else key_of(session_id)
 
     def _again(self, return_to: str) -> str:
         return f"{self._config.prefix}/login?return_to={quote(return_to, safe='')}"

@@ -28,6 +28,8 @@ class LoginState(msgspec.Struct, frozen=True):
     return_to: str
     issuer: str
     expire_time: float
+    previous: str
+    """The key of the session that the browser had; empty without one. The callback may come without a `Strict` cookie."""
 
     def __repr__(self) -> str:
         return "LoginState(***)"
@@ -38,10 +40,10 @@ class LoginState(msgspec.Struct, frozen=True):
         return base64url.encode(sha256(self.verifier.encode()).digest())
 
     @classmethod
-    def begin(cls, return_to: str, issuer: str, now: float) -> LoginState:
+    def begin(cls, return_to: str, issuer: str, previous: str, now: float) -> LoginState:
         """Return a new login with three independent secrets of 256 bits."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        return cls(state, nonce, verifier, return_to, issuer, now + LOGIN_TTL)
+        return cls(state, nonce, verifier, return_to, issuer, now + LOGIN_TTL, previous)
 
 
 def seal_login(login: LoginState, keys: MacKeys) -> str:

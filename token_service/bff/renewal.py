@@ -17,7 +17,10 @@ from token_service.errors import InvalidTokenError, StoreUnavailableError
 MARGIN: Final = 5.0
 """Seconds before its expiry from which an access token is not handed out while it can be renewed."""
 LEASE: Final = 10.0
-"""Seconds besides twice the provider's timeout for which one process alone renews a session."""
+"""Seconds besides four times the provider's timeout for which one process alone renews a session.
+
+The four are two attempts, and the fetches of the discovery document and of the keys for a new ID token.
+"""
 _POLL: Final = 0.1
 """Seconds between two looks at a session that another process renews."""
 _WRITES: Final = 3
@@ -97,7 +100,7 @@ class Renewal:
     async def _renew_or_wait(self, key: str) -> OpenedSession:
         """Renew, or wait until the process that holds the lease has done so."""
         holder = secrets.token_hex(16)
-        lease = LEASE + 2 * self._timeout
+        lease = LEASE + 4 * self._timeout
         give_up = self._clock.monotonic() + lease
         while True:
             now = self._clock.now()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.bff.test_session_store import NOW, logout, session
+from tests.support.deadline import eventually
 from tests.support.postgres import PostgresServer
 from tests.support.redis import RedisServer
 from tests.support.session_stores import opened_store
@@ -114,6 +115,27 @@ async def test_store_works_with_a_client_that_decodes(redis_url: str) -> None:
         store = RedisSessionStore(client)
         await store.create(session(), NOW, None)
         assert await store.lease("key", "a", NOW, NOW + 1) == session()
+
+
+async def test_all_keys_of_a_store_are_in_one_slot_of_a_cluster() -> None:
+    with RedisServer(settings={"cluster-enabled": "yes"}) as server:
+        async with Redis.from_url(server.url, decode_responses=True) as client:
+            await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+
+            async def is_ready() -> bool:
+                info = await client.execute_command("CLUSTER INFO")
+                return bool(info["cluster_state"] == "ok")
+
+            await eventually(is_ready)
+        async with RedisCluster.from_url(server.url) as cluster:
+            store = RedisSessionStore(cluster, timeout=60)
+            await store.create(session("a"), NOW, 2)
+            await store.create(session("b"), NOW, 2)
+            assert await store.lease("a", "holder", NOW, NOW + 5) == session("a")
+            assert await store.replace("a", 1, "new")
+            assert await store.use_once("name", NOW + 5, NOW)
+            assert await store.log_out(logout(sid="sid"), NOW) == 2
+            assert await store.load("a", NOW) is None
 
 
 def test_prefix_must_keep_the_hash_tag() -> None:

@@ -242,6 +242,18 @@ async def test_login_ends_the_previous_session(browser: Browser, provider: FakeP
     assert await subject(browser) is None
 
 
+async def test_login_ends_the_previous_session_whose_cookie_the_callback_lacks(
+    world: World, browser: Browser
+) -> None:
+    """A navigation that the provider began has no `Strict` cookies."""
+    await browser.log_in()
+    url = await browser.begin_login()
+    browser.client.cookies.delete("__Host-session")
+    await browser.navigate(await browser.at_provider(url), site="cross-site")
+    assert await subject(browser) == "alice"
+    assert len(world.store._sessions) == 1
+
+
 async def test_planted_session_id_is_never_adopted(browser: Browser) -> None:
     planted = "A" * 43
     browser.client.cookies.set("__Host-session", planted, domain="app.test", path="/")

@@ -60,3 +60,13 @@ def test_a_value_that_is_too_long_for_a_url_is_refused() -> None:
         seal(KEYS, "code", bytes(MAX_SEALED), NONCE)
     with pytest.raises(OpaqueTokenError):
         open_sealed(KEYS, "code", "A" * (MAX_SEALED + 1))
+
+
+def test_length_of_a_sealed_value_is_limited_by_choice() -> None:
+    payload = bytes(MAX_SEALED)
+    with pytest.raises(ValueError, match=str(MAX_SEALED)):
+        seal(KEYS, "code", payload, NONCE)
+    text = seal(KEYS, "code", payload, NONCE, max_length=2 * MAX_SEALED)
+    assert open_sealed(KEYS, "code", text, max_length=2 * MAX_SEALED) == payload
+    with pytest.raises(OpaqueTokenError, match="too long"):
+        open_sealed(KEYS, "code", text)
