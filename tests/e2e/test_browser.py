@@ -116,7 +116,7 @@ def test_logout_without_a_way_back_is_confirmed(
     async def hint() -> str:
         async with node.api() as api:
             issued = await api.issue(
-                client_id=parties["query"].client_id, audience=[API], token_types=[ACCESS, ID]
+                client_id=parties["query"].client_id, audience=[API], scopes=[], token_types=[ACCESS, ID]
             )
             return issued.id_token
 

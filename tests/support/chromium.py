@@ -164,11 +164,11 @@ class Page:
         self._options = dict(options)
 
     def goto(self, url: str) -> Shown:
-        """Navigate, and return what is shown in the end."""
+        """Navigate, and return the page at the end of all redirections."""
         return Shown(**self._call("goto", url=url))
 
     def look(self) -> Shown:
-        """Return what is shown now."""
+        """Return the present page."""
         return Shown(**self._call("look"))
 
     def fill(self, label: str, value: str) -> None:
@@ -176,7 +176,7 @@ class Page:
         self._call("fill", label=label, value=value)
 
     def press(self, button: str, until: str, role: str = "button") -> Shown:
-        """Press a button, wait for a URL that matches a regular expression, and return what is shown."""
+        """Press a button, wait for a URL that matches a regular expression, and return the page there."""
         return Shown(**self._call("press", button=button, until=until, role=role))
 
     def keyboard(self, key: str) -> None:
