@@ -380,7 +380,7 @@ def build_core(ports: Ports, options: CoreOptions, policies: Policies) -> Core:
         log,
         tailer,
         read_index,
-        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, stores.sessions, rates),
+        Drafts(verifier, opaque_tokens, key_lookups.look, read_index, replica, stores.sessions, rates),
         key_manager,
         waits,
         audit,

@@ -75,7 +75,6 @@ class HttpProvider:
         held = self._held
         if held is None or self._age(held) >= held.lifetime:
             if self._loading is None and self._clock.monotonic() >= self._next_load:
-                self._next_load = self._clock.monotonic() + UPSTREAM_RETRY
                 # The load belongs to no call: a cancelled one must not end it for the others.
                 self._loading = asyncio.create_task(self._load(), name="discover", context=Context())
                 self._loading.add_done_callback(self._loaded)
@@ -155,6 +154,7 @@ class HttpProvider:
 
     def _loaded(self, load: asyncio.Task[None]) -> None:
         self._loading = None
+        self._next_load = self._clock.monotonic() + UPSTREAM_RETRY
         if not load.cancelled() and (error := load.exception()) is not None:
             self._complain(f"{type(error).__name__}: {error}")
 

@@ -35,8 +35,10 @@ def configure_logging(level: str, *, as_json: bool, stream: TextIO | None = None
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Below WARNING these libraries log only their own internals.
-    for name in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn"):
+    for name in ("asyncio", "aiosqlite", "alembic", "sqlalchemy"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # Its warnings are one or two lines for each malformed request, which anyone can send.
+    logging.getLogger("uvicorn").setLevel(max(logging.ERROR, root.level))
     logging.getLogger(_GRPC).addFilter(_lower_hang_ups)
     logging.raiseExceptions = False  # a full disk behind standard error must not fail a call
     # No line shows these values, so no record needs them.

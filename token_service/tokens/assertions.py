@@ -7,7 +7,7 @@ checks what all profiles share: size, form, header, algorithm, signature and tim
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -38,8 +38,8 @@ class UnverifiedAssertion:
 
     header: dict[str, Any]
     payload: dict[str, Any]
-    signing_input: bytes
-    signature: bytes
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
 
     @property
     def key_id(self) -> str | None:

@@ -74,6 +74,9 @@ def make_app(
     )
 
 
+_CLOSED: Final = {**UNCACHED, "Connection": "close"}
+
+
 class _ExactRouter(Router):
     """Finds a route by its method and path. No path has parameters, so none has to be matched with a pattern."""
 
@@ -84,11 +87,24 @@ class _ExactRouter(Router):
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the route of a request. The patterns decide about the others, and answer 404 or 405."""
+        if scope["type"] == "http" and _is_ambiguous(scope["headers"]):
+            response = PlainTextResponse("Transfer-Encoding and Content-Length\n", 400, _CLOSED)
+            await response(scope, receive, send)
+            return
         route = self._exact.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if route is None:
             await super().app(scope, receive, send)
         else:
             await route.app(scope, receive, send)
+
+
+def _is_ambiguous(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request has two lengths. Its connection must end: a proxy may have taken the other one.
+
+    Otherwise the rest of its body could be the next request, of another client (RFC 9112, section 6.1).
+    """
+    names = [name for name, _ in headers]
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from token_service.core.access.rates import network_of
+
 KEEP_ALIVE: Final = 75
 """Seconds an idle connection stays open. Load balancers keep idle connections for 60 s, so the balancer closes first."""
 _SPARE: Final = 32
@@ -21,7 +23,7 @@ class ConnectionLimits:
 
     most: int = 1000
     of_address: int = 100
-    """Connections of one address. A further connection closes the oldest idle one of the address."""
+    """Connections of one IPv4 address or IPv6 /64 network. A further one closes the oldest idle one among them."""
     header_timeout: float = 10.0
     """Time for the header of a request. For the first request it starts with the connection."""
     answer_timeout: float = 30.0
@@ -70,9 +72,10 @@ class Connections:
     def add(self, connection: OpenConnection) -> bool:
         """Accept a new connection. Returns False if it must be closed, because too many others are busy.
 
-        The limits apply to all connections, and to the connections of the same address.
+        The limits apply to all connections, and to the connections of the same address. An IPv6 address counts as its /64
+        network, because one host has all of it.
         """
-        same = self._of_address.setdefault(connection.address, {})
+        same = self._of_address.setdefault(network_of(connection.address), {})
         if len(same) >= self.limits.of_address:
             _close_oldest_idle(same)
         elif len(self._open) >= self.limits.most:
@@ -83,7 +86,7 @@ class Connections:
 
     def touch(self, connection: OpenConnection) -> None:
         """Note that a connection was just used."""
-        for connections in (self._open, self._of_address.get(connection.address, {})):
+        for connections in (self._open, self._of_address.get(network_of(connection.address), {})):
             if connection in connections:
                 del connections[connection]
                 connections[connection] = None
@@ -91,11 +94,12 @@ class Connections:
     def discard(self, connection: OpenConnection) -> None:
         """Forget a connection that is closed."""
         self._open.pop(connection, None)
-        same = self._of_address.get(connection.address)
+        network = network_of(connection.address)
+        same = self._of_address.get(network)
         if same is not None:
             same.pop(connection, None)
             if not same:
-                del self._of_address[connection.address]
+                del self._of_address[network]
 
 
 class Connection(H11Protocol):

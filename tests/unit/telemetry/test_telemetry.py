@@ -353,6 +353,15 @@ def test_lines_below_the_level_are_not_logged() -> None:
     assert len(lines(log)) == 1
 
 
+@pytest.mark.parametrize("level", ["debug", "info", "warning"])
+def test_malformed_requests_write_no_lines(level: str) -> None:
+    log = configured(level)
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert not lines(log)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application")
+    assert len(lines(log)) == 1
+
+
 def test_unwritable_log_raises_no_error() -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:

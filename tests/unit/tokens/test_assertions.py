@@ -54,6 +54,13 @@ def test_assertion_of_each_algorithm_verifies(alg: str) -> None:
     assert verify(signed(alg)) == CLAIMS
 
 
+def test_text_of_an_assertion_does_not_repeat_its_signature() -> None:
+    token = signed()
+    text = repr(parse_assertion(token))
+    assert token.rpartition(".")[0] not in text
+    assert "signature" not in text
+
+
 @pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
 def test_either_name_of_ed25519_in_key_and_assertion_verifies(name: str) -> None:
     key_set = KeySet.from_jwks([{**public_jwk(ED_KEY.public_key()), "kid": "ed", "alg": name}])

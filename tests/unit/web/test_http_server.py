@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -138,6 +139,15 @@ async def test_a_defect_is_logged_and_shows_nothing_of_itself(
     assert (await client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_slash_at_the_end_is_no_redirect_to_a_host_that_the_request_names(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    answer = await client.request(method, "/healthz/", headers={"Host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
 async def test_other_paths_and_methods_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).status_code == 404
     assert (await client.post("/healthz", content=b"x" * 100_000)).status_code == 405
@@ -157,6 +167,21 @@ async def test_malformed_requests_are_answered_and_the_server_continues(
     assert (await client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/unknown"])
+async def test_request_with_two_lengths_ends_its_connection(server: HttpServer, path: str) -> None:
+    """A proxy that takes the other length would send the request of another client as the rest of this one."""
+    host, _, port = server.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    ambiguous = (
+        "GET {} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    writer.write((ambiguous.format(path) + "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").encode())
+    answers = await asyncio.wait_for(reader.read(), 60)
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    writer.close()
+
+
 _CHUNKED = b"%b / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
 
 
@@ -168,6 +193,7 @@ async def test_body_that_breaks_http_is_answered_without_a_trace(
         await send({"type": "http.response.start", "status": 405, "headers": []})
         await send({"type": "http.response.body", "body": b"refused without reading"})
 
+    caplog.set_level(logging.WARNING, "uvicorn.error")
     async with HttpServer("127.0.0.1", 0, app) as server:
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -190,6 +216,7 @@ async def test_body_that_breaks_http_after_the_response_began_ends_the_connectio
         await send({"type": "http.response.body", "body": b"ok"})
         ended.set()
 
+    caplog.set_level(logging.WARNING, "uvicorn.error")
     async with HttpServer("127.0.0.1", 0, app) as server:
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -400,6 +427,19 @@ def test_busy_connections_of_one_address_leave_room_for_others() -> None:
 
     assert [added("a") for _ in range(40)].count(True) == 34
     assert added("b")
+
+
+def test_busy_connections_of_one_ipv6_network_count_as_one_address() -> None:
+    among = Connections(ConnectionLimits(most=100, of_address=2))
+    connections = [
+        Fake(f"2001:db8::{number:x}", idle=False, among=among) for number in range(40)
+    ]  # one host has 2**64 of them
+    taken = [among.add(each) for each in connections]
+    assert taken.count(True) == 34
+    assert among.add(Fake("2001:db8:0:1::1", idle=False, among=among))
+    for each in connections:
+        each.close()
+    assert (len(among), len(among._of_address)) == (1, 1)
 
 
 async def test_localhost_is_served_on_every_loopback_address(node: Node) -> None:

@@ -213,12 +213,13 @@ def admit_actor(caller: Caller, client_id: str) -> None:
         raise _outside(Permission.EXCHANGE, "clients", client_id)
 
 
-def admit_exchange_as_client(caller: Caller, *, subject: str, owner: str) -> None:
+def admit_exchange_as_client(caller: Caller, *, subject: str, is_caller: bool) -> None:
     """Raise if an exchange would turn the token of a user, whose name is that of the caller, into one of the caller.
 
-    A token of a client for itself and this service gives its holder the rights of the client.
+    A token of a client for itself and this service gives its holder the rights of the client. `is_caller`: the subject
+    token is such a token already. One for another audience may be that of a user.
     """
-    if subject == caller.client_id and owner != caller.client_id:
+    if subject == caller.client_id and not is_caller:
         raise PermissionDeniedError(
             f"the subject {subject!r} of the token has the name of the client, whose rights the new token would give",
             metadata={"permission": Permission.EXCHANGE.value},

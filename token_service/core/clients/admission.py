@@ -63,6 +63,36 @@ class ClientAdmission:
             _require_within("scopes", scopes, client.scopes)
             _require_within("audience", audience, client.audiences)
 
+    def may_have_narrowed(self, client_id: str, since: float) -> bool:
+        """Tell whether the registration of a client may have lost scopes or audiences since a time."""
+        client = self._clients.get(client_id)
+        return (
+            client is not None
+            and bool(client.scopes or client.audiences)
+            and (client.describes_itself or client.update_time > max(client.create_time, since))
+        )
+
+    def registered(
+        self, client_id: str, scopes: Sequence[str], audience: Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the scopes and the audiences of an older grant that the client is still registered for.
+
+        Raises `PolicyViolationError` if nothing is left of either.
+        """
+        client = self._clients.get(client_id)
+        if client is None:
+            return tuple(scopes), tuple(audience)
+        return _still("scopes", scopes, client.scopes), _still("audience", audience, client.audiences)
+
+
+def _still(field: str, held: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    left = tuple(value for value in held if not allowed or value in allowed)
+    if held and not left:
+        raise PolicyViolationError(
+            f"{field}: the client is registered for none of this grant any more", metadata={"field": field}
+        )
+    return left
+
 
 def _require_within(field: str, asked: Sequence[str], allowed: Sequence[str]) -> None:
     """Raise `PolicyViolationError` if a value is not among those that a client is registered for; empty: any."""

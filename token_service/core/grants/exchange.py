@@ -178,7 +178,11 @@ class TokenExchange:
             kind=kind,
         )
         if kind is TokenKind.ACCESS and self._issuer in audience:
-            admit_exchange_as_client(caller, subject=subject.subject, owner=subject.client_id)
+            admit_exchange_as_client(
+                caller,
+                subject=subject.subject,
+                is_caller=subject.client_id == client.client_id and self._issuer in subject.audience,
+            )
         policy = self._policies.of(client.client_id, audience)
         if policy.binding_required:
             raise BindingRequiredError

@@ -40,16 +40,18 @@ class PersonalAccessReader:
         """Return what a token that comes of a personal access token may have. See `ReadToken`.
 
         The new token has its id as `sid`, so a revocation of the personal access token ends it. Raises
-        `SubjectTokenInvalidError`, `KeysStaleError` if this node can't decide, and `StoreUnavailableError`.
+        `SubjectTokenInvalidError`, `PolicyViolationError` if its client is registered for nothing of it any more,
+        `KeysStaleError` if this node can't decide, and `StoreUnavailableError`.
         """
         session = await self._judge(token, self._clock.now())
+        scopes, audience = self._clients.registered(session.client_id, session.scopes, session.audience)
         return PresentedToken(
             kind=TokenKind.PERSONAL_ACCESS,
             token_id="",
             subject=session.subject,
             client_id=session.client_id,
-            audience=session.audience,
-            scopes=frozenset(session.scopes),
+            audience=audience,
+            scopes=frozenset(scopes),
             session_id=str(session.id),
             expire_time=session.absolute_expire_time,
             # From the snapshot of the row, so it includes no revocation that the verdict lacks.

@@ -20,6 +20,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from token_service.core.access.caller import Caller
 from token_service.core.access.gate import UseCase, admit, admit_client
 from token_service.core.events.audit import Audit
@@ -108,7 +110,7 @@ class Refresher:
         `SessionIdleError`, `SessionRevokedError`, `RefreshTokenReusedError`, `WrongClientError`,
         `WrongDeviceError`, `ScopeExceededError`, `TooManyRetriesError`, `InvalidRequestError`,
         `RateLimitedError`, `StoreUnavailableError`, `SigningUnavailableError`, `KeysStaleError`,
-        `ClientDisabledError`, `ClientNotFoundError`.
+        `ClientDisabledError`, `ClientNotFoundError`, `PolicyViolationError`.
         """
         admit(caller, UseCase.REFRESH_TOKEN)
         _check(command)
@@ -133,19 +135,37 @@ class Refresher:
         if limited is not None or (policy.rates and (Operation.REFRESH, Bucket.SUBJECT) in policy.rates):
             await self._require_admitted(actor, command, presented, policy, limited, now)
         signed: tuple[MintedToken, str] | None = None
-        if command.scopes or command.audience or self._signing_may_fail or self._policies.depend_on_audience:
+        if (
+            command.scopes
+            or command.audience
+            or self._signing_may_fail
+            or self._policies.depend_on_audience
+            or self._clients.may_have_narrowed(command.client_id, now - policy.refresh_token_ttl)
+        ):
             # Check the token first: a reused token revokes its family even if the request is wrong otherwise. The
             # audience of a session never changes. Its scopes change only by UpdateSession: a call that reads them
             # before such a change began before the change ended, so either order of the two is right.
             before = await self._sessions.get(presented.session_id)
             before = await self._require_acceptable(actor, command, presented, before, policy, now)
             _narrow(command, before)
+            command = self._within_registration(command, before)
             policy = self._policies.of(before.client_id, before.audience)
             if self._signing_may_fail:
                 signed = await self._sign(command, before, policy, now)
         session, current = await self._exchange(actor, command, presented, policy, now)
         access, id_token = signed or await self._sign(command, session, policy, now)
         return self._issued(actor, command, session, current, access, id_token)
+
+    def _within_registration(self, command: RefreshCommand, session: Session) -> RefreshCommand:
+        """Return the command for what its client is still registered for.
+
+        Raises `PolicyViolationError` if nothing is left, and for a value that the command itself names.
+        """
+        self._clients.require(command.client_id, command.scopes, command.audience)
+        scopes, audience = self._clients.registered(command.client_id, session.scopes, session.audience)
+        return structs.replace(
+            command, scopes=command.scopes or scopes, audience=command.audience or audience
+        )
 
     async def _count(
         self, caller: Caller, command: RefreshCommand, policy: Policy

@@ -95,10 +95,11 @@ class DeviceLogins:
         decided before, or whose client gets no tokens. Raises `InvalidRequestError` for a form of another browser,
         `RateLimitedError`, `StoreUnavailableError` and the errors of `Logins.start`.
         """
+        # First, so that no other site can use up the tries of its visitors.
+        await self._open(ticket, browser, now)
         await self._rates.take_always(
             Operation.ENTER_USER_CODE, Bucket.ADDRESS, MAX_CODES_OF_ADDRESS, network_of(address)
         )
-        await self._open(ticket, browser, now)
         await self._rates.take_always(
             Operation.ENTER_USER_CODE, Bucket.BROWSER, MAX_CODES_OF_BROWSER, browser
         )

@@ -15,6 +15,7 @@ from token_service.core.policies.rights import Permission
 from token_service.core.revocation.commands import RevokeCommand, check_command
 from token_service.core.revocation.log import RevocationDraft
 from token_service.core.revocation.read_index import ReadIndex
+from token_service.core.revocation.replica import Replica
 from token_service.core.sessions.store import SessionStore
 from token_service.errors import InvalidReason, InvalidTokenError, SessionNotFoundError
 from token_service.tokens.claims import MAX_ACCESS_TOKEN_TTL, TokenKind, VerifiedClaims
@@ -76,6 +77,7 @@ class Drafts:
         opaque_tokens: OpaqueTokens,
         look_for_keys: LookForKeys,
         read_index: ReadIndex,
+        replica: Replica,
         sessions: SessionStore,
         rates: Rates,
     ) -> None:
@@ -83,11 +85,12 @@ class Drafts:
         self._opaque_tokens = opaque_tokens
         self._look_for_keys = look_for_keys
         self._read_index = read_index
+        self._replica = replica
         self._sessions = sessions
         self._rates = rates
 
     async def of(self, caller: Caller, command: RevokeCommand, now: float) -> RevocationDraft | None:
-        """Return the entry to append; None if the command can match no valid token.
+        """Return the entry to append; None if the command can match no valid token, such as one that is revoked already.
 
         Raises `InvalidRequestError`, `RateLimitedError` if the caller has revoked too much, and
         `StoreUnavailableError`. A caller that may revoke for some clients only gets `PermissionDeniedError` for
@@ -100,7 +103,21 @@ class Drafts:
             await self._require_within(caller, command, draft, client_id)
         if draft is not None and _is_unbounded(draft):
             await self._rates.take_names(caller)
+        # A call that waits appends its entry again, because that makes other nodes ask their subscribers to confirm.
+        if draft is not None and command.token and command.wait is None and await self._is_in_log(draft):
+            return None
         return draft
+
+    async def _is_in_log(self, draft: RevocationDraft) -> bool:
+        """Tell whether the log has the entry for a presented JWT.
+
+        Anyone can present a JWT again and again, through a public client. Each entry goes to every subscriber.
+        """
+        if draft.target is not RevocationTarget.TOKEN_ID:
+            return False  # the log has each session once
+        if not self._replica.revocations.has_token_id(draft.value, draft.token_expire_time):
+            return False
+        return (await self._read_index.head()).epoch == self._replica.epoch  # else the entry may be lost
 
     async def _require_within(
         self, caller: Caller, command: RevokeCommand, draft: RevocationDraft | None, client_id: str

@@ -45,8 +45,12 @@ class LoginCookies:
         """Delete the cookie of a login."""
         self._delete(response, self._name(login_id))
 
+    def _name(self, login_id: str) -> str:
+        """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
+        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
+
     def _surplus(self, request: Request, size: int) -> list[str]:
-        """Return the names of the cookies that must give way to a new one of `size` characters."""
+        """Return the names of the login cookies that must give way to a new one of `size` characters."""
         prefix = self._name("")
         kept, surplus = 1, []
         # The newest comes last (RFC 6265, section 5.4) and is the most likely to be in use.
@@ -59,10 +63,6 @@ class LoginCookies:
             else:
                 surplus.append(name)
         return surplus
-
-    def _name(self, login_id: str) -> str:
-        """Return the name of a login cookie. `__Host-` keeps other hosts of the domain from setting it (RFC 6265bis)."""
-        return f"{'__Host-' if self._is_secure else ''}login-{login_id[:22]}"
 
     def _delete(self, response: Response, name: str) -> None:
         response.delete_cookie(name, path="/", secure=self._is_secure, httponly=True, samesite="lax")

@@ -1,4 +1,4 @@
-"""The conversion of HTTP requests to what use cases take."""
+"""The conversion of HTTP requests to what grants take."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from token_service.web.peer import peer_of
 
 def grant_request(request: Request, parameters: Parameters) -> GrantRequest:
     """Return what every grant has in common: scopes, audience and origin."""
+    agent = request.headers.get("user-agent", "")[:MAX_USER_AGENT]
+    if not agent.isprintable():  # it may be in any encoding, and is only for people
+        agent = "".join(each if each.isprintable() else "?" for each in agent)
     return GrantRequest(
         scopes=parameters.words("scope"),
         audience=tuple(dict.fromkeys((*parameters.all("resource"), *parameters.all("audience")))),
-        origin=Origin(peer_of(request).address, request.headers.get("user-agent", "")[:MAX_USER_AGENT]),
+        origin=Origin(peer_of(request).address, agent),
     )

@@ -123,7 +123,7 @@ class Devices(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from([0, 1]), user=st.sampled_from(USERS), approve=st.booleans())
     def begin_and_decide(self, node: int, user: str, *, approve: bool) -> None:
-        """Take the usual way, so that more examples reach the calls after a decision."""
+        """Take the usual way, so that more examples have a decision early."""
         self.begin(node)
         self.ask(self.devices[-1], 1 - node, user)
         self.answer(self.forms[-1], node, approve=approve)

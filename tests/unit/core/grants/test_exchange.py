@@ -201,6 +201,25 @@ async def test_user_with_the_name_of_the_client_gives_no_token_of_the_client(sce
     await scene.exchange(other, "gateway", EVERYTHING, audience=(ISSUER,))
 
 
+async def test_user_named_like_the_client_does_not_become_it_by_two_exchanges(scene: Exchanging) -> None:
+    token = await scene.token("web", subject="gateway")
+    between = await scene.exchange(token, "gateway", EVERYTHING, audience=("inventory",))
+    assert claims(between)["sub"] == claims(between)["client_id"] == "gateway"
+    await refusal(
+        scene,
+        PermissionDeniedError,
+        between.tokens.access_token,
+        "gateway",
+        EVERYTHING,
+        audience=(ISSUER,),
+    )
+
+
+async def test_token_of_a_client_for_itself_and_this_service_stays_one(scene: Exchanging) -> None:
+    token = await scene.token("gateway", subject="gateway", audience=(ISSUER, "orders"))
+    assert claims(await scene.exchange(token, "gateway", audience=(ISSUER,)))["aud"] == ISSUER
+
+
 # --- Actors --------------------------------------------------------------------------------------------------------------------
 
 

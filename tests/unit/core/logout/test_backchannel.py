@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from tests.support.memory_stores import MemoryStores
-from tests.unit.core.node import Intercepted, Node, SomeStores
+from tests.unit.core.node import Intercepted, Node, SomeStores, raising
 from tests.unit.core.virtual_time import LoopClock, cancelled, virtual_time
 from token_service.core.access.caller import Caller
 from token_service.core.clients.client import ClientMetadata, SubjectType
@@ -28,7 +28,7 @@ from token_service.core.logout.delivering import (
     delay_after,
 )
 from token_service.core.logout.planner import MAX_SESSIONS_TOLD
-from token_service.errors import RefreshTokenReusedError
+from token_service.errors import RefreshTokenReusedError, SigningUnavailableError, StoreUnavailableError
 from token_service.tokens.algorithms import Algorithm
 from token_service.tokens.claims import TokenKind
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
@@ -420,3 +420,49 @@ async def test_client_without_a_uri_any_more_is_given_up() -> None:
         await node.core.client_administration.delete(Caller.system(), "app", node.clock.now())
         await asyncio.sleep(10)
     assert node.logout_outcomes == ["failed", "given_up"]
+
+
+@virtual_time
+async def test_node_that_can_not_sign_tries_again_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    receivers = Receivers()
+    node = await start(receivers)
+    session = await issue(node)
+    asked = 0
+
+    async def no_key() -> None:
+        nonlocal asked
+        asked += 1
+        raise SigningUnavailableError
+
+    async with running(node):
+        await revoke(node, session)
+        with monkeypatch.context() as patched:
+            patched.setattr(node.keyring, "ready", no_key)
+            await asyncio.sleep(10)
+        assert 5 <= asked <= 10
+        await asyncio.sleep(2 * SOON)
+    assert receivers.told("app") == [session.session_id]
+    assert node.logout_outcomes == ["sent"]
+
+
+@virtual_time
+async def test_database_that_is_away_loses_no_logout() -> None:
+    receivers = Receivers()
+    stores = MemoryStores(LoopClock())
+    logouts = Intercepted(stores.logouts)
+    node = await start(receivers, stores=SomeStores.of(stores, logouts=logouts))
+    session = await issue(node)
+    for method in ("plan", "due", "finish"):
+        logouts.before[method] = raising(StoreUnavailableError())
+    async with running(node):
+        await revoke(node, session)
+        await asyncio.sleep(10)
+        assert receivers.sent == []
+        del logouts.before["plan"], logouts.before["due"]
+        await asyncio.sleep(10)
+        assert set(receivers.told("app")) == {session.session_id}  # sent, but not noted
+        assert node.logout_outcomes == []
+        logouts.before.clear()
+        await asyncio.sleep(10)
+    assert node.logout_outcomes == ["sent"]
+    assert stores.logouts.deliveries == {}

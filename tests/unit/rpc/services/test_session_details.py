@@ -50,6 +50,14 @@ async def test_client_context_of_issue_and_last_refresh_is_shown(served: Served)
     assert (session.created_from, session.last_used_from) == (HOME, TRAIN)
 
 
+async def test_upstream_of_the_login_is_shown_without_the_claims_about_the_user(served: Served) -> None:
+    issued = await served.node.issue(upstream="corporate", identity_claims={"email": "a@example.org"})
+    session = await shown(served, issued.session_id)
+    assert session.upstream == "corporate"
+    assert "a@example.org" not in str(session)
+    assert (await shown(served, (await served.issue()).session_id)).upstream == ""
+
+
 async def test_session_without_client_context_has_no_origin(served: Served) -> None:
     session = await shown(served, (await served.issue()).session_id)
     assert not session.HasField("created_from")

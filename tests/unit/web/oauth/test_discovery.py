@@ -80,10 +80,9 @@ async def test_every_announced_url_answers_and_no_other_endpoint_exists(issuer: 
         for route in make_oauth_routes(app.node.core, app.authenticator, app.edge)
         if "POST" in (route.methods or ())
     }
-    # The page for users is in the response to the device. Identity providers are told of the other one where they know this
-    # service as a client.
+    # Identity providers are told of the one where they know this service as a client, users of the other by their device.
     path = issuer_path(issuer)
-    assert posts == endpoints | {f"{path}/device", f"{path}/backchannel-logout/{{upstream}}"}
+    assert posts == endpoints | {f"{path}/backchannel-logout/{{upstream}}", f"{path}/device"}
     await app.close()
 
 

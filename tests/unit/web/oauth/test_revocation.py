@@ -67,6 +67,16 @@ async def test_superseded_refresh_token_revokes_its_session(app: OAuthApp) -> No
     assert await active(app, successor) == {"access": False, "refresh": False}
 
 
+@pytest.mark.parametrize("kind", ["access_token", "id_token", "refresh_token"])
+async def test_token_presented_again_adds_nothing_to_the_log(app: OAuthApp, kind: str) -> None:
+    token = getattr(await app.node.issue(client_id="public", kinds=ISSUABLE), kind)
+    replica = app.node.core.replica
+    before = replica.applied
+    for _ in range(5):
+        assert_done(await app.post("/revoke", {"token": token, "client_id": "public"}))
+    assert replica.applied == before + 1
+
+
 async def test_every_client_can_revoke_its_own_tokens(app: OAuthApp) -> None:
     await app.register_assertion_client("signed")
     proofs: dict[str, dict[str, Any]] = {

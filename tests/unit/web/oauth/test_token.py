@@ -38,6 +38,21 @@ async def test_client_gets_an_access_token_for_itself(app: OAuthApp) -> None:
     )
 
 
+async def test_user_agent_of_any_bytes_is_recorded_readably(app: OAuthApp) -> None:
+    await app.register("app")
+    answer = await app.http.post(
+        "/token",
+        data={"grant_type": CLIENT_CREDENTIALS},
+        headers={
+            b"Authorization": app.basic("app")["Authorization"].encode(),
+            b"User-Agent": "cafÉ	app".encode(),
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    (issued,) = app.node.audit.named("token.issued")
+    assert issued["user_agent"] == "cafÃ??app"
+
+
 async def test_scopes_of_client_credentials_are_those_of_the_registration(app: OAuthApp) -> None:
     await app.register("app")
     narrowed = (await app.token("app", scope="write write")).json()
