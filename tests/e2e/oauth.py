@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,7 +137,7 @@ def code_for(node: OAuthNode, client: Client, verifier: str, **fields: Any) -> s
     )
 
     async def create() -> authorization_pb.CreateAuthorizationGrantResponse:
-        async with Api(node.grpc_address) as api:
+        async with Api(node.grpc_address, node.credentials) as api:
             stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
             return await stub.CreateAuthorizationGrant(request, timeout=TIMEOUT)
 
@@ -152,7 +153,8 @@ async def _create(node: OAuthNode, request: pb.CreateClientRequest) -> pb.Create
 
 def claims_of(node: OAuthNode, token: str, typ: str = "at+jwt") -> dict[str, Any]:
     """Verify a token of the service with joserfc and return its claims."""
-    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=30, trust_env=False)
+    tls = ssl.create_default_context(cafile=node.ca_file)
+    answer = httpx.get(f"{node.http_url}/.well-known/jwks.json", timeout=30, trust_env=False, verify=tls)
     decoded = jwt.decode(token, KeySet.import_key_set(answer.json()), algorithms=["ES256"])
     assert decoded.header["typ"] == typ
     return decoded.claims
@@ -162,7 +164,7 @@ def refresh_token_of(node: OAuthNode, client_id: str) -> str:
     """Return a refresh token of alice for a client, as a login service gets it."""
 
     async def issue() -> str:
-        async with Api(node.grpc_address) as api:
+        async with Api(node.grpc_address, node.credentials) as api:
             return (await api.issue(client_id=client_id, audience=[API])).refresh_token
 
     return asyncio.run(issue())
@@ -191,6 +193,7 @@ def ask(
                 "proof": proof,
                 "algorithm": algorithm,
                 "calls": calls,
+                **({"tls": {"ca": node.ca_file.read_text()}} if node.ca_file else {}),
                 **more,
             },
         )

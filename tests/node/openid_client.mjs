@@ -21,13 +21,30 @@ const calls = {
   client_credentials: (config, { parameters }) => client.clientCredentialsGrant(config, parameters),
   refresh: (config, { token, parameters }) => client.refreshTokenGrant(config, token, parameters),
   grant: (config, { grant_type, parameters }) => client.genericGrantRequest(config, grant_type, parameters),
-  // `location`: the URL to which the login service sends the browser back.
-  code: (config, { location, nonce, verifier, state }) =>
-    client.authorizationCodeGrant(config, new URL(location), {
-      expectedNonce: nonce,
-      expectedState: state,
-      pkceCodeVerifier: verifier,
-    }),
+  // Returns the URL to send the browser to, and what the application has to remember for the call `code`.
+  async authorize(config, { parameters, push }) {
+    const kept = { verifier: client.randomPKCECodeVerifier(), state: client.randomState(), nonce: client.randomNonce() }
+    const all = {
+      code_challenge: await client.calculatePKCECodeChallenge(kept.verifier),
+      code_challenge_method: 'S256',
+      state: kept.state,
+      nonce: kept.nonce,
+      ...parameters,
+    }
+    const build = push ? client.buildAuthorizationUrlWithPAR : client.buildAuthorizationUrl
+    return { url: (await build(config, all)).href, ...kept }
+  },
+  // `location`: the URL to which the browser is sent back. `form`: what it posts there, with the response mode form_post.
+  code(config, { location, form, nonce, verifier, state, max_age }) {
+    const url = new URL(location)
+    const response = form ? new Request(url, { method: 'POST', body: new URLSearchParams(form) }) : url
+    const expected = { expectedNonce: nonce, expectedState: state, pkceCodeVerifier: verifier, maxAge: max_age }
+    return client.authorizationCodeGrant(config, response, expected)
+  },
+  device: (config, { parameters }) => client.initiateDeviceAuthorization(config, parameters),
+  poll: (config, { device }) => client.pollDeviceAuthorizationGrant(config, device),
+  userinfo: (config, { token, subject }) => client.fetchUserInfo(config, token, subject),
+  logout: (config, { parameters }) => client.buildEndSessionUrl(config, parameters).href,
   introspect: (config, { token, parameters }) => client.tokenIntrospection(config, token, parameters),
   revoke: (config, { token, parameters }) => client.tokenRevocation(config, token, parameters),
 }

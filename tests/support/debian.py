@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ def fetch(
 ) -> tuple[T | None, str]:
     """Install `package`, or unpack `parts` without the right to install, and return the result of `look`.
 
-    The second value describes the failure; empty for success.
+    `parts` are packages; empty: those that an installation would install on this machine. The second value describes the failure; empty for success.
     """
     if shutil.which("apt-get") is None:
         return None, "apt-get is missing"
@@ -39,7 +40,7 @@ def fetch(
             return found, ""
         problem = _install(package) if os.geteuid() == 0 else ""
         if problem or os.geteuid() != 0:
-            problem = _unpack(directory, parts) or problem
+            problem = _unpack(directory, package, parts) or problem
         return look(), problem.strip() or "the installed files are not at the expected place"
 
 
@@ -49,18 +50,28 @@ def _install(package: str) -> str:
     return _run(install) and (_run(["apt-get", "update"]) or _run(install))
 
 
-def _unpack(directory: Path, packages: Sequence[str]) -> str:
+def _unpack(directory: Path, package: str, parts: Sequence[str]) -> str:
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        download = ["download", *packages]
-        problem = _run(["apt-get", *download], Path(scratch))
+        problem = _download(Path(scratch), (), package, parts)
         if problem:  # no package lists, as in a fresh container: fetch our own
             state = Path(scratch) / "apt"
             (state / "lists" / "partial").mkdir(parents=True)
-            own = ["apt-get", "-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}"]
-            problem = _run([*own, "update"]) or _run([*own, *download], Path(scratch))
+            own = ("-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state}")
+            problem = _run(["apt-get", *own, "update"]) or _download(Path(scratch), own, package, parts)
         for archive in Path(scratch).glob("*.deb"):
             problem = problem or _run(["dpkg", "-x", str(archive), str(directory)])
     return problem
+
+
+def _download(directory: Path, options: Sequence[str], package: str, parts: Sequence[str]) -> str:
+    """Download packages and return a description of the failure; empty for success."""
+    if not parts:
+        plan = ["apt-get", *options, "--simulate", "--no-install-recommends", "install", package]
+        done = subprocess.run(plan, capture_output=True, text=True, timeout=300, check=False)
+        parts = re.findall(r"^Inst (\S+)", done.stdout, re.MULTILINE)
+        if done.returncode != 0:
+            return done.stderr.strip()[-500:]
+    return _run(["apt-get", *options, "download", *parts], directory)
 
 
 def _run(command: Sequence[str], directory: Path | None = None) -> str:

@@ -7,6 +7,7 @@ import time
 import uuid
 from base64 import b64encode
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,6 +31,8 @@ class OAuthNode(Node):
 
     credentials: grpc.ChannelCredentials | None = None
     """What a caller of its gRPC port needs."""
+    ca_file: Path | None = None
+    """The authority of its certificate, if it has one of its own."""
 
     def __init__(self, *args: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

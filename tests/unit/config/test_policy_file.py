@@ -14,6 +14,7 @@ import pytest
 from tests.support.deadline import eventually
 from token_service.config import policy_file
 from token_service.config.policy_file import PolicyDocument, PolicyFile
+from token_service.core.login.upstreams import ChallengeSettings
 from token_service.errors import ConfigurationError
 
 GOOD = b'default = "public"\n'
@@ -107,6 +108,13 @@ def test_first_50_problems_are_listed(path: Path) -> None:
     lines = refusal(path).splitlines()
     assert len(lines) == 52
     assert lines[-1] == "  and 10 more"
+
+
+def test_upstreams_are_read(path: Path) -> None:
+    path.write_text('[upstreams.inhouse]\nkind = "challenge"\nurl = "https://login.example/in"\n')
+    assert PolicyFile(path, {}).load().upstreams == {
+        "inhouse": ChallengeSettings("inhouse", "https://login.example/in")
+    }
 
 
 class Watched:

@@ -55,9 +55,9 @@ class Pages:
 
     def form_post(self, action: str, fields: Mapping[str, str]) -> Response:
         """Return the page that posts an authorization response (OAuth 2.0 Form Post Response Mode, section 2)."""
-        parts = urlsplit(action)
-        target = f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
-        return self.page("form_post.html", 200, form_action=target, action=action, fields=fields)
+        # Browsers apply `form-action` also to where the application redirects from there, which may be another origin.
+        schemes = dict.fromkeys((f"{urlsplit(action).scheme}:", "https:"))
+        return self.page("form_post.html", 200, form_action=" ".join(schemes), action=action, fields=fields)
 
     def page(self, name: str, status: int, *, form_action: str = "'self'", **values: Any) -> Response:
         """Return a page. `form_action`: the only place that its forms may be sent to; `values`: those of the template."""

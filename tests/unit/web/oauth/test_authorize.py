@@ -229,7 +229,7 @@ async def test_form_post_sends_the_answer_in_a_form_to_the_client_only(login: Lo
     assert page.status_code == 200
     assert f'action="{REDIRECT}"' in page.text
     assert "<script>alert" not in page.text
-    assert "form-action https://app.example;" in page.headers["content-security-policy"]
+    assert "form-action https:;" in page.headers["content-security-policy"]
     assert "location" not in page.headers
 
 
