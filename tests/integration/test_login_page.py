@@ -156,6 +156,8 @@ def test_wrong_password_and_no_interaction_are_told(service: Service) -> None:
     url, _ = app["begin"]()
     with pytest.raises(AssertionError, match="Wrong user or password"):
         Browser().log_in(url, password="guess")
+    with pytest.raises(AssertionError, match="Wrong user or password"):
+        Browser().log_in(url, user="nobody", password="")
 
 
 def test_longest_logins_fit_into_the_headers_of_a_node(service: Service) -> None:
