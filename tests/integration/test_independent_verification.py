@@ -93,6 +93,8 @@ async def test_an_access_token_has_the_claims_of_rfc_9068(api: Api, keys: KeySet
         "jti": issued.token_id,
         "sid": issued.session_id,
         "auth_ctx": {"acr": "urn:example:mfa", "amr": ["pwd", "otp"], "auth_time": 1_700_000_000},
+        "acr": "urn:example:mfa",
+        "auth_time": 1_700_000_000,
         "cnf": {"jkt": "a" * 43},
         "tenant": "acme",
         "limits": {"rate": 10, "share": 0.5, "names": ["a", None, True]},

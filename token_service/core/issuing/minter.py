@@ -161,9 +161,13 @@ class Minter:
             claims["scope"] = " ".join(grant.scopes)
         if grant.session_id:
             claims["sid"] = grant.session_id
-        if grant.auth_context is not None:
-            claims["auth_ctx"] = _auth_claims(grant.auth_context)
+        context = _auth_claims(grant.auth_context) if grant.auth_context is not None else None
+        if context is not None:
+            claims["auth_ctx"] = context
         _confirm(claims, grant.confirmation)
+        if context is not None:
+            # By the names that other validators know (RFC 9068, section 2.2.1), as step-up needs (RFC 9470, section 6.2).
+            claims.update({name: context[name] for name in ("auth_time", "acr") if name in context})
         if grant.actor is not None:
             claims["act"] = grant.actor
         claims.update(grant.custom_claims)

@@ -71,7 +71,7 @@ async def test_own_token_is_exchanged_for_a_narrower_one_without_a_right(scene: 
     assert not exchanged.tokens.refresh_token
     assert (exchanged.tokens.scopes, exchanged.tokens.access_token_expire_time) == (("read",), after["exp"])
     assert after.pop("jti") != before["jti"]
-    kept = ("iss", "sub", "exp", "iat", "nbf", "client_id", "rev", "sid", "auth_ctx")
+    kept = ("iss", "sub", "exp", "iat", "nbf", "client_id", "rev", "sid", "auth_ctx", "acr", "auth_time")
     assert after == {
         **{name: before[name] for name in kept},
         "aud": "mail",

@@ -87,6 +87,8 @@ async def test_access_token_has_the_claims_of_rfc_9068():
         "sid": tokens.session_id,
         "rev": 1,
         "auth_ctx": {"acr": "urn:acr:2", "amr": ["pwd", "otp"], "auth_time": 1_700_000_000},
+        "acr": "urn:acr:2",
+        "auth_time": 1_700_000_000,
         "cnf": {"jkt": THUMBPRINT},
         "tenant": "t-1",
         "roles": ["admin", {"on": None}],
