@@ -37,6 +37,7 @@ FULL: dict[str, Any] = {
     "classification": "restricted",
     "subject_type": SubjectType.PAIRWISE,
     "sector_identifier_uri": "https://a.example/sector",
+    "first_party": True,
     "rights": (Right(permission=Permission.ISSUE, clients=("web",), may=(May.OTHER_SUBJECTS,)),),
 }
 

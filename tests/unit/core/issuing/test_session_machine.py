@@ -698,8 +698,9 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             self.revoke(token=jwt.text)
         if by_id or (jwt.key not in model.dead_keys and jwt.expire + MAX_LEEWAY > model.now):
+            if by_id or jwt.id not in model.dead_tokens:
+                model.head += 1  # a JWT that is presented again adds nothing
             model.dead_tokens.add(jwt.id)
-            model.head += 1
 
     def revoke_many(self, kind: RevocationTarget, which: int) -> None:
         if kind is RevocationTarget.KEY:

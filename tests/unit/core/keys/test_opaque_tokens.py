@@ -40,7 +40,7 @@ class Counted:
         self.keys = Intercepted(stores.keys)
         self.clients, self.leases, self.nodes = stores.clients, stores.leases, stores.nodes
         self.audit, self.samples, self.used_ids = stores.audit, stores.samples, stores.used_ids
-        self.device_requests = stores.device_requests
+        self.device_requests, self.logouts = stores.device_requests, stores.logouts
 
     def calls(self) -> list[str]:
         return [*self.sessions.calls, *self.log.calls, *self.keys.calls]
