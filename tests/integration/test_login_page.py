@@ -120,7 +120,7 @@ def test_programs_of_the_page_log_in_and_step_up_at_alternating_nodes(service: S
     assert by_path["/authorize"] != by_path["/callback/inhouse"] != by_path["/token"]
     tokens = refresh(service, tokens["refresh_token"])
     challenge = 'Bearer error="insufficient_user_authentication", acr_values="urn:example:pwd", max_age="300"'
-    url, kept = app["step_up"](challenge, tokens["id_token"])
+    url, kept = app["begin"](**app["step_up"](challenge, tokens["id_token"]))
     assert browser.shown["user"] == ""
     raised, again = app["finish"](browser.log_in(url), kept)
     assert browser.shown["user"] == "alice"
@@ -237,7 +237,8 @@ def test_node_killed_during_a_step_up(service: Service) -> None:
     app = service.client()
     url, kept = app["begin"]()
     tokens, claims = app["finish"](Browser().log_in(url), kept)
-    url, kept = app["step_up"]('acr_values="urn:example:pwd", max_age="300"', tokens["id_token"])
+    challenge = 'acr_values="urn:example:pwd", max_age="300"'
+    url, kept = app["begin"](**app["step_up"](challenge, tokens["id_token"]))
     back = Browser().log_in(url)
     service.nodes[1].kill()
     try:
