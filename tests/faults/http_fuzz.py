@@ -13,11 +13,22 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import unescape
+from urllib.parse import parse_qsl
 
 import psutil
 
 from tests.faults.http_mutations import mutated
-from tests.faults.http_requests import UNREACHABLE, Request, Secrets, Shapes
+from tests.faults.http_requests import (
+    BROWSER_PATHS,
+    POLICY,
+    REDIRECTS,
+    UNREACHABLE,
+    Request,
+    Secrets,
+    Shapes,
+    urlencoded,
+)
 from tests.integration.oauth.identity_provider import IdentityProvider
 from tests.integration.oauth.node import OAuthNode
 
@@ -38,7 +49,8 @@ _ERRORS = frozenset(
     {
         "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
         "invalid_scope", "invalid_target", "invalid_token", "insufficient_scope", "unsupported_token_type",
-        "access_denied", "temporarily_unavailable",
+        "access_denied", "temporarily_unavailable", "login_required", "consent_required", "unsupported_response_type",
+        "authorization_pending", "slow_down", "expired_token",
     }
 )  # fmt: skip
 """The error codes that an endpoint may answer. `server_error` is a defect."""
@@ -150,7 +162,7 @@ class HttpFuzz:
         self.tally.answers[request.known_path or "other", answer.status] += 1
         try:
             check(request, answer, secrets)
-        except AssertionError as error:
+        except (AssertionError, ValueError, KeyError) as error:
             raise Violation(f"{error}: {data[:4000]!r} was answered {answer!r}") from None
 
     async def _exchange(self, data: bytes, address: str, whole: bool) -> Answer | None:  # noqa: FBT001
@@ -192,31 +204,75 @@ class HttpFuzz:
 def check(request: Request, answer: Answer, secrets: Sequence[str]) -> None:
     """Raise `AssertionError` with the rule that an answer breaks. `secrets`: those of the request."""
     assert answer.status < 500 or (answer.status == 503 and _leads_nowhere(request)), "a defect"
-    assert not 300 <= answer.status < 400 or answer.status == 304, "a redirect"
-    shown = answer.body + repr(answer.headers).encode()
+    if 300 <= answer.status < 400 and answer.status != 304:
+        _check_redirect(request, answer)
+    shown = _without_state(request, answer)
     for secret in secrets:
         assert secret.encode() not in shown, "the answer repeats a secret of the request"
     if request.known_path is None or answer.status in {404, 405} or not request.whole:
         return
     if request.is_oauth:
-        _check_oauth(answer)
+        _check_oauth(request, answer)
+    elif request.path in BROWSER_PATHS and answer.status != 303:
+        _check_page(answer)
+
+
+def _check_redirect(request: Request, answer: Answer) -> None:
+    assert answer.status == 303, "a redirect that may repeat a body"
+    assert request.requested_path in BROWSER_PATHS, "a redirect"
+    assert _is_allowed(answer.one("location")), "a redirect to elsewhere"
+    assert answer.one("cache-control") == "no-store", "the answer may be cached"
+
+
+def _is_allowed(location: str) -> bool:
+    return location.partition("?")[0] in REDIRECTS
+
+
+def _without_state(request: Request, answer: Answer) -> bytes:
+    """Return what an answer shows, except `state` of the request on its way to a registered URI."""
+    headers = [(name, value) for name, value in answer.headers if name != "location"]
+    location, body = answer.one("location"), answer.body
+    form = urlencoded(request.form) if request.body is None or request.in_query else request.body
+    states = {value for name, value in parse_qsl(form.decode("latin-1")) if name == "state"}
+    if answer.status == 303 and _is_allowed(location):
+        start, _, query = location.partition("?")
+        answered = parse_qsl(query, keep_blank_values=True)
+        location = repr([start, *(pair for pair in answered if pair[0] != "state" or pair[1] not in states)])
+    posts_to = re.search(rb'<form method="post" action="([^"]*)">', body)
+    if posts_to is not None and unescape(posts_to[1].decode()) in REDIRECTS:
+        shown = re.search(rb'name="state" value="([^"]*)"', body)
+        if shown is not None and unescape(shown[1].decode()) in states:
+            body = body.replace(shown[0], b"")
+    return body + repr([*headers, ("location", location)]).encode()
+
+
+def _check_page(answer: Answer) -> None:
+    assert answer.one("cache-control") == "no-store", "the answer may be cached"
+    assert answer.one("content-type") == "text/html; charset=utf-8", "not a page"
+    assert answer.one("x-frame-options") == "DENY", "a page that can be framed"
+    policy = answer.one("content-security-policy")
+    assert "default-src 'none'; " in policy, "a page without a Content-Security-Policy"
+    assert "frame-ancestors 'none'; " in policy, "a page that can be framed"
 
 
 def _leads_nowhere(request: Request) -> bool:
     return any(name == "client_id" and value.startswith(UNREACHABLE) for name, value in request.form)
 
 
-def _check_oauth(answer: Answer) -> None:
+def _check_oauth(request: Request, answer: Answer) -> None:
     assert answer.one("cache-control") == "no-store", "the answer may be cached"
     if answer.status == 200 and not answer.body:
         return  # a revocation, or an answer to HEAD
     if answer.status == 204:
         return
+    if request.method == "HEAD":
+        assert not answer.body, "a body in an answer to HEAD"
+        return
     assert answer.one("content-type") == "application/json", "not JSON"
     body = json.loads(answer.body)
     assert isinstance(body, dict), "not an object"
     assert None not in body.values(), "a null field"
-    if answer.status == 200:
+    if answer.status in {200, 201}:
         return
     assert body["error"] in _ERRORS, "an unknown error code"
     assert _DESCRIPTION.fullmatch(body["error_description"]), "a character that error_description can't have"
@@ -240,7 +296,7 @@ async def _read(reader: asyncio.StreamReader) -> Answer | None:
 
 async def run_one(seed: int, count: int) -> str:
     """Run against a node of its own and return the counts as text."""
-    with IdentityProvider("read") as provider:
+    with IdentityProvider("read", policy=POLICY) as provider:
         async with OAuthNode(env={**SETTINGS, **provider.settings}) as node:
             return str(await HttpFuzz(node, await Shapes.of(node, provider), seed).run(count))
 

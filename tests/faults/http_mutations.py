@@ -19,11 +19,17 @@ _SECRETS_OF_FORM = (
     "assertion",
     "client_assertion",
     "code",
+    "access_token",
+    "id_token_hint",
+    "logout_token",
+    "login_verifier",
+    "device_code",
 )
 _NAMES = (
     *_SECRETS_OF_FORM, "grant_type", "client_id", "scope", "resource", "audience", "subject_token_type", "actor_token_type",
     "requested_token_type", "client_assertion_type", "token_type_hint", "device_id", "request_context", "request_details",
-    "code_verifier", "redirect_uri", "request", "username", "password", "__proto__", "a[b]",
+    "code_verifier", "redirect_uri", "post_logout_redirect_uri", "state", "nonce", "response_type", "response_mode", "prompt", "max_age",
+    "user_code", "decision", "request", "request_uri", "username", "password", "__proto__", "a[b]",
 )  # fmt: skip
 _NAMED_IN_ERRORS = frozenset({"scope", "resource", "audience"})
 _ODD = (

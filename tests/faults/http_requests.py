@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qs, quote_plus, unquote, urlsplit
+
+import httpx
 
 from tests.integration.calls import ACCESS, ID, REFRESH, SESSION, TIMEOUT, Api
 from tests.integration.oauth.identity_provider import ISSUER as IDP, IdentityProvider
@@ -18,6 +20,7 @@ from tests.integration.oauth.node import (
     REFRESH_TOKEN,
     OAuthNode,
     Registered,
+    http_client,
     register,
 )
 from tests.support.hostile_tokens import VECTORS, token_of
@@ -33,6 +36,27 @@ from token_service.v1 import (
 FORM = b"application/x-www-form-urlencoded"
 UNREACHABLE = "https://localhost"
 """Where a node may look for client metadata documents by its settings, but no request leads to a private address."""
+REDIRECT_URI = "https://app.example/cb"
+POST_LOGOUT_URI = "https://app.example/bye"
+UPSTREAM_URL = "https://login.example/in"
+REDIRECTS = (REDIRECT_URI, POST_LOGOUT_URI, UPSTREAM_URL)
+"""Where browsers may be sent: the registered URIs of the clients, and the login service."""
+POLICY = f"""
+[upstreams.inhouse]
+kind = "challenge"
+url = "{UPSTREAM_URL}"
+"""
+"""The login service of a node."""
+BROWSER_PATHS = frozenset(
+    {"/authorize", "/callback/inhouse", "/end_session", "/end_session/return", "/device"}
+)
+"""The endpoints that browsers come to. Their errors are pages."""
+_OAUTH_PATHS = frozenset(
+    {
+        "/token", "/introspect", "/revoke", "/global-token-revocation", "/par", "/device_authorization", "/userinfo",
+        "/backchannel-logout/inhouse",
+    }
+)  # fmt: skip
 _SECRET = "fuzzsecret"
 """The beginning of every invented secret."""
 
@@ -48,6 +72,8 @@ class Request:
     body: bytes | None = None
     target: bytes | None = None
     """The requested target, if it is not the path."""
+    in_query: bool = False
+    """Whether the form is in the URL."""
     chunked: bool = False
     raw: bytes | None = None
     """The bytes of a request that may be broken, in place of everything else."""
@@ -65,7 +91,16 @@ class Request:
     @property
     def is_oauth(self) -> bool:
         """Whether errors of the endpoint have the shape of RFC 6749."""
-        return self.path in {"/token", "/introspect", "/revoke", "/global-token-revocation"}
+        return self.path in _OAUTH_PATHS
+
+    @property
+    def requested_path(self) -> str:
+        """The path in the bytes of the request, which may be broken; empty: it has none."""
+        parts = self.encode().lstrip(b"\r\n").split(b" ", 2)
+        target = parts[1].decode("latin-1") if len(parts) > 1 else ""
+        if target.startswith("http://"):
+            target = f"/{target.removeprefix('http://').partition('/')[2]}"
+        return unquote(target.partition("?")[0].partition("#")[0])
 
     def encode(self) -> bytes:
         """Return the bytes to send."""
@@ -75,8 +110,12 @@ class Request:
         names = {name.lower() for name, _ in headers}
         if b"host" not in names:
             headers.append((b"Host", b"127.0.0.1"))
-        body = self.body if self.body is not None else urlencoded(self.form)
-        if b"content-type" not in names and self.form:
+        target = self.target or self.path.encode()
+        form = urlencoded(self.form)
+        if self.in_query:
+            target, form = (self.target or target + b"?" + form), b""
+        body = self.body if self.body is not None else form
+        if b"content-type" not in names and self.form and not self.in_query:
             headers.append((b"Content-Type", FORM))
         if self.chunked:
             headers.append((b"Transfer-Encoding", b"chunked"))
@@ -91,7 +130,7 @@ class Request:
         head = b"".join(b"%b: %b\r\n" % pair for pair in headers)
         return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (
             self.method.encode(),
-            self.target or self.path.encode(),
+            target,
             head,
             body,
         )
@@ -145,6 +184,9 @@ class Shapes:
         self._issuer = issuer
         self._clients: dict[str, Registered] = {}
         self._tokens: dict[str, list[str]] = {}
+        self._callbacks: list[Request] = []
+        self._device_codes: list[dict[str, str]] = []
+        self._device_page: Request
         self.hostile = [token_of(vector, Mint()) for vector in VECTORS]
 
     @classmethod
@@ -153,6 +195,9 @@ class Shapes:
         shapes = cls(node.issuer, Secrets(), provider)
         async with Api(node.grpc_address) as api:
             await shapes._prepare(api)
+            async with http_client(node) as http:
+                await shapes._add_logins(api, http)
+                await shapes._add_devices(http)
         return shapes
 
     async def _prepare(self, api: Api) -> None:
@@ -161,7 +206,7 @@ class Shapes:
             ("signed", "private_key_jwt"),
             ("page", "none"),
         ):
-            grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE, JWT_BEARER]
+            grant_types = [REFRESH_TOKEN, AUTHORIZATION_CODE, JWT_BEARER, DEVICE_CODE]
             grant_types += [] if method == "none" else [CLIENT_CREDENTIALS, TOKEN_EXCHANGE]
             client = await register(
                 api,
@@ -169,7 +214,10 @@ class Shapes:
                 method,
                 allowed_origins=["https://app.example"],
                 grant_types=grant_types,
-                redirect_uris=[_REDIRECT_URI],
+                redirect_uris=[REDIRECT_URI],
+                post_logout_redirect_uris=[POST_LOGOUT_URI],
+                first_party=True,
+                scopes=["openid", "read", "write"],
                 audiences=[API, self._issuer],
                 rights=[] if method == "none" else _RIGHTS,
             )
@@ -195,8 +243,53 @@ class Shapes:
                     client_id, client_id=client_id, audience=[audience], token_types=[ACCESS]
                 )
                 self._tokens.setdefault(kind, []).append(self.secrets.add(issued.access_token))
+        for number in range(10):
+            informed = await api.issue(
+                f"informed-{number}",
+                client_id="page",
+                audience=[API],
+                scopes=["openid"],
+                token_types=[ACCESS, ID, SESSION],
+            )
+            for kind, name in (("informed", "access"), ("hint", "id")):
+                token = self.secrets.add(getattr(informed, f"{name}_token"))
+                self._tokens.setdefault(kind, []).append(token)
         await self._add_codes(api)
         await self._add_personal_tokens(api)
+
+    async def _add_logins(self, api: Api, http: httpx.AsyncClient) -> None:
+        """Go through logins until the login service sends the browsers back."""
+        stub: Any = authorization_service_pb2_grpc.AuthorizationServiceStub(api.channel)
+        for number in range(20):
+            mode = "form_post" if number % 2 else "query"
+            asked = {"client_id": "page", "state": f"state-{number}", "response_mode": mode, **_AUTHORIZATION}
+            sent = await http.get("/authorize", params=asked)
+            assert sent.headers["location"].startswith(UPSTREAM_URL), sent.headers
+            (challenge,) = parse_qs(urlsplit(sent.headers["location"]).query)["login_challenge"]
+            accept = authorization_service_pb2.AcceptLoginRequestRequest(
+                login_challenge=challenge, subject=f"user-{number}"
+            )
+            accepted = await stub.AcceptLoginRequest(accept, timeout=TIMEOUT)
+            query = parse_qs(urlsplit(accepted.redirect_to).query)
+            form = tuple((name, value) for name, (value,) in query.items())
+            self.secrets.add(dict(form)["login_verifier"])
+            cookie = sent.headers["set-cookie"].partition(";")[0]
+            self.secrets.add(cookie)
+            headers = _encoded({"Cookie": cookie})
+            self._callbacks.append(Request("GET", "/callback/inhouse", form, headers, in_query=True))
+
+    async def _add_devices(self, http: httpx.AsyncClient) -> None:
+        """Begin with devices, and open the page for their users."""
+        for _ in range(20):
+            answer = await http.post("/device_authorization", data={"client_id": "page", "resource": API})
+            device = answer.raise_for_status().json()
+            self.secrets.add(device["device_code"])
+            self._device_codes.append(device)
+        page = (await http.get("/device")).raise_for_status()
+        ticket = re.search(r'name="ticket" value="([^"]*)"', page.text)
+        assert ticket is not None, page.text
+        headers = _encoded({"Cookie": page.headers["set-cookie"].partition(";")[0]})
+        self._device_page = Request("POST", "/device", (("ticket", ticket[1]),), headers)
 
     async def _add_personal_tokens(self, api: Api) -> None:
         stub: Any = personal_grpc.PersonalAccessTokenServiceStub(api.channel)
@@ -213,7 +306,7 @@ class Shapes:
             grant = authorization_service_pb2.CreateAuthorizationGrantRequest(
                 subject=f"user-{number}",
                 client_id="page",
-                redirect_uri=_REDIRECT_URI,
+                redirect_uri=REDIRECT_URI,
                 scopes=["read"],
                 audience=[API],
                 code_challenge=_CHALLENGE,
@@ -264,7 +357,7 @@ class Shapes:
             ("grant_type", AUTHORIZATION_CODE),
             ("code", self.token(chance, "code")),
             ("code_verifier", _VERIFIER),
-            ("redirect_uri", _REDIRECT_URI),
+            ("redirect_uri", REDIRECT_URI),
         )
         return self.proven(chance, Request("POST", "/token", form), "page")
 
@@ -338,6 +431,64 @@ class Shapes:
         headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         return Request("POST", path, headers=_encoded(headers), body=json.dumps({"sub_id": subject}).encode())
 
+    def authorize(self, chance: random.Random) -> Request:
+        parameters = {"client_id": "page", "state": self.secrets.invented(chance), **_AUTHORIZATION}
+        for name, values in _OPTIONS_OF_AUTHORIZATION.items():
+            if chance.random() < 0.1:
+                parameters[name] = chance.choice(values)
+        if chance.random() < 0.1:
+            parameters["id_token_hint"] = self.token(chance, "id", "hint")
+        form = tuple(parameters.items())
+        if chance.random() < 0.5:
+            return Request("POST", "/authorize", form)
+        return Request("GET", "/authorize", form, in_query=True)
+
+    def callback(self, chance: random.Random) -> Request:
+        return chance.choice(self._callbacks)
+
+    def push(self, chance: random.Random) -> Request:
+        form = (("state", self.secrets.invented(chance)), *_AUTHORIZATION.items())
+        return self.proven(chance, Request("POST", "/par", form))
+
+    def device_authorization(self, chance: random.Random) -> Request:
+        form = (("scope", "openid read"), ("resource", API))
+        return self.proven(chance, Request("POST", "/device_authorization", form))
+
+    def device_code(self, chance: random.Random) -> Request:
+        device = chance.choice(self._device_codes)
+        form = (("grant_type", DEVICE_CODE), ("device_code", device["device_code"]))
+        return self.proven(chance, Request("POST", "/token", form), "page")
+
+    def device(self, chance: random.Random) -> Request:
+        code = ("user_code", chance.choice(self._device_codes)["user_code"])
+        if chance.random() < 0.4:
+            return Request("GET", "/device", (code,), in_query=True)
+        pair = chance.choice((code, code, ("decision", "approve"), ("decision", "deny")))
+        return replace(self._device_page, form=(*self._device_page.form, pair))
+
+    def userinfo(self, chance: random.Random) -> Request:
+        token = self.token(chance, "informed", "informed", "lasting", "machine")
+        if chance.random() < 0.3:
+            return Request("POST", "/userinfo", (("access_token", token),))
+        headers = _encoded({"Authorization": f"Bearer {token}"})
+        return Request(chance.choice(("GET", "POST")), "/userinfo", headers=headers)
+
+    def end_session(self, chance: random.Random) -> Request:
+        form = [("id_token_hint", self.token(chance, "id"))]
+        if chance.random() < 0.7:
+            form += [("post_logout_redirect_uri", POST_LOGOUT_URI), ("state", self.secrets.invented(chance))]
+        if chance.random() < 0.5:
+            return Request("POST", "/end_session", tuple(form))
+        return Request("GET", "/end_session", tuple(form), in_query=True)
+
+    def logout_return(self, chance: random.Random) -> Request:
+        form = (("state", chance.choice((self.secrets.invented(chance), self.token(chance)))),)
+        return Request("GET", "/end_session/return", form, in_query=True)
+
+    def upstream_logout(self, chance: random.Random) -> Request:
+        token = chance.choice((self._provider.id_token(), self.token(chance), chance.choice(self.hostile)))
+        return Request("POST", "/backchannel-logout/inhouse", (("logout_token", token),))
+
     def document(self, chance: random.Random) -> Request:
         return Request("GET", chance.choice(_DOCUMENTS))
 
@@ -351,6 +502,7 @@ class Shapes:
 
 
 AUTHORIZATION_CODE = "authorization_code"
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
@@ -363,9 +515,32 @@ _RIGHTS = (
     ),
 )
 _CODES = 60
-_REDIRECT_URI = "https://app.example/cb"
 _VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 _CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+_AUTHORIZATION = {
+    "response_type": "code",
+    "redirect_uri": REDIRECT_URI,
+    "scope": "openid read",
+    "resource": API,
+    "code_challenge": _CHALLENGE,
+    "code_challenge_method": "S256",
+}
+_OPTIONS_OF_AUTHORIZATION = {
+    "response_mode": ("query", "form_post", "fragment"),
+    "response_type": ("token", "code id_token", ""),
+    "prompt": ("none", "login", "consent", "none login"),
+    "max_age": ("0", "60", "-1", "9" * 30),
+    "nonce": ("n", "n" * 5000),
+    "login_hint": ("alice", "\0", "h" * 3000),
+    "upstream": ("inhouse", "other"),
+    "redirect_uri": (
+        "https://attacker.example/cb",
+        f"{REDIRECT_URI}/",
+        f"{REDIRECT_URI}.attacker.example",
+        "javascript:1",
+    ),
+    "request_uri": ("urn:ietf:params:oauth:request_uri:x", "https://attacker.example/r"),
+}
 _DOCUMENTS = (
     "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json",
     "/healthz", "/readyz",
@@ -374,6 +549,8 @@ Shape = Callable[[Shapes, random.Random], Request]
 _SHAPES: tuple[Shape, ...] = (
     Shapes.client_credentials, Shapes.refresh, Shapes.code, Shapes.exchange, Shapes.exchange, Shapes.assertion,
     Shapes.introspection, Shapes.introspection, Shapes.revocation, Shapes.global_revocation, Shapes.document, Shapes.preflight,
+    Shapes.authorize, Shapes.authorize, Shapes.callback, Shapes.push, Shapes.device_authorization, Shapes.device_code, Shapes.device,
+    Shapes.userinfo, Shapes.end_session, Shapes.logout_return, Shapes.upstream_logout,
 )  # fmt: skip
 _ALWAYS_GOOD: tuple[Shape, ...] = (Shapes.client_credentials, Shapes.question, Shapes.document)
 

@@ -15,10 +15,19 @@ from tests.integration.oauth.postman import COLLECTION, requests_of
 from tests.integration.tour import DOCS, GRPC_ADDRESS, HTTP_ADDRESS, Step, Tour, steps
 from tests.support.deadline import eventually_sync
 from token_service.errors import Reason
+from token_service.web.oauth.discovery import authorization_members
 from token_service.wire import OAUTH_ERROR
 
 PAGE = DOCS / "oauth.md"
 TEXT = PAGE.read_text()
+PAGE_OF_ENDPOINT = {
+    "/authorize": "login.md",
+    "/par": "login.md",
+    "/userinfo": "logout.md",
+    "/end_session": "logout.md",
+    "/device_authorization": "device-flow.md",
+}
+"""The pages of the announced endpoints that this page is not about."""
 _DATA_DIR = '"$PWD/.token-service"'
 
 
@@ -82,6 +91,17 @@ def test_page_and_collection_have_every_endpoint_and_grant_type(node: OAuthNode)
         for name, value in metadata.items()
         if name.endswith(("_endpoint", "_uri"))
     }
+    elsewhere = {
+        value.removeprefix(node.issuer)
+        for name, value in authorization_members(node.issuer).items()
+        if name.endswith("_endpoint")
+    }
+    assert PAGE_OF_ENDPOINT.keys() <= endpoints | elsewhere
+    assert elsewhere <= PAGE_OF_ENDPOINT.keys()
+    for path, page in PAGE_OF_ENDPOINT.items():
+        assert re.search(rf"`(?:GET |POST )*{path}`|\"{path}\"", (DOCS / page).read_text()), path
+        assert f"({page})" in TEXT, page
+    endpoints -= PAGE_OF_ENDPOINT.keys()
     assert endpoints <= paths
     assert {*metadata["grant_types_supported"]} <= sent
     assert all(path in TEXT for path in endpoints)

@@ -32,8 +32,9 @@ global_revocation = true
 class IdentityProvider:
     """The key of the provider, and the policy file that makes a node trust it. A context manager."""
 
-    def __init__(self, *scopes: str) -> None:
-        """`scopes`: those that its ID tokens may give."""
+    def __init__(self, *scopes: str, policy: str = "") -> None:
+        """`scopes`: those that its ID tokens may give. `policy`: more of the policy file."""
+        self._more_policy = policy
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._jwk = public_jwk(self._key.public_key())
         self._scopes = scopes
@@ -45,6 +46,7 @@ class IdentityProvider:
         keys.write_text(json.dumps({"keys": [self._jwk]}))
         policy.write_text(
             _POLICY.format(issuer=ISSUER, keys=keys, audience=APPLICATION, scopes=json.dumps([*self._scopes]))
+            + self._more_policy
         )
         self.settings = {"TOKEN_SERVICE_POLICY_FILE": str(policy)}
         return self
