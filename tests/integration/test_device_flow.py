@@ -24,7 +24,7 @@ from token_service.v1 import authorization_service_pb2 as pb, authorization_serv
 
 TEXT = (DOCS / "device-flow.md").read_text()
 ISSUER = "http://127.0.0.1:8080"
-"""The issuer of a node that is told none, whatever its port."""
+"""The default issuer, with any port."""
 TIMEOUT = 60
 
 

@@ -1,6 +1,6 @@
 """docs/login.md with real nodes: its login service, its client, and two nodes that share each login.
 
-A load balancer sends every request to the other node. Invariant: whatever node is killed at whatever moment, at most one
+A load balancer sends every request to the other node. Invariant: if any node is killed at any moment, at most one
 session is live for a login, and the client can start again.
 """
 

@@ -61,6 +61,11 @@ _Position = TypeVar("_Position")
 _SCOPE_CHARACTERS: Final = frozenset(chr(c) for c in range(0x21, 0x7F)) - {'"', "\\"}
 
 
+def is_thumbprint(text: str) -> bool:
+    """Tell whether a text has the form of a SHA-256 thumbprint in base64url without padding (RFC 7638; RFC 7636)."""
+    return len(text) == THUMBPRINT and text.isascii() and text.replace("-", "a").replace("_", "a").isalnum()
+
+
 class Checks:
     """A collection of all violations in a request, so that one error reports them all."""
 

@@ -86,7 +86,7 @@ async def test_lease_has_one_holder_until_it_ends(pair: Pair) -> None:
     await one.create(session(), NOW, None)
     assert await one.lease("key", "a", NOW, NOW + 10) == session()
     assert await other.lease("key", "b", NOW + 9.75, NOW + 20) is None
-    assert await other.load("key", NOW) == session(), "a lease keeps nobody from reading"
+    assert await other.load("key", NOW) == session(), "a lease must not block reads"
     assert await one.lease("key", "a", NOW + 5, NOW + 15) == session(), "the holder extends its lease"
     assert await other.lease("key", "b", NOW + 14, NOW + 20) is None
     assert await other.lease("key", "b", NOW + 15, NOW + 20) == session()

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit, admit_as_client, admit_issue
+from token_service.core.access.gate import UseCase, admit
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import AUTHORIZATION_CODE, Client
 from token_service.core.clients.uris import MAX_URI
-from token_service.core.grants.code import kinds_of_code
 from token_service.core.grants.codes import CODE_TTL, AuthorizationCode, Codes
+from token_service.core.grants.decisions import admit_decision
 from token_service.core.grants.registration import Registration
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.limits import (
@@ -25,9 +25,8 @@ from token_service.core.limits import (
     MAX_SUBJECT,
     THUMBPRINT,
     Checks,
+    is_thumbprint,
 )
-from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
-from token_service.core.policies.rights import May
 from token_service.core.revocation.replica import Replica
 from token_service.errors import (
     ClientNotFoundError,
@@ -88,22 +87,15 @@ class AuthorizationGrants:
         self._registration.require_scopes(client, command.scopes)
         scopes = tuple(dict.fromkeys(command.scopes))
         audience = self._registration.audience(client, command.audience)
-        admit_issue(
+        admit_decision(
             caller,
-            subject=command.subject,
-            client_id=client.client_id,
+            command,
+            client,
             audience=audience,
             scopes=scopes,
-            kinds=kinds_of_code(client, scopes),
-            uses=_uses(command),
+            policies=self._clients.policies,
+            issuer=self.issuer,
         )
-        if command.subject == client.client_id and self.issuer in audience:
-            admit_as_client(caller, client.client_id)
-        policy = self._clients.policies.of(client.client_id, audience)
-        check_custom_claims(
-            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
-        )
-        check_identity_claims(command.identity_claims, policy.max_custom_claim_bytes)
         code = AuthorizationCode(
             id=self._codes.new_id(),
             client_id=client.client_id,
@@ -160,21 +152,12 @@ def _without_port(uri: str) -> str | None:
     return urlunsplit(parts._replace(netloc=parts.hostname))
 
 
-def _uses(command: AuthorizationGrantCommand) -> frozenset[May]:
-    uses = set()
-    if command.auth_context is not None:
-        uses.add(May.AUTH_CONTEXT)
-    if command.custom_claims or command.identity_claims:
-        uses.add(May.CUSTOM_CLAIMS)
-    return frozenset(uses)
-
-
 def _check(command: AuthorizationGrantCommand) -> None:
     checks = Checks()
     checks.text("client_id", command.client_id, MAX_CLIENT_ID, required=True)
     checks.text("redirect_uri", command.redirect_uri, MAX_URI, required=True)
     challenge = command.code_challenge
-    if len(challenge) != THUMBPRINT or not challenge.isascii() or not _is_base64url(challenge):
+    if not is_thumbprint(challenge):
         checks.add("code_challenge", f"is no S256 challenge: {THUMBPRINT} characters of base64url")
     checks.text("subject", command.subject, MAX_SUBJECT, required=True)
     checks.texts("audience", command.audience, MAX_AUDIENCES, MAX_AUDIENCE)
@@ -182,7 +165,3 @@ def _check(command: AuthorizationGrantCommand) -> None:
     checks.text("nonce", command.nonce, MAX_NONCE)
     check_auth_context(checks, command.auth_context)
     checks.done()
-
-
-def _is_base64url(text: str) -> bool:
-    return text.replace("-", "a").replace("_", "a").isalnum()

@@ -32,6 +32,7 @@ from token_service.core.limits import (
     MAX_USER_AGENT,
     THUMBPRINT,
     Checks,
+    is_thumbprint,
 )
 from token_service.core.policies.custom_claims import check_custom_claims
 from token_service.core.policies.policy import Policy
@@ -397,10 +398,6 @@ def _check(command: IssueCommand) -> None:
         ("confirmation.jkt", confirmation.jkt),
         ("confirmation.x5t_s256", confirmation.x5t_s256),
     ):
-        if value and (
-            len(value) != THUMBPRINT
-            or not value.replace("-", "a").replace("_", "a").isalnum()
-            or not value.isascii()
-        ):
+        if value and not is_thumbprint(value):
             checks.add(field, f"is not a SHA-256 thumbprint in base64url ({THUMBPRINT} characters)")
     checks.done()

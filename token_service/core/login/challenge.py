@@ -18,17 +18,15 @@ from urllib.parse import urlencode
 import msgspec
 
 from token_service.core.access.caller import Caller
-from token_service.core.access.gate import UseCase, admit_as_client, admit_client, admit_issue
+from token_service.core.access.gate import UseCase, admit_client
 from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import Client
-from token_service.core.grants.code import kinds_of_code
+from token_service.core.grants.decisions import admit_decision
 from token_service.core.issuing.issuer import check_auth_context
 from token_service.core.keys.sealer import Sealer
 from token_service.core.limits import MAX_COMMENT, MAX_SUBJECT, Checks
 from token_service.core.login.requests import Prompt
 from token_service.core.login.upstream import Authenticated, Login
-from token_service.core.policies.custom_claims import check_custom_claims, check_identity_claims
-from token_service.core.policies.rights import May
 from token_service.core.sessions.session import Session
 from token_service.errors import AccessDeniedError, GrantInvalidError, InvalidRequestError, LoginRequiredError
 from token_service.tokens.claims import AuthContext
@@ -134,22 +132,15 @@ class LoginChallenges:
         checks.done()
         self._clients.require(request.client_id)
         assert client is not None
-        admit_issue(
+        admit_decision(
             caller,
-            subject=command.subject,
-            client_id=request.client_id,
+            command,
+            client,
             audience=request.audience,
             scopes=request.scopes,
-            kinds=kinds_of_code(client, request.scopes),
-            uses=_uses(command),
+            policies=self._clients.policies,
+            issuer=self._issuer,
         )
-        if command.subject == request.client_id and self._issuer in request.audience:
-            admit_as_client(caller, request.client_id)
-        policy = self._clients.policies.of(request.client_id, request.audience)
-        check_custom_claims(
-            command.custom_claims, policy.max_custom_claim_bytes, policy.allowed_custom_claims
-        )
-        check_identity_claims(command.identity_claims, policy.max_custom_claim_bytes)
         user = Authenticated(
             subject=command.subject,
             auth_context=command.auth_context,
@@ -189,12 +180,3 @@ class LoginChallenges:
         if login.expire_time <= now:
             raise InvalidRequestError.of("login_challenge", "has expired; the user has to start again")
         return login
-
-
-def _uses(command: AcceptCommand) -> frozenset[May]:
-    uses = set()
-    if command.auth_context is not None:
-        uses.add(May.AUTH_CONTEXT)
-    if command.custom_claims or command.identity_claims:
-        uses.add(May.CUSTOM_CLAIMS)
-    return frozenset(uses)

@@ -13,7 +13,7 @@ from token_service.core.clients.admission import ClientAdmission
 from token_service.core.clients.client import AUTHORIZATION_CODE, Client, ClientState
 from token_service.core.grants.authorization import is_registered_redirect
 from token_service.core.grants.registration import Registration
-from token_service.core.limits import MAX_ACR, MAX_NONCE, THUMBPRINT, Checks
+from token_service.core.limits import MAX_ACR, MAX_NONCE, THUMBPRINT, Checks, is_thumbprint
 from token_service.errors import (
     ClientNotFoundError,
     ConsentRequiredError,
@@ -213,7 +213,7 @@ def _check(asked: RequestedAuthorization) -> tuple[tuple[Prompt, ...], int | Non
     if asked.code_challenge_method != "S256":
         checks.add("code_challenge_method", "must be S256 (RFC 7636, section 4.3)")
     challenge = asked.code_challenge
-    if len(challenge) != THUMBPRINT or not challenge.isascii() or not _is_base64url(challenge):
+    if not is_thumbprint(challenge):
         checks.add("code_challenge", f"is no S256 challenge: {THUMBPRINT} characters of base64url")
     known = tuple(Prompt)
     if any(prompt not in known for prompt in asked.prompts):
@@ -228,7 +228,3 @@ def _check(asked: RequestedAuthorization) -> tuple[tuple[Prompt, ...], int | Non
             checks.add("max_age", "is not a number of seconds")
     checks.done()
     return tuple(Prompt(prompt) for prompt in dict.fromkeys(asked.prompts)), max_age
-
-
-def _is_base64url(text: str) -> bool:
-    return text.replace("-", "a").replace("_", "a").isalnum()
