@@ -34,7 +34,7 @@ from token_service.core.keys.opaque_tokens import OpaqueTokens
 from token_service.core.keys.sealer import Sealer
 from token_service.core.login.device_use_cases import DeviceUseCases
 from token_service.core.login.devices import DeviceLogins
-from token_service.core.login.step_up import IdTokenHints
+from token_service.core.login.step_up import LoginHints
 from token_service.core.login.upstream_logout import UpstreamLogout
 from token_service.core.login.use_cases import LoginUseCases, make_login_use_cases
 from token_service.core.logout.end_session import EndSession
@@ -42,6 +42,7 @@ from token_service.core.revocation.key_lookups import KeyLookups
 from token_service.core.revocation.replica import Replica
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.revocation.tailer import Tailer
+from token_service.core.validation.id_token_hints import IdTokenHints
 from token_service.core.validation.introspector import Introspector
 from token_service.core.validation.userinfo import UserInfo
 from token_service.tokens.verifier import Verifier
@@ -104,6 +105,7 @@ def make_oauth_use_cases(parts: OAuthParts) -> OAuthUseCases:
     assertions = AssertionGrant(
         registration, issuer, introspector, tailer, replica, stores.used_ids, subjects, service=service
     )
+    id_tokens = IdTokenHints(verifier, key_lookups.look)
     login = make_login_use_cases(
         admission,
         registration,
@@ -111,7 +113,7 @@ def make_oauth_use_cases(parts: OAuthParts) -> OAuthUseCases:
         sealer,
         entropy,
         lambda: replica.applied,
-        IdTokenHints(verifier, key_lookups.look, subjects),
+        LoginHints(id_tokens, subjects),
         stores.sessions,
         issuer=service,
     )
@@ -180,8 +182,7 @@ def make_oauth_use_cases(parts: OAuthParts) -> OAuthUseCases:
         ),
         userinfo=UserInfo(introspector, stores.sessions, subjects, clock),
         end_session=EndSession(
-            verifier,
-            key_lookups.look,
+            id_tokens,
             parts.clients,
             stores.sessions,
             revoker,

@@ -79,7 +79,7 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 ReadHint: TypeAlias = Callable[[str, str], Awaitable[Hint | None]]
-"""`read(id_token_hint, client_id)`. See `IdTokenHints.read`."""
+"""`read(id_token_hint, client_id)`. See `LoginHints.read`."""
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

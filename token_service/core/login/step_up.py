@@ -6,7 +6,6 @@ A client that needs a stronger or a later authentication of its user sends the l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from token_service.core.clients.pairwise import PairwiseSubjects
@@ -15,43 +14,27 @@ from token_service.core.login.requests import Hint
 from token_service.core.login.upstream import Authenticated, Login
 from token_service.core.sessions.session import Session, SessionState
 from token_service.core.sessions.store import SessionStore
-from token_service.errors import InvalidReason, InvalidTokenError, LoginRequiredError
-from token_service.tokens.claims import AuthContext, TokenKind
-from token_service.tokens.verifier import MAX_TOKEN_BYTES, Verifier
+from token_service.core.validation.id_token_hints import IdTokenHints
+from token_service.errors import InvalidTokenError, LoginRequiredError
+from token_service.tokens.claims import AuthContext
 
 
-class IdTokenHints:
-    """Reads the ID tokens that clients send as hints."""
+class LoginHints:
+    """Reads the ID tokens that clients send with authorization requests."""
 
-    def __init__(
-        self, verifier: Verifier, look_for_keys: Callable[[], Awaitable[bool]], subjects: PairwiseSubjects
-    ) -> None:
-        self._verifier = verifier
-        self._look_for_keys = look_for_keys
+    def __init__(self, id_tokens: IdTokenHints, subjects: PairwiseSubjects) -> None:
+        self._id_tokens = id_tokens
         self._subjects = subjects
 
     async def read(self, token: str, client_id: str) -> Hint | None:
-        """Return what an ID token of the client says, also if it has expired; None for every other text.
-
-        A hint is not worth an error: keys of old tokens are deleted. Raises `StoreUnavailableError`.
-        """
-        if not token or len(token) > MAX_TOKEN_BYTES:
+        """Return what an ID token of the client says; None for every other text. Raises `StoreUnavailableError`."""
+        claims = await self._id_tokens.read(token)
+        if claims is None or claims.audience != (client_id,):
             return None
         try:
-            return self._read(token, client_id)
-        except InvalidTokenError as error:
-            if error.reason is not InvalidReason.UNKNOWN_KEY or not await self._look_for_keys():
-                return None
-        try:
-            return self._read(token, client_id)
+            return Hint(subject=self._subjects.subject_of(claims), session_id=claims.session_id)
         except InvalidTokenError:
             return None
-
-    def _read(self, token: str, client_id: str) -> Hint | None:
-        claims = self._verifier.verify(token)
-        if claims.kind is not TokenKind.ID or claims.audience != (client_id,):
-            return None
-        return Hint(subject=self._subjects.subject_of(claims), session_id=claims.session_id)
 
 
 class StepUps:

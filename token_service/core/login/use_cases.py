@@ -14,7 +14,7 @@ from token_service.core.login.challenge import ChallengeUpstream, LoginChallenge
 from token_service.core.login.logins import Logins
 from token_service.core.login.pushed import PushedRequests
 from token_service.core.login.requests import AuthorizationRequests
-from token_service.core.login.step_up import IdTokenHints, StepUps
+from token_service.core.login.step_up import LoginHints, StepUps
 from token_service.core.login.upstream import Upstream
 from token_service.core.sessions.store import SessionStore
 
@@ -50,7 +50,7 @@ def make_login_use_cases(
     sealer: Callable[[str], Sealer],
     entropy: Entropy,
     revision: Callable[[], int],
-    hints: IdTokenHints,
+    hints: LoginHints,
     sessions: SessionStore,
     *,
     issuer: str,

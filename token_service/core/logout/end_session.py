@@ -17,7 +17,6 @@ from token_service.clock import Clock
 from token_service.core.clients.client import ClientState
 from token_service.core.clients.lookup import ClientLookup
 from token_service.core.events.event import Actor
-from token_service.core.keys.opaque_tokens import LookForKeys
 from token_service.core.keys.sealer import Sealer
 from token_service.core.login.requests import MAX_STATE
 from token_service.core.login.upstream import Upstream
@@ -25,11 +24,11 @@ from token_service.core.revocation.drafts import draft_of
 from token_service.core.revocation.revoker import Revoker
 from token_service.core.sessions.session import Session
 from token_service.core.sessions.store import SessionStore
-from token_service.errors import InvalidReason, InvalidRequestError, InvalidTokenError
-from token_service.tokens.claims import TokenKind, VerifiedClaims
+from token_service.core.validation.id_token_hints import IdTokenHints
+from token_service.errors import InvalidRequestError
+from token_service.tokens.claims import VerifiedClaims
 from token_service.tokens.opaque_token import OpaqueTokenError
 from token_service.tokens.revocation import RevocationReason, RevocationTarget
-from token_service.tokens.verifier import Verifier
 
 RETURN_TTL: Final = 600.0
 """Seconds that an upstream has for its part of a logout."""
@@ -72,8 +71,7 @@ class EndSession:
 
     def __init__(
         self,
-        verifier: Verifier,
-        look_for_keys: LookForKeys,
+        id_tokens: IdTokenHints,
         clients: ClientLookup,
         sessions: SessionStore,
         revoker: Revoker,
@@ -81,8 +79,7 @@ class EndSession:
         upstreams: Callable[[], Mapping[str, Upstream]],
         clock: Clock,
     ) -> None:
-        self._verifier = verifier
-        self._look_for_keys = look_for_keys
+        self._id_tokens = id_tokens
         self._clients = clients
         self._sessions = sessions
         self._revoker = revoker
@@ -98,8 +95,8 @@ class EndSession:
         Raises `InvalidRequestError`, with nothing revoked, if `client_id` is not the client of the hint, and
         `StoreUnavailableError`.
         """
-        hint = await self._hint(request.id_token_hint)
-        if hint is None:
+        hint = await self._id_tokens.read(request.id_token_hint)
+        if hint is None or hint.client_id not in hint.audience:
             return LogoutOutcome(logged_out=False)
         if request.client_id and request.client_id != hint.client_id:
             raise InvalidRequestError.of("client_id", "is not the client of the ID token")
@@ -147,23 +144,6 @@ class EndSession:
         if not request.state or len(request.state) > MAX_STATE:
             return uri
         return f"{uri}{'&' if '?' in uri else '?'}{urlencode({'state': request.state})}"
-
-    async def _hint(self, token: str) -> VerifiedClaims | None:
-        """Return the claims of an ID token of this service, expired or not; None: it is none."""
-        if not token:
-            return None
-        claims = self._verified(token)
-        if claims is InvalidReason.UNKNOWN_KEY and await self._look_for_keys(None):
-            claims = self._verified(token)
-        if not isinstance(claims, VerifiedClaims) or claims.kind is not TokenKind.ID:
-            return None
-        return claims if claims.client_id in claims.audience else None
-
-    def _verified(self, token: str) -> VerifiedClaims | InvalidReason:
-        try:
-            return self._verifier.verify(token)
-        except InvalidTokenError as error:
-            return error.reason
 
     async def _session(self, hint: VerifiedClaims) -> Session | None:
         try:
