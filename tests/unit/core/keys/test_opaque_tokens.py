@@ -14,6 +14,7 @@ from tests.unit.core.key_nodes import KeyRotatingWrap
 from tests.unit.core.node import SYSTEM, Intercepted, Node, raising
 from tests.unit.core.virtual_time import LoopClock, virtual_time
 from token_service.core.issuing.commands import IssuedTokens
+from token_service.core.keys.sealer import Sealer
 from token_service.core.policies.policy import DAY, Policy
 from token_service.errors import (
     ConfigurationError,
@@ -236,3 +237,14 @@ async def test_repeated_issue_with_tokens_of_an_unknown_key_raises_keys_stale():
     with pytest.raises(KeysStaleError):
         await behind.issue(request_id="once")
     assert (await ahead.issue(request_id="once")).refresh_token == first.refresh_token
+
+
+@virtual_time
+async def test_sealed_value_of_a_version_unknown_to_the_node_is_opened():
+    """An authorization code that was made right after a rotation, and is exchanged at a node that has not heard of it."""
+    ahead, behind, _ = await two_nodes()
+    await replace_mac_keys(ahead)
+    assert ahead.keyring.mac_keys.active not in behind.keyring.mac_keys.keys
+    sealers = [Sealer(node.keyring, node.core.key_lookups.look, bytes, "code") for node in (ahead, behind)]
+    assert await sealers[1].open(sealers[0].seal(b"content")) == b"content"
+    assert ahead.keyring.mac_keys.active in behind.keyring.mac_keys.keys
